@@ -1,0 +1,1 @@
+//! Measurements of the libraries: one file each under `benches/`.

@@ -1,0 +1,1 @@
+//! The StellaOps mirror bundle: names, manifest.yaml, canonical reader and writer

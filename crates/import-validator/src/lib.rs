@@ -1,0 +1,1 @@
+//! Proves a mirror bundle whole, or says exactly what is wrong; and imports it

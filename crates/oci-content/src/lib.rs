@@ -1,0 +1,43 @@
+//! What the OCI image specification defines, as types that cannot hold anything else.
+//!
+//! Strings stop at this crate's edge: a [`Digest`], a [`RepositoryName`], a [`Tag`] or a [`Reference`] that
+//! exists is valid, so it is safe in a URL, in a path and in a log line. A [`Manifest`] keeps the bytes that
+//! came from elsewhere beside what was read out of them, because a manifest is identified by its bytes and
+//! must be stored and pushed as it came.
+//!
+//! ```
+//! use oci_content::{Digest, Reference, referrers_tag};
+//!
+//! let reference: Reference = "registry.example.com/team/app:1.0".parse()?;
+//! assert_eq!(reference.repository().as_str(), "team/app");
+//!
+//! let subject = Digest::of(b"hello");
+//! assert_eq!(referrers_tag(&subject).as_str(), subject.to_string().replace(':', "-"));
+//! # Ok::<(), oci_content::ReferenceError>(())
+//! ```
+//!
+//! # Scope
+//!
+//! No HTTP, no bundles, no async. JSON is read with `oci-spec`, whose types drop members they do not know;
+//! nothing that was read is ever written again from them.
+
+mod category;
+mod descriptor;
+mod digest;
+mod layout;
+mod legacy_tag;
+mod manifest;
+pub mod media_type;
+mod reference;
+mod tag_schema;
+
+pub use category::ArtifactCategory;
+pub use descriptor::{Descriptor, DescriptorError, Platform};
+pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingReader};
+pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, REF_NAME, sync_dir};
+pub use legacy_tag::LegacyTag;
+pub use manifest::{
+    MAX_MANIFEST_BYTES, Manifest, ManifestContent, ManifestError, ManifestErrorKind,
+};
+pub use reference::{Reference, ReferenceError, Registry, RepositoryName, Tag};
+pub use tag_schema::referrers_tag;

@@ -1,0 +1,504 @@
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use crate::digest::{Digest, DigestError, clip};
+
+/// A string that is no reference, registry, repository name or tag, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a {what}: {reason}")]
+pub struct ReferenceError {
+    text: String,
+    what: &'static str,
+    reason: String,
+}
+
+impl ReferenceError {
+    fn new(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
+        Self {
+            text: clip(text),
+            what,
+            reason: reason.into(),
+        }
+    }
+}
+
+macro_rules! string_type {
+    ($name:ident) => {
+        impl $name {
+            /// Returns the text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+/// A registry as a reference names it: a host name or address, and a port if it has one.
+///
+/// - Lower case; no scheme, path, user or query.
+/// - IPv6 addresses stand in brackets.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Registry(Box<str>);
+string_type!(Registry);
+
+impl Registry {
+    /// Returns the host that requests go to: Docker Hub is named `docker.io` and answers elsewhere.
+    pub fn api_host(&self) -> &str {
+        match &*self.0 {
+            "docker.io" | "index.docker.io" => "registry-1.docker.io",
+            host => host,
+        }
+    }
+
+    /// Returns the name without the port, and without the brackets of an IPv6 address.
+    pub fn host(&self) -> &str {
+        match self.0.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or(rest),
+            None => self.0.split(':').next().unwrap_or(&self.0),
+        }
+    }
+
+    /// Tells whether this is the machine itself, where plain HTTP is the default.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost"
+            || host.ends_with(".localhost")
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl FromStr for Registry {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let fail = |reason: &str| Err(ReferenceError::new("registry", text, reason));
+        let text_lower = text.to_ascii_lowercase();
+        let (host, port) = if let Some(rest) = text_lower.strip_prefix('[') {
+            let Some((address, rest)) = rest.split_once(']') else {
+                return fail("the bracket is not closed");
+            };
+            if address.parse::<Ipv6Addr>().is_err() {
+                return fail("only an IPv6 address stands in brackets");
+            }
+            match rest.strip_prefix(':') {
+                Some(port) => (None, Some(port)),
+                None if rest.is_empty() => (None, None),
+                None => return fail("only a port may follow the bracket"),
+            }
+        } else {
+            match text_lower.split_once(':') {
+                Some((host, port)) => (Some(host), Some(port)),
+                None => (Some(text_lower.as_str()), None),
+            }
+        };
+        if let Some(host) = host {
+            let label = |label: &str| {
+                !label.is_empty()
+                    && label.len() <= 63
+                    && label
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+            };
+            if host.len() > 253 || !host.split('.').all(label) {
+                return fail("a host name has letters, digits, dots and hyphens");
+            }
+        }
+        if let Some(port) = port
+            && (port.starts_with('0')
+                || !port.bytes().all(|b| b.is_ascii_digit())
+                || port.parse::<u16>().is_err())
+        {
+            return fail("the port is not a number from 1 to 65535");
+        }
+        Ok(Self(text_lower.into()))
+    }
+}
+
+/// A repository's name within its registry.
+///
+/// At most 255 characters of
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryName(Box<str>);
+string_type!(RepositoryName);
+
+impl FromStr for RepositoryName {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let fail = |reason: &str| Err(ReferenceError::new("repository name", text, reason));
+        if text.is_empty() {
+            return fail("it is empty");
+        }
+        if text.len() > 255 {
+            return fail("it is longer than 255 characters");
+        }
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return fail("upper-case letters are not allowed");
+        }
+        if !text.split('/').all(is_path_component) {
+            return fail(
+                "each part has lower-case letters and digits, separated by '.', '_', '__' or hyphens",
+            );
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_path_component(component: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = component.as_bytes();
+    if !bytes.first().is_some_and(|b| alphanumeric(*b))
+        || !bytes.last().is_some_and(|b| alphanumeric(*b))
+    {
+        return false;
+    }
+    bytes
+        .split(|b| alphanumeric(*b))
+        .all(|separator| match separator {
+            [] | b"." | b"_" | b"__" => true,
+            run => run.iter().all(|b| *b == b'-'),
+        })
+}
+
+/// A tag: at most 128 characters of `[a-zA-Z0-9_][a-zA-Z0-9._-]*`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(Box<str>);
+string_type!(Tag);
+
+impl FromStr for Tag {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let fail = |reason: &str| Err(ReferenceError::new("tag", text, reason));
+        if text.is_empty() {
+            return fail("it is empty");
+        }
+        if text.len() > 128 {
+            return fail("it is longer than 128 characters");
+        }
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if !word(text.as_bytes()[0]) || !text.bytes().all(|b| word(b) || b == b'.' || b == b'-') {
+            return fail(
+                "it has letters, digits, '_', '.' and '-', and starts with none of the last two",
+            );
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A manifest somewhere: registry, repository, and a tag, a digest or both.
+///
+/// - The registry is always written out; nothing is looked up on a default registry.
+/// - Without a tag and a digest the tag is `latest`, as docker and crane read it.
+/// - With both, the digest decides and the tag is kept as a name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reference {
+    registry: Registry,
+    repository: RepositoryName,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+}
+
+impl Reference {
+    /// Names what `tag` holds.
+    pub fn with_tag(registry: Registry, repository: RepositoryName, tag: Tag) -> Self {
+        Self {
+            registry,
+            repository,
+            tag: Some(tag),
+            digest: None,
+        }
+    }
+
+    /// Names the manifest of `digest`.
+    pub fn with_digest(registry: Registry, repository: RepositoryName, digest: Digest) -> Self {
+        Self {
+            registry,
+            repository,
+            tag: None,
+            digest: Some(digest),
+        }
+    }
+
+    /// Returns the registry.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Returns the repository's name.
+    pub fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
+    /// Returns the tag; `None` only where there is a digest.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
+    }
+
+    /// Returns the digest, if the reference is pinned to one.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reference({self})")
+    }
+}
+
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let fail = |reason: String| ReferenceError::new("reference", text, reason);
+        if text.contains("://") {
+            return Err(fail(
+                "leave out the scheme; --plain-http HOST selects plain HTTP".into(),
+            ));
+        }
+        let (name, digest) = match text.split_once('@') {
+            Some((name, digest)) => {
+                let digest = digest
+                    .parse()
+                    .map_err(|e: DigestError| fail(e.to_string()))?;
+                (name, Some(digest))
+            }
+            None => (text, None),
+        };
+        let Some((registry, path)) = name
+            .split_once('/')
+            .filter(|(first, _)| names_registry(first))
+        else {
+            let example = match name.contains('/') {
+                true => format!("docker.io/{name}"),
+                false => format!("docker.io/library/{name}"),
+            };
+            return Err(fail(format!(
+                "it names no registry; for Docker Hub write {example}"
+            )));
+        };
+        let registry: Registry = registry
+            .parse()
+            .map_err(|e: ReferenceError| fail(e.reason))?;
+        let (path, tag) = match path.rsplit_once(':') {
+            Some((path, tag)) => (path, Some(tag)),
+            None => (path, None),
+        };
+        let part = |e: ReferenceError| fail(format!("{} {:?}: {}", e.what, e.text, e.reason));
+        let repository: RepositoryName = match registry.as_str() {
+            "docker.io" | "index.docker.io" if !path.contains('/') => {
+                format!("library/{path}").parse()
+            }
+            _ => path.parse(),
+        }
+        .map_err(part)?;
+        let tag = match tag {
+            Some(tag) => Some(tag.parse().map_err(part)?),
+            None if digest.is_some() => None,
+            None => Some(Tag("latest".into())),
+        };
+        Ok(Self {
+            registry,
+            repository,
+            tag,
+            digest,
+        })
+    }
+}
+
+/// Docker's rule: the first part is a registry when it could not be a repository's first part by accident.
+fn names_registry(first: &str) -> bool {
+    first.contains(['.', ':'])
+        || first == "localhost"
+        || first.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_parse_into_their_parts() {
+        let hex = "b".repeat(64);
+        for (text, registry, repository, tag, digest, api_host) in [
+            (
+                "localhost:5000/app:1.0",
+                "localhost:5000",
+                "app",
+                Some("1.0"),
+                false,
+                "localhost:5000",
+            ),
+            (
+                "registry.example.com/a/b-c/d",
+                "registry.example.com",
+                "a/b-c/d",
+                Some("latest"),
+                false,
+                "registry.example.com",
+            ),
+            (
+                "docker.io/alpine:3.20",
+                "docker.io",
+                "library/alpine",
+                Some("3.20"),
+                false,
+                "registry-1.docker.io",
+            ),
+            (
+                "[::1]:5000/app:x",
+                "[::1]:5000",
+                "app",
+                Some("x"),
+                false,
+                "[::1]:5000",
+            ),
+            (
+                "GHCR.io/org/app@DIGEST",
+                "ghcr.io",
+                "org/app",
+                None,
+                true,
+                "ghcr.io",
+            ),
+            (
+                "ghcr.io/org/app:v1@DIGEST",
+                "ghcr.io",
+                "org/app",
+                Some("v1"),
+                true,
+                "ghcr.io",
+            ),
+        ] {
+            let text = text.replace("DIGEST", &format!("sha256:{hex}"));
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!(reference.registry().as_str(), registry);
+            assert_eq!(reference.registry().api_host(), api_host);
+            assert_eq!(reference.repository().as_str(), repository);
+            assert_eq!(reference.tag().map(Tag::as_str), tag);
+            assert_eq!(reference.digest().is_some(), digest);
+            assert_eq!(
+                reference.to_string().parse::<Reference>().unwrap(),
+                reference
+            );
+        }
+    }
+
+    #[test]
+    fn what_does_not_parse_says_why_and_what_to_do() {
+        for (text, message) in [
+            (
+                "alpine:3",
+                "\"alpine:3\" is not a reference: it names no registry; for Docker Hub write docker.io/library/alpine:3",
+            ),
+            (
+                "team/app",
+                "\"team/app\" is not a reference: it names no registry; for Docker Hub write docker.io/team/app",
+            ),
+            (
+                "https://a.b/c",
+                "\"https://a.b/c\" is not a reference: leave out the scheme; --plain-http HOST selects plain HTTP",
+            ),
+            (
+                "a.b/App:1",
+                "\"a.b/App:1\" is not a reference: repository name \"App\": upper-case letters are not allowed",
+            ),
+            (
+                "a.b/app:",
+                "\"a.b/app:\" is not a reference: tag \"\": it is empty",
+            ),
+            (
+                "a.b:0/app",
+                "\"a.b:0/app\" is not a reference: the port is not a number from 1 to 65535",
+            ),
+            (
+                "a.b/app@sha256:xyz",
+                "\"a.b/app@sha256:xyz\" is not a reference: \"sha256:xyz\" is not a digest: sha256 takes 64 lower-case hex characters",
+            ),
+        ] {
+            assert_eq!(text.parse::<Reference>().unwrap_err().to_string(), message);
+        }
+        let long_tag = format!("a.b/app:{}", "t".repeat(129));
+        for text in [
+            "a.b/../etc",
+            "a.b/a//b",
+            "a.b/a/",
+            "user@a.b/app",
+            "a.b:99999/app",
+            "[::1/app",
+            "a.b/app:.x",
+            "",
+            "a.b/a___b",
+            "a.b/é",
+            "-a.b/app",
+            &long_tag,
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_the_machine_itself() {
+        for (text, expected) in [
+            ("localhost", true),
+            ("localhost:5000", true),
+            ("127.0.0.1:5000", true),
+            ("127.8.8.8", true),
+            ("[::1]:5000", true),
+            ("registry.localhost:80", true),
+            ("localhost.example.com", false),
+            ("10.0.0.1:5000", false),
+            ("128.0.0.1", false),
+        ] {
+            assert_eq!(
+                text.parse::<Registry>().unwrap().is_loopback(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Finds out what an OCI registry can do, with the evidence

@@ -1,0 +1,1 @@
+//! Serves an OCI layout folder as a registry, with the referrers API

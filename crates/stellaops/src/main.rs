@@ -1,0 +1,3 @@
+//! The StellaOps referrer mirror on the command line.
+
+fn main() {}

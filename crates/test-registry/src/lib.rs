@@ -1,0 +1,1 @@
+//! A registry with named personas and scripted faults, for integration tests

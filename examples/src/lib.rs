@@ -1,0 +1,1 @@
+//! Programs that show how the libraries are used: one file each under `examples/`.
