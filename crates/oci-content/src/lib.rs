@@ -24,6 +24,7 @@
 mod category;
 mod descriptor;
 mod digest;
+mod discovery;
 mod layout;
 mod legacy_tag;
 mod manifest;
@@ -34,6 +35,9 @@ mod tag_schema;
 pub use category::ArtifactCategory;
 pub use descriptor::{Descriptor, DescriptorError, Platform};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingReader};
+pub use discovery::{
+    Capability, Completeness, DiscoveryMethod, ErrorCode, SourceKind, WarningCode,
+};
 pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, REF_NAME, sync_dir};
 pub use legacy_tag::LegacyTag;
 pub use manifest::{
