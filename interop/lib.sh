@@ -1,0 +1,119 @@
+# shellcheck shell=bash
+# Shared by the scripts of this folder; sourced, never run.
+
+INTEROP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(dirname "$INTEROP")
+BIN=${INTEROP_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/interop/bin}
+export PATH="$BIN:$PATH"
+# shellcheck source=versions
+source "$INTEROP/versions"
+
+say() { printf 'interop: %s\n' "$*"; }
+die() { say "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Something is not to be had on this machine: a reason to skip for a developer, a failure in CI.
+unavailable() {
+  if [[ ${CI:-} == true ]]; then
+    die "$* (CI=true: this is a failure)"
+  fi
+  say "skipped: $*"
+  exit 0
+}
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+FAILURES=0
+CHECKS=0
+
+# check WHAT COMMAND...: COMMAND must exit 0.
+check() { check_exit 0 "$@"; }
+
+# check_exit CODES WHAT COMMAND...: COMMAND must exit with one of CODES ("3|4"). What it printed is shown when it does not.
+check_exit() {
+  local codes=$1 what=$2 output="$WORK/check.out" code
+  shift 2
+  CHECKS=$((CHECKS + 1))
+  # Not as a condition: `set -e` would be off inside a function that is one.
+  set +e
+  (set -e; "$@") >"$output" 2>&1
+  code=$?
+  set -e
+  if [[ "|$codes|" == *"|$code|"* ]]; then
+    printf '  ok      %s\n' "$what"
+  else
+    FAILURES=$((FAILURES + 1))
+    printf '  FAILED  %s (exit %s, expected %s)\n' "$what" "$code" "${codes//|/ or }"
+    printf '          $ %s\n' "$*"
+    tail -n 25 "$output" | sed 's/^/          | /'
+  fi
+}
+
+# same EXPECTED FOUND: two files or pipes hold the same lines, and not none: a pipe whose command failed is empty too.
+same() {
+  local expected found
+  expected=$(cat "$1")
+  found=$(cat "$2")
+  [[ -n $expected ]] || { echo "nothing to compare with"; return 1; }
+  diff -u --label expected --label found <(printf '%s\n' "$expected") <(printf '%s\n' "$found")
+}
+
+# --- registries -------------------------------------------------------------------------------------------------------
+
+SERVERS=()
+
+# start_registry KIND NAME: starts an empty registry on a free loopback port and sets REGISTRY to its host:port and
+# REGISTRY_PID to its process.
+#
+#   docker    Debian's docker-registry 2.8: no referrers API
+#   cuelabs   referrers API, OCI-Subject
+#   ggcr      referrers API, no OCI-Subject
+#   olareg    referrers API, OCI-Subject; only where the command is installed
+start_registry() {
+  local kind=$1 folder="$WORK/registry/$2" log port
+  log=$folder/log
+  mkdir -p "$folder"
+  case $kind in
+    docker)
+      printf 'version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: "%s"}}\nhttp: {addr: "127.0.0.1:0"}\n' \
+        "$folder/data" >"$folder/config.yml"
+      # REGISTRY_* in its environment overrides its configuration, and skopeo's REGISTRY_AUTH_FILE is such a name.
+      env -u REGISTRY_AUTH_FILE docker-registry serve "$folder/config.yml" >"$log" 2>&1 &
+      ;;
+    cuelabs | ggcr)
+      native-registry -implementation "$kind" >"$log" 2>&1 &
+      ;;
+    olareg)
+      # It does not tell the port that it was given for 0; below 32768 no outgoing connection takes one.
+      port=$((20000 + RANDOM % 10000))
+      printf 'listening on 127.0.0.1:%s\n' "$port" >"$log"
+      olareg serve --addr 127.0.0.1 --port "$port" --store-type mem >>"$log" 2>&1 &
+      ;;
+    *) die "unknown kind of registry: $kind" ;;
+  esac
+  REGISTRY_PID=$!
+  SERVERS+=("$REGISTRY_PID")
+  for _ in $(seq 100); do
+    kill -0 "$REGISTRY_PID" 2>/dev/null || break
+    REGISTRY=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$log" | head -n 1)
+    if [[ -n $REGISTRY ]] && curl -fsS -o "$folder/answer" "http://$REGISTRY/v2/" 2>"$folder/error"; then
+      regctl registry set --tls=disabled --skip-check "$REGISTRY"
+      return
+    fi
+    sleep 0.1
+  done
+  tail -n 20 "$log" >&2
+  die "the $kind registry did not start"
+}
+
+stop_registry() {
+  kill "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true
+}
+
+stop_all() {
+  local pid
+  for pid in "${SERVERS[@]}"; do
+    stop_registry "$pid"
+  done
+}
