@@ -1,1 +1,44 @@
-//! Serves an OCI layout folder as a registry, with the referrers API
+//! Serves content as an OCI registry.
+//!
+//! A [`Store`] keeps the content: [`MemoryStore`] in memory, for tests and demonstrations. [`RegistryServer`]
+//! answers the endpoints of the distribution specification over it, the referrers API among them.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use registry_server::{MemoryStore, RegistryServer};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> std::io::Result<()> {
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let server = RegistryServer::builder(Arc::new(MemoryStore::new())).build();
+//! let running = server.serve(listener)?;
+//! let ping = reqwest::get(format!("http://{}/v2/", running.addr())).await;
+//! assert_eq!(ping.map(|answer| answer.status().as_u16()).ok(), Some(200));
+//! running.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Scope
+//!
+//! The API of the [distribution specification v1.1.1](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md)
+//! over plain HTTP, nothing else: no credentials, no TLS, no upstream, no garbage collection, no catalogue. Put it behind
+//! something that has what is missing, or keep it on loopback.
+
+mod blobs;
+mod endpoint;
+mod error;
+mod lists;
+mod manifests;
+mod memory;
+mod server;
+mod store;
+mod uploads;
+
+pub use endpoint::Endpoint;
+pub use error::{ApiError, ErrorCode};
+pub use memory::MemoryStore;
+pub use server::{RegistryServer, RegistryServerBuilder, RunningServer};
+pub use store::{
+    Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoreErrorKind, StoredManifest,
+};

@@ -1,0 +1,203 @@
+/// An endpoint of the distribution API, as a request's path names it.
+///
+/// The parts are text: whether a name or a digest is well-formed is another question, with another answer.
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#endpoints>
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `/v2/`: end-1.
+    Ping,
+    /// `/v2/<name>/blobs/<digest>`: end-2 and end-10.
+    Blob {
+        /// The repository's name.
+        repository: String,
+        /// The blob's digest.
+        digest: String,
+    },
+    /// `/v2/<name>/blobs/uploads/`: end-4a, end-4b and end-11.
+    Uploads {
+        /// The repository's name.
+        repository: String,
+    },
+    /// `/v2/<name>/blobs/uploads/<reference>`: end-5, end-6 and end-13.
+    Upload {
+        /// The repository's name.
+        repository: String,
+        /// The upload session.
+        session: String,
+    },
+    /// `/v2/<name>/manifests/<reference>`: end-3, end-7 and end-9.
+    Manifest {
+        /// The repository's name.
+        repository: String,
+        /// A tag or a digest.
+        reference: String,
+    },
+    /// `/v2/<name>/tags/list`: end-8a and end-8b.
+    Tags {
+        /// The repository's name.
+        repository: String,
+    },
+    /// `/v2/<name>/referrers/<digest>`: end-12a and end-12b.
+    Referrers {
+        /// The repository's name.
+        repository: String,
+        /// The subject's digest.
+        digest: String,
+    },
+}
+
+impl Endpoint {
+    /// Reads a path, percent-encoded or not; `None` when no endpoint has it.
+    ///
+    /// A repository's name may itself hold `manifests`, `blobs` or `tags`, so the path is read from its end.
+    pub fn of(path: &str) -> Option<Self> {
+        let path = decode(path)?;
+        let rest = path.strip_prefix("/v2")?;
+        if rest.is_empty() || rest == "/" {
+            return Some(Self::Ping);
+        }
+        let rest = rest.strip_prefix('/')?;
+        let repository = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
+        if let Some(name) = rest.strip_suffix("/tags/list") {
+            return Some(Self::Tags {
+                repository: repository(name)?,
+            });
+        }
+        if let Some(name) = rest
+            .strip_suffix("/blobs/uploads/")
+            .or_else(|| rest.strip_suffix("/blobs/uploads"))
+        {
+            return Some(Self::Uploads {
+                repository: repository(name)?,
+            });
+        }
+        let (head, last) = rest.rsplit_once('/').filter(|(_, last)| !last.is_empty())?;
+        let last = last.to_owned();
+        if let Some(name) = head.strip_suffix("/blobs/uploads") {
+            return Some(Self::Upload {
+                repository: repository(name)?,
+                session: last,
+            });
+        }
+        let (name, kind) = head.rsplit_once('/')?;
+        let repository = repository(name)?;
+        match kind {
+            "blobs" => Some(Self::Blob {
+                repository,
+                digest: last,
+            }),
+            "manifests" => Some(Self::Manifest {
+                repository,
+                reference: last,
+            }),
+            "referrers" => Some(Self::Referrers {
+                repository,
+                digest: last,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Returns the repository's name as the path has it; none for [`Ping`](Self::Ping).
+    pub fn repository(&self) -> Option<&str> {
+        match self {
+            Self::Ping => None,
+            Self::Blob { repository, .. }
+            | Self::Uploads { repository }
+            | Self::Upload { repository, .. }
+            | Self::Manifest { repository, .. }
+            | Self::Tags { repository }
+            | Self::Referrers { repository, .. } => Some(repository),
+        }
+    }
+}
+
+/// Undoes percent-encoding: some clients write the colon of a digest as `%3A`.
+fn decode(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            bytes.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_from_its_end() {
+        let own = str::to_owned;
+        let manifest = |repository: &str, reference: &str| {
+            Some(Endpoint::Manifest {
+                repository: own(repository),
+                reference: own(reference),
+            })
+        };
+        let blob = |repository: &str, digest: &str| {
+            Some(Endpoint::Blob {
+                repository: own(repository),
+                digest: own(digest),
+            })
+        };
+        for (path, endpoint) in [
+            ("/v2/", Some(Endpoint::Ping)),
+            ("/v2", Some(Endpoint::Ping)),
+            ("/v2/a/manifests/1.0", manifest("a", "1.0")),
+            (
+                "/v2/a/b/manifests/manifests/x",
+                manifest("a/b/manifests", "x"),
+            ),
+            ("/v2/a/manifests/sha256%3Aab", manifest("a", "sha256:ab")),
+            ("/v2/a/blobs/sha256:ab", blob("a", "sha256:ab")),
+            (
+                "/v2/a/tags/list",
+                Some(Endpoint::Tags {
+                    repository: own("a"),
+                }),
+            ),
+            (
+                "/v2/a/blobs/uploads/",
+                Some(Endpoint::Uploads {
+                    repository: own("a"),
+                }),
+            ),
+            (
+                "/v2/a/blobs/uploads",
+                Some(Endpoint::Uploads {
+                    repository: own("a"),
+                }),
+            ),
+            (
+                "/v2/a/blobs/uploads/7f",
+                Some(Endpoint::Upload {
+                    repository: own("a"),
+                    session: own("7f"),
+                }),
+            ),
+            (
+                "/v2/a/referrers/sha256:ab",
+                Some(Endpoint::Referrers {
+                    repository: own("a"),
+                    digest: own("sha256:ab"),
+                }),
+            ),
+            ("/v2/manifests/x", None),
+            ("/v2/a/manifests/", None),
+            ("/v2/a/other/x", None),
+            ("/v2/a/manifests/%zz", None),
+            ("/v2/a/manifests/%f", None),
+            ("/v3/", None),
+            ("/", None),
+        ] {
+            assert_eq!(Endpoint::of(path), endpoint, "{path}");
+        }
+    }
+}

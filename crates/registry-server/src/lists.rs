@@ -1,0 +1,212 @@
+use std::num::NonZeroUsize;
+
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use oci_content::{Descriptor, Digest, Tag, media_type};
+use serde::Serialize;
+use url::form_urlencoded::Serializer as QueryWriter;
+
+use crate::error::{ApiError, ErrorCode};
+use crate::server::{Call, Shared, json, parse_digest, value};
+
+#[derive(Serialize)]
+struct TagList<'a> {
+    name: &'a str,
+    tags: &'a [Tag],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReferrersList<'a> {
+    schema_version: u8,
+    media_type: &'a str,
+    manifests: &'a [Descriptor],
+}
+
+/// end-8a and end-8b: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags>
+pub(crate) async fn tags(shared: &Shared, call: Call) -> Result<Response, ApiError> {
+    let asked = match call.query.first("n") {
+        Some(text) => Some(text.parse::<usize>().map_err(|_not_a_number| {
+            let message = format!("n is {text:?}, which is no number");
+            ApiError::bad_request(ErrorCode::Unsupported, message)
+        })?),
+        None => None,
+    };
+    let repository = call.repository.clone();
+    let found = shared
+        .store(move |store| {
+            let exists = store.contains(&repository)?;
+            Ok(if exists {
+                Some(store.tags(&repository)?)
+            } else {
+                None
+            })
+        })
+        .await?;
+    let Some(mut tags) = found else {
+        let message = format!("there is no repository {}", call.repository.name());
+        return Err(ApiError::not_found(ErrorCode::NameUnknown, message));
+    };
+    tags.sort_by_cached_key(lexical);
+    let after = call.query.first("last").map(lexical_text);
+    let rest = match after {
+        Some(last) => &tags[tags.partition_point(|tag| lexical(tag) <= last)..],
+        None => &tags[..],
+    };
+    let most = match (asked, shared.options.page_size) {
+        (Some(asked), Some(most)) => Some(asked.min(most.get())),
+        (asked, most) => asked.or(most.map(NonZeroUsize::get)),
+    };
+    let page = page(rest, most, shared.options.page_bytes, |tag| {
+        tag.as_str().len() as u64 + 3
+    });
+    let body = TagList {
+        name: call.repository.name().as_str(),
+        tags: page,
+    };
+    let mut response = json(StatusCode::OK, "application/json", to_json(&body)?);
+    // A client that asks for nothing gets nothing, and no next page to ask for nothing again.
+    if let Some(last) = page.last()
+        && page.len() < rest.len()
+    {
+        let n = asked.map(|n| n.to_string());
+        let mut query = vec![("last", last.as_str())];
+        query.extend(n.as_deref().map(|n| ("n", n)));
+        response
+            .headers_mut()
+            .insert(header::LINK, next_link(&call, &query));
+    }
+    Ok(response)
+}
+
+/// The order of a tag listing: "lexical (i.e. case-insensitive alphanumeric)", and by case where that leaves two
+/// tags equal.
+fn lexical(tag: &Tag) -> (String, String) {
+    lexical_text(tag.as_str())
+}
+
+fn lexical_text(tag: &str) -> (String, String) {
+    (tag.to_ascii_lowercase(), tag.to_owned())
+}
+
+/// end-12a and end-12b: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
+pub(crate) async fn referrers(
+    shared: &Shared,
+    call: Call,
+    digest: &str,
+) -> Result<Response, ApiError> {
+    if !shared.options.referrers_api {
+        let message = "the referrers API is not offered";
+        return Err(ApiError::not_found(ErrorCode::Unsupported, message));
+    }
+    let subject = parse_digest(digest)?;
+    let after = call.query.digest("last")?;
+    // In a query that was not escaped, `+` reads as a space, which no media type has.
+    let types: Vec<String> = call
+        .query
+        .all("artifactType")
+        .filter(|wanted| !wanted.is_empty())
+        .map(|wanted| wanted.replace(' ', "+"))
+        .collect();
+    // A repository that is not there has no referrers; the conformance suite asks for this answer before anything
+    // has been pushed.
+    let repository = call.repository.clone();
+    let mut found = shared
+        .store(move |store| store.referrers(&repository, &subject))
+        .await?;
+    if !types.is_empty() {
+        found.retain(|entry| {
+            let own = entry.artifact_type.as_ref();
+            own.is_some_and(|own| types.contains(own))
+        });
+    }
+    // By digest: a list that grows while a client walks it neither repeats nor skips an entry that was there.
+    found.sort_by(|a, b| a.digest.cmp(&b.digest));
+    let rest = match &after {
+        Some(last) => &found[found.partition_point(|entry| entry.digest <= *last)..],
+        None => &found[..],
+    };
+    let most = shared.options.page_size.map(NonZeroUsize::get);
+    let page = page(rest, most, shared.options.page_bytes, |entry| {
+        serde_json::to_vec(entry).map_or(0, |json| json.len() as u64 + 1)
+    });
+    let body = to_json(&ReferrersList {
+        schema_version: 2,
+        media_type: media_type::IMAGE_INDEX,
+        manifests: page,
+    })?;
+    let mut response = json(StatusCode::OK, media_type::IMAGE_INDEX, body);
+    let headers = response.headers_mut();
+    if !types.is_empty() {
+        headers.insert(
+            "oci-filters-applied",
+            HeaderValue::from_static("artifactType"),
+        );
+    }
+    if let Some(last) = page
+        .last()
+        .map(|entry: &Descriptor| Digest::to_string(&entry.digest))
+        && page.len() < rest.len()
+    {
+        let mut query = vec![("last", last.as_str())];
+        query.extend(types.iter().map(|wanted| ("artifactType", wanted.as_str())));
+        headers.insert(header::LINK, next_link(&call, &query));
+    }
+    Ok(response)
+}
+
+/// Cuts the first page off: at most `most` entries and `bytes` bytes, but never none of what there is for the sake
+/// of the bytes.
+fn page<T>(entries: &[T], most: Option<usize>, bytes: u64, size: impl Fn(&T) -> u64) -> &[T] {
+    // Room for what surrounds the entries: the list's own members, a repository's name.
+    let mut left = bytes.saturating_sub(512);
+    let mut count = 0;
+    for entry in entries.iter().take(most.unwrap_or(usize::MAX)) {
+        let size = size(entry);
+        if size > left && count > 0 {
+            break;
+        }
+        left = left.saturating_sub(size);
+        count += 1;
+    }
+    &entries[..count]
+}
+
+fn next_link(call: &Call, query: &[(&str, &str)]) -> HeaderValue {
+    let mut writer = QueryWriter::new(String::new());
+    writer.extend_pairs(query);
+    if let Some(namespace) = call.repository.namespace() {
+        writer.append_pair("ns", namespace.as_str());
+    }
+    let path = call.parts.uri.path();
+    value(format!("<{path}?{}>; rel=\"next\"", writer.finish()))
+}
+
+fn to_json(body: &impl Serialize) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(body).map_err(|error| {
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Unknown,
+            error.to_string(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_at_a_count_or_at_a_size_and_is_never_empty_for_its_size() {
+        let entries = [10, 10, 10, 2000, 10];
+        let cut =
+            |from: usize, most, bytes| page(&entries[from..], most, bytes, |size| *size).len();
+        assert_eq!(cut(0, None, 1 << 20), 5);
+        assert_eq!(cut(0, Some(2), 1 << 20), 2);
+        assert_eq!(cut(0, Some(0), 1 << 20), 0);
+        assert_eq!(cut(0, None, 512 + 30), 3);
+        assert_eq!(cut(3, None, 512 + 30), 1);
+        assert_eq!(cut(4, None, 0), 1);
+        assert_eq!(page(&[0u64; 0], None, 0, |size| *size).len(), 0);
+    }
+}

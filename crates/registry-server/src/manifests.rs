@@ -1,0 +1,241 @@
+use axum::body::{Body, to_bytes};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use oci_content::{
+    Descriptor, Digest, Manifest, ManifestError, ManifestErrorKind, Tag, media_type,
+};
+
+use crate::error::{ApiError, ErrorCode};
+use crate::server::{Call, Shared, parse_digest, value};
+use crate::store::{Precondition, Repository, Store, StoreError};
+
+/// What stands behind `manifests/`: a digest has a colon, a tag never does.
+enum ManifestReference {
+    Tag(Tag),
+    Digest(Digest),
+}
+
+impl ManifestReference {
+    fn parse(text: &str) -> Result<Self, ApiError> {
+        if text.contains(':') {
+            return Ok(Self::Digest(parse_digest(text)?));
+        }
+        match text.parse() {
+            Ok(tag) => Ok(Self::Tag(tag)),
+            Err(error) => Err(ApiError::bad_request(
+                ErrorCode::ManifestInvalid,
+                oci_content::ReferenceError::to_string(&error),
+            )),
+        }
+    }
+}
+
+/// end-3: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>
+pub(crate) async fn read(
+    shared: &Shared,
+    call: Call,
+    reference: &str,
+) -> Result<Response, ApiError> {
+    // What cannot be the name of a manifest is the name of none.
+    let unknown = || format!("there is no manifest {reference:?}");
+    let Ok(parsed) = ManifestReference::parse(reference) else {
+        return Err(shared
+            .unknown(call.repository, ErrorCode::ManifestUnknown, unknown())
+            .await);
+    };
+    let repository = call.repository.clone();
+    let found = shared
+        .store(move |store| {
+            let digest = match parsed {
+                ManifestReference::Digest(digest) => Some(digest),
+                ManifestReference::Tag(tag) => store.resolve(&repository, &tag)?,
+            };
+            let Some(digest) = digest else {
+                return Ok(None);
+            };
+            let manifest = store.manifest(&repository, &digest)?;
+            Ok(manifest.map(|manifest| (digest, manifest)))
+        })
+        .await?;
+    let Some((digest, manifest)) = found else {
+        return Err(shared
+            .unknown(call.repository, ErrorCode::ManifestUnknown, unknown())
+            .await);
+    };
+    let mut response = Response::new(Body::empty());
+    if Precondition::from_headers(&call.parts.headers).not_modified(Some(&digest)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, manifest.bytes.len().into());
+        headers.insert(header::CONTENT_TYPE, value(&manifest.media_type));
+        if call.parts.method == Method::GET {
+            *response.body_mut() = Body::from(manifest.bytes);
+        }
+    }
+    let headers = response.headers_mut();
+    headers.insert("docker-content-digest", value(digest.to_string()));
+    headers.insert(header::ETAG, value(format!("\"{digest}\"")));
+    Ok(response)
+}
+
+/// end-7: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests>
+pub(crate) async fn write(
+    shared: &Shared,
+    call: Call,
+    reference: &str,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let reference = ManifestReference::parse(reference)?;
+    let raw = receive(shared, body).await?;
+    let content_type = match call.parts.headers.get(header::CONTENT_TYPE) {
+        Some(given) => Some(given.to_str().map_err(|_not_text| {
+            ApiError::bad_request(ErrorCode::ManifestInvalid, "Content-Type is not text")
+        })?),
+        None => None,
+    };
+    let manifest = match &reference {
+        ManifestReference::Digest(digest) => Manifest::parse_verified(raw, digest, content_type),
+        ManifestReference::Tag(_) => Manifest::parse(raw, content_type),
+    }
+    .map_err(|error: ManifestError| {
+        let code = match error.kind() {
+            ManifestErrorKind::Digest => ErrorCode::DigestInvalid,
+            _ => ErrorCode::ManifestInvalid,
+        };
+        ApiError::bad_request(code, error.to_string())
+    })?;
+    // The client must send the type that the manifest says it has:
+    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests
+    if let Some(given) = content_type.map(media_type::essence)
+        && given != manifest.media_type()
+    {
+        let message = format!(
+            "Content-Type is {given:?}, the manifest's mediaType {:?}",
+            manifest.media_type()
+        );
+        return Err(ApiError::bad_request(ErrorCode::ManifestInvalid, message));
+    }
+    // Tags beside a digest come with the specification's next version:
+    // https://github.com/opencontainers/distribution-spec/blob/967efdc/spec.md#pushing-manifests
+    let mut added = Vec::new();
+    for tag in call.query.all("tag") {
+        added.push(tag.parse::<Tag>().map_err(|error| {
+            ApiError::bad_request(ErrorCode::ManifestInvalid, error.to_string())
+        })?);
+    }
+    let mut tags = added.clone();
+    if let ManifestReference::Tag(tag) = reference {
+        tags.push(tag);
+    }
+
+    let digest = manifest.digest().clone();
+    let subject = manifest.subject().map(|subject| subject.digest.clone());
+    let precondition = Precondition::from_headers(&call.parts.headers);
+    let sparse = shared.options.sparse_manifests;
+    let repository = call.repository.clone();
+    let missing = shared
+        .store(move |store| {
+            if !sparse {
+                let missing = missing_content(store, &repository, &manifest)?;
+                if !missing.is_empty() {
+                    return Ok(missing);
+                }
+            }
+            store.put_manifest(&repository, &manifest, &tags, &precondition)?;
+            Ok(Vec::new())
+        })
+        .await?;
+    if !missing.is_empty() {
+        return Err(ApiError::missing_content(missing));
+    }
+
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    let path = format!("/v2/{}/manifests/{digest}", call.repository.name());
+    headers.insert(header::LOCATION, value(path));
+    headers.insert("docker-content-digest", value(digest.to_string()));
+    headers.insert(header::ETAG, value(format!("\"{digest}\"")));
+    for tag in added {
+        headers.append("oci-tag", value(tag.as_str()));
+    }
+    if let Some(subject) = subject
+        && shared.options.referrers_api
+    {
+        headers.insert("oci-subject", value(subject.to_string()));
+    }
+    Ok(response)
+}
+
+/// end-9: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#deleting-manifests>
+pub(crate) async fn remove(
+    shared: &Shared,
+    call: Call,
+    reference: &str,
+) -> Result<Response, ApiError> {
+    let parsed = ManifestReference::parse(reference)?;
+    let precondition = Precondition::from_headers(&call.parts.headers);
+    let repository = call.repository.clone();
+    let removed = shared
+        .store(move |store| match parsed {
+            ManifestReference::Digest(digest) => store.remove_manifest(&repository, &digest),
+            ManifestReference::Tag(tag) => store.remove_tag(&repository, &tag, &precondition),
+        })
+        .await?;
+    if !removed {
+        let message = format!("there is no manifest {reference:?}");
+        return Err(shared
+            .unknown(call.repository, ErrorCode::ManifestUnknown, message)
+            .await);
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    Ok(response)
+}
+
+async fn receive(shared: &Shared, body: Body) -> Result<Bytes, ApiError> {
+    let limit = shared.options.max_manifest_bytes;
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    to_bytes(body, most).await.map_err(|_too_long_or_broken| {
+        let message = format!("a manifest may be {limit} bytes long");
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::SizeInvalid,
+            message,
+        )
+    })
+}
+
+/// Returns the digests that the manifest names and the repository does not have, the subject left aside: it may
+/// come later.
+fn missing_content(
+    store: &dyn Store,
+    repository: &Repository,
+    manifest: &Manifest,
+) -> Result<Vec<String>, StoreError> {
+    let mut missing = Vec::new();
+    for blob in manifest.blobs().filter(|blob| !is_foreign(blob)) {
+        if store.blob(repository, &blob.digest)?.is_none() {
+            missing.push(blob.digest.to_string());
+        }
+    }
+    for child in manifest.children() {
+        if store.manifest(repository, &child.digest)?.is_none() {
+            missing.push(child.digest.to_string());
+        }
+    }
+    Ok(missing)
+}
+
+/// Tells whether a layer may be kept somewhere else than in the registry:
+/// <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>
+fn is_foreign(blob: &Descriptor) -> bool {
+    !blob.urls.is_empty()
+        || blob.media_type.contains(".nondistributable.")
+        || blob.media_type.contains(".foreign.")
+}

@@ -1,0 +1,431 @@
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, header};
+use oci_content::{Digest, MAX_MANIFEST_BYTES, Registry, RepositoryName};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_blocking};
+use url::form_urlencoded;
+
+use crate::endpoint::Endpoint;
+use crate::error::{ApiError, ErrorCode};
+use crate::store::{Repository, Store, StoreError};
+use crate::uploads::Sessions;
+use crate::{blobs, lists, manifests, uploads};
+
+/// A registry over a [`Store`].
+///
+/// Cheap to clone; clones share the store and the upload sessions.
+#[derive(Clone, Debug)]
+pub struct RegistryServer {
+    shared: Arc<Shared>,
+}
+
+/// What every request needs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) options: Options,
+    pub(crate) sessions: Sessions,
+}
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) read_only: bool,
+    pub(crate) referrers_api: bool,
+    pub(crate) page_size: Option<NonZeroUsize>,
+    pub(crate) page_bytes: u64,
+    pub(crate) max_manifest_bytes: u64,
+    pub(crate) max_blob_bytes: u64,
+    pub(crate) sparse_manifests: bool,
+    pub(crate) chunk_min_bytes: Option<u64>,
+}
+
+/// Configures a [`RegistryServer`].
+#[derive(Debug)]
+pub struct RegistryServerBuilder {
+    store: Arc<dyn Store>,
+    options: Options,
+    max_sessions: usize,
+}
+
+impl RegistryServer {
+    /// Starts to configure a registry.
+    pub fn builder(store: Arc<dyn Store>) -> RegistryServerBuilder {
+        RegistryServerBuilder {
+            store,
+            options: Options {
+                read_only: false,
+                referrers_api: true,
+                page_size: None,
+                page_bytes: MAX_MANIFEST_BYTES,
+                max_manifest_bytes: MAX_MANIFEST_BYTES,
+                max_blob_bytes: 64 << 30,
+                sparse_manifests: false,
+                chunk_min_bytes: None,
+            },
+            max_sessions: 1024,
+        }
+    }
+
+    /// Returns the registry as a router, to be put behind middleware or beside other routes.
+    ///
+    /// It answers every path, and expects paths to begin with `/v2/`.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&self.shared))
+    }
+
+    /// Serves on `listener` until the handle is shut down or dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the listener's own address cannot be had.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn serve(&self, listener: TcpListener) -> io::Result<RunningServer> {
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let service = self.router();
+        let task = tokio::spawn(async move {
+            let stopped = async move {
+                // Sent or dropped, both say stop.
+                let _sent = stopped.await;
+            };
+            axum::serve(listener, service)
+                .with_graceful_shutdown(stopped)
+                .await
+        });
+        Ok(RunningServer {
+            address,
+            stop: Some(stop),
+            task: Some(task),
+        })
+    }
+}
+
+impl RegistryServerBuilder {
+    /// Refuses every request that would change the store, with 405. Default: `false`.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.options.read_only = read_only;
+        self
+    }
+
+    /// Offers the referrers API. Without it the endpoint answers 404 and a pushed subject is not acknowledged, so
+    /// that clients keep the referrers tag. Default: `true`.
+    #[must_use]
+    pub fn referrers_api(mut self, offered: bool) -> Self {
+        self.options.referrers_api = offered;
+        self
+    }
+
+    /// Ends a page of tags or referrers after this many entries. Default: a page ends at 4 MiB only.
+    #[must_use]
+    pub fn page_size(mut self, entries: NonZeroUsize) -> Self {
+        self.options.page_size = Some(entries);
+        self
+    }
+
+    /// Ends a page of tags or referrers before it grows over this many bytes; an entry that is larger by itself
+    /// has a page of its own. Default: 4 MiB, which is what clients read of a manifest.
+    #[must_use]
+    pub fn page_bytes(mut self, bytes: u64) -> Self {
+        self.options.page_bytes = bytes;
+        self
+    }
+
+    /// Refuses larger manifests with 413. Default: 4 MiB.
+    #[must_use]
+    pub fn max_manifest_bytes(mut self, bytes: u64) -> Self {
+        self.options.max_manifest_bytes = bytes;
+        self
+    }
+
+    /// Refuses larger blobs with 413. Default: 64 GiB.
+    #[must_use]
+    pub fn max_blob_bytes(mut self, bytes: u64) -> Self {
+        self.options.max_blob_bytes = bytes;
+        self
+    }
+
+    /// Takes manifests whose blobs or children are not there. Default: `false`.
+    #[must_use]
+    pub fn sparse_manifests(mut self, taken: bool) -> Self {
+        self.options.sparse_manifests = taken;
+        self
+    }
+
+    /// Tells clients in `OCI-Chunk-Min-Length` how small a chunk may be; smaller ones are taken all the same.
+    #[must_use]
+    pub fn chunk_min_bytes(mut self, bytes: u64) -> Self {
+        self.options.chunk_min_bytes = Some(bytes);
+        self
+    }
+
+    /// Keeps at most this many upload sessions; the one that was idle longest gives way to a new one.
+    /// Default: 1024.
+    #[must_use]
+    pub fn max_upload_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = sessions;
+        self
+    }
+
+    /// Builds the registry.
+    pub fn build(self) -> RegistryServer {
+        RegistryServer {
+            shared: Arc::new(Shared {
+                store: self.store,
+                options: self.options,
+                sessions: Sessions::new(self.max_sessions),
+            }),
+        }
+    }
+}
+
+/// A registry that is being served. Dropping it stops it: no new connection is taken, answers under way are
+/// finished.
+#[derive(Debug)]
+pub struct RunningServer {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl RunningServer {
+    /// Returns the address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops, and waits for the answers that are under way.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves those answers to finish on their own.
+    pub async fn shutdown(mut self) {
+        drop(self.stop.take());
+        if let Some(task) = self.task.take() {
+            // `axum::serve` never returns an error, and a panic in a connection is not one of this task.
+            let _ended = task.await;
+        }
+    }
+}
+
+/// A request's query.
+#[derive(Debug)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(parts: &Parts) -> Self {
+        let query = parts.uri.query().unwrap_or_default();
+        Self(
+            form_urlencoded::parse(query.as_bytes())
+                .into_owned()
+                .collect(),
+        )
+    }
+
+    pub(crate) fn first(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Reads a digest parameter.
+    pub(crate) fn digest(&self, name: &str) -> Result<Option<Digest>, ApiError> {
+        self.first(name).map(parse_digest).transpose()
+    }
+}
+
+/// A request whose path has been understood.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) parts: Parts,
+    pub(crate) query: Query,
+    pub(crate) repository: Repository,
+}
+
+pub(crate) fn parse_digest(text: &str) -> Result<Digest, ApiError> {
+    text.parse().map_err(|error: oci_content::DigestError| {
+        ApiError::bad_request(ErrorCode::DigestInvalid, error.to_string())
+    })
+}
+
+pub(crate) fn parse_repository(text: &str) -> Result<RepositoryName, ApiError> {
+    text.parse().map_err(|error: oci_content::ReferenceError| {
+        ApiError::bad_request(ErrorCode::NameInvalid, error.to_string())
+    })
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut response = match dispatch(&shared, parts, body).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    // Not in the specification, but what clients of the docker lineage look for:
+    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#legacy-docker-support-http-headers
+    response.headers_mut().insert(
+        "docker-distribution-api-version",
+        HeaderValue::from_static("registry/2.0"),
+    );
+    response
+}
+
+async fn dispatch(shared: &Arc<Shared>, parts: Parts, body: Body) -> Result<Response, ApiError> {
+    let Some(endpoint) = Endpoint::of(parts.uri.path()) else {
+        let message = "no endpoint of the distribution API has this path";
+        return Err(ApiError::not_found(ErrorCode::Unsupported, message));
+    };
+    let reads = [Method::GET, Method::HEAD].contains(&parts.method);
+    if shared.options.read_only && !reads {
+        return Err(ApiError::not_allowed(
+            "this registry is read-only",
+            "GET, HEAD",
+        ));
+    }
+    let Some(name) = endpoint.repository() else {
+        return match reads {
+            true => Ok(json(StatusCode::OK, "application/json", "{}".into())),
+            false => Err(ApiError::not_allowed("only GET and HEAD", "GET, HEAD")),
+        };
+    };
+    let query = Query::of(&parts);
+    let namespace =
+        match query.first("ns") {
+            Some(host) => Some(host.parse::<Registry>().map_err(|error| {
+                ApiError::bad_request(ErrorCode::NameInvalid, error.to_string())
+            })?),
+            None => None,
+        };
+    let repository = Repository::new(parse_repository(name)?).with_namespace(namespace);
+    let method = parts.method.clone();
+    let call = Call {
+        parts,
+        query,
+        repository,
+    };
+    match (endpoint, method) {
+        (Endpoint::Blob { digest, .. }, Method::GET | Method::HEAD) => {
+            blobs::read(shared, call, &digest).await
+        }
+        (Endpoint::Blob { digest, .. }, Method::DELETE) => {
+            blobs::remove(shared, call, &digest).await
+        }
+        (Endpoint::Blob { .. }, _) => Err(ApiError::not_allowed(
+            "a blob is read and deleted here, and uploaded under blobs/uploads/",
+            "GET, HEAD, DELETE",
+        )),
+        (Endpoint::Uploads { .. }, Method::POST) => uploads::start(shared, call, body).await,
+        (Endpoint::Uploads { .. }, _) => {
+            Err(ApiError::not_allowed("an upload begins with POST", "POST"))
+        }
+        (Endpoint::Upload { session, .. }, method) => match method {
+            Method::GET => uploads::status(shared, &call, &session),
+            Method::PATCH => uploads::append(shared, call, &session, body).await,
+            Method::PUT => uploads::finish(shared, call, &session, body).await,
+            Method::DELETE => uploads::cancel(shared, &call, &session),
+            _ => Err(ApiError::not_allowed(
+                "an upload session takes GET, PATCH, PUT and DELETE",
+                "GET, PATCH, PUT, DELETE",
+            )),
+        },
+        (Endpoint::Manifest { reference, .. }, method) => match method {
+            Method::GET | Method::HEAD => manifests::read(shared, call, &reference).await,
+            Method::PUT => manifests::write(shared, call, &reference, body).await,
+            Method::DELETE => manifests::remove(shared, call, &reference).await,
+            _ => Err(ApiError::not_allowed(
+                "a manifest takes GET, HEAD, PUT and DELETE",
+                "GET, HEAD, PUT, DELETE",
+            )),
+        },
+        (Endpoint::Tags { .. }, Method::GET | Method::HEAD) => lists::tags(shared, call).await,
+        (Endpoint::Referrers { digest, .. }, Method::GET | Method::HEAD) => {
+            lists::referrers(shared, call, &digest).await
+        }
+        (Endpoint::Tags { .. } | Endpoint::Referrers { .. }, _) => {
+            Err(ApiError::not_allowed("a list is read only", "GET, HEAD"))
+        }
+        (Endpoint::Ping, _) => unreachable!("it names no repository and was answered above"),
+    }
+}
+
+impl Shared {
+    /// Calls the store, on a thread that may wait if it does.
+    pub(crate) async fn store<T, F>(&self, call: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    {
+        let store = Arc::clone(&self.store);
+        let answer = run(self.store.blocks(), move || call(&*store)).await?;
+        Ok(answer?)
+    }
+
+    /// Answers for a repository that does not exist, and for something that it does not have.
+    pub(crate) async fn unknown(
+        &self,
+        repository: Repository,
+        code: ErrorCode,
+        message: String,
+    ) -> ApiError {
+        let known = repository.clone();
+        match self.store(move |store| store.contains(&known)).await {
+            Ok(true) => ApiError::not_found(code, message),
+            Ok(false) => {
+                let message = format!("there is no repository {}", repository.name());
+                ApiError::not_found(ErrorCode::NameUnknown, message)
+            }
+            Err(error) => error,
+        }
+    }
+}
+
+/// Runs `call` here, or on a thread that may wait.
+pub(crate) async fn run<T: Send + 'static>(
+    blocks: bool,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    if !blocks {
+        return Ok(call());
+    }
+    spawn_blocking(call).await.map_err(|_panicked| {
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Unknown,
+            "the store failed",
+        )
+    })
+}
+
+pub(crate) fn json(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {
+    let mut response = (status, body).into_response();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Makes a header value of text that this server made: a digest, a path of checked names, a number.
+pub(crate) fn value(text: impl AsRef<str>) -> HeaderValue {
+    // What cannot stand in a header is left out instead of sent wrong; the types above have none of it.
+    HeaderValue::from_str(text.as_ref()).unwrap_or(HeaderValue::from_static(""))
+}

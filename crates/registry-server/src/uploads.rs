@@ -1,0 +1,358 @@
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{HeaderMap, StatusCode, header};
+use oci_content::Digest;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::error::{ApiError, ErrorCode};
+use crate::server::{Call, Shared, parse_repository, run, value};
+use crate::store::{BlobUpload, Repository};
+
+/// The uploads that are under way.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    open: Mutex<HashMap<String, Session>>,
+    max: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    repository: Repository,
+    touched: Instant,
+    /// Bytes that are safely with the store, for whoever asks while a chunk is being taken.
+    upload: Arc<AsyncMutex<Progress>>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    /// Empty once the upload was finished or the store failed under it.
+    upload: Option<Box<dyn BlobUpload>>,
+}
+
+impl Progress {
+    fn written(&self) -> u64 {
+        self.upload.as_ref().map_or(0, |upload| upload.written())
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            open: Mutex::default(),
+            max,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        // Nothing that is done under the lock can panic half-way.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, repository: Repository, upload: Box<dyn BlobUpload>) -> String {
+        // The keys of the hash come from the system's random source, so an id cannot be guessed.
+        let word = || RandomState::new().hash_one(Instant::now());
+        let id = format!("{:016x}{:016x}", word(), word());
+        let session = Session {
+            repository,
+            touched: Instant::now(),
+            upload: Arc::new(AsyncMutex::new(Progress {
+                upload: Some(upload),
+            })),
+        };
+        let mut open = self.lock();
+        if open.len() >= self.max {
+            let oldest = open.iter().min_by_key(|(_, session)| session.touched);
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                open.remove(&oldest);
+            }
+        }
+        open.insert(id.clone(), session);
+        id
+    }
+
+    fn find(
+        &self,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<Arc<AsyncMutex<Progress>>, ApiError> {
+        match self.lock().get_mut(id) {
+            Some(session) if session.repository.name() == repository.name() => {
+                session.touched = Instant::now();
+                Ok(Arc::clone(&session.upload))
+            }
+            _ => Err(unknown(id)),
+        }
+    }
+
+    fn close(&self, id: &str) {
+        self.lock().remove(id);
+    }
+}
+
+fn unknown(id: &str) -> ApiError {
+    let message = format!("there is no upload session {id:?}");
+    ApiError::not_found(ErrorCode::BlobUploadUnknown, message)
+}
+
+/// end-4a, end-4b and end-11:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-blobs>
+pub(crate) async fn start(shared: &Shared, call: Call, body: Body) -> Result<Response, ApiError> {
+    if let Some(digest) = call.query.digest("mount")? {
+        let from = match call.query.first("from") {
+            Some(name) => Some(
+                Repository::new(parse_repository(name)?)
+                    .with_namespace(call.repository.namespace().cloned()),
+            ),
+            None => None,
+        };
+        let (repository, wanted) = (call.repository.clone(), digest.clone());
+        let mounted = shared
+            .store(move |store| store.mount(&repository, &wanted, from.as_ref()))
+            .await?;
+        if mounted {
+            return Ok(created(&call.repository, &digest));
+        }
+    }
+    let upload = shared.store(|store| store.upload()).await?;
+    if let Some(digest) = call.query.digest("digest")? {
+        let progress = Progress {
+            upload: Some(upload),
+        };
+        let progress = Arc::new(AsyncMutex::new(progress)).lock_owned().await;
+        let progress = receive(shared, progress, &call.parts.headers, body).await?;
+        return complete(shared, progress, call.repository, digest).await;
+    }
+    let id = shared.sessions.open(call.repository.clone(), upload);
+    let mut response = progress_response(StatusCode::ACCEPTED, &call.repository, &id, 0);
+    if let Some(bytes) = shared.options.chunk_min_bytes {
+        response
+            .headers_mut()
+            .insert("oci-chunk-min-length", bytes.into());
+    }
+    Ok(response)
+}
+
+/// end-13: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks>
+pub(crate) fn status(shared: &Shared, call: &Call, id: &str) -> Result<Response, ApiError> {
+    let upload = shared.sessions.find(&call.repository, id)?;
+    // While a chunk is being taken the answer would be out of date before it arrives.
+    let Ok(progress) = upload.try_lock() else {
+        let message = "a chunk of this upload is being received";
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            ErrorCode::BlobUploadInvalid,
+            message,
+        ));
+    };
+    let written = progress.written();
+    Ok(progress_response(
+        StatusCode::NO_CONTENT,
+        &call.repository,
+        id,
+        written,
+    ))
+}
+
+/// end-5: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks>
+pub(crate) async fn append(
+    shared: &Shared,
+    call: Call,
+    id: &str,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let progress = shared.sessions.find(&call.repository, id)?;
+    let progress = progress.lock_owned().await;
+    check_range(&call, &progress, id)?;
+    let progress = receive(shared, progress, &call.parts.headers, body).await?;
+    let written = progress.written();
+    Ok(progress_response(
+        StatusCode::ACCEPTED,
+        &call.repository,
+        id,
+        written,
+    ))
+}
+
+/// end-6: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-blobs>
+pub(crate) async fn finish(
+    shared: &Shared,
+    call: Call,
+    id: &str,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let progress = shared.sessions.find(&call.repository, id)?;
+    let Some(digest) = call.query.digest("digest")? else {
+        let message = "the query names no digest";
+        return Err(ApiError::bad_request(ErrorCode::DigestInvalid, message));
+    };
+    let progress = progress.lock_owned().await;
+    check_range(&call, &progress, id)?;
+    let progress = receive(shared, progress, &call.parts.headers, body).await?;
+    // Whatever comes of it, the upload is over.
+    shared.sessions.close(id);
+    complete(shared, progress, call.repository, digest).await
+}
+
+/// Ends a session early, as distribution and, since its next version, the specification have it:
+/// <https://github.com/opencontainers/distribution-spec/blob/967efdc/spec.md#cancel-a-blob-upload>
+pub(crate) fn cancel(shared: &Shared, call: &Call, id: &str) -> Result<Response, ApiError> {
+    shared.sessions.find(&call.repository, id)?;
+    shared.sessions.close(id);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// Refuses a chunk that is not the next one, and one that is not as long as its range.
+fn check_range(call: &Call, progress: &Progress, id: &str) -> Result<(), ApiError> {
+    let headers = &call.parts.headers;
+    let Some(range) = headers.get(header::CONTENT_RANGE) else {
+        return Ok(());
+    };
+    let written = progress.written();
+    let parsed = range.to_str().ok().and_then(|range| {
+        // Docker's clients write the unit and a total, which the specification does not have.
+        let range = range
+            .trim()
+            .trim_start_matches("bytes")
+            .trim_start_matches(['=', ' ']);
+        let (first, last) = range.split('/').next()?.split_once('-')?;
+        let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
+        Some((first, last.checked_sub(first)?.checked_add(1)?))
+    });
+    let Some((first, length)) = parsed else {
+        let message = "Content-Range is not of the form `<start>-<end>`";
+        return Err(ApiError::bad_request(ErrorCode::BlobUploadInvalid, message));
+    };
+    if first != written {
+        let message = format!("the next chunk begins at byte {written}, not at {first}");
+        let answer = ApiError::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            ErrorCode::BlobUploadInvalid,
+            message,
+        );
+        return Err(answer
+            .header(header::LOCATION, value(location(&call.repository, id)))
+            .header(header::RANGE, value(range_of(written))));
+    }
+    match content_length(headers) {
+        Some(announced) if announced != length => {
+            let message = format!("the range is {length} bytes long, the body {announced}");
+            Err(ApiError::bad_request(ErrorCode::SizeInvalid, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Takes the body into the upload. What came before a broken connection is kept, so that a client can resume.
+async fn receive(
+    shared: &Shared,
+    mut progress: OwnedMutexGuard<Progress>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<OwnedMutexGuard<Progress>, ApiError> {
+    let limit = shared.options.max_blob_bytes;
+    let too_large = || {
+        let message = format!("a blob may be {limit} bytes long");
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::SizeInvalid,
+            message,
+        )
+    };
+    let announced = content_length(headers).unwrap_or(0);
+    if progress.written().saturating_add(announced) > limit {
+        return Err(too_large());
+    }
+    let mut body = body.into_data_stream();
+    while let Some(chunk) = body.next().await {
+        let chunk: Bytes = chunk.map_err(|_broken| {
+            ApiError::bad_request(ErrorCode::BlobUploadInvalid, "the body broke off")
+        })?;
+        if progress.written().saturating_add(chunk.len() as u64) > limit {
+            return Err(too_large());
+        }
+        let (returned, written) = run(shared.store.blocks(), move || {
+            let upload = progress.upload.as_mut();
+            let written = upload.map(|upload| upload.write(&chunk));
+            if !matches!(written, Some(Ok(()))) {
+                progress.upload = None;
+            }
+            (progress, written)
+        })
+        .await?;
+        progress = returned;
+        written.ok_or_else(|| unknown("that failed before"))??;
+    }
+    Ok(progress)
+}
+
+async fn complete(
+    shared: &Shared,
+    mut progress: OwnedMutexGuard<Progress>,
+    repository: Repository,
+    digest: Digest,
+) -> Result<Response, ApiError> {
+    let Some(upload) = progress.upload.take() else {
+        return Err(unknown("that failed before"));
+    };
+    drop(progress);
+    let response = created(&repository, &digest);
+    run(shared.store.blocks(), move || {
+        upload.finish(&repository, &digest)
+    })
+    .await??;
+    Ok(response)
+}
+
+fn location(repository: &Repository, id: &str) -> String {
+    let namespace = repository.namespace();
+    let query = namespace.map_or_else(String::new, |host| format!("?ns={host}"));
+    format!("/v2/{}/blobs/uploads/{id}{query}", repository.name())
+}
+
+/// `0-0` before the first byte is what distribution answers; the form has no way to say "none".
+fn range_of(written: u64) -> String {
+    format!("0-{}", written.saturating_sub(1))
+}
+
+fn progress_response(
+    status: StatusCode,
+    repository: &Repository,
+    id: &str,
+    written: u64,
+) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, value(location(repository, id)));
+    headers.insert(header::RANGE, value(range_of(written)));
+    headers.insert("docker-upload-uuid", value(id));
+    response
+}
+
+fn created(repository: &Repository, digest: &Digest) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    let path = format!("/v2/{}/blobs/{digest}", repository.name());
+    headers.insert(header::LOCATION, value(path));
+    headers.insert("docker-content-digest", value(digest.to_string()));
+    response
+}
