@@ -1,1 +1,62 @@
-//! One OCI registry spoken to well: tokens, retries, rate limits, paging, limits, blobs
+//! One OCI registry spoken to well: tokens, retries, rate limits, paging, limits, blobs.
+//!
+//! A [`Client`] makes every request of the
+//! [distribution specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md) that
+//! a mirror needs, one [`Repository`] at a time.
+//!
+//! - **An answer is a value.** Whatever its status, the final answer is an `Ok` [`Response`] with status,
+//!   headers and body, also a 429 or 503 that outlasted all retries: callers decide by it. An [`Error`] means
+//!   that there is no usable answer. Only [`Repository::pull_blob`] and [`Repository::push_blob`], which end
+//!   in a blob or in nothing, turn a status into an error.
+//! - **Bounded.** Bodies, redirects, tries and times have limits with defaults; see [`ClientOptions`].
+//! - **Nothing is believed.** Manifests and lists come as bytes for the caller to check; blobs are hashed.
+//!
+//! ```no_run
+//! use oci_content::Reference;
+//! use registry_client::{Client, ClientOptions};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let reference: Reference = "registry.example.com/team/app:1.0".parse()?;
+//! let client = Client::new(ClientOptions::default())?;
+//! let repository = client.repository(reference.registry(), reference.repository());
+//! let answer = repository.get_manifest(reference.tag().ok_or("no tag")?).await?;
+//! println!("{} {}", answer.status(), answer.body().len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Scope
+//!
+//! No interpretation of manifests and lists, no bundles, no cache on disk. Nothing is spawned, no environment
+//! and no home directory is read. The URLs that a descriptor may carry are never fetched.
+
+mod blob;
+mod call;
+mod client;
+mod credentials;
+mod envelope;
+mod error;
+mod exchange;
+mod host;
+mod link;
+mod observer;
+mod options;
+mod origin;
+mod pull;
+mod push;
+mod realm;
+mod repository;
+mod response;
+mod retry;
+mod upload;
+
+pub use blob::{BlobSink, BlobSource, MemorySink, VerifyingSink};
+pub use client::{BuildError, Client};
+pub use credentials::{CredentialError, CredentialSource, Credentials};
+pub use error::{Error, ErrorKind};
+pub use observer::{Endpoint, RequestEvent, RequestObserver, WaitEvent};
+pub use options::{ClientOptions, HostOptions, MIN_BODY_BYTES, ProxyOptions};
+pub use push::BlobPush;
+pub use repository::{ManifestId, Repository};
+pub use response::Response;
+pub use retry::RetryPolicy;

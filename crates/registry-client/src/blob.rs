@@ -1,0 +1,226 @@
+use std::fmt;
+use std::io;
+
+use bytes::Bytes;
+use oci_content::{Digest, Hasher, VerifyError};
+
+/// Where the bytes of a pulled blob go.
+///
+/// # Contract
+/// - `write` gets the bytes in their order, from the first one; never more than the blob's size.
+/// - `restart` means that everything written so far is void; the next `write` brings the first byte again.
+/// - `finish` is called once all bytes of the blob's size were given. It checks the digest: only `Ok` makes
+///   the bytes the blob. After an error, `restart` and one more transfer may follow.
+/// - All three are called from an async task and should take no longer than a local write.
+pub trait BlobSink: Send {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// Ends the pull with [`ErrorKind::LocalIo`](crate::ErrorKind::LocalIo).
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Forgets everything that was written.
+    ///
+    /// # Errors
+    /// Ends the pull with [`ErrorKind::LocalIo`](crate::ErrorKind::LocalIo).
+    fn restart(&mut self) -> io::Result<()>;
+
+    /// Checks that what was written is the blob.
+    ///
+    /// # Errors
+    /// When it is not.
+    fn finish(&mut self) -> Result<(), VerifyError>;
+}
+
+/// Where the bytes of a pushed blob come from.
+///
+/// # Contract
+/// - Each `open` starts at the first byte again: an upload that broke is sent anew.
+/// - Reading happens in an async task and should take no longer than a local read.
+pub trait BlobSource: Send + Sync {
+    /// Opens the blob for reading from its first byte.
+    ///
+    /// # Errors
+    /// Ends the push with [`ErrorKind::LocalIo`](crate::ErrorKind::LocalIo).
+    fn open(&self) -> io::Result<Box<dyn io::Read + Send>>;
+}
+
+impl BlobSource for Bytes {
+    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
+        Ok(Box::new(io::Cursor::new(self.clone())))
+    }
+}
+
+/// A [`BlobSink`] over a file or anything else that can seek back to where it began.
+#[derive(Debug)]
+pub struct VerifyingSink<W> {
+    inner: W,
+    start: u64,
+    digest: Digest,
+    size: u64,
+    hasher: Hasher,
+    written: u64,
+}
+
+impl<W: io::Write + io::Seek + Send> VerifyingSink<W> {
+    /// Creates a sink for the `size` bytes of `digest` that writes from the current position of `inner`.
+    ///
+    /// # Errors
+    /// When the position cannot be had.
+    pub fn new(mut inner: W, digest: Digest, size: u64) -> io::Result<Self> {
+        let start = inner.stream_position()?;
+        let hasher = Hasher::new(digest.algorithm());
+        Ok(Self {
+            inner,
+            start,
+            digest,
+            size,
+            hasher,
+            written: 0,
+        })
+    }
+
+    /// Returns what was written to. It is the blob only after a pull that succeeded.
+    pub fn into_inner(self) -> W {
+        self.inner
+    }
+}
+
+impl<W: io::Write + io::Seek + Send> BlobSink for VerifyingSink<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.inner.seek(io::SeekFrom::Start(self.start))?;
+        self.hasher = Hasher::new(self.digest.algorithm());
+        self.written = 0;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), VerifyError> {
+        verify(&self.digest, self.size, self.written, &self.hasher)
+    }
+}
+
+/// A [`BlobSink`] in memory, for small blobs.
+pub struct MemorySink {
+    bytes: Vec<u8>,
+    digest: Digest,
+    size: u64,
+    hasher: Hasher,
+    verified: bool,
+}
+
+impl MemorySink {
+    /// Creates a sink for the `size` bytes of `digest`. Nothing is reserved for a size that only a
+    /// descriptor promises.
+    pub fn new(digest: Digest, size: u64) -> Self {
+        let hasher = Hasher::new(digest.algorithm());
+        Self {
+            bytes: Vec::new(),
+            digest,
+            size,
+            hasher,
+            verified: false,
+        }
+    }
+
+    /// Returns the blob, if all of it came and its digest is right.
+    pub fn into_bytes(self) -> Option<Bytes> {
+        self.verified.then(|| self.bytes.into())
+    }
+}
+
+impl BlobSink for MemorySink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.verified = false;
+        self.bytes.extend_from_slice(bytes);
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.verified = false;
+        self.bytes.clear();
+        self.hasher = Hasher::new(self.digest.algorithm());
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), VerifyError> {
+        let written = self.bytes.len() as u64;
+        verify(&self.digest, self.size, written, &self.hasher)?;
+        self.verified = true;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemorySink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySink")
+            .field("digest", &self.digest)
+            .field("size", &self.size)
+            .field("written", &self.bytes.len())
+            .field("verified", &self.verified)
+            .finish_non_exhaustive()
+    }
+}
+
+fn verify(digest: &Digest, size: u64, written: u64, hasher: &Hasher) -> Result<(), VerifyError> {
+    if written != size {
+        return Err(VerifyError::Size {
+            digest: digest.clone(),
+            expected: size,
+            found: written,
+        });
+    }
+    let found = hasher.clone().finish();
+    if found != *digest {
+        return Err(VerifyError::Digest {
+            expected: digest.clone(),
+            found,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_sink_starts_over_where_it_began() {
+        let mut file = io::Cursor::new(Vec::new());
+        file.write_all(b"head ").unwrap();
+        let mut sink = VerifyingSink::new(file, Digest::of(b"hello"), 5).unwrap();
+        sink.write(b"hal").unwrap();
+        sink.write(b"lo").unwrap();
+        assert!(matches!(sink.finish(), Err(VerifyError::Digest { .. })));
+        sink.restart().unwrap();
+        sink.write(b"hell").unwrap();
+        assert!(matches!(sink.finish(), Err(VerifyError::Size { .. })));
+        sink.write(b"o").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(sink.into_inner().into_inner(), b"head hello");
+    }
+
+    #[test]
+    fn memory_gives_nothing_that_was_not_verified() {
+        let mut sink = MemorySink::new(Digest::of(b"hello"), 5);
+        sink.write(b"hallo").unwrap();
+        assert!(sink.finish().is_err());
+        assert_eq!(sink.into_bytes(), None);
+
+        let mut sink = MemorySink::new(Digest::of(b"hello"), 5);
+        sink.write(b"x").unwrap();
+        sink.restart().unwrap();
+        sink.write(b"hello").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(sink.into_bytes().unwrap(), "hello");
+    }
+}

@@ -1,0 +1,190 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Method;
+use oci_content::{Registry, RepositoryName};
+use url::Url;
+
+use crate::call::{Call, Mode, Reply};
+use crate::error::{BoxError, Error, ErrorKind, Failure};
+use crate::exchange::MAX_ERROR_BODY;
+use crate::host::Host;
+use crate::observer::Endpoint;
+use crate::options::{ClientOptions, ProxyOptions};
+use crate::origin::base_url;
+use crate::repository::Repository;
+use crate::response::Response;
+
+/// Speaks to any number of registries.
+///
+/// Cheap to clone; clones share connections, tokens, the limit of requests in flight and rate limit gates,
+/// so one per process is right.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) options: ClientOptions,
+    /// For the registries themselves: with the client certificate.
+    pub(crate) home: reqwest::Client,
+    /// For every other origin.
+    pub(crate) foreign: reqwest::Client,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+/// Why a [`Client`] cannot be made: an option is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct BuildError {
+    text: String,
+    source: Option<BoxError>,
+}
+
+impl BuildError {
+    fn new(text: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self {
+            text: text.into(),
+            source: Some(source.into()),
+        }
+    }
+}
+
+impl Client {
+    /// Creates a client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a certificate, a key or a proxy's URL among the options cannot be read, or the platform's root
+    /// certificates cannot be loaded.
+    pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
+        let foreign = build(http_builder(&options)?)?;
+        let home = match &options.client_identity {
+            Some(pem) => {
+                let identity = reqwest::Identity::from_pem(pem)
+                    .map_err(|e| BuildError::new("the client certificate cannot be read", e))?;
+                build(http_builder(&options)?.identity(identity))?
+            }
+            None => foreign.clone(),
+        };
+        Ok(Self(Arc::new(Inner {
+            options,
+            home,
+            foreign,
+            hosts: Mutex::default(),
+        })))
+    }
+
+    /// Names a repository. Nothing is sent.
+    pub fn repository(&self, registry: &Registry, name: &RepositoryName) -> Repository {
+        Repository::new(self.clone(), registry.clone(), name.clone())
+    }
+
+    /// Asks `GET /v2/`: whether the registry implements the specification, and what it says of itself
+    /// (end-1). Its body is cut at 64 KiB.
+    ///
+    /// # Errors
+    /// When there is no usable answer; a 401 is one.
+    /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#determining-support>
+    pub async fn ping(&self, registry: &Registry) -> Result<Response, Error> {
+        let url = self.url(registry, "/v2/")?;
+        let call = Call {
+            endpoint: Endpoint::Ping,
+            ..Call::new(&self.0, registry, None, Method::GET, url)
+        };
+        match call.run(Mode::Collect(MAX_ERROR_BODY, "64 KiB")).await? {
+            Reply::Response(response) => Ok(response),
+            Reply::Stream(head, _) => Ok(head),
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    pub(crate) fn url(&self, registry: &Registry, path: &str) -> Result<Url, Error> {
+        let mut url = base_url(&self.0.options, registry).map_err(|error| {
+            Error::new(
+                registry,
+                Failure::new(ErrorKind::Protocol, "its name does not stand in a URL")
+                    .caused_by(error),
+            )
+        })?;
+        url.set_path(path);
+        Ok(url)
+    }
+}
+
+impl Inner {
+    /// Returns what all requests to the origin of `url` share. `name` is what options call it.
+    pub(crate) fn host(&self, url: &Url, name: &str) -> Arc<Host> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = hosts
+            .entry(url.origin().ascii_serialization())
+            .or_insert_with(|| Arc::new(Host::new(self.options.max_in_flight(name))));
+        Arc::clone(host)
+    }
+}
+
+pub(crate) fn http_builder(options: &ClientOptions) -> Result<reqwest::ClientBuilder, BuildError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(&options.user_agent)
+        .connect_timeout(options.connect_timeout)
+        // Redirects and retries are this crate's own: each hop is checked, and each request counted.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy();
+    if let Some(proxy) = &options.proxy {
+        for proxy in proxies(proxy)? {
+            builder = builder.proxy(proxy);
+        }
+    }
+    for pem in &options.extra_roots {
+        let roots = reqwest::Certificate::from_pem_bundle(pem)
+            .map_err(|e| BuildError::new("a root certificate cannot be read", e))?;
+        if roots.is_empty() {
+            return Err(BuildError {
+                text: "a file of root certificates holds none".into(),
+                source: None,
+            });
+        }
+        builder = builder.tls_certs_merge(roots);
+    }
+    Ok(builder)
+}
+
+fn proxies(options: &ProxyOptions) -> Result<Vec<reqwest::Proxy>, BuildError> {
+    let direct = format!("localhost,127.0.0.0/8,::1,{}", options.no_proxy);
+    let with = |proxy: reqwest::Result<reqwest::Proxy>, scheme: &str| {
+        proxy
+            .map(|proxy| proxy.no_proxy(reqwest::NoProxy::from_string(&direct)))
+            .map_err(|e| {
+                // The URL may hold a password.
+                BuildError::new(
+                    format!("the proxy for {scheme} cannot be used"),
+                    e.without_url(),
+                )
+            })
+    };
+    let mut proxies = Vec::new();
+    if let Some(url) = &options.https {
+        proxies.push(with(reqwest::Proxy::https(url), "https")?);
+    }
+    if let Some(url) = &options.http {
+        proxies.push(with(reqwest::Proxy::http(url), "http")?);
+    }
+    Ok(proxies)
+}
+
+pub(crate) fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BuildError> {
+    builder
+        .build()
+        .map_err(|e| BuildError::new("the HTTP client cannot be set up", e))
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,297 @@
+//! One HTTP request and its answer, bounded in time and in bytes, and told to the observer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use oci_content::{Digest, Registry, RepositoryName};
+use tokio::time::{Instant, sleep_until, timeout};
+use url::Url;
+
+use crate::blob::BlobSource;
+use crate::error::{ErrorKind, Failure, without_secrets};
+use crate::observer::{Endpoint, RequestEvent, RequestObserver};
+use crate::options::{ClientOptions, MIN_BODY_BYTES};
+use crate::upload::{self, UploadState};
+
+/// What a body of an answer that is not 2xx is cut at.
+pub(crate) const MAX_ERROR_BODY: u64 = 64 << 10;
+
+/// The body of a request; it can be sent more than once.
+#[derive(Clone)]
+pub(crate) enum Payload<'a> {
+    None,
+    Bytes(Bytes),
+    Blob {
+        source: &'a dyn BlobSource,
+        digest: &'a Digest,
+        size: u64,
+    },
+}
+
+/// Whose request it is, for the observer.
+#[derive(Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) repository: Option<&'a RepositoryName>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) attempt: u32,
+}
+
+/// An answer whose head has come.
+#[derive(Debug)]
+pub(crate) struct Open {
+    response: reqwest::Response,
+    report: Report,
+    idle_timeout: Duration,
+    /// Time waited and bytes that came since the body last brought [`MIN_BODY_BYTES`].
+    window: (Duration, u64),
+}
+
+/// Sends one request and waits for the head of its answer.
+pub(crate) async fn send(
+    http: &reqwest::Client,
+    options: &ClientOptions,
+    about: About<'_>,
+    method: &Method,
+    url: &Url,
+    mut headers: HeaderMap,
+    payload: &Payload<'_>,
+) -> Result<Open, Failure> {
+    // What is hashed are the bytes as the registry keeps them.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let mut request = http.request(method.clone(), url.clone());
+    let mut state = None;
+    match payload {
+        Payload::None if *method == Method::GET || *method == Method::HEAD => {}
+        Payload::None => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+        }
+        Payload::Bytes(bytes) => request = request.body(bytes.clone()),
+        Payload::Blob {
+            source,
+            digest,
+            size,
+        } => {
+            let (body, upload) =
+                upload::body(*source, digest, *size).map_err(|failure| failure.at(method, url))?;
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(*size));
+            request = request.body(body);
+            state = Some(upload);
+        }
+    }
+    let mut report = Report::new(options, about, method, url, payload, state.clone());
+    let answer = watch(request.headers(headers).send(), options, state.as_deref()).await;
+    match answer {
+        Ok(response) => {
+            report.status = Some(response.status());
+            Ok(Open {
+                response,
+                report,
+                idle_timeout: options.idle_timeout,
+                window: (Duration::ZERO, 0),
+            })
+        }
+        Err(failure) => {
+            // A source that failed breaks the connection as well, but is the cause.
+            let failure = state
+                .and_then(|state| state.take_failure())
+                .unwrap_or(failure);
+            report.error = Some(failure.kind);
+            Err(failure.at(method, url))
+        }
+    }
+}
+
+async fn watch(
+    send: impl Future<Output = reqwest::Result<reqwest::Response>>,
+    options: &ClientOptions,
+    upload: Option<&UploadState>,
+) -> Result<reqwest::Response, Failure> {
+    let Some(upload) = upload else {
+        let limit = options.response_timeout;
+        return match timeout(limit, send).await {
+            Ok(answer) => answer.map_err(Failure::from),
+            Err(_) => Err(timed_out(format!("no answer within {limit:?}"))),
+        };
+    };
+    let mut send = std::pin::pin!(send);
+    loop {
+        tokio::select! {
+            answer = &mut send => return answer.map_err(Failure::from),
+            () = sleep_until(upload.deadline(options)) => {
+                if upload.deadline(options) <= Instant::now() {
+                    return Err(timed_out(format!("the upload stalled after {} bytes", upload.sent())));
+                }
+            }
+        }
+    }
+}
+
+fn timed_out(text: String) -> Failure {
+    Failure::new(ErrorKind::Timeout, text).transient()
+}
+
+impl Open {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// Returns the next piece of the body, `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        let patience = self.idle_timeout.saturating_sub(self.window.0);
+        let started = Instant::now();
+        let answer = timeout(patience, self.response.chunk()).await;
+        self.window.0 += started.elapsed();
+        let failure = match answer {
+            Ok(Ok(Some(bytes))) => {
+                self.report.body_bytes += bytes.len() as u64;
+                self.window.1 += bytes.len() as u64;
+                if self.window.1 >= MIN_BODY_BYTES {
+                    self.window = (Duration::ZERO, 0);
+                }
+                return Ok(Some(bytes));
+            }
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Err(error)) => Failure::from(error),
+            Err(_) => timed_out(format!(
+                "the body stalled: less than {MIN_BODY_BYTES} bytes in {:?}",
+                self.idle_timeout
+            )),
+        };
+        self.report.error = Some(failure.kind);
+        Err(failure.at(&self.report.method, &self.report.url))
+    }
+
+    /// Reads the whole body: up to `limit` of a 2xx answer, and what is worth reading of any other.
+    pub(crate) async fn collect(
+        mut self,
+        limit: u64,
+        limit_name: &str,
+    ) -> Result<Collected, Failure> {
+        let success = self.status().is_success();
+        let cut = if success { limit } else { MAX_ERROR_BODY };
+        let mut body = Bytes::new();
+        let mut joined = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            let read = joined.len().max(body.len());
+            let room = cut.saturating_sub(read as u64);
+            if chunk.len() as u64 > room {
+                if success {
+                    self.report.error = Some(ErrorKind::LimitExceeded);
+                    let text = format!("the answer is larger than {limit_name} ({limit} bytes)");
+                    return Err(Failure::new(ErrorKind::LimitExceeded, text)
+                        .at(&self.report.method, &self.report.url));
+                }
+                let room = usize::try_from(room).unwrap_or(chunk.len());
+                extend(&mut body, &mut joined, chunk.slice(..room));
+                break;
+            }
+            extend(&mut body, &mut joined, chunk);
+        }
+        if !joined.is_empty() {
+            body = joined.freeze();
+        }
+        Ok(Collected {
+            status: self.status(),
+            headers: std::mem::take(self.response.headers_mut()),
+            body,
+        })
+    }
+}
+
+/// Appends without copying while there is only one chunk, which is the rule.
+fn extend(first: &mut Bytes, joined: &mut BytesMut, chunk: Bytes) {
+    if joined.is_empty() && first.is_empty() {
+        *first = chunk;
+        return;
+    }
+    if joined.is_empty() {
+        joined.extend_from_slice(first);
+    }
+    joined.extend_from_slice(&chunk);
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Tells the observer about a request when it is dropped, so that a cancelled one is told as well.
+#[derive(Debug)]
+struct Report {
+    observer: Option<Arc<dyn RequestObserver>>,
+    registry: Registry,
+    repository: Option<RepositoryName>,
+    endpoint: Endpoint,
+    method: Method,
+    url: Url,
+    attempt: u32,
+    started: Instant,
+    status: Option<StatusCode>,
+    error: Option<ErrorKind>,
+    body_bytes: u64,
+    sent_bytes: u64,
+    upload: Option<Arc<UploadState>>,
+}
+
+impl Report {
+    fn new(
+        options: &ClientOptions,
+        about: About<'_>,
+        method: &Method,
+        url: &Url,
+        payload: &Payload<'_>,
+        upload: Option<Arc<UploadState>>,
+    ) -> Self {
+        Self {
+            observer: options.observer.clone(),
+            registry: about.registry.clone(),
+            repository: about.repository.cloned(),
+            endpoint: about.endpoint,
+            method: method.clone(),
+            url: without_secrets(url),
+            attempt: about.attempt,
+            started: Instant::now(),
+            status: None,
+            error: None,
+            body_bytes: 0,
+            sent_bytes: match payload {
+                Payload::Bytes(bytes) => bytes.len() as u64,
+                Payload::None | Payload::Blob { .. } => 0,
+            },
+            upload,
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let Some(observer) = &self.observer else {
+            return;
+        };
+        let sent = self.upload.as_ref().map_or(0, |upload| upload.sent());
+        observer.request(&RequestEvent {
+            method: &self.method,
+            endpoint: self.endpoint,
+            registry: &self.registry,
+            repository: self.repository.as_ref(),
+            url: &self.url,
+            status: self.status,
+            error: self.error,
+            elapsed: self.started.elapsed(),
+            attempt: self.attempt,
+            body_bytes: self.body_bytes,
+            sent_bytes: self.sent_bytes + sent,
+        });
+    }
+}

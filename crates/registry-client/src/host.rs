@@ -1,0 +1,224 @@
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::response::Response;
+use crate::retry::Budget;
+
+/// What all requests to one origin share: how many may be in flight, and until when none may start.
+#[derive(Debug)]
+pub(crate) struct Host {
+    permits: Arc<Semaphore>,
+    max: usize,
+    pace: Mutex<Pace>,
+    gate: Mutex<Option<Gate>>,
+}
+
+/// The current limit of requests in flight: halved by a 429 that names no time, raised by one after as many
+/// good answers as the limit is.
+#[derive(Debug)]
+struct Pace {
+    limit: usize,
+    /// Permits that were out when the limit fell; they are dropped as they come back.
+    debt: usize,
+    good: usize,
+    lowered: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Gate {
+    until: Instant,
+    answer: Response,
+}
+
+/// A place among the requests in flight, from before sending to the end of the body.
+#[derive(Debug)]
+pub(crate) struct Place {
+    host: Arc<Host>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Host {
+    pub(crate) fn new(max: NonZeroUsize) -> Self {
+        let max = max.get().min(Semaphore::MAX_PERMITS);
+        Self {
+            permits: Arc::new(Semaphore::new(max)),
+            max,
+            pace: Mutex::new(Pace {
+                limit: max,
+                debt: 0,
+                good: 0,
+                lowered: None,
+            }),
+            gate: Mutex::new(None),
+        }
+    }
+
+    /// Waits for the gate and for a place.
+    ///
+    /// # Errors
+    /// The answer that closed the gate, when it opens too late for the budget.
+    pub(crate) async fn enter(self: &Arc<Self>, budget: &mut Budget) -> Result<Place, Response> {
+        loop {
+            self.pass_gate(budget).await?;
+            let place = Place {
+                host: Arc::clone(self),
+                permit: Arc::clone(&self.permits).acquire_owned().await.ok(),
+            };
+            // It may have closed while this request stood in line.
+            if self.closed().is_none() {
+                return Ok(place);
+            }
+        }
+    }
+
+    async fn pass_gate(&self, budget: &mut Budget) -> Result<(), Response> {
+        while let Some((until, wait)) = self.closed() {
+            if !budget.take_wait(wait) {
+                let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+                match &*gate {
+                    Some(gate) => return Err(gate.answer.clone()),
+                    None => return Ok(()),
+                }
+            }
+            tokio::time::sleep_until(until).await;
+        }
+        Ok(())
+    }
+
+    fn closed(&self) -> Option<(Instant, Duration)> {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = gate.as_ref()?.until;
+        let wait = until.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
+            *gate = None;
+            return None;
+        }
+        Some((until, wait))
+    }
+
+    /// Lets no request start for `wait`. Returns whether that is news: the gate was open, or is now closed
+    /// for noticeably longer.
+    pub(crate) fn close_gate(&self, wait: Duration, answer: &Response) -> bool {
+        const NOTICEABLE: Duration = Duration::from_secs(1);
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let Some(until) = now.checked_add(wait) else {
+            return false;
+        };
+        let old = gate
+            .as_ref()
+            .map(|gate| gate.until)
+            .filter(|old| *old > now);
+        if old.is_none_or(|old| old < until) {
+            *gate = Some(Gate {
+                until,
+                answer: answer.clone(),
+            });
+        }
+        old.is_none_or(|old| old + NOTICEABLE < until)
+    }
+
+    /// Halves the limit, once for all requests that were sent before it fell last.
+    pub(crate) fn slow_down(&self, sent: Instant) {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if pace.lowered.is_some_and(|lowered| sent <= lowered) {
+            return;
+        }
+        pace.lowered = Some(Instant::now());
+        pace.good = 0;
+        let less = pace.limit / 2;
+        let limit = (pace.limit - less).max(1);
+        let drop = pace.limit - limit;
+        pace.limit = limit;
+        pace.debt += drop - self.permits.forget_permits(drop);
+    }
+
+    /// Counts an answer that is no throttling.
+    pub(crate) fn speed_up(&self) {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if pace.limit >= self.max {
+            return;
+        }
+        pace.good += 1;
+        if pace.good >= pace.limit {
+            pace.good = 0;
+            pace.limit += 1;
+            match pace.debt {
+                0 => self.permits.add_permits(1),
+                _ => pace.debt -= 1,
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn limit(&self) -> usize {
+        self.pace.lock().unwrap().limit
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut pace = self
+            .host
+            .pace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if pace.debt > 0
+            && let Some(permit) = self.permit.take()
+        {
+            pace.debt -= 1;
+            permit.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::RetryPolicy;
+
+    fn host(max: usize) -> Arc<Host> {
+        Arc::new(Host::new(NonZeroUsize::new(max).unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_429_without_a_time_halves_the_limit_once_and_good_answers_raise_it() {
+        let host = host(8);
+        let mut places = Vec::new();
+        for _ in 0..8 {
+            places.push(
+                host.enter(&mut Budget::new(RetryPolicy::default()))
+                    .await
+                    .unwrap(),
+            );
+        }
+        let sent = Instant::now();
+        host.slow_down(sent);
+        host.slow_down(sent);
+        assert_eq!(host.limit(), 4, "one burst counts once");
+        places.truncate(4);
+        assert_eq!(host.permits.available_permits(), 0);
+        places.clear();
+        assert_eq!(host.permits.available_permits(), 4);
+        for _ in 0..4 + 5 {
+            host.speed_up();
+        }
+        assert_eq!(host.limit(), 6);
+        assert_eq!(host.permits.available_permits(), 6);
+        for _ in 0..100 {
+            host.speed_up();
+        }
+        assert_eq!(host.limit(), 8);
+        assert_eq!(host.permits.available_permits(), 8);
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            host.slow_down(Instant::now());
+        }
+        assert_eq!(host.limit(), 1, "never zero");
+        assert_eq!(host.permits.available_permits(), 1);
+    }
+}

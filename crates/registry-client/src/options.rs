@@ -1,0 +1,168 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_content::{MAX_MANIFEST_BYTES, Registry};
+
+use crate::credentials::CredentialSource;
+use crate::observer::RequestObserver;
+use crate::retry::RetryPolicy;
+
+/// How a [`Client`](crate::Client) speaks to registries.
+///
+/// Start from the default and set what differs:
+///
+/// ```
+/// let mut options = registry_client::ClientOptions::default();
+/// options.plain_http.insert("registry.lab:5000".into());
+/// # let _client = registry_client::Client::new(options)?;
+/// # Ok::<(), registry_client::BuildError>(())
+/// ```
+///
+/// `Debug` shows neither the client identity nor credentials.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// The `User-Agent`. Default: `registry-client/` and this crate's version.
+    pub user_agent: String,
+    /// Requests in flight to one host; fewer while it throttles. Default: 16.
+    pub max_in_flight: NonZeroUsize,
+    /// How often and how long a call tries again.
+    pub retry: RetryPolicy,
+    /// Time for one connection, TLS included. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// Time from sending a request to the head of its answer, the connection included; for an upload, from
+    /// its last byte, and at least `idle_timeout`. Default: 30 s.
+    pub response_timeout: Duration,
+    /// Time in which a body has to bring [`MIN_BODY_BYTES`] or its end. Default: 60 s.
+    pub idle_timeout: Duration,
+    /// Registries, as references name them (`host` or `host:port`), that speak plain HTTP.
+    pub plain_http: BTreeSet<String>,
+    /// Root certificates beside the platform's: PEM, one or more in each.
+    pub extra_roots: Vec<Vec<u8>>,
+    /// A client certificate, its chain and its private key in PEM. Shown to registries only, never to the
+    /// target of a redirect or a token service on another host.
+    pub client_identity: Option<Vec<u8>>,
+    /// Proxies; `None` connects directly. The environment is not read.
+    pub proxy: Option<ProxyOptions>,
+    /// The largest manifest. Default: 4 MiB, what the specification asks registries to take.
+    pub max_manifest_bytes: u64,
+    /// The largest page of a list of tags or referrers. Default: 32 MiB.
+    pub max_list_bytes: u64,
+    /// The largest answer of a token service. Default: 64 KiB.
+    pub max_token_bytes: u64,
+    /// Redirects followed in one request. Default: 5.
+    pub max_redirects: u32,
+    /// Where credentials come from; `None` is anonymous.
+    pub credentials: Option<Arc<dyn CredentialSource>>,
+    /// Who is told about each request.
+    pub observer: Option<Arc<dyn RequestObserver>>,
+    /// What differs for one registry, by the name that references give it.
+    pub hosts: BTreeMap<String, HostOptions>,
+}
+
+/// A body that brings fewer bytes than this within [`ClientOptions::idle_timeout`] counts as stalled.
+pub const MIN_BODY_BYTES: u64 = 1024;
+
+/// What differs for one registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostOptions {
+    /// Plain HTTP or not; `None` leaves it to [`ClientOptions::plain_http`] and to loopback, which is plain.
+    pub plain_http: Option<bool>,
+    /// Requests in flight; `None` is [`ClientOptions::max_in_flight`].
+    pub max_in_flight: Option<NonZeroUsize>,
+}
+
+/// The proxies to connect through.
+///
+/// A proxy resolves host names itself, so what a token service's name resolves to is then checked by it or
+/// by nobody; only literal addresses are still refused here.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProxyOptions {
+    /// URL of the proxy for `https` requests; it may hold a user and a password.
+    pub https: Option<String>,
+    /// URL of the proxy for `http` requests; it may hold a user and a password.
+    pub http: Option<String>,
+    /// Hosts that are connected directly, in the form of the `NO_PROXY` variable. Loopback always is.
+    pub no_proxy: String,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        const SIXTEEN: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+        Self {
+            user_agent: concat!("registry-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+            max_in_flight: SIXTEEN,
+            retry: RetryPolicy::default(),
+            connect_timeout: Duration::from_secs(10),
+            response_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            plain_http: BTreeSet::new(),
+            extra_roots: Vec::new(),
+            client_identity: None,
+            proxy: None,
+            max_manifest_bytes: MAX_MANIFEST_BYTES,
+            max_list_bytes: 32 << 20,
+            max_token_bytes: 64 << 10,
+            max_redirects: 5,
+            credentials: None,
+            observer: None,
+            hosts: BTreeMap::new(),
+        }
+    }
+}
+
+impl ClientOptions {
+    pub(crate) fn speaks_plain_http(&self, registry: &Registry) -> bool {
+        let name = registry.as_str();
+        self.hosts
+            .get(name)
+            .and_then(|host| host.plain_http)
+            .unwrap_or_else(|| self.plain_http.contains(name) || registry.is_loopback())
+    }
+
+    pub(crate) fn max_in_flight(&self, name: &str) -> NonZeroUsize {
+        self.hosts
+            .get(name)
+            .and_then(|host| host.max_in_flight)
+            .unwrap_or(self.max_in_flight)
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientOptions")
+            .field("user_agent", &self.user_agent)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("retry", &self.retry)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("plain_http", &self.plain_http)
+            .field("extra_roots", &self.extra_roots.len())
+            .field("client_identity", &self.client_identity.is_some())
+            .field("proxy", &self.proxy)
+            .field("max_manifest_bytes", &self.max_manifest_bytes)
+            .field("max_list_bytes", &self.max_list_bytes)
+            .field("max_token_bytes", &self.max_token_bytes)
+            .field("max_redirects", &self.max_redirects)
+            .field("credentials", &self.credentials)
+            .field("observer", &self.observer)
+            .field("hosts", &self.hosts)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ProxyOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProxyOptions")
+            .field("https", &self.https.is_some())
+            .field("http", &self.http.is_some())
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
+}

@@ -1,0 +1,83 @@
+use oci_content::Registry;
+use url::Url;
+
+use crate::options::ClientOptions;
+
+/// Returns the URL of a registry's root, with `/` as its path.
+pub(crate) fn base_url(
+    options: &ClientOptions,
+    registry: &Registry,
+) -> Result<Url, url::ParseError> {
+    let scheme = match options.speaks_plain_http(registry) {
+        true => "http",
+        false => "https",
+    };
+    Url::parse(&format!("{scheme}://{}/", registry.api_host()))
+}
+
+/// Tells whether two URLs have the same scheme, host and port.
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    // Opaque origins (of `data:` and the like) are unequal to everything, themselves included.
+    a.origin() == b.origin()
+}
+
+/// Resolves a URL that a server gave against the URL it was given at.
+///
+/// Only `http` and `https` with a host come out, and never with user information (which would be sent as
+/// credentials) or a fragment.
+pub(crate) fn resolve(base: &Url, target: &str) -> Option<Url> {
+    let mut url = base.join(target).ok()?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return None;
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return None;
+    }
+    url.set_fragment(None);
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let base = url("https://registry.example.com/v2/");
+        for (other, same) in [
+            ("https://registry.example.com/x?y", true),
+            ("https://registry.example.com:443/", true),
+            ("https://REGISTRY.example.com/", true),
+            ("https://registry.example.com:8443/", false),
+            ("http://registry.example.com/", false),
+            ("https://example.com/", false),
+            ("https://registry.example.com.evil.test/", false),
+            ("data:text/plain,x", false),
+        ] {
+            assert_eq!(same_origin(&base, &url(other)), same, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_plain_web_urls_resolve() {
+        let base = Url::parse("https://r.test/v2/app/tags/list?n=2").unwrap();
+        for (target, expected) in [
+            ("/v2/x", Some("https://r.test/v2/x")),
+            ("?last=b", Some("https://r.test/v2/app/tags/list?last=b")),
+            ("//other.test/y#f", Some("https://other.test/y")),
+            ("../../../../etc", Some("https://r.test/etc")),
+            ("https://user@r.test/", None),
+            ("https://user:pw@r.test/", None),
+            ("file:///etc/passwd", None),
+            ("data:,x", None),
+            ("https://", None),
+        ] {
+            assert_eq!(
+                resolve(&base, target).map(String::from).as_deref(),
+                expected,
+                "{target}"
+            );
+        }
+    }
+}

@@ -1,0 +1,226 @@
+use bytes::Bytes;
+use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use http::{Method, StatusCode};
+use oci_content::{Digest, VerifyError};
+use url::Url;
+
+use crate::blob::BlobSink;
+use crate::call::{Body, Mode, Reply};
+use crate::error::{Error, ErrorKind, Failure};
+use crate::observer::Endpoint;
+use crate::repository::Repository;
+use crate::response::Response;
+use crate::retry::Budget;
+
+impl Repository {
+    /// Gets a blob into `sink` (end-2).
+    ///
+    /// - A transfer that breaks goes on where it stopped (`Range`), if the server can; else from the start.
+    ///   An expired redirect target leads back to the registry. It gives up after
+    ///   [`max_attempts`](crate::RetryPolicy::max_attempts) transfers in a row that brought nothing.
+    /// - Bytes that are not the blob are thrown away and fetched once more, from the start.
+    /// - Not more than one byte past `size` is read.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Status`] when the registry's last answer is no blob; [`Error::response`] has it.
+    /// - [`ErrorKind::Integrity`] when it is not `digest` or not `size` bytes.
+    /// - [`ErrorKind::LocalIo`] when the sink fails.
+    /// - When there is no usable answer.
+    ///
+    /// # Cancellation
+    /// What the sink got so far stays there, unverified.
+    pub async fn pull_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        sink: &mut dyn BlobSink,
+    ) -> Result<(), Error> {
+        let url = self.url(&format!("blobs/{digest}"))?;
+        let mut pull = Pull {
+            repository: self,
+            digest,
+            size,
+            sink,
+            url,
+            received: 0,
+            budget: Budget::new(self.client().inner().options.retry),
+        };
+        pull.run().await
+    }
+}
+
+struct Pull<'a> {
+    repository: &'a Repository,
+    digest: &'a Digest,
+    size: u64,
+    sink: &'a mut dyn BlobSink,
+    url: Url,
+    received: u64,
+    budget: Budget,
+}
+
+/// How one transfer ended, short of an error that ends the pull.
+enum End {
+    /// All bytes are there.
+    Complete,
+    /// It stopped before; the failure is the pull's if no further transfer brings more.
+    Broken(Failure),
+}
+
+impl Pull<'_> {
+    async fn run(&mut self) -> Result<(), Error> {
+        let mut refetched = false;
+        loop {
+            let before = self.received;
+            match self.transfer().await? {
+                End::Complete => match self.sink.finish() {
+                    Ok(()) => return Ok(()),
+                    Err(error) if refetched => return Err(self.error(self.integrity(error))),
+                    Err(_) => {
+                        refetched = true;
+                        self.restart()?;
+                    }
+                },
+                End::Broken(failure) => {
+                    if self.received > before {
+                        self.budget.reset();
+                    }
+                    match self.budget.take_try(None) {
+                        Some(wait) => tokio::time::sleep(wait).await,
+                        None => return Err(self.error(failure)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for what is missing and takes what comes.
+    async fn transfer(&mut self) -> Result<End, Error> {
+        let mut call = self.repository.call(Method::GET, self.url.clone());
+        call.endpoint = Endpoint::Blob;
+        if self.received > 0 {
+            if self.received == self.size {
+                return Ok(End::Complete);
+            }
+            let range = format!("bytes={}-", self.received);
+            let range = HeaderValue::try_from(range).map_err(|error| {
+                self.error(Failure::new(ErrorKind::Protocol, "").caused_by(error))
+            })?;
+            call.headers.insert(RANGE, range);
+        }
+        let (head, body) = match call.run(Mode::Stream).await? {
+            Reply::Stream(head, body) => (head, body),
+            Reply::Response(response) => return self.refused(response),
+        };
+        match head.status() {
+            StatusCode::PARTIAL_CONTENT if starts_at(&head, self.received, self.size) => {}
+            StatusCode::OK if self.received == 0 => {}
+            StatusCode::OK => self.restart()?,
+            StatusCode::PARTIAL_CONTENT => {
+                self.restart()?;
+                let text = "the range is not the one that was asked for";
+                return Ok(End::Broken(self.protocol(head, text)));
+            }
+            _ => return Err(self.error(self.protocol(head, "the status is not that of a blob"))),
+        }
+        self.take(body).await
+    }
+
+    fn refused(&mut self, response: Response) -> Result<End, Error> {
+        let status = response.status();
+        let text = format!("the blob is answered with {status}");
+        let failure = Failure::new(ErrorKind::Status, text)
+            .at(&Method::GET, response.url())
+            .answered(response.clone());
+        if status == StatusCode::RANGE_NOT_SATISFIABLE && self.received > 0 {
+            self.restart()?;
+            return Ok(End::Broken(failure));
+        }
+        // A signed URL that has expired, or an edge that has lost the blob: the registry names a fresh one.
+        let stale = matches!(status.as_u16(), 400 | 401 | 403 | 404 | 410);
+        if response.is_foreign() && stale {
+            return Ok(End::Broken(failure));
+        }
+        Err(self.error(failure))
+    }
+
+    async fn take(&mut self, mut body: Box<Body>) -> Result<End, Error> {
+        loop {
+            let chunk = match body.open.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) if self.received == self.size => return Ok(End::Complete),
+                Ok(None) => {
+                    let failure = self.integrity(self.length(self.received));
+                    return Ok(End::Broken(failure));
+                }
+                // Everything is there; how the connection ended does not matter.
+                Err(_) if self.received == self.size => return Ok(End::Complete),
+                Err(failure) => return Ok(End::Broken(failure)),
+            };
+            self.write(chunk)?;
+        }
+    }
+
+    fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
+        let left = self.size - self.received;
+        if chunk.len() as u64 > left {
+            return Err(self.error(self.integrity(self.length(self.size + 1))));
+        }
+        self.sink
+            .write(&chunk)
+            .map_err(|error| self.local("writing", error))?;
+        self.received += chunk.len() as u64;
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), Error> {
+        self.received = 0;
+        self.sink
+            .restart()
+            .map_err(|error| self.local("starting over", error))
+    }
+
+    fn length(&self, found: u64) -> VerifyError {
+        VerifyError::Size {
+            digest: self.digest.clone(),
+            expected: self.size,
+            found,
+        }
+    }
+
+    fn integrity(&self, error: VerifyError) -> Failure {
+        Failure::new(ErrorKind::Integrity, "")
+            .at(&Method::GET, &self.url)
+            .caused_by(error)
+    }
+
+    fn protocol(&self, head: Response, text: &str) -> Failure {
+        Failure::new(ErrorKind::Protocol, text)
+            .at(&Method::GET, head.url())
+            .answered(head.clone())
+    }
+
+    fn local(&self, what: &str, error: std::io::Error) -> Error {
+        let text = format!("{what} {} failed", self.digest);
+        let failure = Failure::new(ErrorKind::LocalIo, text).at(&Method::GET, &self.url);
+        self.error(failure.caused_by(error))
+    }
+
+    fn error(&self, failure: Failure) -> Error {
+        Error::new(self.repository.registry(), failure)
+    }
+}
+
+/// Checks `Content-Range: bytes <start>-<end>/<size>`; the size may be `*`.
+fn starts_at(head: &Response, start: u64, size: u64) -> bool {
+    let parse = || {
+        let range = head.header(CONTENT_RANGE.as_str())?;
+        let (range, total) = range.trim().strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.trim().split_once('-')?;
+        let first: u64 = first.trim().parse().ok()?;
+        let last: u64 = last.trim().parse().ok()?;
+        let total_agrees = total.trim() == "*" || total.trim().parse() == Ok(size);
+        Some(first == start && last >= first && last < size && total_agrees)
+    };
+    parse().unwrap_or(false)
+}

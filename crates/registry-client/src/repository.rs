@@ -1,0 +1,294 @@
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH};
+use http::{HeaderMap, Method};
+use oci_content::{Digest, Registry, RepositoryName, Tag, media_type};
+use url::Url;
+
+use crate::call::{Call, Mode, Reply};
+use crate::client::Client;
+use crate::error::{Error, ErrorKind, Failure};
+use crate::exchange::Payload;
+use crate::link;
+use crate::observer::Endpoint;
+use crate::origin::same_origin;
+use crate::response::Response;
+
+/// One repository of one registry.
+///
+/// Every method returns the final answer whatever its status; see the crate's documentation for when it is
+/// an error instead.
+#[derive(Clone)]
+pub struct Repository {
+    client: Client,
+    registry: Registry,
+    name: RepositoryName,
+}
+
+/// What names a manifest within its repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ManifestId<'a> {
+    /// What the tag holds now.
+    Tag(&'a Tag),
+    /// The manifest of this digest.
+    Digest(&'a Digest),
+}
+
+impl<'a> From<&'a Tag> for ManifestId<'a> {
+    fn from(tag: &'a Tag) -> Self {
+        Self::Tag(tag)
+    }
+}
+
+impl<'a> From<&'a Digest> for ManifestId<'a> {
+    fn from(digest: &'a Digest) -> Self {
+        Self::Digest(digest)
+    }
+}
+
+impl fmt::Display for ManifestId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+impl Repository {
+    pub(crate) fn new(client: Client, registry: Registry, name: RepositoryName) -> Self {
+        Self {
+            client,
+            registry,
+            name,
+        }
+    }
+
+    /// Returns the registry.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Returns the repository's name.
+    pub fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    /// Returns the client that makes the requests.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Gets a manifest (end-3). Its bytes are not checked against any digest.
+    ///
+    /// # Errors
+    /// When there is no usable answer, or it is larger than
+    /// [`max_manifest_bytes`](crate::ClientOptions::max_manifest_bytes).
+    pub async fn get_manifest(
+        &self,
+        id: impl Into<ManifestId<'_>> + Send,
+    ) -> Result<Response, Error> {
+        self.manifest(Method::GET, id.into()).await
+    }
+
+    /// Asks for the head of a manifest (end-3).
+    ///
+    /// # Errors
+    /// When there is no usable answer.
+    pub async fn head_manifest(
+        &self,
+        id: impl Into<ManifestId<'_>> + Send,
+    ) -> Result<Response, Error> {
+        self.manifest(Method::HEAD, id.into()).await
+    }
+
+    async fn manifest(&self, method: Method, id: ManifestId<'_>) -> Result<Response, Error> {
+        let mut call = self.call(method, self.url(&format!("manifests/{id}"))?);
+        set(&mut call.headers, ACCEPT, media_type::ACCEPT_MANIFEST);
+        let limit = self.client.inner().options.max_manifest_bytes;
+        self.collect(call, limit, "max_manifest_bytes").await
+    }
+
+    /// Gets the first page of a subject's referrers (end-12a), with a filter by artifact type if one is
+    /// given (end-12b). Whether the registry applied the filter says
+    /// [`filter_applied`](Response::filter_applied).
+    ///
+    /// # Errors
+    /// When there is no usable answer, or it is larger than
+    /// [`max_list_bytes`](crate::ClientOptions::max_list_bytes).
+    pub async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Response, Error> {
+        let mut url = self.url(&format!("referrers/{subject}"))?;
+        if let Some(artifact_type) = artifact_type {
+            url.query_pairs_mut()
+                .append_pair("artifactType", artifact_type);
+        }
+        self.page(url, Endpoint::Referrers).await
+    }
+
+    /// Gets the first page of the list of tags (end-8a), asking for `n` tags a page if given (end-8b).
+    ///
+    /// # Errors
+    /// When there is no usable answer, or it is larger than
+    /// [`max_list_bytes`](crate::ClientOptions::max_list_bytes).
+    pub async fn tags(&self, n: Option<u32>) -> Result<Response, Error> {
+        let mut url = self.url("tags/list")?;
+        if let Some(n) = n {
+            url.query_pairs_mut().append_pair("n", &n.to_string());
+        }
+        self.page(url, Endpoint::Tags).await
+    }
+
+    /// Returns where the page after `page` is; `None` after the last one.
+    ///
+    /// Reads every `Link` header for `rel=next`, resolved against where `page` came from.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::UntrustedLink`] when it leads to another origin than the registry's, or out of `/v2/`.
+    /// - [`ErrorKind::Protocol`] when it cannot be read, contradicts another one, or leads to `page` itself.
+    ///
+    /// None of these may be taken for the end of the list.
+    pub fn next_link(&self, page: &Response) -> Result<Option<Url>, Error> {
+        let registry = self.client.url(&self.registry, "/")?;
+        link::next(page.headers(), page.url(), &registry).map_err(|failure| {
+            let failure = failure.at(&Method::GET, page.url()).answered(page.clone());
+            Error::new(&self.registry, failure)
+        })
+    }
+
+    /// Gets a further page of a list, by a URL from [`Repository::next_link`].
+    ///
+    /// # Errors
+    /// - [`ErrorKind::UntrustedLink`] when the URL is not within the registry's `/v2/`; nothing is sent.
+    /// - As for the first page.
+    pub async fn get_page(&self, url: &Url) -> Result<Response, Error> {
+        let registry = self.client.url(&self.registry, "/")?;
+        let plain = url.username().is_empty() && url.password().is_none();
+        if !plain || !same_origin(url, &registry) || !url.path().starts_with("/v2/") {
+            let failure = Failure::new(ErrorKind::UntrustedLink, "the page is not the registry's");
+            return Err(Error::new(&self.registry, failure.at(&Method::GET, url)));
+        }
+        let endpoint = match url.path().ends_with("/tags/list") {
+            true => Endpoint::Tags,
+            false => Endpoint::Referrers,
+        };
+        self.page(url.clone(), endpoint).await
+    }
+
+    async fn page(&self, url: Url, endpoint: Endpoint) -> Result<Response, Error> {
+        let mut call = self.call(Method::GET, url);
+        call.endpoint = endpoint;
+        let accept = match endpoint {
+            Endpoint::Tags => "application/json",
+            _ => media_type::IMAGE_INDEX,
+        };
+        set(&mut call.headers, ACCEPT, accept);
+        let limit = self.client.inner().options.max_list_bytes;
+        self.collect(call, limit, "max_list_bytes").await
+    }
+
+    /// Puts a manifest as it is (end-7), under a tag or under its digest, only over the entity tag
+    /// `if_match` if one is given.
+    ///
+    /// By tag it is sent again only after answers which say that it was not acted upon: another writer may
+    /// have moved the tag in between.
+    ///
+    /// # Errors
+    /// When there is no usable answer, or `media_type` or `if_match` do not stand in a header.
+    pub async fn put_manifest(
+        &self,
+        id: impl Into<ManifestId<'_>> + Send,
+        bytes: Bytes,
+        media_type: &str,
+        if_match: Option<&str>,
+    ) -> Result<Response, Error> {
+        let id = id.into();
+        let mut call = self.call(Method::PUT, self.url(&format!("manifests/{id}"))?);
+        call.idempotent = matches!(id, ManifestId::Digest(_)) && if_match.is_none();
+        call.payload = Payload::Bytes(bytes);
+        for (name, value) in [(CONTENT_TYPE, Some(media_type)), (IF_MATCH, if_match)] {
+            if let Some(value) = value
+                && !set(&mut call.headers, name.clone(), value)
+            {
+                let text = format!("{value:?} does not stand in the header {name}");
+                let failure = Failure::new(ErrorKind::Protocol, text).at(&call.method, &call.url);
+                return Err(Error::new(&self.registry, failure));
+            }
+        }
+        let limit = self.client.inner().options.max_manifest_bytes;
+        self.collect(call, limit, "max_manifest_bytes").await
+    }
+
+    /// Deletes a manifest or a tag (end-9).
+    ///
+    /// # Errors
+    /// When there is no usable answer.
+    pub async fn delete_manifest(
+        &self,
+        id: impl Into<ManifestId<'_>> + Send,
+    ) -> Result<Response, Error> {
+        let url = self.url(&format!("manifests/{}", id.into()))?;
+        let call = self.call(Method::DELETE, url);
+        let limit = self.client.inner().options.max_manifest_bytes;
+        self.collect(call, limit, "max_manifest_bytes").await
+    }
+
+    /// Asks for the head of a blob (end-2).
+    ///
+    /// # Errors
+    /// When there is no usable answer.
+    pub async fn head_blob(&self, digest: &Digest) -> Result<Response, Error> {
+        let mut call = self.call(Method::HEAD, self.url(&format!("blobs/{digest}"))?);
+        call.endpoint = Endpoint::Blob;
+        let limit = self.client.inner().options.max_manifest_bytes;
+        self.collect(call, limit, "max_manifest_bytes").await
+    }
+
+    pub(crate) fn url(&self, path: &str) -> Result<Url, Error> {
+        // Names, tags and digests hold nothing that means something in a path.
+        let path = format!("/v2/{}/{path}", self.name);
+        self.client.url(&self.registry, &path)
+    }
+
+    pub(crate) fn call(&self, method: Method, url: Url) -> Call<'_> {
+        Call::new(
+            self.client.inner(),
+            &self.registry,
+            Some(&self.name),
+            method,
+            url,
+        )
+    }
+
+    pub(crate) async fn collect(
+        &self,
+        call: Call<'_>,
+        limit: u64,
+        limit_name: &'static str,
+    ) -> Result<Response, Error> {
+        match call.run(Mode::Collect(limit, limit_name)).await? {
+            Reply::Response(response) | Reply::Stream(response, _) => Ok(response),
+        }
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> bool {
+    match HeaderValue::from_str(value) {
+        Ok(value) => {
+            headers.insert(name, value);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Repository({}/{})", self.registry, self.name)
+    }
+}

@@ -1,0 +1,136 @@
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderMap};
+use oci_content::Digest;
+use url::Url;
+
+use crate::envelope;
+use crate::error::without_secrets;
+use crate::retry;
+
+/// The final answer to a call, whatever its status.
+///
+/// - The body of a 2xx answer is complete and within the limit of its call. Any other body is cut at 64 KiB.
+/// - Nothing in it has been checked against a digest.
+/// - `Debug` shows neither headers nor body.
+#[derive(Clone)]
+pub struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) url: Url,
+    pub(crate) foreign: bool,
+    pub(crate) requests: u32,
+    pub(crate) elapsed: Duration,
+}
+
+impl Response {
+    /// Returns the status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Returns the headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Returns the first header of that name, if it is visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Returns the body; empty for a HEAD.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Returns where the answer came from, after redirects. Its query may hold a signature: print
+    /// [`Response::display_url`].
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Returns [`Response::url`] without user information, query and fragment.
+    pub fn display_url(&self) -> Url {
+        without_secrets(&self.url)
+    }
+
+    /// Tells whether a redirect led to another origin (scheme, host or port) than the registry's.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// Returns how many HTTP requests the call made: retries, redirect hops, replays after a 401 and token
+    /// requests included. Zero when a closed rate limit gate gave the answer that had closed it.
+    pub fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// Returns how long the call took, waits included.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// Returns the media type of `Content-Type` in lower case, without parameters.
+    pub fn media_type(&self) -> Option<String> {
+        let value = self.header(CONTENT_TYPE.as_str())?;
+        let media_type = value.split(';').next().unwrap_or(value).trim();
+        (!media_type.is_empty()).then(|| media_type.to_ascii_lowercase())
+    }
+
+    /// Returns the error codes of the body in their order, as written; empty where there are none.
+    pub fn error_codes(&self) -> Vec<String> {
+        envelope::codes(&self.body)
+    }
+
+    /// Returns the first error message of the body, at most 300 characters, without control characters.
+    pub fn error_message(&self) -> Option<String> {
+        envelope::message(&self.body)
+    }
+
+    /// Returns how long the server asks to wait, counted from when it answered. A header that is neither
+    /// seconds nor a date is as if it were absent.
+    pub fn retry_after(&self) -> Option<Duration> {
+        retry::retry_after(&self.headers)
+    }
+
+    /// Returns the digest in `OCI-Subject`, by which a registry says that it handles the pushed manifest's
+    /// `subject`:
+    /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>
+    pub fn oci_subject(&self) -> Option<Digest> {
+        self.header("oci-subject")?.trim().parse().ok()
+    }
+
+    /// Tells whether `OCI-Filters-Applied` names `filter`:
+    /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
+    pub fn filter_applied(&self, filter: &str) -> bool {
+        self.headers
+            .get_all("oci-filters-applied")
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|name| name.trim().eq_ignore_ascii_case(filter))
+    }
+
+    /// Returns `Docker-Content-Digest`. It is a claim of the registry: only a hash of the body is proof.
+    pub fn content_digest(&self) -> Option<Digest> {
+        self.header("docker-content-digest")?.trim().parse().ok()
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("url", &self.display_url().as_str())
+            .field("foreign", &self.foreign)
+            .field("body_bytes", &self.body.len())
+            .field("requests", &self.requests)
+            .field("elapsed", &self.elapsed)
+            .finish_non_exhaustive()
+    }
+}

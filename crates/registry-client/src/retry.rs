@@ -1,0 +1,209 @@
+use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use http::header::{DATE, HeaderMap, RETRY_AFTER};
+
+/// How often and how long one call tries again.
+///
+/// - Tried again: 408, 429, 499, 500, 502, 503, 504, 522 and broken connections, where the request can be
+///   repeated without another effect (GET, HEAD, PUT by digest); 429, 503 and connections that were never
+///   made for every request. Never 501.
+/// - `Retry-After` is obeyed in full. One that does not fit into what is left of `deadline` ends the call
+///   with the answer that carries it.
+/// - Without `Retry-After` the wait before the n-th retry is drawn evenly from zero to
+///   `base_delay * 2^(n-1)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryPolicy {
+    /// Tries in all, the first included. Default: 6.
+    pub max_attempts: NonZeroU32,
+    /// The longest wait before the first retry. Default: 200 ms.
+    pub base_delay: Duration,
+    /// The sum of all waits of one call. Default: 120 s.
+    pub deadline: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        const SIX: NonZeroU32 = NonZeroU32::new(6).unwrap();
+        Self {
+            max_attempts: SIX,
+            base_delay: Duration::from_millis(200),
+            deadline: Duration::from_secs(120),
+        }
+    }
+}
+
+/// What is left of a [`RetryPolicy`] during one call.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    policy: RetryPolicy,
+    tries: u32,
+    waited: Duration,
+}
+
+impl Budget {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
+        Self {
+            policy,
+            tries: 1,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Returns the number of the current try, from 1.
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// Starts counting anew, after progress.
+    pub(crate) fn reset(&mut self) {
+        self.tries = 1;
+        self.waited = Duration::ZERO;
+    }
+
+    /// Takes a wait that is not followed by a new try, if there is room for it.
+    pub(crate) fn take_wait(&mut self, wait: Duration) -> bool {
+        match self.waited.checked_add(wait) {
+            Some(sum) if sum <= self.policy.deadline => {
+                self.waited = sum;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes one more try and returns how long to wait before it; `None` when the budget is used up.
+    pub(crate) fn take_try(&mut self, retry_after: Option<Duration>) -> Option<Duration> {
+        if self.tries >= self.policy.max_attempts.get() {
+            return None;
+        }
+        let wait = match retry_after {
+            Some(wait) if !wait.is_zero() => wait,
+            _ => full_jitter(self.policy.base_delay, self.tries - 1),
+        };
+        if !self.take_wait(wait) {
+            return None;
+        }
+        self.tries += 1;
+        Some(wait)
+    }
+}
+
+fn full_jitter(base: Duration, exponent: u32) -> Duration {
+    const MAX_EXPONENT: u32 = 16;
+    let longest = base.saturating_mul(1 << exponent.min(MAX_EXPONENT));
+    // Each `RandomState` has fresh keys; that is random enough to spread clients out.
+    let random = RandomState::new().hash_one(exponent);
+    let nanos = longest.as_nanos() * u128::from(random >> 32) / (1 << 32);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// Tells whether an answer may be another one later.
+pub(crate) fn is_transient(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        408 | 429 | 499 | 500 | 502 | 503 | 504 | 522
+    )
+}
+
+/// Tells whether the status says that the request was not acted upon.
+pub(crate) fn is_refusal(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 503)
+}
+
+/// Reads `Retry-After`: seconds, or a date, which is compared with the answer's own `Date` so that the
+/// local clock does not matter. Anything else is as if it were absent.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        // A number too large for 64 bits is still a wait that fits into no deadline.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    let now = headers
+        .get(DATE)
+        .and_then(|date| date.to_str().ok())
+        .and_then(|date| httpdate::parse_http_date(date).ok())
+        .unwrap_or_else(SystemTime::now);
+    Some(at.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(retry_after: &str, date: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
+        if let Some(date) = date {
+            headers.insert(DATE, date.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_junk_is_absent() {
+        let date = Some("Tue, 24 Nov 2026 20:28:12 GMT");
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("2", Some(2)),
+            (" 120 ", Some(120)),
+            ("86400", Some(86_400)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("Tue, 24 Nov 2026 20:28:42 GMT", Some(30)),
+            ("Tue, 24 Nov 2026 20:28:02 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+            ("1.16676ms", None),
+        ] {
+            assert_eq!(
+                retry_after(&headers(text, date)),
+                expected.map(Duration::from_secs),
+                "{text:?}"
+            );
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_budget_ends_with_its_tries_or_its_deadline() {
+        let policy = RetryPolicy {
+            max_attempts: NonZeroU32::new(3).unwrap(),
+            base_delay: Duration::from_millis(10),
+            deadline: Duration::from_secs(5),
+        };
+        let mut budget = Budget::new(policy);
+        assert!(budget.take_try(None).unwrap() <= Duration::from_millis(10));
+        assert!(budget.take_try(None).unwrap() <= Duration::from_millis(20));
+        assert_eq!(budget.take_try(None), None);
+
+        let mut budget = Budget::new(policy);
+        let three = Duration::from_secs(3);
+        assert_eq!(budget.take_try(Some(three)), Some(three));
+        assert_eq!(budget.take_try(Some(three)), None, "6 s are over 5 s");
+        assert_eq!(budget.take_try(Some(Duration::MAX)), None);
+        assert_eq!(budget.tries(), 2);
+    }
+
+    #[test]
+    fn jitter_is_spread_from_zero_to_the_longest_wait() {
+        let base = Duration::from_millis(100);
+        let waits: Vec<_> = (0..200).map(|_| full_jitter(base, 1)).collect();
+        assert!(waits.iter().all(|wait| *wait <= base * 2));
+        assert!(waits.iter().any(|wait| *wait < base));
+        assert!(waits.iter().any(|wait| *wait > base));
+    }
+
+    #[test]
+    fn a_501_is_final() {
+        let transient: Vec<u16> = (100..=599)
+            .filter(|code| is_transient(StatusCode::from_u16(*code).unwrap()))
+            .collect();
+        assert_eq!(transient, [408, 429, 499, 500, 502, 503, 504, 522]);
+    }
+}
