@@ -1,1 +1,71 @@
-//! The StellaOps mirror bundle: names, manifest.yaml, canonical reader and writer
+//! The mirror bundle: one file that carries images and everything that refers to them.
+//!
+//! A bundle is a tar archive in one gzip member of stored blocks, an OCI image layout once it is extracted, and a
+//! list of claims that can be checked. `docs/bundle-format.md` in the repository is the specification.
+//!
+//! - [`BundleManifest`] is the list: `manifest.yaml`, with one encoding.
+//! - [`BundlePlan`] computes from it where every byte goes, and [`BundleWriter`] puts the bytes there, in any order
+//!   and from several threads, always to the same file.
+//!
+//! ```
+//! use bundle_format::{BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, EntryRecord};
+//! use bundle_format::{FileSink, OCI_LAYOUT, StreamName, index_json};
+//! use oci_content::Digest;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let output = folder.path().join("bundle.tgz");
+//! let index = index_json(&[]);
+//! let blob = Digest::of(b"content");
+//! let mut manifest = BundleManifest::new(StreamName::default(), 1);
+//! manifest.entries.push(EntryRecord::of(EntryPath::OCI_LAYOUT, OCI_LAYOUT));
+//! manifest.entries.push(EntryRecord::of(EntryPath::INDEX, &index));
+//! manifest.entries.push(EntryRecord::blob(&blob, 7)?);
+//! manifest.settle(0);
+//!
+//! let plan = BundlePlan::new(&manifest, Container::TarGz)?;
+//! let output = bundle_format::OutputFile::create(output, false)?;
+//! let writer = BundleWriter::new(plan, output.sink())?;
+//! writer.put(&EntryPath::blob(&blob)?, b"content")?;
+//! writer.put(&EntryPath::INDEX, &index)?;
+//! writer.put(&EntryPath::OCI_LAYOUT, OCI_LAYOUT)?;
+//! writer.finish()?;
+//! output.publish()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Scope
+//!
+//! Synchronous; no HTTP and no async. It knows what a bundle looks like, not whether what is in it makes sense:
+//! that is for `import-validator`.
+
+mod container;
+mod container_error;
+mod entry_path;
+mod entry_reader;
+mod layout_files;
+mod limits;
+mod manifest;
+mod output_file;
+mod plan;
+mod sink;
+mod source_repository;
+mod stream_name;
+mod tar_header;
+mod writer;
+
+pub use container::Container;
+pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};
+pub use entry_path::{EntryKind, EntryPath, EntryPathError};
+pub use entry_reader::EntryReader;
+pub use layout_files::{CONTAINERD_IMAGE_NAME, OCI_LAYOUT, index_descriptors, index_json};
+pub use limits::Limits;
+pub use manifest::{
+    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryRecord, ImageRecord, ListedFile,
+    ManifestError, ManifestErrorKind, Missing, OmittedChild, ReferrerTotals,
+};
+pub use output_file::{OutputError, OutputErrorKind, OutputFile};
+pub use plan::{BundlePlan, PlannedEntry};
+pub use sink::{FileSink, ReadAt, Sink};
+pub use source_repository::SourceRepository;
+pub use stream_name::{StreamName, StreamNameError};
+pub use writer::{BundleSummary, BundleWriter, EntryWriter, WriteError, WriteErrorKind};

@@ -1,0 +1,259 @@
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use oci_content::{Algorithm, Digest};
+
+/// The path of a file in a bundle.
+///
+/// There are six forms and no others, so a path that exists is safe on every file system:
+///
+/// | path | what it holds |
+/// |---|---|
+/// | `manifest.yaml` | what the bundle claims to hold |
+/// | `manifest.yaml.sigstore.json` | a signature over the exact bytes of `manifest.yaml` |
+/// | `oci-layout` | the marker of an OCI image layout |
+/// | `index.json` | the layout's index |
+/// | `referrers/sha256-<subject>/sha256-<referrer>.json` | a referrer's manifest |
+/// | `blobs/sha256/<digest>` | any content, by its digest |
+///
+/// Ordered as the files stand in the archive: in the order of the table, then by digest.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryPath(EntryKind);
+
+/// What an [`EntryPath`] names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum EntryKind {
+    /// `manifest.yaml`.
+    Manifest,
+    /// `manifest.yaml.sigstore.json`.
+    Signature,
+    /// `oci-layout`.
+    OciLayout,
+    /// `index.json`.
+    Index,
+    /// A referrer's manifest, in the folder of its subject.
+    Referrer {
+        /// The manifest that is referred to.
+        subject: Digest,
+        /// The manifest that refers to it, and whose bytes the file holds.
+        referrer: Digest,
+    },
+    /// Content under its own digest.
+    Blob(Digest),
+}
+
+/// A string or a digest that names no file of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} names no file of a bundle: {reason}")]
+pub struct EntryPathError {
+    what: String,
+    reason: &'static str,
+}
+
+const NOT_SHA256: &str = "version 1 of the bundle carries sha256 objects only";
+
+impl EntryPath {
+    /// The path of `manifest.yaml`.
+    pub const MANIFEST: Self = Self(EntryKind::Manifest);
+    /// The path of the signature over `manifest.yaml`.
+    pub const SIGNATURE: Self = Self(EntryKind::Signature);
+    /// The path of the layout marker.
+    pub const OCI_LAYOUT: Self = Self(EntryKind::OciLayout);
+    /// The path of the layout's index.
+    pub const INDEX: Self = Self(EntryKind::Index);
+
+    /// Names the copy of a referrer's manifest that stands in the folder of its subject.
+    ///
+    /// # Errors
+    ///
+    /// When one of the two is not a sha256 digest.
+    pub fn referrer(subject: &Digest, referrer: &Digest) -> Result<Self, EntryPathError> {
+        Ok(Self(EntryKind::Referrer {
+            subject: sha256(subject)?,
+            referrer: sha256(referrer)?,
+        }))
+    }
+
+    /// Names the content of `digest`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a sha256 digest.
+    pub fn blob(digest: &Digest) -> Result<Self, EntryPathError> {
+        Ok(Self(EntryKind::Blob(sha256(digest)?)))
+    }
+
+    /// Returns what the path names.
+    pub fn kind(&self) -> &EntryKind {
+        &self.0
+    }
+
+    /// Returns the digest that the path itself promises of the content, if it does.
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.0 {
+            EntryKind::Referrer { referrer, .. } => Some(referrer),
+            EntryKind::Blob(digest) => Some(digest),
+            _ => None,
+        }
+    }
+
+    /// Compares as the bytes of the two paths do: the order of `entries` in `manifest.yaml`.
+    pub(crate) fn byte_order(&self, other: &Self) -> Ordering {
+        let rank = |path: &Self| match path.0 {
+            EntryKind::Blob(_) => 0,
+            EntryKind::Index => 1,
+            EntryKind::Manifest => 2,
+            EntryKind::Signature => 3,
+            EntryKind::OciLayout => 4,
+            EntryKind::Referrer { .. } => 5,
+        };
+        rank(self).cmp(&rank(other)).then_with(|| self.cmp(other))
+    }
+}
+
+fn sha256(digest: &Digest) -> Result<Digest, EntryPathError> {
+    match digest.algorithm() {
+        Algorithm::Sha256 => Ok(digest.clone()),
+        _ => Err(EntryPathError {
+            what: digest.to_string(),
+            reason: NOT_SHA256,
+        }),
+    }
+}
+
+impl fmt::Display for EntryPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            EntryKind::Manifest => f.write_str("manifest.yaml"),
+            EntryKind::Signature => f.write_str("manifest.yaml.sigstore.json"),
+            EntryKind::OciLayout => f.write_str("oci-layout"),
+            EntryKind::Index => f.write_str("index.json"),
+            EntryKind::Referrer { subject, referrer } => write!(
+                f,
+                "referrers/sha256-{}/sha256-{}.json",
+                subject.encoded(),
+                referrer.encoded()
+            ),
+            EntryKind::Blob(digest) => write!(f, "blobs/sha256/{}", digest.encoded()),
+        }
+    }
+}
+
+impl fmt::Debug for EntryPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EntryPath({self})")
+    }
+}
+
+impl FromStr for EntryPath {
+    type Err = EntryPathError;
+
+    fn from_str(text: &str) -> Result<Self, EntryPathError> {
+        let kind = match text {
+            "manifest.yaml" => EntryKind::Manifest,
+            "manifest.yaml.sigstore.json" => EntryKind::Signature,
+            "oci-layout" => EntryKind::OciLayout,
+            "index.json" => EntryKind::Index,
+            _ => parse_digests(text).ok_or_else(|| EntryPathError {
+                what: format!("{:?}", clip(text)),
+                reason: "docs/bundle-format.md lists the forms a path has",
+            })?,
+        };
+        Ok(Self(kind))
+    }
+}
+
+fn parse_digests(text: &str) -> Option<EntryKind> {
+    let digest = |hex: &str| format!("sha256:{hex}").parse::<Digest>().ok();
+    if let Some(hex) = text.strip_prefix("blobs/sha256/") {
+        return Some(EntryKind::Blob(digest(hex)?));
+    }
+    let (subject, referrer) = text.strip_prefix("referrers/sha256-")?.split_once('/')?;
+    let referrer = referrer.strip_prefix("sha256-")?.strip_suffix(".json")?;
+    Some(EntryKind::Referrer {
+        subject: digest(subject)?,
+        referrer: digest(referrer)?,
+    })
+}
+
+/// Cuts hostile text before it goes into an error; `{:?}` at the place of use escapes it.
+pub(crate) fn clip(text: &str) -> String {
+    const MAX_CHARS: usize = 160;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_path_comes_back_and_nothing_else_parses() {
+        let (subject, referrer) = (Digest::of(b"subject"), Digest::of(b"referrer"));
+        for path in [
+            EntryPath::MANIFEST,
+            EntryPath::SIGNATURE,
+            EntryPath::OCI_LAYOUT,
+            EntryPath::INDEX,
+            EntryPath::referrer(&subject, &referrer).unwrap(),
+            EntryPath::blob(&subject).unwrap(),
+        ] {
+            assert_eq!(path.to_string().parse(), Ok(path));
+        }
+        let hex = subject.encoded();
+        for text in [
+            "".to_owned(),
+            "./manifest.yaml".into(),
+            "Manifest.yaml".into(),
+            "manifest.yaml/".into(),
+            "../manifest.yaml".into(),
+            "blobs/sha256/../../etc/passwd".into(),
+            format!("blobs/sha256/{}", hex.to_uppercase()),
+            format!("blobs/sha256/{}", &hex[1..]),
+            format!("blobs/sha256/{hex}/"),
+            format!("blobs/sha512/{hex}{hex}"),
+            format!("/blobs/sha256/{hex}"),
+            format!("blobs//sha256/{hex}"),
+            format!("referrers/sha256-{hex}"),
+            format!("referrers/sha256-{hex}/sha256-{hex}"),
+            format!("referrers/sha256-{hex}/sha256-{hex}.json/x"),
+            format!("referrers/sha256-{hex}/sha512-{hex}{hex}.json"),
+            format!("referrers/sha256-{hex}/../sha256-{hex}.json"),
+        ] {
+            assert!(text.parse::<EntryPath>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sha512_digest_names_no_file() {
+        let digest = Digest::compute(Algorithm::Sha512, b"x");
+        let error = EntryPath::blob(&digest).unwrap_err().to_string();
+        assert!(error.ends_with("version 1 of the bundle carries sha256 objects only"));
+        assert!(EntryPath::referrer(&digest, &Digest::of(b"x")).is_err());
+    }
+
+    #[test]
+    fn the_byte_order_is_the_order_of_the_bytes() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let paths = [
+            EntryPath::MANIFEST,
+            EntryPath::SIGNATURE,
+            EntryPath::OCI_LAYOUT,
+            EntryPath::INDEX,
+            EntryPath::referrer(&a, &b).unwrap(),
+            EntryPath::referrer(&b, &a).unwrap(),
+            EntryPath::blob(&a).unwrap(),
+            EntryPath::blob(&b).unwrap(),
+        ];
+        for left in &paths {
+            for right in &paths {
+                let bytes = left.to_string().cmp(&right.to_string());
+                assert_eq!(left.byte_order(right), bytes, "{left} {right}");
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+use std::collections::BTreeSet;
+
+use oci_content::{Descriptor, REF_NAME, Reference, media_type};
+use serde::Serialize;
+
+use crate::manifest::{DiscoveryRecord, ImageRecord};
+use crate::source_repository::SourceRepository;
+
+/// The bytes of `oci-layout`, the marker of an OCI image layout.
+///
+/// <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#oci-layout-file>
+pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The annotation under which containerd and its clients keep the full name of an image.
+pub const CONTAINERD_IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// Returns the bytes of `index.json` for these entries: named ones first, by name, then the others by digest.
+///
+/// <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#indexjson-file>
+///
+/// # Panics
+///
+/// Never: a descriptor has string keys only, so it always has a JSON form.
+pub fn index_json(entries: &[Descriptor]) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Index<'a> {
+        schema_version: u8,
+        media_type: &'a str,
+        manifests: Vec<&'a Descriptor>,
+    }
+    let name = |entry: &Descriptor| entry.annotations.get(REF_NAME).cloned();
+    let mut manifests: Vec<&Descriptor> = entries.iter().collect();
+    manifests.sort_by_cached_key(|entry| {
+        let name = name(entry);
+        // Images without a name can share a digest; then the annotations decide, not the order of the caller.
+        let annotations = entry.annotations.clone();
+        (name.is_none(), name, entry.digest.clone(), annotations)
+    });
+    manifests.dedup();
+    serde_json::to_vec(&Index {
+        schema_version: 2,
+        media_type: media_type::IMAGE_INDEX,
+        manifests,
+    })
+    .expect("a descriptor has string keys only")
+}
+
+/// Returns the entries of `index.json`: each image under its name, and each referrer without one.
+///
+/// - Images of one repository have the bare tag for a name, images of several the full reference.
+/// - An image that was asked for by digest has no name.
+/// - A referrer that is an image of the bundle as well is listed as that image.
+pub fn index_descriptors(images: &[ImageRecord], discovery: &[DiscoveryRecord]) -> Vec<Descriptor> {
+    let repositories: BTreeSet<_> = images
+        .iter()
+        .map(|image| SourceRepository::from(&image.reference))
+        .collect();
+    let one_repository = repositories.len() == 1;
+    let mut listed = BTreeSet::new();
+    let mut entries = Vec::new();
+    for image in images {
+        let mut entry = Descriptor::new(&image.media_type, image.digest.clone(), image.size);
+        let (name, reference) = ref_name(&image.reference, one_repository);
+        if let Some(name) = name {
+            entry.annotations.insert(REF_NAME.into(), name);
+        }
+        entry
+            .annotations
+            .insert(CONTAINERD_IMAGE_NAME.into(), reference);
+        listed.insert(&image.digest);
+        entries.push(entry);
+    }
+    for artifact in discovery.iter().flat_map(|record| &record.artifacts) {
+        if listed.insert(&artifact.digest) {
+            let digest = artifact.digest.clone();
+            let mut entry = Descriptor::new(&artifact.media_type, digest, artifact.size);
+            entry.artifact_type.clone_from(&artifact.artifact_type);
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+/// Returns an image's `ref.name`, and its full name; the tag stands for the digest where there are both.
+fn ref_name(reference: &Reference, one_repository: bool) -> (Option<String>, String) {
+    let Some(tag) = reference.tag() else {
+        return (None, reference.to_string());
+    };
+    let full = format!("{}/{}:{tag}", reference.registry(), reference.repository());
+    match one_repository {
+        true => (Some(tag.to_string()), full),
+        false => (Some(full.clone()), full),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_content::{Capability, Digest, DiscoveryMethod};
+
+    use super::*;
+    use crate::manifest::ArtifactRecord;
+
+    fn image(reference: &str) -> ImageRecord {
+        let bytes = b"image";
+        ImageRecord::new(
+            reference.parse().unwrap(),
+            Digest::of(bytes),
+            media_type::IMAGE_MANIFEST,
+            bytes.len() as u64,
+        )
+    }
+
+    #[test]
+    fn images_have_names_and_referrers_have_none() {
+        let images = [image("a.example/app:2"), image("a.example/app:1")];
+        let subject = &images[0].digest;
+        let mut record = DiscoveryRecord::new(
+            SourceRepository::from(&images[0].reference),
+            subject.clone(),
+            Capability::Supported,
+            DiscoveryMethod::Native,
+        );
+        let artifact_type = Some("a/b".to_owned());
+        let digest = Digest::of(b"referrer");
+        record
+            .artifacts
+            .push(ArtifactRecord::new(subject, digest.clone(), artifact_type, "c/d", 8).unwrap());
+        let bytes = index_json(&index_descriptors(&images, &[record.clone(), record]));
+        let expected = format!(
+            concat!(
+                r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":["#,
+                r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{s}","size":5,"#,
+                r#""annotations":{{"io.containerd.image.name":"a.example/app:1","org.opencontainers.image.ref.name":"1"}}}},"#,
+                r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{s}","size":5,"#,
+                r#""annotations":{{"io.containerd.image.name":"a.example/app:2","org.opencontainers.image.ref.name":"2"}}}},"#,
+                r#"{{"mediaType":"c/d","digest":"{r}","size":8,"artifactType":"a/b"}}]}}"#
+            ),
+            s = subject,
+            r = digest
+        );
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn images_of_several_repositories_are_named_in_full() {
+        let digest = Digest::of(b"image");
+        let images = [
+            image("a.example/app:1"),
+            image("b.example/app:1"),
+            image(&format!("b.example/app@{digest}")),
+        ];
+        let names: Vec<_> = index_descriptors(&images, &[])
+            .into_iter()
+            .map(|entry| entry.annotations.get(REF_NAME).cloned())
+            .collect();
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            names,
+            [named("a.example/app:1"), named("b.example/app:1"), None]
+        );
+    }
+}

@@ -1,0 +1,34 @@
+/// The bounds within which a bundle is read.
+///
+/// Nothing is stored compressed, so no bound on a compression ratio is needed: what is read is never longer than
+/// the file. A limit that is reached is an error that names it, never a shorter result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The size of `manifest.yaml` in bytes. Default 128 MiB.
+    pub max_manifest_bytes: u64,
+    /// The size of the signature file in bytes. Default 64 KiB.
+    pub max_signature_bytes: u64,
+    /// The number of files in the bundle. Default 1,000,000.
+    pub max_entries: u64,
+    /// The size of one file in bytes. Default 1 TiB.
+    pub max_entry_bytes: u64,
+    /// The size of all files together in bytes. Default 8 TiB.
+    pub max_total_bytes: u64,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_manifest_bytes: 128 * MIB,
+            max_signature_bytes: 64 * KIB,
+            max_entries: 1_000_000,
+            max_entry_bytes: TIB,
+            max_total_bytes: 8 * TIB,
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What must hold between the statements of a manifest, whoever wrote it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oci_content::{Algorithm, Completeness, Digest, LegacyTag, SourceKind};
+
+use super::{
+    ArtifactRecord, BundleManifest, DiscoveryRecord, ManifestError, ManifestErrorKind,
+    ReferrerTotals,
+};
+use crate::entry_path::{EntryKind, EntryPath};
+
+fn inconsistent(reason: impl Into<String>) -> ManifestError {
+    ManifestError::new(ManifestErrorKind::Inconsistent, reason)
+}
+
+/// Checks that each key is greater than the one before it.
+fn ascending<K: Ord>(
+    keys: impl Iterator<Item = K>,
+    describe: impl Fn(&K) -> String,
+) -> Result<(), ManifestError> {
+    let mut previous: Option<K> = None;
+    for key in keys {
+        if let Some(previous) = &previous {
+            if *previous == key {
+                return Err(inconsistent(format!("{} is there twice", describe(&key))));
+            }
+            if *previous > key {
+                return Err(inconsistent(format!("{} is out of order", describe(&key))));
+            }
+        }
+        previous = Some(key);
+    }
+    Ok(())
+}
+
+fn sha256(digest: &Digest) -> Result<(), ManifestError> {
+    match digest.algorithm() {
+        Algorithm::Sha256 => Ok(()),
+        _ => Err(inconsistent(format!(
+            "{digest}: version 1 of the bundle carries sha256 objects only"
+        ))),
+    }
+}
+
+impl BundleManifest {
+    pub(super) fn check(&self) -> Result<(), ManifestError> {
+        if let Some(base) = &self.base {
+            sha256(base)?;
+        }
+        self.check_images()?;
+        self.check_discovery()?;
+        self.check_entries()?;
+        self.check_totals()
+    }
+
+    fn check_images(&self) -> Result<(), ManifestError> {
+        let names = self.images.iter().map(|image| image.reference.to_string());
+        ascending(names, |name| format!("image {name}"))?;
+        let mut tags = BTreeMap::new();
+        for image in &self.images {
+            sha256(&image.digest)?;
+            let reference = &image.reference;
+            if let Some(pinned) = reference.digest()
+                && *pinned != image.digest
+            {
+                return Err(inconsistent(format!(
+                    "image {reference} has the digest {}",
+                    image.digest
+                )));
+            }
+            if let Some(tag) = reference.tag() {
+                let name = (reference.registry(), reference.repository(), tag);
+                if let Some(other) = tags.insert(name, &image.digest)
+                    && *other != image.digest
+                {
+                    return Err(inconsistent(format!(
+                        "the tag of image {reference} stands for two digests, {other} and {}",
+                        image.digest
+                    )));
+                }
+            }
+            let omitted = image.omitted.iter().map(|child| &child.digest);
+            ascending(omitted, |digest| {
+                format!("image {reference}: omitted {digest}")
+            })?;
+            for child in &image.omitted {
+                word(&child.reason).map_err(|reason| {
+                    inconsistent(format!(
+                        "image {reference}: reason of {}: {reason}",
+                        child.digest
+                    ))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_discovery(&self) -> Result<(), ManifestError> {
+        let keys = self
+            .discovery
+            .iter()
+            .map(|record| (record.repository.to_string(), &record.subject));
+        ascending(keys, |(repository, subject)| {
+            format!("discovery of {repository}@{subject}")
+        })?;
+        let mut copies = BTreeMap::<&EntryPath, &ArtifactRecord>::new();
+        for record in &self.discovery {
+            check_record(record).map_err(|mut error| {
+                error.reason = format!(
+                    "discovery of {}@{}: {}",
+                    record.repository, record.subject, error.reason
+                );
+                error
+            })?;
+            for artifact in &record.artifacts {
+                let one =
+                    |a: &ArtifactRecord| (a.size, a.media_type.clone(), a.artifact_type.clone());
+                if let Some(copy) = copies.insert(&artifact.path, artifact)
+                    && one(copy) != one(artifact)
+                {
+                    return Err(inconsistent(format!(
+                        "{} is described in two ways",
+                        artifact.path
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_entries(&self) -> Result<(), ManifestError> {
+        for pair in self.entries.windows(2) {
+            let path = &pair[1].path;
+            match pair[0].path.byte_order(path) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => {
+                    return Err(inconsistent(format!("entry {path} is there twice")));
+                }
+                std::cmp::Ordering::Greater => {
+                    return Err(inconsistent(format!("entry {path} is out of order")));
+                }
+            }
+        }
+        for entry in &self.entries {
+            let path = &entry.path;
+            sha256(&entry.sha256)?;
+            match path.kind() {
+                EntryKind::Blob(digest) if *digest == entry.sha256 => {}
+                EntryKind::Blob(_) => {
+                    return Err(inconsistent(format!(
+                        "entry {path} has the sha256 {}",
+                        entry.sha256.encoded()
+                    )));
+                }
+                EntryKind::OciLayout | EntryKind::Index if !entry.base => {}
+                EntryKind::OciLayout | EntryKind::Index => {
+                    return Err(inconsistent(format!("entry {path} cannot be in the base")));
+                }
+                _ => return Err(inconsistent(format!("{path} does not stand in `entries`"))),
+            }
+            if entry.base && self.base.is_none() {
+                return Err(inconsistent(format!(
+                    "entry {path} is in the base, and there is no base"
+                )));
+            }
+        }
+        for path in [EntryPath::INDEX, EntryPath::OCI_LAYOUT] {
+            if !self.entries.iter().rev().any(|entry| entry.path == path) {
+                return Err(inconsistent(format!("there is no entry {path}")));
+            }
+        }
+        let referrers = self.discovery.iter().flat_map(|record| &record.artifacts);
+        let entries = self.entries.iter().filter(|entry| !entry.base);
+        let mut sizes = referrers
+            .map(|artifact| artifact.size)
+            .chain(entries.map(|entry| entry.size));
+        // What is over this cannot be a file, and no sum of fewer bytes overflows on the way to an offset.
+        const MAX_TOTAL_BYTES: u64 = 1 << 62;
+        let total = sizes.try_fold(0_u64, u64::checked_add);
+        if total.is_none_or(|total| total > MAX_TOTAL_BYTES) {
+            return Err(inconsistent(
+                "the sizes add up to more than a file can hold",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_totals(&self) -> Result<(), ManifestError> {
+        let mut expected = ReferrerTotals::count(&self.discovery, self.referrers.bare_images);
+        expected.status = self.referrers.status;
+        if self.referrers != expected {
+            return Err(inconsistent(format!(
+                "the counts are not those of the lists: total {} and {} listed, subjects {} and {} listed, or by_category",
+                self.referrers.total, expected.total, self.referrers.subjects, expected.subjects
+            )));
+        }
+        let images: BTreeSet<_> = self.images.iter().map(|image| &image.digest).collect();
+        if self.referrers.bare_images > images.len() as u64 {
+            return Err(inconsistent(format!(
+                "{} bare images of {}",
+                self.referrers.bare_images,
+                images.len()
+            )));
+        }
+        let incomplete = |record: &&DiscoveryRecord| record.status == Completeness::Incomplete;
+        if let Some(record) = self.discovery.iter().find(incomplete)
+            && self.referrers.status == Completeness::Complete
+        {
+            return Err(inconsistent(format!(
+                "the status is complete, and that of {}@{} is not",
+                record.repository, record.subject
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn check_record(record: &DiscoveryRecord) -> Result<(), ManifestError> {
+    ascending(record.missing.iter(), |missing| {
+        format!("missing {}", missing.code)
+    })?;
+    for missing in &record.missing {
+        word(&missing.code)
+            .map_err(|reason| inconsistent(format!("code {:?}: {reason}", missing.code)))?;
+    }
+    let keys = record.artifacts.iter().map(|a| (&a.digest, &a.tag));
+    ascending(keys, |(digest, _)| format!("artifact {digest}"))?;
+    for artifact in &record.artifacts {
+        let digest = &artifact.digest;
+        let path = EntryPath::referrer(&record.subject, digest)
+            .map_err(|error| inconsistent(error.to_string()))?;
+        if artifact.path != path {
+            return Err(inconsistent(format!(
+                "artifact {digest} has the path {}",
+                artifact.path
+            )));
+        }
+        if artifact.sources.is_empty() {
+            return Err(inconsistent(format!("no source named artifact {digest}")));
+        }
+        ascending(artifact.sources.iter(), |source| {
+            format!("source {source} of artifact {digest}")
+        })?;
+        let legacy = artifact.sources.contains(&SourceKind::LegacyTag);
+        match &artifact.tag {
+            None if !legacy => {}
+            Some(tag) if legacy => {
+                let subject = LegacyTag::from_tag(tag).map(|tag| tag.subject().clone());
+                if subject.as_ref() != Some(&record.subject) {
+                    return Err(inconsistent(format!(
+                        "artifact {digest}: {tag} is no legacy tag of the subject"
+                    )));
+                }
+            }
+            _ => {
+                return Err(inconsistent(format!(
+                    "artifact {digest} has a tag without the source legacy-tag, or the source without a tag"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a code or a reason: what programs compare.
+fn word(text: &str) -> Result<(), &'static str> {
+    const MAX_BYTES: usize = 64;
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let valid = !text.is_empty() && text.len() <= MAX_BYTES && text.bytes().all(letter);
+    match valid {
+        true => Ok(()),
+        false => Err("not 1 to 64 lower-case letters, digits and hyphens"),
+    }
+}

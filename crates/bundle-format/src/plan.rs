@@ -1,0 +1,137 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use oci_content::Digest;
+
+use crate::container::{Container, tar_bytes};
+use crate::entry_path::EntryPath;
+use crate::manifest::{BundleManifest, ManifestError};
+
+/// Where every byte of a bundle stands, computed from its manifest alone.
+#[derive(Clone, Debug)]
+pub struct BundlePlan {
+    container: Container,
+    manifest_yaml: Arc<[u8]>,
+    signature: Option<Arc<[u8]>>,
+    entries: BTreeMap<EntryPath, PlannedEntry>,
+    size: u64,
+}
+
+/// Where one file of a bundle stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlannedEntry {
+    /// The size of the file in bytes.
+    pub size: u64,
+    /// The SHA-256 of the file.
+    pub sha256: Digest,
+    /// Where its part of the container starts, in bytes from the start of the container.
+    pub offset: u64,
+    /// How many bytes of the container its part takes.
+    pub stored_bytes: u64,
+}
+
+impl BundlePlan {
+    /// Lays out the files that `manifest` lists.
+    ///
+    /// # Errors
+    ///
+    /// When the manifest cannot be encoded: see [`BundleManifest::to_yaml`].
+    pub fn new(manifest: &BundleManifest, container: Container) -> Result<Self, ManifestError> {
+        let manifest_yaml = manifest.to_yaml()?.into();
+        Ok(Self::lay_out(manifest, manifest_yaml, None, container))
+    }
+
+    /// Lays out the same files with a signature over `manifest.yaml` behind it.
+    #[must_use]
+    pub fn with_signature(self, signature: impl Into<Arc<[u8]>>) -> Self {
+        let files = self
+            .entries
+            .into_iter()
+            .filter(|(path, _)| *path != EntryPath::MANIFEST && *path != EntryPath::SIGNATURE);
+        let files = files.map(|(path, entry)| (path, entry.size, entry.sha256));
+        Self::place(
+            files,
+            self.manifest_yaml,
+            Some(signature.into()),
+            self.container,
+        )
+    }
+
+    /// Lays out what `manifest` lists; `manifest_yaml` is its encoding.
+    pub(crate) fn lay_out(
+        manifest: &BundleManifest,
+        manifest_yaml: Arc<[u8]>,
+        signature: Option<Arc<[u8]>>,
+        container: Container,
+    ) -> Self {
+        let files = manifest.files().into_iter();
+        let files = files.map(|(path, file)| (path, file.size, file.sha256));
+        Self::place(files, manifest_yaml, signature, container)
+    }
+
+    /// Places the files one behind the other; they come in the archive's order.
+    fn place(
+        files: impl Iterator<Item = (EntryPath, u64, Digest)>,
+        manifest_yaml: Arc<[u8]>,
+        signature: Option<Arc<[u8]>>,
+        container: Container,
+    ) -> Self {
+        let own = |path, bytes: &[u8]| (path, bytes.len() as u64, Digest::of(bytes));
+        let signed = signature
+            .as_deref()
+            .map(|bytes| own(EntryPath::SIGNATURE, bytes));
+        let first = own(EntryPath::MANIFEST, &manifest_yaml);
+        let mut offset = container.head_bytes();
+        let mut entries = BTreeMap::new();
+        for (path, size, sha256) in std::iter::once(first).chain(signed).chain(files) {
+            let stored_bytes = container.stored_bytes(tar_bytes(size));
+            let entry = PlannedEntry {
+                size,
+                sha256,
+                offset,
+                stored_bytes,
+            };
+            entries.insert(path, entry);
+            offset += stored_bytes;
+        }
+        let size = offset + container.tail_bytes();
+        Self {
+            container,
+            manifest_yaml,
+            signature,
+            entries,
+            size,
+        }
+    }
+
+    /// Returns how the archive is stored.
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// Returns the size of the whole bundle in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns the exact bytes of `manifest.yaml`.
+    pub fn manifest_yaml(&self) -> &[u8] {
+        &self.manifest_yaml
+    }
+
+    /// Returns the exact bytes of the signature, if there is one.
+    pub fn signature(&self) -> Option<&[u8]> {
+        self.signature.as_deref()
+    }
+
+    /// Returns where a file stands, if the bundle has it.
+    pub fn entry(&self, path: &EntryPath) -> Option<&PlannedEntry> {
+        self.entries.get(path)
+    }
+
+    /// Returns every file, in the order of the archive.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&EntryPath, &PlannedEntry)> {
+        self.entries.iter()
+    }
+}

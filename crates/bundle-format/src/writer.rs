@@ -1,0 +1,483 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use oci_content::{Digest, Hasher, VerifyError};
+
+use crate::container::{
+    Container, GZIP_HEADER, TAR_BLOCK_BYTES, TAR_END_BYTES, block_bytes, block_header, tar_bytes,
+};
+use crate::entry_path::EntryPath;
+use crate::entry_reader::EntryReader;
+use crate::plan::{BundlePlan, PlannedEntry};
+use crate::sink::{ReadAt, Sink};
+use crate::tar_header;
+
+/// Writes a bundle, file by file, in any order and several at once.
+///
+/// Whatever the order, and however many threads took part, the bytes are the same.
+#[derive(Debug)]
+pub struct BundleWriter<S> {
+    shared: Arc<Shared<S>>,
+}
+
+#[derive(Debug)]
+struct Shared<S> {
+    plan: BundlePlan,
+    sink: S,
+    /// What has been begun; a file that is not in here has not.
+    states: Mutex<BTreeMap<EntryPath, State>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Open,
+    /// Written and verified; the CRC-32 of its part of the tar archive.
+    Done(u32),
+}
+
+/// What a writer has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BundleSummary {
+    /// The size of the bundle in bytes.
+    pub size: u64,
+    /// The number of files in it, `manifest.yaml` and its signature included.
+    pub entries: u64,
+    /// The digest of `manifest.yaml`, by which a later bundle names this one as its base.
+    pub manifest: Digest,
+}
+
+/// A failure to write a bundle.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct WriteError {
+    path: EntryPath,
+    kind: WriteErrorKind,
+    reason: String,
+    source: Option<io::Error>,
+}
+
+/// The classes of [`WriteError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriteErrorKind {
+    /// `manifest.yaml` does not list such a file.
+    NotListed,
+    /// The file is being written, or has been.
+    Taken,
+    /// The bytes are not the ones that `manifest.yaml` lists.
+    Content,
+    /// Files are missing at the end.
+    Missing,
+    /// The sink refused.
+    Io,
+}
+
+impl WriteError {
+    fn new(path: &EntryPath, kind: WriteErrorKind, reason: impl Into<String>) -> Self {
+        Self {
+            path: path.clone(),
+            kind,
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    fn io(path: &EntryPath, source: io::Error) -> Self {
+        let kind = match source.get_ref() {
+            Some(inner) if inner.is::<VerifyError>() => WriteErrorKind::Content,
+            _ => WriteErrorKind::Io,
+        };
+        Self {
+            path: path.clone(),
+            kind,
+            reason: source.to_string(),
+            source: Some(source),
+        }
+    }
+
+    /// Returns the class.
+    pub fn kind(&self) -> WriteErrorKind {
+        self.kind
+    }
+
+    /// Returns the file at fault; of several that are missing, the first.
+    pub fn path(&self) -> &EntryPath {
+        &self.path
+    }
+}
+
+impl<S: Sink> BundleWriter<S> {
+    /// Reserves the space, and writes `manifest.yaml` and the signature.
+    ///
+    /// # Errors
+    ///
+    /// When the sink has no room or refuses.
+    pub fn new(plan: BundlePlan, sink: S) -> Result<Self, WriteError> {
+        let shared = Arc::new(Shared {
+            plan,
+            sink,
+            states: Mutex::default(),
+        });
+        let reserved = shared.sink.reserve(shared.plan.size());
+        reserved.map_err(|error| WriteError::io(&EntryPath::MANIFEST, error))?;
+        let writer = Self { shared };
+        writer.put(&EntryPath::MANIFEST, writer.plan().manifest_yaml())?;
+        if let Some(signature) = writer.plan().signature() {
+            writer.put(&EntryPath::SIGNATURE, signature)?;
+        }
+        Ok(writer)
+    }
+
+    /// Returns the plan that is being carried out.
+    pub fn plan(&self) -> &BundlePlan {
+        &self.shared.plan
+    }
+
+    /// Starts a file. Several may be written at once.
+    ///
+    /// # Errors
+    ///
+    /// When `manifest.yaml` does not list it, or it is being written or has been.
+    pub fn entry(&self, path: &EntryPath) -> Result<EntryWriter<S>, WriteError> {
+        let (mut writer, _) = self.claim(path)?;
+        // A file of no bytes gets no call of `write` that could put its header there.
+        writer
+            .complete_if_full()
+            .map_err(|error| WriteError::io(path, error))?;
+        Ok(writer)
+    }
+
+    fn claim(&self, path: &EntryPath) -> Result<(EntryWriter<S>, &PlannedEntry), WriteError> {
+        let Some(entry) = self.shared.plan.entry(path) else {
+            let reason = "manifest.yaml does not list it";
+            return Err(WriteError::new(path, WriteErrorKind::NotListed, reason));
+        };
+        let mut states = self.shared.states();
+        if states.contains_key(path) {
+            let reason = "it is being written, or has been";
+            return Err(WriteError::new(path, WriteErrorKind::Taken, reason));
+        }
+        states.insert(path.clone(), State::Open);
+        drop(states);
+        let writer = EntryWriter {
+            encoder: Encoder::new(path, entry, self.plan().container()),
+            shared: Arc::clone(&self.shared),
+            path: path.clone(),
+            sha256: entry.sha256.clone(),
+            size: entry.size,
+            hasher: Hasher::new(entry.sha256.algorithm()),
+            written: 0,
+            done: false,
+        };
+        Ok((writer, entry))
+    }
+
+    /// Writes a whole file that is in memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`entry`](Self::entry), and when these are other bytes than `manifest.yaml` lists, or the sink refuses.
+    pub fn put(&self, path: &EntryPath, bytes: &[u8]) -> Result<(), WriteError> {
+        let mut writer = self.entry(path)?;
+        writer
+            .write(bytes)
+            .map_err(|error| WriteError::io(path, error))?;
+        writer
+            .finish()
+            .map_err(|error| WriteError::new(path, WriteErrorKind::Content, error.to_string()))
+    }
+
+    /// Takes over a file that an earlier run left in the sink, if it is all there; `partial` reads the sink.
+    ///
+    /// Every byte is read and hashed again: what a run that did not end has left is not trusted.
+    ///
+    /// # Errors
+    ///
+    /// When `manifest.yaml` does not list the file, when it is being written or has been, or when `partial` cannot
+    /// be read.
+    pub fn adopt(&self, path: &EntryPath, partial: impl ReadAt) -> Result<bool, WriteError> {
+        // The claim is given back when it is dropped.
+        let (mut writer, entry) = self.claim(path)?;
+        let reader = EntryReader::new(partial, self.plan().container(), path, entry);
+        match reader
+            .check()
+            .map_err(|error| WriteError::io(path, error))?
+        {
+            Some(crc) => {
+                writer.set_done(crc);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Tells whether a file has been written or taken over.
+    pub fn is_done(&self, path: &EntryPath) -> bool {
+        matches!(self.shared.states().get(path), Some(State::Done(_)))
+    }
+
+    /// Ends the bundle: writes the frame around the files and makes everything durable.
+    ///
+    /// The first bytes are written last, so that what was not ended is no bundle.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteErrorKind::Missing`] when a file has not been written; when the sink refuses.
+    pub fn finish(&self) -> Result<BundleSummary, WriteError> {
+        let plan = self.plan();
+        let mut crc = crc32fast::Hasher::new();
+        let states = self.shared.states();
+        for (path, entry) in plan.entries() {
+            let Some(State::Done(part)) = states.get(path) else {
+                let reason = "it has not been written";
+                return Err(WriteError::new(path, WriteErrorKind::Missing, reason));
+            };
+            let length = tar_bytes(entry.size);
+            crc.combine(&crc32fast::Hasher::new_with_initial_len(*part, length));
+        }
+        drop(states);
+        let end = [0; TAR_END_BYTES as usize];
+        crc.update(&end);
+        let mut tail = Vec::new();
+        if plan.container() == Container::TarGz {
+            tail.extend(block_header(TAR_END_BYTES, true));
+            tail.extend(end);
+            let length = crc.total_len();
+            tail.extend(crc.finalize().to_le_bytes());
+            // The trailer keeps the length modulo 2^32: https://www.rfc-editor.org/rfc/rfc1952#page-8
+            tail.extend(&length.to_le_bytes()[..4]);
+        } else {
+            tail.extend(end);
+        }
+        let write = || -> io::Result<()> {
+            let sink = &self.shared.sink;
+            sink.write_at(&tail, plan.size() - tail.len() as u64)?;
+            if plan.container() == Container::TarGz {
+                sink.write_at(&GZIP_HEADER, 0)?;
+            }
+            sink.sync()
+        };
+        write().map_err(|error| WriteError::io(&EntryPath::MANIFEST, error))?;
+        Ok(BundleSummary {
+            size: plan.size(),
+            entries: plan.entries().len() as u64,
+            manifest: Digest::of(plan.manifest_yaml()),
+        })
+    }
+}
+
+impl<S> Shared<S> {
+    /// A thread that panicked has left no half-made state: each change is one insertion or removal.
+    fn states(&self) -> MutexGuard<'_, BTreeMap<EntryPath, State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes one file of a bundle.
+///
+/// - Bytes come in order and are hashed as they pass.
+/// - Dropped before [`finish`](Self::finish) has succeeded, it leaves the file unwritten; it can be started again.
+#[derive(Debug)]
+pub struct EntryWriter<S: Sink> {
+    shared: Arc<Shared<S>>,
+    path: EntryPath,
+    sha256: Digest,
+    size: u64,
+    hasher: Hasher,
+    written: u64,
+    encoder: Encoder,
+    done: bool,
+}
+
+impl<S: Sink> EntryWriter<S> {
+    /// Returns the path of the file.
+    pub fn path(&self) -> &EntryPath {
+        &self.path
+    }
+
+    /// Returns the size that the file will have, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    ///
+    /// With a [`VerifyError`] inside when more bytes come than `manifest.yaml` lists; when the sink refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.written.saturating_add(bytes.len() as u64);
+        if written > self.size {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                self.wrong_size(written),
+            ));
+        }
+        self.hasher.update(bytes);
+        self.written = written;
+        self.encoder.write(&self.shared.sink, bytes)?;
+        self.complete_if_full()
+    }
+
+    /// Forgets everything that was written: the next byte is the first again.
+    pub fn restart(&mut self) {
+        self.hasher = Hasher::new(self.sha256.algorithm());
+        self.written = 0;
+        self.encoder.restart();
+    }
+
+    /// Checks that these are the bytes that `manifest.yaml` lists; only then the file counts as written.
+    ///
+    /// After an error the file can be [restarted](Self::restart).
+    ///
+    /// # Errors
+    ///
+    /// When size or SHA-256 are others.
+    pub fn finish(&mut self) -> Result<(), VerifyError> {
+        if self.written != self.size {
+            return Err(self.wrong_size(self.written));
+        }
+        let found = self.hasher.clone().finish();
+        if found != self.sha256 {
+            return Err(VerifyError::Digest {
+                expected: self.sha256.clone(),
+                found,
+            });
+        }
+        self.set_done(self.encoder.crc.clone().finalize());
+        Ok(())
+    }
+
+    fn set_done(&mut self, crc: u32) {
+        self.done = true;
+        self.shared
+            .states()
+            .insert(self.path.clone(), State::Done(crc));
+    }
+
+    fn wrong_size(&self, found: u64) -> VerifyError {
+        VerifyError::Size {
+            digest: self.sha256.clone(),
+            expected: self.size,
+            found,
+        }
+    }
+
+    fn complete_if_full(&mut self) -> io::Result<()> {
+        match self.written == self.size {
+            true => self.encoder.complete(&self.shared.sink),
+            false => Ok(()),
+        }
+    }
+}
+
+impl<S: Sink> Drop for EntryWriter<S> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.states().remove(&self.path);
+        }
+    }
+}
+
+/// Turns a file's content into its part of the container.
+#[derive(Debug)]
+struct Encoder {
+    container: Container,
+    header: Box<tar_header::Block>,
+    tar_bytes: u64,
+    start: u64,
+    /// Where the buffer's first byte belongs.
+    offset: u64,
+    buffer: Vec<u8>,
+    /// Bytes of the tar archive that have not been encoded.
+    tar_left: u64,
+    block_left: u64,
+    crc: crc32fast::Hasher,
+}
+
+/// Large enough that a call of the sink costs little beside the copy.
+const BUFFER_BYTES: usize = 256 << 10;
+
+impl Encoder {
+    fn new(path: &EntryPath, entry: &PlannedEntry, container: Container) -> Self {
+        let header = Box::new(tar_header::encode(path, entry.size));
+        let tar_bytes = tar_bytes(entry.size);
+        let mut encoder = Self {
+            container,
+            header,
+            tar_bytes,
+            start: entry.offset,
+            offset: entry.offset,
+            buffer: Vec::new(),
+            tar_left: tar_bytes,
+            block_left: 0,
+            crc: crc32fast::Hasher::new(),
+        };
+        encoder.restart();
+        encoder
+    }
+
+    fn restart(&mut self) {
+        self.offset = self.start;
+        self.tar_left = self.tar_bytes;
+        self.block_left = 0;
+        self.buffer.clear();
+        self.crc = crc32fast::Hasher::new();
+        let header = self.header.clone();
+        // A header fits into the first block and into an empty buffer.
+        self.push(&*header);
+    }
+
+    fn write(&mut self, sink: &impl Sink, bytes: &[u8]) -> io::Result<()> {
+        for part in bytes.chunks(BUFFER_BYTES / 2) {
+            self.push(part);
+            if self.buffer.len() >= BUFFER_BYTES / 2 {
+                self.flush(sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the padding and hands over what is left.
+    fn complete(&mut self, sink: &impl Sink) -> io::Result<()> {
+        // What is left of the tar archive when the content is there is the padding, less than a block.
+        let zeros = [0; TAR_BLOCK_BYTES as usize];
+        let padding = usize::try_from(self.tar_left).unwrap_or_default();
+        self.push(&zeros[..padding]);
+        self.flush(sink)
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) {
+        self.crc.update(bytes);
+        while !bytes.is_empty() {
+            if self.block_left == 0 {
+                self.block_left = match self.container {
+                    Container::TarGz => {
+                        let length = block_bytes(self.tar_left);
+                        self.buffer.extend(block_header(length, false));
+                        u64::from(length)
+                    }
+                    Container::Tar => self.tar_left,
+                };
+            }
+            let room = usize::try_from(self.block_left).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.buffer.extend_from_slice(now);
+            self.block_left -= now.len() as u64;
+            self.tar_left -= now.len() as u64;
+            bytes = later;
+        }
+    }
+
+    fn flush(&mut self, sink: &impl Sink) -> io::Result<()> {
+        sink.write_at(&self.buffer, self.offset)?;
+        self.offset += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

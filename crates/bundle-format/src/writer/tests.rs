@@ -1,0 +1,292 @@
+use std::process::{Command, Stdio};
+
+use super::*;
+use crate::layout_files::{OCI_LAYOUT, index_descriptors, index_json};
+use crate::manifest::{BundleManifest, EntryRecord, tests::sample};
+use crate::output_file::OutputFile;
+use crate::sink::FileSink;
+
+/// A sink in memory.
+#[derive(Debug, Default)]
+pub(crate) struct MemorySink(Mutex<Vec<u8>>);
+
+impl MemorySink {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Sink for Arc<MemorySink> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        self.0.lock().unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn reserve(&self, size: u64) -> io::Result<()> {
+        // What was there is left, and what is new is nothing that a bundle has.
+        let mut bytes = self.0.lock().unwrap();
+        bytes.resize(usize::try_from(size).unwrap(), 0xa5);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A manifest over these blobs, and the content of every file that it lists.
+pub(crate) fn bundle_of(blobs: &[Vec<u8>]) -> (BundleManifest, BTreeMap<EntryPath, Vec<u8>>) {
+    let mut manifest = sample();
+    let mut files = BTreeMap::new();
+    for name in ["image", "sbom", "signature", "legacy"] {
+        let path = EntryPath::blob(&Digest::of(name.as_bytes())).unwrap();
+        files.insert(path, name.as_bytes().to_vec());
+    }
+    for artifact in manifest
+        .discovery
+        .iter()
+        .flat_map(|record| &record.artifacts)
+    {
+        let copy = files[&EntryPath::blob(&artifact.digest).unwrap()].clone();
+        files.insert(artifact.path.clone(), copy);
+    }
+    for blob in blobs {
+        let digest = Digest::of(blob);
+        let entry = EntryRecord::blob(&digest, blob.len() as u64).unwrap();
+        files.insert(entry.path.clone(), blob.clone());
+        manifest.entries.push(entry);
+    }
+    let index = index_json(&index_descriptors(&manifest.images, &manifest.discovery));
+    files.insert(EntryPath::INDEX, index);
+    files.insert(EntryPath::OCI_LAYOUT, OCI_LAYOUT.to_vec());
+    manifest.settle(0);
+    (manifest, files)
+}
+
+pub(crate) fn write(
+    manifest: &BundleManifest,
+    files: &BTreeMap<EntryPath, Vec<u8>>,
+    container: Container,
+) -> Vec<u8> {
+    let sink = Arc::new(MemorySink::default());
+    let plan = BundlePlan::new(manifest, container).unwrap();
+    let writer = BundleWriter::new(plan, Arc::clone(&sink)).unwrap();
+    for (path, bytes) in files {
+        writer.put(path, bytes).unwrap();
+    }
+    writer.finish().unwrap();
+    sink.bytes()
+}
+
+/// Sizes around everything that has an edge: a tar block, a stored block, the writer's buffer.
+pub(crate) fn edge_blobs() -> Vec<Vec<u8>> {
+    let sizes = [
+        0, 1, 511, 512, 513, 65_022, 65_023, 65_024, 65_534, 65_535, 65_536, 65_537, 130_559,
+        131_070, 131_072, 262_144, 300_001,
+    ];
+    sizes.into_iter().map(content).collect()
+}
+
+/// Content that differs from size to size and does not repeat within a block.
+pub(crate) fn content(size: usize) -> Vec<u8> {
+    let mut state = u32::try_from(size).unwrap() ^ 0x9e37_79b9;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+#[test]
+fn a_bundle_has_the_same_bytes_whatever_the_order_and_the_pieces() {
+    let (manifest, files) = bundle_of(&edge_blobs());
+    for container in [Container::TarGz, Container::Tar] {
+        let expected = write(&manifest, &files, container);
+        for (seed, piece) in [(1_usize, 1), (2, 4_096), (3, 65_535), (4, 1 << 20)] {
+            let sink = Arc::new(MemorySink::default());
+            let plan = BundlePlan::new(&manifest, container).unwrap();
+            assert_eq!(plan.size(), expected.len() as u64);
+            let writer = BundleWriter::new(plan, Arc::clone(&sink)).unwrap();
+            let mut order: Vec<_> = files.iter().collect();
+            order.sort_by_key(|(path, _)| Digest::of(format!("{seed}{path}").as_bytes()));
+            std::thread::scope(|scope| {
+                for half in order.chunks(order.len().div_ceil(2)) {
+                    let writer = &writer;
+                    scope.spawn(move || {
+                        for (path, bytes) in half {
+                            let mut entry = writer.entry(path).unwrap();
+                            for piece in bytes.chunks(piece) {
+                                entry.write(piece).unwrap();
+                            }
+                            entry.finish().unwrap();
+                        }
+                    });
+                }
+            });
+            let summary = writer.finish().unwrap();
+            assert_eq!(summary.size, expected.len() as u64);
+            assert_eq!(summary.entries, files.len() as u64 + 1);
+            assert!(sink.bytes() == expected, "{container:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn gnu_tar_reads_what_is_written_and_gzip_finds_the_checksum_right() {
+    let (manifest, files) = bundle_of(&edge_blobs());
+    let folder = tempfile::tempdir().unwrap();
+    for (name, flags) in [("bundle.tgz", "z"), ("bundle.tar", "")] {
+        let path = folder.path().join(name);
+        std::fs::write(
+            &path,
+            write(&manifest, &files, Container::from_file_name(&path)),
+        )
+        .unwrap();
+        let tar = |mode: &str, member: &[&str]| {
+            let output = Command::new("tar")
+                .arg(format!("-{mode}{flags}f"))
+                .arg(&path)
+                .args(member)
+                .stderr(Stdio::inherit())
+                .output();
+            match output {
+                Ok(output) => {
+                    assert!(output.status.success(), "{output:?}");
+                    Some(output.stdout)
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let Some(listed) = tar("t", &[]) else {
+            eprintln!("tar is not installed, nothing was compared");
+            return;
+        };
+        let mut expected = "manifest.yaml\n".to_owned();
+        expected.extend(files.keys().map(|path| format!("{path}\n")));
+        assert_eq!(String::from_utf8(listed).unwrap(), expected);
+        let yaml = tar("x", &["-O", "manifest.yaml"]).unwrap();
+        assert_eq!(yaml, manifest.to_yaml().unwrap());
+        for (path, bytes) in &files {
+            assert_eq!(
+                tar("x", &["-O", &path.to_string()]).unwrap(),
+                *bytes,
+                "{path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn other_bytes_than_the_listed_ones_never_count_as_written() {
+    let blob = content(100_000);
+    let (manifest, files) = bundle_of(std::slice::from_ref(&blob));
+    let path = EntryPath::blob(&Digest::of(&blob)).unwrap();
+    let sink = Arc::new(MemorySink::default());
+    let plan = BundlePlan::new(&manifest, Container::TarGz).unwrap();
+    let writer = BundleWriter::new(plan, Arc::clone(&sink)).unwrap();
+    for (path, bytes) in files.iter().filter(|(other, _)| **other != path) {
+        writer.put(path, bytes).unwrap();
+    }
+    let kind = |error: WriteError| (error.kind(), error.path().clone());
+    let missing = (WriteErrorKind::Missing, path.clone());
+    assert_eq!(kind(writer.finish().unwrap_err()), missing);
+
+    let mut entry = writer.entry(&path).unwrap();
+    let taken = (WriteErrorKind::Taken, path.clone());
+    assert_eq!(kind(writer.entry(&path).unwrap_err()), taken);
+    entry.write(&blob[1..]).unwrap();
+    assert!(matches!(
+        entry.finish(),
+        Err(VerifyError::Size { found: 99_999, .. })
+    ));
+    let too_much = entry.write(b"xy").unwrap_err();
+    assert!(too_much.get_ref().unwrap().is::<VerifyError>());
+    entry.restart();
+    let mut other = blob.clone();
+    other[70_000] ^= 1;
+    entry.write(&other).unwrap();
+    assert!(matches!(entry.finish(), Err(VerifyError::Digest { .. })));
+    drop(entry);
+    assert_eq!(kind(writer.finish().unwrap_err()), missing);
+
+    let mut entry = writer.entry(&path).unwrap();
+    entry.write(&other[..80_000]).unwrap();
+    entry.restart();
+    entry.write(&blob).unwrap();
+    entry.finish().unwrap();
+    writer.finish().unwrap();
+    assert_eq!(kind(writer.entry(&path).unwrap_err()), taken);
+    let unlisted = EntryPath::blob(&Digest::of(b"?")).unwrap();
+    let not_listed = (WriteErrorKind::NotListed, unlisted.clone());
+    assert_eq!(kind(writer.entry(&unlisted).unwrap_err()), not_listed);
+    assert!(sink.bytes() == write(&manifest, &files, Container::TarGz));
+}
+
+#[test]
+fn an_interrupted_bundle_is_resumed_from_what_is_really_there() {
+    let (manifest, files) = bundle_of(&edge_blobs());
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["bundle.tgz", "bundle.tar"] {
+        let target = folder.path().join(name);
+        let container = Container::from_file_name(&target);
+        let plan = BundlePlan::new(&manifest, container).unwrap();
+        let damaged = EntryPath::blob(&Digest::of(&content(300_001))).unwrap();
+        let unfinished = EntryPath::blob(&Digest::of(&content(262_144))).unwrap();
+
+        let output = OutputFile::create(&target, false).unwrap();
+        let writer = BundleWriter::new(plan.clone(), output.sink()).unwrap();
+        for (path, bytes) in &files {
+            let mut entry = writer.entry(path).unwrap();
+            if *path == unfinished {
+                entry.write(&bytes[..200_000]).unwrap();
+                continue;
+            }
+            entry.write(bytes).unwrap();
+            entry.finish().unwrap();
+        }
+        let at = plan.entry(&damaged).unwrap().offset + 200_000;
+        let mut byte = [0];
+        output.file().read_at(&mut byte, at).unwrap();
+        FileSink::new(Arc::clone(output.file()))
+            .write_at(&[!byte[0]], at)
+            .unwrap();
+        drop(writer);
+        output.keep();
+
+        let output = OutputFile::create(&target, false).unwrap();
+        let writer = BundleWriter::new(plan, output.sink()).unwrap();
+        let mut fetched = Vec::new();
+        for (path, bytes) in &files {
+            if !writer.adopt(path, output.file()).unwrap() {
+                writer.put(path, bytes).unwrap();
+                fetched.push(path.clone());
+            }
+            assert!(writer.is_done(path));
+        }
+        let mut expected = vec![damaged, unfinished];
+        expected.sort();
+        assert_eq!(fetched, expected);
+        writer.finish().unwrap();
+        output.publish().unwrap();
+        assert!(std::fs::read(&target).unwrap() == write(&manifest, &files, container));
+    }
+}
+
+#[test]
+fn a_signature_stands_behind_the_manifest() {
+    let (manifest, files) = bundle_of(&[]);
+    let plan = BundlePlan::new(&manifest, Container::TarGz).unwrap();
+    let unsigned = plan.size();
+    let plan = plan.with_signature(*b"{}");
+    assert_eq!(plan.size(), unsigned + 517 + 512);
+    let paths: Vec<_> = plan.entries().map(|(path, _)| path.clone()).collect();
+    assert_eq!(paths[..2], [EntryPath::MANIFEST, EntryPath::SIGNATURE]);
+    let sink = Arc::new(MemorySink::default());
+    let writer = BundleWriter::new(plan, Arc::clone(&sink)).unwrap();
+    for (path, bytes) in &files {
+        writer.put(path, bytes).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap().entries, files.len() as u64 + 2);
+}
