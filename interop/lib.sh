@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Shared by the scripts of this folder; sourced, never run.
 
 INTEROP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -26,6 +26,9 @@ unavailable() {
 FAILURES=0
 CHECKS=0
 
+# Whether the last check passed, for the caller that cannot go on without it.
+PASSED=true
+
 # check WHAT COMMAND...: COMMAND must exit 0.
 check() { check_exit 0 "$@"; }
 
@@ -40,8 +43,10 @@ check_exit() {
   code=$?
   set -e
   if [[ "|$codes|" == *"|$code|"* ]]; then
+    PASSED=true
     printf '  ok      %s\n' "$what"
   else
+    PASSED=false
     FAILURES=$((FAILURES + 1))
     printf '  FAILED  %s (exit %s, expected %s)\n' "$what" "$code" "${codes//|/ or }"
     printf '          $ %s\n' "$*"

@@ -1,0 +1,88 @@
+# shellcheck shell=bash disable=SC2034
+# What the run does with a bundle: reads it with other programs, and damages it; sourced, never run.
+
+# referrer_files BUNDLE: the digest of every referrer file, as its name says it, sorted. The first two commands are what an
+# operator is told to type.
+referrer_files() {
+  tar -tzf "$1" | grep "^referrers/" | grep '\.json$' | sed 's!.*/sha256-\([0-9a-f]*\)\.json$!sha256:\1!' | sort
+}
+
+# referrer_files_hash BUNDLE: every referrer file hashes to the digest in its name.
+referrer_files_hash() {
+  local path paths digest
+  paths=$(tar -tzf "$1" | grep "^referrers/.*\.json$")
+  for path in $paths; do
+    digest=$(tar -xzf "$1" -O "$path" | sha256sum | cut -d' ' -f1)
+    [[ $path == */sha256-$digest.json ]] || { echo "$path holds sha256:$digest"; return 1; }
+  done
+}
+
+# counts BUNDLE TOTAL: the summary that `grep -A5 "referrers:"` shows gives this total.
+counts() {
+  local summary
+  summary=$(tar -xzf "$1" -O manifest.yaml | grep -A5 "referrers:")
+  echo "$summary"
+  grep -q "^ *total: $2$" <<<"$summary"
+}
+
+extract_with_both() {
+  mkdir -p "$2/tar" "$2/bsdtar"
+  tar -xzf "$1" -C "$2/tar"
+  bsdtar -xf "$1" -C "$2/bsdtar"
+  diff -r "$2/tar" "$2/bsdtar"
+}
+
+# layout_by_oras LAYOUT: the referrers that oras finds in an OCI layout (a folder or a tar file), sorted. In a layout it takes a
+# platform's manifest for one only by way of the index.
+layout_by_oras() {
+  {
+    oras discover --oci-layout --format json "$1:1.0"
+    oras discover --oci-layout --format json --platform linux/amd64 "$1:1.0"
+    oras discover --oci-layout --format json --platform linux/arm64 "$1:1.0"
+  } | referrers_by_oras | sort -u
+}
+
+# with_subject OUT: the pushed referrers that name their subject, so without the legacy tags' manifests, sorted.
+with_subject() { grep -vwFf <(cut -d' ' -f2 "$1/legacy-tags") "$1/pushed" | cut -d' ' -f1 | sort -u; }
+
+# flip_bit FILE OFFSET
+flip_bit() {
+  local byte
+  byte=$(od -An -tu1 -j "$2" -N 1 "$1" | tr -d ' ')
+  # shellcheck disable=SC2059
+  printf "\\x$(printf %02x $((byte ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# damage BUNDLE OUT: four damaged copies. Nothing in a bundle is deflated, so that a text can be found in the file.
+damage() {
+  local sbom header offset
+  sbom=$(head -n 1 "$2/index-sbom")
+  mkdir -p "$2/damaged"
+
+  # The name of a referrer's file stands in manifest.yaml as well, before its tar header; its content follows the header.
+  header=$(grep -abo "sha256-${sbom#sha256:}.json" "$1" | tail -n 1 | cut -d: -f1)
+  offset=$(grep -abo '"index-sbom.json"' "$1" | cut -d: -f1 | awk -v after="$header" '$1 > after {print; exit}')
+  cp "$1" "$2/damaged/referrer.tgz"
+  flip_bit "$2/damaged/referrer.tgz" "$offset"
+
+  offset=$(grep -abo '"name":"index-sbom"' "$1" | head -n 1 | cut -d: -f1)
+  cp "$1" "$2/damaged/payload.tgz"
+  flip_bit "$2/damaged/payload.tgz" "$offset"
+
+  # The CRC of the gzip trailer: every entry is as it was.
+  cp "$1" "$2/damaged/trailer.tgz"
+  flip_bit "$2/damaged/trailer.tgz" $(($(stat -c %s "$1") - 8))
+
+  head -c $(($(stat -c %s "$1") / 2)) "$1" >"$2/damaged/truncated.tgz"
+}
+
+# The damaged copies, in words, and what validate and import answer to each: an entry that differs is 4; where no entry explains
+# it, the container is malformed (3), and a reader that stops in the middle of an entry may say either.
+DAMAGES=(referrer payload trailer truncated)
+declare -A DAMAGE_WORDS=(
+  [referrer]="one bit of a referrer's manifest"
+  [payload]="one bit of an SBOM"
+  [trailer]="one bit of the gzip trailer"
+  [truncated]="half of the file"
+)
+declare -A DAMAGE_EXIT=([referrer]=4 [payload]=4 [trailer]="3|4" [truncated]="3|4")
