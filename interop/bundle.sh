@@ -56,16 +56,16 @@ flip_bit() {
 # damage BUNDLE OUT: four damaged copies. Nothing in a bundle is deflated, so that a text can be found in the file.
 damage() {
   local sbom header offset
-  sbom=$(head -n 1 "$2/index-sbom")
+  sbom=$(cat "$2/index-sbom")
   mkdir -p "$2/damaged"
 
   # The name of a referrer's file stands in manifest.yaml as well, before its tar header; its content follows the header.
   header=$(grep -abo "sha256-${sbom#sha256:}.json" "$1" | tail -n 1 | cut -d: -f1)
-  offset=$(grep -abo '"index-sbom.json"' "$1" | cut -d: -f1 | awk -v after="$header" '$1 > after {print; exit}')
+  offset=$(grep -abo '"index-sbom.json"' "$1" | cut -d: -f1 | awk -v after="$header" '$1 > after && !found {print; found = 1}')
   cp "$1" "$2/damaged/referrer.tgz"
   flip_bit "$2/damaged/referrer.tgz" "$offset"
 
-  offset=$(grep -abo '"name":"index-sbom"' "$1" | head -n 1 | cut -d: -f1)
+  offset=$(grep -abo '"name":"index-sbom"' "$1" | awk -F: 'NR == 1 {print $1}')
   cp "$1" "$2/damaged/payload.tgz"
   flip_bit "$2/damaged/payload.tgz" "$offset"
 

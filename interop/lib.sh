@@ -100,7 +100,7 @@ start_registry() {
   SERVERS+=("$REGISTRY_PID")
   for _ in $(seq 100); do
     kill -0 "$REGISTRY_PID" 2>/dev/null || break
-    REGISTRY=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$log" | head -n 1)
+    REGISTRY=$(sed -n '/listening on 127/{s/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p;q}' "$log")
     if [[ -n $REGISTRY ]] && curl -fsS -o "$folder/answer" "http://$REGISTRY/v2/" 2>"$folder/error"; then
       regctl registry set --tls=disabled --skip-check "$REGISTRY"
       return
