@@ -1,1 +1,23 @@
-//! Plans, discovers and writes a mirror bundle of images and everything that refers to them
+//! Plans, discovers and writes a mirror bundle: images and everything that refers to them, in one file.
+//!
+//! An [`Exporter`] probes the registries, resolves each image once to a digest, discovers its referrers and those
+//! of its children, knows then every byte that the bundle will hold, and downloads blobs straight into their
+//! places. What could not be settled stops the export, or is written into the bundle where the caller allows it.
+//!
+//! # Scope
+//!
+//! It prints nothing and reads no configuration file; an [`ExportObserver`] is told what happens. It needs a tokio
+//! runtime and spawns transfers on it.
+
+mod content;
+mod error;
+mod exporter;
+mod observer;
+mod report;
+mod request;
+mod transfer;
+
+pub use error::{ExportError, ExportErrorKind};
+pub use exporter::{ExportSummary, Exporter};
+pub use observer::{ExportEvent, ExportObserver};
+pub use request::ExportRequest;

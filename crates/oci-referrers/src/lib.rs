@@ -1,1 +1,40 @@
-//! Discovers everything that refers to an OCI image, on any registry, and says what it could not settle
+//! Finds everything that refers to an OCI image, on any registry, and says what it could not settle.
+//!
+//! A [`ReferrerSource`] is one place that names referrers; a [`Discovery`] asks several, takes the union, checks
+//! every claim against the manifest itself, and walks on to the referrers of referrers. What comes out is a
+//! [`ReferrerGraph`] whose emptiness is a statement: if it is `complete`, the registry said so.
+//!
+//! | source | asks |
+//! |---|---|
+//! | `NativeReferrers` | the referrers API, all pages |
+//! | `TagFallbackReferrers` | the referrers tag, `sha256-<hex>` |
+//! | `LegacyTagReferrers` | tags such as `sha256-<hex>.sig` |
+//! | [`LayoutReferrers`] | an image layout folder |
+//!
+//! and no async runtime.
+//!
+//! # Scope
+//!
+//! It does not probe registries, write bundles or verify signatures.
+
+mod discovery;
+mod graph;
+mod image;
+mod layout;
+mod manifests;
+#[cfg(feature = "registry")]
+mod registry;
+mod source;
+mod verify;
+
+pub use discovery::{Discovery, Limits};
+pub use graph::{Referrer, ReferrerGraph, SubjectReport};
+pub use image::{Child, ImageDepth, ImageTree};
+pub use layout::LayoutReferrers;
+pub use manifests::{ManifestFailure, ManifestSource};
+#[cfg(feature = "registry")]
+pub use registry::{
+    LegacyTagReferrers, LegacyTags, NativeReferrers, RegistryManifests, RegistrySources, ResolveError, Resolved,
+    TagFallbackReferrers, resolve,
+};
+pub use source::{Answer, Claim, Exchange, Outcome, Problem, Query, ReferrerSource, Warning};

@@ -1,0 +1,119 @@
+use std::fmt;
+
+use bundle_format::{OutputError, OutputErrorKind, WriteError, WriteErrorKind};
+use oci_content::ErrorCode;
+use oci_referrers::{Problem, ResolveError};
+
+/// Why no bundle was written, or why the one that was written is incomplete.
+#[derive(Debug)]
+pub struct ExportError {
+    kind: ExportErrorKind,
+    message: String,
+}
+
+/// The classes of [`ExportError`], by what a caller can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExportErrorKind {
+    /// The request cannot be carried out as it stands: the output exists, a reference is given twice.
+    Usage,
+    /// The output cannot be written.
+    LocalIo,
+    /// A registry could not be reached or did not answer in time.
+    Network,
+    /// A registry refused, or does not have what was asked for.
+    Access,
+    /// Something could not be settled or is missing.
+    Incomplete,
+    /// Bytes are not what their digest says.
+    Integrity,
+    /// A documented limit was reached.
+    Limit,
+}
+
+impl ExportError {
+    pub(crate) fn new(kind: ExportErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// Returns the class.
+    pub fn kind(&self) -> ExportErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for ExportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ExportError {}
+
+impl From<OutputError> for ExportError {
+    fn from(error: OutputError) -> Self {
+        let kind = match error.kind() {
+            OutputErrorKind::Exists | OutputErrorKind::Locked | OutputErrorKind::NotAFile => ExportErrorKind::Usage,
+            _ => ExportErrorKind::LocalIo,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<WriteError> for ExportError {
+    fn from(error: WriteError) -> Self {
+        let kind = match error.kind() {
+            WriteErrorKind::Io => ExportErrorKind::LocalIo,
+            _ => ExportErrorKind::Integrity,
+        };
+        let mut message = error.to_string();
+        if let Some(source) = std::error::Error::source(&error) {
+            message = format!("{message}: {source}");
+        }
+        Self::new(kind, message)
+    }
+}
+
+impl From<&ResolveError> for ExportError {
+    fn from(error: &ResolveError) -> Self {
+        let kind = match error {
+            ResolveError::NotFound { .. } => ExportErrorKind::Access,
+            ResolveError::Failed { problem, .. } => kind_of(problem),
+            _ => ExportErrorKind::Network,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// Returns the class of a question that could not be settled and that everything hangs on.
+pub(crate) fn kind_of(problem: &Problem) -> ExportErrorKind {
+    match problem.code {
+        ErrorCode::Denied => ExportErrorKind::Access,
+        ErrorCode::Integrity => ExportErrorKind::Integrity,
+        ErrorCode::Limit => ExportErrorKind::Limit,
+        ErrorCode::Malformed => ExportErrorKind::Incomplete,
+        _ => ExportErrorKind::Network,
+    }
+}
+
+/// Returns the class of a blob transfer that failed, and the reason in a sentence fragment.
+pub(crate) fn transfer_failure(error: &registry_client::Error) -> (ExportErrorKind, String) {
+    use registry_client::ErrorKind;
+    let status = error.response().map(|response| response.status().as_u16());
+    let kind = match (error.kind(), status) {
+        (ErrorKind::LocalIo, _) => ExportErrorKind::LocalIo,
+        (ErrorKind::Integrity, _) => ExportErrorKind::Integrity,
+        (ErrorKind::Status, Some(404 | 410)) => ExportErrorKind::Incomplete,
+        (ErrorKind::Status | ErrorKind::Token, Some(401 | 403)) => ExportErrorKind::Access,
+        (ErrorKind::UntrustedRealm | ErrorKind::Credentials, _) => ExportErrorKind::Access,
+        (ErrorKind::LimitExceeded, _) => ExportErrorKind::Limit,
+        _ => ExportErrorKind::Network,
+    };
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    (kind, message)
+}

@@ -1,0 +1,79 @@
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use oci_content::sync_dir;
+use registry_probe::ProbeReport;
+use serde_json::{Value, json};
+
+use crate::error::{ExportError, ExportErrorKind};
+use crate::exporter::{ExportSummary, FoundImage};
+
+/// Writes what stands beside a bundle: its checksum, and a report of everything that is no property of its bytes.
+pub(crate) fn write(
+    summary: &ExportSummary,
+    probes: &[ProbeReport],
+    images: &[FoundImage],
+    elapsed: Duration,
+    requests: u64,
+    resumed: bool,
+) -> Result<(), ExportError> {
+    let name = summary.output.file_name().unwrap_or_default().to_string_lossy();
+    let checksum = format!("{}  {name}\n", summary.sha256.encoded());
+    replace(&beside(&summary.output, ".sha256"), checksum.as_bytes())?;
+    let document = json!({
+        "schemaVersion": 1,
+        "bundle": name,
+        "sha256": summary.sha256,
+        "size": summary.size,
+        "status": summary.manifest.referrers.status,
+        "seconds": elapsed.as_secs_f64(),
+        "requests": requests,
+        "resumed": resumed,
+        "probes": probes,
+        "images": images.iter().map(image).collect::<Vec<_>>(),
+    });
+    replace(&beside(&summary.output, ".report.json"), format!("{document:#}\n").as_bytes())
+}
+
+fn image(image: &FoundImage) -> Value {
+    let report = image.graph.report(image.tree.root.digest());
+    json!({
+        "reference": image.reference,
+        "digest": image.tree.root.digest(),
+        "status": image.graph.status(),
+        "method": report.map(|report| report.method),
+        "capability": report.map(|report| report.capability),
+        "referrers": image.graph.referrers.len(),
+        "seconds": image.seconds,
+        "warnings": image.graph.warnings().map(|warning| json!({
+            "code": warning.code, "digest": warning.digest, "message": warning.message,
+        })).collect::<Vec<_>>(),
+        "errors": image.graph.errors().map(|problem| json!({
+            "code": problem.code, "digest": problem.digest, "source": problem.source, "message": problem.message,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// Names a file beside the bundle.
+fn beside(bundle: &Path, suffix: &str) -> PathBuf {
+    let mut name = bundle.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut file = tempfile::Builder::new().prefix(".partial-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        sync_dir(folder)
+    };
+    write().map_err(|error| {
+        ExportError::new(ExportErrorKind::LocalIo, format!("{}: {error}", path.display()))
+    })
+}

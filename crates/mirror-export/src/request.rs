@@ -1,0 +1,65 @@
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bundle_format::StreamName;
+use oci_content::{Capability, Platform, Reference, Registry};
+use oci_referrers::LegacyTags;
+
+/// What to export, and how.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExportRequest {
+    /// The images.
+    pub images: Vec<Reference>,
+    /// The bundle to write: `NAME.tar` is not compressed, any other name is gzip.
+    pub output: PathBuf,
+    /// Replace the bundle if it exists.
+    pub overwrite: bool,
+    /// The platforms to carry; all when empty.
+    pub platforms: Vec<Platform>,
+    /// Write the bundle even where something could not be settled.
+    pub allow_incomplete: bool,
+    /// Artifact types that every image must have a referrer of.
+    pub require_artifact_types: Vec<String>,
+    /// List each subject's referrers under a referrers tag in `index.json` too.
+    pub layout_tags: bool,
+    /// The series that the bundle belongs to.
+    pub stream: StreamName,
+    /// The bundle's place in the series; 0 is no place.
+    pub sequence: u64,
+    /// The legacy tags to look for.
+    pub legacy_tags: LegacyTags,
+    /// Time for the discovery of one image; 120 s by default.
+    pub discovery_timeout: Duration,
+    /// Images whose referrers are discovered at once; 4 by default.
+    pub max_concurrent_discoveries: NonZeroUsize,
+    /// Blobs that are downloaded at once; 16 by default.
+    pub max_concurrent_transfers: NonZeroUsize,
+    /// What is configured about the referrers API of some registries.
+    pub configured: BTreeMap<Registry, Capability>,
+}
+
+impl ExportRequest {
+    /// Creates a request with the defaults.
+    pub fn new(images: Vec<Reference>, output: impl Into<PathBuf>) -> Self {
+        let nonzero = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            images,
+            output: output.into(),
+            overwrite: false,
+            platforms: Vec::new(),
+            allow_incomplete: false,
+            require_artifact_types: Vec::new(),
+            layout_tags: false,
+            stream: StreamName::default(),
+            sequence: 0,
+            legacy_tags: LegacyTags::All,
+            discovery_timeout: Duration::from_secs(120),
+            max_concurrent_discoveries: nonzero(4),
+            max_concurrent_transfers: nonzero(16),
+            configured: BTreeMap::new(),
+        }
+    }
+}

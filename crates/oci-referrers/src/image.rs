@@ -1,0 +1,176 @@
+use futures::future::join_all;
+use oci_content::{Descriptor, Digest, ErrorCode, Manifest, Platform, media_type};
+
+use crate::manifests::{ManifestFailure, ManifestSource};
+use crate::source::Problem;
+
+/// Levels of indexes within indexes that are walked.
+const MAX_LEVELS: usize = 8;
+/// Children of one image, over all levels.
+const MAX_CHILDREN: usize = 1_000;
+
+/// An image: its manifest, or its index with the manifests below it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ImageTree {
+    /// What the reference leads to.
+    pub root: Manifest,
+    /// The manifests below it, in the order of the index.
+    pub children: Vec<Child>,
+    /// The children that the platform filter left out.
+    pub omitted: Vec<Descriptor>,
+    /// Children that could not be read.
+    pub problems: Vec<Problem>,
+}
+
+/// A manifest below an index.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Child {
+    /// What the index says about it.
+    pub descriptor: Descriptor,
+    /// The manifest; `None` where only indexes were to be read.
+    pub manifest: Option<Manifest>,
+}
+
+impl Child {
+    /// Tells whether this is an attestation that BuildKit keeps in the index: neither a platform nor a referrer.
+    pub fn is_attestation(&self) -> bool {
+        self.descriptor.is_buildkit_attestation()
+    }
+}
+
+/// How much of an image is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ImageDepth {
+    /// Indexes within the index, to know all children.
+    Indexes,
+    /// Every manifest.
+    Manifests,
+}
+
+impl ImageTree {
+    /// Walks an image down to its manifests.
+    ///
+    /// With `platforms`, a child whose platform is none of them is left out; an attestation goes with the child that
+    /// it speaks of.
+    pub async fn walk(
+        manifests: &dyn ManifestSource,
+        root: Manifest,
+        platforms: &[Platform],
+        depth: ImageDepth,
+    ) -> Self {
+        let mut tree = Self { root, children: Vec::new(), omitted: Vec::new(), problems: Vec::new() };
+        let mut level = vec![tree.root.clone()];
+        for depth_left in (0..MAX_LEVELS).rev() {
+            let mut next = Vec::new();
+            for index in std::mem::take(&mut level) {
+                let (kept, omitted) = select(index.children(), platforms);
+                tree.omitted.extend(omitted);
+                let reads = kept.into_iter().map(|descriptor| async move {
+                    let wanted = depth == ImageDepth::Manifests || media_type::is_index(&descriptor.media_type);
+                    let manifest = match wanted {
+                        true => Some(manifests.manifest(&descriptor.digest).await),
+                        false => None,
+                    };
+                    (descriptor, manifest)
+                });
+                for (descriptor, manifest) in join_all(reads).await {
+                    let manifest = match manifest.transpose() {
+                        Ok(manifest) => manifest,
+                        Err(failure) => {
+                            tree.problems.push(child_problem(&descriptor.digest, failure));
+                            continue;
+                        }
+                    };
+                    next.extend(manifest.iter().filter(|child| !child.children().is_empty()).cloned());
+                    tree.children.push(Child { descriptor, manifest });
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            if depth_left == 0 || tree.children.len() > MAX_CHILDREN {
+                let message = format!("indexes are walked for {MAX_LEVELS} levels and {MAX_CHILDREN} children");
+                tree.problems.push(Problem::new(ErrorCode::Limit, message).about(tree.root.digest()));
+                break;
+            }
+            level = next;
+        }
+        tree.children.dedup_by(|a, b| a.descriptor.digest == b.descriptor.digest);
+        tree
+    }
+
+    /// Returns the digests whose referrers belong to the image: its own, and those of its children that are no
+    /// attestations.
+    pub fn subjects(&self) -> Vec<Digest> {
+        let children = self.children.iter().filter(|child| !child.is_attestation());
+        std::iter::once(self.root.digest().clone())
+            .chain(children.map(|child| child.descriptor.digest.clone()))
+            .collect()
+    }
+
+    /// Returns the platforms that an index names, for a message.
+    pub fn platforms(index: &Manifest) -> Vec<Platform> {
+        let children = index.children().iter().filter(|child| !child.is_buildkit_attestation());
+        children.filter_map(|child| child.platform.clone()).collect()
+    }
+}
+
+fn child_problem(digest: &Digest, failure: ManifestFailure) -> Problem {
+    match failure {
+        ManifestFailure::NotFound => {
+            Problem::new(ErrorCode::ServerError, "the index lists a manifest that the registry does not have")
+        }
+        ManifestFailure::Failed(problem) => problem,
+    }
+    .about(digest)
+}
+
+/// Splits the children of an index into those to keep and those left out by the platform filter.
+fn select(children: &[Descriptor], platforms: &[Platform]) -> (Vec<Descriptor>, Vec<Descriptor>) {
+    let wanted = |child: &Descriptor| match &child.platform {
+        // A child without a platform may be an index within the index.
+        None => true,
+        Some(platform) => platforms.iter().any(|wanted| wanted.selects(platform)),
+    };
+    if platforms.is_empty() {
+        return (children.to_vec(), Vec::new());
+    }
+    let chosen: Vec<&Digest> = children
+        .iter()
+        .filter(|child| !child.is_buildkit_attestation() && wanted(child))
+        .map(|child| &child.digest)
+        .collect();
+    children.iter().cloned().partition(|child| match child.is_buildkit_attestation() {
+        true => child.buildkit_subject().is_some_and(|subject| chosen.contains(&&subject)),
+        false => chosen.contains(&&child.digest),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attestation_goes_with_its_platform() {
+        let child = |name: &str, platform: &str| {
+            let mut descriptor = Descriptor::of(media_type::IMAGE_MANIFEST, name.as_bytes());
+            descriptor.platform = Platform::parse(platform);
+            descriptor
+        };
+        let attestation = |of: &Descriptor| {
+            let mut descriptor = child(&format!("att {}", of.digest), "unknown/unknown");
+            descriptor.annotations.insert("vnd.docker.reference.type".into(), "attestation-manifest".into());
+            descriptor.annotations.insert("vnd.docker.reference.digest".into(), of.digest.to_string());
+            descriptor
+        };
+        let (amd, arm) = (child("amd", "linux/amd64"), child("arm", "linux/arm64/v8"));
+        let all = [amd.clone(), arm.clone(), attestation(&amd), attestation(&arm)];
+        let (kept, omitted) = select(&all, &[Platform::parse("linux/arm64").unwrap()]);
+        assert_eq!(kept, [arm.clone(), attestation(&arm)]);
+        assert_eq!(omitted, [amd.clone(), attestation(&amd)]);
+        assert_eq!(select(&all, &[]).0.len(), 4);
+    }
+}

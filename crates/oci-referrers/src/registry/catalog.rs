@@ -1,0 +1,217 @@
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use futures::lock::Mutex;
+use oci_content::{ErrorCode, Tag};
+use registry_client::Response;
+use serde::Deserialize;
+use url::Url;
+
+use super::reader::{Reader, refusal};
+use crate::source::Problem;
+
+/// Tags asked for in one page. Registries clamp it; ACR takes at most 1,000.
+const PAGE_SIZE: u32 = 1_000;
+/// Pages of one listing.
+const MAX_PAGES: usize = 1_000;
+
+/// The tags of one repository that speak of digests, listed at most once for all who ask.
+#[derive(Debug)]
+pub(crate) struct TagCatalog {
+    max_tags: usize,
+    listing: Mutex<Option<Arc<TagListing>>>,
+}
+
+/// What a listing of a repository's tags gave.
+#[derive(Debug)]
+pub(crate) struct TagListing {
+    /// The tags that begin like a referrers tag or a legacy tag; all others are not kept.
+    tags: BTreeSet<Tag>,
+    pub(crate) end: ListingEnd,
+    /// What was asked and answered, in words.
+    pub(crate) summary: String,
+}
+
+/// How a listing ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ListingEnd {
+    /// Every tag was seen.
+    Whole,
+    /// There are more tags than are read.
+    Limited,
+    /// The registry refuses to list, or cannot.
+    Denied,
+    /// It broke.
+    Failed(Problem),
+}
+
+impl TagListing {
+    /// Tells whether a tag exists; `None` when the listing cannot say.
+    pub(crate) fn has(&self, tag: &Tag) -> Option<bool> {
+        match (self.tags.contains(tag), &self.end) {
+            (true, _) => Some(true),
+            (false, ListingEnd::Whole) => Some(false),
+            (false, _) => None,
+        }
+    }
+
+    /// Returns the tags that begin with `prefix`.
+    pub(crate) fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Tag> {
+        let from = prefix.parse::<Tag>().ok();
+        let all = from.map(|from| self.tags.range(from..)).into_iter().flatten();
+        all.take_while(move |tag| tag.as_str().starts_with(prefix))
+    }
+}
+
+#[derive(Deserialize)]
+struct TagsBody {
+    /// Registries send `null` for an empty list.
+    tags: Option<Vec<String>>,
+}
+
+impl TagCatalog {
+    pub(crate) fn new(max_tags: usize) -> Self {
+        Self { max_tags, listing: Mutex::new(None) }
+    }
+
+    /// Returns the listing, reading it if nobody has yet.
+    pub(crate) async fn listing(&self, reader: &Reader) -> Arc<TagListing> {
+        let mut known = self.listing.lock().await;
+        if let Some(listing) = &*known {
+            return Arc::clone(listing);
+        }
+        let listing = Arc::new(self.list(reader).await);
+        // Who ran out of time did not learn anything about the registry; the next one may have more time.
+        let timed_out = matches!(&listing.end, ListingEnd::Failed(problem) if problem.code == ErrorCode::Timeout);
+        if !timed_out {
+            *known = Some(Arc::clone(&listing));
+        }
+        listing
+    }
+
+    async fn list(&self, reader: &Reader) -> TagListing {
+        let mut walk = ListingWalk { seen: HashSet::new(), kept: BTreeSet::new(), pages: 0 };
+        let end = match walk.run(reader, self.max_tags).await {
+            Ok(end) => end,
+            Err(problem) => ListingEnd::Failed(Problem { code: failed_code(problem.code), ..problem }),
+        };
+        let summary = format!(
+            "{} tags in {} pages, {}",
+            walk.seen.len(),
+            walk.pages,
+            match &end {
+                ListingEnd::Whole => "all of them".to_owned(),
+                ListingEnd::Limited => format!("more than the limit of {}", self.max_tags),
+                ListingEnd::Denied => "denied".to_owned(),
+                ListingEnd::Failed(problem) => problem.message.clone(),
+            }
+        );
+        TagListing { tags: walk.kept, end, summary }
+    }
+}
+
+/// A listing that breaks is `tag-list-failed`, whatever broke it; only the end of the time keeps its own code.
+fn failed_code(code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::Timeout => ErrorCode::Timeout,
+        _ => ErrorCode::TagListFailed,
+    }
+}
+
+struct ListingWalk {
+    seen: HashSet<String>,
+    kept: BTreeSet<Tag>,
+    pages: usize,
+}
+
+impl ListingWalk {
+    async fn run(&mut self, reader: &Reader, max_tags: usize) -> Result<ListingEnd, Problem> {
+        let mut page = reader.tags(PAGE_SIZE).await?;
+        match page.status().as_u16() {
+            200 => {}
+            401 | 403 => return Ok(ListingEnd::Denied),
+            // A repository without tags is 404 NAME_UNKNOWN on some registries (Cloudsmith). Any other 404 comes
+            // from something that cannot list, and says nothing about tags.
+            404 if page.error_codes().iter().any(|code| code == "NAME_UNKNOWN") => return Ok(ListingEnd::Whole),
+            404 | 405 | 501 => return Ok(ListingEnd::Denied),
+            _ => return Err(refusal(&page)),
+        }
+        let mut urls = HashSet::from([page.url().clone()]);
+        loop {
+            self.pages += 1;
+            let (count, last) = self.take(&page)?;
+            let Some(next) = self.next(reader, &page, count, last)? else { return Ok(ListingEnd::Whole) };
+            if self.seen.len() > max_tags {
+                return Ok(ListingEnd::Limited);
+            }
+            if self.pages >= MAX_PAGES {
+                let message = format!("the tag listing has more than {MAX_PAGES} pages");
+                return Err(Problem::new(ErrorCode::TagListFailed, message));
+            }
+            if !urls.insert(next.url.clone()) {
+                let message = format!("the tag listing goes in a circle at {}", next.url.path());
+                return Err(Problem::new(ErrorCode::TagListFailed, message));
+            }
+            let before = self.seen.len();
+            page = reader.page(&next.url).await?;
+            match page.status().as_u16() {
+                200 => {}
+                // What was only tried beyond the last page is allowed to be refused.
+                _ if next.guessed => return Ok(ListingEnd::Whole),
+                _ => return Err(refusal(&page)),
+            }
+            if next.guessed {
+                // A registry that does not know `last` answers with tags that were seen before.
+                let (_, last) = self.take(&page)?;
+                if self.seen.len() == before || last.is_none() {
+                    return Ok(ListingEnd::Whole);
+                }
+            }
+        }
+    }
+
+    /// Notes the tags of a page; returns how many it has, and the last one.
+    fn take(&mut self, page: &Response) -> Result<(usize, Option<String>), Problem> {
+        let body: TagsBody = serde_json::from_slice(page.body()).map_err(|error| {
+            Problem::new(ErrorCode::TagListFailed, format!("the tag listing is malformed: {error}"))
+        })?;
+        let tags = body.tags.unwrap_or_default();
+        for tag in &tags {
+            if self.seen.insert(tag.clone())
+                && (tag.starts_with("sha256-") || tag.starts_with("sha512-"))
+                && let Ok(tag) = tag.parse()
+            {
+                self.kept.insert(tag);
+            }
+        }
+        Ok((tags.len(), tags.last().cloned()))
+    }
+
+    /// Finds the page after `page`. `Link` decides; a full page without one may still not be the last, since
+    /// registries exist that leave it out.
+    fn next(
+        &self,
+        reader: &Reader,
+        page: &Response,
+        count: usize,
+        last: Option<String>,
+    ) -> Result<Option<NextPage>, Problem> {
+        // Gitea sends a next link on its last page too: an empty page ends the walk.
+        let Some(last) = last else { return Ok(None) };
+        if let Some(url) = reader.next_link(page)? {
+            return Ok(Some(NextPage { url, guessed: false }));
+        }
+        if count != PAGE_SIZE as usize {
+            return Ok(None);
+        }
+        let mut url = page.url().clone();
+        url.query_pairs_mut().clear().append_pair("n", &PAGE_SIZE.to_string()).append_pair("last", &last);
+        Ok(Some(NextPage { url, guessed: true }))
+    }
+}
+
+struct NextPage {
+    url: Url,
+    /// No link named it.
+    guessed: bool,
+}

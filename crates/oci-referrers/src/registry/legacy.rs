@@ -1,0 +1,130 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use oci_content::{LegacyTag, SourceKind, Tag, WarningCode, referrers_tag};
+use registry_client::Repository;
+
+use super::catalog::{ListingEnd, TagCatalog};
+use super::reader::{Reader, refusal, tagged_manifest};
+use super::tag_fallback::denied_tag;
+use super::{LegacyTags, RegistrySources};
+use crate::source::{Answer, Claim, Exchange, Outcome, Query, ReferrerSource, Warning};
+
+/// Legacy tags: `sha256-<hex>.sig`, `.att`, `.sbom` as cosign wrote them before OCI 1.1, and any other suffix.
+///
+/// What such a tag holds is related to its subject by the tag's name; it needs no `subject` member.
+#[derive(Clone, Debug)]
+pub struct LegacyTagReferrers {
+    reader: Reader,
+    catalog: Arc<TagCatalog>,
+    which: LegacyTags,
+}
+
+impl LegacyTagReferrers {
+    /// Creates a source over the legacy tags of a repository.
+    pub fn new(repository: Repository, which: LegacyTags) -> Self {
+        let catalog = Arc::new(TagCatalog::new(RegistrySources::MAX_TAGS));
+        Self::shared(Reader::new(repository, None), catalog, which)
+    }
+
+    pub(crate) fn shared(reader: Reader, catalog: Arc<TagCatalog>, which: LegacyTags) -> Self {
+        Self { reader, catalog, which }
+    }
+
+    /// Collects the tags to ask for; notes in `answer` what a listing could not tell.
+    async fn tags(&self, query: &Query, answer: &mut Answer) -> BTreeSet<Tag> {
+        let subject = query.subject();
+        let known = || {
+            let suffixes = LegacyTag::KNOWN_SUFFIXES.into_iter();
+            suffixes.filter_map(|suffix| LegacyTag::known(subject, suffix)).map(|legacy| legacy.tag())
+        };
+        let mut tags = BTreeSet::new();
+        if query.is_direct() {
+            tags.extend(known());
+        }
+        if query.is_direct() && self.which == LegacyTags::Known {
+            return tags;
+        }
+        let listing = self.catalog.listing(&self.reader).await;
+        if query.is_direct() {
+            let request = self.reader.request("tags/list");
+            answer.exchanges.push(Exchange::new(SourceKind::LegacyTag, request, &listing.summary));
+        }
+        let prefix = format!("{}.", referrers_tag(subject));
+        let listed = listing.starting_with(&prefix).filter(|tag| {
+            let suffix = LegacyTag::from_tag(tag).map(|legacy| legacy.suffix().to_owned());
+            suffix.is_some_and(|suffix| {
+                self.which == LegacyTags::All || LegacyTag::KNOWN_SUFFIXES.contains(&suffix.as_str())
+            })
+        });
+        tags.extend(listed.cloned());
+        if listing.end != ListingEnd::Whole {
+            // The listing cannot say what is not there, so each known tag is asked.
+            tags.extend(known());
+        }
+        match &listing.end {
+            ListingEnd::Whole => {}
+            _ if self.which == LegacyTags::Known => {}
+            ListingEnd::Limited => {
+                let message = "the repository has more tags than are read; other suffixes than .sig, .att and \
+                               .sbom may be missed";
+                answer.warnings.push(Warning::new(WarningCode::TagScanLimited, message));
+            }
+            ListingEnd::Denied => {
+                let message = "listing the repository's tags is denied; other suffixes than .sig, .att and .sbom \
+                               may be missed";
+                answer.warnings.push(Warning::new(WarningCode::TagListDenied, message));
+            }
+            ListingEnd::Failed(problem) => answer.fail(problem.clone()),
+        }
+        tags
+    }
+
+    async fn read(&self, query: &Query, tag: Tag) -> Answer {
+        let request = self.reader.request(&format!("manifests/{tag}"));
+        let say = |answer: String| Exchange::new(SourceKind::LegacyTag, &request, answer);
+        let response = match self.reader.manifest(&tag).await {
+            Ok(response) => response,
+            Err(problem) => return Answer::failed(problem),
+        };
+        let status = response.status();
+        let mut answer = match status.as_u16() {
+            200 => match tagged_manifest(&tag, &response) {
+                Ok(manifest) => Answer::list([Claim::tagged(tag, manifest)]),
+                Err(problem) => Answer::failed(problem),
+            },
+            404 => Answer::none(),
+            403 => denied_tag(&self.reader, query.subject(), &tag, &response).await,
+            _ => Answer::failed(refusal(&response)),
+        };
+        answer.exchanges.push(say(match status.as_u16() {
+            404 => format!("{status}, no such tag"),
+            _ => status.to_string(),
+        }));
+        answer
+    }
+}
+
+#[async_trait]
+impl ReferrerSource for LegacyTagReferrers {
+    fn kind(&self) -> SourceKind {
+        SourceKind::LegacyTag
+    }
+
+    async fn referrers(&self, query: &Query) -> Answer {
+        let mut answer = Answer::list([]);
+        let tags = self.tags(query, &mut answer).await;
+        for one in join_all(tags.into_iter().map(|tag| self.read(query, tag))).await {
+            answer.claims.extend(one.claims);
+            answer.warnings.extend(one.warnings);
+            answer.exchanges.extend(one.exchanges);
+            for problem in one.errors {
+                answer.fail(problem);
+            }
+            debug_assert!(one.outcome != Outcome::PartialList, "one tag holds one manifest");
+        }
+        answer
+    }
+}

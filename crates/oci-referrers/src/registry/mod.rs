@@ -1,0 +1,109 @@
+//! The sources that ask a registry.
+
+mod catalog;
+mod legacy;
+mod native;
+mod reader;
+mod resolve;
+mod tag_fallback;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_content::Capability;
+use registry_client::Repository;
+
+pub use legacy::LegacyTagReferrers;
+pub use native::NativeReferrers;
+pub use reader::RegistryManifests;
+pub use resolve::{ResolveError, Resolved, resolve};
+pub use tag_fallback::TagFallbackReferrers;
+
+use crate::discovery::Discovery;
+use catalog::TagCatalog;
+use native::ApiState;
+use reader::Reader;
+
+/// Which legacy tags are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LegacyTags {
+    /// The known suffixes, and any other that a listing of the repository's tags shows.
+    #[default]
+    All,
+    /// The known suffixes only: `.sig`, `.att`, `.sbom`.
+    Known,
+    /// None.
+    Off,
+}
+
+/// The sources of one repository: they share one tag listing and one view of what the registry can do.
+///
+/// Meant for one run: a listing is read once and kept.
+#[derive(Clone, Debug)]
+pub struct RegistrySources {
+    repository: Repository,
+    catalog: Arc<TagCatalog>,
+    api: Arc<ApiState>,
+    configured: Option<Capability>,
+    legacy: LegacyTags,
+}
+
+impl RegistrySources {
+    /// Tags that are read of a listing by default; beyond, each tag is asked for.
+    pub const MAX_TAGS: usize = 10_000;
+
+    /// Creates the sources of a repository.
+    pub fn new(repository: Repository) -> Self {
+        Self {
+            repository,
+            catalog: Arc::new(TagCatalog::new(Self::MAX_TAGS)),
+            api: Arc::default(),
+            configured: None,
+            legacy: LegacyTags::All,
+        }
+    }
+
+    /// Selects the legacy tags; all by default.
+    #[must_use]
+    pub fn legacy_tags(mut self, legacy: LegacyTags) -> Self {
+        self.legacy = legacy;
+        self
+    }
+
+    /// Tells what is configured about the referrers API: with `Unsupported` it is not asked at all.
+    #[must_use]
+    pub fn configured(mut self, capability: Option<Capability>) -> Self {
+        self.configured = capability;
+        self
+    }
+
+    /// Replaces the number of tags that are read of a listing.
+    #[must_use]
+    pub fn max_tags(mut self, max_tags: usize) -> Self {
+        self.catalog = Arc::new(TagCatalog::new(max_tags));
+        self
+    }
+
+    /// Creates a discovery over these sources. With a `timeout`, every request ends when so much time has passed
+    /// from now on; what was found until then is kept, and the result is incomplete.
+    pub fn discovery(&self, timeout: Option<Duration>) -> Discovery {
+        let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        let reader = Reader::new(self.repository.clone(), deadline);
+        let mut discovery = Discovery::new(Arc::new(RegistryManifests::with_reader(reader.clone())));
+        match self.configured {
+            Some(Capability::Unsupported) => discovery = discovery.configured(Capability::Unsupported),
+            _ => {
+                let native = NativeReferrers::shared(reader.clone(), Arc::clone(&self.api));
+                discovery = discovery.source(Arc::new(native));
+            }
+        }
+        let tag = TagFallbackReferrers::shared(reader.clone(), Arc::clone(&self.catalog));
+        discovery = discovery.source(Arc::new(tag));
+        if self.legacy != LegacyTags::Off {
+            let legacy = LegacyTagReferrers::shared(reader, Arc::clone(&self.catalog), self.legacy);
+            discovery = discovery.source(Arc::new(legacy));
+        }
+        discovery
+    }
+}

@@ -1,0 +1,243 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::lock::Mutex;
+use oci_content::{Capability, Digest, ErrorCode, SourceKind, WarningCode};
+use registry_client::{AnswerParts, ReferrersAnswer, ReferrersList, Repository, Response, nobody};
+
+use super::reader::{Reader, refusal};
+use crate::source::{Answer, Claim, Exchange, Outcome, Problem, Query, ReferrerSource, Warning};
+
+/// Pages of one referrers list.
+const MAX_PAGES: usize = 1_000;
+/// Entries of one referrers list, over all pages.
+const MAX_ENTRIES: usize = 10_000;
+
+/// The referrers API: `GET /v2/<name>/referrers/<digest>`, to the last page.
+///
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
+///
+/// - No filter is sent: filters are applied to the verified manifests.
+/// - A failure on a later page keeps the pages before it and makes the list a partial one.
+#[derive(Clone, Debug)]
+pub struct NativeReferrers {
+    reader: Reader,
+    state: Arc<ApiState>,
+}
+
+/// What a run has learned about the API of one repository.
+#[derive(Debug, Default)]
+pub(crate) struct ApiState {
+    /// Whether a subject that cannot exist got no answer either. A registry that has the API answers for any
+    /// digest, so the API need not be asked for each of many subjects then.
+    absent: Mutex<Option<bool>>,
+    /// Whether the API gave no answer for some subject.
+    silent: std::sync::atomic::AtomicBool,
+}
+
+impl NativeReferrers {
+    /// Creates a source over the API of a repository.
+    pub fn new(repository: Repository) -> Self {
+        Self::shared(Reader::new(repository, None), Arc::default())
+    }
+
+    pub(crate) fn shared(reader: Reader, state: Arc<ApiState>) -> Self {
+        Self { reader, state }
+    }
+
+    /// Tells whether the API is known to be absent, asking for a subject that cannot exist where a first subject
+    /// got no answer.
+    async fn is_absent(&self) -> bool {
+        use std::sync::atomic::Ordering;
+        if !self.state.silent.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut absent = self.state.absent.lock().await;
+        if let Some(known) = *absent {
+            return known;
+        }
+        let Ok(response) = self.reader.referrers(&nobody()).await else { return false };
+        let codes = response.error_codes();
+        let known = match ReferrersAnswer::decide(parts(&response, &codes)) {
+            ReferrersAnswer::NoAnswer { capability, .. } => capability == Capability::Unsupported,
+            ReferrersAnswer::List(_) | ReferrersAnswer::SubjectUnknown => false,
+            // Settles nothing; ask again next time.
+            _ => return false,
+        };
+        *absent = Some(known);
+        known
+    }
+
+    /// Tells whether the subject may be read with the same credentials, and is there.
+    async fn subject_status(&self, subject: &Digest) -> Result<u16, Problem> {
+        Ok(self.reader.head(subject).await?.status().as_u16())
+    }
+
+    async fn first_page(&self, subject: &Digest) -> (Answer, Option<Response>) {
+        let request = self.reader.request(&format!("referrers/{subject}"));
+        let say = |answer: String| Exchange::new(SourceKind::ReferrersApi, &request, answer);
+        let response = match self.reader.referrers(subject).await {
+            Ok(response) => response,
+            Err(problem) => {
+                let mut answer = Answer::failed(problem.clone());
+                answer.capability = Some(Capability::Unknown);
+                answer.exchanges.push(say(problem.message));
+                return (answer, None);
+            }
+        };
+        let status = response.status();
+        let codes = response.error_codes();
+        let mut answer = Answer::none();
+        match ReferrersAnswer::decide(parts(&response, &codes)) {
+            ReferrersAnswer::List(list) => {
+                answer = Answer::list([]);
+                answer.capability = Some(Capability::Supported);
+                answer.exchanges.push(say(format!("{status}, {} entries", list.entries.len())));
+                take_entries(&mut answer, list);
+                return (answer, Some(response));
+            }
+            ReferrersAnswer::SubjectUnknown => {
+                answer = Answer::list([]);
+                answer.capability = Some(Capability::Supported);
+                answer.exchanges.push(say(format!("{status}, the subject is unknown")));
+            }
+            ReferrersAnswer::NoAnswer { capability, false_200, reason } => {
+                answer.capability = Some(capability);
+                if false_200 {
+                    answer.warnings.push(Warning::new(WarningCode::False200, &reason));
+                }
+                answer.exchanges.push(say(format!("no answer: {reason}")));
+            }
+            ReferrersAnswer::RepositoryUnknown => match self.subject_status(subject).await {
+                Ok(200) => {
+                    answer.capability = Some(Capability::Unsupported);
+                    answer.exchanges.push(say(format!("{status} NAME_UNKNOWN, but the subject is there: no answer")));
+                }
+                Ok(404) => {
+                    answer.capability = Some(Capability::Unknown);
+                    answer.exchanges.push(say(format!("{status} NAME_UNKNOWN, and the subject is not there")));
+                }
+                Ok(_) => answer.fail(refusal(&response)),
+                Err(problem) => answer.fail(problem),
+            },
+            ReferrersAnswer::Blocked => {
+                answer.capability = Some(Capability::Unknown);
+                answer.exchanges.push(say(format!("{status}")));
+                match self.subject_status(subject).await {
+                    Ok(200) => answer.outcome = Outcome::Blocked,
+                    Ok(_) => answer.fail(refusal(&response)),
+                    Err(problem) => answer.fail(problem),
+                }
+            }
+            _ => {
+                answer.capability = Some(Capability::Unknown);
+                answer.exchanges.push(say(format!("{status}")));
+                answer.fail(refusal(&response));
+            }
+        }
+        (answer, None)
+    }
+
+    /// Reads the pages after the first one into `answer`.
+    async fn later_pages(&self, answer: &mut Answer, mut page: Response) {
+        let mut seen = HashSet::from([page.url().clone()]);
+        loop {
+            let next = match self.reader.next_link(&page) {
+                Ok(Some(next)) => next,
+                Ok(None) => return,
+                Err(problem) => return answer.fail(problem),
+            };
+            if !seen.insert(next.clone()) {
+                let message = format!("the next page {} was read before: the list goes in a circle", next.path());
+                return answer.fail(Problem::new(ErrorCode::PageFailed, message));
+            }
+            if seen.len() > MAX_PAGES {
+                let message = format!("the referrers list has more than {MAX_PAGES} pages");
+                return answer.fail(Problem::new(ErrorCode::Limit, message));
+            }
+            if answer.claims.len() > MAX_ENTRIES {
+                let message = format!("the referrers list has more than {MAX_ENTRIES} entries");
+                return answer.fail(Problem::new(ErrorCode::Limit, message));
+            }
+            let number = seen.len();
+            let request = format!("GET {} (page {number})", next.path());
+            let say = |answer: String| Exchange::new(SourceKind::ReferrersApi, &request, answer);
+            page = match self.reader.page(&next).await {
+                Ok(page) => page,
+                Err(problem) => {
+                    answer.exchanges.push(say(problem.message.clone()));
+                    return answer.fail(problem);
+                }
+            };
+            let status = page.status();
+            let list = match status.as_u16() {
+                200 => ReferrersList::parse(page.body(), page.header("content-type")),
+                _ => {
+                    answer.exchanges.push(say(status.to_string()));
+                    let mut problem = refusal(&page);
+                    // What a 404 or an odd answer means on a later page is that the list is cut off.
+                    if problem.code == ErrorCode::ServerError {
+                        problem.code = ErrorCode::PageFailed;
+                    }
+                    return answer.fail(problem);
+                }
+            };
+            match list {
+                Ok(list) => {
+                    answer.exchanges.push(say(format!("{status}, {} entries", list.entries.len())));
+                    take_entries(answer, list);
+                }
+                Err(error) => {
+                    answer.exchanges.push(say(format!("{status}, {error}")));
+                    let message = format!("page {number} of the referrers list is {error}");
+                    return answer.fail(Problem::new(ErrorCode::PageFailed, message));
+                }
+            }
+        }
+    }
+}
+
+fn parts<'a>(response: &'a Response, codes: &'a [String]) -> AnswerParts<'a> {
+    let status = response.status().as_u16();
+    let mut parts = AnswerParts::new(status, response.header("content-type"), codes, response.body());
+    parts.foreign = response.is_foreign();
+    parts
+}
+
+/// Turns the entries of a list into claims; a malformed one is an error beside the others.
+pub(super) fn take_entries(answer: &mut Answer, list: ReferrersList) {
+    if list.other_content_type {
+        let message = "the referrers list came under another content type than an image index has";
+        answer.warnings.push(Warning::new(WarningCode::ContentType, message));
+    }
+    for entry in list.entries {
+        match entry {
+            Ok(descriptor) => answer.claims.push(Claim::new(descriptor)),
+            Err(error) => answer.fail(Problem::new(ErrorCode::Malformed, format!("an entry is {error}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl ReferrerSource for NativeReferrers {
+    fn kind(&self) -> SourceKind {
+        SourceKind::ReferrersApi
+    }
+
+    async fn referrers(&self, query: &Query) -> Answer {
+        let subject = query.subject();
+        if !query.is_direct() && self.is_absent().await {
+            let mut answer = Answer::none();
+            answer.capability = Some(Capability::Unsupported);
+            return answer;
+        }
+        let (mut answer, page) = self.first_page(subject).await;
+        if let Some(page) = page {
+            self.later_pages(&mut answer, page).await;
+        } else if answer.capability == Some(Capability::Unsupported) {
+            self.state.silent.store(true, std::sync::atomic::Ordering::Release);
+        }
+        answer
+    }
+}

@@ -1,0 +1,152 @@
+use std::future::Future;
+
+use async_trait::async_trait;
+use oci_content::{Digest, ErrorCode, Manifest, ManifestErrorKind, Tag};
+use registry_client::{ErrorKind, ManifestId, Repository, Response};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::manifests::{ManifestFailure, ManifestSource};
+use crate::source::Problem;
+
+/// One repository, read until a deadline, with every failure as a [`Problem`].
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
+    repository: Repository,
+    deadline: Option<Instant>,
+}
+
+impl Reader {
+    pub(crate) fn new(repository: Repository, deadline: Option<Instant>) -> Self {
+        Self { repository, deadline }
+    }
+
+    pub(crate) async fn manifest<'a>(&self, id: impl Into<ManifestId<'a>> + Send) -> Result<Response, Problem> {
+        self.bounded(self.repository.get_manifest(id)).await
+    }
+
+    pub(crate) async fn head<'a>(&self, id: impl Into<ManifestId<'a>> + Send) -> Result<Response, Problem> {
+        self.bounded(self.repository.head_manifest(id)).await
+    }
+
+    pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Response, Problem> {
+        self.bounded(self.repository.referrers(subject, None)).await
+    }
+
+    pub(crate) async fn tags(&self, page_size: u32) -> Result<Response, Problem> {
+        self.bounded(self.repository.tags(Some(page_size))).await
+    }
+
+    pub(crate) async fn page(&self, url: &Url) -> Result<Response, Problem> {
+        self.bounded(self.repository.get_page(url)).await
+    }
+
+    pub(crate) fn next_link(&self, page: &Response) -> Result<Option<Url>, Problem> {
+        self.repository.next_link(page).map_err(|error| problem(&error))
+    }
+
+    /// Names a request in words: what [`Exchange`](crate::Exchange) shows.
+    pub(crate) fn request(&self, what: &str) -> String {
+        format!("GET /v2/{}/{what}", self.repository.name())
+    }
+
+    async fn bounded(
+        &self,
+        call: impl Future<Output = Result<Response, registry_client::Error>> + Send,
+    ) -> Result<Response, Problem> {
+        let answer = match self.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, call)
+                .await
+                .map_err(|_| Problem::new(ErrorCode::Timeout, "the time for this image was over"))?,
+            None => call.await,
+        };
+        answer.map_err(|error| problem(&error))
+    }
+}
+
+/// Classifies a request that got no usable answer.
+fn problem(error: &registry_client::Error) -> Problem {
+    let code = match error.kind() {
+        ErrorKind::Timeout => ErrorCode::Timeout,
+        ErrorKind::UntrustedLink => ErrorCode::UntrustedLink,
+        ErrorKind::LimitExceeded => ErrorCode::Limit,
+        ErrorKind::Integrity => ErrorCode::Integrity,
+        ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
+        ErrorKind::Token => match error.response().map(|response| response.status().as_u16()) {
+            Some(400..=403) => ErrorCode::Denied,
+            Some(429) => ErrorCode::RateLimited,
+            _ => ErrorCode::ServerError,
+        },
+        _ => ErrorCode::Network,
+    };
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    Problem::new(code, message)
+}
+
+/// Classifies an answer that is no success, after all retries.
+pub(crate) fn refusal(response: &Response) -> Problem {
+    let status = response.status().as_u16();
+    let code = match status {
+        401 | 403 => ErrorCode::Denied,
+        429 => ErrorCode::RateLimited,
+        _ => ErrorCode::ServerError,
+    };
+    let mut message = format!("{} answered {}", response.url().path(), response.status());
+    if let Some(said) = response.error_message() {
+        message = format!("{message} ({said})");
+    }
+    if let Some(wait) = response.retry_after() {
+        message = format!("{message}, retry after {} s", wait.as_secs());
+    }
+    Problem::new(code, message)
+}
+
+/// Reads the manifest that a tag holds.
+pub(crate) fn tagged_manifest(tag: &Tag, response: &Response) -> Result<Manifest, Problem> {
+    Manifest::parse(response.body().clone(), response.header("content-type"))
+        .map_err(|error| Problem::new(ErrorCode::Malformed, format!("tag {tag}: {error}")))
+}
+
+/// The manifests of one repository, each verified against its digest.
+#[derive(Clone, Debug)]
+pub struct RegistryManifests {
+    reader: Reader,
+}
+
+impl RegistryManifests {
+    /// Creates a source of the manifests of a repository.
+    pub fn new(repository: Repository) -> Self {
+        Self::with_reader(Reader::new(repository, None))
+    }
+
+    pub(crate) fn with_reader(reader: Reader) -> Self {
+        Self { reader }
+    }
+}
+
+#[async_trait]
+impl ManifestSource for RegistryManifests {
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest, ManifestFailure> {
+        let response = self.reader.manifest(digest).await.map_err(ManifestFailure::Failed)?;
+        match response.status().as_u16() {
+            200 => {
+                let content_type = response.header("content-type");
+                Manifest::parse_verified(response.body().clone(), digest, content_type).map_err(|error| {
+                    let code = match error.kind() {
+                        ManifestErrorKind::Digest => ErrorCode::Integrity,
+                        _ => ErrorCode::Malformed,
+                    };
+                    ManifestFailure::Failed(Problem::new(code, error.to_string()).about(digest))
+                })
+            }
+            // Only the registry itself can say that it does not have a manifest.
+            404 if !response.is_foreign() => Err(ManifestFailure::NotFound),
+            _ => Err(ManifestFailure::Failed(refusal(&response).about(digest))),
+        }
+    }
+}

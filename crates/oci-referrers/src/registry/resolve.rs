@@ -1,0 +1,82 @@
+use oci_content::{Digest, ErrorCode, Manifest, ManifestErrorKind, Reference};
+use registry_client::Repository;
+
+use super::reader::{Reader, refusal};
+use crate::source::Problem;
+
+/// What a reference leads to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Resolved {
+    /// The manifest, verified where the reference gives a digest.
+    pub manifest: Manifest,
+    /// Where the tag is now, for a reference with tag and digest whose tag has moved on.
+    pub tag_moved_to: Option<Digest>,
+}
+
+/// Why a reference leads to no manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The registry does not have it, or says so to this client.
+    #[error("{reference} is not there: the registry answered 404{said}")]
+    NotFound {
+        /// What was asked for.
+        reference: Reference,
+        /// What the registry said, in brackets.
+        said: String,
+    },
+    /// It could not be read.
+    #[error("{reference} could not be read: {message}", message = problem.message)]
+    Failed {
+        /// What was asked for.
+        reference: Reference,
+        /// What happened.
+        problem: Problem,
+    },
+}
+
+/// Reads the manifest that a reference names. With a tag and a digest the digest decides.
+///
+/// # Errors
+///
+/// When it is not there, denied, unreachable, malformed, or not the one that the digest names.
+pub async fn resolve(repository: &Repository, reference: &Reference) -> Result<Resolved, ResolveError> {
+    let reader = Reader::new(repository.clone(), None);
+    let failed = |problem| ResolveError::Failed { reference: reference.clone(), problem };
+    let response = match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => reader.manifest(digest).await,
+        (None, Some(tag)) => reader.manifest(tag).await,
+        (None, None) => Err(Problem::new(ErrorCode::Malformed, "it has neither tag nor digest")),
+    }
+    .map_err(failed)?;
+    match response.status().as_u16() {
+        200 => {}
+        404 if !response.is_foreign() => {
+            let said = response.error_message().map(|said| format!(" ({said})")).unwrap_or_default();
+            return Err(ResolveError::NotFound { reference: reference.clone(), said });
+        }
+        _ => return Err(failed(refusal(&response))),
+    }
+    let content_type = response.header("content-type");
+    let manifest = match reference.digest() {
+        Some(digest) => Manifest::parse_verified(response.body().clone(), digest, content_type),
+        None => Manifest::parse(response.body().clone(), content_type),
+    }
+    .map_err(|error| {
+        let code = match error.kind() {
+            ManifestErrorKind::Digest => ErrorCode::Integrity,
+            _ => ErrorCode::Malformed,
+        };
+        failed(Problem::new(code, error.to_string()))
+    })?;
+    let mut tag_moved_to = None;
+    if let (Some(digest), Some(tag)) = (reference.digest(), reference.tag())
+        && let Ok(now) = reader.manifest(tag).await
+        && now.status() == 200
+        && !digest.matches(now.body())
+    {
+        tag_moved_to = Some(Digest::of(now.body()));
+    }
+    Ok(Resolved { manifest, tag_moved_to })
+}

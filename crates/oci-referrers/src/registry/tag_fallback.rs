@@ -1,0 +1,134 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use oci_content::{Digest, SourceKind, Tag, WarningCode, referrers_tag};
+use registry_client::{ReferrersList, Repository, Response};
+
+use super::RegistrySources;
+use super::catalog::TagCatalog;
+use super::native::take_entries;
+use super::reader::{Reader, refusal};
+use crate::source::{Answer, Exchange, Problem, Query, ReferrerSource, Warning};
+
+/// The referrers tag: an index that clients keep under `sha256-<hex>` where a registry has no referrers API.
+///
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
+///
+/// Asked beside the API too: after an upgrade, and where a registry is only half native, the tag may hold what
+/// the API does not list.
+#[derive(Clone, Debug)]
+pub struct TagFallbackReferrers {
+    reader: Reader,
+    catalog: Arc<TagCatalog>,
+}
+
+impl TagFallbackReferrers {
+    /// Creates a source over the referrers tags of a repository.
+    pub fn new(repository: Repository) -> Self {
+        let catalog = Arc::new(TagCatalog::new(RegistrySources::MAX_TAGS));
+        Self::shared(Reader::new(repository, None), catalog)
+    }
+
+    pub(crate) fn shared(reader: Reader, catalog: Arc<TagCatalog>) -> Self {
+        Self { reader, catalog }
+    }
+
+    fn read(subject: &Digest, tag: &Tag, response: &Response, say: impl Fn(String) -> Exchange) -> Answer {
+        let status = response.status();
+        let mut answer = Answer::none();
+        // GitLab resolves `sha256-<hex>` to the digest, so the "tag" is the subject and its children would pass
+        // for referrers.
+        if subject.matches(response.body()) {
+            let message = format!("tag {tag} resolves to the subject itself");
+            answer.exchanges.push(say(format!("{status}, the subject itself")));
+            answer.warnings.push(Warning::new(WarningCode::TagIsSubject, message));
+            return answer;
+        }
+        match ReferrersList::parse(response.body(), response.header("content-type")) {
+            Ok(mut list) => {
+                // What a tag holds says its own type; the header adds nothing.
+                list.other_content_type = false;
+                answer = Answer::list([]);
+                answer.exchanges.push(say(format!("{status}, {} entries", list.entries.len())));
+                take_entries(&mut answer, list);
+            }
+            // The specification lets a client assume that there are no referrers then:
+            // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+            Err(error) => {
+                answer.exchanges.push(say(format!("{status}, {error}")));
+                let message = format!("tag {tag} holds {error}; it is ignored");
+                answer.warnings.push(Warning::new(WarningCode::NotAnIndex, message));
+            }
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl ReferrerSource for TagFallbackReferrers {
+    fn kind(&self) -> SourceKind {
+        SourceKind::ReferrersTag
+    }
+
+    async fn referrers(&self, query: &Query) -> Answer {
+        let subject = query.subject();
+        let tag = referrers_tag(subject);
+        if !query.is_direct() && self.catalog.listing(&self.reader).await.has(&tag) == Some(false) {
+            return Answer::none();
+        }
+        let request = self.reader.request(&format!("manifests/{tag}"));
+        let say = |answer: String| Exchange::new(SourceKind::ReferrersTag, &request, answer);
+        let response = match self.reader.manifest(&tag).await {
+            Ok(response) => response,
+            Err(problem) => {
+                let mut answer = Answer::failed(problem.clone());
+                answer.exchanges.push(say(problem.message));
+                return answer;
+            }
+        };
+        let status = response.status();
+        match status.as_u16() {
+            200 => Self::read(subject, &tag, &response, say),
+            404 => {
+                let mut answer = Answer::none();
+                answer.exchanges.push(say(format!("{status}, no such tag")));
+                answer
+            }
+            403 => {
+                let mut answer = denied_tag(&self.reader, subject, &tag, &response).await;
+                answer.exchanges.push(say(status.to_string()));
+                answer
+            }
+            _ => {
+                let mut answer = Answer::failed(refusal(&response));
+                answer.exchanges.push(say(status.to_string()));
+                answer
+            }
+        }
+    }
+}
+
+/// Decides what a 403 on a tag means. Artifactory's virtual repositories answer so for every tag that does not
+/// exist; then, and only when the subject may be read, the tag counts as absent.
+pub(super) async fn denied_tag(reader: &Reader, subject: &Digest, tag: &Tag, response: &Response) -> Answer {
+    let absent = async {
+        if reader.head(subject).await?.status() != 200 {
+            return Ok::<bool, Problem>(false);
+        }
+        // One character more than a referrers tag, and no suffix: nobody writes such a tag.
+        let Ok(nobody) = format!("{}-{}", referrers_tag(subject), "absent").parse::<Tag>() else {
+            return Ok(false);
+        };
+        Ok(reader.head(&nobody).await?.status() == 403)
+    };
+    match absent.await {
+        Ok(true) => {
+            let mut answer = Answer::none();
+            let message = format!("tag {tag} is denied, as is a tag that cannot exist; it counts as absent");
+            answer.warnings.push(Warning::new(WarningCode::TagDenied, message));
+            answer
+        }
+        Ok(false) => Answer::failed(refusal(response)),
+        Err(problem) => Answer::failed(problem),
+    }
+}

@@ -1,0 +1,243 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use oci_content::{Capability, Descriptor, Digest, ErrorCode, Manifest, SourceKind, Tag, WarningCode};
+
+/// One place that names the referrers of a subject, within one repository.
+///
+/// # Contract
+///
+/// - [`Outcome::List`] with no claims means that the place *said* there are none; a failure is never that.
+/// - A failure does not lose what was read before it: that is [`Outcome::PartialList`].
+/// - Claims need no verification here: [`Discovery`](crate::Discovery) reads each manifest and checks it.
+/// - The subject need not exist.
+/// - Dropping the future cancels the request and leaves no state behind that a later call would trust.
+///
+/// ```
+/// use oci_content::{Descriptor, ErrorCode, SourceKind};
+/// use oci_referrers::{Answer, Claim, Problem, Query, ReferrerSource};
+///
+/// #[derive(Debug)]
+/// struct Inventory;
+/// # impl Inventory {
+/// #     async fn rows(&self, _: &oci_content::Digest) -> Result<Vec<Descriptor>, std::io::Error> { Ok(vec![]) }
+/// # }
+///
+/// #[async_trait::async_trait]
+/// impl ReferrerSource for Inventory {
+///     fn kind(&self) -> SourceKind {
+///         SourceKind::ReferrersApi
+///     }
+///
+///     async fn referrers(&self, query: &Query) -> Answer {
+///         match self.rows(query.subject()).await {
+///             Ok(rows) => Answer::list(rows.into_iter().map(Claim::new)),
+///             Err(error) => Answer::failed(Problem::new(ErrorCode::Network, error.to_string())),
+///         }
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait ReferrerSource: fmt::Debug + Send + Sync {
+    /// Returns what kind of source this is: it stands beside every referrer that the source named.
+    fn kind(&self) -> SourceKind;
+
+    /// Asks for all referrers of one subject, to the last page.
+    async fn referrers(&self, query: &Query) -> Answer;
+}
+
+/// What a [`ReferrerSource`] is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    subject: Digest,
+    direct: bool,
+}
+
+impl Query {
+    /// Asks for the referrers of a subject that somebody named: tags are asked for one by one.
+    pub fn direct(subject: Digest) -> Self {
+        Self { subject, direct: true }
+    }
+
+    /// Asks for the referrers of one of many subjects: one complete listing of the repository's tags may answer
+    /// for all of them.
+    pub fn one_of_many(subject: Digest) -> Self {
+        Self { subject, direct: false }
+    }
+
+    /// Returns the subject.
+    pub fn subject(&self) -> &Digest {
+        &self.subject
+    }
+
+    /// Tells whether the subject is asked for on its own.
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+}
+
+/// What a source answered: whether it did, what it named, and what it could not settle.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answer {
+    /// Whether there is a list, and whether it is all of it.
+    pub outcome: Outcome,
+    /// What was named.
+    pub claims: Vec<Claim>,
+    /// What could not be settled; any of these makes the discovery incomplete.
+    pub errors: Vec<Problem>,
+    /// What was noticed.
+    pub warnings: Vec<Warning>,
+    /// What follows about the referrers API; only a source that asked it says so.
+    pub capability: Option<Capability>,
+    /// What was asked and answered, for people who want to know why.
+    pub exchanges: Vec<Exchange>,
+}
+
+/// Whether a source gave a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// There is nothing here that could list referrers: no such API, no such tag. No claim about their number.
+    NoAnswer,
+    /// The source refuses this client although the subject may be read. Complete only if a referrers tag answers.
+    Blocked,
+    /// The whole list.
+    List,
+    /// The list up to a failure, which stands in [`Answer::errors`].
+    PartialList,
+}
+
+impl Answer {
+    /// Creates the answer of a source that gave its whole list.
+    pub fn list(claims: impl IntoIterator<Item = Claim>) -> Self {
+        Self { claims: claims.into_iter().collect(), ..Self::with_outcome(Outcome::List) }
+    }
+
+    /// Creates the answer of a source that has no list of this subject.
+    pub fn none() -> Self {
+        Self::with_outcome(Outcome::NoAnswer)
+    }
+
+    /// Creates the answer of a source that failed before it named anything.
+    pub fn failed(problem: Problem) -> Self {
+        Self { errors: vec![problem], ..Self::with_outcome(Outcome::NoAnswer) }
+    }
+
+    /// Creates an empty answer with an outcome.
+    pub fn with_outcome(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            claims: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            capability: None,
+            exchanges: Vec::new(),
+        }
+    }
+
+    /// Adds a failure; what was a whole list is a partial one from then on.
+    pub fn fail(&mut self, problem: Problem) {
+        if self.outcome == Outcome::List {
+            self.outcome = Outcome::PartialList;
+        }
+        self.errors.push(problem);
+    }
+}
+
+/// A manifest that a source names as a referrer. Not verified.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Claim {
+    /// What the source says about the manifest.
+    pub descriptor: Descriptor,
+    /// The legacy tag that names it. What such a tag holds needs no `subject`.
+    pub tag: Option<Tag>,
+    /// The manifest, where the source has read it already.
+    pub manifest: Option<Manifest>,
+}
+
+impl Claim {
+    /// Creates a claim from a list's entry.
+    pub fn new(descriptor: Descriptor) -> Self {
+        Self { descriptor, tag: None, manifest: None }
+    }
+
+    /// Creates a claim from what a legacy tag holds.
+    pub fn tagged(tag: Tag, manifest: Manifest) -> Self {
+        Self { descriptor: manifest.descriptor(), tag: Some(tag), manifest: Some(manifest) }
+    }
+}
+
+/// Something that could not be settled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Problem {
+    /// The class.
+    pub code: ErrorCode,
+    /// The manifest concerned, if it is one in particular.
+    pub digest: Option<Digest>,
+    /// The source that failed, if it was one in particular.
+    pub source: Option<SourceKind>,
+    /// What happened, in a sentence fragment.
+    pub message: String,
+}
+
+impl Problem {
+    /// Creates a problem that concerns no manifest in particular.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, digest: None, source: None, message: message.into() }
+    }
+
+    /// Names the manifest concerned.
+    #[must_use]
+    pub fn about(mut self, digest: &Digest) -> Self {
+        self.digest = Some(digest.clone());
+        self
+    }
+}
+
+/// Something that was noticed and does not make a discovery incomplete.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Warning {
+    /// The class.
+    pub code: WarningCode,
+    /// The manifest concerned, if it is one in particular.
+    pub digest: Option<Digest>,
+    /// What was noticed, in a sentence fragment.
+    pub message: String,
+}
+
+impl Warning {
+    /// Creates a warning that concerns no manifest in particular.
+    pub fn new(code: WarningCode, message: impl Into<String>) -> Self {
+        Self { code, digest: None, message: message.into() }
+    }
+
+    /// Names the manifest concerned.
+    #[must_use]
+    pub fn about(mut self, digest: &Digest) -> Self {
+        self.digest = Some(digest.clone());
+        self
+    }
+}
+
+/// One request and its answer, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exchange {
+    /// The source that asked.
+    pub source: SourceKind,
+    /// The request, without credentials.
+    pub request: String,
+    /// The answer.
+    pub answer: String,
+}
+
+impl Exchange {
+    /// Creates a record.
+    pub fn new(source: SourceKind, request: impl Into<String>, answer: impl Into<String>) -> Self {
+        Self { source, request: request.into(), answer: answer.into() }
+    }
+}
