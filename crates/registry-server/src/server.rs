@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt as _;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Registry, RepositoryName};
@@ -85,6 +86,11 @@ impl RegistryServer {
             .with_state(Arc::clone(&self.shared))
     }
 
+    /// Answers one request, for whoever has the connection.
+    pub async fn respond(&self, request: Request) -> Response {
+        answer(State(Arc::clone(&self.shared)), request).await
+    }
+
     /// Serves on `listener` until the handle is shut down or dropped.
     ///
     /// # Errors
@@ -96,6 +102,10 @@ impl RegistryServer {
     /// Outside a tokio runtime.
     pub fn serve(&self, listener: TcpListener) -> io::Result<RunningServer> {
         let address = listener.local_addr()?;
+        let listener = listener.tap_io(|connection| {
+            // Without it a small answer can wait for the client's next acknowledgement; refused, it only waits.
+            let _refused = connection.set_nodelay(true);
+        });
         let (stop, stopped) = oneshot::channel::<()>();
         let service = self.router();
         let task = tokio::spawn(async move {

@@ -1,1 +1,43 @@
-//! A registry with named personas and scripted faults, for integration tests
+//! A registry for integration tests, which behaves like the registries that are out there.
+//!
+//! A [`TestRegistry`] listens on a port of 127.0.0.1 and takes on a [`Persona`]. [`Fault`]s make single answers go
+//! wrong, and every request is [recorded](TestRegistry::requests).
+//!
+//! ```
+//! use test_registry::{Fault, Persona, Route, TestRegistry};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let registry = TestRegistry::start(Persona::Dist2).await;
+//! let image = registry.image("team/app", "1.0");
+//! let sbom = registry.referrer("team/app", &image, "application/spdx+json", "{}");
+//! registry.fault(Route::manifests(), Fault::statuses([429, 429, 200]).header("Retry-After", "1"));
+//! # assert_eq!(sbom.artifact_type.as_deref(), Some("application/spdx+json"));
+//! # }
+//! ```
+//!
+//! # Scope
+//!
+//! For tests: content is in memory, and wrong use panics. It shares no code with this workspace's client, so that the
+//! two do not agree on the same mistake.
+
+mod apply;
+mod connection;
+mod content;
+mod fault;
+mod persona;
+mod pipeline;
+mod profile;
+mod record;
+mod referrers;
+mod registry;
+mod route;
+mod tags;
+mod token;
+
+pub use content::{Referrer, TestIndex};
+pub use fault::Fault;
+pub use persona::{Persona, UnknownPersona};
+pub use record::RecordedRequest;
+pub use registry::{TestRegistry, TestRegistryBuilder};
+pub use route::Route;

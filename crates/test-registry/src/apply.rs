@@ -1,0 +1,191 @@
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use http::{HeaderValue, StatusCode, header};
+use registry_server::{ApiError, ErrorCode};
+use tokio::time::sleep;
+
+use crate::connection::Connection;
+use crate::fault::{Action, Due};
+
+/// How long a broken connection stays quiet before it breaks, so that what was written has left.
+const SETTLE: Duration = Duration::from_millis(30);
+
+impl Due {
+    /// Answers in the registry's place, if that is what the fault does.
+    pub(crate) async fn answer(&self) -> Option<Response> {
+        match &self.fault.action {
+            Action::Statuses(statuses) => {
+                let status = statuses[self.used % statuses.len()];
+                (!status.is_success()).then(|| self.with_headers(status_response(status)))
+            }
+            Action::Body {
+                status,
+                content_type,
+                bytes,
+            } => {
+                let mut response = (*status, bytes.clone()).into_response();
+                response.headers_mut().remove(header::CONTENT_TYPE);
+                if let Ok(value) = HeaderValue::from_str(content_type)
+                    && !value.is_empty()
+                {
+                    response.headers_mut().insert(header::CONTENT_TYPE, value);
+                }
+                Some(self.with_headers(response))
+            }
+            Action::Redirect { to, status } => {
+                let mut response = status.into_response();
+                if let Ok(to) = HeaderValue::from_str(to) {
+                    response.headers_mut().insert(header::LOCATION, to);
+                }
+                Some(self.with_headers(response))
+            }
+            Action::Stall(None) => std::future::pending().await,
+            Action::Delay(time) => {
+                sleep(*time).await;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Changes the registry's answer.
+    pub(crate) async fn change(
+        &self,
+        response: Response,
+        is_head: bool,
+        connection: &Connection,
+    ) -> Response {
+        let statuses_pass = matches!(self.fault.action, Action::Statuses(_));
+        // The headers of a list of statuses are the errors'.
+        let response = match statuses_pass {
+            true => response,
+            false => self.with_headers(response),
+        };
+        let connection = connection.clone();
+        match self.fault.action {
+            Action::Reset(None) => {
+                connection.reset();
+                response
+            }
+            // There is no body, and its length stays the one that a GET would have.
+            _ if is_head => response,
+            Action::Stall(Some(bytes)) => cut(response, bytes, stream::pending()).await,
+            Action::Truncate(bytes) => {
+                let end = stream::once(async {
+                    sleep(SETTLE).await;
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                });
+                cut(response, bytes, end).await
+            }
+            Action::Reset(Some(bytes)) => {
+                let end = stream::once(async move {
+                    sleep(SETTLE).await;
+                    connection.reset();
+                    Err(io::ErrorKind::ConnectionReset.into())
+                });
+                cut(response, bytes, end).await
+            }
+            Action::Shorten(to) => {
+                rewrite(response, |bytes| {
+                    bytes.truncate(usize::try_from(to).unwrap_or(usize::MAX))
+                })
+                .await
+            }
+            Action::Corrupt(at) => {
+                rewrite(response, |bytes| {
+                    let last = bytes.len().saturating_sub(1);
+                    let at = usize::try_from(at).unwrap_or(usize::MAX).min(last);
+                    if let Some(byte) = bytes.get_mut(at) {
+                        *byte ^= 0xff;
+                    }
+                })
+                .await
+            }
+            Action::Extend => rewrite(response, |bytes| bytes.push(b'\n')).await,
+            Action::Slow(bytes_per_second) => slowed(response, bytes_per_second).await,
+            _ => response,
+        }
+    }
+
+    fn with_headers(&self, mut response: Response) -> Response {
+        for (name, value) in &self.fault.headers {
+            match value {
+                Some(value) => response.headers_mut().insert(name, value.clone()),
+                None => response.headers_mut().remove(name),
+            };
+        }
+        response
+    }
+}
+
+/// Answers with a status and the envelope that registries send with it.
+fn status_response(status: StatusCode) -> Response {
+    let code = match status.as_u16() {
+        401 => ErrorCode::Unauthorized,
+        403 => ErrorCode::Denied,
+        404 => ErrorCode::ManifestUnknown,
+        405 | 406 | 415 | 501 => ErrorCode::Unsupported,
+        413 | 416 => ErrorCode::SizeInvalid,
+        429 => ErrorCode::TooManyRequests,
+        _ => ErrorCode::Unknown,
+    };
+    ApiError::new(status, code, "this answer is a planned fault").into_response()
+}
+
+async fn collect(body: Body) -> Bytes {
+    // All of it is in memory already: nothing in a test registry reads from anywhere else.
+    to_bytes(body, usize::MAX).await.unwrap_or_default()
+}
+
+/// Sends the first `bytes` bytes of the body and then what `end` does, under the whole body's length.
+async fn cut(
+    response: Response,
+    bytes: u64,
+    end: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let body = collect(body).await;
+    parts
+        .headers
+        .insert(header::CONTENT_LENGTH, body.len().into());
+    let kept = usize::try_from(bytes).unwrap_or(usize::MAX).min(body.len());
+    let start = stream::iter([Ok(body.slice(..kept))]);
+    Response::from_parts(parts, Body::from_stream(start.chain(end)))
+}
+
+async fn rewrite(response: Response, change: impl FnOnce(&mut Vec<u8>)) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let mut bytes = collect(body).await.to_vec();
+    change(&mut bytes);
+    parts
+        .headers
+        .insert(header::CONTENT_LENGTH, bytes.len().into());
+    Response::from_parts(parts, Body::from(bytes))
+}
+
+async fn slowed(response: Response, bytes_per_second: u64) -> Response {
+    const PIECES_PER_SECOND: u64 = 20;
+    let (mut parts, body) = response.into_parts();
+    let body = collect(body).await;
+    parts
+        .headers
+        .insert(header::CONTENT_LENGTH, body.len().into());
+    // Below that many bytes a second: single bytes, further apart.
+    let piece = (bytes_per_second / PIECES_PER_SECOND).max(1);
+    let pause = Duration::from_secs_f64(piece as f64 / bytes_per_second as f64);
+    let piece = usize::try_from(piece).unwrap_or(usize::MAX);
+    let pieces = stream::unfold(body, move |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        sleep(pause).await;
+        let now = rest.split_to(piece.min(rest.len()));
+        Some((io::Result::Ok(now), rest))
+    });
+    Response::from_parts(parts, Body::from_stream(pieces))
+}

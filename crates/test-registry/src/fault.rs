@@ -1,0 +1,280 @@
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::route::Route;
+
+/// What goes wrong with an answer.
+///
+/// A fault happens once, or once for each status that it lists, unless [`times`](Self::times) or
+/// [`forever`](Self::forever) says otherwise. After that the registry answers as it would have.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    pub(crate) action: Action,
+    /// Headers that the answer gets, and with `None` loses.
+    pub(crate) headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    skip: usize,
+    times: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Statuses(Vec<StatusCode>),
+    Body {
+        status: StatusCode,
+        content_type: String,
+        bytes: Bytes,
+    },
+    Redirect {
+        to: String,
+        status: StatusCode,
+    },
+    Pass,
+    Stall(Option<u64>),
+    Reset(Option<u64>),
+    Truncate(u64),
+    Shorten(u64),
+    Corrupt(u64),
+    Extend,
+    Slow(u64),
+    Delay(Duration),
+    ExpireToken,
+}
+
+impl Fault {
+    fn new(action: Action) -> Self {
+        let times = match &action {
+            Action::Statuses(statuses) => statuses.len(),
+            _ => 1,
+        };
+        Self {
+            action,
+            headers: Vec::new(),
+            skip: 0,
+            times: Some(times),
+        }
+    }
+
+    /// Answers one request after the other with these statuses; at one below 300 the registry itself answers.
+    ///
+    /// An error has the specification's envelope with a code that goes with it.
+    ///
+    /// # Panics
+    ///
+    /// When the list is empty, or one of the numbers is no status.
+    pub fn statuses(statuses: impl IntoIterator<Item = u16>) -> Self {
+        let statuses: Vec<_> = statuses.into_iter().map(status_code).collect();
+        assert!(!statuses.is_empty(), "a fault needs a status");
+        Self::new(Action::Statuses(statuses))
+    }
+
+    /// Answers with this instead.
+    ///
+    /// # Panics
+    ///
+    /// When `status` is none.
+    pub fn body(status: u16, content_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Self::new(Action::Body {
+            status: status_code(status),
+            content_type: content_type.into(),
+            bytes: bytes.into(),
+        })
+    }
+
+    /// Sends the client to `to`.
+    ///
+    /// # Panics
+    ///
+    /// When `status` is none.
+    pub fn redirect(to: impl Into<String>, status: u16) -> Self {
+        Self::new(Action::Redirect {
+            to: to.into(),
+            status: status_code(status),
+        })
+    }
+
+    /// Lets the registry answer, for the sake of the [headers](Self::header) that are changed.
+    pub fn pass() -> Self {
+        Self::new(Action::Pass)
+    }
+
+    /// Never answers.
+    pub fn stall() -> Self {
+        Self::new(Action::Stall(None))
+    }
+
+    /// Sends the head and this many bytes of the body, then nothing more.
+    pub fn stall_after(bytes: u64) -> Self {
+        Self::new(Action::Stall(Some(bytes)))
+    }
+
+    /// Does what was asked, then resets the connection instead of answering.
+    pub fn reset() -> Self {
+        Self::new(Action::Reset(None))
+    }
+
+    /// Sends the head and this many bytes of the body, then resets the connection.
+    pub fn reset_after(bytes: u64) -> Self {
+        Self::new(Action::Reset(Some(bytes)))
+    }
+
+    /// Sends the head and this many bytes of the body, then closes the connection: less than `Content-Length`
+    /// says.
+    pub fn truncate_after(bytes: u64) -> Self {
+        Self::new(Action::Truncate(bytes))
+    }
+
+    /// Sends this many bytes of the body as if they were all: `Content-Length` agrees.
+    pub fn shorten(bytes: u64) -> Self {
+        Self::new(Action::Shorten(bytes))
+    }
+
+    /// Flips the bits of the byte at this offset of the body, or of the last one of a shorter body.
+    pub fn corrupt_byte(at: u64) -> Self {
+        Self::new(Action::Corrupt(at))
+    }
+
+    /// Adds a byte to the body's end; `Content-Length` agrees.
+    pub fn extend() -> Self {
+        Self::new(Action::Extend)
+    }
+
+    /// Sends the body at this many bytes a second.
+    pub fn slow(bytes_per_second: u64) -> Self {
+        Self::new(Action::Slow(bytes_per_second.max(1)))
+    }
+
+    /// Waits before it answers.
+    pub fn delay(time: Duration) -> Self {
+        Self::new(Action::Delay(time))
+    }
+
+    /// Makes every token that was issued before worthless, so that the request is answered with 401 and a challenge.
+    ///
+    /// Without effect on a persona that has no tokens.
+    pub fn expire_token() -> Self {
+        Self::new(Action::ExpireToken)
+    }
+
+    /// Sets a header on each answer of this fault: on those that it makes, and on those of the registry that it
+    /// changes or lets pass.
+    ///
+    /// # Panics
+    ///
+    /// When the name or the value cannot stand in a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        let value = value.as_ref().parse().expect("a header's value");
+        self.headers.push((header_name(name), Some(value)));
+        self
+    }
+
+    /// Takes a header off each answer of this fault.
+    ///
+    /// # Panics
+    ///
+    /// When the name cannot be a header's.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.headers.push((header_name(name), None));
+        self
+    }
+
+    /// Lets this many matching requests pass before the fault begins: a fault on page 3 skips two.
+    #[must_use]
+    pub fn skip(mut self, requests: usize) -> Self {
+        self.skip = requests;
+        self
+    }
+
+    /// Happens to this many requests; a list of statuses begins again at its end.
+    #[must_use]
+    pub fn times(mut self, requests: usize) -> Self {
+        self.times = Some(requests);
+        self
+    }
+
+    /// Happens to every matching request; a list of statuses begins again at its end.
+    #[must_use]
+    pub fn forever(mut self) -> Self {
+        self.times = None;
+        self
+    }
+}
+
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("a status is a number from 100 to 999")
+}
+
+fn header_name(name: &str) -> HeaderName {
+    name.parse().expect("a header's name")
+}
+
+/// The faults that are planned, in the order in which they were.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults(Arc<Mutex<Vec<Planned>>>);
+
+#[derive(Debug)]
+struct Planned {
+    route: Route,
+    fault: Fault,
+    skipped: usize,
+    used: usize,
+}
+
+/// A fault that is to happen to the request at hand.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) fault: Fault,
+    /// How many requests it has happened to before.
+    pub(crate) used: usize,
+}
+
+impl Faults {
+    pub(crate) fn plan(&self, route: Route, fault: Fault) {
+        let planned = Planned {
+            route,
+            fault,
+            skipped: 0,
+            used: 0,
+        };
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(planned);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// Takes the first fault that is for this request and not used up.
+    pub(crate) fn due(&self, parts: &Parts, is_token: bool) -> Option<Due> {
+        let mut planned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for planned in planned.iter_mut() {
+            let over = planned
+                .fault
+                .times
+                .is_some_and(|times| planned.used >= times);
+            if over || !planned.route.matches(parts, is_token) {
+                continue;
+            }
+            if planned.skipped < planned.fault.skip {
+                planned.skipped += 1;
+                continue;
+            }
+            planned.used += 1;
+            return Some(Due {
+                fault: planned.fault.clone(),
+                used: planned.used - 1,
+            });
+        }
+        None
+    }
+}

@@ -1,0 +1,311 @@
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use oci_content::{Registry, RepositoryName};
+use registry_server::{MemoryStore, RegistryServer};
+use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use crate::connection::{BreakableListener, Connection};
+use crate::fault::{Fault, Faults};
+use crate::persona::Persona;
+use crate::pipeline::{self, Shared};
+use crate::profile::Profile;
+use crate::record::{RecordedRequest, Recorder};
+use crate::route::Route;
+use crate::token::{Accounts, Tokens};
+
+/// A registry on a port of 127.0.0.1, for one test.
+///
+/// - It has threads of its own, so the test may block, and stops when it is dropped.
+/// - It begins empty; content is put in [directly](Self::image) or pushed.
+/// - Personas that demand a token give one to anybody, unless [credentials](TestRegistryBuilder::credentials) are
+///   set.
+#[derive(Debug)]
+pub struct TestRegistry {
+    pub(crate) shared: Arc<Shared>,
+    address: SocketAddr,
+    name: Registry,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Configures a [`TestRegistry`].
+#[derive(Debug)]
+pub struct TestRegistryBuilder {
+    persona: Persona,
+    accounts: Accounts,
+    token_ttl: Option<Duration>,
+    open: bool,
+    page_size: Option<NonZeroUsize>,
+    page_bytes: Option<u64>,
+    latency: Duration,
+    tag_index: bool,
+}
+
+impl TestRegistry {
+    /// Starts a registry that behaves like `persona`.
+    ///
+    /// # Panics
+    ///
+    /// When the machine has no port or thread left.
+    pub async fn start(persona: Persona) -> Self {
+        Self::builder(persona).start().await
+    }
+
+    /// Starts to configure a registry that behaves like `persona`.
+    pub fn builder(persona: Persona) -> TestRegistryBuilder {
+        TestRegistryBuilder {
+            persona,
+            accounts: Accounts::default(),
+            token_ttl: None,
+            open: false,
+            page_size: None,
+            page_bytes: None,
+            latency: Duration::ZERO,
+            tag_index: true,
+        }
+    }
+
+    /// Returns the persona.
+    pub fn persona(&self) -> Persona {
+        self.shared.persona
+    }
+
+    /// Returns host and port, as they stand in a reference.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Returns the registry as references name it.
+    pub fn registry(&self) -> Registry {
+        self.name.clone()
+    }
+
+    /// Returns `http://`, host and port, and then `path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Returns the requests that have arrived, in the order of their arrival.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.shared.recorder.requests()
+    }
+
+    /// Forgets the requests so far, and the most that were in flight.
+    pub fn clear_requests(&self) {
+        self.shared.recorder.clear();
+    }
+
+    /// Returns the most requests that were in flight at a time: between their head and the last byte of their
+    /// answer.
+    pub fn max_in_flight_seen(&self) -> usize {
+        self.shared.recorder.max_in_flight()
+    }
+
+    /// Plans a fault. Of several for one request, the first that is not used up happens.
+    pub fn fault(&self, route: Route, fault: Fault) {
+        self.shared.faults.plan(route, fault);
+    }
+
+    /// Forgets the faults that were planned.
+    pub fn clear_faults(&self) {
+        self.shared.faults.clear();
+    }
+
+    /// Makes every token that was issued so far worthless.
+    pub fn expire_tokens(&self) {
+        self.shared.tokens.expire_all();
+    }
+
+    /// Issues a token for scopes such as `repository:app:pull,push`, past the token service.
+    pub fn issue_token(&self, scopes: &[&str]) -> String {
+        const HOUR: Duration = Duration::from_secs(3600);
+        self.shared.tokens.issue(scopes.iter().copied(), HOUR)
+    }
+}
+
+impl Drop for TestRegistry {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic on that thread has been printed, and the test has seen its connection break.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl TestRegistryBuilder {
+    /// Lets in whoever has this name and password, and nobody else. Can be called several times.
+    #[must_use]
+    pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.accounts.passwords.push((user.into(), password.into()));
+        self
+    }
+
+    /// Lets in whoever shows this refresh token to the token service (OAuth2), and nobody else. Can be called
+    /// several times.
+    #[must_use]
+    pub fn refresh_token(mut self, token: impl Into<String>) -> Self {
+        self.accounts.refresh_tokens.push(token.into());
+        self
+    }
+
+    /// With credentials set: lets everybody pull all the same.
+    #[must_use]
+    pub fn anonymous_pull(mut self) -> Self {
+        self.accounts.anonymous_pull = true;
+        self
+    }
+
+    /// Hides a repository from whoever has no credentials.
+    #[must_use]
+    pub fn private_repository(mut self, repository: impl Into<String>) -> Self {
+        self.accounts.private.insert(repository.into());
+        self
+    }
+
+    /// Asks nobody for credentials, whatever the persona does.
+    #[must_use]
+    pub fn without_auth(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
+    /// Lets tokens expire after this time, which the token service tells if the persona's does. Whole seconds.
+    #[must_use]
+    pub fn token_ttl(mut self, ttl: Duration) -> Self {
+        self.token_ttl = Some(ttl);
+        self
+    }
+
+    /// Ends a page of tags or referrers after this many entries, where the persona has pages.
+    ///
+    /// # Panics
+    ///
+    /// When it is 0.
+    #[must_use]
+    pub fn page_size(mut self, entries: usize) -> Self {
+        self.page_size = Some(NonZeroUsize::new(entries).expect("a page has entries"));
+        self
+    }
+
+    /// Ends a page of referrers before it is larger than this many bytes, where the persona has pages.
+    #[must_use]
+    pub fn page_bytes(mut self, bytes: u64) -> Self {
+        self.page_bytes = Some(bytes);
+        self
+    }
+
+    /// Waits this long before each answer.
+    #[must_use]
+    pub fn latency(mut self, time: Duration) -> Self {
+        self.latency = time;
+        self
+    }
+
+    /// Leaves the referrers tag alone when a referrer is put in, as a client does that trusts an API to be there.
+    #[must_use]
+    pub fn without_tag_index(mut self) -> Self {
+        self.tag_index = false;
+        self
+    }
+
+    /// Starts the registry.
+    ///
+    /// # Panics
+    ///
+    /// When the machine has no port or thread left.
+    pub async fn start(self) -> TestRegistry {
+        self.start_blocking()
+    }
+
+    /// Starts the registry; for tests that are not async.
+    ///
+    /// # Panics
+    ///
+    /// When the machine has no port or thread left.
+    pub fn start_blocking(self) -> TestRegistry {
+        self.try_start()
+            .expect("a port of 127.0.0.1 and a thread are to be had")
+    }
+
+    fn try_start(self) -> io::Result<TestRegistry> {
+        let listener = bind()?;
+        let address = listener.local_addr()?;
+        let name = address.to_string().parse().map_err(io::Error::other)?;
+        let profile = Profile::of(self.persona);
+        let store = MemoryStore::new();
+        let mut server = RegistryServer::builder(Arc::new(store.clone()))
+            .referrers_api(profile.referrers.is_there());
+        if let Some(entries) = self.page_size {
+            server = server.page_size(entries);
+        }
+        if let Some(bytes) = self.page_bytes {
+            server = server.page_bytes(bytes);
+        }
+        let shared = Arc::new(Shared {
+            persona: self.persona,
+            profile,
+            open: self.open,
+            tag_index: self.tag_index,
+            page_size: self.page_size.map(NonZeroUsize::get),
+            latency: self.latency,
+            host: address.to_string(),
+            store,
+            server: server.build(),
+            tokens: Tokens::new(self.accounts, self.token_ttl),
+            faults: Faults::default(),
+            recorder: Recorder::default(),
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let service = pipeline::router(Arc::clone(&shared))
+            .into_make_service_with_connect_info::<Connection>();
+        let serve = move || {
+            runtime.block_on(async {
+                let Ok(listener) = TcpListener::from_std(listener) else {
+                    return;
+                };
+                tokio::select! {
+                    _served = axum::serve(BreakableListener(listener), service) => {}
+                    _stopped = stopped => {}
+                }
+            });
+            // What still runs ends here, and with it every connection.
+            drop(runtime);
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("test-registry-{}", self.persona))
+            .spawn(serve)?;
+        Ok(TestRegistry {
+            shared,
+            address,
+            name,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+fn bind() -> io::Result<StdListener> {
+    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Reads a repository's name that a test wrote.
+#[track_caller]
+pub(crate) fn repository_name(text: &str) -> RepositoryName {
+    match text.parse() {
+        Ok(name) => name,
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,149 @@
+use http::request::Parts;
+use registry_server::Endpoint;
+
+/// Which requests a fault is for.
+#[derive(Clone, Debug)]
+pub struct Route {
+    kind: Kind,
+    method: Option<String>,
+    repository: Option<String>,
+    reference: Option<String>,
+    fragment: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Any,
+    Ping,
+    Referrers,
+    Manifests,
+    Tags,
+    Blobs,
+    Uploads,
+    Token,
+    PathPrefix(String),
+}
+
+impl Route {
+    fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            method: None,
+            repository: None,
+            reference: None,
+            fragment: None,
+        }
+    }
+
+    /// Every request, the token service's among them.
+    pub fn any() -> Self {
+        Self::of(Kind::Any)
+    }
+
+    /// `/v2/`.
+    pub fn ping() -> Self {
+        Self::of(Kind::Ping)
+    }
+
+    /// The referrers API.
+    pub fn referrers() -> Self {
+        Self::of(Kind::Referrers)
+    }
+
+    /// Manifests, by tag and by digest.
+    pub fn manifests() -> Self {
+        Self::of(Kind::Manifests)
+    }
+
+    /// The listing of tags.
+    pub fn tags() -> Self {
+        Self::of(Kind::Tags)
+    }
+
+    /// Blobs, without the uploads.
+    pub fn blobs() -> Self {
+        Self::of(Kind::Blobs)
+    }
+
+    /// Blob uploads: their start and their sessions.
+    pub fn uploads() -> Self {
+        Self::of(Kind::Uploads)
+    }
+
+    /// The token service, on whichever host it is.
+    pub fn token() -> Self {
+        Self::of(Kind::Token)
+    }
+
+    /// Every path that begins so, on whichever host.
+    pub fn path_prefix(prefix: impl Into<String>) -> Self {
+        Self::of(Kind::PathPrefix(prefix.into()))
+    }
+
+    /// Only requests with this method.
+    #[must_use]
+    pub fn method(mut self, method: impl Into<String>) -> Self {
+        self.method = Some(method.into());
+        self
+    }
+
+    /// Only requests for this repository.
+    #[must_use]
+    pub fn repository(mut self, repository: impl Into<String>) -> Self {
+        self.repository = Some(repository.into());
+        self
+    }
+
+    /// Only requests for this tag, digest or upload session: the last part of the path.
+    #[must_use]
+    pub fn reference(mut self, reference: impl ToString) -> Self {
+        self.reference = Some(reference.to_string());
+        self
+    }
+
+    /// Only requests whose path and query, joined by `?`, hold this text.
+    #[must_use]
+    pub fn containing(mut self, text: impl Into<String>) -> Self {
+        self.fragment = Some(text.into());
+        self
+    }
+
+    pub(crate) fn matches(&self, parts: &Parts, is_token: bool) -> bool {
+        let path = parts.uri.path();
+        let endpoint = Endpoint::of(path);
+        let kind = match &self.kind {
+            Kind::Any => true,
+            Kind::Token => is_token,
+            Kind::PathPrefix(prefix) => path.starts_with(prefix.as_str()),
+            kind => endpoint.as_ref().and_then(kind_of).as_ref() == Some(kind),
+        };
+        let method = self.method.as_deref();
+        let repository = self.repository.as_deref();
+        let asked = || endpoint.as_ref().and_then(Endpoint::repository);
+        let reference = self.reference.as_deref();
+        let fragment = self.fragment.as_deref();
+        let whole = || {
+            parts
+                .uri
+                .path_and_query()
+                .map_or("", |whole| whole.as_str())
+        };
+        kind && method.is_none_or(|method| parts.method.as_str().eq_ignore_ascii_case(method))
+            && repository.is_none_or(|wanted| asked() == Some(wanted))
+            && reference
+                .is_none_or(|wanted| path.replace("%3A", ":").rsplit('/').next() == Some(wanted))
+            && fragment.is_none_or(|wanted| whole().contains(wanted))
+    }
+}
+
+fn kind_of(endpoint: &Endpoint) -> Option<Kind> {
+    Some(match endpoint {
+        Endpoint::Ping => Kind::Ping,
+        Endpoint::Referrers { .. } => Kind::Referrers,
+        Endpoint::Manifest { .. } => Kind::Manifests,
+        Endpoint::Tags { .. } => Kind::Tags,
+        Endpoint::Blob { .. } => Kind::Blobs,
+        Endpoint::Uploads { .. } | Endpoint::Upload { .. } => Kind::Uploads,
+        _ => return None,
+    })
+}

@@ -1,0 +1,270 @@
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, to_bytes};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use registry_server::{ApiError, ErrorCode};
+use serde_json::json;
+use url::form_urlencoded;
+
+/// Who may have which token, and which tokens there are.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    accounts: Accounts,
+    ttl: Option<Duration>,
+    issued: Mutex<HashMap<String, Issued>>,
+}
+
+/// Who is known. Nobody is: then everybody may do everything.
+#[derive(Clone, Default)]
+pub(crate) struct Accounts {
+    pub(crate) passwords: Vec<(String, String)>,
+    pub(crate) refresh_tokens: Vec<String>,
+    pub(crate) anonymous_pull: bool,
+    pub(crate) private: HashSet<String>,
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let users: Vec<_> = self.passwords.iter().map(|(user, _)| user).collect();
+        f.debug_struct("Accounts")
+            .field("users", &users)
+            .field("anonymous_pull", &self.anonymous_pull)
+            .field("private", &self.private)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Issued {
+    scopes: Vec<Scope>,
+    expires: Instant,
+}
+
+/// `repository:<name>:<actions>`, as <https://distribution.github.io/distribution/spec/auth/scope/> has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Scope {
+    repository: String,
+    actions: Vec<String>,
+}
+
+impl Scope {
+    fn parse(text: &str) -> Option<Self> {
+        let (repository, actions) = text.strip_prefix("repository:")?.rsplit_once(':')?;
+        Some(Self {
+            repository: repository.to_owned(),
+            actions: actions.split(',').map(str::to_owned).collect(),
+        })
+    }
+}
+
+/// What a token service does beside issuing tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenStyle {
+    pub(crate) ttl: Duration,
+    /// The answer has `token` and nothing else.
+    pub(crate) token_only: bool,
+    /// A repository that cannot be read is refused here already, and not by the registry.
+    pub(crate) refuses: bool,
+}
+
+/// How a request's credentials were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Granted,
+    /// None, or none that count.
+    Missing,
+    /// A token that does not reach so far.
+    Insufficient,
+}
+
+impl Accounts {
+    pub(crate) fn are_open(&self) -> bool {
+        self.passwords.is_empty() && self.refresh_tokens.is_empty()
+    }
+
+    /// Reads Basic credentials; `None` when there are none, `Some(false)` when they are wrong.
+    pub(crate) fn basic(&self, headers: &HeaderMap) -> Option<bool> {
+        let (user, password) = basic_credentials(headers)?;
+        let known = self
+            .passwords
+            .iter()
+            .any(|known| *known == (user.clone(), password.clone()));
+        Some(known || self.are_open())
+    }
+
+    /// Tells whether somebody may do `action` in `repository`.
+    fn allows(&self, known: bool, repository: &str, action: &str) -> bool {
+        let private = self.private.contains(repository);
+        known
+            || (self.are_open() && !private)
+            || (self.anonymous_pull && !private && action == "pull")
+    }
+}
+
+fn basic_credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let encoded = credential(headers, "basic")?;
+    let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+fn credential<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (given, credential) = value.split_once(' ')?;
+    given
+        .eq_ignore_ascii_case(scheme)
+        .then_some(credential.trim())
+}
+
+impl Tokens {
+    pub(crate) fn new(accounts: Accounts, ttl: Option<Duration>) -> Self {
+        Self {
+            accounts,
+            ttl,
+            issued: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Issued>> {
+        // Nothing that is done under the lock can panic half-way.
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn expire_all(&self) {
+        self.lock().clear();
+    }
+
+    /// Issues a token for these scopes, whoever asks.
+    pub(crate) fn issue<'a>(
+        &self,
+        scopes: impl IntoIterator<Item = &'a str>,
+        ttl: Duration,
+    ) -> String {
+        let word = || RandomState::new().hash_one(Instant::now());
+        let token = format!("{:016x}{:016x}", word(), word());
+        let issued = Issued {
+            scopes: scopes.into_iter().filter_map(Scope::parse).collect(),
+            expires: Instant::now() + ttl,
+        };
+        self.lock().insert(token.clone(), issued);
+        token
+    }
+
+    /// Judges a request's bearer token; with no repository any token will do.
+    pub(crate) fn check(&self, headers: &HeaderMap, wanted: Option<(&str, &str)>) -> Access {
+        let issued = self.lock();
+        let Some(token) = credential(headers, "bearer").and_then(|token| issued.get(token)) else {
+            return Access::Missing;
+        };
+        if token.expires <= Instant::now() {
+            return Access::Missing;
+        }
+        let Some((repository, action)) = wanted else {
+            return Access::Granted;
+        };
+        let reaches = |scope: &Scope| {
+            let names = |known: &String| known == action || known == "*";
+            scope.repository == repository && scope.actions.iter().any(names)
+        };
+        match token.scopes.iter().any(reaches) {
+            true => Access::Granted,
+            false => Access::Insufficient,
+        }
+    }
+
+    /// Answers a request to the token service: `GET`, or the OAuth2 `POST`.
+    ///
+    /// `exists` tells of a repository whether it is there.
+    pub(crate) async fn serve(
+        &self,
+        parts: &Parts,
+        body: Body,
+        style: TokenStyle,
+        exists: impl Fn(&str) -> bool,
+    ) -> Response {
+        const MAX_FORM_BYTES: usize = 64 * 1024;
+        let text = match parts.method {
+            Method::GET => parts.uri.query().unwrap_or_default().as_bytes().to_vec(),
+            Method::POST => match to_bytes(body, MAX_FORM_BYTES).await {
+                Ok(form) => form.to_vec(),
+                Err(_too_long_or_broken) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            },
+            _ => return StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        };
+        let fields: Vec<(String, String)> = form_urlencoded::parse(&text).into_owned().collect();
+        let field = |name: &str| {
+            let found = fields.iter().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.as_str())
+        };
+        let known = match (field("refresh_token"), field("username"), field("password")) {
+            (Some(given), _, _) => {
+                let known = self
+                    .accounts
+                    .refresh_tokens
+                    .iter()
+                    .any(|token| token == given);
+                Some(known)
+            }
+            (None, Some(user), Some(password)) => {
+                let given = (user.to_owned(), password.to_owned());
+                Some(self.accounts.are_open() || self.accounts.passwords.contains(&given))
+            }
+            _ => self.accounts.basic(&parts.headers),
+        };
+        // Credentials that are wrong are never as good as none.
+        if known == Some(false) {
+            return refused(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized);
+        }
+        let known = known == Some(true);
+        if !known && !self.accounts.are_open() && !self.accounts.anonymous_pull {
+            return refused(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized);
+        }
+        let mut granted = Vec::new();
+        let asked = fields.iter().filter(|(key, _)| key == "scope");
+        for mut scope in asked
+            .flat_map(|(_, scopes)| scopes.split(' '))
+            .filter_map(Scope::parse)
+        {
+            let only_reads = scope.actions.iter().all(|action| action == "pull");
+            let readable = self.accounts.allows(known, &scope.repository, "pull");
+            if style.refuses && (!readable || (only_reads && !exists(&scope.repository))) {
+                return refused(StatusCode::FORBIDDEN, ErrorCode::Denied);
+            }
+            scope
+                .actions
+                .retain(|action| self.accounts.allows(known, &scope.repository, action));
+            granted.push(format!(
+                "repository:{}:{}",
+                scope.repository,
+                scope.actions.join(",")
+            ));
+        }
+        let ttl = self.ttl.unwrap_or(style.ttl);
+        let token = self.issue(granted.iter().map(String::as_str), ttl);
+        let answer = match style.token_only {
+            true => json!({"token": token}),
+            false => json!({
+                "token": token,
+                "access_token": token,
+                "expires_in": ttl.as_secs(),
+            }),
+        };
+        let mut response = answer.to_string().into_response();
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        response
+    }
+}
+
+fn refused(status: StatusCode, code: ErrorCode) -> Response {
+    ApiError::new(status, code, "the token service refuses").into_response()
+}

@@ -1,0 +1,5 @@
+//! What a test registry does, seen over plain HTTP.
+
+mod client;
+mod faults;
+mod personas;
