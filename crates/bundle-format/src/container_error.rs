@@ -97,6 +97,11 @@ impl ContainerError {
         }
     }
 
+    pub(crate) fn with_path(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
     /// Takes the error back out of the [`io::Error`] that a reader of content returns; any other is one of reading.
     pub fn from_io(error: io::Error) -> Self {
         match error.downcast::<Self>() {

@@ -6,6 +6,8 @@
 //! - [`BundleManifest`] is the list: `manifest.yaml`, with one encoding.
 //! - [`BundlePlan`] computes from it where every byte goes, and [`BundleWriter`] puts the bytes there, in any order
 //!   and from several threads, always to the same file.
+//! - [`BundleReader`] reads a bundle from its first byte to its last, [`BundleArchive`] any file of it, and
+//!   [`BundleFolder`] one that has been extracted.
 //!
 //! ```
 //! use bundle_format::{BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, EntryRecord};
@@ -38,25 +40,31 @@
 //! Synchronous; no HTTP and no async. It knows what a bundle looks like, not whether what is in it makes sense:
 //! that is for `import-validator`.
 
+mod archive;
 mod container;
 mod container_error;
 mod entry_path;
 mod entry_reader;
+mod folder;
+mod framing;
 mod layout_files;
 mod limits;
 mod manifest;
 mod output_file;
 mod plan;
+mod reader;
 mod sink;
 mod source_repository;
 mod stream_name;
 mod tar_header;
 mod writer;
 
+pub use archive::{BundleArchive, OpenError};
 pub use container::Container;
 pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};
 pub use entry_path::{EntryKind, EntryPath, EntryPathError};
 pub use entry_reader::EntryReader;
+pub use folder::{BundleFolder, FolderScan};
 pub use layout_files::{CONTAINERD_IMAGE_NAME, OCI_LAYOUT, index_descriptors, index_json};
 pub use limits::Limits;
 pub use manifest::{
@@ -65,6 +73,7 @@ pub use manifest::{
 };
 pub use output_file::{OutputError, OutputErrorKind, OutputFile};
 pub use plan::{BundlePlan, PlannedEntry};
+pub use reader::{BundleReader, EntryHead};
 pub use sink::{FileSink, ReadAt, Sink};
 pub use source_repository::SourceRepository;
 pub use stream_name::{StreamName, StreamNameError};

@@ -63,10 +63,116 @@ fn put(block: &mut Block, field: Range<usize>, value: &[u8]) {
 }
 
 /// Adds up the header, with blanks in the place of the checksum.
-fn checksum(block: &Block) -> u32 {
+pub(crate) fn checksum(block: &Block) -> u32 {
     let outside = |(at, byte): (usize, &u8)| match CHECKSUM.contains(&at) {
         true => u32::from(b' '),
         false => u32::from(*byte),
     };
     block.iter().enumerate().map(outside).sum()
+}
+
+/// A header that is read only to say what is wrong with it: what is accepted equals [`encode`]'s result.
+pub(crate) struct Header<'a>(pub(crate) &'a Block);
+
+/// What the size field says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    Bytes(u64),
+    /// A well-formed number that is no size of a file: negative, or of more than 64 bits.
+    OutOfRange,
+    Malformed,
+}
+
+impl Header<'_> {
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.iter().all(|b| *b == 0)
+    }
+
+    /// Tells whether the checksum is right, in any of the spellings in use.
+    pub(crate) fn checksum_holds(&self) -> bool {
+        octal(&self.0[CHECKSUM]) == Some(u64::from(checksum(self.0)))
+    }
+
+    pub(crate) fn type_flag(&self) -> u8 {
+        self.0[TYPE]
+    }
+
+    /// Returns the path; bytes that are not UTF-8 are replaced, which no valid path survives.
+    pub(crate) fn path(&self) -> String {
+        let text = |field: &[u8]| {
+            let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
+            String::from_utf8_lossy(&field[..end]).into_owned()
+        };
+        let (prefix, name) = (text(&self.0[PREFIX]), text(&self.0[NAME]));
+        // The old GNU format keeps other things in the place of the prefix.
+        match self.0[MAGIC] == *b"ustar\x0000" && !prefix.is_empty() {
+            true => format!("{prefix}/{name}"),
+            false => name,
+        }
+    }
+
+    pub(crate) fn size(&self) -> Size {
+        let field = &self.0[SIZE];
+        if field[0] & 0x80 == 0 {
+            return octal(field).map_or(Size::Malformed, Size::Bytes);
+        }
+        let (high, low) = field.split_at(field.len() - 8);
+        let high = high.iter().enumerate();
+        let fits = high
+            .map(|(at, b)| if at == 0 { b & 0x7f } else { *b })
+            .all(|b| b == 0);
+        match low.try_into().map(u64::from_be_bytes) {
+            Ok(size) if fits => Size::Bytes(size),
+            _ => Size::OutOfRange,
+        }
+    }
+}
+
+/// Reads octal digits between blanks and NULs.
+fn octal(field: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(field).ok()?;
+    let text = text.trim_matches(['\0', ' ']);
+    let digits = !text.is_empty() && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    digits.then(|| u64::from_str_radix(text, 8).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_content::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_header_reads_back_as_what_was_written() {
+        let digest = Digest::of(b"x");
+        for path in [
+            EntryPath::MANIFEST,
+            EntryPath::blob(&digest).unwrap(),
+            EntryPath::referrer(&digest, &digest).unwrap(),
+        ] {
+            for size in [0, 1, 511, MAX_OCTAL_SIZE, MAX_OCTAL_SIZE + 1, 1 << 50] {
+                let block = encode(&path, size);
+                let header = Header(&block);
+                assert!(header.checksum_holds() && !header.is_zero());
+                assert_eq!(header.path(), path.to_string());
+                assert_eq!(header.size(), Size::Bytes(size));
+                assert_eq!(header.type_flag(), b'0');
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_that_no_file_has_are_told_apart_from_nonsense() {
+        let mut block = encode(&EntryPath::MANIFEST, 0);
+        let mut with = |size: &[u8; 12]| {
+            block[SIZE].copy_from_slice(size);
+            Header(&block).size()
+        };
+        assert_eq!(with(&[0xff; 12]), Size::OutOfRange);
+        assert_eq!(with(b"\x80\0\0\x01\0\0\0\0\0\0\0\0"), Size::OutOfRange);
+        assert_eq!(with(b"\x80\0\0\0\0\0\0\0\0\0\0\x05"), Size::Bytes(5));
+        assert_eq!(with(b"zzzzzzzzzzz\0"), Size::Malformed);
+        assert_eq!(with(b"           \0"), Size::Malformed);
+        assert_eq!(with(b"       0017\0"), Size::Bytes(0o17));
+    }
 }

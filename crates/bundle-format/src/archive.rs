@@ -1,0 +1,140 @@
+use std::io::{self, Read};
+
+use crate::container::Container;
+use crate::container_error::{ContainerError, ContainerErrorKind};
+use crate::entry_path::EntryPath;
+use crate::entry_reader::EntryReader;
+use crate::limits::Limits;
+use crate::manifest::{BundleManifest, ManifestError};
+use crate::plan::BundlePlan;
+use crate::reader::BundleReader;
+use crate::sink::ReadAt;
+
+/// A bundle in which any file can be read without the others.
+///
+/// Nothing but `manifest.yaml`, the signature and the length of the file is read to open it: it is no proof that the
+/// bundle is whole. What is read of a file is compared with `manifest.yaml`.
+#[derive(Clone, Debug)]
+pub struct BundleArchive<S> {
+    source: S,
+    manifest: BundleManifest,
+    plan: BundlePlan,
+}
+
+/// Why a bundle cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It is not the container of a bundle.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// Its `manifest.yaml` is not one.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+impl<S: ReadAt> BundleArchive<S> {
+    /// Opens the bundle that `source` holds.
+    ///
+    /// # Errors
+    ///
+    /// When the first files are not those of a bundle, or the file is longer or shorter than `manifest.yaml` makes
+    /// it.
+    pub fn open(source: S, limits: &Limits) -> Result<Self, OpenError> {
+        let mut reader = BundleReader::new(
+            Sequential {
+                source: &source,
+                offset: 0,
+            },
+            *limits,
+        );
+        let mut manifest_yaml = Vec::new();
+        let mut signature = None;
+        // The container is known when the first file is, and there is no bundle without one.
+        let mut container = Container::TarGz;
+        while let Some(head) = reader.next_entry()? {
+            container = reader.container().unwrap_or(container);
+            match head.path {
+                EntryPath::MANIFEST => read_all(&mut reader, &mut manifest_yaml)?,
+                EntryPath::SIGNATURE => {
+                    let mut bytes = Vec::new();
+                    read_all(&mut reader, &mut bytes)?;
+                    signature = Some(bytes.into());
+                }
+                _ => break,
+            }
+        }
+        let manifest = BundleManifest::parse(&manifest_yaml, limits)?;
+        let plan = BundlePlan::lay_out(&manifest, manifest_yaml.into(), signature, container);
+        let size = source
+            .size()
+            .map_err(|error| ContainerError::io(0, error))?;
+        let kind = match size.cmp(&plan.size()) {
+            std::cmp::Ordering::Equal => {
+                return Ok(Self {
+                    source,
+                    manifest,
+                    plan,
+                });
+            }
+            std::cmp::Ordering::Less => ContainerErrorKind::Truncated,
+            std::cmp::Ordering::Greater => ContainerErrorKind::TrailingData,
+        };
+        let reason = format!(
+            "the file is {size} bytes long, manifest.yaml makes it {}",
+            plan.size()
+        );
+        Err(ContainerError::new(kind, size.min(plan.size()), reason).into())
+    }
+
+    /// Returns what the bundle claims to hold.
+    pub fn manifest(&self) -> &BundleManifest {
+        &self.manifest
+    }
+
+    /// Returns where every file stands, and the exact bytes of `manifest.yaml` and its signature.
+    pub fn plan(&self) -> &BundlePlan {
+        &self.plan
+    }
+}
+
+impl<S: ReadAt + Clone> BundleArchive<S> {
+    /// Opens a file of the bundle, if `manifest.yaml` lists it. Several can be read at once.
+    ///
+    /// What is read is compared with `manifest.yaml`: see [`EntryReader`].
+    pub fn open_entry(&self, path: &EntryPath) -> Option<EntryReader<S>> {
+        let entry = self.plan.entry(path)?;
+        let container = self.plan.container();
+        Some(EntryReader::new(
+            self.source.clone(),
+            container,
+            path,
+            entry,
+        ))
+    }
+}
+
+fn read_all(reader: &mut impl Read, into: &mut Vec<u8>) -> Result<(), ContainerError> {
+    // The reader has checked the size against the limit of the file.
+    match reader.read_to_end(into) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ContainerError::from_io(error)),
+    }
+}
+
+/// Reads a source from its start.
+struct Sequential<S> {
+    source: S,
+    offset: u64,
+}
+
+impl<S: ReadAt> Read for Sequential<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;

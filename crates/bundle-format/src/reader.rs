@@ -1,0 +1,300 @@
+use std::io::{self, Read};
+
+use crate::container::{Container, TAR_BLOCK_BYTES, tar_bytes};
+use crate::container_error::{ContainerError, ContainerErrorKind};
+use crate::entry_path::{EntryPath, clip};
+use crate::framing::Framing;
+use crate::limits::Limits;
+use crate::tar_header::{self, Block, Header, Size};
+
+/// Reads a bundle from its first byte to its last, once, in bounded memory.
+///
+/// - Exactly one encoding is accepted, so that every reader of gzip and tar sees the same files in it.
+/// - [`next_entry`](Self::next_entry) moves on to the next file, whose content [`Read`] then gives.
+/// - What [`next_entry`](Self::next_entry) has not returned `None` for is no bundle: only there the checksum and
+///   the end of the file are checked.
+/// - The content is not compared with `manifest.yaml`: that is for the caller, who has read it.
+#[derive(Debug)]
+pub struct BundleReader<R> {
+    framing: Framing<R>,
+    limits: Limits,
+    state: State,
+    previous: Option<EntryPath>,
+    content_left: u64,
+    entries: u64,
+    total_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    Ended,
+    Failed,
+}
+
+/// A file of a bundle, as its header gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryHead {
+    /// Its path.
+    pub path: EntryPath,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl<R: Read> BundleReader<R> {
+    /// Reads the bundle that `input` gives. The input need not be buffered.
+    pub fn new(input: R, limits: Limits) -> Self {
+        Self {
+            framing: Framing::new(input),
+            limits,
+            state: State::Reading,
+            previous: None,
+            content_left: 0,
+            entries: 0,
+            total_bytes: 0,
+        }
+    }
+
+    /// Returns how the archive is stored, once the first file has been reached.
+    pub fn container(&self) -> Option<Container> {
+        self.framing.container()
+    }
+
+    /// Returns how many bytes of the container have been used.
+    pub fn offset(&self) -> u64 {
+        self.framing.offset()
+    }
+
+    /// Moves on to the next file; what is left of the current one is read and checked. `None` is the end of a
+    /// container that is whole.
+    ///
+    /// A checksum that is wrong ([`ContainerErrorKind::GzipChecksum`]) is reported after the last file.
+    ///
+    /// # Errors
+    ///
+    /// When this is not the container of a bundle, or a limit is reached. Nothing can be read after that.
+    pub fn next_entry(&mut self) -> Result<Option<EntryHead>, ContainerError> {
+        match self.state {
+            State::Reading => {}
+            State::Ended => return Ok(None),
+            State::Failed => return self.failed_before(),
+        }
+        let result = self.advance();
+        match &result {
+            Ok(Some(_)) => {}
+            Ok(None) => self.state = State::Ended,
+            Err(_) => self.state = State::Failed,
+        }
+        result
+    }
+
+    fn failed_before<T>(&self) -> Result<T, ContainerError> {
+        let reason = "the bundle cannot be read beyond this point";
+        self.framing.fail(ContainerErrorKind::Truncated, reason)
+    }
+
+    fn advance(&mut self) -> Result<Option<EntryHead>, ContainerError> {
+        self.skip_content()?;
+        let offset = self.framing.offset();
+        let Some(header) = self.framing.next_header()? else {
+            if self.previous.is_none() {
+                let reason = "the archive is empty";
+                return self.framing.fail(ContainerErrorKind::NoManifest, reason);
+            }
+            self.framing.finish()?;
+            return Ok(None);
+        };
+        let head = self.examine(&header).map_err(|error| {
+            // The trouble is in the entry, not behind its header.
+            let path = Header(&header).path();
+            ContainerError::new(error.kind(), offset, error.reason()).with_path(clip(&path))
+        })?;
+        self.framing.begin(tar_bytes(head.size))?;
+        self.content_left = head.size;
+        self.previous = Some(head.path.clone());
+        Ok(Some(head))
+    }
+
+    fn examine(&mut self, block: &Block) -> Result<EntryHead, ContainerError> {
+        use ContainerErrorKind::{
+            DuplicatePath, EntryBytes, EntryType, NoManifest, NotABundle, NotCanonical, Order,
+            TarEnd, TarExtension, TarHeader, UnknownPath, UnsafePath,
+        };
+        let header = Header(block);
+        let fail = |kind, reason: &str| self.framing.fail(kind, reason);
+        let first = self.previous.is_none();
+        if header.is_zero() {
+            return fail(TarEnd, "a zero block stands in the place of a tar header");
+        }
+        if !header.checksum_holds() {
+            return match first && self.container() == Some(Container::Tar) {
+                true => fail(NotABundle, "it is neither a gzip file nor a tar archive"),
+                false => fail(TarHeader, "the checksum of a tar header is wrong"),
+            };
+        }
+        match header.type_flag() {
+            b'0' => {}
+            b'x' | b'g' | b'L' | b'K' => {
+                let reason =
+                    "a pax or GNU header changes another entry, which a bundle has none of";
+                return fail(TarExtension, reason);
+            }
+            0 | b'5' => {
+                let reason = "an entry is a folder or has no type, which a bundle has none of";
+                return fail(NotCanonical, reason);
+            }
+            _ => return fail(EntryType, "an entry is a link, a device or no file at all"),
+        }
+        let text = header.path();
+        let Ok(path) = text.parse::<EntryPath>() else {
+            return match () {
+                () if !is_harmless(&text) => fail(UnsafePath, "a path is unsafe"),
+                () if first => fail(NoManifest, "the first file is not manifest.yaml"),
+                () => fail(UnknownPath, "a bundle has no such file"),
+            };
+        };
+        match &self.previous {
+            None if path != EntryPath::MANIFEST => {
+                return fail(NoManifest, "the first file is not manifest.yaml");
+            }
+            Some(previous) if path == *previous || path == EntryPath::MANIFEST => {
+                return fail(DuplicatePath, "a file is there twice");
+            }
+            Some(previous) if path < *previous => {
+                return fail(Order, "a file is there twice, or not in its place");
+            }
+            _ => {}
+        }
+        let size = match header.size() {
+            Size::Bytes(size) => size,
+            Size::Malformed => return fail(TarHeader, "the size in a tar header is no number"),
+            Size::OutOfRange => {
+                return fail(EntryBytes, "the size in a tar header is out of range");
+            }
+        };
+        self.within_limits(&path, size)?;
+        if tar_header::encode(&path, size) != *block {
+            let reason = "a tar header has other fields than the one that a bundle has";
+            return fail(NotCanonical, reason);
+        }
+        self.entries += 1;
+        self.total_bytes += size;
+        Ok(EntryHead { path, size })
+    }
+
+    fn within_limits(&self, path: &EntryPath, size: u64) -> Result<(), ContainerError> {
+        let limits = &self.limits;
+        let exceeds = |kind, what: &str, found: u64, limit: u64| {
+            let reason = format!("{what}: {found} is more than the limit of {limit}");
+            self.framing.fail(kind, reason)
+        };
+        let (kind, limit) = match path {
+            path if *path == EntryPath::MANIFEST => {
+                (ContainerErrorKind::ManifestBytes, limits.max_manifest_bytes)
+            }
+            path if *path == EntryPath::SIGNATURE => (
+                ContainerErrorKind::SignatureBytes,
+                limits.max_signature_bytes,
+            ),
+            _ => (ContainerErrorKind::EntryBytes, limits.max_entry_bytes),
+        };
+        // The last one keeps the sums below in range, whatever the limits are.
+        const MAX_BYTES: u64 = 1 << 62;
+        if size > limit.min(MAX_BYTES) {
+            return exceeds(kind, "the size of a file in bytes", size, limit);
+        }
+        let total = self.total_bytes + size;
+        if total > limits.max_total_bytes.min(MAX_BYTES) {
+            let limit = limits.max_total_bytes;
+            let what = "the size of all files in bytes";
+            return exceeds(ContainerErrorKind::TotalBytes, what, total, limit);
+        }
+        if self.entries >= limits.max_entries {
+            let (found, limit) = (self.entries.saturating_add(1), limits.max_entries);
+            return exceeds(
+                ContainerErrorKind::Entries,
+                "the number of files",
+                found,
+                limit,
+            );
+        }
+        Ok(())
+    }
+
+    fn skip_content(&mut self) -> Result<(), ContainerError> {
+        let mut scratch = [0; 8 << 10];
+        while self.content_left > 0 {
+            self.read_content(&mut scratch)?;
+        }
+        self.check_padding()
+    }
+
+    fn read_content(&mut self, into: &mut [u8]) -> Result<usize, ContainerError> {
+        let left = usize::try_from(self.content_left).unwrap_or(usize::MAX);
+        let room = into.len().min(left);
+        let count = self.framing.read(&mut into[..room])?;
+        self.content_left -= count as u64;
+        if self.content_left == 0 {
+            self.check_padding()?;
+        }
+        Ok(count)
+    }
+
+    fn check_padding(&mut self) -> Result<(), ContainerError> {
+        let mut padding = [0; TAR_BLOCK_BYTES as usize];
+        while self.framing.tar_left() > 0 {
+            let count = self.framing.read(&mut padding)?;
+            if padding[..count].iter().any(|b| *b != 0) {
+                let reason = "something else than zeros fills up the last block of a file";
+                return self.framing.fail(ContainerErrorKind::TarPadding, reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the content of the current file.
+impl<R: Read> Read for BundleReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.state == State::Failed {
+            self.failed_before()?;
+        }
+        if buffer.is_empty() || self.content_left == 0 {
+            return Ok(0);
+        }
+        self.read_content(buffer).map_err(|error| {
+            self.state = State::Failed;
+            error.into()
+        })
+    }
+}
+
+/// Tells whether a path that a bundle does not have would at least do no harm, wherever it were extracted.
+pub(crate) fn is_harmless(path: &str) -> bool {
+    const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
+    let part = |part: &str| {
+        let stem = part
+            .split('.')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit());
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && !part.ends_with(['.', ' '])
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-+@ ".contains(&b))
+            && !RESERVED.contains(&stem)
+    };
+    const MAX_BYTES: usize = 255;
+    path.len() <= MAX_BYTES
+        && path.split('/').all(part)
+        // On a file system that folds case this is the file that it only resembles.
+        && path.to_ascii_lowercase().parse::<EntryPath>().is_err()
+}
+
+#[cfg(test)]
+mod tests;
