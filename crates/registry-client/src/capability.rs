@@ -1,0 +1,73 @@
+use std::collections::BTreeMap;
+
+use oci_content::Capability;
+use serde::{Deserialize, Serialize};
+
+/// What was asked and what came back: the reason for a [`Capability`].
+///
+/// Holds no credentials: headers are taken from a list of names that carry none, and the URL has no query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Evidence {
+    /// The request, such as `GET https://registry.example.com/v2/app/referrers/sha256:…`.
+    pub request: String,
+    /// The status of the answer; `None` when there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The headers of the answer that bear on the question.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// What was concluded.
+    pub capability: Capability,
+    /// Why, in a sentence fragment.
+    pub reason: String,
+}
+
+impl Evidence {
+    /// The headers that are kept.
+    pub const HEADERS: [&'static str; 12] = [
+        "content-type",
+        "docker-distribution-api-version",
+        "link",
+        "oci-distribution-api-version",
+        "oci-filters-applied",
+        "oci-subject",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "retry-after",
+        "server",
+        "via",
+        "www-authenticate",
+    ];
+
+    /// Creates a record without an answer.
+    pub fn new(
+        request: impl Into<String>,
+        capability: Capability,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self {
+            request: request.into(),
+            status: None,
+            headers: BTreeMap::new(),
+            capability,
+            reason: reason.into(),
+        }
+    }
+
+    /// Adds the answer: its status, and those of `headers` that bear on the question.
+    #[must_use]
+    pub fn with_answer<'a>(
+        mut self,
+        status: u16,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        self.status = Some(status);
+        for (name, value) in headers {
+            if Self::HEADERS.contains(&name) {
+                self.headers.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        self
+    }
+}
