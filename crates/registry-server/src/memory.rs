@@ -63,6 +63,14 @@ impl MemoryStore {
         contents.manifests.insert(digest, manifest);
     }
 
+    /// Takes a manifest off every referrers list of the repository and leaves it where it is, as registries do that
+    /// archive; pushed again, it is listed again.
+    pub fn unlist_referrer(&self, repository: &RepositoryName, digest: &Digest) {
+        if let Some(contents) = self.write().get_mut(repository) {
+            contents.unlist_referrer(digest);
+        }
+    }
+
     /// Points a tag at a digest, whether a manifest has it or not.
     pub fn insert_tag(&self, repository: &RepositoryName, tag: Tag, digest: Digest) {
         self.write()
@@ -99,6 +107,13 @@ impl Contents {
                 .or_default()
                 .insert(manifest.digest().clone(), referrer_descriptor(manifest));
         }
+    }
+
+    fn unlist_referrer(&mut self, digest: &Digest) {
+        self.referrers.retain(|_, list| {
+            list.remove(digest);
+            !list.is_empty()
+        });
     }
 }
 
@@ -198,10 +213,7 @@ impl Store for MemoryStore {
             return Ok(false);
         };
         contents.tags.retain(|_, target| target != digest);
-        contents.referrers.retain(|_, list| {
-            list.remove(digest);
-            !list.is_empty()
-        });
+        contents.unlist_referrer(digest);
         Ok(contents.manifests.remove(digest).is_some())
     }
 
