@@ -112,7 +112,7 @@ impl Due {
         }
     }
 
-    fn with_headers(&self, mut response: Response) -> Response {
+    pub(crate) fn with_headers(&self, mut response: Response) -> Response {
         for (name, value) in &self.fault.headers {
             match value {
                 Some(value) => response.headers_mut().insert(name, value.clone()),

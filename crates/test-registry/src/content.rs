@@ -32,7 +32,17 @@ pub struct Referrer {
     payload: Bytes,
     annotations: BTreeMap<String, String>,
     as_index: bool,
-    tag_index: bool,
+    listing: Listing,
+}
+
+/// Where a referrer is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listing {
+    /// By the API, or where there is none by the referrers tag.
+    AsPushed,
+    Tag,
+    Both,
+    NotByTag,
 }
 
 impl Referrer {
@@ -49,7 +59,7 @@ impl Referrer {
             payload: payload.into(),
             annotations: BTreeMap::new(),
             as_index: false,
-            tag_index: true,
+            listing: Listing::AsPushed,
         }
     }
 
@@ -83,10 +93,24 @@ impl Referrer {
         self.as_index()
     }
 
-    /// Leaves the referrers tag alone.
+    /// Leaves the referrers tag alone, on every persona.
     #[must_use]
     pub fn without_tag_index(mut self) -> Self {
-        self.tag_index = false;
+        self.listing = Listing::NotByTag;
+        self
+    }
+
+    /// Lists it by the referrers tag and not by the API, on every persona: pushed before there was an API.
+    #[must_use]
+    pub fn only_in_tag_index(mut self) -> Self {
+        self.listing = Listing::Tag;
+        self
+    }
+
+    /// Lists it by the referrers tag and, where there is one, by the API as well.
+    #[must_use]
+    pub fn also_in_tag_index(mut self) -> Self {
+        self.listing = Listing::Both;
         self
     }
 }
@@ -157,6 +181,20 @@ impl TestRegistry {
         let store = &self.shared.store;
         sure(store.remove_manifest(&repository, digest));
         sure(store.remove_blob(&repository, digest));
+    }
+
+    /// Stops the referrers API from listing a manifest that stays where it is: archived, or older than the API.
+    #[track_caller]
+    pub fn hide_referrer(&self, repository: &str, digest: &Digest) {
+        let name = repository_name(repository);
+        self.shared.store.unlist_referrer(&name, digest);
+    }
+
+    /// Loses a manifest: every list goes on naming it, and it is not there.
+    #[track_caller]
+    pub fn lose(&self, repository: &str, digest: &Digest) {
+        let key = (repository_name(repository), digest.clone());
+        self.shared.lost().insert(key);
     }
 
     /// Removes a tag and leaves what it points at.
@@ -290,14 +328,27 @@ impl TestRegistry {
             document["annotations"] = json!(referrer.annotations);
         }
         let mut descriptor = self.put_manifest(repository, media_type, document.to_string());
+        let config_type = referrer.config_type;
         descriptor.artifact_type = match (referrer.artifact_type, referrer.as_index) {
-            (None, false) => Some(referrer.config_type),
+            (None, false) => Some(config_type.clone()),
             (artifact_type, _) => artifact_type,
         };
         descriptor.annotations = referrer.annotations;
-        let kept = referrer.tag_index && self.shared.tag_index;
-        if kept && !self.shared.profile.referrers.is_there() {
-            self.add_to_tag_index(repository, &subject.digest, descriptor.clone());
+        if referrer.listing == Listing::Tag {
+            self.hide_referrer(repository, &descriptor.digest);
+        }
+        let tagged = match referrer.listing {
+            Listing::AsPushed => self.shared.tag_index && !self.shared.profile.referrers.is_there(),
+            Listing::Tag | Listing::Both => true,
+            Listing::NotByTag => false,
+        };
+        if tagged {
+            let mut listed = descriptor.clone();
+            if self.shared.profile.poor_tag_index {
+                listed.artifact_type = Some(config_type);
+                listed.annotations.clear();
+            }
+            self.add_to_tag_index(repository, &subject.digest, listed);
         }
         descriptor
     }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::pipeline::Host;
 use crate::route::Route;
 
 /// What goes wrong with an answer.
@@ -42,6 +43,7 @@ pub(crate) enum Action {
     Slow(u64),
     Delay(Duration),
     ExpireToken,
+    RateLimited,
 }
 
 impl Fault {
@@ -159,6 +161,12 @@ impl Fault {
         Self::new(Action::ExpireToken)
     }
 
+    /// Refuses the request as one too many, in the persona's own words: with `Retry-After`, with the time in the
+    /// message only, without any, with a page of HTML.
+    pub fn rate_limited() -> Self {
+        Self::new(Action::RateLimited)
+    }
+
     /// Sets a header on each answer of this fault: on those that it makes, and on those of the registry that it
     /// changes or lets pass.
     ///
@@ -255,14 +263,14 @@ impl Faults {
     }
 
     /// Takes the first fault that is for this request and not used up.
-    pub(crate) fn due(&self, parts: &Parts, is_token: bool) -> Option<Due> {
+    pub(crate) fn due(&self, parts: &Parts, host: Host, is_token: bool) -> Option<Due> {
         let mut planned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for planned in planned.iter_mut() {
             let over = planned
                 .fault
                 .times
                 .is_some_and(|times| planned.used >= times);
-            if over || !planned.route.matches(parts, is_token) {
+            if over || !planned.route.matches(parts, host, is_token) {
                 continue;
             }
             if planned.skipped < planned.fault.skip {

@@ -22,9 +22,11 @@
 //! two do not agree on the same mistake.
 
 mod apply;
+mod auth;
 mod connection;
 mod content;
 mod fault;
+mod manifests;
 mod persona;
 mod pipeline;
 mod profile;
@@ -37,7 +39,7 @@ mod token;
 
 pub use content::{Referrer, TestIndex};
 pub use fault::Fault;
-pub use persona::{Persona, UnknownPersona};
+pub use persona::{Persona, UnknownPersona, Variant};
 pub use record::RecordedRequest;
 pub use registry::{TestRegistry, TestRegistryBuilder};
 pub use route::Route;

@@ -1,69 +1,104 @@
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, header};
-use oci_content::RepositoryName;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use oci_content::{Digest, RepositoryName};
 use registry_server::{
     ApiError, Endpoint, ErrorCode, MemoryStore, RegistryServer, Repository, Store as _,
 };
 
 use crate::connection::Connection;
 use crate::fault::{Action, Faults};
-use crate::persona::Persona;
+use crate::manifests::{self, Limiter, Reading};
+use crate::persona::{Persona, Variant};
 use crate::profile::{Auth, Profile};
 use crate::record::Recorder;
-use crate::referrers::ReferrersApi;
-use crate::tags;
-use crate::token::{Access, Tokens};
+use crate::referrers::{self, ListCache};
+use crate::token::Tokens;
+use crate::{auth, tags};
 
 /// What every request needs.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) persona: Persona,
+    pub(crate) variant: Option<Variant>,
     pub(crate) profile: Profile,
+    /// Nobody is asked for credentials.
     pub(crate) open: bool,
     pub(crate) tag_index: bool,
+    pub(crate) conditional_writes: bool,
     pub(crate) page_size: Option<usize>,
+    pub(crate) page_bytes: Option<u64>,
+    pub(crate) pull_limit: Option<u64>,
+    pub(crate) cache_ttl: Option<Duration>,
     pub(crate) latency: Duration,
     pub(crate) host: String,
+    pub(crate) foreign_host: Option<String>,
     pub(crate) store: MemoryStore,
     pub(crate) server: RegistryServer,
     pub(crate) tokens: Tokens,
     pub(crate) faults: Faults,
     pub(crate) recorder: Recorder,
+    pub(crate) foreign_recorder: Recorder,
+    pub(crate) limiter: Limiter,
+    pub(crate) lists: ListCache,
+    /// Manifests that lists go on naming, and that are not there.
+    pub(crate) lost: Mutex<HashSet<(RepositoryName, Digest)>>,
 }
 
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    Router::new().fallback(handle).with_state(shared)
+/// Which of a registry's two hosts a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    Own,
+    Foreign,
+}
+
+pub(crate) fn router(shared: Arc<Shared>, host: Host) -> Router {
+    Router::new().fallback(handle).with_state((shared, host))
 }
 
 /// Record, fault, persona, fault: the way of every request.
 async fn handle(
-    State(shared): State<Arc<Shared>>,
+    State((shared, host)): State<(Arc<Shared>, Host)>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let in_flight = shared.recorder.begin(&parts);
+    let recorder = match host {
+        Host::Own => &shared.recorder,
+        Host::Foreign => &shared.foreign_recorder,
+    };
+    let in_flight = recorder.begin(&parts);
     if !shared.latency.is_zero() {
         tokio::time::sleep(shared.latency).await;
     }
-    let due = shared.faults.due(&parts, shared.is_token(&parts));
+    let due = shared
+        .faults
+        .due(&parts, host, shared.is_token(&parts, host));
     if let Some(due) = &due {
         if matches!(due.fault.action, Action::ExpireToken) {
             shared.tokens.expire_all();
+        }
+        if matches!(due.fault.action, Action::RateLimited) {
+            let response = due.with_headers(manifests::too_many_requests(&shared));
+            return in_flight.answered(response);
         }
         if let Some(response) = due.answer().await {
             return in_flight.answered(response);
         }
     }
     let is_head = parts.method == Method::HEAD;
-    let mut response = shared.answer(parts, body).await;
+    let mut response = match host {
+        Host::Own => shared.answer(parts, body).await,
+        Host::Foreign => shared.answer_elsewhere(parts, body).await,
+    };
     if let Some(due) = due {
         response = due.change(response, is_head, &connection).await;
     }
@@ -71,26 +106,95 @@ async fn handle(
 }
 
 impl Shared {
-    fn is_token(&self, parts: &Parts) -> bool {
-        let Auth::Bearer { realm, .. } = self.profile.auth;
-        parts.uri.path() == realm
+    pub(crate) fn lost(&self) -> MutexGuard<'_, HashSet<(RepositoryName, Digest)>> {
+        // Nothing that is done under the lock can panic half-way.
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_lost(&self, name: &RepositoryName, digest: &Digest) -> bool {
+        self.lost().contains(&(name.clone(), digest.clone()))
+    }
+
+    /// Returns a manifest's bytes, unless it is not there or lost.
+    pub(crate) fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Option<Bytes> {
+        if self.is_lost(name, digest) {
+            return None;
+        }
+        let found = self.store.manifest(&Repository::new(name.clone()), digest);
+        found.ok().flatten().map(|manifest| manifest.bytes)
+    }
+
+    fn is_token(&self, parts: &Parts, host: Host) -> bool {
+        match self.profile.auth {
+            Auth::Bearer { realm, foreign, .. } => {
+                parts.uri.path() == realm && foreign == (host == Host::Foreign)
+            }
+            _ => false,
+        }
+    }
+
+    async fn serve_token(&self, parts: &Parts, body: Body) -> Response {
+        let Auth::Bearer { style, .. } = self.profile.auth else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let repositories = self.store.repositories();
+        let exists = |name: &str| repositories.iter().any(|known| known.as_str() == name);
+        self.tokens.serve(parts, body, style, exists).await
     }
 
     async fn answer(&self, parts: Parts, body: Body) -> Response {
-        let Auth::Bearer { realm, style } = self.profile.auth;
-        if parts.uri.path() == realm {
-            let repositories = self.store.repositories();
-            let exists = |name: &str| repositories.iter().any(|known| known.as_str() == name);
-            return self.tokens.serve(&parts, body, style, exists).await;
+        if self.is_token(&parts, Host::Own) {
+            return self.serve_token(&parts, body).await;
         }
-        if let Some(refused) = self.refuse(&parts) {
+        let endpoint = Endpoint::of(parts.uri.path());
+        let reads = [Method::GET, Method::HEAD].contains(&parts.method);
+        let of_manifest = matches!(endpoint, Some(Endpoint::Ping | Endpoint::Manifest { .. }));
+        let mut response = self.persona(endpoint, parts, body).await;
+        if reads && of_manifest {
+            manifests::tell_pull_limit(self, &mut response);
+        }
+        let headers = response.headers_mut();
+        if self.profile.manifests.no_entity_tags {
+            headers.remove(header::ETAG);
+        }
+        let version = ("docker-distribution-api-version", "registry/2.0");
+        for (name, value) in self.profile.headers.iter().chain([&version]) {
+            headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        response
+    }
+
+    /// Answers as the persona does, and has the server answer where the persona follows the specification.
+    async fn persona(&self, endpoint: Option<Endpoint>, parts: Parts, body: Body) -> Response {
+        let reads = [Method::GET, Method::HEAD].contains(&parts.method);
+        let referrers = match &endpoint {
+            Some(Endpoint::Referrers { repository, digest }) if reads => {
+                Some((repository.as_str(), digest.as_str()))
+            }
+            _ => None,
+        };
+        if let Some((name, subject)) = referrers
+            && self.profile.referrers.precedes_auth()
+            && let Some(response) = referrers::answer(self, &parts, name, subject)
+        {
+            return response;
+        }
+        if let Some(refused) = auth::refuse(self, &parts) {
             return refused;
         }
-        let reads = [Method::GET, Method::HEAD].contains(&parts.method);
-        match Endpoint::of(parts.uri.path()) {
-            Some(Endpoint::Referrers { .. }) if reads => {
-                if let ReferrersApi::Absent(absent) = self.profile.referrers {
-                    return absent.into_response();
+        if let Some((name, subject)) = referrers
+            && let Some(response) = referrers::answer(self, &parts, name, subject)
+        {
+            return response;
+        }
+        let method = parts.method.clone();
+        match endpoint {
+            Some(Endpoint::Ping) if reads => {
+                if let Some(ping) = self.profile.ping {
+                    return ping.into_response();
                 }
             }
             Some(Endpoint::Tags { repository }) if reads => {
@@ -99,9 +203,100 @@ impl Shared {
                     return tags::answer(self, listing, &parts, &repository, tags);
                 }
             }
+            Some(Endpoint::Blob { .. }) if reads && self.profile.manifests.redirected => {
+                let path = parts.uri.path();
+                return referrers::redirect(self, StatusCode::TEMPORARY_REDIRECT, path);
+            }
+            Some(Endpoint::Blob { .. }) if method == Method::DELETE => {
+                if let Some(refused) = manifests::refuse_delete(self, true) {
+                    return refused;
+                }
+            }
+            Some(Endpoint::Manifest {
+                repository,
+                reference,
+            }) => {
+                return self
+                    .manifest_request(parts, body, &repository, &reference)
+                    .await;
+            }
+            Some(Endpoint::Uploads { .. } | Endpoint::Upload { .. }) => {
+                return self.upload_request(parts, body).await;
+            }
             _ => {}
         }
         self.server.respond(Request::from_parts(parts, body)).await
+    }
+
+    async fn manifest_request(
+        &self,
+        mut parts: Parts,
+        body: Body,
+        name: &str,
+        reference: &str,
+    ) -> Response {
+        match parts.method {
+            Method::GET | Method::HEAD => match manifests::read(self, &parts, name, reference) {
+                Reading::Answer(response) => return response,
+                Reading::Server { as_reference } => {
+                    if let Some(reference) = as_reference {
+                        let path = format!("/v2/{name}/manifests/{reference}");
+                        parts.uri = manifests::path_only(&path);
+                    }
+                }
+            },
+            Method::PUT if !self.profile.read_only => {
+                let push = match manifests::write(self, parts, body, name, reference).await {
+                    Ok(push) => push,
+                    Err(refused) => return refused,
+                };
+                let mut response = self.server.respond(push.request).await;
+                manifests::acknowledge(self, push.subject, &mut response);
+                self.make_absolute(&mut response, None);
+                return response;
+            }
+            Method::DELETE => {
+                if let Some(refused) = manifests::refuse_delete(self, false) {
+                    return refused;
+                }
+            }
+            _ => {}
+        }
+        self.server.respond(Request::from_parts(parts, body)).await
+    }
+
+    async fn upload_request(&self, parts: Parts, body: Body) -> Response {
+        const STATE: &str = "_state=c3RhdGU";
+        let query = parts.uri.query().unwrap_or_default();
+        let begins = parts.method == Method::POST;
+        if self.profile.absolute_locations
+            && !begins
+            && !query.split('&').any(|field| field == STATE)
+        {
+            let message = "the upload's state did not come back";
+            let code = ErrorCode::BlobUploadInvalid;
+            return ApiError::new(StatusCode::BAD_REQUEST, code, message).into_response();
+        }
+        let mut response = self.server.respond(Request::from_parts(parts, body)).await;
+        // 201 names a blob, the others the session.
+        let is_session = response.status() != StatusCode::CREATED;
+        self.make_absolute(&mut response, is_session.then_some(STATE));
+        response
+    }
+
+    fn make_absolute(&self, response: &mut Response, state: Option<&str>) {
+        if !self.profile.absolute_locations {
+            return;
+        }
+        let location = response.headers().get(header::LOCATION);
+        let location = location.and_then(|location| location.to_str().ok());
+        if let Some(path) = location.filter(|location| location.starts_with('/')) {
+            let state = state.map_or_else(String::new, |state| format!("?{state}"));
+            let location = format!("http://{}{path}{state}", self.host);
+            if let Ok(location) = HeaderValue::from_str(&location) {
+                response.headers_mut().insert(header::LOCATION, location);
+            }
+        }
     }
 
     /// Returns the tags of a repository, or `None` where there is no repository.
@@ -112,47 +307,35 @@ impl Shared {
         exists.then(|| tags.iter().map(ToString::to_string).collect())
     }
 
-    /// Asks for a token that reaches as far as the request.
-    fn refuse(&self, parts: &Parts) -> Option<Response> {
-        if self.open {
-            return None;
+    /// Answers on the second host: a token service, whatever a redirect leads to, or the upstream of a proxy.
+    async fn answer_elsewhere(&self, parts: Parts, body: Body) -> Response {
+        if self.is_token(&parts, Host::Foreign) {
+            return self.serve_token(&parts, body).await;
         }
-        let Auth::Bearer { realm, .. } = self.profile.auth;
-        let endpoint = Endpoint::of(parts.uri.path())?;
-        let (action, actions) = match parts.method {
-            Method::GET | Method::HEAD => ("pull", "pull"),
-            Method::DELETE => ("delete", "delete"),
-            _ => ("push", "pull,push"),
+        let page = |status: StatusCode, content_type: &'static str, body: &'static str| {
+            (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
         };
-        let wanted = endpoint.repository().map(|name| (name, action));
-        let access = self.tokens.check(&parts.headers, wanted);
-        if access == Access::Granted {
-            return None;
-        }
-        let mut challenge = format!(
-            "Bearer realm=\"http://{host}{realm}\",service=\"{host}\"",
-            host = self.host
-        );
-        if let Some((name, _)) = wanted {
-            challenge.push_str(&format!(",scope=\"repository:{name}:{actions}\""));
-        }
-        let message = match access {
-            Access::Insufficient => {
-                challenge.push_str(",error=\"insufficient_scope\"");
-                "the token does not reach so far"
+        const HTML: &str = "text/html; charset=utf-8";
+        match (self.persona, self.variant) {
+            (Persona::Ghcr303, Some(Variant::Ghcr303TooManyRequests)) => page(
+                StatusCode::TOO_MANY_REQUESTS,
+                "text/plain",
+                "Too many requests\n",
+            ),
+            (Persona::Ghcr303, Some(Variant::Ghcr303Html)) => {
+                page(StatusCode::OK, HTML, "<!doctype html><title>GitHub</title>")
             }
-            _ => "authentication required",
-        };
-        let refused = ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message);
-        let mut response = refused.into_response();
-        let headers = response.headers_mut();
-        if let Ok(challenge) = HeaderValue::from_str(&challenge) {
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+            (Persona::Html200, _) => page(
+                StatusCode::OK,
+                HTML,
+                "<!doctype html><title>Sign in</title>",
+            ),
+            (Persona::EdgeProxy, _) => self.server.respond(Request::from_parts(parts, body)).await,
+            _ => page(
+                StatusCode::NOT_FOUND,
+                "text/plain; charset=utf-8",
+                "Not Found",
+            ),
         }
-        headers.insert(
-            "docker-distribution-api-version",
-            HeaderValue::from_static("registry/2.0"),
-        );
-        Some(response)
     }
 }

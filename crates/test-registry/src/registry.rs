@@ -1,7 +1,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use tokio::sync::oneshot;
 
 use crate::connection::{BreakableListener, Connection};
 use crate::fault::{Fault, Faults};
-use crate::persona::Persona;
-use crate::pipeline::{self, Shared};
+use crate::manifests::Limiter;
+use crate::persona::{Persona, Variant};
+use crate::pipeline::{self, Host, Shared};
 use crate::profile::Profile;
 use crate::record::{RecordedRequest, Recorder};
+use crate::referrers::ListCache;
 use crate::route::Route;
 use crate::token::{Accounts, Tokens};
 
@@ -39,13 +41,17 @@ pub struct TestRegistry {
 #[derive(Debug)]
 pub struct TestRegistryBuilder {
     persona: Persona,
+    variant: Option<Variant>,
     accounts: Accounts,
     token_ttl: Option<Duration>,
     open: bool,
     page_size: Option<NonZeroUsize>,
     page_bytes: Option<u64>,
+    pull_limit: Option<u64>,
+    cache_ttl: Option<Duration>,
     latency: Duration,
     tag_index: bool,
+    conditional_writes: bool,
 }
 
 impl TestRegistry {
@@ -62,13 +68,17 @@ impl TestRegistry {
     pub fn builder(persona: Persona) -> TestRegistryBuilder {
         TestRegistryBuilder {
             persona,
+            variant: None,
             accounts: Accounts::default(),
             token_ttl: None,
             open: false,
             page_size: None,
             page_bytes: None,
+            pull_limit: None,
+            cache_ttl: None,
             latency: Duration::ZERO,
             tag_index: true,
+            conditional_writes: false,
         }
     }
 
@@ -100,12 +110,25 @@ impl TestRegistry {
     /// Forgets the requests so far, and the most that were in flight.
     pub fn clear_requests(&self) {
         self.shared.recorder.clear();
+        self.shared.foreign_recorder.clear();
     }
 
     /// Returns the most requests that were in flight at a time: between their head and the last byte of their
     /// answer.
     pub fn max_in_flight_seen(&self) -> usize {
         self.shared.recorder.max_in_flight()
+    }
+
+    /// Returns the host and port of the persona's second host; `None` for personas that have one only.
+    ///
+    /// It is where tokens come from, where a redirect leads, or what a proxy stands before.
+    pub fn foreign_host(&self) -> Option<String> {
+        self.shared.foreign_host.clone()
+    }
+
+    /// Returns the requests that have arrived at the second host, in the order of their arrival.
+    pub fn foreign_requests(&self) -> Vec<RecordedRequest> {
+        self.shared.foreign_recorder.requests()
     }
 
     /// Plans a fault. Of several for one request, the first that is not used up happens.
@@ -127,6 +150,11 @@ impl TestRegistry {
     pub fn issue_token(&self, scopes: &[&str]) -> String {
         const HOUR: Duration = Duration::from_secs(3600);
         self.shared.tokens.issue(scopes.iter().copied(), HOUR)
+    }
+
+    /// Gives back the pulls that a [limit](TestRegistryBuilder::pull_limit) has counted.
+    pub fn reset_pull_limit(&self) {
+        self.shared.limiter.reset();
     }
 }
 
@@ -202,6 +230,37 @@ impl TestRegistryBuilder {
         self
     }
 
+    /// Answers as this variant of the persona.
+    #[must_use]
+    pub fn variant(mut self, variant: Variant) -> Self {
+        self.variant = Some(variant);
+        self
+    }
+
+    /// Lets so many manifests be pulled, and answers 429 after that. Default: 100 for Docker Hub's personas, no limit
+    /// for the others.
+    #[must_use]
+    pub fn pull_limit(mut self, manifests: u64) -> Self {
+        self.pull_limit = Some(manifests);
+        self
+    }
+
+    /// Gives a referrers list again for this long, where the persona has a cache. Default: not at all for
+    /// [`Quay`](Persona::Quay), 7 days for [`EdgeCachedIndex`](Variant::EdgeCachedIndex).
+    #[must_use]
+    pub fn cache_ttl(mut self, time: Duration) -> Self {
+        self.cache_ttl = Some(time);
+        self
+    }
+
+    /// Obeys `If-Match` and `If-None-Match` on a push, which of the personas only [`SpecFull`](Persona::SpecFull)
+    /// does; most of the others send an `ETag` all the same.
+    #[must_use]
+    pub fn conditional_writes(mut self) -> Self {
+        self.conditional_writes = true;
+        self
+    }
+
     /// Waits this long before each answer.
     #[must_use]
     pub fn latency(mut self, time: Duration) -> Self {
@@ -220,7 +279,7 @@ impl TestRegistryBuilder {
     ///
     /// # Panics
     ///
-    /// When the machine has no port or thread left.
+    /// When the variant is one of another persona, and when the machine has no port or thread left.
     pub async fn start(self) -> TestRegistry {
         self.start_blocking()
     }
@@ -229,8 +288,15 @@ impl TestRegistryBuilder {
     ///
     /// # Panics
     ///
-    /// When the machine has no port or thread left.
+    /// When the variant is one of another persona, and when the machine has no port or thread left.
     pub fn start_blocking(self) -> TestRegistry {
+        if let Some(variant) = self.variant {
+            assert_eq!(
+                variant.persona(),
+                self.persona,
+                "{variant:?} is no variant of it"
+            );
+        }
         self.try_start()
             .expect("a port of 127.0.0.1 and a thread are to be had")
     }
@@ -239,10 +305,14 @@ impl TestRegistryBuilder {
         let listener = bind()?;
         let address = listener.local_addr()?;
         let name = address.to_string().parse().map_err(io::Error::other)?;
-        let profile = Profile::of(self.persona);
+        let profile = Profile::of(self.persona, self.variant);
+        let foreign = profile.has_foreign.then(bind).transpose()?;
+        let foreign_host = foreign.as_ref().map(StdListener::local_addr).transpose()?;
         let store = MemoryStore::new();
         let mut server = RegistryServer::builder(Arc::new(store.clone()))
-            .referrers_api(profile.referrers.is_there());
+            .referrers_api(profile.referrers.is_there())
+            .read_only(profile.read_only)
+            .sparse_manifests(profile.manifests.unchecked);
         if let Some(entries) = self.page_size {
             server = server.page_size(entries);
         }
@@ -251,31 +321,38 @@ impl TestRegistryBuilder {
         }
         let shared = Arc::new(Shared {
             persona: self.persona,
+            variant: self.variant,
             profile,
             open: self.open,
             tag_index: self.tag_index,
+            conditional_writes: self.conditional_writes,
             page_size: self.page_size.map(NonZeroUsize::get),
+            page_bytes: self.page_bytes,
+            pull_limit: self.pull_limit,
+            cache_ttl: self.cache_ttl,
             latency: self.latency,
             host: address.to_string(),
+            foreign_host: foreign_host.map(|address| address.to_string()),
             store,
             server: server.build(),
             tokens: Tokens::new(self.accounts, self.token_ttl),
             faults: Faults::default(),
             recorder: Recorder::default(),
+            foreign_recorder: Recorder::default(),
+            limiter: Limiter::default(),
+            lists: ListCache::default(),
+            lost: Mutex::default(),
         });
-        let (stop, stopped) = oneshot::channel::<()>();
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let service = pipeline::router(Arc::clone(&shared))
-            .into_make_service_with_connect_info::<Connection>();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = Arc::clone(&shared);
         let serve = move || {
             runtime.block_on(async {
-                let Ok(listener) = TcpListener::from_std(listener) else {
-                    return;
-                };
                 tokio::select! {
-                    _served = axum::serve(BreakableListener(listener), service) => {}
+                    () = serve(listener, &served, Host::Own) => {}
+                    () = serve_foreign(foreign, &served) => {}
                     _stopped = stopped => {}
                 }
             });
@@ -292,6 +369,23 @@ impl TestRegistryBuilder {
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+}
+
+async fn serve(listener: StdListener, shared: &Arc<Shared>, host: Host) {
+    let Ok(listener) = TcpListener::from_std(listener) else {
+        return;
+    };
+    let service = pipeline::router(Arc::clone(shared), host)
+        .into_make_service_with_connect_info::<Connection>();
+    // It never ends, and so has no error to tell.
+    let _ended = axum::serve(BreakableListener(listener), service).await;
+}
+
+async fn serve_foreign(listener: Option<StdListener>, shared: &Arc<Shared>) {
+    match listener {
+        Some(listener) => serve(listener, shared, Host::Foreign).await,
+        None => std::future::pending().await,
     }
 }
 

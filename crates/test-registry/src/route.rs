@@ -1,6 +1,8 @@
 use http::request::Parts;
 use registry_server::Endpoint;
 
+use crate::pipeline::Host;
+
 /// Which requests a fault is for.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -9,6 +11,7 @@ pub struct Route {
     repository: Option<String>,
     reference: Option<String>,
     fragment: Option<String>,
+    elsewhere: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +35,11 @@ impl Route {
             repository: None,
             reference: None,
             fragment: None,
+            elsewhere: false,
         }
     }
 
-    /// Every request, the token service's among them.
+    /// Every request to the registry's own host.
     pub fn any() -> Self {
         Self::of(Kind::Any)
     }
@@ -108,7 +112,24 @@ impl Route {
         self
     }
 
-    pub(crate) fn matches(&self, parts: &Parts, is_token: bool) -> bool {
+    /// Only requests to the persona's [second host](crate::TestRegistry::foreign_host), which are otherwise left
+    /// alone except for [`token`](Self::token) and [`path_prefix`](Self::path_prefix).
+    #[must_use]
+    pub fn elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
+    }
+
+    pub(crate) fn matches(&self, parts: &Parts, host: Host, is_token: bool) -> bool {
+        let on_both = matches!(self.kind, Kind::Token | Kind::PathPrefix(_));
+        let place = match host {
+            Host::Own => !self.elsewhere,
+            Host::Foreign => self.elsewhere || on_both,
+        };
+        place && self.matches_request(parts, is_token)
+    }
+
+    fn matches_request(&self, parts: &Parts, is_token: bool) -> bool {
         let path = parts.uri.path();
         let endpoint = Endpoint::of(path);
         let kind = match &self.kind {

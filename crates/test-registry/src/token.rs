@@ -132,6 +132,10 @@ impl Tokens {
         }
     }
 
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Issued>> {
         // Nothing that is done under the lock can panic half-way.
         self.issued.lock().unwrap_or_else(PoisonError::into_inner)
