@@ -1,11 +1,12 @@
 //! One call: as many requests as it takes to get an answer that stands.
 
-use http::header::{HeaderMap, LOCATION};
+use http::header::{AUTHORIZATION, HeaderMap, LOCATION};
 use http::{Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::auth::{Access, Carried, Progress};
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Failure};
 use crate::exchange::{self, About, Collected, MAX_ERROR_BODY, Open, Payload};
@@ -27,6 +28,9 @@ pub(crate) struct Call<'a> {
     pub(crate) payload: Payload<'a>,
     /// Sending it twice has the same effect as sending it once.
     pub(crate) idempotent: bool,
+    pub(crate) access: Access,
+    /// Another repository that the request reads from.
+    pub(crate) mount_from: Option<&'a RepositoryName>,
 }
 
 /// What is done with the body of a 2xx answer.
@@ -67,6 +71,11 @@ impl<'a> Call<'a> {
         url: Url,
     ) -> Self {
         let idempotent = method == Method::GET || method == Method::HEAD;
+        let access = match method {
+            Method::GET | Method::HEAD => Access::Pull,
+            Method::DELETE => Access::Delete,
+            _ => Access::Push,
+        };
         Self {
             client,
             registry,
@@ -77,6 +86,8 @@ impl<'a> Call<'a> {
             headers: HeaderMap::new(),
             payload: Payload::None,
             idempotent,
+            access,
+            mount_from: None,
         }
     }
 
@@ -87,14 +98,16 @@ impl<'a> Call<'a> {
             requests: 0,
             started: Instant::now(),
         };
-        self.answer(mode, &mut state)
-            .await
-            .map_err(|failure| Error::new(self.registry, failure))
+        self.answer(mode, &mut state).await
     }
 
-    async fn answer(&self, mode: Mode, state: &mut State) -> Result<Reply, Failure> {
+    async fn answer(&self, mode: Mode, state: &mut State) -> Result<Reply, Error> {
         let host = self.client.host(&self.url, self.registry.as_str());
+        let auth = &self.client.auth;
+        let mut progress = Progress::new(state.started);
         loop {
+            // Before the place is taken: a token request may need one at the same host.
+            let carried = auth.carry(self, &progress, &mut state.requests).await?;
             let place = match host.enter(&mut state.budget).await {
                 Ok(place) => place,
                 Err(mut answer) => {
@@ -104,7 +117,16 @@ impl<'a> Call<'a> {
                 }
             };
             let sent = Instant::now();
-            let outcome = self.attempt(mode, place, state).await;
+            let outcome = self.attempt(mode, place, &carried, state).await;
+            if let Ok(Reply::Response(answer)) = &outcome
+                && answer.status() == StatusCode::UNAUTHORIZED
+                && !answer.is_foreign()
+                && auth
+                    .challenged(self, answer, &carried, &mut progress)
+                    .await?
+            {
+                continue;
+            }
             let (wait, status) = match &outcome {
                 Ok(reply) => {
                     let response = reply.head();
@@ -118,7 +140,7 @@ impl<'a> Call<'a> {
                         && (self.idempotent || retry::is_refusal(status))
                         && !(throttled && response.is_foreign());
                     if !repeat {
-                        return outcome;
+                        return self.stands(outcome);
                     }
                     let asked = response.retry_after();
                     let mut news = true;
@@ -133,25 +155,24 @@ impl<'a> Call<'a> {
                     }
                     match state.budget.take_try(asked) {
                         Some(wait) => (wait, Some((status, news))),
-                        None => return outcome,
+                        None => return self.stands(outcome),
                     }
                 }
-                Err(failure) => {
-                    if !(failure.unsent || (failure.transient && self.idempotent)) {
-                        return outcome;
-                    }
-                    if !failure.transient {
-                        return outcome;
-                    }
-                    match state.budget.take_try(None) {
+                Err(failure) => match failure.worth_repeating(self.idempotent) {
+                    true => match state.budget.take_try(None) {
                         Some(wait) => (wait, None),
-                        None => return outcome,
-                    }
-                }
+                        None => return self.stands(outcome),
+                    },
+                    false => return self.stands(outcome),
+                },
             };
             drop(outcome);
             self.wait(wait, status).await;
         }
+    }
+
+    fn stands(&self, outcome: Result<Reply, Failure>) -> Result<Reply, Error> {
+        outcome.map_err(|failure| Error::new(self.registry, failure))
     }
 
     async fn wait(&self, wait: std::time::Duration, cause: Option<(StatusCode, bool)>) {
@@ -170,9 +191,19 @@ impl<'a> Call<'a> {
     }
 
     /// Sends one request and follows its redirects.
-    async fn attempt(&self, mode: Mode, place: Place, state: &mut State) -> Result<Reply, Failure> {
+    async fn attempt(
+        &self,
+        mode: Mode,
+        place: Place,
+        carried: &Carried,
+        state: &mut State,
+    ) -> Result<Reply, Failure> {
         let options = &self.client.options;
         let mut url = self.url.clone();
+        let mut headers = self.headers.clone();
+        if let Some(authorization) = carried.header() {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
         let mut foreign = false;
         let mut hops = 0;
         loop {
@@ -193,7 +224,7 @@ impl<'a> Call<'a> {
                 about,
                 &self.method,
                 &url,
-                self.headers.clone(),
+                headers.clone(),
                 &self.payload,
             )
             .await?;
@@ -222,7 +253,10 @@ impl<'a> Call<'a> {
                     )));
                 }
                 let next = self.follow(&url, &target, answer.status).map_err(refuse)?;
-                foreign |= !origin::same_origin(&next, &self.url);
+                if !origin::same_origin(&next, &self.url) {
+                    foreign = true;
+                    headers.remove(AUTHORIZATION);
+                }
                 url = next;
                 continue;
             }
@@ -286,7 +320,8 @@ impl Reply {
     }
 }
 
-fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+/// Returns where a redirect leads, as the server wrote it.
+pub(crate) fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }

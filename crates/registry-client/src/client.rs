@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Method;
 use oci_content::{Registry, RepositoryName};
+use tokio::sync::OnceCell;
 use url::Url;
 
+use crate::auth::Auth;
 use crate::call::{Call, Mode, Reply};
 use crate::error::{BoxError, Error, ErrorKind, Failure};
 use crate::exchange::MAX_ERROR_BODY;
@@ -13,6 +15,7 @@ use crate::host::Host;
 use crate::observer::Endpoint;
 use crate::options::{ClientOptions, ProxyOptions};
 use crate::origin::base_url;
+use crate::realm::{self, Guard, Space};
 use crate::repository::Repository;
 use crate::response::Response;
 
@@ -29,7 +32,18 @@ pub(crate) struct Inner {
     pub(crate) home: reqwest::Client,
     /// For every other origin.
     pub(crate) foreign: reqwest::Client,
+    pub(crate) auth: Auth,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
+    token_clients: Mutex<HashMap<String, Arc<OnceCell<TokenClient>>>>,
+}
+
+/// What asks the token services that one registry names.
+#[derive(Clone)]
+pub(crate) struct TokenClient {
+    /// Connects to no address that a token service may not have.
+    pub(crate) http: reqwest::Client,
+    /// Where the registry is.
+    pub(crate) located: Space,
 }
 
 /// Why a [`Client`] cannot be made: an option is wrong.
@@ -69,7 +83,9 @@ impl Client {
             options,
             home,
             foreign,
+            auth: Auth::default(),
             hosts: Mutex::default(),
+            token_clients: Mutex::default(),
         })))
     }
 
@@ -122,9 +138,31 @@ impl Inner {
             .or_insert_with(|| Arc::new(Host::new(self.options.max_in_flight(name))));
         Arc::clone(host)
     }
+
+    /// Returns what asks the token services of the registry at `registry_url`.
+    pub(crate) async fn token_client(&self, registry_url: &Url) -> Result<TokenClient, Failure> {
+        let cell = {
+            let mut clients = self
+                .token_clients
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let origin = registry_url.origin().ascii_serialization();
+            Arc::clone(clients.entry(origin).or_default())
+        };
+        let make = async || {
+            let located = realm::locate(registry_url).await;
+            let mut known = self.options.proxy.as_ref().map_or(Vec::new(), proxy_hosts);
+            known.extend(registry_url.host_str().map(str::to_ascii_lowercase));
+            let http = http_builder(&self.options)
+                .and_then(|builder| build(builder.dns_resolver(Guard { known, located })))
+                .map_err(|error| Failure::new(ErrorKind::Protocol, "").caused_by(error))?;
+            Ok(TokenClient { http, located })
+        };
+        cell.get_or_try_init(make).await.cloned()
+    }
 }
 
-pub(crate) fn http_builder(options: &ClientOptions) -> Result<reqwest::ClientBuilder, BuildError> {
+fn http_builder(options: &ClientOptions) -> Result<reqwest::ClientBuilder, BuildError> {
     let mut builder = reqwest::Client::builder()
         .user_agent(&options.user_agent)
         .connect_timeout(options.connect_timeout)
@@ -175,7 +213,20 @@ fn proxies(options: &ProxyOptions) -> Result<Vec<reqwest::Proxy>, BuildError> {
     Ok(proxies)
 }
 
-pub(crate) fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BuildError> {
+fn proxy_hosts(options: &ProxyOptions) -> Vec<String> {
+    [&options.https, &options.http]
+        .into_iter()
+        .flatten()
+        .filter_map(|url| {
+            Url::parse(url)
+                .ok()?
+                .host_str()
+                .map(str::to_ascii_lowercase)
+        })
+        .collect()
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BuildError> {
     builder
         .build()
         .map_err(|e| BuildError::new("the HTTP client cannot be set up", e))

@@ -194,6 +194,11 @@ impl Failure {
         self
     }
 
+    /// Tells whether the same request may be sent again and may then succeed.
+    pub(crate) fn worth_repeating(&self, idempotent: bool) -> bool {
+        self.transient && (self.unsent || idempotent)
+    }
+
     pub(crate) fn transient(mut self) -> Self {
         self.transient = true;
         self

@@ -177,6 +177,10 @@ impl Open {
     ) -> Result<Collected, Failure> {
         let success = self.status().is_success();
         let cut = if success { limit } else { MAX_ERROR_BODY };
+        let announced = self.response.content_length().unwrap_or(0);
+        if success && announced > limit && self.report.method != Method::HEAD {
+            return Err(self.over(limit, limit_name));
+        }
         let mut body = Bytes::new();
         let mut joined = BytesMut::new();
         while let Some(chunk) = self.chunk().await? {
@@ -184,10 +188,7 @@ impl Open {
             let room = cut.saturating_sub(read as u64);
             if chunk.len() as u64 > room {
                 if success {
-                    self.report.error = Some(ErrorKind::LimitExceeded);
-                    let text = format!("the answer is larger than {limit_name} ({limit} bytes)");
-                    return Err(Failure::new(ErrorKind::LimitExceeded, text)
-                        .at(&self.report.method, &self.report.url));
+                    return Err(self.over(limit, limit_name));
                 }
                 let room = usize::try_from(room).unwrap_or(chunk.len());
                 extend(&mut body, &mut joined, chunk.slice(..room));
@@ -203,6 +204,12 @@ impl Open {
             headers: std::mem::take(self.response.headers_mut()),
             body,
         })
+    }
+
+    fn over(&mut self, limit: u64, limit_name: &str) -> Failure {
+        self.report.error = Some(ErrorKind::LimitExceeded);
+        let text = format!("the answer is larger than {limit_name} ({limit} bytes)");
+        Failure::new(ErrorKind::LimitExceeded, text).at(&self.report.method, &self.report.url)
     }
 }
 

@@ -30,16 +30,23 @@
 //! No interpretation of manifests and lists, no bundles, no cache on disk. Nothing is spawned, no environment
 //! and no home directory is read. The URLs that a descriptor may carry are never fetched.
 
+mod answer;
+mod auth;
 mod blob;
 mod call;
+mod capability;
+mod challenge;
 mod client;
 mod credentials;
+mod docker_config;
 mod envelope;
 mod error;
 mod exchange;
 mod host;
 mod link;
 mod observer;
+#[cfg(feature = "oci-client")]
+mod oci_client_auth;
 mod options;
 mod origin;
 mod pull;
@@ -48,11 +55,15 @@ mod realm;
 mod repository;
 mod response;
 mod retry;
+mod token;
 mod upload;
 
+pub use answer::{AnswerParts, NotAnIndex, ReferrersAnswer, ReferrersList, nobody};
 pub use blob::{BlobSink, BlobSource, MemorySink, VerifyingSink};
+pub use capability::Evidence;
 pub use client::{BuildError, Client};
 pub use credentials::{CredentialError, CredentialSource, Credentials};
+pub use docker_config::DockerConfig;
 pub use error::{Error, ErrorKind};
 pub use observer::{Endpoint, RequestEvent, RequestObserver, WaitEvent};
 pub use options::{ClientOptions, HostOptions, MIN_BODY_BYTES, ProxyOptions};

@@ -1,5 +1,5 @@
 use oci_content::Registry;
-use url::Url;
+use url::{Host, Url};
 
 use crate::options::ClientOptions;
 
@@ -19,6 +19,21 @@ pub(crate) fn base_url(
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
     // Opaque origins (of `data:` and the like) are unequal to everything, themselves included.
     a.origin() == b.origin()
+}
+
+/// Tells whether the host is this machine by its name or by its literal address.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
+        }
+        None => false,
+    }
 }
 
 /// Resolves a URL that a server gave against the URL it was given at.
@@ -78,6 +93,22 @@ mod tests {
                 expected,
                 "{target}"
             );
+        }
+    }
+
+    #[test]
+    fn loopback_hosts_are_known_in_every_spelling() {
+        for (text, expected) in [
+            ("http://localhost:1/", true),
+            ("http://a.localhost./", true),
+            ("http://127.1/", true),
+            ("http://0x7f000001/", true),
+            ("http://[::1]/", true),
+            ("http://[::ffff:127.0.0.1]/", true),
+            ("http://localhost.example.com/", false),
+            ("http://10.0.0.1/", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(text).unwrap()), expected, "{text}");
         }
     }
 }

@@ -95,8 +95,9 @@ impl Push<'_> {
                 Sent::Done => return Ok(BlobPush::Uploaded),
                 Sent::Again(error) => error,
             };
-            // The registry may have committed the blob before the answer was lost.
-            if self.is_there().await? {
+            // The registry may have committed the blob before the answer was lost. Where that cannot be
+            // known, the upload's own failure counts.
+            if self.is_there().await.unwrap_or(false) {
                 return Ok(BlobPush::Uploaded);
             }
             let asked = error.response().and_then(Response::retry_after);
@@ -112,7 +113,11 @@ impl Push<'_> {
         url.query_pairs_mut()
             .append_pair("mount", &self.digest.to_string())
             .append_pair("from", from.as_str());
-        self.collect(self.call(Method::POST, url)).await
+        let call = Call {
+            mount_from: Some(from),
+            ..self.call(Method::POST, url)
+        };
+        self.collect(call).await
     }
 
     async fn start(&self) -> Result<Url, Error> {
@@ -190,8 +195,11 @@ impl Push<'_> {
     }
 
     fn call(&self, method: Method, url: Url) -> Call<'_> {
+        // A second POST opens one session too many, which expires.
+        let idempotent = method == Method::POST;
         Call {
             endpoint: Endpoint::Upload,
+            idempotent,
             ..self.repository.call(method, url)
         }
     }

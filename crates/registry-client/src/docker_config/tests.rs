@@ -1,0 +1,229 @@
+use std::sync::OnceLock;
+
+use super::*;
+
+fn basic(username: &str, password: &str) -> Option<Credentials> {
+    Some(Credentials::Basic {
+        username: username.into(),
+        password: password.into(),
+    })
+}
+
+fn write(json: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), json).unwrap();
+    file
+}
+
+/// Fake helpers. Written once, before the first of them is started: a file that is open for writing in a
+/// process that forks cannot be executed.
+fn helpers() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        for (name, script) in [
+            (
+                "echo",
+                r#"read server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$1 $server\",\"Secret\":\"s\"}""#,
+            ),
+            (
+                "token",
+                r#"echo '{"ServerURL":"x","Username":"<token>","Secret":"refresh"}'"#,
+            ),
+            ("none", "echo 'credentials not found in native keychain'; exit 1"),
+            ("broken", "echo 'secret-in-output'; exit 3"),
+            ("junk", "echo 'secret-in-output'"),
+        ] {
+            let path = folder.path().join(format!("docker-credential-{name}"));
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).unwrap();
+        }
+        folder
+    });
+    folder.path()
+}
+
+async fn look_up(
+    json: &str,
+    registry: &str,
+    repository: &str,
+) -> Result<Option<Credentials>, String> {
+    let file = write(json);
+    let source = DockerConfig::from_files(vec![file.path().to_owned()])
+        .with_helper_folder(helpers().to_owned());
+    let repository = (!repository.is_empty()).then(|| repository.parse().unwrap());
+    source
+        .credentials(&registry.parse().unwrap(), repository.as_ref())
+        .await
+        .map_err(|error| {
+            let text = error.to_string();
+            let name = file.path().display().to_string();
+            assert!(text.contains(&name), "{text} names the file");
+            assert!(!format!("{error:?}").contains("secret-in"), "{error:?}");
+            text.replace(&name, "FILE")
+        })
+}
+
+#[tokio::test]
+async fn the_longest_key_wins_and_host_and_port_are_exact() {
+    let auth = |user: &str| STANDARD.encode(format!("{user}:p"));
+    let json = format!(
+        r#"{{"auths": {{
+            "r.test": {{"auth": "{}"}},
+            "r.test/team": {{"auth": "{}"}},
+            "r.test/team/app": {{"username": "app", "password": "p"}},
+            "r.test/empty": {{}},
+            "r.test/null": null,
+            "r.test:5000": {{"auth": "{}"}},
+            "https://old.test/v1/": {{"auth": "{}"}},
+            "id.test": {{"auth": "{}", "identitytoken": "refresh"}},
+            "bearer.test": {{"registrytoken": "bearer"}}
+        }}, "unknown": 7}}"#,
+        auth("all"),
+        auth("team"),
+        auth("port"),
+        auth("old"),
+        auth("id"),
+    );
+    for (registry, repository, expected) in [
+        ("r.test", "", basic("all", "p")),
+        ("r.test", "other", basic("all", "p")),
+        ("r.test", "team/x", basic("team", "p")),
+        ("r.test", "team", basic("team", "p")),
+        ("r.test", "team/app", basic("app", "p")),
+        ("r.test", "team/app/x", basic("app", "p")),
+        ("r.test", "team/apple", basic("team", "p")),
+        ("r.test", "empty/x", basic("all", "p")),
+        ("r.test", "null", basic("all", "p")),
+        ("r.test:5000", "team/app", basic("port", "p")),
+        ("r.test:443", "team/app", None),
+        ("test", "team/app", None),
+        ("sub.r.test", "team/app", None),
+        ("old.test", "x", basic("old", "p")),
+        (
+            "id.test",
+            "x",
+            Some(Credentials::IdentityToken("refresh".into())),
+        ),
+        (
+            "bearer.test",
+            "x",
+            Some(Credentials::Bearer("bearer".into())),
+        ),
+        ("docker.io", "library/x", None),
+    ] {
+        let found = look_up(&json, registry, repository).await.unwrap();
+        assert_eq!(found, expected, "{registry}/{repository}");
+    }
+}
+
+#[tokio::test]
+async fn docker_hub_is_found_under_all_its_names() {
+    for key in [
+        "https://index.docker.io/v1/",
+        "index.docker.io/v1/",
+        "docker.io",
+        "registry-1.docker.io",
+        "docker.io/library",
+    ] {
+        let json = format!(r#"{{"auths": {{"{key}": {{"username": "u", "password": "p"}}}}}}"#);
+        let found = look_up(&json, "docker.io", "library/alpine").await.unwrap();
+        assert_eq!(found, basic("u", "p"), "{key}");
+    }
+    let json = r#"{"credsStore": "echo"}"#;
+    let found = look_up(json, "docker.io", "library/alpine").await.unwrap();
+    assert_eq!(found, basic("get https://index.docker.io/v1/", "s"));
+}
+
+#[tokio::test]
+async fn a_helper_of_the_registry_comes_first_then_the_store_then_the_entries() {
+    let inline = r#""auths": {"r.test": {"username": "inline", "password": "p"}}"#;
+    for (json, expected) in [
+        (
+            format!(r#"{{"credHelpers": {{"r.test": "echo"}}, "credsStore": "token", {inline}}}"#),
+            basic("get r.test", "s"),
+        ),
+        (
+            format!(
+                r#"{{"credHelpers": {{"other.test": "echo"}}, "credsStore": "token", {inline}}}"#
+            ),
+            Some(Credentials::IdentityToken("refresh".into())),
+        ),
+        (
+            format!(r#"{{"credsStore": "none", {inline}}}"#),
+            basic("inline", "p"),
+        ),
+        (
+            format!(r#"{{"credsStore": "not-installed", {inline}}}"#),
+            basic("inline", "p"),
+        ),
+        (r#"{"credHelpers": {"r.test": "none"}}"#.into(), None),
+        (
+            r#"{"credsStore": "", "auths": null, "credHelpers": null}"#.into(),
+            None,
+        ),
+        ("{}".into(), None),
+    ] {
+        let found = look_up(&json, "r.test", "team/app").await.unwrap();
+        assert_eq!(found, expected, "{json}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_names_the_file_and_repeats_no_secret() {
+    for (json, message) in [
+        (
+            r#"{"credsStore": "broken"}"#,
+            "FILE: docker-credential-broken fails for r.test",
+        ),
+        (
+            r#"{"credHelpers": {"r.test": "junk"}}"#,
+            "FILE: docker-credential-junk answers with no credentials for r.test",
+        ),
+        (
+            r#"{"credsStore": "not-installed"}"#,
+            "FILE: docker-credential-not-installed cannot be run",
+        ),
+        (
+            r#"{"credsStore": "../../bin/sh"}"#,
+            "FILE: \"../../bin/sh\" is no name of a helper",
+        ),
+        (
+            r#"{"auths": {"r.test": {"auth": "secret-in-file"}}}"#,
+            "FILE: the entry \"r.test\" has an auth that is not base64 of text",
+        ),
+        (
+            r#"{"auths": {"r.test": {"auth": "bm9jb2xvbg=="}}}"#,
+            "FILE: the entry \"r.test\" has an auth without a colon",
+        ),
+        (
+            "{\"auths\":\n\"secret-in-file\"}",
+            "FILE: is no Docker configuration: line 2 column 16",
+        ),
+        ("", "FILE: is no Docker configuration: line 1 column 0"),
+    ] {
+        assert_eq!(look_up(json, "r.test", "x").await.unwrap_err(), message);
+    }
+}
+
+#[tokio::test]
+async fn files_are_asked_in_their_order_and_may_be_missing() {
+    let first = write(r#"{"auths": {"a.test": {"username": "first", "password": "p"}}}"#);
+    let second = write(
+        r#"{"auths": {"a.test": {"username": "second", "password": "p"},
+            "b.test": {"username": "second", "password": "p"}}}"#,
+    );
+    let missing = first.path().with_extension("missing");
+    let files = vec![missing, first.path().to_owned(), second.path().to_owned()];
+    let source = DockerConfig::from_files(files);
+    for (registry, expected) in [
+        ("a.test", basic("first", "p")),
+        ("b.test", basic("second", "p")),
+        ("c.test", None),
+    ] {
+        let found = source.credentials(&registry.parse().unwrap(), None).await;
+        assert_eq!(found.unwrap(), expected, "{registry}");
+    }
+}
