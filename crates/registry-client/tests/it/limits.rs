@@ -1,0 +1,143 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use oci_content::{Digest, Tag};
+use registry_client::{Endpoint, ErrorKind};
+
+use crate::support::{Recorder, Server, Told, answer, options};
+
+fn tag() -> Tag {
+    "1.0".parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_an_error_that_names_it() {
+    for length in [Some(101), None] {
+        let server =
+            Server::start(move |_, _| answer(200).body("x".repeat(101)).length(length)).await;
+        let mut options = options();
+        options.max_manifest_bytes = 100;
+        options.max_list_bytes = 100;
+        let repository = server.repository(options.clone());
+        let error = repository.get_manifest(&tag()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        let text = error.to_string();
+        assert!(
+            text.ends_with("larger than max_manifest_bytes (100 bytes)"),
+            "{text}"
+        );
+        for error in [
+            repository.tags(None).await.unwrap_err(),
+            repository
+                .referrers(&Digest::of(b"x"), None)
+                .await
+                .unwrap_err(),
+        ] {
+            let text = error.to_string();
+            assert!(
+                text.ends_with("larger than max_list_bytes (100 bytes)"),
+                "{text}"
+            );
+        }
+        assert_eq!(server.lines().len(), 3, "a limit is not tried again");
+        options.max_manifest_bytes = 101;
+        let repository = server.repository(options);
+        assert_eq!(
+            repository.get_manifest(&tag()).await.unwrap().body().len(),
+            101
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_body_of_a_refusal_is_cut_instead() {
+    let server = Server::start(|_, _| answer(404).body("x".repeat(200_000))).await;
+    let reply = server.repository(options()).get_manifest(&tag()).await;
+    assert_eq!(reply.unwrap().body().len(), 64 << 10);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let server = Server::start(|_, _| answer(200).delay(Duration::from_secs(60))).await;
+    let mut options = options();
+    options.response_timeout = Duration::from_millis(50);
+    let started = Instant::now();
+    let error = server
+        .repository(options)
+        .get_manifest(&tag())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(
+        error.to_string().ends_with("no answer within 50ms"),
+        "{error}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(server.lines().len(), 6);
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_or_drips_is_given_up() {
+    for drip in [false, true] {
+        let server = Server::start(move |_, _| match drip {
+            false => answer(200).body("x").length(Some(9)).stall(),
+            true => answer(200)
+                .body("x".repeat(1000))
+                .slowly(Duration::from_millis(10)),
+        })
+        .await;
+        let mut options = options();
+        options.idle_timeout = Duration::from_millis(100);
+        options.retry.max_attempts = std::num::NonZeroU32::MIN;
+        let error = server
+            .repository(options)
+            .get_manifest(&tag())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{drip}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_body_that_moves_is_left_to_come() {
+    let server = Server::start(|_, _| {
+        answer(200)
+            .body("x".repeat(2000))
+            .slowly(Duration::from_micros(100))
+    })
+    .await;
+    let mut options = options();
+    // 2000 bytes take at least 2 s with the timer's resolution of 1 ms, 1024 of them about half of it.
+    options.idle_timeout = Duration::from_secs(4);
+    let reply = server.repository(options).get_manifest(&tag()).await;
+    assert_eq!(reply.unwrap().body().len(), 2000);
+}
+
+#[tokio::test]
+async fn the_observer_hears_of_each_request_without_its_secrets() {
+    let server = Server::start(|_, before| match before {
+        0 => answer(500).body("oops"),
+        _ => answer(200).body("[]"),
+    })
+    .await;
+    let recorder = Arc::new(Recorder::default());
+    let mut options = options();
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
+    let repository = server.repository(options);
+    let page = server.url("/v2/team/app/tags/list?last=secret");
+    repository.get_page(&page.parse().unwrap()).await.unwrap();
+    let told = |status, attempt, body_bytes| Told {
+        method: "GET".into(),
+        endpoint: Endpoint::Tags,
+        url: server.url("/v2/team/app/tags/list"),
+        status: Some(status),
+        error: None,
+        attempt,
+        body_bytes,
+        sent_bytes: 0,
+    };
+    assert_eq!(
+        *recorder.requests.lock().unwrap(),
+        [told(500, 1, 4), told(200, 2, 2)]
+    );
+}

@@ -1,0 +1,15 @@
+//! `registry-client` against scripted servers on loopback.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, but not what they share"
+)]
+
+mod auth;
+mod calls;
+mod limits;
+mod pull;
+mod push;
+mod redirects;
+mod retries;
+mod support;
+mod tls;

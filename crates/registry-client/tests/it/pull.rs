@@ -1,0 +1,339 @@
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use oci_content::{Digest, VerifyError};
+use registry_client::{BlobSink, Error, ErrorKind, MemorySink, Repository, VerifyingSink};
+
+use crate::support::{Recorder, Seen, Server, answer, hang_up, options};
+
+const BLOB: &[u8] = b"0123456789abcdefghij";
+
+async fn pull(repository: &Repository) -> Result<(), Error> {
+    let digest = Digest::of(BLOB);
+    let mut sink = MemorySink::new(digest.clone(), BLOB.len() as u64);
+    repository
+        .pull_blob(&digest, BLOB.len() as u64, &mut sink)
+        .await?;
+    assert_eq!(sink.into_bytes().unwrap(), BLOB);
+    Ok(())
+}
+
+fn from(seen: &Seen) -> usize {
+    let range = seen.header("range").map(|range| {
+        range
+            .strip_prefix("bytes=")
+            .and_then(|range| range.strip_suffix('-'))
+            .unwrap()
+            .parse()
+            .unwrap()
+    });
+    range.unwrap_or(0)
+}
+
+fn rest(start: usize) -> crate::support::Answer {
+    let range = format!("bytes {start}-{}/{}", BLOB.len() - 1, BLOB.len());
+    answer(206)
+        .header("Content-Range", &range)
+        .body(&BLOB[start..])
+}
+
+fn ranges(server: &Server) -> Vec<Option<String>> {
+    let range = |seen: &Seen| seen.header("range").map(str::to_owned);
+    server.seen().iter().map(range).collect()
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[tokio::test]
+async fn end_2_a_blob_comes_whole_and_unencoded() {
+    let server = Server::start(|seen, _| {
+        assert_eq!(seen.header("accept-encoding"), Some("identity"));
+        answer(200).body(BLOB)
+    })
+    .await;
+    pull(&server.repository(options())).await.unwrap();
+    let path = format!("GET /v2/team/app/blobs/{}", Digest::of(BLOB));
+    assert_eq!(server.lines(), [path]);
+}
+
+#[tokio::test]
+async fn a_file_is_a_sink_too() {
+    let server = Server::start(|_, before| match before {
+        0 => answer(200).body("wrong bytes, rather.."),
+        _ => answer(200).body(BLOB),
+    })
+    .await;
+    let digest = Digest::of(BLOB);
+    let file = tempfile::tempfile().unwrap();
+    let mut sink = VerifyingSink::new(file, digest.clone(), 20).unwrap();
+    let repository = server.repository(options());
+    let error = repository
+        .pull_blob(&digest, 20, &mut sink)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity, "21 bytes");
+    sink.restart().unwrap();
+    repository.pull_blob(&digest, 20, &mut sink).await.unwrap();
+    use io::{Read as _, Seek as _};
+    let mut file = sink.into_inner();
+    file.rewind().unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, BLOB);
+}
+
+#[tokio::test]
+async fn a_broken_transfer_goes_on_where_it_stopped() {
+    let server = Server::start(|seen, before| {
+        let start = from(seen);
+        match before {
+            0 => answer(200)
+                .body(&BLOB[..5])
+                .length(Some(BLOB.len()))
+                .reset(),
+            // Cleanly, with no length: only the descriptor tells that it is too short.
+            1 => {
+                let range = format!("bytes {start}-{}/*", BLOB.len() - 1);
+                answer(206)
+                    .header("Content-Range", &range)
+                    .body(&BLOB[start..start + 4])
+                    .length(None)
+            }
+            2 => hang_up(),
+            3 => answer(503),
+            _ => rest(start),
+        }
+    })
+    .await;
+    pull(&server.repository(options())).await.unwrap();
+    assert_eq!(
+        ranges(&server),
+        [
+            None,
+            some("bytes=5-"),
+            some("bytes=9-"),
+            some("bytes=9-"),
+            some("bytes=9-")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_starts_the_blob_over() {
+    let server = Server::start(|_, before| match before {
+        0 => answer(200).body(&BLOB[..5]).length(Some(20)).reset(),
+        _ => answer(200).body(BLOB),
+    })
+    .await;
+    pull(&server.repository(options())).await.unwrap();
+    assert_eq!(ranges(&server), [None, some("bytes=5-")]);
+}
+
+#[tokio::test]
+async fn a_range_that_was_not_asked_for_starts_the_blob_over() {
+    for range in [
+        "bytes 0-19/20",
+        "bytes 6-19/20",
+        "bytes 5-19/21",
+        "bytes 5-25/*",
+        "bytes 5-4/20",
+        "items 5-19/20",
+        "bytes 5-19",
+        "",
+    ] {
+        let server = Server::start(move |seen, before| match before {
+            0 => answer(200).body(&BLOB[..5]).length(Some(20)).reset(),
+            1 => answer(206).header("Content-Range", range).body(&BLOB[5..]),
+            _ if from(seen) == 0 => answer(200).body(BLOB),
+            _ => rest(from(seen)),
+        })
+        .await;
+        pull(&server.repository(options())).await.unwrap();
+        assert_eq!(ranges(&server), [None, some("bytes=5-"), None], "{range}");
+    }
+}
+
+#[tokio::test]
+async fn a_416_starts_the_blob_over() {
+    let server = Server::start(|seen, before| match before {
+        0 => answer(200).body(&BLOB[..5]).length(Some(20)).reset(),
+        _ if from(seen) > 0 => answer(416),
+        _ => answer(200).body(BLOB),
+    })
+    .await;
+    pull(&server.repository(options())).await.unwrap();
+    assert_eq!(ranges(&server), [None, some("bytes=5-"), None]);
+}
+
+#[tokio::test]
+async fn an_expired_redirect_target_leads_back_to_the_registry() {
+    for status in [400, 401, 403, 404, 410] {
+        let cdn = Server::start(move |seen, before| match before {
+            0 => answer(200).body(&BLOB[..5]).length(Some(20)).reset(),
+            1 => answer(status).body("<Code>ExpiredToken</Code>"),
+            _ => rest(from(seen)),
+        })
+        .await;
+        let target = cdn.url("/blob?signature=1");
+        let server = Server::start(move |_, _| answer(307).header("Location", &target)).await;
+        pull(&server.repository(options())).await.unwrap();
+        assert_eq!(server.lines().len(), 3, "{status}");
+        assert_eq!(
+            ranges(&cdn),
+            [None, some("bytes=5-"), some("bytes=5-")],
+            "the range goes along"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_registrys_own_refusal_is_final() {
+    for status in [400, 401, 403, 404, 410, 416, 501] {
+        let server = Server::start(move |_, _| answer(status).body("why")).await;
+        let error = pull(&server.repository(options())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Status);
+        assert_eq!(error.response().unwrap().status().as_u16(), status);
+        assert_eq!(error.response().unwrap().body(), "why");
+        assert_eq!(server.lines().len(), 1);
+    }
+    let server = Server::start(|_, _| answer(503)).await;
+    let error = pull(&server.repository(options())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Status);
+    assert_eq!(server.lines().len(), 6);
+    let server = Server::start(|_, _| answer(202).body("later")).await;
+    let error = pull(&server.repository(options())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_fetched_once_more_and_then_refused() {
+    let mut wrong = BLOB.to_vec();
+    wrong[7] ^= 1;
+    let once = wrong.clone();
+    let server = Server::start(move |_, before| match before {
+        0 => answer(200).body(&once),
+        _ => answer(200).body(BLOB),
+    })
+    .await;
+    pull(&server.repository(options())).await.unwrap();
+    assert_eq!(ranges(&server), [None, None]);
+
+    let server = Server::start(move |_, _| answer(200).body(&wrong)).await;
+    let error = pull(&server.repository(options())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity);
+    assert_eq!(server.lines().len(), 2);
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(source.downcast_ref::<VerifyError>().is_some());
+    let text = error.to_string();
+    assert!(
+        text.contains(&server.host) && text.contains("/blobs/sha256:"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_cut_off() {
+    for length in [Some(1 << 20), None] {
+        let server = Server::start(move |_, _| {
+            let mut body = BLOB.to_vec();
+            body.resize(1 << 20, b'x');
+            answer(200).body(body).length(length)
+        })
+        .await;
+        let recorder = Arc::new(Recorder::default());
+        let mut options = options();
+        options.observer = Some(Arc::<Recorder>::clone(&recorder));
+        let error = pull(&server.repository(options)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
+        assert_eq!(server.lines().len(), 1);
+        assert!(recorder.requests.lock().unwrap()[0].body_bytes < 1 << 20);
+    }
+}
+
+#[tokio::test]
+async fn without_progress_it_gives_up_and_progress_counts_anew() {
+    let server = Server::start(|seen, before| match before {
+        0 => answer(200).body(&BLOB[..5]).length(Some(20)).reset(),
+        _ => answer(206)
+            .header("Content-Range", &format!("bytes {}-19/20", from(seen)))
+            .length(Some(20 - from(seen)))
+            .reset(),
+    })
+    .await;
+    let error = pull(&server.repository(options())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Reset);
+    // The first transfer brought something, and so gave back the try that it took.
+    assert_eq!(server.lines().len(), 1 + 6 - 1);
+
+    let server = Server::start(|_, _| answer(200).body(&BLOB[..5])).await;
+    let error = pull(&server.repository(options())).await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Integrity,
+        "a server that has a shorter blob"
+    );
+
+    let server = Server::start(|seen, _| {
+        let start = from(seen);
+        let code = if start == 0 { 200 } else { 206 };
+        answer(code)
+            .header("Content-Range", &format!("bytes {start}-19/20"))
+            .body(&BLOB[start..=start])
+            .length(Some(20 - start))
+    })
+    .await;
+    let mut options = options();
+    options.retry.max_attempts = NonZeroU32::new(2).unwrap();
+    pull(&server.repository(options)).await.unwrap();
+    assert_eq!(server.lines().len(), 20, "one byte at a time");
+}
+
+#[tokio::test]
+async fn an_empty_blob_is_a_blob() {
+    let server = Server::start(|_, _| answer(200)).await;
+    let digest = Digest::of(b"");
+    let mut sink = MemorySink::new(digest.clone(), 0);
+    let repository = server.repository(options());
+    repository.pull_blob(&digest, 0, &mut sink).await.unwrap();
+    assert_eq!(sink.into_bytes().unwrap(), "");
+    let server = Server::start(|_, _| answer(200).body("x")).await;
+    let mut sink = MemorySink::new(digest.clone(), 0);
+    let error = server
+        .repository(options())
+        .pull_blob(&digest, 0, &mut sink)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Integrity);
+}
+
+struct Full;
+
+impl BlobSink for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), VerifyError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_fails_ends_the_pull() {
+    let server = Server::start(|_, _| answer(200).body(BLOB)).await;
+    let digest = Digest::of(BLOB);
+    let error = server
+        .repository(options())
+        .pull_blob(&digest, 20, &mut Full)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LocalIo);
+    assert_eq!(server.lines().len(), 1);
+}

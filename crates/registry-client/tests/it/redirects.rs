@@ -1,0 +1,180 @@
+use bytes::Bytes;
+use http::StatusCode;
+use oci_content::{Digest, Tag};
+use registry_client::{Client, ErrorKind};
+
+use crate::support::{Server, answer, name, options};
+
+fn tag() -> Tag {
+    "1.0".parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_and_the_last_answer_is_foreign_or_not() {
+    let cdn = Server::start(|_, _| answer(200).body("from the cdn")).await;
+    let target = cdn.url("/blob?signature=secret");
+    for status in [301, 302, 303, 307, 308] {
+        let target = target.clone();
+        let server = Server::start(move |seen, _| match seen.target.as_str() {
+            "/v2/team/app/manifests/1.0" => answer(status).header("Location", "/moved"),
+            _ => answer(status).header("Location", &target),
+        })
+        .await;
+        let reply = server.repository(options()).get_manifest(&tag()).await;
+        let reply = reply.unwrap();
+        assert_eq!(reply.body(), "from the cdn");
+        assert!(reply.is_foreign());
+        assert_eq!(reply.requests(), 3);
+        assert_eq!(reply.url().query(), Some("signature=secret"));
+        assert!(!format!("{reply:?}").contains("secret"));
+        assert_eq!(reply.display_url().query(), None);
+    }
+    let server = Server::start(|seen, _| match seen.target.as_str() {
+        "/moved" => answer(200),
+        _ => answer(307).header("Location", "/moved"),
+    })
+    .await;
+    let reply = server.repository(options()).head_manifest(&tag()).await;
+    assert!(!reply.unwrap().is_foreign());
+    assert_eq!(
+        server.lines(),
+        ["HEAD /v2/team/app/manifests/1.0", "HEAD /moved"]
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_that_is_no_redirect_is_a_value() {
+    for status in [300, 304, 302] {
+        let server = Server::start(move |_, _| answer(status)).await;
+        let reply = server.repository(options()).get_manifest(&tag()).await;
+        assert_eq!(reply.unwrap().status().as_u16(), status, "no Location");
+    }
+}
+
+#[tokio::test]
+async fn a_loop_ends_at_the_limit() {
+    let server = Server::start(|_, _| answer(302).header("Location", "/again")).await;
+    let error = server
+        .repository(options())
+        .get_manifest(&tag())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Redirect);
+    assert_eq!(
+        server.lines().len(),
+        6,
+        "the first request and five redirects"
+    );
+    assert_eq!(error.response().unwrap().status(), StatusCode::FOUND);
+    assert!(
+        error.to_string().ends_with("/again: more than 5 redirects"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_to_no_plain_web_address_is_refused() {
+    for target in [
+        "file:///etc/passwd",
+        "data:text/plain,x",
+        "http://user:pw@127.0.0.1:1/",
+        "http://",
+        "ftp://127.0.0.1/",
+    ] {
+        let server = Server::start(move |_, _| answer(302).header("Location", target)).await;
+        let error = server
+            .repository(options())
+            .get_manifest(&tag())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Redirect, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_loopback_registry_may_lead_to_plain_http_elsewhere() {
+    // 0.0.0.0 reaches the same socket, but is not the name of this machine.
+    let other = Server::start(|_, _| answer(200)).await;
+    let target = other.url("/x");
+    let server = Server::start(move |_, _| answer(302).header("Location", &target)).await;
+    let host = server.host.replace("127.0.0.1", "0.0.0.0");
+    let mut options = options();
+    options.plain_http.insert(host.clone());
+    let client = Client::new(options).unwrap();
+    let repository = client.repository(&host.parse().unwrap(), &name("team/app"));
+    let error = repository.get_manifest(&tag()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Redirect);
+    assert!(
+        error
+            .to_string()
+            .contains("leads to plain HTTP at another host"),
+        "{error}"
+    );
+    assert!(other.lines().is_empty());
+}
+
+#[tokio::test]
+async fn writes_are_redirected_only_within_the_registry_and_only_with_their_method() {
+    let other = Server::start(|_, _| answer(201)).await;
+    let elsewhere = other.url("/x");
+    let bytes = Bytes::from_static(b"{}");
+    let digest = Digest::of(&bytes);
+    for (status, target, followed) in [
+        (307, "/moved", true),
+        (308, "/moved", true),
+        (301, "/moved", false),
+        (302, "/moved", false),
+        (303, "/moved", false),
+        (307, elsewhere.as_str(), false),
+    ] {
+        let target = target.to_owned();
+        let server = Server::start(move |seen, _| match seen.target.as_str() {
+            "/moved" => answer(201),
+            _ => answer(status).header("Location", &target),
+        })
+        .await;
+        let repository = server.repository(options());
+        let put = repository
+            .put_manifest(&digest, bytes.clone(), "a/b", None)
+            .await;
+        match followed {
+            true => {
+                assert_eq!(put.unwrap().status(), StatusCode::CREATED);
+                assert!(server.seen().iter().all(|seen| seen.body == bytes));
+            }
+            false => assert_eq!(put.unwrap_err().kind(), ErrorKind::Redirect, "{status}"),
+        }
+        let delete = repository.delete_manifest(&digest).await;
+        assert_eq!(delete.unwrap_err().kind(), ErrorKind::Redirect);
+    }
+    assert!(other.lines().is_empty());
+}
+
+#[tokio::test]
+async fn a_foreign_429_is_not_the_registrys_and_stands() {
+    let edge = Server::start(|_, _| answer(429).header("Retry-After", "1")).await;
+    let target = edge.url("/blocked");
+    let server = Server::start(move |_, _| answer(303).header("Location", &target)).await;
+    let started = std::time::Instant::now();
+    let reply = server.repository(options()).get_manifest(&tag()).await;
+    let reply = reply.unwrap();
+    assert_eq!(reply.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(reply.is_foreign());
+    assert_eq!((reply.requests(), edge.lines().len()), (2, 1));
+    assert!(started.elapsed() < std::time::Duration::from_millis(900));
+
+    let edge = Server::start(|_, before| match before {
+        0 => answer(503),
+        _ => answer(200),
+    })
+    .await;
+    let target = edge.url("/busy");
+    let server = Server::start(move |_, _| answer(307).header("Location", &target)).await;
+    let reply = server.repository(options()).get_manifest(&tag()).await;
+    assert_eq!(reply.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        server.lines().len(),
+        2,
+        "a retry asks the registry for a fresh redirect"
+    );
+}

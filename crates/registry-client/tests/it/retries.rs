@@ -1,0 +1,326 @@
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+use oci_content::{Digest, Tag};
+use registry_client::{ClientOptions, ErrorKind};
+
+use crate::support::{Recorder, Server, answer, hang_up, options};
+
+fn tag() -> Tag {
+    "1.0".parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_burst_of_server_errors_is_outlasted() {
+    for status in [408, 429, 499, 500, 502, 503, 504, 522] {
+        let server = Server::start(move |_, before| match before {
+            0..3 => answer(status),
+            _ => answer(200).body("x"),
+        })
+        .await;
+        let reply = server.repository(options()).get_manifest(&tag()).await;
+        let reply = reply.unwrap();
+        assert_eq!(reply.status(), StatusCode::OK, "{status}");
+        assert_eq!(reply.requests(), 4);
+    }
+}
+
+#[tokio::test]
+async fn the_last_answer_stands_when_the_tries_are_used_up() {
+    let recorder = Arc::new(Recorder::default());
+    let server = Server::start(|_, _| answer(503).body("busy")).await;
+    let mut options = options();
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
+    options.retry.max_attempts = NonZeroU32::new(3).unwrap();
+    let reply = server.repository(options).get_manifest(&tag()).await;
+    let reply = reply.unwrap();
+    assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.body(), "busy");
+    assert_eq!(reply.requests(), 3);
+    let attempts: Vec<_> = recorder
+        .requests
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|told| told.attempt)
+        .collect();
+    assert_eq!(attempts, [1, 2, 3]);
+    let waits = recorder.waits.lock().unwrap();
+    assert_eq!(waits.len(), 2);
+    assert!(waits.iter().all(|(_, status)| *status == Some(503)));
+}
+
+#[tokio::test]
+async fn broken_connections_are_retried_and_end_in_an_error() {
+    let server = Server::start(|_, before| match before {
+        0 => hang_up(),
+        1 => answer(200).body("half").length(Some(100)).reset(),
+        2 => answer(200).body("half").length(Some(100)),
+        _ => answer(200).body("whole"),
+    })
+    .await;
+    let reply = server.repository(options()).get_manifest(&tag()).await;
+    assert_eq!(reply.unwrap().body(), "whole");
+    assert_eq!(server.lines().len(), 4);
+
+    let server = Server::start(|_, _| hang_up()).await;
+    let error = server
+        .repository(options())
+        .get_manifest(&tag())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Reset);
+    assert_eq!(server.lines().len(), 6);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "GET http://{}/v2/team/app/manifests/1.0: the connection broke",
+            server.host
+        )
+    );
+}
+
+#[tokio::test]
+async fn nobody_listening_is_a_connect_error_after_all_tries() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let recorder = Arc::new(Recorder::default());
+    let mut options = options();
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
+    let client = registry_client::Client::new(options).unwrap();
+    let error = client.ping(&host.parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert_eq!(error.registry().as_str(), host);
+    let requests = recorder.requests.lock().unwrap();
+    assert_eq!(requests.len(), 6);
+    assert!(
+        requests
+            .iter()
+            .all(|told| told.error == Some(ErrorKind::Connect))
+    );
+}
+
+#[tokio::test]
+async fn a_write_by_tag_is_repeated_only_after_a_refusal() {
+    let put = async |server: &Server| {
+        server
+            .repository(options())
+            .put_manifest(&tag(), Bytes::from_static(b"{}"), "a/b", None)
+            .await
+    };
+    for (status, requests) in [(429, 2), (503, 2), (500, 1), (502, 1), (504, 1), (408, 1)] {
+        let server = Server::start(move |_, before| match before {
+            0 => answer(status),
+            _ => answer(201),
+        })
+        .await;
+        let reply = put(&server).await.unwrap();
+        let expected = if requests == 2 { 201 } else { status };
+        assert_eq!(reply.status().as_u16(), expected, "{status}");
+        assert_eq!(server.lines().len(), requests, "{status}");
+    }
+    let server = Server::start(|_, _| hang_up()).await;
+    assert_eq!(put(&server).await.unwrap_err().kind(), ErrorKind::Reset);
+    assert_eq!(server.lines().len(), 1);
+
+    let server = Server::start(|_, before| match before {
+        0 => hang_up(),
+        1 => answer(500),
+        _ => answer(201),
+    })
+    .await;
+    let bytes = Bytes::from_static(b"{}");
+    let reply = server
+        .repository(options())
+        .put_manifest(&Digest::of(&bytes), bytes.clone(), "a/b", None)
+        .await
+        .unwrap();
+    assert_eq!(
+        reply.status(),
+        StatusCode::CREATED,
+        "by digest it is repeated"
+    );
+    assert!(server.seen().iter().all(|seen| seen.body == bytes));
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed_in_full() {
+    let server = Server::start(|_, before| match before {
+        0 => answer(429).header("Retry-After", "1"),
+        1 => answer(503)
+            .header("Date", "Tue, 24 Nov 2026 20:28:12 GMT")
+            .header("Retry-After", "Tue, 24 Nov 2026 20:28:13 GMT"),
+        _ => answer(200),
+    })
+    .await;
+    let started = Instant::now();
+    let reply = server.repository(options()).get_manifest(&tag()).await;
+    assert_eq!(reply.unwrap().status(), StatusCode::OK);
+    assert!(started.elapsed() >= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_retry_after_beyond_the_deadline_is_given_to_the_caller_at_once() {
+    let server = Server::start(|_, _| answer(429).header("Retry-After", "86400")).await;
+    let repository = server.repository(options());
+    for _ in 0..2 {
+        let started = Instant::now();
+        let reply = repository.get_manifest(&tag()).await.unwrap();
+        assert_eq!(reply.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(reply.retry_after(), Some(Duration::from_secs(86_400)));
+        assert_eq!(reply.requests(), 1);
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[tokio::test]
+async fn one_429_closes_the_gate_for_all_requests_to_the_host() {
+    let started = Instant::now();
+    let early = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&early);
+    let server = Server::start(move |_, before| {
+        if before == 0 {
+            return answer(429).header("Retry-After", "1");
+        }
+        if started.elapsed() < Duration::from_secs(1) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        answer(200)
+    })
+    .await;
+    let recorder = Arc::new(Recorder::default());
+    let mut options = options();
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
+    let repository = server.repository(options);
+    let first = tokio::spawn({
+        let repository = repository.clone();
+        async move { repository.get_manifest(&tag()).await }
+    });
+    while recorder.waits.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let tag = tag();
+    let calls = (0..8).map(|_| repository.get_manifest(&tag));
+    for reply in futures::future::join_all(calls).await {
+        assert_eq!(reply.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert_eq!(early.load(Ordering::Relaxed), 0);
+    assert_eq!(server.lines().len(), 10);
+    let waits = recorder.waits.lock().unwrap();
+    assert_eq!(*waits, [(Duration::from_secs(1), Some(429))], "told once");
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_wait_for_the_gate_gets_the_answer_that_closed_it() {
+    let server = Server::start(|_, before| match before {
+        0 => answer(500).header("Retry-After", "1"),
+        _ => answer(429).header("Retry-After", "2"),
+    })
+    .await;
+    let mut options = options();
+    options.retry.deadline = Duration::from_secs(2);
+    options.retry.max_attempts = NonZeroU32::new(2).unwrap();
+    let repository = server.repository(options);
+    let tag = tag();
+    let slow = repository.get_manifest(&tag);
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        repository.head_manifest(&tag).await
+    };
+    let (slow, _other) = tokio::join!(slow, other);
+    let slow = slow.unwrap();
+    assert_eq!(slow.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(slow.retry_after(), Some(Duration::from_secs(2)));
+    assert_eq!(
+        slow.requests(),
+        1,
+        "its own 500; the 429 was the other call's"
+    );
+}
+
+#[tokio::test]
+async fn no_more_requests_are_in_flight_than_allowed() {
+    let now = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let in_flight = async |options: ClientOptions| {
+        let (count, max) = (Arc::clone(&now), Arc::clone(&most));
+        max.store(0, Ordering::SeqCst);
+        let server = wiremock::MockServer::start().await;
+        let host = server.address().to_string();
+        // Counted where the request is handled; the guard is the delay of the answer.
+        let started = Arc::new(std::sync::Mutex::new(Vec::<Instant>::new()));
+        wiremock::Mock::given(wiremock::matchers::any())
+            .respond_with(move |_: &wiremock::Request| {
+                let mut started = started.lock().unwrap();
+                let hold = Duration::from_millis(50);
+                started.retain(|at| at.elapsed() < hold);
+                started.push(Instant::now());
+                count.store(started.len(), Ordering::SeqCst);
+                max.fetch_max(started.len(), Ordering::SeqCst);
+                wiremock::ResponseTemplate::new(200).set_delay(hold)
+            })
+            .mount(&server)
+            .await;
+        let mut options = options;
+        if let Some(own) = options.hosts.remove("HOST") {
+            options.hosts.insert(host.clone(), own);
+        }
+        let client = registry_client::Client::new(options).unwrap();
+        let repository = client.repository(&host.parse().unwrap(), &crate::support::name("a"));
+        let tag = tag();
+        let calls = (0..24).map(|_| repository.get_manifest(&tag));
+        for reply in futures::future::join_all(calls).await {
+            assert_eq!(reply.unwrap().status(), StatusCode::OK);
+        }
+        most.load(Ordering::SeqCst)
+    };
+    assert!(in_flight(options()).await <= 16);
+    let mut three = options();
+    three.max_in_flight = NonZeroUsize::new(3).unwrap();
+    assert!(in_flight(three).await <= 3);
+    let mut one = options();
+    let own = one.hosts.entry("HOST".into()).or_default();
+    own.max_in_flight = NonZeroUsize::new(1);
+    assert_eq!(in_flight(one).await, 1);
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_told_and_leaves_its_place() {
+    let server = Server::start(|seen, _| match seen.method.as_str() {
+        "GET" => answer(200).stall(),
+        _ => answer(200),
+    })
+    .await;
+    let recorder = Arc::new(Recorder::default());
+    let mut options = options();
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
+    options.max_in_flight = NonZeroUsize::new(1).unwrap();
+    let repository = server.repository(options);
+    let tag = tag();
+    let call = repository
+        .get_page(&server.url("/v2/slow").parse().unwrap())
+        .await;
+    assert!(call.is_ok(), "a body of length 0 ends at once");
+    let server = Server::start(|seen, _| match seen.method.as_str() {
+        "GET" => answer(200).body("x").length(Some(9)).stall(),
+        _ => answer(200),
+    })
+    .await;
+    let repository = server.repository({
+        let mut options = crate::support::options();
+        options.observer = Some(Arc::<Recorder>::clone(&recorder));
+        options.max_in_flight = NonZeroUsize::new(1).unwrap();
+        options
+    });
+    let late = tokio::time::timeout(Duration::from_millis(200), repository.get_manifest(&tag));
+    assert!(late.await.is_err());
+    let head = repository.head_manifest(&tag).await.unwrap();
+    assert_eq!(head.status(), StatusCode::OK);
+    assert_eq!(recorder.statuses(), [200, 200, 200]);
+}
