@@ -10,7 +10,7 @@ use bundle_format::{
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use bytes::Bytes;
 use oci_content::{
-    Completeness, Descriptor, Digest, Manifest, REF_NAME, Reference, Registry, RepositoryName, WarningCode, media_type,
+    Completeness, Descriptor, Digest, DiscoveryMethod, Manifest, REF_NAME, Reference, Registry, RepositoryName, WarningCode, media_type,
     referrers_tag,
 };
 use serde_json::json;
@@ -47,6 +47,37 @@ pub struct ExportSummary {
     pub sha256: Digest,
     /// What it says about itself.
     pub manifest: BundleManifest,
+    /// What was found of each image.
+    pub images: Vec<ExportedImage>,
+}
+
+/// What was found of one image.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExportedImage {
+    /// The image.
+    pub reference: Reference,
+    /// Its digest.
+    pub digest: Digest,
+    /// The referrers of the image and its children, at every level.
+    pub referrers: usize,
+    /// How the image's own referrers were found.
+    pub method: DiscoveryMethod,
+    /// Whether everything could be settled.
+    pub status: Completeness,
+}
+
+impl From<&FoundImage> for ExportedImage {
+    fn from(image: &FoundImage) -> Self {
+        let root = image.tree.root.digest();
+        Self {
+            reference: image.reference.clone(),
+            digest: root.clone(),
+            referrers: image.graph.referrers.len(),
+            method: image.graph.report(root).map_or(DiscoveryMethod::FallbackTag, |report| report.method),
+            status: image.graph.status(),
+        }
+    }
 }
 
 /// An image with everything that was found out about it.
@@ -137,6 +168,7 @@ impl Exporter {
                         size,
                         sha256: Digest::of(b""),
                         manifest: plan.manifest,
+                        images: images.iter().map(ExportedImage::from).collect(),
                     };
                     return Ok((summary, probes, images));
                 }

@@ -35,6 +35,6 @@ pub use manifests::{ManifestFailure, ManifestSource};
 #[cfg(feature = "registry")]
 pub use registry::{
     LegacyTagReferrers, LegacyTags, NativeReferrers, RegistryManifests, RegistrySources, ResolveError, Resolved,
-    TagFallbackReferrers, resolve,
+    TagFallbackReferrers, list_tags, resolve,
 };
 pub use source::{Answer, Claim, Exchange, Outcome, Problem, Query, ReferrerSource, Warning};

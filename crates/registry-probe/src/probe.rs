@@ -112,7 +112,9 @@ impl Probe {
             ReferrersAnswer::NoAnswer { reason, .. } if !repository_named && !codes.is_empty() => {
                 (Capability::Unknown, format!("{reason}, for a repository that may not exist"), None)
             }
-            ReferrersAnswer::NoAnswer { capability, reason, .. } => (capability, reason, None),
+            ReferrersAnswer::NoAnswer { capability, reason, .. } => {
+                (capability, format!("{reason}: the referrers API gave no answer"), None)
+            }
             ReferrersAnswer::RepositoryUnknown if repository_named => {
                 // A route that knows repositories is not a route that is missing, nor one that answers.
                 (Capability::Unknown, "404, the registry does not know the repository".to_owned(), None)

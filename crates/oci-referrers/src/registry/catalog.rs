@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use futures::lock::Mutex;
 use oci_content::{ErrorCode, Tag};
-use registry_client::Response;
+use registry_client::{Repository, Response};
 use serde::Deserialize;
 use url::Url;
 
@@ -90,7 +90,7 @@ impl TagCatalog {
     }
 
     async fn list(&self, reader: &Reader) -> TagListing {
-        let mut walk = ListingWalk { seen: HashSet::new(), kept: BTreeSet::new(), pages: 0 };
+        let mut walk = ListingWalk::default();
         let end = match walk.run(reader, self.max_tags).await {
             Ok(end) => end,
             Err(problem) => ListingEnd::Failed(Problem { code: failed_code(problem.code), ..problem }),
@@ -106,7 +106,9 @@ impl TagCatalog {
                 ListingEnd::Failed(problem) => problem.message.clone(),
             }
         );
-        TagListing { tags: walk.kept, end, summary }
+        let speaks_of_a_digest = |tag: &&Arc<str>| tag.starts_with("sha256-") || tag.starts_with("sha512-");
+        let tags = walk.order.iter().filter(speaks_of_a_digest).filter_map(|tag| tag.parse().ok()).collect();
+        TagListing { tags, end, summary }
     }
 }
 
@@ -118,9 +120,28 @@ fn failed_code(code: ErrorCode) -> ErrorCode {
     }
 }
 
+/// Lists all tags of a repository, in the order in which the registry gives them.
+///
+/// # Errors
+///
+/// When the listing is refused, breaks, or has more than `max_tags` tags: a part of it is no answer.
+pub async fn list_tags(repository: &Repository, max_tags: usize) -> Result<Vec<Tag>, Problem> {
+    let reader = Reader::new(repository.clone(), None);
+    let mut walk = ListingWalk::default();
+    match walk.run(&reader, max_tags).await? {
+        ListingEnd::Whole => Ok(walk.order.iter().filter_map(|tag| tag.parse().ok()).collect()),
+        ListingEnd::Limited => {
+            Err(Problem::new(ErrorCode::Limit, format!("there are more than {max_tags} tags")))
+        }
+        ListingEnd::Denied => Err(Problem::new(ErrorCode::Denied, "the registry does not list its tags")),
+        ListingEnd::Failed(problem) => Err(problem),
+    }
+}
+
+#[derive(Default)]
 struct ListingWalk {
-    seen: HashSet<String>,
-    kept: BTreeSet<Tag>,
+    seen: HashSet<Arc<str>>,
+    order: Vec<Arc<str>>,
     pages: usize,
 }
 
@@ -177,11 +198,9 @@ impl ListingWalk {
         })?;
         let tags = body.tags.unwrap_or_default();
         for tag in &tags {
-            if self.seen.insert(tag.clone())
-                && (tag.starts_with("sha256-") || tag.starts_with("sha512-"))
-                && let Ok(tag) = tag.parse()
-            {
-                self.kept.insert(tag);
+            let tag: Arc<str> = tag.as_str().into();
+            if self.seen.insert(Arc::clone(&tag)) {
+                self.order.push(tag);
             }
         }
         Ok((tags.len(), tags.last().cloned()))

@@ -13,6 +13,7 @@ use std::time::Duration;
 use oci_content::Capability;
 use registry_client::Repository;
 
+pub use catalog::list_tags;
 pub use legacy::LegacyTagReferrers;
 pub use native::NativeReferrers;
 pub use reader::RegistryManifests;
