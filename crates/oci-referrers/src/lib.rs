@@ -10,7 +10,9 @@
 //! | `TagFallbackReferrers` | the referrers tag, `sha256-<hex>` |
 //! | `LegacyTagReferrers` | tags such as `sha256-<hex>.sig` |
 //! | [`LayoutReferrers`] | an image layout folder |
+//! | `OciClientReferrers` | an `oci_client::Client` that the embedding service holds |
 //!
+//! The first three need the feature `registry`, the last one `oci-client`. Without features the crate has no HTTP
 //! and no async runtime.
 //!
 //! # Scope
@@ -22,6 +24,8 @@ mod graph;
 mod image;
 mod layout;
 mod manifests;
+#[cfg(feature = "oci-client")]
+mod oci_client;
 #[cfg(feature = "registry")]
 mod registry;
 mod source;
@@ -32,6 +36,8 @@ pub use graph::{Referrer, ReferrerGraph, SubjectReport};
 pub use image::{Child, ImageDepth, ImageTree};
 pub use layout::LayoutReferrers;
 pub use manifests::{ManifestFailure, ManifestSource};
+#[cfg(feature = "oci-client")]
+pub use oci_client::OciClientReferrers;
 #[cfg(feature = "registry")]
 pub use registry::{
     LegacyTagReferrers, LegacyTags, NativeReferrers, RegistryManifests, RegistrySources, ResolveError, Resolved,
