@@ -1,7 +1,7 @@
 //! Serves content as an OCI registry.
 //!
-//! A [`Store`] keeps the content: [`MemoryStore`] in memory, for tests and demonstrations. [`RegistryServer`]
-//! answers the endpoints of the distribution specification over it, the referrers API among them.
+//! A [`Store`] keeps the content: [`LayoutStore`] in an OCI image layout folder, [`MemoryStore`] in memory, for tests
+//! and demonstrations. [`RegistryServer`] answers the endpoints of the distribution specification over it, the referrers API among them.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -28,6 +28,8 @@
 mod blobs;
 mod endpoint;
 mod error;
+mod layout_store;
+mod layout_view;
 mod lists;
 mod manifests;
 mod memory;
@@ -37,6 +39,7 @@ mod uploads;
 
 pub use endpoint::Endpoint;
 pub use error::{ApiError, ErrorCode};
+pub use layout_store::LayoutStore;
 pub use memory::MemoryStore;
 pub use server::{RegistryServer, RegistryServerBuilder, RunningServer};
 pub use store::{

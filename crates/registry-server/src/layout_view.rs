@@ -1,0 +1,226 @@
+use std::collections::HashMap;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+
+use oci_content::{
+    Descriptor, Digest, ImageLayout, LayoutErrorKind, MAX_MANIFEST_BYTES, Manifest, REF_NAME,
+    Reference, Registry, RepositoryName, Tag,
+};
+
+use crate::store::{Repository, StoreError, referrer_descriptor};
+
+/// What tells one `index.json` from the next: it is replaced by a new file at each change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    size: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Stamp {
+    pub(crate) fn of(layout: &ImageLayout) -> Result<Self, StoreError> {
+        let metadata = std::fs::metadata(layout.root().join("index.json"));
+        let metadata = metadata.map_err(StoreError::failed)?;
+        Ok(Self {
+            inode: metadata.ino(),
+            size: metadata.len(),
+            seconds: metadata.mtime(),
+            nanoseconds: metadata.mtime_nsec(),
+        })
+    }
+}
+
+/// A layout as it was when its `index.json` was read.
+#[derive(Debug)]
+pub(crate) struct View {
+    entries: Vec<Descriptor>,
+    names: Vec<Name>,
+    /// Every manifest that the index reaches and that is there.
+    manifests: HashMap<Digest, Arc<Known>>,
+    referrers: HashMap<Digest, Vec<Descriptor>>,
+}
+
+/// An entry's `ref.name`, understood.
+#[derive(Debug)]
+struct Name {
+    entry: usize,
+    host: Option<Registry>,
+    repository: RepositoryName,
+    tag: Option<Tag>,
+}
+
+/// What has been read out of a manifest; its bytes never change.
+#[derive(Debug)]
+struct Known {
+    descriptor: Descriptor,
+    subject: Option<Digest>,
+    children: Vec<Descriptor>,
+    blobs: Vec<Digest>,
+}
+
+impl View {
+    /// Reads the layout; manifests that `old` knows are not read again.
+    pub(crate) fn read(
+        layout: &ImageLayout,
+        bare: Option<&RepositoryName>,
+        old: Option<&Self>,
+    ) -> Result<Self, StoreError> {
+        let entries = layout.index().map_err(StoreError::failed)?;
+        let names = entries.iter().enumerate().filter_map(|(at, entry)| {
+            let name = entry.annotations.get(REF_NAME)?;
+            if let Ok(reference) = name.parse::<Reference>() {
+                return Some(Name {
+                    entry: at,
+                    host: Some(reference.registry().clone()),
+                    repository: reference.repository().clone(),
+                    tag: reference.tag().cloned(),
+                });
+            }
+            Some(Name {
+                entry: at,
+                host: None,
+                repository: bare?.clone(),
+                tag: Some(name.parse().ok()?),
+            })
+        });
+        let names = names.collect();
+        let mut manifests: HashMap<Digest, Arc<Known>> = HashMap::new();
+        let mut referrers: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
+        let mut reached: Vec<Descriptor> = entries.clone();
+        while let Some(entry) = reached.pop() {
+            if manifests.contains_key(&entry.digest) {
+                continue;
+            }
+            let known = old.and_then(|old| old.manifests.get(&entry.digest));
+            let known = match known {
+                Some(known) => Arc::clone(known),
+                None => match Known::read(layout, &entry)? {
+                    Some(known) => Arc::new(known),
+                    None => continue,
+                },
+            };
+            if let Some(subject) = &known.subject {
+                let list = referrers.entry(subject.clone()).or_default();
+                list.push(known.descriptor.clone());
+            }
+            reached.extend(known.children.iter().cloned());
+            manifests.insert(entry.digest, known);
+        }
+        Ok(Self {
+            entries,
+            names,
+            manifests,
+            referrers,
+        })
+    }
+
+    pub(crate) fn entries(&self) -> &[Descriptor] {
+        &self.entries
+    }
+
+    fn names<'a>(&'a self, repository: &'a Repository) -> impl Iterator<Item = &'a Name> {
+        self.names.iter().filter(move |name| {
+            let host = repository.namespace();
+            name.repository == *repository.name()
+                && host.is_none_or(|host| name.host.as_ref() == Some(host))
+        })
+    }
+
+    pub(crate) fn contains(&self, repository: &Repository) -> bool {
+        self.names(repository).next().is_some()
+    }
+
+    pub(crate) fn tags<'a>(&'a self, repository: &'a Repository) -> impl Iterator<Item = &'a Tag> {
+        self.names(repository).filter_map(|name| name.tag.as_ref())
+    }
+
+    /// Returns the entry that has a tag: of the default host if it has one, else the first.
+    pub(crate) fn entry(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        default_host: Option<&Registry>,
+    ) -> Option<&Descriptor> {
+        let tagged = || {
+            self.names(repository)
+                .filter(|name| name.tag.as_ref() == Some(tag))
+        };
+        let preferred = tagged().find(|name| name.host.as_ref() == default_host);
+        let name = preferred.or_else(|| tagged().next())?;
+        self.entries.get(name.entry)
+    }
+
+    pub(crate) fn resolve(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        default_host: Option<&Registry>,
+    ) -> Option<&Digest> {
+        Some(&self.entry(repository, tag, default_host)?.digest)
+    }
+
+    /// Returns the entry with exactly this `ref.name`.
+    pub(crate) fn named(&self, ref_name: &str) -> Option<&Descriptor> {
+        let own = |entry: &&Descriptor| {
+            let name = entry.annotations.get(REF_NAME);
+            name.is_some_and(|name| name == ref_name)
+        };
+        self.entries.iter().find(own)
+    }
+
+    /// Returns the `ref.name`s that a digest has in a repository.
+    pub(crate) fn names_of<'a>(
+        &'a self,
+        repository: &'a Repository,
+        digest: &'a Digest,
+    ) -> impl Iterator<Item = &'a str> {
+        let entries = self
+            .names(repository)
+            .filter_map(|name| self.entries.get(name.entry));
+        entries
+            .filter(move |entry| entry.digest == *digest)
+            .filter_map(|entry| entry.annotations.get(REF_NAME).map(String::as_str))
+    }
+
+    /// Returns the media type of a manifest that the index reaches.
+    pub(crate) fn media_type(&self, digest: &Digest) -> Option<&str> {
+        let known = self.manifests.get(digest)?;
+        Some(&known.descriptor.media_type)
+    }
+
+    pub(crate) fn referrers(&self, subject: &Digest) -> &[Descriptor] {
+        self.referrers.get(subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// Tells whether a manifest that the index reaches is this, or names it.
+    pub(crate) fn needs(&self, digest: &Digest) -> bool {
+        self.manifests.contains_key(digest)
+            || self
+                .manifests
+                .values()
+                .any(|known| known.blobs.contains(digest))
+    }
+}
+
+impl Known {
+    /// Reads a manifest; `None` when it is not there, or nothing that can be served as one.
+    fn read(layout: &ImageLayout, entry: &Descriptor) -> Result<Option<Self>, StoreError> {
+        let bytes = match layout.read_blob(&entry.digest, MAX_MANIFEST_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == LayoutErrorKind::Io => {
+                return Err(StoreError::failed(error));
+            }
+            // Missing, damaged, too large: it is not served, and the rest of the layout is.
+            Err(_unusable) => return Ok(None),
+        };
+        let parsed = Manifest::parse_verified(bytes, &entry.digest, Some(&entry.media_type));
+        Ok(parsed.ok().map(|manifest| Self {
+            descriptor: referrer_descriptor(&manifest),
+            subject: manifest.subject().map(|subject| subject.digest.clone()),
+            children: manifest.children().to_vec(),
+            blobs: manifest.blobs().map(|blob| blob.digest.clone()).collect(),
+        }))
+    }
+}

@@ -1,0 +1,311 @@
+#![expect(clippy::unwrap_used, reason = "a test fails where one of these does")]
+
+use std::sync::Arc;
+
+use oci_content::{Descriptor, ImageLayout, REF_NAME, media_type, referrers_tag};
+use registry_server::LayoutStore;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::server::{Server, folder, image, serve};
+
+const IMAGE: &str = media_type::IMAGE_MANIFEST;
+
+fn empty_layout() -> (TempDir, ImageLayout) {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = ImageLayout::create(folder.path().join("store")).unwrap();
+    (folder, layout)
+}
+
+/// Writes an image into a layout, under a `ref.name` if there is one.
+fn write(layout: &ImageLayout, ref_name: Option<&str>, members: Value) -> Descriptor {
+    let config = Descriptor::of("a/b", b"{}");
+    layout.write_blob(&config.digest, b"{}").unwrap();
+    write_document(layout, ref_name, IMAGE, &image(&config, members))
+}
+
+fn write_document(
+    layout: &ImageLayout,
+    ref_name: Option<&str>,
+    media_type: &str,
+    document: &str,
+) -> Descriptor {
+    let descriptor = Descriptor::of(media_type, document.as_bytes());
+    layout
+        .write_blob(&descriptor.digest, document.as_bytes())
+        .unwrap();
+    let mut entry = descriptor.clone();
+    if let Some(name) = ref_name {
+        entry.annotations.insert(REF_NAME.into(), name.into());
+    }
+    layout.add_to_index(&[entry]).unwrap();
+    descriptor
+}
+
+async fn serve_layout(store: LayoutStore) -> Server {
+    serve(Arc::new(store), None, |builder| builder).await
+}
+
+async fn digest_of(server: &Server, path: &str) -> String {
+    let answer = server.get(path).await;
+    answer.header("docker-content-digest").to_owned()
+}
+
+fn named(name: &str) -> Value {
+    json!({"annotations": {"name": name}})
+}
+
+fn names(layout: &ImageLayout) -> Vec<Option<String>> {
+    let entries = layout.index().unwrap();
+    let name = |entry: &Descriptor| entry.annotations.get(REF_NAME).cloned();
+    entries.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn one_repository_name_on_two_hosts_is_told_apart_by_ns() {
+    let (_folder, layout) = empty_layout();
+    let a = write(&layout, Some("a.example/team/app:1.0"), named("a"));
+    let b = write(&layout, Some("b.example:5000/team/app:1.0"), named("b"));
+    let only_b = write(&layout, Some("b.example:5000/team/app:2.0"), named("b2"));
+    let store = LayoutStore::new(layout.clone(), Some("b.example:5000".parse().unwrap()));
+    let server = serve_layout(store).await;
+    let tagged = "/v2/team/app/manifests/1.0";
+    for (query, expected) in [("", &b), ("?ns=a.example", &a), ("?ns=b.example:5000", &b)] {
+        let found = digest_of(&server, &format!("{tagged}{query}")).await;
+        assert_eq!(found, expected.digest.to_string(), "{query}");
+    }
+    assert_eq!(
+        server.get("/v2/team/app/tags/list").await.json()["tags"],
+        json!(["1.0", "2.0"])
+    );
+    let of_a = server.get("/v2/team/app/tags/list?ns=a.example").await;
+    assert_eq!(of_a.json()["tags"], json!(["1.0"]));
+    let elsewhere = server.get("/v2/team/app/tags/list?ns=c.example").await;
+    assert_eq!(elsewhere.error(), (404, "NAME_UNKNOWN".into()));
+    assert_eq!(
+        server.get("/v2/team/app/tags/list?ns=/").await.error(),
+        (400, "NAME_INVALID".into())
+    );
+    // By digest it is one pool.
+    let path = format!("/v2/team/app/manifests/{}?ns=a.example", only_b.digest);
+    assert_eq!(server.get(&path).await.status, 200);
+    let path = format!("/v2/other/manifests/{}", only_b.digest);
+    assert_eq!(
+        server.get(&path).await.error(),
+        (404, "NAME_UNKNOWN".into())
+    );
+
+    let first_host = serve_layout(LayoutStore::new(layout, None)).await;
+    assert_eq!(digest_of(&first_host, tagged).await, a.digest.to_string());
+}
+
+#[tokio::test]
+async fn pushes_are_named_in_full_and_what_has_no_tag_has_no_name() {
+    let server = folder(|builder| builder).await;
+    let path = server.folder.as_ref().unwrap().path().join("store");
+    let layout = ImageLayout::open(path).unwrap();
+    let app = server.push_image("team/app", "1.0", "{}").await;
+    server.push_referrer("team/app", &app, "a/b", "x").await;
+    let document = image(&Descriptor::of("a/b", b"{}"), named("ns"));
+    let pushed = server
+        .put("team/app", "2.0?ns=quay.io", IMAGE, &document)
+        .await;
+    assert_eq!(pushed.status, 201);
+    let expected = [
+        Some("mirror.example/team/app:1.0"),
+        None,
+        Some("quay.io/team/app:2.0"),
+    ];
+    assert_eq!(names(&layout), expected.map(|name| name.map(str::to_owned)));
+    let text = std::fs::read_to_string(layout.blob_path(&app.digest)).unwrap();
+    assert_eq!(
+        text.as_bytes(),
+        server.get("/v2/team/app/manifests/1.0").await.body
+    );
+}
+
+#[tokio::test]
+async fn bare_tags_are_one_repository() {
+    let (_folder, layout) = empty_layout();
+    let app = write(&layout, Some("1.0"), named("a"));
+    write(&layout, Some("not a tag"), named("n"));
+    let store = LayoutStore::new(layout.clone(), None).bare_tags_as("app".parse().unwrap());
+    let server = serve_layout(store).await;
+    assert_eq!(
+        digest_of(&server, "/v2/app/manifests/1.0").await,
+        app.digest.to_string()
+    );
+    assert_eq!(
+        server.get("/v2/app/tags/list").await.json()["tags"],
+        json!(["1.0"])
+    );
+    server.push_image("app", "2.0", "{}").await;
+    assert!(names(&layout).contains(&Some("2.0".into())));
+    // No host is known for any other repository.
+    server.push_blob("other", "{}").await;
+    let refused = server
+        .put(
+            "other",
+            "x",
+            IMAGE,
+            &image(&Descriptor::of("a/b", b"{}"), json!({})),
+        )
+        .await;
+    assert_eq!(refused.error(), (405, "UNSUPPORTED".into()));
+}
+
+#[tokio::test]
+async fn referrers_that_only_a_tag_or_an_index_leads_to_are_listed() {
+    let (_folder, layout) = empty_layout();
+    let app = write(&layout, Some("a.example/app:1.0"), named("a"));
+    // As regctl writes a layout: the referrer is in the referrers tag's index, and not in index.json.
+    let mut referrer = write(
+        &layout,
+        None,
+        json!({"subject": app, "artifactType": "a/b"}),
+    );
+    layout
+        .retain_in_index(|entry| entry.digest != referrer.digest)
+        .unwrap();
+    referrer.artifact_type = Some("a/b".into());
+    let dangling = Descriptor::of(IMAGE, b"nowhere");
+    let list = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::IMAGE_INDEX,
+        "manifests": [referrer, dangling],
+    });
+    let tag = format!("a.example/app:{}", referrers_tag(&app.digest));
+    write_document(
+        &layout,
+        Some(&tag),
+        media_type::IMAGE_INDEX,
+        &list.to_string(),
+    );
+    let server = serve_layout(LayoutStore::new(layout, None)).await;
+    let listed = server
+        .get(&format!("/v2/app/referrers/{}", app.digest))
+        .await;
+    assert_eq!(listed.json()["manifests"], json!([referrer]));
+}
+
+#[tokio::test]
+async fn changes_that_others_make_are_seen() {
+    let (_folder, layout) = empty_layout();
+    let app = write(&layout, Some("a.example/app:1.0"), named("a"));
+    let server = serve_layout(LayoutStore::new(layout.clone(), None)).await;
+    let path = format!("/v2/app/referrers/{}", app.digest);
+    for count in 0..5 {
+        let listed = server.get(&path).await.json();
+        assert_eq!(listed["manifests"].as_array().unwrap().len(), count);
+        write(
+            &layout,
+            None,
+            json!({"subject": app, "artifactType": format!("a/{count}")}),
+        );
+        write(
+            &layout,
+            Some(&format!("a.example/app:t{count}")),
+            named("t"),
+        );
+        let tags = server.get("/v2/app/tags/list").await.json();
+        assert_eq!(tags["tags"].as_array().unwrap().len(), count + 2);
+    }
+}
+
+#[tokio::test]
+async fn what_is_needed_elsewhere_is_not_deleted() {
+    let (_folder, layout) = empty_layout();
+    let config = Descriptor::of("a/b", b"{}");
+    let app = write(&layout, Some("a.example/app:1.0"), named("a"));
+    write_document(
+        &layout,
+        Some("b.example/other:1.0"),
+        IMAGE,
+        std::str::from_utf8(&layout.read_blob(&app.digest, 1 << 20).unwrap()).unwrap(),
+    );
+    let server = serve_layout(LayoutStore::new(layout.clone(), None)).await;
+    let blob = server
+        .delete(&format!("/v2/app/blobs/{}", config.digest))
+        .await;
+    assert_eq!(blob.error(), (405, "UNSUPPORTED".into()));
+    assert_eq!(
+        server
+            .delete(&format!("/v2/app/manifests/{}", app.digest))
+            .await
+            .status,
+        202
+    );
+    assert_eq!(server.get("/v2/app/manifests/1.0").await.status, 404);
+    assert_eq!(
+        digest_of(&server, "/v2/other/manifests/1.0").await,
+        app.digest.to_string()
+    );
+    assert_eq!(
+        server
+            .delete(&format!("/v2/other/manifests/{}", app.digest))
+            .await
+            .status,
+        202
+    );
+    assert_eq!(layout.blob_size(&app.digest).unwrap(), None);
+    assert_eq!(names(&layout), []);
+    assert_eq!(
+        server
+            .delete(&format!("/v2/app/blobs/{}", config.digest))
+            .await
+            .status,
+        202
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_an_error_and_hides_no_other() {
+    let (_folder, layout) = empty_layout();
+    let app = write(&layout, Some("a.example/app:1.0"), named("a"));
+    let good = write(
+        &layout,
+        None,
+        json!({"subject": app, "artifactType": "a/b"}),
+    );
+    let bad = write(
+        &layout,
+        None,
+        json!({"subject": app, "artifactType": "c/d"}),
+    );
+    std::fs::write(layout.blob_path(&bad.digest), "{}").unwrap();
+    let server = serve_layout(LayoutStore::new(layout, None)).await;
+    let listed = server
+        .get(&format!("/v2/app/referrers/{}", app.digest))
+        .await
+        .json();
+    let listed = listed["manifests"].as_array().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["digest"], good.digest.to_string());
+    let answer = server
+        .get(&format!("/v2/app/manifests/{}", bad.digest))
+        .await;
+    assert_eq!(answer.error(), (500, "UNKNOWN".into()));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_given_up_leaves_no_file() {
+    let server = folder(|builder| builder).await;
+    let blobs = server.folder.as_ref().unwrap().path().join("store/blobs");
+    let files = || {
+        let entries = std::fs::read_dir(&blobs).unwrap();
+        entries
+            .filter(|entry| entry.as_ref().unwrap().path().is_file())
+            .count()
+    };
+    let begun = server
+        .send(server.request(reqwest::Method::POST, "/v2/app/blobs/uploads/"))
+        .await;
+    let location = begun.header("location").to_owned();
+    let patch = server
+        .request(reqwest::Method::PATCH, &location)
+        .body("half");
+    assert_eq!(server.send(patch).await.status, 202);
+    assert_eq!(files(), 1);
+    server.delete(&location).await;
+    assert_eq!(files(), 0);
+}

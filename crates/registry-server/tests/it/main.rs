@@ -1,0 +1,7 @@
+//! The endpoints of the distribution specification, each over a store in memory and over a layout folder.
+
+mod blobs;
+mod layout;
+mod lists;
+mod manifests;
+mod server;
