@@ -4,4 +4,5 @@ mod blobs;
 mod layout;
 mod lists;
 mod manifests;
+mod running;
 mod server;
