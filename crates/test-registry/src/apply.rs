@@ -96,6 +96,11 @@ impl Due {
                 })
                 .await
             }
+            Action::Unframed(bytes) => {
+                let mut response = cut(response, bytes, stream::empty()).await;
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+                response
+            }
             Action::Corrupt(at) => {
                 rewrite(response, |bytes| {
                     let last = bytes.len().saturating_sub(1);

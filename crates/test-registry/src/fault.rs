@@ -38,6 +38,7 @@ pub(crate) enum Action {
     Reset(Option<u64>),
     Truncate(u64),
     Shorten(u64),
+    Unframed(u64),
     Corrupt(u64),
     Extend,
     Slow(u64),
@@ -132,6 +133,11 @@ impl Fault {
     /// Sends this many bytes of the body as if they were all: `Content-Length` agrees.
     pub fn shorten(bytes: u64) -> Self {
         Self::new(Action::Shorten(bytes))
+    }
+
+    /// Sends this many bytes of the body as if they were all, in chunks, without a `Content-Length`.
+    pub fn unframed(bytes: u64) -> Self {
+        Self::new(Action::Unframed(bytes))
     }
 
     /// Flips the bits of the byte at this offset of the body, or of the last one of a shorter body.

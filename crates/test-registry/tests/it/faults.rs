@@ -8,7 +8,7 @@ use test_registry::{Fault, Persona, Route, TestRegistry};
 
 use reqwest::Method;
 
-use crate::client::{client, get, request};
+use crate::client::{Answer, client, get, request};
 
 async fn registry_with_blob() -> (TestRegistry, String) {
     let registry = TestRegistry::start(Persona::SpecFull).await;
@@ -132,6 +132,75 @@ async fn bytes_are_changed_added_and_left_out_under_a_length_that_agrees() {
         assert!(error.is_none());
         let differs = bytes.iter().take(1000).position(|byte| *byte != b'x');
         assert_eq!((bytes.len() as u64, differs), (length, differs_at));
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_a_length_ends_where_it_likes() {
+    let (registry, blob) = registry_with_blob().await;
+    registry.fault(Route::blobs(), Fault::unframed(10));
+    let mut answer = send(&registry, &blob).await;
+    assert_eq!(answer.content_length(), None);
+    let (bytes, error) = read(&mut answer).await;
+    assert!(error.is_none());
+    assert_eq!(bytes.len(), 10);
+}
+
+#[tokio::test]
+async fn a_head_has_no_body_that_a_fault_could_change() {
+    let (registry, blob) = registry_with_blob().await;
+    registry.fault(Route::blobs(), Fault::shorten(10).header("X-Own", "1"));
+    let head = Answer::of(request(&registry, Method::HEAD, "app", &blob)).await;
+    let seen = (
+        head.status,
+        head.header("content-length"),
+        head.header("x-own"),
+    );
+    assert_eq!(seen, (200, "1000", "1"));
+}
+
+#[tokio::test]
+async fn faults_reach_the_second_host_where_they_are_told_to() {
+    let registry = TestRegistry::start(Persona::HubNow).await;
+    let foreign = registry.foreign_host().unwrap();
+    let ask = async |path: &str| {
+        let url = format!("http://{foreign}{path}");
+        Answer::of(client().get(url)).await.status
+    };
+    registry.fault(Route::any(), Fault::statuses([500]));
+    assert_eq!(ask("/other").await, 404);
+    assert_eq!(get(&registry, "app", "/v2/").await.status, 500);
+    registry.fault(Route::any().elsewhere(), Fault::statuses([502]));
+    assert_eq!(ask("/other").await, 502);
+    registry.fault(Route::token(), Fault::statuses([503]));
+    registry.fault(Route::path_prefix("/oth"), Fault::statuses([504]));
+    assert_eq!([ask("/token").await, ask("/other").await], [503, 504]);
+    assert_eq!(ask("/token").await, 200);
+    let paths: Vec<_> = registry
+        .foreign_requests()
+        .into_iter()
+        .map(|r| r.path)
+        .collect();
+    assert_eq!(paths, ["/other", "/other", "/token", "/other", "/token"]);
+}
+
+#[tokio::test]
+async fn a_route_can_name_a_repository_and_a_part_of_the_query() {
+    let registry = TestRegistry::start(Persona::SpecFull).await;
+    registry.image("a", "1.0");
+    registry.image("b", "1.0");
+    let page_2 = Route::tags().repository("b").containing("last=");
+    registry.fault(page_2, Fault::statuses([500]).forever());
+    for (name, query, status) in [
+        ("a", "tags/list?last=0", 200),
+        ("b", "tags/list", 200),
+        ("b", "tags/list?last=0", 500),
+    ] {
+        assert_eq!(
+            get(&registry, name, query).await.status,
+            status,
+            "{name} {query}"
+        );
     }
 }
 
