@@ -1,3 +1,170 @@
 //! The StellaOps referrer mirror on the command line.
+//!
+//! The commands compose the libraries; what can be decided without a terminal is decided there.
 
-fn main() {}
+mod cli;
+mod commands;
+mod config;
+mod context;
+mod exit;
+mod log;
+mod metrics;
+mod progress;
+mod render;
+mod tags;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, Parser as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::cli::{
+    BundleCommand, Cli, Command, Global, ReferrersCommand, RegistryCommand, StoreCommand,
+};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::log::Log;
+use crate::metrics::Metrics;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = &cli.global;
+    let log = match Log::new(
+        global.log_level,
+        global.log_format,
+        global.log_file.as_deref(),
+    ) {
+        Ok(log) => Arc::new(log),
+        Err(error) => {
+            let path = global
+                .log_file
+                .as_deref()
+                .unwrap_or(Path::new(""))
+                .display();
+            let fallback = Log::new(global.log_level, global.log_format, None);
+            let failure = Failure::new(Exit::LocalIo, format!("--log-file {path}: {error}"));
+            if let Ok(fallback) = fallback {
+                fallback.error(&failure.to_string());
+            }
+            return failure.code();
+        }
+    };
+    match run(&cli, &log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            log.error(&failure.to_string());
+            failure.code()
+        }
+    }
+}
+
+fn run(cli: &Cli, log: &Arc<Log>) -> Result<(), Failure> {
+    if let Command::Completions { shell } = &cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut Cli::command(), "stellaops", &mut script);
+        return render::text(&String::from_utf8_lossy(&script));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::LocalIo, format!("no worker threads: {error}")))?;
+    let result = runtime.block_on(async {
+        let context = Context::new(&cli.global, Arc::clone(log))?;
+        if let Some(address) = cli.global.metrics_listen {
+            serve_metrics(address, Arc::clone(&context.metrics)).await?;
+        }
+        let result = tokio::select! {
+            result = command(&context, cli) => result,
+            signal = interrupted() => Err(signal),
+        };
+        write_metrics(&cli.global, &context, log);
+        result
+    });
+    // What still reads or writes in the background must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
+    let progress = !cli.global.no_progress;
+    match &cli.command {
+        Command::Registry(RegistryCommand::Probe(args)) => {
+            commands::probe::run(context, args).await
+        }
+        Command::Referrers(ReferrersCommand::Discover(args)) => {
+            commands::discover::run(context, args).await
+        }
+        Command::Bundle(BundleCommand::Export(args)) => {
+            commands::export::run(context, args, progress).await
+        }
+        Command::Bundle(BundleCommand::Validate(args)) => commands::validate::run(args),
+        Command::Bundle(BundleCommand::Import(args)) => {
+            commands::import::run(context, args, progress).await
+        }
+        Command::Store(StoreCommand::Serve(args)) => commands::serve::run(context, args).await,
+        Command::Demo => commands::demo::run(context).await,
+        Command::Completions { .. } => Ok(()),
+    }
+}
+
+/// Ends when the process is asked to: 128 and the number of the signal is then its exit code.
+async fn interrupted() -> Failure {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    let number = tokio::select! {
+        _ = interrupt.recv() => 2,
+        _ = terminate.recv() => 15,
+    };
+    Failure::with_code(
+        128 + number,
+        "interrupted; run the same command again to go on",
+    )
+}
+
+fn write_metrics(global: &Global, context: &Context, log: &Log) {
+    if let Some(path) = &global.metrics_file
+        && let Err(error) = context.metrics.write(path)
+    {
+        log.warn(&format!("--metrics-file {}: {error}", path.display()));
+    }
+}
+
+/// Serves the metrics while a command runs.
+async fn serve_metrics(address: SocketAddr, metrics: Arc<Metrics>) -> Result<(), Failure> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Failure::new(
+            Exit::LocalIo,
+            format!("--metrics-listen {address}: {error}"),
+        )
+    })?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let metrics = Arc::clone(&metrics);
+            tokio::spawn(async move {
+                let mut request = [0; 1024];
+                let count = stream.read(&mut request).await.unwrap_or(0);
+                let (status, body) = match request[..count].starts_with(b"GET /metrics") {
+                    true => ("200 OK", metrics.render()),
+                    false => ("404 Not Found", "metrics are at /metrics\n".to_owned()),
+                };
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\n\
+                     Connection: close\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.ok();
+                stream.write_all(body.as_bytes()).await.ok();
+            });
+        }
+    });
+    Ok(())
+}

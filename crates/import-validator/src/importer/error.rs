@@ -1,0 +1,113 @@
+use std::fmt;
+
+use oci_content::{LayoutError, LayoutErrorKind};
+use registry_client::{ErrorKind, Response};
+
+use super::report::ImportReport;
+
+/// Why an import did not do what it was asked for. A second run goes on where this one stopped.
+#[derive(Debug)]
+pub struct ImportError {
+    kind: ImportErrorKind,
+    message: String,
+    report: Option<Box<ImportReport>>,
+}
+
+/// The classes of [`ImportError`], by what a caller can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ImportErrorKind {
+    /// The request cannot be carried out as it stands: two sources meet in one repository, a rule is malformed.
+    Usage,
+    /// The bundle or the target folder cannot be read or written.
+    LocalIo,
+    /// The target could not be reached or did not answer in time.
+    Network,
+    /// The target refused; a tag that holds something else among it.
+    Access,
+    /// The bundle is no longer what was validated.
+    Integrity,
+    /// Everything was sent, and something is not found at the target.
+    Incomplete,
+}
+
+impl ImportError {
+    pub(super) fn new(kind: ImportErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            report: None,
+        }
+    }
+
+    pub(super) fn with_report(mut self, report: ImportReport) -> Self {
+        self.report = Some(Box::new(report));
+        self
+    }
+
+    /// Returns the class.
+    pub fn kind(&self) -> ImportErrorKind {
+        self.kind
+    }
+
+    /// Returns what was done and what is missing, where the import got as far as its proof.
+    pub fn report(&self) -> Option<&ImportReport> {
+        self.report.as_deref()
+    }
+
+    /// Classifies a request that got no usable answer.
+    pub(super) fn request(what: &str, error: &registry_client::Error) -> Self {
+        let status = error.response().map(|response| response.status().as_u16());
+        let kind = match (error.kind(), status) {
+            (ErrorKind::Status | ErrorKind::Token, Some(status)) => kind_of(status),
+            (ErrorKind::UntrustedRealm | ErrorKind::Credentials, _) => ImportErrorKind::Access,
+            (ErrorKind::LocalIo, _) => ImportErrorKind::LocalIo,
+            (ErrorKind::Integrity, _) => ImportErrorKind::Integrity,
+            _ => ImportErrorKind::Network,
+        };
+        let mut message = format!("{what}: {error}");
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        Self::new(kind, message)
+    }
+
+    /// Classifies an answer that is no success.
+    pub(super) fn refused(what: &str, response: &Response) -> Self {
+        let status = response.status();
+        let said = response
+            .error_message()
+            .map(|said| format!(" ({said})"))
+            .unwrap_or_default();
+        Self::new(
+            kind_of(status.as_u16()),
+            format!("{what}: the registry answered {status}{said}"),
+        )
+    }
+
+    pub(super) fn layout(error: &LayoutError) -> Self {
+        let kind = match error.kind() {
+            LayoutErrorKind::NotALayout => ImportErrorKind::Usage,
+            LayoutErrorKind::Corrupt => ImportErrorKind::Integrity,
+            _ => ImportErrorKind::LocalIo,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+fn kind_of(status: u16) -> ImportErrorKind {
+    match status {
+        408 | 429 | 499 | 500..=599 => ImportErrorKind::Network,
+        _ => ImportErrorKind::Access,
+    }
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ImportError {}

@@ -1,0 +1,180 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oci_content::Registry;
+use registry_client::Client;
+
+use super::error::ImportError;
+use super::layout_target::LayoutTarget;
+use super::mapping::Mapping;
+use super::plan::ImportPlan;
+use super::registry_target::RegistryTarget;
+use super::report::{ImportReport, ImportedImage, TransferCounts};
+use super::source::BundleSource;
+use crate::ValidatedBundle;
+
+/// Where a bundle goes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ImportTarget {
+    /// A registry; the mapping decides the repositories.
+    Registry {
+        /// The registry.
+        registry: Registry,
+        /// The client that speaks to it.
+        client: Client,
+    },
+    /// An image layout folder, created where there is none.
+    Layout {
+        /// The folder.
+        folder: PathBuf,
+        /// Whether entries are named by the full source reference, as the local store has it. Otherwise by the bare
+        /// tag while the bundle has one repository.
+        full_references: bool,
+    },
+}
+
+/// How a bundle is imported.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ImportOptions {
+    /// Where repositories go.
+    pub mapping: Mapping,
+    /// Whether a tag that holds something else at the target may be moved.
+    pub overwrite_tags: bool,
+    /// Whether to plan only.
+    pub dry_run: bool,
+    /// Objects that are sent at once; 16 by default.
+    pub max_concurrent_transfers: usize,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self {
+            mapping: Mapping::default(),
+            overwrite_tags: false,
+            dry_run: false,
+            max_concurrent_transfers: 16,
+        }
+    }
+}
+
+/// Is told how far an import is.
+pub trait ImportObserver: fmt::Debug + Send + Sync {
+    /// Is called once, when it is known how many objects there are to send or to find there.
+    fn planned(&self, objects: usize);
+
+    /// Is called when an object of so many bytes is at the target.
+    fn arrived(&self, bytes: u64);
+}
+
+/// Puts a validated bundle into a target and proves that it arrived.
+///
+/// - Nothing is sent before it is known that no tag would be moved against the caller's will.
+/// - Blobs go first, then manifests, children before those that list them, then referrers, then referrers tags, and
+///   the tags of images last: a tag never points at something incomplete.
+/// - What is there already is not sent again, so an interrupted import goes on where it stopped, and a second one
+///   sends nothing.
+/// - At the end the target is asked for the referrers of every image, and what it does not list is sent again, one
+///   at a time; if it is still not listed, the import fails and names it.
+#[derive(Clone, Debug)]
+pub struct Importer {
+    target: ImportTarget,
+    options: ImportOptions,
+    observer: Arc<dyn ImportObserver>,
+}
+
+impl Importer {
+    /// Creates an importer.
+    pub fn new(
+        target: ImportTarget,
+        options: ImportOptions,
+        observer: Arc<dyn ImportObserver>,
+    ) -> Self {
+        Self {
+            target,
+            options,
+            observer,
+        }
+    }
+
+    /// Imports. That the bundle was validated is in its type.
+    ///
+    /// # Errors
+    ///
+    /// When something could not be sent, or was sent and is not found; see [`ImportError::report`].
+    pub async fn import(&self, bundle: Arc<ValidatedBundle>) -> Result<ImportReport, ImportError> {
+        let bundle = BundleSource::new(bundle);
+        let plan = ImportPlan::new(&bundle, &self.options.mapping)?;
+        let mut report = self.report(&bundle, &plan);
+        self.observer.planned(
+            plan.repositories
+                .values()
+                .map(|r| r.blobs.len() + r.manifests())
+                .sum(),
+        );
+        match &self.target {
+            ImportTarget::Registry { registry, client } => {
+                RegistryTarget::new(client, registry, &bundle, &self.options, &self.observer)
+                    .import(&plan, &mut report)
+                    .await?;
+            }
+            ImportTarget::Layout {
+                folder,
+                full_references,
+            } => {
+                LayoutTarget::new(
+                    folder,
+                    *full_references,
+                    &bundle,
+                    &self.options,
+                    &self.observer,
+                )
+                .import(&plan, &mut report)
+                .await?;
+            }
+        }
+        Ok(report)
+    }
+
+    fn report(&self, bundle: &BundleSource, plan: &ImportPlan) -> ImportReport {
+        let manifest = bundle.manifest();
+        let target = match &self.target {
+            ImportTarget::Registry { registry, .. } => registry.to_string(),
+            ImportTarget::Layout { folder, .. } => format!("oci:{}", folder.display()),
+        };
+        let images = plan.repositories.iter().flat_map(|(name, repository)| {
+            let target = &self.target;
+            repository
+                .images
+                .iter()
+                .map(move |(source, digest, tag)| ImportedImage {
+                    source: source.clone(),
+                    target: match target {
+                        ImportTarget::Registry { registry, .. } => match tag {
+                            Some(tag) => format!("{registry}/{name}:{tag}"),
+                            None => format!("{registry}/{name}@{digest}"),
+                        },
+                        ImportTarget::Layout { .. } => source.to_string(),
+                    },
+                    digest: digest.clone(),
+                    tag: tag.clone(),
+                })
+        });
+        ImportReport {
+            schema_version: 1,
+            target,
+            manifest: bundle.manifest_digest().clone(),
+            stream: manifest.stream.to_string(),
+            sequence: manifest.sequence,
+            dry_run: self.options.dry_run,
+            images: images.collect(),
+            blobs: TransferCounts::default(),
+            manifests: TransferCounts::default(),
+            referrers_expected: plan.referrers(),
+            referrers_found: 0,
+            missing: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use bundle_format::CONTAINERD_IMAGE_NAME;
+use oci_content::{Descriptor, Digest, ImageLayout, REF_NAME, Reference, Tag};
+use oci_referrers::LayoutReferrers;
+use registry_client::BlobSource as _;
+
+use super::error::{ImportError, ImportErrorKind};
+use super::importer::{ImportObserver, ImportOptions};
+use super::plan::{ImportPlan, RepositoryPlan};
+use super::proof;
+use super::report::{ImportReport, TransferCounts};
+use super::source::BundleSource;
+
+/// An image layout folder that a bundle goes into.
+pub(super) struct LayoutTarget<'a> {
+    folder: &'a Path,
+    full_references: bool,
+    bundle: &'a BundleSource,
+    options: &'a ImportOptions,
+    observer: &'a Arc<dyn ImportObserver>,
+}
+
+impl<'a> LayoutTarget<'a> {
+    pub(super) fn new(
+        folder: &'a Path,
+        full_references: bool,
+        bundle: &'a BundleSource,
+        options: &'a ImportOptions,
+        observer: &'a Arc<dyn ImportObserver>,
+    ) -> Self {
+        Self {
+            folder,
+            full_references,
+            bundle,
+            options,
+            observer,
+        }
+    }
+
+    pub(super) async fn import(
+        &self,
+        plan: &ImportPlan,
+        report: &mut ImportReport,
+    ) -> Result<(), ImportError> {
+        let entries = self.entries(plan);
+        if self.folder.join("oci-layout").exists() {
+            self.check_names(
+                &ImageLayout::open(self.folder).map_err(|e| ImportError::layout(&e))?,
+                &entries,
+            )?;
+        }
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let layout =
+            ImageLayout::create(self.folder).map_err(|error| ImportError::layout(&error))?;
+        let mut blobs = BTreeMap::new();
+        let mut manifests = BTreeMap::new();
+        for repository in plan.repositories.values() {
+            blobs.extend(
+                repository
+                    .blobs
+                    .iter()
+                    .map(|(digest, size)| (digest.clone(), *size)),
+            );
+            let all = repository.descriptors.values();
+            manifests.extend(all.map(|descriptor| (descriptor.digest.clone(), descriptor.size)));
+        }
+        self.store(&layout, &blobs, &mut report.blobs)?;
+        self.store(&layout, &manifests, &mut report.manifests)?;
+        layout
+            .add_to_index(&entries)
+            .map_err(|error| ImportError::layout(&error))?;
+        self.prove(layout, plan, report).await
+    }
+
+    /// Lists what goes into `index.json`: images and legacy tags by name, every other referrer without one.
+    fn entries(&self, plan: &ImportPlan) -> Vec<Descriptor> {
+        let several = plan.repositories.len() > 1;
+        let mut entries = Vec::new();
+        for repository in plan.repositories.values() {
+            for (source, digest, tag) in &repository.images {
+                let name = tag.as_ref().map(|tag| (source, tag));
+                entries.push(self.entry(repository, digest, name, several));
+            }
+            let source = repository.images.first().map(|(source, _, _)| source);
+            for (_, referrer, tag) in &repository.edges {
+                let name = source.zip(tag.as_ref());
+                entries.push(self.entry(repository, referrer, name, several));
+            }
+        }
+        entries
+    }
+
+    fn entry(
+        &self,
+        plan: &RepositoryPlan,
+        digest: &Digest,
+        name: Option<(&Reference, &Tag)>,
+        several: bool,
+    ) -> Descriptor {
+        let known = &plan.descriptors[digest];
+        let mut entry = Descriptor::new(&known.media_type, digest.clone(), known.size);
+        entry.artifact_type.clone_from(&known.artifact_type);
+        if let Some((source, tag)) = name {
+            let full = Reference::with_tag(
+                source.registry().clone(),
+                source.repository().clone(),
+                tag.clone(),
+            );
+            let full = full.to_string();
+            let ref_name = if self.full_references || several {
+                full.clone()
+            } else {
+                tag.to_string()
+            };
+            entry.annotations.insert(REF_NAME.to_owned(), ref_name);
+            entry
+                .annotations
+                .insert(CONTAINERD_IMAGE_NAME.to_owned(), full);
+            // An image's own annotations are no part of its entry; a name is.
+            entry.artifact_type = None;
+        } else {
+            entry.annotations.clone_from(&known.annotations);
+        }
+        entry
+    }
+
+    /// Refuses to move a name that holds something else.
+    fn check_names(&self, layout: &ImageLayout, entries: &[Descriptor]) -> Result<(), ImportError> {
+        if self.options.overwrite_tags {
+            return Ok(());
+        }
+        let there = layout
+            .index()
+            .map_err(|error| ImportError::layout(&error))?;
+        let names: BTreeMap<&String, &Digest> = there
+            .iter()
+            .filter_map(|entry| Some((entry.annotations.get(REF_NAME)?, &entry.digest)))
+            .collect();
+        for entry in entries {
+            if let Some(name) = entry.annotations.get(REF_NAME)
+                && let Some(other) = names.get(name)
+                && **other != entry.digest
+            {
+                let message = format!(
+                    "{name} is {other} in {} and {} in the bundle; nothing was written; --overwrite-tags moves it",
+                    self.folder.display(),
+                    entry.digest,
+                );
+                return Err(ImportError::new(ImportErrorKind::Access, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn store(
+        &self,
+        layout: &ImageLayout,
+        blobs: &BTreeMap<Digest, u64>,
+        counts: &mut TransferCounts,
+    ) -> Result<(), ImportError> {
+        let mut buffer = vec![0; 256 * 1024];
+        for (digest, size) in blobs {
+            let layout_error = |error| ImportError::layout(&error);
+            if layout.blob_size(digest).map_err(layout_error)? == Some(*size) {
+                counts.present += 1;
+            } else {
+                let unreadable = |error: std::io::Error| {
+                    let kind = match error.kind() {
+                        std::io::ErrorKind::InvalidData => ImportErrorKind::Integrity,
+                        _ => ImportErrorKind::LocalIo,
+                    };
+                    ImportError::new(kind, format!("{digest} of the bundle: {error}"))
+                };
+                let mut reader = self.bundle.blob(digest).open().map_err(unreadable)?;
+                let mut writer = layout.blob_writer(digest, *size).map_err(layout_error)?;
+                loop {
+                    match reader.read(&mut buffer).map_err(unreadable)? {
+                        0 => break,
+                        count => writer.write(&buffer[..count]).map_err(layout_error)?,
+                    }
+                }
+                writer.commit().map_err(layout_error)?;
+                counts.sent += 1;
+            }
+            self.observer.arrived(*size);
+        }
+        Ok(())
+    }
+
+    async fn prove(
+        &self,
+        layout: ImageLayout,
+        plan: &ImportPlan,
+        report: &mut ImportReport,
+    ) -> Result<(), ImportError> {
+        let referrers =
+            LayoutReferrers::open(layout).map_err(|error| ImportError::layout(&error))?;
+        let mut reasons = Vec::new();
+        for (name, repository) in &plan.repositories {
+            let graph = referrers
+                .discovery()
+                .run(repository.roots.iter().cloned())
+                .await;
+            report
+                .missing
+                .extend(proof::missing(name, repository, &graph));
+            reasons.extend(proof::reasons(&graph));
+        }
+        proof::conclude(report, &reasons)
+    }
+}

@@ -1,0 +1,109 @@
+use std::str::FromStr;
+
+use bundle_format::SourceRepository;
+use oci_content::RepositoryName;
+
+use super::error::{ImportError, ImportErrorKind};
+
+/// Where the repositories of a bundle go at the target: `PREFIX/<repository>`, the source registry dropped.
+///
+/// Rules go first, the first that names the repository decides; then [`keep_host`](Self::keep_host).
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Mapping {
+    /// What stands before every repository.
+    pub prefix: Option<RepositoryName>,
+    /// Whether the source registry's name is the first part of the repository.
+    pub keep_host: bool,
+    /// Renames.
+    pub rules: Vec<MapRule>,
+}
+
+/// A rename: the repository `from`, with its registry, goes into `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapRule {
+    from: SourceRepository,
+    to: RepositoryName,
+}
+
+impl FromStr for MapRule {
+    type Err = ImportError;
+
+    fn from_str(text: &str) -> Result<Self, ImportError> {
+        let fail = |reason: String| {
+            let message =
+                format!("{text:?} is no mapping (REGISTRY/REPOSITORY=REPOSITORY): {reason}");
+            ImportError::new(ImportErrorKind::Usage, message)
+        };
+        let (from, to) = text
+            .split_once('=')
+            .ok_or_else(|| fail("it has no '='".into()))?;
+        let from = from.parse().map_err(|error| fail(format!("{error}")))?;
+        let to = to.parse().map_err(|error| fail(format!("{error}")))?;
+        Ok(Self { from, to })
+    }
+}
+
+impl Mapping {
+    /// Returns the repository at the target.
+    ///
+    /// # Errors
+    ///
+    /// When prefix, host and name together are no repository name.
+    pub fn target(&self, source: &SourceRepository) -> Result<RepositoryName, ImportError> {
+        if let Some(rule) = self.rules.iter().find(|rule| rule.from == *source) {
+            return Ok(rule.to.clone());
+        }
+        let mut parts = Vec::new();
+        if let Some(prefix) = &self.prefix {
+            parts.push(prefix.to_string());
+        }
+        if self.keep_host {
+            // A port's colon and an IPv6 address' brackets are no characters of a repository name.
+            let host = source.registry().as_str();
+            parts.push(
+                host.replace(['[', ']'], "")
+                    .replace(':', "-")
+                    .trim_matches('-')
+                    .to_owned(),
+            );
+        }
+        parts.push(source.name().to_string());
+        parts.join("/").parse().map_err(|error| {
+            ImportError::new(
+                ImportErrorKind::Usage,
+                format!("{source} cannot be placed at the target: {error}"),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_go_first_then_prefix_and_host() {
+        let source: SourceRepository = "localhost:5000/team/app".parse().unwrap();
+        let mut mapping = Mapping::default();
+        assert_eq!(mapping.target(&source).unwrap().as_str(), "team/app");
+        mapping.prefix = Some("mirror".parse().unwrap());
+        assert_eq!(mapping.target(&source).unwrap().as_str(), "mirror/team/app");
+        mapping.keep_host = true;
+        assert_eq!(
+            mapping.target(&source).unwrap().as_str(),
+            "mirror/localhost-5000/team/app"
+        );
+        mapping
+            .rules
+            .push("localhost:5000/team/app=other/name".parse().unwrap());
+        assert_eq!(mapping.target(&source).unwrap().as_str(), "other/name");
+        assert!(
+            "a.b/c"
+                .parse::<MapRule>()
+                .unwrap_err()
+                .to_string()
+                .contains("it has no '='")
+        );
+    }
+}

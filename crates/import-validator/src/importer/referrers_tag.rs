@@ -1,0 +1,136 @@
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use oci_content::{Descriptor, Digest, media_type, referrers_tag};
+use registry_client::{ReferrersList, Repository};
+use serde_json::{Value, json};
+
+use super::error::{ImportError, ImportErrorKind};
+
+/// Times that a write is repeated because another writer was faster.
+const MAX_ATTEMPTS: usize = 8;
+
+/// Adds referrers to the index under a subject's referrers tag, on a registry without the referrers API.
+///
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>
+///
+/// - Entries that are there stay as they are.
+/// - The write is conditional where the registry gives an `ETag`, and what was written is read back: another
+///   writer may have been faster without either noticing.
+pub(super) async fn add(
+    repository: &Repository,
+    subject: &Digest,
+    referrers: &[&Descriptor],
+) -> Result<(), ImportError> {
+    let tag = referrers_tag(subject);
+    let what = format!(
+        "referrers tag {}/{}:{tag}",
+        repository.registry(),
+        repository.name()
+    );
+    for _ in 0..MAX_ATTEMPTS {
+        let current = Current::read(repository, subject, &what).await?;
+        let missing: Vec<_> = referrers
+            .iter()
+            .filter(|referrer| !current.digests.contains(&referrer.digest))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut entries = current.entries;
+        for referrer in missing {
+            entries.push(serde_json::to_value(referrer).map_err(|error| {
+                ImportError::new(ImportErrorKind::Integrity, format!("{what}: {error}"))
+            })?);
+        }
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": entries });
+        let bytes = Bytes::from(index.to_string());
+        let response = repository
+            .put_manifest(
+                &tag,
+                bytes,
+                media_type::IMAGE_INDEX,
+                current.etag.as_deref(),
+            )
+            .await
+            .map_err(|error| ImportError::request(&what, &error))?;
+        match response.status().as_u16() {
+            // Read back at the top of the loop.
+            200..=299 | 412 => {}
+            _ => return Err(ImportError::refused(&what, &response)),
+        }
+    }
+    let current = Current::read(repository, subject, &what).await?;
+    if referrers
+        .iter()
+        .all(|referrer| current.digests.contains(&referrer.digest))
+    {
+        return Ok(());
+    }
+    let message =
+        format!("{what}: other writers were faster {MAX_ATTEMPTS} times; run the import again");
+    Err(ImportError::new(ImportErrorKind::Network, message))
+}
+
+/// What a referrers tag holds.
+struct Current {
+    entries: Vec<Value>,
+    digests: BTreeSet<Digest>,
+    etag: Option<String>,
+}
+
+impl Current {
+    async fn read(
+        repository: &Repository,
+        subject: &Digest,
+        what: &str,
+    ) -> Result<Self, ImportError> {
+        let response = repository
+            .get_manifest(&referrers_tag(subject))
+            .await
+            .map_err(|error| ImportError::request(what, &error))?;
+        match response.status().as_u16() {
+            200 => {}
+            404 => {
+                return Ok(Self {
+                    entries: Vec::new(),
+                    digests: BTreeSet::new(),
+                    etag: None,
+                });
+            }
+            _ => return Err(ImportError::refused(what, &response)),
+        }
+        // The specification asks a client to report a failure and stop when the tag holds something else.
+        let not_an_index = |found: String| {
+            let message =
+                format!("{what} holds {found}; remove that tag at the target, then import again");
+            Err(ImportError::new(ImportErrorKind::Access, message))
+        };
+        if subject.matches(response.body()) {
+            return not_an_index("the subject itself".to_owned());
+        }
+        let list = match ReferrersList::parse(response.body(), response.header("content-type")) {
+            Ok(list) => list,
+            Err(error) => return not_an_index(error.to_string()),
+        };
+        let document: Value = serde_json::from_slice(response.body()).map_err(|error| {
+            ImportError::new(ImportErrorKind::Access, format!("{what}: {error}"))
+        })?;
+        let entries = document
+            .get("manifests")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let digests = list
+            .entries
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.digest)
+            .collect();
+        Ok(Self {
+            entries,
+            digests,
+            etag: response.header("etag").map(str::to_owned),
+        })
+    }
+}

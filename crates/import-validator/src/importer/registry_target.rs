@@ -1,0 +1,369 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use oci_content::{Descriptor, Digest, Registry, RepositoryName, Tag};
+use oci_referrers::{NativeReferrers, Outcome, Query, ReferrerSource as _, RegistrySources};
+use registry_client::{BlobPush, Client, Repository, nobody};
+use tokio::task::JoinSet;
+
+use super::error::{ImportError, ImportErrorKind};
+use super::importer::{ImportObserver, ImportOptions};
+use super::plan::{ImportPlan, RepositoryPlan};
+use super::proof;
+use super::referrers_tag;
+use super::report::{ImportReport, MissingReferrer, TransferCounts};
+use super::source::BundleSource;
+
+/// A registry that a bundle goes into.
+pub(super) struct RegistryTarget<'a> {
+    client: &'a Client,
+    registry: &'a Registry,
+    bundle: &'a BundleSource,
+    options: &'a ImportOptions,
+    observer: &'a Arc<dyn ImportObserver>,
+}
+
+/// A tag that an import makes: its name and what it will hold.
+type WantedTag<'p> = (&'p RepositoryName, &'p Tag, &'p Digest);
+
+impl<'a> RegistryTarget<'a> {
+    pub(super) fn new(
+        client: &'a Client,
+        registry: &'a Registry,
+        bundle: &'a BundleSource,
+        options: &'a ImportOptions,
+        observer: &'a Arc<dyn ImportObserver>,
+    ) -> Self {
+        Self {
+            client,
+            registry,
+            bundle,
+            options,
+            observer,
+        }
+    }
+
+    pub(super) async fn import(
+        &self,
+        plan: &ImportPlan,
+        report: &mut ImportReport,
+    ) -> Result<(), ImportError> {
+        let tags = self.tags_to_make(plan).await?;
+        if self.options.dry_run {
+            return Ok(());
+        }
+        // A blob that one repository has can be mounted into the next ones.
+        let mut homes: BTreeMap<Digest, RepositoryName> = BTreeMap::new();
+        for (name, repository) in &plan.repositories {
+            self.push_blobs(name, repository, &mut homes, &mut report.blobs)
+                .await?;
+            for wave in &repository.waves {
+                self.push_manifests(name, wave, &mut report.manifests)
+                    .await?;
+            }
+            if !self.lists_referrers(name).await {
+                self.keep_referrers_tags(name, repository).await?;
+            }
+        }
+        for (name, tag, digest) in tags {
+            self.put_tag(name, tag, digest).await?;
+        }
+        self.prove(plan, report).await
+    }
+
+    fn repository(&self, name: &RepositoryName) -> Repository {
+        self.client.repository(self.registry, name)
+    }
+
+    fn name(&self, name: &RepositoryName) -> String {
+        format!("{}/{name}", self.registry)
+    }
+
+    /// Finds the tags that do not hold yet what they will; refuses to move one without leave.
+    async fn tags_to_make<'p>(
+        &self,
+        plan: &'p ImportPlan,
+    ) -> Result<Vec<WantedTag<'p>>, ImportError> {
+        let wanted = plan.repositories.iter().flat_map(|(name, repository)| {
+            let images = repository
+                .images
+                .iter()
+                .filter_map(|(_, digest, tag)| Some((tag.as_ref()?, digest)));
+            let legacy = repository
+                .edges
+                .iter()
+                .filter_map(|(_, digest, tag)| Some((tag.as_ref()?, digest)));
+            // Images after legacy tags: an image's tag is the last thing that appears.
+            legacy
+                .chain(images)
+                .map(move |(tag, digest)| (name, tag, digest))
+        });
+        let unique: BTreeSet<WantedTag<'p>> = wanted.clone().collect();
+        let checks = stream::iter(unique).map(|(name, tag, digest)| async move {
+            let what = format!("{}:{tag}", self.name(name));
+            let response = self
+                .repository(name)
+                .get_manifest(tag)
+                .await
+                .map_err(|error| ImportError::request(&what, &error))?;
+            match response.status().as_u16() {
+                200 if digest.matches(response.body()) => Ok(Some((name, tag))),
+                200 if self.options.overwrite_tags => Ok(None),
+                200 => {
+                    let message = format!(
+                        "{what} is {} at the target and {digest} in the bundle; nothing was sent; \
+                         --overwrite-tags moves it",
+                        Digest::of(response.body()),
+                    );
+                    Err(ImportError::new(ImportErrorKind::Access, message))
+                }
+                404 => Ok(None),
+                _ => Err(ImportError::refused(&what, &response)),
+            }
+        });
+        let there: BTreeSet<_> = checks
+            .buffer_unordered(self.options.max_concurrent_transfers)
+            .try_collect::<Vec<_>>()
+            .await?
+            .into_iter()
+            .flatten()
+            .collect();
+        Ok(wanted
+            .filter(|(name, tag, _)| !there.contains(&(*name, *tag)))
+            .collect())
+    }
+
+    async fn push_blobs(
+        &self,
+        name: &RepositoryName,
+        plan: &RepositoryPlan,
+        homes: &mut BTreeMap<Digest, RepositoryName>,
+        counts: &mut TransferCounts,
+    ) -> Result<(), ImportError> {
+        let mut tasks = JoinSet::new();
+        // The largest first: the last transfer to end is then a short one.
+        let mut queue: Vec<(&Digest, u64)> = plan
+            .blobs
+            .iter()
+            .map(|(digest, size)| (digest, *size))
+            .collect();
+        queue.sort_by_key(|(_, size)| *size);
+        loop {
+            while tasks.len() < self.options.max_concurrent_transfers {
+                let Some((digest, size)) = queue.pop() else {
+                    break;
+                };
+                let blob = self.bundle.blob(digest);
+                let home = homes.get(digest).cloned();
+                let (digest, repository) = (digest.clone(), self.repository(name));
+                // Spawned, because reading and hashing are work for more than one processor.
+                tasks.spawn(async move {
+                    let what = format!(
+                        "{digest} into {}/{}",
+                        repository.registry(),
+                        repository.name()
+                    );
+                    let there = repository
+                        .head_blob(&digest)
+                        .await
+                        .map_err(|error| ImportError::request(&what, &error))?;
+                    let done = match there.status().as_u16() {
+                        200 => None,
+                        404 => Some(
+                            repository
+                                .push_blob(&digest, size, &blob, home.as_ref())
+                                .await
+                                .map_err(|error| ImportError::request(&what, &error))?,
+                        ),
+                        _ => return Err(ImportError::refused(&what, &there)),
+                    };
+                    Ok((size, done))
+                });
+            }
+            let (size, done) = match tasks.join_next().await {
+                None => break,
+                Some(Ok(result)) => result?,
+                Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            };
+            match done {
+                None => counts.present += 1,
+                Some(BlobPush::Mounted) => counts.mounted += 1,
+                Some(_) => counts.sent += 1,
+            }
+            self.observer.arrived(size);
+        }
+        for digest in plan.blobs.keys() {
+            homes.entry(digest.clone()).or_insert_with(|| name.clone());
+        }
+        Ok(())
+    }
+
+    async fn push_manifests(
+        &self,
+        name: &RepositoryName,
+        wave: &[Digest],
+        counts: &mut TransferCounts,
+    ) -> Result<(), ImportError> {
+        let pushes = stream::iter(wave).map(|digest| async move {
+            let what = format!("manifest {}@{digest}", self.name(name));
+            let there = self
+                .repository(name)
+                .head_manifest(digest)
+                .await
+                .map_err(|error| ImportError::request(&what, &error))?;
+            if there.status().as_u16() == 200 {
+                return Ok(false);
+            }
+            self.put_manifest(name, digest).await?;
+            Ok::<bool, ImportError>(true)
+        });
+        let mut pushes = pushes.buffer_unordered(self.options.max_concurrent_transfers);
+        while let Some(sent) = pushes.next().await {
+            match sent? {
+                true => counts.sent += 1,
+                false => counts.present += 1,
+            }
+            self.observer.arrived(0);
+        }
+        Ok(())
+    }
+
+    async fn put_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), ImportError> {
+        let what = format!("manifest {}@{digest}", self.name(name));
+        let manifest = self.bundle.read_manifest(digest)?;
+        let repository = self.repository(name);
+        for again in [true, false] {
+            let response = repository
+                .put_manifest(digest, manifest.raw().clone(), manifest.media_type(), None)
+                .await
+                .map_err(|error| ImportError::request(&what, &error))?;
+            let unknown = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"];
+            let codes = response.error_codes();
+            match response.status().as_u16() {
+                200..=299 => return Ok(()),
+                // A registry may say that it has a blob and then miss it: send them, then try once more.
+                _ if again && codes.iter().any(|code| unknown.contains(&code.as_str())) => {
+                    for blob in manifest.blobs() {
+                        let source = self.bundle.blob(&blob.digest);
+                        repository
+                            .push_blob(&blob.digest, blob.size, &source, None)
+                            .await
+                            .map_err(|error| ImportError::request(&what, &error))?;
+                    }
+                }
+                _ => return Err(ImportError::refused(&what, &response)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out whether the target lists referrers itself. `OCI-Subject` alone is not believed: registries have
+    /// sent it without having the API.
+    async fn lists_referrers(&self, name: &RepositoryName) -> bool {
+        let answer = NativeReferrers::new(self.repository(name))
+            .referrers(&Query::direct(nobody()))
+            .await;
+        // Where nothing could be found out the tag is kept as well, and the proof decides.
+        matches!(answer.outcome, Outcome::List | Outcome::PartialList)
+    }
+
+    async fn keep_referrers_tags(
+        &self,
+        name: &RepositoryName,
+        plan: &RepositoryPlan,
+    ) -> Result<(), ImportError> {
+        let mut subjects: BTreeMap<&Digest, Vec<&Descriptor>> = BTreeMap::new();
+        for (subject, referrer, tag) in &plan.edges {
+            // What only a legacy tag names has no subject and belongs into no list.
+            if tag.is_none() {
+                subjects
+                    .entry(subject)
+                    .or_default()
+                    .push(&plan.descriptors[referrer]);
+            }
+        }
+        let repository = self.repository(name);
+        let repository = &repository;
+        stream::iter(subjects)
+            .map(|(subject, referrers)| async move {
+                referrers_tag::add(repository, subject, &referrers).await
+            })
+            .buffer_unordered(self.options.max_concurrent_transfers)
+            .try_collect::<Vec<()>>()
+            .await?;
+        Ok(())
+    }
+
+    async fn put_tag(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<(), ImportError> {
+        let what = format!("tag {}:{tag}", self.name(name));
+        let manifest = self.bundle.read_manifest(digest)?;
+        let response = self
+            .repository(name)
+            .put_manifest(tag, manifest.raw().clone(), manifest.media_type(), None)
+            .await
+            .map_err(|error| ImportError::request(&what, &error))?;
+        match response.status().is_success() {
+            true => Ok(()),
+            false => Err(ImportError::refused(&what, &response)),
+        }
+    }
+
+    /// Discovers on the target and compares; sends again what is not listed, one at a time, and looks again.
+    async fn prove(&self, plan: &ImportPlan, report: &mut ImportReport) -> Result<(), ImportError> {
+        let mut reasons = Vec::new();
+        for (name, repository) in &plan.repositories {
+            let (mut missing, mut why) = self.missing(name, repository).await;
+            if !missing.is_empty() {
+                self.repair(name, repository, &missing).await?;
+                (missing, why) = self.missing(name, repository).await;
+            }
+            report.missing.extend(missing);
+            reasons.extend(why);
+        }
+        proof::conclude(report, &reasons)
+    }
+
+    async fn missing(
+        &self,
+        name: &RepositoryName,
+        plan: &RepositoryPlan,
+    ) -> (Vec<MissingReferrer>, Vec<String>) {
+        let sources = RegistrySources::new(self.repository(name));
+        let graph = sources
+            .discovery(None)
+            .run(plan.roots.iter().cloned())
+            .await;
+        (proof::missing(name, plan, &graph), proof::reasons(&graph))
+    }
+
+    async fn repair(
+        &self,
+        name: &RepositoryName,
+        plan: &RepositoryPlan,
+        missing: &[MissingReferrer],
+    ) -> Result<(), ImportError> {
+        for lost in missing {
+            match &lost.tag {
+                Some(tag) => self.put_tag(name, tag, &lost.referrer).await?,
+                None => self.put_manifest(name, &lost.referrer).await?,
+            }
+        }
+        // What the API still does not list is kept where every client looks as well.
+        let (still, _) = self.missing(name, plan).await;
+        for lost in still.iter().filter(|lost| lost.tag.is_none()) {
+            let descriptor = &plan.descriptors[&lost.referrer];
+            referrers_tag::add(&self.repository(name), &lost.subject, &[descriptor]).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+use oci_content::{Digest, Reference, Tag};
+use serde::Serialize;
+
+/// What an import did, and the proof that it arrived; written as a receipt to carry back.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ImportReport {
+    /// 1.
+    pub schema_version: u32,
+    /// Where everything went.
+    pub target: String,
+    /// The digest of the bundle's `manifest.yaml`.
+    pub manifest: Digest,
+    /// The series that the bundle belongs to.
+    pub stream: String,
+    /// The bundle's place in the series.
+    pub sequence: u64,
+    /// Whether everything was only planned.
+    pub dry_run: bool,
+    /// The images.
+    pub images: Vec<ImportedImage>,
+    /// What was done with blobs.
+    pub blobs: TransferCounts,
+    /// What was done with manifests.
+    pub manifests: TransferCounts,
+    /// Referrers that the bundle holds: each subject with each of its referrers.
+    pub referrers_expected: usize,
+    /// Referrers that a discovery at the target found.
+    pub referrers_found: usize,
+    /// Those that it did not find.
+    pub missing: Vec<MissingReferrer>,
+}
+
+/// An image that was put in.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ImportedImage {
+    /// The image's name where it came from.
+    pub source: Reference,
+    /// Its name at the target.
+    pub target: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// The tag that was made; none for an image given by digest.
+    pub tag: Option<Tag>,
+}
+
+/// How many objects were sent, and how many needed not to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct TransferCounts {
+    /// Sent.
+    pub sent: usize,
+    /// There already.
+    pub present: usize,
+    /// Taken over from another repository of the target.
+    pub mounted: usize,
+}
+
+/// A referrer that the target does not list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct MissingReferrer {
+    /// The repository at the target.
+    pub repository: String,
+    /// The subject.
+    pub subject: Digest,
+    /// The referrer.
+    pub referrer: Digest,
+    /// The legacy tag that should name it, if one should.
+    pub tag: Option<Tag>,
+}

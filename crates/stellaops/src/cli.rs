@@ -1,0 +1,332 @@
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use oci_content::{Platform, Reference, Registry, RepositoryName};
+
+/// Carries container images and everything that refers to them (SBOMs, attestations, signatures, VEX) out of
+/// registries, across an air gap, and into registries, and loses none of it in silence.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stellaops",
+    version,
+    propagate_version = true,
+    max_term_width = 110
+)]
+#[command(after_help = "Results go to stdout, everything else to stderr.\n\
+    Exit codes: 0 done, 2 usage, 3 malformed bundle, 4 integrity, 5 authenticity, 6 a limit, 7 unsafe entry, \
+    8 local I/O, 9 network, 10 access, 11 incomplete.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Configuration file (YAML)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Credentials file, as docker and podman write it [default: those of podman and docker]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) registry_config: Option<PathBuf>,
+    /// Speak plain HTTP to this registry; loopback registries are plain by default
+    #[arg(long, global = true, value_name = "HOST")]
+    pub(crate) plain_http: Vec<Registry>,
+    /// Trust these certificate authorities too (PEM)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Client certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Key of the client certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+    /// Least severe messages to show
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "info",
+        ignore_case = true
+    )]
+    pub(crate) log_level: LogLevel,
+    /// Form of the messages
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// Write the messages to this file as well
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+    /// Serve metrics at http://ADDR/metrics while the command runs
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Write metrics to this file at the end, in Prometheus' text format
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask a registry what it can do
+    #[command(subcommand)]
+    Registry(RegistryCommand),
+    /// Find what refers to an image
+    #[command(subcommand)]
+    Referrers(ReferrersCommand),
+    /// Write, check and read mirror bundles
+    #[command(subcommand)]
+    Bundle(BundleCommand),
+    /// Use the local store
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Show the whole way on an embedded registry: nothing to install, no network
+    Demo,
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Find out whether registries have the referrers API, and show how we know
+    Probe(ProbeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// Registries to ask; with a repository the answer is certain
+    #[arg(required = true, value_name = "REGISTRY[/REPOSITORY]")]
+    pub(crate) registries: Vec<ProbeTarget>,
+    /// Form of the result
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) format: TableFormat,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ProbeTarget {
+    pub(crate) registry: Registry,
+    pub(crate) repository: Option<RepositoryName>,
+}
+
+impl std::str::FromStr for ProbeTarget {
+    type Err = oci_content::ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text.split_once('/') {
+            Some((registry, repository)) => Self {
+                registry: registry.parse()?,
+                repository: Some(repository.parse()?),
+            },
+            None => Self {
+                registry: text.parse()?,
+                repository: None,
+            },
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReferrersCommand {
+    /// List everything that refers to an image, at every level
+    Discover(DiscoverArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiscoverArgs {
+    /// The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]
+    pub(crate) reference: Reference,
+    /// Show referrers of this artifact type only
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) artifact_type: Vec<String>,
+    /// Levels of referrers to follow [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) depth: Option<u32>,
+    /// Ask for the referrers of the index's children as well
+    #[arg(long)]
+    pub(crate) platforms: bool,
+    /// Show what was asked and what each source answered
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Legacy tags to look for
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(crate) legacy_tags: LegacyTagsArg,
+    /// Seconds for the whole discovery
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<NonZeroU64>,
+    /// Form of the result
+    #[arg(long, default_value = "tree", value_name = "FORMAT")]
+    pub(crate) format: DiscoverFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LegacyTagsArg {
+    All,
+    Known,
+    Off,
+}
+
+impl From<LegacyTagsArg> for oci_referrers::LegacyTags {
+    fn from(arg: LegacyTagsArg) -> Self {
+        match arg {
+            LegacyTagsArg::All => Self::All,
+            LegacyTagsArg::Known => Self::Known,
+            LegacyTagsArg::Off => Self::Off,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiscoverFormat {
+    Tree,
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BundleCommand {
+    /// Write images and everything that refers to them into one bundle
+    Export(ExportArgs),
+    /// Prove that a bundle is whole, or say what is wrong
+    Validate(ValidateArgs),
+    /// Put a bundle's images and referrers into a registry, a layout folder or the local store
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]; or those of the configuration
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) references: Vec<Reference>,
+    /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the bundle if it exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Children of an index to carry [default: all]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = platform)]
+    pub(crate) platform: Vec<Platform>,
+    /// Write the bundle even where something could not be settled; it says so itself, and the exit code is 11
+    #[arg(long)]
+    pub(crate) allow_incomplete: bool,
+    /// Fail unless every image has a referrer of this artifact type
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) require_artifact_type: Vec<String>,
+    /// Also list each subject's referrers under a referrers tag in index.json, for regctl
+    #[arg(long)]
+    pub(crate) layout_tags: bool,
+    /// Name of the series of bundles that this one belongs to
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<bundle_format::StreamName>,
+    /// Place in the series; 0 is no place
+    #[arg(long, value_name = "N")]
+    pub(crate) sequence: Option<u64>,
+    /// Legacy tags to look for
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(crate) legacy_tags: LegacyTagsArg,
+    /// Form of the result
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) format: TableFormat,
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text)
+        .ok_or_else(|| "a platform is written OS/ARCH or OS/ARCH/VARIANT".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The bundle, or the folder of an extracted one
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Also prove that the referrers are the graph that the bundle claims
+    #[arg(long)]
+    pub(crate) check_referrers: bool,
+    /// Count what is incomplete as an error
+    #[arg(long)]
+    pub(crate) strict_referrer_validation: bool,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The bundle, or the folder of an extracted one
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// REGISTRY[/PREFIX], or oci:FOLDER [default: the local store]
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: Option<String>,
+    /// Count what is incomplete as an error
+    #[arg(long)]
+    pub(crate) strict_referrer_validation: bool,
+    /// Move tags that hold something else at the target
+    #[arg(long)]
+    pub(crate) overwrite_tags: bool,
+    /// Keep the source registry's name as the first part of the repository
+    #[arg(long)]
+    pub(crate) keep_host: bool,
+    /// Put the repository FROM, with its registry, into TO
+    #[arg(long, value_name = "FROM=TO")]
+    pub(crate) map: Vec<String>,
+    /// Validate, say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Write a record of what arrived to this file (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Serve the local store as a registry on loopback, read-only
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; loopback only
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: SocketAddr,
+    /// The layout folder to serve [default: the local store]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+}

@@ -1,0 +1,189 @@
+mod content;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use import_validator::{ImportOptions, ImportTarget};
+use mirror_export::ExportRequest;
+use oci_content::{Digest, ImageLayout, Reference, Registry};
+use registry_server::{LayoutStore, MemoryStore, RegistryServer, RunningServer, Store};
+use tokio::net::TcpListener;
+
+use crate::cli::{DiscoverArgs, DiscoverFormat, LegacyTagsArg};
+use crate::commands::discover::{Found, discover};
+use crate::commands::{export, import, probe, validate};
+use crate::context::Context;
+use crate::exit::{Exit, Failure, chain};
+use crate::render;
+
+/// Runs the whole way on an embedded registry. Everything is kept in memory and in one temporary folder, which is
+/// removed at the end.
+pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
+    let started = Instant::now();
+    let folder = tempfile::Builder::new()
+        .prefix("stellaops-demo-")
+        .tempdir()
+        .map_err(|error| Failure::new(Exit::LocalIo, format!("no temporary folder: {error}")))?;
+
+    let store = Arc::new(MemoryStore::new());
+    content::fill(&store)?;
+    let source = serve(store).await?;
+    let reference = reference(&source)?;
+    step(
+        1,
+        &format!(
+            "An embedded registry at {} holds an image and what refers to it",
+            source.addr()
+        ),
+    )?;
+
+    step(2, "Probe: what can this registry do, and how do we know?")?;
+    let report = registry_probe::Probe::new(context.client.clone())
+        .probe(reference.registry(), Some(reference.repository()))
+        .await;
+    probe::print(std::slice::from_ref(&report))?;
+
+    step(
+        3,
+        "Discover: everything that refers to the image, at every level",
+    )?;
+    let before = found(context, &reference).await?;
+
+    step(4, "Export: the image and its referrers, in one file")?;
+    let bundle = folder.path().join("bundle.tgz");
+    let request = ExportRequest::new(vec![reference.clone()], &bundle);
+    let summary = export::export(context, &request, false).await?;
+    render::text(&export::table(&summary))?;
+    source.shutdown().await;
+
+    step(
+        5,
+        "Validate: is the bundle whole, and is the graph the one that it claims?",
+    )?;
+    render::text(&validate::text(
+        &validate::validate(&bundle, true, true).report,
+    ))?;
+
+    step(6, "Import: into a fresh store, on the other side")?;
+    let target = folder.path().join("store");
+    let arrived = import_into(&bundle, &target).await?;
+    render::text(&import::text(&arrived))?;
+
+    step(7, "Discover again, on the store: is it the same?")?;
+    let layout =
+        ImageLayout::open(&target).map_err(|error| Failure::new(Exit::LocalIo, chain(&error)))?;
+    let other_side = serve(Arc::new(LayoutStore::new(layout, None))).await?;
+    let after = found(context, &moved(&reference, &other_side)?).await?;
+    other_side.shutdown().await;
+
+    compare(&before, &after)?;
+    let seconds = started.elapsed().as_secs_f64();
+    render::text(&format!(
+        "Done in {seconds:.1} s. Nothing is left behind: {} is removed.",
+        folder.path().display()
+    ))
+}
+
+fn step(number: u32, title: &str) -> Result<(), Failure> {
+    let blank = if number == 1 { "" } else { "\n" };
+    render::text(&format!("{blank}── {number}. {title}"))
+}
+
+async fn serve(store: Arc<dyn Store>) -> Result<RunningServer, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::LocalIo, format!("no loopback port: {error}"));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .map_err(failed)?;
+    RegistryServer::builder(store)
+        .read_only(true)
+        .build()
+        .serve(listener)
+        .map_err(failed)
+}
+
+fn registry(server: &RunningServer) -> Result<Registry, Failure> {
+    server
+        .addr()
+        .to_string()
+        .parse()
+        .map_err(|error| Failure::new(Exit::Usage, format!("{error}")))
+}
+
+fn reference(server: &RunningServer) -> Result<Reference, Failure> {
+    let text = format!(
+        "{}/{}:{}",
+        registry(server)?,
+        content::REPOSITORY,
+        content::TAG
+    );
+    text.parse()
+        .map_err(|error| Failure::new(Exit::Usage, format!("{error}")))
+}
+
+fn moved(reference: &Reference, server: &RunningServer) -> Result<Reference, Failure> {
+    let text = format!(
+        "{}/{}:{}",
+        registry(server)?,
+        reference.repository(),
+        content::TAG
+    );
+    text.parse()
+        .map_err(|error| Failure::new(Exit::Usage, format!("{error}")))
+}
+
+async fn found(context: &Context, reference: &Reference) -> Result<Found, Failure> {
+    let args = DiscoverArgs {
+        reference: reference.clone(),
+        artifact_type: Vec::new(),
+        depth: None,
+        platforms: true,
+        explain: false,
+        legacy_tags: LegacyTagsArg::All,
+        timeout: None,
+        format: DiscoverFormat::Tree,
+    };
+    let requests = context.requests();
+    let found = discover(context, &args).await;
+    render::text(&found.tree(&args, context.requests() - requests))?;
+    found.outcome(reference)?;
+    Ok(found)
+}
+
+async fn import_into(
+    bundle: &Path,
+    folder: &Path,
+) -> Result<import_validator::ImportReport, Failure> {
+    let target = ImportTarget::Layout {
+        folder: folder.to_owned(),
+        full_references: true,
+    };
+    let validated = validate::validated(bundle, true)?;
+    import::import(validated, target, ImportOptions::default(), false).await
+}
+
+/// Holds the graph that arrived against the one that was there.
+fn compare(before: &Found, after: &Found) -> Result<(), Failure> {
+    let edges = |found: &Found| -> BTreeSet<(Digest, Digest)> {
+        let edges = found.graph.edges().into_iter();
+        edges
+            .map(|(subject, referrer)| (subject.clone(), referrer.clone()))
+            .collect()
+    };
+    let (before, after) = (edges(before), edges(after));
+    if before != after {
+        let lost: Vec<_> = before
+            .difference(&after)
+            .map(|(_, referrer)| referrer.to_string())
+            .collect();
+        let message = format!("the two trees differ: {} did not arrive", lost.join(", "));
+        return Err(Failure::new(Exit::Incomplete, message));
+    }
+    let count = before.len();
+    render::text(&format!(
+        "\nThe two trees are equal: {count} of {count} referrers arrived."
+    ))
+}

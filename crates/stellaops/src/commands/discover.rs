@@ -1,0 +1,511 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use oci_content::{
+    Capability, Completeness, Digest, DiscoveryMethod, ErrorCode, Manifest, Reference, Registry,
+    SourceKind, WarningCode, media_type,
+};
+use oci_referrers::{
+    Child, ImageDepth, ImageTree, Problem, Referrer, ReferrerGraph, RegistryManifests,
+    RegistrySources, ResolveError, SubjectReport, Warning, resolve,
+};
+use serde_json::{Value, json};
+
+use crate::cli::{DiscoverArgs, DiscoverFormat, LogLevel};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::render::{self, Table, Tree};
+
+pub(crate) async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
+    let found = discover(context, args).await;
+    announce(
+        context,
+        &args.reference,
+        found.root_report(),
+        &found.graph,
+        found.timeout,
+        found.resolve_failure.is_some(),
+    );
+    match args.format {
+        DiscoverFormat::Json => render::json(&found.json(args, context.requests()))?,
+        DiscoverFormat::Table => render::text(&found.table(args))?,
+        DiscoverFormat::Tree => render::text(&found.tree(args, context.requests()))?,
+    }
+    found.outcome(&args.reference)
+}
+
+/// What a discovery of one reference found out.
+pub(crate) struct Found {
+    /// What the reference leads to; `None` when it could not be read.
+    manifest: Option<Manifest>,
+    /// The digest that was asked about; known for a reference by digest even without a manifest.
+    subject: Option<Digest>,
+    children: Vec<Child>,
+    pub(crate) graph: ReferrerGraph,
+    warnings: Vec<Warning>,
+    errors: Vec<Problem>,
+    resolve_failure: Option<(Exit, String)>,
+    timeout: Duration,
+}
+
+pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
+    let reference = &args.reference;
+    let default = context.config.export.referrer_discovery.timeout_seconds;
+    let timeout = Duration::from_secs(args.timeout.unwrap_or(default).get());
+    let repository = context
+        .client
+        .repository(reference.registry(), reference.repository());
+    let mut found = Found {
+        manifest: None,
+        subject: reference.digest().cloned(),
+        children: Vec::new(),
+        graph: ReferrerGraph::default(),
+        warnings: Vec::new(),
+        errors: Vec::new(),
+        resolve_failure: None,
+        timeout,
+    };
+    match tokio::time::timeout(timeout, resolve(&repository, reference)).await {
+        Ok(Ok(resolved)) => {
+            found.subject = Some(resolved.manifest.digest().clone());
+            if let Some(now) = resolved.tag_moved_to {
+                context.log.warn(&format!(
+                    "{reference}: the tag is at {now} now; the digest decides"
+                ));
+            }
+            found.manifest = Some(resolved.manifest);
+        }
+        Ok(Err(error)) => found.resolve_failed(&error),
+        Err(_) => {
+            let message = format!(
+                "{reference} could not be read within {} s",
+                timeout.as_secs()
+            );
+            found
+                .errors
+                .push(Problem::new(ErrorCode::Timeout, &message));
+            found.resolve_failure = Some((Exit::Network, message));
+        }
+    }
+    let Some(subject) = found.subject.clone() else {
+        return found;
+    };
+    let mut roots = vec![subject];
+    if let Some(manifest) = &found.manifest
+        && media_type::is_index(manifest.media_type())
+    {
+        if args.platforms {
+            let manifests = RegistryManifests::new(repository.clone());
+            let tree =
+                ImageTree::walk(&manifests, manifest.clone(), &[], ImageDepth::Indexes).await;
+            roots = tree.subjects();
+            found.children = tree.children;
+            found.errors.extend(tree.problems);
+        } else if !manifest.children().is_empty() {
+            let message =
+                "this is an index; --platforms asks for the referrers of its children as well";
+            found.warnings.push(
+                Warning::new(WarningCode::ChildrenNotWalked, message).about(manifest.digest()),
+            );
+        }
+    }
+    let sources = RegistrySources::new(repository)
+        .legacy_tags(args.legacy_tags.into())
+        .configured(context.configured_api(reference.registry()));
+    found.graph = sources
+        .discovery(Some(timeout))
+        .depth(args.depth)
+        .run(roots)
+        .await;
+    found
+}
+
+impl Found {
+    fn resolve_failed(&mut self, error: &ResolveError) {
+        let (exit, problem) = match error {
+            ResolveError::NotFound { .. } => (
+                Exit::Access,
+                Problem::new(ErrorCode::Denied, error.to_string()),
+            ),
+            ResolveError::Failed { problem, .. } => {
+                let exit = match problem.code {
+                    ErrorCode::Denied => Exit::Access,
+                    ErrorCode::Malformed | ErrorCode::Integrity | ErrorCode::Limit => {
+                        Exit::Incomplete
+                    }
+                    _ => Exit::Network,
+                };
+                (exit, problem.clone())
+            }
+            _ => (
+                Exit::Network,
+                Problem::new(ErrorCode::Network, error.to_string()),
+            ),
+        };
+        self.errors.push(problem);
+        self.resolve_failure = Some((exit, error.to_string()));
+    }
+
+    fn root_report(&self) -> Option<&SubjectReport> {
+        self.graph.report(self.subject.as_ref()?)
+    }
+
+    fn status(&self) -> Completeness {
+        match self.errors.is_empty()
+            && self.graph.status() == Completeness::Complete
+            && self.manifest.is_some()
+        {
+            true => Completeness::Complete,
+            false => Completeness::Incomplete,
+        }
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = &Warning> {
+        self.warnings.iter().chain(self.graph.warnings())
+    }
+
+    fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.errors.iter().chain(self.graph.errors())
+    }
+
+    pub(crate) fn outcome(&self, reference: &Reference) -> Result<(), Failure> {
+        if let Some((exit, message)) = &self.resolve_failure {
+            return Err(Failure::new(*exit, message));
+        }
+        if self.status() == Completeness::Complete {
+            return Ok(());
+        }
+        let first = self
+            .errors()
+            .next()
+            .map(|problem| format!(": {}", problem.message))
+            .unwrap_or_default();
+        let message = format!(
+            "{reference}: the discovery is incomplete, {} could not be settled{first}",
+            render::count(self.errors().count(), "question"),
+        );
+        Err(Failure::new(Exit::Incomplete, message))
+    }
+
+    fn shown<'a>(&'a self, args: &'a DiscoverArgs) -> impl Iterator<Item = &'a Referrer> {
+        self.graph
+            .referrers
+            .iter()
+            .filter(|referrer| wanted(referrer, args))
+    }
+
+    fn json(&self, args: &DiscoverArgs, requests: u64) -> Value {
+        let subject = match (&self.manifest, &self.subject) {
+            (Some(manifest), _) => json!({
+                "digest": manifest.digest(), "mediaType": manifest.media_type(), "size": manifest.size(),
+            }),
+            (None, Some(digest)) => json!({ "digest": digest }),
+            (None, None) => Value::Null,
+        };
+        let report = self.root_report();
+        let mut document = json!({
+            "schemaVersion": 1,
+            "reference": args.reference,
+            "subject": subject,
+            "status": self.status(),
+            "method": report.map(|report| report.method),
+            "capability": report.map_or(Capability::Unknown, |report| report.capability),
+            "referrers": self.shown(args).map(referrer_json).collect::<Vec<_>>(),
+            "warnings": self.warnings().map(|warning| json!({
+                "code": warning.code, "digest": warning.digest, "message": warning.message,
+            })).collect::<Vec<_>>(),
+            "errors": self.errors().map(|problem| json!({
+                "code": problem.code, "digest": problem.digest, "source": problem.source,
+                "message": problem.message,
+            })).collect::<Vec<_>>(),
+            "requests": requests,
+        });
+        if args.platforms {
+            document["children"] = self.children.iter().map(child_json).collect();
+        }
+        if args.explain {
+            document["exchanges"] = self.exchanges().collect();
+        }
+        document
+    }
+
+    fn exchanges(&self) -> impl Iterator<Item = Value> {
+        self.graph.subjects.iter().flat_map(|report| {
+            report.exchanges.iter().map(|exchange| {
+                json!({
+                    "subject": report.subject, "source": exchange.source,
+                    "request": exchange.request, "answer": exchange.answer,
+                })
+            })
+        })
+    }
+
+    fn table(&self, args: &DiscoverArgs) -> String {
+        let mut table = Table::new([
+            "DEPTH",
+            "CATEGORY",
+            "ARTIFACT TYPE",
+            "DIGEST",
+            "SUBJECT",
+            "SIZE",
+            "FOUND BY",
+        ]);
+        for referrer in self.shown(args) {
+            table.row([
+                referrer.depth.to_string(),
+                referrer.category.to_string(),
+                referrer.artifact_type.clone().unwrap_or_else(|| "-".into()),
+                referrer.digest.to_string(),
+                short(&referrer.subject),
+                referrer.size.to_string(),
+                found_by(referrer),
+            ]);
+        }
+        table.to_string()
+    }
+
+    pub(crate) fn tree(&self, args: &DiscoverArgs, requests: u64) -> String {
+        let Some(subject) = &self.subject else {
+            return format!("{}\n", args.reference);
+        };
+        let children = match self
+            .children
+            .iter()
+            .filter(|child| !child.is_attestation())
+            .count()
+        {
+            0 => String::new(),
+            count => format!("  index of {}", render::count(count, "platform")),
+        };
+        let mut tree = Tree::new(format!("{}  {}{children}", args.reference, short(subject)));
+        let mut seen = HashSet::new();
+        self.branches(&mut tree, subject, args, &mut seen);
+        for child in &self.children {
+            let digest = &child.descriptor.digest;
+            let platform = child
+                .descriptor
+                .platform
+                .as_ref()
+                .map_or("manifest".to_owned(), ToString::to_string);
+            let name = if child.is_attestation() {
+                "attestation in the index".to_owned()
+            } else {
+                platform
+            };
+            let mut branch = Tree::new(format!("[{name}]  {}", short(digest)));
+            self.branches(&mut branch, digest, args, &mut seen);
+            tree.push(branch);
+        }
+        let mut text = tree.to_string();
+        if args.explain {
+            text.push_str(&self.explanation());
+        }
+        text.push_str(&self.closing(args, requests));
+        text
+    }
+
+    fn branches(
+        &self,
+        tree: &mut Tree,
+        subject: &Digest,
+        args: &DiscoverArgs,
+        seen: &mut HashSet<Digest>,
+    ) {
+        if !seen.insert(subject.clone()) {
+            return;
+        }
+        for referrer in self.graph.referrers_of(subject) {
+            let mut branch = Tree::new(line(referrer, args.explain));
+            self.branches(&mut branch, &referrer.digest, args, seen);
+            // A branch that the filter refuses stays when something below it is wanted.
+            if wanted(referrer, args) || !branch.is_leaf() {
+                tree.push(branch);
+            }
+        }
+    }
+
+    fn explanation(&self) -> String {
+        let mut text = String::from("\nWhat was asked, and what came back:\n");
+        for report in &self.graph.subjects {
+            text.push_str(&format!(
+                "  {} (referrers API {}, {})\n",
+                short(&report.subject),
+                report.capability,
+                report.method
+            ));
+            if report.exchanges.is_empty() {
+                text.push_str("    nothing: a listing of the repository's tags answered\n");
+            }
+            for exchange in &report.exchanges {
+                let (source, request) = (exchange.source, &exchange.request);
+                text.push_str(&format!(
+                    "    {source:13}  {request}\n    {:13}  -> {}\n",
+                    "", exchange.answer
+                ));
+            }
+        }
+        text
+    }
+
+    fn closing(&self, args: &DiscoverArgs, requests: u64) -> String {
+        let mut text = String::from("\n");
+        for problem in self.errors() {
+            let about = problem
+                .digest
+                .as_ref()
+                .map(|digest| format!(" {}", short(digest)))
+                .unwrap_or_default();
+            text.push_str(&format!(
+                "error {}{about}: {}\n",
+                problem.code, problem.message
+            ));
+        }
+        for warning in self.warnings() {
+            let about = warning
+                .digest
+                .as_ref()
+                .map(|digest| format!(" {}", short(digest)))
+                .unwrap_or_default();
+            text.push_str(&format!(
+                "warning {}{about}: {}\n",
+                warning.code, warning.message
+            ));
+        }
+        let shown = self.shown(args).count();
+        let all = self.graph.referrers.len();
+        let number = match shown == all {
+            true => render::count(all, "referrer"),
+            false => format!("{shown} of {}", render::count(all, "referrer")),
+        };
+        let (capability, method) = self
+            .root_report()
+            .map_or((Capability::Unknown, "-"), |report| {
+                (report.capability, report.method.as_str())
+            });
+        text.push_str(&format!(
+            "{}: {number}, method {method}, referrers API {capability}, {}\n",
+            self.status(),
+            render::count(usize::try_from(requests).unwrap_or(usize::MAX), "request"),
+        ));
+        text
+    }
+}
+
+fn wanted(referrer: &Referrer, args: &DiscoverArgs) -> bool {
+    args.artifact_type.is_empty()
+        || referrer
+            .artifact_type
+            .as_ref()
+            .is_some_and(|own| args.artifact_type.contains(own))
+}
+
+fn referrer_json(referrer: &Referrer) -> Value {
+    json!({
+        "digest": referrer.digest,
+        "mediaType": referrer.media_type,
+        "artifactType": referrer.artifact_type,
+        "size": referrer.size,
+        "annotations": referrer.annotations,
+        "subject": referrer.subject,
+        "depth": referrer.depth,
+        "category": referrer.category,
+        "sources": referrer.sources,
+        "tag": referrer.tag,
+    })
+}
+
+fn child_json(child: &Child) -> Value {
+    json!({
+        "digest": child.descriptor.digest,
+        "mediaType": child.descriptor.media_type,
+        "platform": child.descriptor.platform,
+        "attestation": child.is_attestation(),
+    })
+}
+
+fn line(referrer: &Referrer, explain: bool) -> String {
+    let artifact_type = referrer
+        .artifact_type
+        .as_deref()
+        .unwrap_or("(no artifact type)");
+    let mut line = format!(
+        "{}  {artifact_type}  {}",
+        referrer.category,
+        short(&referrer.digest)
+    );
+    if let Some(tag) = &referrer.tag {
+        line.push_str(&format!(
+            "  tag .{}",
+            tag.as_str().rsplit('.').next().unwrap_or_default()
+        ));
+    }
+    if explain {
+        line.push_str(&format!("  named by {}", found_by(referrer)));
+    }
+    line
+}
+
+fn found_by(referrer: &Referrer) -> String {
+    let names: Vec<_> = referrer
+        .sources
+        .iter()
+        .map(|source| source.as_str())
+        .collect();
+    names.join(", ")
+}
+
+/// Shortens a digest for a tree; tables and JSON have it whole.
+pub(crate) fn short(digest: &Digest) -> String {
+    format!(
+        "{}:{}",
+        digest.algorithm().as_str(),
+        &digest.encoded()[..12]
+    )
+}
+
+/// Logs and counts what a discovery found, in the words that the runbook greps for.
+pub(crate) fn announce(
+    context: &Context,
+    reference: &Reference,
+    root: Option<&SubjectReport>,
+    graph: &ReferrerGraph,
+    timeout: Duration,
+    unreadable: bool,
+) {
+    let registry: &Registry = reference.registry();
+    let method = root.map_or(DiscoveryMethod::FallbackTag, |report| report.method);
+    if !unreadable {
+        context.metrics.discovered(registry, method);
+    }
+    for problem in graph.errors() {
+        context.metrics.discovery_failed(registry, problem.code);
+    }
+    let fields = json!({ "reference": reference, "registry": registry, "method": method });
+    let fields = || fields.as_object().cloned().unwrap_or_default();
+    if graph
+        .errors()
+        .any(|problem| problem.code == ErrorCode::Timeout)
+    {
+        let seconds = timeout.as_secs();
+        let message =
+            format!("Referrer discovery timed out for image {reference} after {seconds} s");
+        context.log.write(LogLevel::Warn, &message, fields());
+    }
+    if !unreadable && graph.referrers.is_empty() && graph.status() == Completeness::Complete {
+        context.log.write(
+            LogLevel::Warn,
+            &format!("No referrers found for image {reference}"),
+            fields(),
+        );
+    }
+    let legacy = graph
+        .referrers
+        .iter()
+        .filter(|r| r.sources.contains(&SourceKind::LegacyTag))
+        .count();
+    if legacy > 0 && context.log.is_debug() {
+        context.log.debug(&format!(
+            "{legacy} referrers of {reference} are named by legacy tags"
+        ));
+    }
+}

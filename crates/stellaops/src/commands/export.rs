@@ -1,0 +1,288 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mirror_export::{
+    ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest, ExportSummary,
+    Exporter,
+};
+use oci_content::{ArtifactCategory, Completeness, Reference};
+use serde_json::{Value, json};
+
+use crate::cli::{ExportArgs, LogLevel, TableFormat};
+use crate::commands::{discover, probe};
+use crate::config::ImageConfig;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::progress::Progress;
+use crate::render::{self, Table};
+use crate::tags;
+
+pub(crate) async fn run(
+    context: &Context,
+    args: &ExportArgs,
+    progress: bool,
+) -> Result<(), Failure> {
+    let request = request(context, args).await?;
+    let summary = export(context, &request, progress).await?;
+    match args.format {
+        TableFormat::Json => render::json(&json(&summary))?,
+        TableFormat::Table => render::text(&table(&summary))?,
+    }
+    if summary.manifest.referrers.status == Completeness::Incomplete {
+        let message = format!(
+            "{} is written but incomplete; its manifest.yaml lists what is missing under each subject",
+            summary.output.display()
+        );
+        return Err(Failure::new(Exit::Incomplete, message));
+    }
+    Ok(())
+}
+
+/// Exports, and tells log and metrics about it.
+pub(crate) async fn export(
+    context: &Context,
+    request: &ExportRequest,
+    progress: bool,
+) -> Result<ExportSummary, Failure> {
+    let observer = Arc::new(Observer {
+        context: context.clone(),
+        progress: Progress::new(progress, "blobs"),
+    });
+    let exporter = Exporter::new(
+        context.client.clone(),
+        Arc::clone(&observer) as Arc<dyn ExportObserver>,
+    );
+    let result = exporter.export(request).await;
+    observer.progress.end();
+    result.map_err(|error| failure(&error))
+}
+
+fn failure(error: &ExportError) -> Failure {
+    let exit = match error.kind() {
+        ExportErrorKind::Usage => Exit::Usage,
+        ExportErrorKind::LocalIo => Exit::LocalIo,
+        ExportErrorKind::Access => Exit::Access,
+        ExportErrorKind::Incomplete => Exit::Incomplete,
+        ExportErrorKind::Integrity => Exit::Integrity,
+        ExportErrorKind::Limit => Exit::Limit,
+        _ => Exit::Network,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// Puts together what the command line and the configuration ask for; the command line goes first.
+async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, Failure> {
+    let config = &context.config.export;
+    let output: PathBuf = args.output.clone().or_else(|| config.output.clone()).ok_or_else(|| {
+        Failure::new(Exit::Usage, "no bundle to write: name one with --output, or as export.output in the configuration")
+    })?;
+    let images = match args.references.is_empty() {
+        false => args.references.clone(),
+        true => configured_images(context, &config.images).await?,
+    };
+    if images.is_empty() {
+        let message =
+            "no image to export: name some, or list them as export.images in the configuration";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let mut request = ExportRequest::new(images, output);
+    request.overwrite = args.overwrite;
+    request.platforms = match args.platform.is_empty() {
+        false => args.platform.clone(),
+        true => config.platforms.clone(),
+    };
+    request.allow_incomplete = args.allow_incomplete;
+    request
+        .require_artifact_types
+        .clone_from(&args.require_artifact_type);
+    request.layout_tags = args.layout_tags;
+    request.stream = args.stream.clone().unwrap_or_default();
+    request.sequence = args.sequence.unwrap_or_default();
+    request.legacy_tags = args.legacy_tags.into();
+    request.discovery_timeout =
+        Duration::from_secs(config.referrer_discovery.timeout_seconds.get());
+    request.max_concurrent_discoveries = config.referrer_discovery.max_concurrent_discoveries;
+    for reference in &request.images {
+        if let Some(capability) = context.configured_api(reference.registry()) {
+            request
+                .configured
+                .insert(reference.registry().clone(), capability);
+        }
+    }
+    Ok(request)
+}
+
+async fn configured_images(
+    context: &Context,
+    images: &[ImageConfig],
+) -> Result<Vec<Reference>, Failure> {
+    let mut references = Vec::new();
+    for (place, image) in images.iter().enumerate() {
+        let wrong = |reason: String| {
+            Failure::new(
+                Exit::Usage,
+                format!(
+                    "configuration, export.images, entry {}: {reason}",
+                    place + 1
+                ),
+            )
+        };
+        match (&image.reference, &image.repository) {
+            (Some(reference), None) if image.tags.is_none() => {
+                references.push(
+                    reference
+                        .parse()
+                        .map_err(|error| wrong(format!("{error}")))?,
+                );
+            }
+            (None, Some(repository)) => {
+                // Parsed as a reference, because that is what names a repository with its registry.
+                let reference: Reference = repository
+                    .parse()
+                    .map_err(|error| wrong(format!("{error}")))?;
+                let rule = image.tags.as_ref();
+                references.extend(tags::select(context, &reference, rule).await?);
+            }
+            _ => {
+                return Err(wrong(
+                    "give either `reference`, or `repository` with `tags`".into(),
+                ));
+            }
+        }
+    }
+    Ok(references)
+}
+
+/// Tells log, metrics and terminal what an export does.
+#[derive(Debug)]
+struct Observer {
+    context: Context,
+    progress: Progress,
+}
+
+impl ExportObserver for Observer {
+    fn event(&self, event: ExportEvent<'_>) {
+        let log = &self.context.log;
+        match event {
+            ExportEvent::Probing { registries } => {
+                let message = format!(
+                    "Probing {registries} registries for OCI referrer capabilities before export"
+                );
+                let fields = json!({ "registries": registries })
+                    .as_object()
+                    .cloned()
+                    .unwrap_or_default();
+                log.write(LogLevel::Info, &message, fields);
+            }
+            ExportEvent::Probed(report) => probe::announce(&self.context, report),
+            ExportEvent::TagMoved { reference, now } => {
+                log.warn(&format!(
+                    "tag-moved: {reference}: the tag is at {now} now; the digest decides"
+                ));
+            }
+            ExportEvent::Discovered {
+                reference,
+                root,
+                graph,
+                timeout,
+            } => {
+                discover::announce(&self.context, reference, root, graph, timeout, false);
+                for warning in graph.warnings() {
+                    let about = warning
+                        .digest
+                        .as_ref()
+                        .map(|digest| format!(" {digest}"))
+                        .unwrap_or_default();
+                    log.warn(&format!(
+                        "{}: {reference}{about}: {}",
+                        warning.code, warning.message
+                    ));
+                }
+            }
+            ExportEvent::Planned { bytes, blobs, kept } => {
+                let kept = match kept {
+                    0 => String::new(),
+                    kept => format!(
+                        ", {} kept from an interrupted export",
+                        render::count(kept, "blob")
+                    ),
+                };
+                let blobs_text = render::count(blobs, "blob");
+                log.info(&format!(
+                    "Writing {} with {blobs_text} to download{kept}",
+                    render::bytes(bytes)
+                ));
+                self.progress.start(blobs as u64);
+            }
+            ExportEvent::Transferred { bytes } => self.progress.step(bytes),
+            _ => {}
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        self.context.requests()
+    }
+}
+
+fn json(summary: &ExportSummary) -> Value {
+    let referrers = &summary.manifest.referrers;
+    let by_category: serde_json::Map<String, Value> = referrers
+        .by_category
+        .iter()
+        .map(|(category, count)| (category.to_string(), (*count).into()))
+        .collect();
+    json!({
+        "schemaVersion": 1,
+        "bundle": summary.output,
+        "size": summary.size,
+        "sha256": summary.sha256,
+        "status": referrers.status,
+        "images": summary.images.iter().map(|image| json!({
+            "reference": image.reference, "digest": image.digest, "referrers": image.referrers,
+            "method": image.method, "status": image.status,
+        })).collect::<Vec<_>>(),
+        "referrers": {
+            "total": referrers.total, "subjects": referrers.subjects, "bareImages": referrers.bare_images,
+            "byCategory": by_category,
+        },
+    })
+}
+
+pub(crate) fn table(summary: &ExportSummary) -> String {
+    let manifest = &summary.manifest;
+    let mut table = Table::new(["IMAGE", "DIGEST", "REFERRERS", "METHOD", "STATUS"]);
+    for image in &summary.images {
+        table.row([
+            image.reference.to_string(),
+            discover::short(&image.digest),
+            image.referrers.to_string(),
+            image.method.to_string(),
+            image.status.to_string(),
+        ]);
+    }
+    let referrers = &manifest.referrers;
+    let categories: Vec<_> = ArtifactCategory::ALL
+        .iter()
+        .filter_map(|category| {
+            Some(format!(
+                "{} {category}",
+                referrers.by_category.get(category)?
+            ))
+        })
+        .collect();
+    let breakdown = if categories.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", categories.join(", "))
+    };
+    format!(
+        "{table}\n{}: {}, {}\n{} referrers of {} subjects{breakdown}, {}\n",
+        summary.output.display(),
+        render::bytes(summary.size),
+        summary.sha256,
+        referrers.total,
+        referrers.subjects,
+        referrers.status,
+    )
+}

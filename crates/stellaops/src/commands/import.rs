@@ -1,0 +1,205 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use import_validator::{
+    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport, ImportTarget,
+    Importer, ValidatedBundle,
+};
+use oci_content::{Reference, Registry};
+
+use crate::cli::{ImportArgs, TextFormat};
+use crate::commands::validate;
+use crate::context::{Context, local_store};
+use crate::exit::{Exit, Failure};
+use crate::progress::Progress;
+use crate::render;
+
+pub(crate) async fn run(
+    context: &Context,
+    args: &ImportArgs,
+    progress: bool,
+) -> Result<(), Failure> {
+    let mut options = ImportOptions::default();
+    options.overwrite_tags = args.overwrite_tags;
+    options.dry_run = args.dry_run;
+    options.mapping.keep_host = args.keep_host;
+    for rule in &args.map {
+        options
+            .mapping
+            .rules
+            .push(rule.parse().map_err(|error| failure(&error))?);
+    }
+    let target = target(context, args.to.as_deref(), &mut options)?;
+    let bundle = validate::validated(&args.file, args.strict_referrer_validation)?;
+    let result = send(bundle, target, options, progress).await;
+    let report = match &result {
+        Ok(report) => Some(report),
+        Err(error) => error.report(),
+    };
+    if let Some(report) = report {
+        if let Some(path) = &args.receipt {
+            write_receipt(path, report)?;
+        }
+        match args.format {
+            TextFormat::Json => render::json(&json(report)?)?,
+            TextFormat::Text => render::text(&text(report))?,
+        }
+    }
+    result.map(drop).map_err(|error| failure(&error))
+}
+
+/// Imports a validated bundle.
+pub(crate) async fn import(
+    bundle: Arc<ValidatedBundle>,
+    target: ImportTarget,
+    options: ImportOptions,
+    progress: bool,
+) -> Result<ImportReport, Failure> {
+    send(bundle, target, options, progress)
+        .await
+        .map_err(|error| failure(&error))
+}
+
+async fn send(
+    bundle: Arc<ValidatedBundle>,
+    target: ImportTarget,
+    options: ImportOptions,
+    progress: bool,
+) -> Result<ImportReport, ImportError> {
+    let observer = Arc::new(Observer {
+        progress: Progress::new(progress, "objects"),
+    });
+    let importer = Importer::new(
+        target,
+        options,
+        Arc::clone(&observer) as Arc<dyn ImportObserver>,
+    );
+    let result = importer.import(bundle).await;
+    observer.progress.end();
+    result
+}
+
+/// Reads `REGISTRY[/PREFIX]` or `oci:FOLDER`.
+fn target(
+    context: &Context,
+    to: Option<&str>,
+    options: &mut ImportOptions,
+) -> Result<ImportTarget, Failure> {
+    let Some(to) = to else {
+        return Ok(ImportTarget::Layout {
+            folder: local_store()?,
+            full_references: true,
+        });
+    };
+    if let Some(folder) = to.strip_prefix("oci:") {
+        if folder.is_empty() {
+            return Err(Failure::new(Exit::Usage, "--to oci: names no folder"));
+        }
+        return Ok(ImportTarget::Layout {
+            folder: folder.into(),
+            full_references: false,
+        });
+    }
+    let wrong = |reason: String| {
+        Failure::new(
+            Exit::Usage,
+            format!("--to {to} is neither REGISTRY[/PREFIX] nor oci:FOLDER: {reason}"),
+        )
+    };
+    let (registry, prefix) = match to.split_once('/') {
+        Some((registry, prefix)) => (registry, Some(prefix)),
+        None => (to, None),
+    };
+    let registry: Registry = registry
+        .parse()
+        .map_err(|error| wrong(format!("{error}")))?;
+    if let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) {
+        // A tag here would be taken for a part of every image's name.
+        if to
+            .parse::<Reference>()
+            .is_ok_and(|reference| prefix.contains([':', '@']) && reference.tag().is_some())
+        {
+            return Err(wrong(
+                "images keep their own tags; leave the tag out".into(),
+            ));
+        }
+        options.mapping.prefix = Some(prefix.parse().map_err(|error| wrong(format!("{error}")))?);
+    }
+    Ok(ImportTarget::Registry {
+        registry,
+        client: context.client.clone(),
+    })
+}
+
+fn failure(error: &ImportError) -> Failure {
+    let exit = match error.kind() {
+        ImportErrorKind::Usage => Exit::Usage,
+        ImportErrorKind::LocalIo => Exit::LocalIo,
+        ImportErrorKind::Access => Exit::Access,
+        ImportErrorKind::Integrity => Exit::Integrity,
+        ImportErrorKind::Incomplete => Exit::Incomplete,
+        _ => Exit::Network,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn json(report: &ImportReport) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(report)
+        .map_err(|error| Failure::new(Exit::LocalIo, format!("the report: {error}")))
+}
+
+fn write_receipt(path: &Path, report: &ImportReport) -> Result<(), Failure> {
+    let text = format!("{:#}\n", json(report)?);
+    std::fs::write(path, text).map_err(|error| {
+        Failure::new(
+            Exit::LocalIo,
+            format!("--receipt {}: {error}", path.display()),
+        )
+    })
+}
+
+/// Writes a report for people; the last sentence is the proof.
+pub(crate) fn text(report: &ImportReport) -> String {
+    let mut text = String::new();
+    for image in &report.images {
+        text.push_str(&format!("{}\n  -> {}\n", image.source, image.target));
+    }
+    let (blobs, manifests) = (&report.blobs, &report.manifests);
+    if report.dry_run {
+        let count = report.referrers_expected;
+        text.push_str(&format!(
+            "dry run: nothing was sent; {count} referrers would go along\n"
+        ));
+        return text;
+    }
+    text.push_str(&format!(
+        "blobs: {} sent, {} there already, {} mounted; manifests: {} sent, {} there already\n",
+        blobs.sent, blobs.present, blobs.mounted, manifests.sent, manifests.present,
+    ));
+    for lost in &report.missing {
+        text.push_str(&format!(
+            "missing: {} of {} in {}\n",
+            lost.referrer, lost.subject, lost.repository
+        ));
+    }
+    text.push_str(&format!(
+        "{} of {} referrers found on the target\n",
+        report.referrers_found, report.referrers_expected
+    ));
+    text
+}
+
+#[derive(Debug)]
+struct Observer {
+    progress: Progress,
+}
+
+impl ImportObserver for Observer {
+    fn planned(&self, objects: usize) {
+        self.progress.start(objects as u64);
+    }
+
+    fn arrived(&self, bytes: u64) {
+        self.progress.step(bytes);
+    }
+}

@@ -1,0 +1,9 @@
+//! One module per command.
+
+pub(crate) mod demo;
+pub(crate) mod discover;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod probe;
+pub(crate) mod serve;
+pub(crate) mod validate;

@@ -1,0 +1,109 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use import_validator::{ImportValidator, Report, Severity, ValidatedBundle, Validation};
+
+use crate::cli::{TextFormat, ValidateArgs};
+use crate::exit::{Exit, Failure};
+use crate::render;
+
+pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
+    let strict = args.strict_referrer_validation;
+    let report = validate(&args.file, args.check_referrers, strict).report;
+    match args.format {
+        TextFormat::Json => render::json(&json(&report)?)?,
+        TextFormat::Text => render::text(&text(&report))?,
+    }
+    outcome(&report)
+}
+
+pub(crate) fn validate(file: &Path, check_referrers: bool, strict: bool) -> Validation {
+    ImportValidator::new()
+        .check_referrers(check_referrers)
+        .strict(strict)
+        .validate_path(file)
+}
+
+/// Validates what is going to be imported, graph included; what was found wrong is printed.
+pub(crate) fn validated(file: &Path, strict: bool) -> Result<Arc<ValidatedBundle>, Failure> {
+    let validation = validate(file, true, strict);
+    if !validation.report.ok {
+        render::text(&text(&validation.report))?;
+        outcome(&validation.report)?;
+    }
+    validation.bundle.map(Arc::new).ok_or_else(|| {
+        let message = format!(
+            "{}: a bundle to import must be a file or a folder, not a pipe",
+            file.display()
+        );
+        Failure::new(Exit::Usage, message)
+    })
+}
+
+fn outcome(report: &Report) -> Result<(), Failure> {
+    if report.ok {
+        return Ok(());
+    }
+    let errors = usize::try_from(report.counts.errors).unwrap_or(usize::MAX);
+    let first = report
+        .findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error);
+    let first = first
+        .map(|finding| format!(" ({}): {}", finding.kind, finding.remedy))
+        .unwrap_or_default();
+    let message = format!(
+        "{} is not valid, {}{first}",
+        report.file,
+        render::count(errors, "error")
+    );
+    Err(Failure::with_code(report.exit_code(), message))
+}
+
+fn json(report: &Report) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(report)
+        .map_err(|error| Failure::new(Exit::LocalIo, format!("the report: {error}")))
+}
+
+/// Writes a report for people.
+pub(crate) fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for finding in &report.findings {
+        let severity = match finding.severity {
+            Severity::Error => "error",
+            _ => "warning",
+        };
+        let path = finding
+            .path
+            .as_deref()
+            .map(|path| format!(" {path}"))
+            .unwrap_or_default();
+        text.push_str(&format!("{severity} {}{path}\n", finding.kind));
+        for (name, value) in [("expected", &finding.expected), ("found", &finding.found)] {
+            if let Some(value) = value {
+                text.push_str(&format!("  {name:8}  {value}\n"));
+            }
+        }
+        text.push_str(&format!("  to do     {}\n", finding.remedy));
+    }
+    if report.counts.omitted > 0 {
+        text.push_str(&format!(
+            "and {} more of the same kinds\n",
+            report.counts.omitted
+        ));
+    }
+    let counts = &report.counts;
+    let verdict = if report.ok { "valid" } else { "not valid" };
+    text.push_str(&format!(
+        "{}: {verdict}; {} files, {}, {} images, {} referrers of {} subjects, {} errors, {} warnings\n",
+        report.file,
+        counts.entries,
+        render::bytes(counts.bytes),
+        counts.images,
+        counts.referrers,
+        counts.subjects,
+        counts.errors,
+        counts.warnings,
+    ));
+    text
+}

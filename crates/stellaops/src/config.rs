@@ -1,0 +1,168 @@
+use std::collections::BTreeMap;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer};
+
+use crate::exit::{Exit, Failure};
+
+/// The configuration file. Unknown keys are errors that name the key and the line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) export: ExportConfig,
+    /// By registry, as references name it.
+    pub(crate) registries: BTreeMap<String, RegistryConfig>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ExportConfig {
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) images: Vec<ImageConfig>,
+    #[serde(deserialize_with = "platforms")]
+    pub(crate) platforms: Vec<oci_content::Platform>,
+    pub(crate) referrer_discovery: DiscoveryConfig,
+}
+
+/// One image, or the tags of a repository that a rule selects.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ImageConfig {
+    pub(crate) reference: Option<String>,
+    pub(crate) repository: Option<String>,
+    pub(crate) tags: Option<TagsConfig>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TagsConfig {
+    /// A version requirement such as `>=1.2, <2`; tags that are no versions do not match.
+    pub(crate) semver: Option<String>,
+    /// How many of the highest versions to take.
+    pub(crate) newest: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DiscoveryConfig {
+    /// For one image.
+    pub(crate) timeout_seconds: NonZeroU64,
+    pub(crate) max_concurrent_discoveries: NonZeroUsize,
+}
+
+impl Default for DiscoveryConfig {
+    fn default() -> Self {
+        Self {
+            timeout_seconds: NonZeroU64::new(120).unwrap_or(NonZeroU64::MIN),
+            max_concurrent_discoveries: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RegistryConfig {
+    pub(crate) plain_http: Option<bool>,
+    pub(crate) max_in_flight: Option<NonZeroUsize>,
+    pub(crate) referrers_api: Option<ApiConfig>,
+}
+
+/// What an administrator knows about a registry and its answers do not show.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ApiConfig {
+    Supported,
+    Unsupported,
+}
+
+fn platforms<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<oci_content::Platform>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parse = |text: &String| {
+        oci_content::Platform::parse(text).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "{text:?} is not written OS/ARCH or OS/ARCH/VARIANT"
+            ))
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
+impl Config {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let failed = |reason: String| {
+            Failure::new(
+                Exit::Usage,
+                format!("configuration {}: {reason}", path.display()),
+            )
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        Self::parse(&text).map_err(failed)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_keys_are_read() {
+        let config = Config::parse(
+            "export:\n  output: bundle.tgz\n  images:\n  - reference: registry.example.com/team/app:1.0\n  - repository: \
+             registry.example.com/team/db\n    tags: {semver: \">=1.2, <2\", newest: 3}\n  platforms: [linux/amd64]\n  \
+             referrer_discovery:\n    timeout_seconds: 60\n    max_concurrent_discoveries: 2\nregistries:\n  \
+             localhost:5000: {plain_http: true, referrers_api: unsupported}\n",
+        )
+        .unwrap();
+        assert_eq!(config.export.referrer_discovery.timeout_seconds.get(), 60);
+        assert_eq!(
+            config
+                .export
+                .referrer_discovery
+                .max_concurrent_discoveries
+                .get(),
+            2
+        );
+        assert_eq!(config.export.images.len(), 2);
+        assert_eq!(config.export.platforms[0].to_string(), "linux/amd64");
+        assert!(matches!(
+            config.registries["localhost:5000"].referrers_api,
+            Some(ApiConfig::Unsupported)
+        ));
+        let defaults = Config::parse("").unwrap().export.referrer_discovery;
+        assert_eq!(
+            (
+                defaults.timeout_seconds.get(),
+                defaults.max_concurrent_discoveries.get()
+            ),
+            (120, 4)
+        );
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_named_with_its_line() {
+        for (text, wanted) in [
+            (
+                "export:\n  referer_discovery: {}\n",
+                ["referer_discovery", "2"],
+            ),
+            (
+                "export:\n  referrer_discovery:\n    timeout_seconds: 0\n",
+                ["nonzero", "3"],
+            ),
+            ("export:\n  platforms: [linux]\n", ["linux", "2"]),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(wanted.iter().all(|part| error.contains(part)), "{error}");
+        }
+    }
+}

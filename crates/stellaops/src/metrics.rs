@@ -1,0 +1,183 @@
+use std::path::Path;
+
+use metrics::{Key, Label, Level, Metadata, Recorder as _};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use oci_content::{Capability, DiscoveryMethod, ErrorCode, Registry};
+
+/// Seconds: from one round trip on a fast network to the default time for an image.
+const BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0,
+];
+static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+/// The metrics that an operator queries. Names and labels are fixed; dashboards rely on them.
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let builder = PrometheusBuilder::new();
+        // The list is not empty, which is all that can be wrong with it.
+        let recorder = builder
+            .set_buckets(&BUCKETS)
+            .unwrap_or_default()
+            .build_recorder();
+        let handle = recorder.handle();
+        let described = [
+            (
+                "export_registry_capabilities_probed_total",
+                "Registries probed, by what they said of the referrers API",
+            ),
+            (
+                "export_referrer_discovery_method_total",
+                "Images whose referrers were discovered, by method",
+            ),
+            (
+                "export_referrer_discovery_failures_total",
+                "What a discovery could not settle, by code",
+            ),
+            (
+                "registry_requests_total",
+                "HTTP requests sent to registries, by status",
+            ),
+            (
+                "registry_rate_limit_waits_total",
+                "Times that a registry asked to wait",
+            ),
+        ];
+        for (name, text) in described {
+            recorder.describe_counter(name.into(), None, text.into());
+        }
+        Self { recorder, handle }
+    }
+
+    pub(crate) fn probed(&self, registry: &Registry, capability: Capability) {
+        let supported = match capability {
+            Capability::Supported => "true",
+            Capability::Unsupported => "false",
+            _ => "unknown",
+        };
+        self.count(
+            "export_registry_capabilities_probed_total",
+            registry,
+            "api_supported",
+            supported,
+            1,
+        );
+    }
+
+    pub(crate) fn discovered(&self, registry: &Registry, method: DiscoveryMethod) {
+        self.count(
+            "export_referrer_discovery_method_total",
+            registry,
+            "method",
+            method.as_str(),
+            1,
+        );
+    }
+
+    pub(crate) fn discovery_failed(&self, registry: &Registry, code: ErrorCode) {
+        self.count(
+            "export_referrer_discovery_failures_total",
+            registry,
+            "error",
+            code.as_str(),
+            1,
+        );
+    }
+
+    pub(crate) fn request(&self, registry: &Registry, status: &str, seconds: f64) {
+        self.count("registry_requests_total", registry, "status", status, 1);
+        let key = Key::from_parts(
+            "registry_request_duration_seconds",
+            vec![label("registry", registry.as_str())],
+        );
+        self.recorder
+            .register_histogram(&key, &METADATA)
+            .record(seconds);
+    }
+
+    pub(crate) fn waiting(&self, registry: &Registry, status: &str) {
+        self.count(
+            "registry_rate_limit_waits_total",
+            registry,
+            "status",
+            status,
+            1,
+        );
+    }
+
+    fn count(
+        &self,
+        name: &'static str,
+        registry: &Registry,
+        name_of: &'static str,
+        value: &str,
+        by: u64,
+    ) {
+        let labels = vec![label("registry", registry.as_str()), label(name_of, value)];
+        self.recorder
+            .register_counter(&Key::from_parts(name, labels), &METADATA)
+            .increment(by);
+    }
+
+    /// Returns everything in Prometheus' text format.
+    pub(crate) fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// Replaces a file with the text, in one step, as a textfile collector expects it.
+    pub(crate) fn write(&self, path: &Path) -> std::io::Result<()> {
+        use std::io::Write as _;
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new()
+            .prefix(".metrics-")
+            .tempfile_in(folder)?;
+        file.write_all(self.render().as_bytes())?;
+        file.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+fn label(name: &'static str, value: &str) -> Label {
+    Label::new(name, value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_the_ones_that_dashboards_query() {
+        let metrics = Metrics::new();
+        let registry: Registry = "registry.example.com".parse().unwrap();
+        metrics.probed(&registry, Capability::Unsupported);
+        metrics.discovered(&registry, DiscoveryMethod::NativeAndTag);
+        metrics.discovery_failed(&registry, ErrorCode::RateLimited);
+        metrics.request(&registry, "200", 0.02);
+        let text = metrics.render();
+        for line in [
+            "export_registry_capabilities_probed_total{registry=\"registry.example.com\",api_supported=\"false\"} 1",
+            "export_referrer_discovery_method_total{registry=\"registry.example.com\",method=\"native+tag\"} 1",
+            "export_referrer_discovery_failures_total{registry=\"registry.example.com\",error=\"rate-limited\"} 1",
+            "registry_request_duration_seconds_bucket{registry=\"registry.example.com\",le=\"0.025\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

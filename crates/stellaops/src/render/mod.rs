@@ -1,0 +1,80 @@
+//! What commands print on stdout.
+
+mod table;
+mod tree;
+
+use std::io::{self, Write as _};
+
+pub(crate) use table::Table;
+pub(crate) use tree::Tree;
+
+use crate::exit::{Exit, Failure};
+use crate::log::escape;
+
+/// Prints text, with what came from elsewhere escaped.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    let lines: Vec<String> = text.lines().map(escape).collect();
+    write(&format!("{}\n", lines.join("\n")))
+}
+
+/// Prints a JSON document. JSON escapes control characters itself.
+pub(crate) fn json(document: &serde_json::Value) -> Result<(), Failure> {
+    write(&format!("{document:#}\n"))
+}
+
+fn write(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Who closes the pipe has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(Exit::LocalIo, format!("stdout: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Writes a number of bytes with the unit that people read.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 1024 * 1024 && unit < UNITS.len() - 1 {
+        value /= 1024;
+        unit += 1;
+    }
+    format!(
+        "{}.{} {}",
+        value / 1024,
+        value % 1024 * 10 / 1024,
+        UNITS[unit]
+    )
+}
+
+/// Writes a count with its noun.
+pub(crate) fn count(number: usize, one: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        number => format!("{number} {one}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_the_unit_that_people_read() {
+        for (number, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1024 * 1024, "1.0 MiB"),
+            (636_000_000, "606.5 MiB"),
+            (10 * 1024 * 1024 * 1024, "10.0 GiB"),
+        ] {
+            assert_eq!(bytes(number), expected);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use test_registry::{Persona, TestRegistry};
+
+use crate::run::{Site, registry_with_image};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_tag_or_digest_is_access_denied_with_its_name() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let host = registry.host();
+    site.stellaops(&format!("referrers discover {host}/app:9.9"))
+        .await
+        .failed(10, &["app:9.9", "404"]);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    site.stellaops(&format!("referrers discover {host}/app@{digest}"))
+        .await
+        .failed(10, &[&digest, "404"]);
+    let line = format!("bundle export {host}/app:9.9 --output b.tgz");
+    site.stellaops(&line).await.failed(10, &["app:9.9"]);
+    assert_eq!(
+        site.files(),
+        Vec::<String>::new(),
+        "nothing is left under any name"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_json_document_is_printed_whatever_goes_wrong() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let ran = site
+        .stellaops(&format!(
+            "referrers discover {}/app:9.9 --format json",
+            registry.host()
+        ))
+        .await;
+    let document = ran.failed(10, &[]).json();
+    assert_eq!(
+        (
+            &document["status"],
+            document["referrers"].as_array().unwrap().len()
+        ),
+        (&"incomplete".into(), 0)
+    );
+    assert_eq!(document["errors"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_not_there_is_a_network_failure() {
+    let site = Site::new();
+    // Nothing listens on the port of a registry that has ended.
+    let host = TestRegistry::start(Persona::SpecFull).await.host();
+    let config = "registries: {}\n";
+    std::fs::write(site.path("config.yaml"), config).unwrap();
+    site.stellaops(&format!("referrers discover {host}/app:1.0"))
+        .await
+        .failed(9, &[&host]);
+    site.stellaops("referrers discover no-such-host.invalid/app:1.0")
+        .await
+        .failed(9, &["no-such-host.invalid"]);
+    site.stellaops("registry probe no-such-host.invalid/app")
+        .await
+        .failed(9, &["1 of 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_needs_a_login_is_access_denied() {
+    let registry = TestRegistry::builder(Persona::SpecFull)
+        .credentials("user", "secret")
+        .start()
+        .await;
+    registry.image("app", "1.0");
+    let site = Site::new();
+    let line = format!("referrers discover {}/app:1.0", registry.host());
+    site.stellaops(&line).await.failed(10, &["app:1.0"]);
+    let auth = format!(
+        r#"{{"auths":{{"{}":{{"auth":"dXNlcjpzZWNyZXQ="}}}}}}"#,
+        registry.host()
+    );
+    std::fs::write(site.path("auth.json"), auth).unwrap();
+    site.stellaops(&format!("{line} --registry-config auth.json"))
+        .await
+        .done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_parse_is_usage() {
+    let site = Site::new();
+    for (line, part) in [
+        ("referrers discover alpine:3", "docker.io/library/alpine:3"),
+        ("referrers discover https://a.example/b", "scheme"),
+        ("referrers discover a.example/B:1", "upper-case"),
+        (
+            "bundle export a.example/b:1 --output b.tgz --platform linux",
+            "OS/ARCH",
+        ),
+        ("bundle export a.example/b:1", "--output"),
+        ("bundle export --output b.tgz", "no image"),
+        ("bundle import --file b.tgz --to oci:", "no folder"),
+        (
+            "bundle import --file b.tgz --to a.example/b:1",
+            "a.example/b:1",
+        ),
+        ("--config missing.yaml demo", "missing.yaml"),
+        ("--registry-config missing.json demo", "missing.json"),
+        ("--ca-file missing.pem demo", "missing.pem"),
+        ("store serve --listen 0.0.0.0:5000", "loopback"),
+    ] {
+        let ran = site.stellaops(line).await.failed(2, &[part]);
+        assert_eq!(ran.stdout, "", "{line}");
+    }
+    assert_eq!(site.files(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_bundle_is_refused_and_imports_nothing() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let target = TestRegistry::start(Persona::SpecFull).await;
+    let site = Site::new();
+    site.stellaops(&format!(
+        "bundle export {}/app:1.0 --output good.tgz",
+        registry.host()
+    ))
+    .await
+    .done();
+    let good = std::fs::read(site.path("good.tgz")).unwrap();
+    std::fs::write(site.path("short.tgz"), &good[..good.len() / 2]).unwrap();
+    std::fs::write(site.path("text.tgz"), "not a bundle at all").unwrap();
+    std::fs::write(site.path("empty.tgz"), "").unwrap();
+    site.shell("mkdir x && echo hello > x/file && tar -czf foreign.tgz x")
+        .await
+        .done();
+    for (file, code, part) in [
+        ("short.tgz", 3, "short.tgz"),
+        ("text.tgz", 3, "text.tgz"),
+        ("empty.tgz", 3, "empty.tgz"),
+        (
+            "foreign.tgz",
+            3,
+            "stellaops bundle pack FOLDER --output FILE",
+        ),
+        ("missing.tgz", 8, "missing.tgz"),
+    ] {
+        site.stellaops(&format!("bundle validate --file {file}"))
+            .await
+            .failed(code, &[part]);
+        let line = format!("bundle import --file {file} --to {}", target.host());
+        site.stellaops(&line).await.failed(code, &[part]);
+    }
+    assert!(target.requests().is_empty(), "{:?}", target.requests());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_exists_or_cannot_be_written_is_refused_before_any_request() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let export = format!("bundle export {}/app:1.0 --output", registry.host());
+    std::fs::write(site.path("there.tgz"), "mine").unwrap();
+    site.stellaops(&format!("{export} there.tgz"))
+        .await
+        .failed(2, &["there.tgz", "--overwrite"]);
+    assert_eq!(std::fs::read(site.path("there.tgz")).unwrap(), b"mine");
+    site.stellaops(&format!("{export} no/such/folder/b.tgz"))
+        .await
+        .failed(8, &["no/such/folder"]);
+    std::fs::create_dir(site.path("locked")).unwrap();
+    std::fs::set_permissions(site.path("locked"), std::fs::Permissions::from_mode(0o500)).unwrap();
+    // Who may write everywhere cannot be refused a folder.
+    if std::fs::write(site.path("locked/probe"), "").is_err() {
+        site.stellaops(&format!("{export} locked/b.tgz"))
+            .await
+            .failed(8, &["locked"]);
+    }
+    assert!(registry.requests().is_empty(), "{:?}", registry.requests());
+    site.stellaops(&format!("{export} there.tgz --overwrite"))
+        .await
+        .done();
+    assert_ne!(std::fs::read(site.path("there.tgz")).unwrap(), b"mine");
+}

@@ -1,0 +1,164 @@
+use std::time::Duration;
+
+use serde_json::json;
+use test_registry::{Fault, Persona, Route, TestRegistry};
+
+use crate::run::{Site, registry_with_image};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_json_document_has_the_documented_form_on_either_kind_of_registry() {
+    for (persona, method, capability) in [
+        (Persona::SpecFull, "native", "supported"),
+        (Persona::Dist2, "fallback-tag", "unsupported"),
+    ] {
+        let registry = registry_with_image(persona).await;
+        let site = Site::new();
+        let host = registry.host();
+        let ran = site
+            .stellaops(&format!(
+                "referrers discover {host}/app:1.0 --platforms --format json"
+            ))
+            .await
+            .done();
+        let document = ran.json();
+        assert_eq!(document["schemaVersion"], 1);
+        assert_eq!(document["reference"], format!("{host}/app:1.0"));
+        assert_eq!(document["status"], "complete");
+        assert_eq!(
+            (&document["method"], &document["capability"]),
+            (&json!(method), &json!(capability))
+        );
+        assert_eq!(
+            (&document["warnings"], &document["errors"]),
+            (&json!([]), &json!([]))
+        );
+        assert_eq!(document["requests"], registry.requests().len());
+        let referrers = document["referrers"].as_array().unwrap();
+        assert_eq!(referrers.len(), 8, "{document:#}");
+        let keys: Vec<_> = referrers[0].as_object().unwrap().keys().collect();
+        let expected = [
+            "annotations",
+            "artifactType",
+            "category",
+            "depth",
+            "digest",
+            "mediaType",
+            "size",
+            "sources",
+            "subject",
+            "tag",
+        ];
+        assert_eq!(keys, expected);
+        let order: Vec<_> = referrers
+            .iter()
+            .map(|r| (r["depth"].as_u64().unwrap(), r["digest"].as_str().unwrap()))
+            .collect();
+        assert!(order.is_sorted(), "{order:?}");
+        let legacy: Vec<_> = referrers.iter().filter(|r| !r["tag"].is_null()).collect();
+        assert_eq!(legacy.len(), 2);
+        assert!(legacy.iter().all(|r| r["sources"] == json!(["legacy-tag"])));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_limits_what_is_printed_and_not_the_walk() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let line = format!(
+        "referrers discover {}/app:1.0 --artifact-type application/vnd.cncf.notary.signature --format json",
+        registry.host()
+    );
+    let document = site.stellaops(&line).await.done().json();
+    let depths: Vec<_> = document["referrers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["depth"].clone())
+        .collect();
+    assert_eq!(depths, [1, 2]);
+    assert_eq!(document["warnings"][0]["code"], "children-not-walked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_before_a_failure_is_printed_with_exit_code_11() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let line = format!(
+        "referrers discover {}/app:1.0 --format json --legacy-tags known",
+        registry.host()
+    );
+    registry.fault(
+        Route::path_prefix("/v2/app/manifests/sha256-"),
+        Fault::statuses([418]).forever(),
+    );
+    let ran = site.stellaops(&line).await.failed(11, &["incomplete"]);
+    let document = ran.json();
+    assert_eq!(document["status"], "incomplete");
+    assert_eq!(document["referrers"].as_array().unwrap().len(), 4);
+    assert!(!document["errors"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_time_is_said_in_the_words_that_the_runbook_greps_for() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    registry.fault(Route::referrers(), Fault::stall().forever());
+    let site = Site::new();
+    let line = format!(
+        "referrers discover {}/app:1.0 --timeout 1 --metrics-file m.prom",
+        registry.host()
+    );
+    let started = std::time::Instant::now();
+    let ran = site.stellaops(&line).await.failed(11, &["incomplete"]);
+    assert!(started.elapsed() < Duration::from_secs(20));
+    let expected = format!(
+        "[WARN] Referrer discovery timed out for image {}/app:1.0 after 1 s",
+        registry.host()
+    );
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    let metrics = std::fs::read_to_string(site.path("m.prom")).unwrap();
+    let failures = format!(
+        "export_referrer_discovery_failures_total{{registry=\"{}\",error=\"timeout\"}}",
+        registry.host()
+    );
+    assert!(metrics.contains(&failures), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_referrers_is_complete_and_a_warning() {
+    let registry = TestRegistry::start(Persona::Dist2).await;
+    registry.image("bare", "1.0");
+    let site = Site::new();
+    let ran = site
+        .stellaops(&format!("referrers discover {}/bare:1.0", registry.host()))
+        .await
+        .done();
+    let expected = format!(
+        "[WARN] No referrers found for image {}/bare:1.0",
+        registry.host()
+    );
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("complete: 0 referrers"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_is_waited_for_and_said() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    registry.fault(
+        Route::referrers(),
+        Fault::statuses([429]).header("Retry-After", "1"),
+    );
+    let site = Site::new();
+    let ran = site
+        .stellaops(&format!("referrers discover {}/app:1.0", registry.host()))
+        .await
+        .done();
+    let expected = format!(
+        "[WARN] Rate limited by registry {}, waiting 1 s",
+        registry.host()
+    );
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+}

@@ -1,0 +1,255 @@
+use serde_json::Value;
+use test_registry::{Persona, TestRegistry};
+
+use crate::run::{Site, registry_with_image};
+
+async fn graph(site: &Site, host: &str, repository: &str) -> Vec<(String, String, Value)> {
+    let line = format!("referrers discover {host}/{repository}:1.0 --platforms --format json");
+    let document = site.stellaops(&line).await.done().json();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let referrers = document["referrers"].as_array().unwrap();
+    referrers
+        .iter()
+        .map(|r| (text(&r["subject"]), text(&r["digest"]), r["tag"].clone()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_graph_arrives_whole_on_either_kind_of_registry_and_a_second_import_sends_nothing() {
+    for (from, to) in [
+        (Persona::SpecFull, Persona::SpecFull),
+        (Persona::SpecFull, Persona::Dist2),
+        (Persona::Dist2, Persona::SpecFull),
+        (Persona::Dist2, Persona::Dist2),
+    ] {
+        let (source, target) = (
+            registry_with_image(from).await,
+            TestRegistry::builder(to).without_auth().start().await,
+        );
+        let site = Site::new();
+        let export = format!("bundle export {}/app:1.0 --output b.tgz", source.host());
+        site.stellaops(&export).await.done();
+        let import = format!(
+            "bundle import --file b.tgz --to {}/mirror --receipt r.json",
+            target.host()
+        );
+        let ran = site.stellaops(&import).await.done();
+        assert!(
+            ran.stdout.contains("8 of 8 referrers found on the target"),
+            "{}",
+            ran.stdout
+        );
+        let before = graph(&site, &source.host(), "app").await;
+        assert_eq!(
+            before,
+            graph(&site, &target.host(), "mirror/app").await,
+            "{from} to {to}"
+        );
+        assert_eq!(before.len(), 8);
+
+        let receipt: Value =
+            serde_json::from_slice(&std::fs::read(site.path("r.json")).unwrap()).unwrap();
+        assert_eq!(
+            (&receipt["referrersFound"], &receipt["missing"]),
+            (&8.into(), &Value::Array(vec![]))
+        );
+        target.clear_requests();
+        site.stellaops(&import).await.done();
+        let writes: Vec<_> = target
+            .requests()
+            .into_iter()
+            .filter(|request| !["GET", "HEAD"].contains(&request.method.as_str()))
+            .collect();
+        assert!(writes.is_empty(), "{writes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_holds_something_else_is_not_moved_without_leave() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let target = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await;
+    let other = target.image("app", "1.0");
+    let site = Site::new();
+    site.stellaops(&format!(
+        "bundle export {}/app:1.0 --output b.tgz",
+        source.host()
+    ))
+    .await
+    .done();
+    let import = format!("bundle import --file b.tgz --to {}", target.host());
+    site.stellaops(&import)
+        .await
+        .failed(10, &["app:1.0", "--overwrite-tags", "nothing was sent"]);
+    assert_eq!(target.resolve("app", "1.0"), Some(other.digest.clone()));
+    let sent = target
+        .requests()
+        .into_iter()
+        .any(|request| !["GET", "HEAD"].contains(&request.method.as_str()));
+    assert!(!sent);
+    site.stellaops(&format!("{import} --overwrite-tags"))
+        .await
+        .done();
+    assert_ne!(target.resolve("app", "1.0"), Some(other.digest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_it_would_do_and_does_nothing() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let target = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await;
+    let site = Site::new();
+    site.stellaops(&format!(
+        "bundle export {}/app:1.0 --output b.tgz",
+        source.host()
+    ))
+    .await
+    .done();
+    let ran = site
+        .stellaops(&format!(
+            "bundle import --file b.tgz --to {} --dry-run",
+            target.host()
+        ))
+        .await
+        .done();
+    assert!(
+        ran.stdout
+            .contains("nothing was sent; 8 referrers would go along"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(target.resolve("app", "1.0"), None);
+    site.stellaops("bundle import --file b.tgz --to oci:folder --dry-run")
+        .await
+        .done();
+    assert!(!site.path("folder").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layout_folder_and_an_extracted_bundle_work_as_ends_of_the_way() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let target = TestRegistry::builder(Persona::Dist2)
+        .without_auth()
+        .start()
+        .await;
+    let site = Site::new();
+    site.stellaops(&format!(
+        "bundle export {}/app:1.0 --output b.tgz",
+        source.host()
+    ))
+    .await
+    .done();
+    let ran = site
+        .stellaops("bundle import --file b.tgz --to oci:folder")
+        .await
+        .done();
+    assert!(
+        ran.stdout.contains("8 of 8 referrers found on the target"),
+        "{}",
+        ran.stdout
+    );
+    site.shell("mkdir extracted && tar -xzf b.tgz -C extracted")
+        .await
+        .done();
+    site.stellaops("bundle validate --file extracted --check-referrers")
+        .await
+        .done();
+    site.stellaops(&format!(
+        "bundle import --file extracted --to {}",
+        target.host()
+    ))
+    .await
+    .done();
+    assert_eq!(
+        graph(&site, &source.host(), "app").await,
+        graph(&site, &target.host(), "app").await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_damaged_byte_is_named_and_nothing_is_imported() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let target = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await;
+    let site = Site::new();
+    site.stellaops(&format!(
+        "bundle export {}/app:1.0 --output b.tgz",
+        source.host()
+    ))
+    .await
+    .done();
+    let mut bytes = std::fs::read(site.path("b.tgz")).unwrap();
+    let needle = b"application/vnd.in-toto+json";
+    let places: Vec<usize> = (0..bytes.len() - needle.len())
+        .filter(|at| bytes[*at..].starts_with(needle))
+        .collect();
+    // The first place is in manifest.yaml; the next one in the referrer's own manifest.
+    bytes[places[1]] ^= 1;
+    std::fs::write(site.path("b.tgz"), bytes).unwrap();
+    let ran = site
+        .stellaops("bundle validate --file b.tgz --check-referrers")
+        .await;
+    let ran = ran.failed(4, &["not valid"]);
+    assert!(
+        ran.stdout
+            .contains("ReferrerChecksumMismatch referrers/sha256-"),
+        "{}",
+        ran.stdout
+    );
+    let json = site
+        .stellaops("bundle validate --file b.tgz --check-referrers --format json")
+        .await
+        .json();
+    assert_eq!(json["ok"], false);
+    let kinds: Vec<_> = json["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["kind"].clone())
+        .collect();
+    assert!(
+        kinds.contains(&"ReferrerChecksumMismatch".into()),
+        "{kinds:?}"
+    );
+    let import = format!("bundle import --file b.tgz --to {}", target.host());
+    site.stellaops(&import).await.failed(4, &["not valid"]);
+    assert!(target.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sources_that_would_meet_in_one_repository_are_kept_apart() {
+    let (one, two) = (
+        registry_with_image(Persona::SpecFull).await,
+        registry_with_image(Persona::Dist2).await,
+    );
+    let target = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await;
+    let site = Site::new();
+    let export = format!(
+        "bundle export {}/app:1.0 {}/app:1.0 --output b.tgz",
+        one.host(),
+        two.host()
+    );
+    site.stellaops(&export).await.done();
+    let import = format!("bundle import --file b.tgz --to {}", target.host());
+    site.stellaops(&import)
+        .await
+        .failed(2, &["--keep-host", "--map"]);
+    site.stellaops(&format!("{import} --keep-host"))
+        .await
+        .done();
+    let name = format!("{}/app", one.host().replace(':', "-"));
+    assert!(target.resolve(&name, "1.0").is_some());
+    site.stellaops(&format!("{import} --map {}/app=renamed", one.host()))
+        .await
+        .done();
+    assert!(target.resolve("renamed", "1.0").is_some() && target.resolve("app", "1.0").is_some());
+}

@@ -1,0 +1,162 @@
+//! Runs the binary in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use test_registry::{Persona, TestRegistry};
+
+/// A folder, and the binary with nobody's credentials and stores.
+#[derive(Debug)]
+pub(crate) struct Site {
+    folder: tempfile::TempDir,
+}
+
+/// What a run of the binary printed, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Runs `stellaops` with words split at spaces.
+    pub(crate) async fn stellaops(&self, words: &str) -> Ran {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_stellaops"));
+        self.run(
+            program,
+            words.split_whitespace().map(str::to_owned).collect(),
+        )
+        .await
+    }
+
+    /// Runs a line of shell in the folder, with `stellaops` on the path.
+    pub(crate) async fn shell(&self, line: &str) -> Ran {
+        self.run("sh".into(), vec!["-c".into(), line.to_owned()])
+            .await
+    }
+
+    async fn run(&self, program: PathBuf, arguments: Vec<String>) -> Ran {
+        let folder = self.folder.path().to_owned();
+        let run = move || command(&program, &folder).args(arguments).output().unwrap();
+        let output: Output = tokio::task::spawn_blocking(run).await.unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+fn command(program: &Path, folder: &Path) -> Command {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_stellaops")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", format!("{}:{path}", binaries.display()))
+        .env("HOME", folder.join("home"))
+        .env("XDG_DATA_HOME", folder.join("data"))
+        .env("XDG_STATE_HOME", folder.join("state"));
+    command
+}
+
+impl Ran {
+    /// Returns stdout as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn done(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// Asserts a failure as users should meet it: the documented code, one sentence that has these parts, no trace.
+    #[track_caller]
+    pub(crate) fn failed(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        let errors: Vec<_> = self
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("[ERROR] ") || line.starts_with("error: "))
+            .collect();
+        assert_eq!(errors.len(), 1, "{self:?}");
+        for part in parts {
+            assert!(
+                self.stderr.contains(part),
+                "{part:?} is not in {}",
+                self.stderr
+            );
+        }
+        assert!(
+            !self.stderr.contains("panicked") && !self.stderr.contains("backtrace"),
+            "{}",
+            self.stderr
+        );
+        self
+    }
+}
+
+/// A registry with an image of two platforms and 8 referrers: an SBOM, an attestation and a signature on the
+/// index, a signature on the SBOM, an SBOM on each platform, and two legacy tags.
+pub(crate) async fn registry_with_image(persona: Persona) -> TestRegistry {
+    let registry = TestRegistry::start(persona).await;
+    let image = registry.index("app", "1.0", &["linux/amd64", "linux/arm64"]);
+    let sbom = registry.referrer(
+        "app",
+        &image.descriptor,
+        "application/vnd.cyclonedx+json",
+        "sbom",
+    );
+    registry.referrer(
+        "app",
+        &image.descriptor,
+        "application/vnd.in-toto+json",
+        "attestation",
+    );
+    registry.referrer(
+        "app",
+        &image.descriptor,
+        "application/vnd.cncf.notary.signature",
+        "signature",
+    );
+    registry.referrer(
+        "app",
+        &sbom,
+        "application/vnd.cncf.notary.signature",
+        "signature of the sbom",
+    );
+    for (place, child) in image.children.iter().enumerate() {
+        registry.referrer(
+            "app",
+            child,
+            "application/vnd.cyclonedx+json",
+            format!("sbom {place}"),
+        );
+    }
+    registry.legacy("app", &image.descriptor.digest, "sig", "legacy signature");
+    registry.legacy("app", &image.descriptor.digest, "vex", "legacy vex");
+    registry
+}
