@@ -22,6 +22,8 @@ use crate::store::{
 ///   exists once a tag names it, and from the first push to it for as long as this value lives.
 /// - Every manifest that `index.json` reaches, through indexes as well, is listed under its subject: also those that
 ///   another tool has only in a referrers tag.
+/// - A push writes `index.json` anew and syncs it, so a push costs time in proportion to what is listed already. Whoever
+///   has much to store writes to the [`ImageLayout`] itself.
 /// - Changes that other processes make through [`ImageLayout`] are seen at the next call. A [`Precondition`] holds
 ///   against the calls of this value only.
 #[derive(Debug)]
