@@ -11,7 +11,7 @@ use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Failure};
 use crate::exchange::{self, About, Collected, MAX_ERROR_BODY, Open, Payload};
 use crate::host::Place;
-use crate::observer::{Endpoint, WaitEvent};
+use crate::observer::Endpoint;
 use crate::origin;
 use crate::response::Response;
 use crate::retry::{self, Budget};
@@ -167,27 +167,19 @@ impl<'a> Call<'a> {
                 },
             };
             drop(outcome);
-            self.wait(wait, status).await;
+            match status {
+                // The gate was closed for longer already, which was told.
+                Some((_, false)) => tokio::time::sleep(wait).await,
+                _ => {
+                    let status = status.map(|(status, _)| status);
+                    self.client.wait(self.registry, wait, status).await;
+                }
+            }
         }
     }
 
     fn stands(&self, outcome: Result<Reply, Failure>) -> Result<Reply, Error> {
         outcome.map_err(|failure| Error::new(self.registry, failure))
-    }
-
-    async fn wait(&self, wait: std::time::Duration, cause: Option<(StatusCode, bool)>) {
-        let status = cause.map(|(status, _)| status);
-        tracing::debug!(registry = %self.registry, ?wait, ?status, "waiting before another try");
-        if let Some(observer) = &self.client.options.observer
-            && cause.is_none_or(|(_, news)| news)
-        {
-            observer.waiting(&WaitEvent {
-                registry: self.registry,
-                wait,
-                status,
-            });
-        }
-        tokio::time::sleep(wait).await;
     }
 
     /// Sends one request and follows its redirects.

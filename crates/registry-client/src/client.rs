@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
 use tokio::sync::OnceCell;
 use url::Url;
@@ -12,12 +13,14 @@ use crate::call::{Call, Mode, Reply};
 use crate::error::{BoxError, Error, ErrorKind, Failure};
 use crate::exchange::MAX_ERROR_BODY;
 use crate::host::Host;
-use crate::observer::Endpoint;
+use crate::observer::{Endpoint, WaitEvent};
 use crate::options::{ClientOptions, ProxyOptions};
 use crate::origin::base_url;
 use crate::realm::{self, Guard, Space};
 use crate::repository::Repository;
 use crate::response::Response;
+
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Speaks to any number of registries.
 ///
@@ -135,8 +138,26 @@ impl Inner {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host = hosts
             .entry(url.origin().ascii_serialization())
-            .or_insert_with(|| Arc::new(Host::new(self.options.max_in_flight(name))));
+            .or_insert_with(|| Arc::new(Host::new(self.options.in_flight_limit(name))));
         Arc::clone(host)
+    }
+
+    /// Waits before another try, and tells the observer.
+    pub(crate) async fn wait(
+        &self,
+        registry: &Registry,
+        wait: Duration,
+        status: Option<StatusCode>,
+    ) {
+        tracing::debug!(%registry, ?wait, ?status, "waiting before another try");
+        if let Some(observer) = &self.options.observer {
+            observer.waiting(&WaitEvent {
+                registry,
+                wait,
+                status,
+            });
+        }
+        tokio::time::sleep(wait).await;
     }
 
     /// Returns what asks the token services of the registry at `registry_url`.
@@ -166,6 +187,9 @@ fn http_builder(options: &ClientOptions) -> Result<reqwest::ClientBuilder, Build
     let mut builder = reqwest::Client::builder()
         .user_agent(&options.user_agent)
         .connect_timeout(options.connect_timeout)
+        // Below what servers and load balancers keep idle connections for, so that a write, which is not
+        // repeated, does not go out on one that is being closed.
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         // Redirects and retries are this crate's own: each hop is checked, and each request counted.
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())

@@ -221,4 +221,41 @@ mod tests {
         assert_eq!(host.limit(), 1, "never zero");
         assert_eq!(host.permits.available_permits(), 1);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_that_closes_while_a_request_stands_in_line_holds_it_too() {
+        let host = host(1);
+        let mut budget = Budget::new(RetryPolicy::default());
+        let first = host.enter(&mut budget).await.unwrap();
+        let started = Instant::now();
+        let second = async {
+            let mut budget = Budget::new(RetryPolicy::default());
+            host.enter(&mut budget).await.map(|_| started.elapsed())
+        };
+        let close = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(host.close_gate(Duration::from_secs(5), &throttled()));
+            assert!(
+                !host.close_gate(Duration::from_secs(5), &throttled()),
+                "no news"
+            );
+            assert!(!host.close_gate(Duration::from_secs(2), &throttled()));
+            drop(first);
+        };
+        let (entered, ()) = tokio::join!(second, close);
+        assert!(entered.unwrap() >= Duration::from_secs(6));
+        assert_eq!(host.permits.available_permits(), 1);
+    }
+
+    fn throttled() -> Response {
+        Response {
+            status: http::StatusCode::TOO_MANY_REQUESTS,
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::new(),
+            url: url::Url::parse("https://r.test/v2/").unwrap(),
+            foreign: false,
+            requests: 1,
+            elapsed: Duration::ZERO,
+        }
+    }
 }

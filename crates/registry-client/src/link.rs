@@ -246,6 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_came_from_elsewhere_has_no_next_page_there() {
+        let mut headers = HeaderMap::new();
+        headers.append(
+            LINK,
+            "</v2/app/tags/list?last=b>; rel=next".parse().unwrap(),
+        );
+        let page = Url::parse("https://cdn.test/v2/app/tags/list").unwrap();
+        let failure = next(&headers, &page, &Url::parse(REGISTRY).unwrap()).unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::UntrustedLink);
+    }
+
+    #[test]
     fn a_link_that_would_end_the_walk_in_silence_is_an_error() {
         for values in [
             &["/v2/app/tags/list?last=b; rel=next"][..],

@@ -125,7 +125,7 @@ impl ClientOptions {
             .unwrap_or_else(|| self.plain_http.contains(name) || registry.is_loopback())
     }
 
-    pub(crate) fn max_in_flight(&self, name: &str) -> NonZeroUsize {
+    pub(crate) fn in_flight_limit(&self, name: &str) -> NonZeroUsize {
         self.hosts
             .get(name)
             .and_then(|host| host.max_in_flight)

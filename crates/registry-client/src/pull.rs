@@ -17,7 +17,8 @@ impl Repository {
     ///
     /// - A transfer that breaks goes on where it stopped (`Range`), if the server can; else from the start.
     ///   An expired redirect target leads back to the registry. It gives up after
-    ///   [`max_attempts`](crate::RetryPolicy::max_attempts) transfers in a row that brought nothing.
+    ///   [`max_attempts`](crate::RetryPolicy::max_attempts) broken transfers in a row of which at most the
+    ///   first brought anything.
     /// - Bytes that are not the blob are thrown away and fetched once more, from the start.
     /// - Not more than one byte past `size` is read.
     ///
@@ -41,6 +42,7 @@ impl Repository {
             digest,
             size,
             sink,
+            source: url.clone(),
             url,
             received: 0,
             budget: Budget::new(self.client().inner().options.retry),
@@ -55,6 +57,8 @@ struct Pull<'a> {
     size: u64,
     sink: &'a mut dyn BlobSink,
     url: Url,
+    /// Where the bytes came from, after redirects.
+    source: Url,
     received: u64,
     budget: Budget,
 }
@@ -86,7 +90,11 @@ impl Pull<'_> {
                         self.budget.reset();
                     }
                     match self.budget.take_try(None) {
-                        Some(wait) => tokio::time::sleep(wait).await,
+                        Some(wait) => {
+                            let status = failure.response.as_ref().map(|answer| answer.status());
+                            let client = self.repository.client().inner();
+                            client.wait(self.repository.registry(), wait, status).await;
+                        }
                         None => return Err(self.error(failure)),
                     }
                 }
@@ -99,9 +107,6 @@ impl Pull<'_> {
         let mut call = self.repository.call(Method::GET, self.url.clone());
         call.endpoint = Endpoint::Blob;
         if self.received > 0 {
-            if self.received == self.size {
-                return Ok(End::Complete);
-            }
             let range = format!("bytes={}-", self.received);
             let range = HeaderValue::try_from(range).map_err(|error| {
                 self.error(Failure::new(ErrorKind::Protocol, "").caused_by(error))
@@ -112,6 +117,7 @@ impl Pull<'_> {
             Reply::Stream(head, body) => (head, body),
             Reply::Response(response) => return self.refused(response),
         };
+        self.source = head.url().clone();
         match head.status() {
             StatusCode::PARTIAL_CONTENT if starts_at(&head, self.received, self.size) => {}
             StatusCode::OK if self.received == 0 => {}
@@ -189,7 +195,9 @@ impl Pull<'_> {
     }
 
     fn integrity(&self, error: VerifyError) -> Failure {
-        Failure::new(ErrorKind::Integrity, "")
+        let host = self.source.origin().ascii_serialization();
+        let text = format!("what {host} serves is not what was asked for");
+        Failure::new(ErrorKind::Integrity, text)
             .at(&Method::GET, &self.url)
             .caused_by(error)
     }

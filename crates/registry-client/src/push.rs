@@ -102,7 +102,11 @@ impl Push<'_> {
             }
             let asked = error.response().and_then(Response::retry_after);
             match budget.take_try(asked) {
-                Some(wait) => tokio::time::sleep(wait).await,
+                Some(wait) => {
+                    let status = error.response().map(Response::status);
+                    let client = self.repository.client().inner();
+                    client.wait(self.repository.registry(), wait, status).await;
+                }
                 None => return Err(error),
             }
         }
@@ -182,7 +186,8 @@ impl Push<'_> {
             400 if names_lost_session(&answer) => {
                 Ok(Sent::Again(self.refused(&Method::PUT, answer, status)))
             }
-            _ if retry::is_transient(status) => {
+            // The upload may or may not have been committed. (A refusal was already repeated by the call.)
+            _ if retry::is_transient(status) && !retry::is_refusal(status) => {
                 Ok(Sent::Again(self.refused(&Method::PUT, answer, status)))
             }
             _ => Err(self.refused(&Method::PUT, answer, status)),

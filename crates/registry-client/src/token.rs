@@ -25,7 +25,7 @@ use crate::client::Inner;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Failure};
 use crate::exchange::{self, About, Payload};
-use crate::observer::{Endpoint, WaitEvent};
+use crate::observer::Endpoint;
 use crate::origin;
 use crate::realm::{self, Space};
 use crate::response::Response;
@@ -200,14 +200,7 @@ impl TokenRequest<'_> {
             let Some(wait) = budget.take_try(asked) else {
                 return outcome.and_then(|answer| Err(refused(answer)));
             };
-            if let Some(observer) = &self.client.options.observer {
-                observer.waiting(&WaitEvent {
-                    registry: self.registry,
-                    wait,
-                    status,
-                });
-            }
-            tokio::time::sleep(wait).await;
+            self.client.wait(self.registry, wait, status).await;
         }
     }
 

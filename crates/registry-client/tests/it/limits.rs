@@ -18,6 +18,8 @@ async fn a_body_over_the_limit_is_an_error_that_names_it() {
         let mut options = options();
         options.max_manifest_bytes = 100;
         options.max_list_bytes = 100;
+        let recorder = Arc::new(Recorder::default());
+        options.observer = Some(Arc::<Recorder>::clone(&recorder));
         let repository = server.repository(options.clone());
         let error = repository.get_manifest(&tag()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LimitExceeded);
@@ -40,6 +42,10 @@ async fn a_body_over_the_limit_is_an_error_that_names_it() {
             );
         }
         assert_eq!(server.lines().len(), 3, "a limit is not tried again");
+        for told in &*recorder.requests.lock().unwrap() {
+            assert_eq!(told.error, Some(ErrorKind::LimitExceeded));
+            assert!(length.is_none() || told.body_bytes == 0, "{told:?}");
+        }
         options.max_manifest_bytes = 101;
         let repository = server.repository(options);
         assert_eq!(

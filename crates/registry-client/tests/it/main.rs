@@ -5,11 +5,14 @@
 )]
 
 mod auth;
+mod bearer;
 mod calls;
 mod limits;
+mod proxy;
 mod pull;
 mod push;
 mod redirects;
 mod retries;
 mod support;
 mod tls;
+mod token_service;

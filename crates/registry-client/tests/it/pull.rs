@@ -228,8 +228,12 @@ async fn wrong_bytes_are_fetched_once_more_and_then_refused() {
     let source = std::error::Error::source(&error).unwrap();
     assert!(source.downcast_ref::<VerifyError>().is_some());
     let text = error.to_string();
+    let ends = format!(
+        "what http://{} serves is not what was asked for",
+        server.host
+    );
     assert!(
-        text.contains(&server.host) && text.contains("/blobs/sha256:"),
+        text.contains("/blobs/sha256:") && text.ends_with(&ends),
         "{text}"
     );
 }

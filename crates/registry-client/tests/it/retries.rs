@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 use oci_content::{Digest, Tag};
-use registry_client::{ClientOptions, ErrorKind};
+use registry_client::{Client, ClientOptions, ErrorKind};
 
-use crate::support::{Recorder, Server, answer, hang_up, options};
+use crate::support::{Recorder, Server, answer, hang_up, name, options};
 
 fn tag() -> Tag {
     "1.0".parse().unwrap()
@@ -92,7 +92,7 @@ async fn nobody_listening_is_a_connect_error_after_all_tries() {
     let recorder = Arc::new(Recorder::default());
     let mut options = options();
     options.observer = Some(Arc::<Recorder>::clone(&recorder));
-    let client = registry_client::Client::new(options).unwrap();
+    let client = Client::new(options).unwrap();
     let error = client.ping(&host.parse().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert_eq!(error.registry().as_str(), host);
@@ -244,83 +244,95 @@ async fn a_call_that_cannot_wait_for_the_gate_gets_the_answer_that_closed_it() {
     );
 }
 
+/// Answers after 50 ms and keeps the largest number of requests that were in flight at once. The first
+/// `throttled` requests are answered with 429.
+async fn counting(throttled: usize) -> (wiremock::MockServer, Arc<AtomicUsize>) {
+    const HOLD: Duration = Duration::from_millis(50);
+    let most = Arc::new(AtomicUsize::new(0));
+    let max = Arc::clone(&most);
+    let seen = AtomicUsize::new(0);
+    let started = std::sync::Mutex::new(Vec::<Instant>::new());
+    let server = wiremock::MockServer::start().await;
+    wiremock::Mock::given(wiremock::matchers::any())
+        .respond_with(move |_: &wiremock::Request| {
+            if seen.fetch_add(1, Ordering::SeqCst) < throttled {
+                return wiremock::ResponseTemplate::new(429).set_delay(HOLD);
+            }
+            let mut started = started.lock().unwrap();
+            started.retain(|at| at.elapsed() < HOLD);
+            started.push(Instant::now());
+            max.fetch_max(started.len(), Ordering::SeqCst);
+            wiremock::ResponseTemplate::new(200).set_delay(HOLD)
+        })
+        .mount(&server)
+        .await;
+    (server, most)
+}
+
+async fn get_many(server: &wiremock::MockServer, options: ClientOptions, calls: usize) {
+    let registry = server.address().to_string().parse().unwrap();
+    let client = Client::new(options).unwrap();
+    let repository = client.repository(&registry, &name("a"));
+    let tag = tag();
+    let calls = (0..calls).map(|_| repository.get_manifest(&tag));
+    for reply in futures::future::join_all(calls).await {
+        assert_eq!(reply.unwrap().status(), StatusCode::OK);
+    }
+}
+
 #[tokio::test]
 async fn no_more_requests_are_in_flight_than_allowed() {
-    let now = Arc::new(AtomicUsize::new(0));
-    let most = Arc::new(AtomicUsize::new(0));
-    let in_flight = async |options: ClientOptions| {
-        let (count, max) = (Arc::clone(&now), Arc::clone(&most));
-        max.store(0, Ordering::SeqCst);
-        let server = wiremock::MockServer::start().await;
-        let host = server.address().to_string();
-        // Counted where the request is handled; the guard is the delay of the answer.
-        let started = Arc::new(std::sync::Mutex::new(Vec::<Instant>::new()));
-        wiremock::Mock::given(wiremock::matchers::any())
-            .respond_with(move |_: &wiremock::Request| {
-                let mut started = started.lock().unwrap();
-                let hold = Duration::from_millis(50);
-                started.retain(|at| at.elapsed() < hold);
-                started.push(Instant::now());
-                count.store(started.len(), Ordering::SeqCst);
-                max.fetch_max(started.len(), Ordering::SeqCst);
-                wiremock::ResponseTemplate::new(200).set_delay(hold)
-            })
-            .mount(&server)
-            .await;
-        let mut options = options;
-        if let Some(own) = options.hosts.remove("HOST") {
-            options.hosts.insert(host.clone(), own);
-        }
-        let client = registry_client::Client::new(options).unwrap();
-        let repository = client.repository(&host.parse().unwrap(), &crate::support::name("a"));
-        let tag = tag();
-        let calls = (0..24).map(|_| repository.get_manifest(&tag));
-        for reply in futures::future::join_all(calls).await {
-            assert_eq!(reply.unwrap().status(), StatusCode::OK);
-        }
-        most.load(Ordering::SeqCst)
-    };
-    assert!(in_flight(options()).await <= 16);
+    let (server, most) = counting(0).await;
+    get_many(&server, options(), 48).await;
+    let default = most.load(Ordering::SeqCst);
+    assert!(default > 3 && default <= 16, "{default}");
+
+    let (server, most) = counting(0).await;
     let mut three = options();
     three.max_in_flight = NonZeroUsize::new(3).unwrap();
-    assert!(in_flight(three).await <= 3);
+    get_many(&server, three, 12).await;
+    assert!(most.load(Ordering::SeqCst) <= 3);
+
+    let (server, most) = counting(0).await;
     let mut one = options();
-    let own = one.hosts.entry("HOST".into()).or_default();
-    own.max_in_flight = NonZeroUsize::new(1);
-    assert_eq!(in_flight(one).await, 1);
+    let host = one.hosts.entry(server.address().to_string()).or_default();
+    host.max_in_flight = NonZeroUsize::new(1);
+    get_many(&server, one, 6).await;
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_429_that_names_no_time_lowers_the_requests_in_flight() {
+    let (server, most) = counting(8).await;
+    let mut eight = options();
+    eight.max_in_flight = NonZeroUsize::new(8).unwrap();
+    get_many(&server, eight, 8).await;
+    assert!(
+        most.load(Ordering::SeqCst) <= 5,
+        "halved, and one more after four good answers"
+    );
 }
 
 #[tokio::test]
 async fn a_dropped_call_is_told_and_leaves_its_place() {
     let server = Server::start(|seen, _| match seen.method.as_str() {
-        "GET" => answer(200).stall(),
+        "GET" => answer(200).body("x").length(Some(9)).stall(),
+        "DELETE" => answer(200).delay(Duration::from_secs(60)),
         _ => answer(200),
     })
     .await;
     let recorder = Arc::new(Recorder::default());
     let mut options = options();
     options.observer = Some(Arc::<Recorder>::clone(&recorder));
-    options.max_in_flight = NonZeroUsize::new(1).unwrap();
+    options.max_in_flight = NonZeroUsize::MIN;
     let repository = server.repository(options);
     let tag = tag();
-    let call = repository
-        .get_page(&server.url("/v2/slow").parse().unwrap())
-        .await;
-    assert!(call.is_ok(), "a body of length 0 ends at once");
-    let server = Server::start(|seen, _| match seen.method.as_str() {
-        "GET" => answer(200).body("x").length(Some(9)).stall(),
-        _ => answer(200),
-    })
-    .await;
-    let repository = server.repository({
-        let mut options = crate::support::options();
-        options.observer = Some(Arc::<Recorder>::clone(&recorder));
-        options.max_in_flight = NonZeroUsize::new(1).unwrap();
-        options
-    });
-    let late = tokio::time::timeout(Duration::from_millis(200), repository.get_manifest(&tag));
-    assert!(late.await.is_err());
+    let patience = Duration::from_millis(200);
+    let stalled = tokio::time::timeout(patience, repository.get_manifest(&tag));
+    assert!(stalled.await.is_err());
+    let silent = tokio::time::timeout(patience, repository.delete_manifest(&tag));
+    assert!(silent.await.is_err());
     let head = repository.head_manifest(&tag).await.unwrap();
     assert_eq!(head.status(), StatusCode::OK);
-    assert_eq!(recorder.statuses(), [200, 200, 200]);
+    assert_eq!(recorder.statuses(), [200, 0, 200]);
 }
