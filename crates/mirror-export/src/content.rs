@@ -47,7 +47,10 @@ impl Bill {
     }
 
     fn digests(&self) -> impl Iterator<Item = (&Digest, u64)> {
-        let manifests = self.manifests.iter().map(|manifest| (manifest.digest(), manifest.size()));
+        let manifests = self
+            .manifests
+            .iter()
+            .map(|manifest| (manifest.digest(), manifest.size()));
         manifests.chain(self.blobs.iter().map(|blob| (&blob.digest, blob.size)))
     }
 }
@@ -61,18 +64,31 @@ impl Content {
         unavailable: &BTreeSet<Digest>,
     ) -> Result<(), NotCarried> {
         for (digest, size) in bill.digests() {
-            let fail = |code, message: String| Err(NotCarried { digest: digest.clone(), code, message });
+            let fail = |code, message: String| {
+                Err(NotCarried {
+                    digest: digest.clone(),
+                    code,
+                    message,
+                })
+            };
             if digest.algorithm() != Algorithm::Sha256 {
-                let message = format!("a bundle of version 1 carries sha256 objects only, not {digest}");
+                let message =
+                    format!("a bundle of version 1 carries sha256 objects only, not {digest}");
                 return fail("unsupported-digest", message);
             }
             if unavailable.contains(digest) {
-                return fail("missing-blob", format!("{}/{} does not have {digest}", from.registry(), from.name()));
+                return fail(
+                    "missing-blob",
+                    format!("{}/{} does not have {digest}", from.registry(), from.name()),
+                );
             }
             if let Some(known) = self.pieces.get(digest)
                 && known.size != size
             {
-                let message = format!("{digest} is {} bytes in one place and {size} in another", known.size);
+                let message = format!(
+                    "{digest} is {} bytes in one place and {size} in another",
+                    known.size
+                );
                 return fail("integrity", message);
             }
         }
@@ -88,15 +104,24 @@ impl Content {
 
     /// Adds a manifest that was made here.
     pub(crate) fn add_raw(&mut self, digest: Digest, raw: Bytes) {
-        self.pieces.insert(digest, Piece { size: raw.len() as u64, raw: Some(raw), from: Vec::new() });
+        self.pieces.insert(
+            digest,
+            Piece {
+                size: raw.len() as u64,
+                raw: Some(raw),
+                from: Vec::new(),
+            },
+        );
     }
 
     fn piece(&mut self, digest: &Digest, size: u64, from: &Repository) -> &mut Piece {
-        let piece = self
-            .pieces
-            .entry(digest.clone())
-            .or_insert_with(|| Piece { size, raw: None, from: Vec::new() });
-        let known = |other: &Repository| other.registry() == from.registry() && other.name() == from.name();
+        let piece = self.pieces.entry(digest.clone()).or_insert_with(|| Piece {
+            size,
+            raw: None,
+            from: Vec::new(),
+        });
+        let known =
+            |other: &Repository| other.registry() == from.registry() && other.name() == from.name();
         if !piece.from.iter().any(known) {
             piece.from.push(from.clone());
         }

@@ -33,7 +33,10 @@ pub enum ExportErrorKind {
 
 impl ExportError {
     pub(crate) fn new(kind: ExportErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// Returns the class.
@@ -52,11 +55,16 @@ impl std::error::Error for ExportError {}
 
 impl From<OutputError> for ExportError {
     fn from(error: OutputError) -> Self {
-        let kind = match error.kind() {
-            OutputErrorKind::Exists | OutputErrorKind::Locked | OutputErrorKind::NotAFile => ExportErrorKind::Usage,
-            _ => ExportErrorKind::LocalIo,
-        };
-        Self::new(kind, error.to_string())
+        match error.kind() {
+            OutputErrorKind::Exists => Self::new(
+                ExportErrorKind::Usage,
+                format!("{error}; --overwrite replaces it"),
+            ),
+            OutputErrorKind::Locked | OutputErrorKind::NotAFile => {
+                Self::new(ExportErrorKind::Usage, error.to_string())
+            }
+            _ => Self::new(ExportErrorKind::LocalIo, error.to_string()),
+        }
     }
 }
 

@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bundle_format::{
-    ArtifactRecord, BundleManifest, BundlePlan, BundleWriter, Container, DiscoveryRecord, EntryPath, EntryRecord,
-    ImageRecord, Missing, OCI_LAYOUT, OmittedChild, OutputFile, SourceRepository, index_descriptors, index_json,
+    ArtifactRecord, BundleManifest, BundlePlan, BundleWriter, Container, DiscoveryRecord,
+    EntryPath, EntryRecord, ImageRecord, Missing, OCI_LAYOUT, OmittedChild, OutputFile,
+    SourceRepository, index_descriptors, index_json,
 };
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
-    Completeness, Descriptor, Digest, DiscoveryMethod, Manifest, REF_NAME, Reference, Registry, RepositoryName, WarningCode, media_type,
-    referrers_tag,
+    Completeness, Descriptor, Digest, DiscoveryMethod, Manifest, REF_NAME, Reference, Registry,
+    RepositoryName, WarningCode, media_type, referrers_tag,
 };
-use serde_json::json;
 use oci_referrers::{
-    ImageDepth, ImageTree, Problem, ReferrerGraph, RegistryManifests,
-    RegistrySources, resolve,
+    ImageDepth, ImageTree, Problem, ReferrerGraph, RegistryManifests, RegistrySources, resolve,
 };
 use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
+use serde_json::json;
 
 use crate::content::{Bill, Content};
 use crate::error::{ExportError, ExportErrorKind, kind_of};
@@ -74,7 +74,10 @@ impl From<&FoundImage> for ExportedImage {
             reference: image.reference.clone(),
             digest: root.clone(),
             referrers: image.graph.referrers.len(),
-            method: image.graph.report(root).map_or(DiscoveryMethod::FallbackTag, |report| report.method),
+            method: image
+                .graph
+                .report(root)
+                .map_or(DiscoveryMethod::FallbackTag, |report| report.method),
             status: image.graph.status(),
         }
     }
@@ -122,7 +125,10 @@ impl Exporter {
     pub async fn export(&self, request: &ExportRequest) -> Result<ExportSummary, ExportError> {
         let started = Instant::now();
         if request.images.is_empty() {
-            return Err(ExportError::new(ExportErrorKind::Usage, "there is no image to export"));
+            return Err(ExportError::new(
+                ExportErrorKind::Usage,
+                "there is no image to export",
+            ));
         }
         // Taken first: what cannot be written need not be discovered.
         let output = OutputFile::create(&request.output, request.overwrite)?;
@@ -132,7 +138,14 @@ impl Exporter {
                 summary.sha256 = output.sha256()?;
                 let resumed = output.is_resumed();
                 output.publish()?;
-                report::write(&summary, &probes, &images, started.elapsed(), self.observer.requests(), resumed)?;
+                report::write(
+                    &summary,
+                    &probes,
+                    &images,
+                    started.elapsed(),
+                    self.observer.requests(),
+                    resumed,
+                )?;
                 Ok(summary)
             }
             // What was downloaded is worth keeping only where downloading had begun.
@@ -186,11 +199,17 @@ impl Exporter {
     async fn probe(&self, images: &[Reference]) -> Vec<ProbeReport> {
         let mut registries: BTreeMap<&Registry, &RepositoryName> = BTreeMap::new();
         for reference in images {
-            registries.entry(reference.registry()).or_insert(reference.repository());
+            registries
+                .entry(reference.registry())
+                .or_insert(reference.repository());
         }
-        self.observer.event(ExportEvent::Probing { registries: registries.len() });
+        self.observer.event(ExportEvent::Probing {
+            registries: registries.len(),
+        });
         let probe = Probe::new(self.client.clone());
-        let probes = registries.into_iter().map(|(registry, repository)| probe.probe(registry, Some(repository)));
+        let probes = registries
+            .into_iter()
+            .map(|(registry, repository)| probe.probe(registry, Some(repository)));
         let reports = futures::future::join_all(probes).await;
         for report in &reports {
             self.observer.event(ExportEvent::Probed(report));
@@ -199,20 +218,26 @@ impl Exporter {
     }
 
     async fn find(&self, request: &ExportRequest) -> Result<Vec<FoundImage>, ExportError> {
-        let mut sources: BTreeMap<(Registry, RepositoryName), (RegistrySources, usize)> = BTreeMap::new();
+        let mut sources: BTreeMap<(Registry, RepositoryName), (RegistrySources, usize)> =
+            BTreeMap::new();
         for reference in &request.images {
             let (registry, name) = (reference.registry().clone(), reference.repository().clone());
             let (_, count) = sources.entry((registry, name)).or_insert_with(|| {
-                let repository = self.client.repository(reference.registry(), reference.repository());
+                let repository = self
+                    .client
+                    .repository(reference.registry(), reference.repository());
                 let configured = request.configured.get(reference.registry()).copied();
-                let sources =
-                    RegistrySources::new(repository).legacy_tags(request.legacy_tags).configured(configured);
+                let sources = RegistrySources::new(repository)
+                    .legacy_tags(request.legacy_tags)
+                    .configured(configured);
                 (sources, 0)
             });
             *count += 1;
         }
         let unique: BTreeSet<String> = request.images.iter().map(ToString::to_string).collect();
-        let images = unique.into_iter().filter_map(|text| text.parse::<Reference>().ok());
+        let images = unique
+            .into_iter()
+            .filter_map(|text| text.parse::<Reference>().ok());
         let finds = images.map(|reference| {
             let key = (reference.registry().clone(), reference.repository().clone());
             let (sources, count) = &sources[&key];
@@ -234,17 +259,31 @@ impl Exporter {
         images_in_repository: usize,
     ) -> Result<FoundImage, ExportError> {
         let started = Instant::now();
-        let repository = self.client.repository(reference.registry(), reference.repository());
-        let resolved = resolve(&repository, &reference).await.map_err(|error| ExportError::from(&error))?;
+        let repository = self
+            .client
+            .repository(reference.registry(), reference.repository());
+        let resolved = resolve(&repository, &reference)
+            .await
+            .map_err(|error| ExportError::from(&error))?;
         if let Some(now) = &resolved.tag_moved_to {
-            self.observer.event(ExportEvent::TagMoved { reference: &reference, now });
+            self.observer.event(ExportEvent::TagMoved {
+                reference: &reference,
+                now,
+            });
         }
         let manifests = RegistryManifests::new(repository.clone());
         let root = resolved.manifest;
-        let tree = ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
+        let tree =
+            ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
         if !request.platforms.is_empty() && tree.children.is_empty() && !tree.omitted.is_empty() {
-            let there: Vec<_> = ImageTree::platforms(&tree.root).iter().map(ToString::to_string).collect();
-            let message = format!("{reference} has none of the platforms asked for; it has {}", there.join(", "));
+            let there: Vec<_> = ImageTree::platforms(&tree.root)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let message = format!(
+                "{reference} has none of the platforms asked for; it has {}",
+                there.join(", ")
+            );
             return Err(ExportError::new(ExportErrorKind::Access, message));
         }
         let subjects = tree.subjects();
@@ -264,7 +303,15 @@ impl Exporter {
             timeout: request.discovery_timeout,
         });
         let seconds = started.elapsed().as_secs_f64();
-        Ok(FoundImage { reference, repository, tree, graph, seconds, below, absent })
+        Ok(FoundImage {
+            reference,
+            repository,
+            tree,
+            graph,
+            seconds,
+            below,
+            absent,
+        })
     }
 
     /// Writes everything into its place; returns the size of the bundle.
@@ -291,20 +338,34 @@ impl Exporter {
         }
         writer.put(&EntryPath::OCI_LAYOUT, OCI_LAYOUT)?;
         writer.put(&EntryPath::INDEX, &plan.index)?;
-        let raw: BTreeMap<_, _> =
-            plan.content.pieces().filter_map(|(digest, piece)| Some((digest, piece.raw.as_ref()?))).collect();
-        for artifact in plan.manifest.discovery.iter().flat_map(|record| &record.artifacts) {
+        let raw: BTreeMap<_, _> = plan
+            .content
+            .pieces()
+            .filter_map(|(digest, piece)| Some((digest, piece.raw.as_ref()?)))
+            .collect();
+        for artifact in plan
+            .manifest
+            .discovery
+            .iter()
+            .flat_map(|record| &record.artifacts)
+        {
             if !writer.is_done(&artifact.path)
                 && let Some(raw) = raw.get(&artifact.digest)
             {
                 writer.put(&artifact.path, raw)?;
             }
         }
-        self.observer.event(ExportEvent::Planned { bytes, blobs: blobs.len(), kept });
+        self.observer.event(ExportEvent::Planned {
+            bytes,
+            blobs: blobs.len(),
+            kept,
+        });
         // The largest first: the last transfer to end is then a short one.
         blobs.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.size));
         let at_once = request.max_concurrent_transfers.get();
-        download(&writer, blobs, at_once, &self.observer).await.map_err(WriteFailure::Blob)?;
+        download(&writer, blobs, at_once, &self.observer)
+            .await
+            .map_err(WriteFailure::Blob)?;
         let summary = writer.finish()?;
         Ok(summary.size)
     }
@@ -324,7 +385,8 @@ impl<E: Into<ExportError>> From<E> for WriteFailure {
 }
 
 fn blob_path(digest: &Digest) -> Result<EntryPath, ExportError> {
-    EntryPath::blob(digest).map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))
+    EntryPath::blob(digest)
+        .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))
 }
 
 /// Reads the manifests below referrers that are indexes. One that cannot be read makes its referrer's subject
@@ -335,11 +397,18 @@ async fn below_referrers(
 ) -> BTreeMap<Digest, Vec<Manifest>> {
     let mut below = BTreeMap::new();
     for referrer in &graph.referrers {
-        let Some(manifest) = referrer.manifest.clone().filter(|manifest| !manifest.children().is_empty()) else {
+        let Some(manifest) = referrer
+            .manifest
+            .clone()
+            .filter(|manifest| !manifest.children().is_empty())
+        else {
             continue;
         };
         let tree = ImageTree::walk(manifests, manifest, &[], ImageDepth::Manifests).await;
-        if let Some(report) = graph.subjects.iter_mut().find(|report| report.subject == referrer.subject)
+        if let Some(report) = graph
+            .subjects
+            .iter_mut()
+            .find(|report| report.subject == referrer.subject)
             && !tree.problems.is_empty()
         {
             report.errors.extend(tree.problems);
@@ -359,8 +428,15 @@ async fn absent_layers(
 ) -> Result<BTreeSet<Digest>, ExportError> {
     let mut bill = Bill::default();
     bill.add(&tree.root);
-    tree.children.iter().filter_map(|child| child.manifest.as_ref()).for_each(|manifest| bill.add(manifest));
-    graph.referrers.iter().filter_map(|referrer| referrer.manifest.as_ref()).for_each(|m| bill.add(m));
+    tree.children
+        .iter()
+        .filter_map(|child| child.manifest.as_ref())
+        .for_each(|manifest| bill.add(manifest));
+    graph
+        .referrers
+        .iter()
+        .filter_map(|referrer| referrer.manifest.as_ref())
+        .for_each(|m| bill.add(m));
     let mut absent = BTreeSet::new();
     for layer in bill.with_urls() {
         let response = repository.head_blob(&layer.digest).await.map_err(|error| {
@@ -374,12 +450,23 @@ async fn absent_layers(
     Ok(absent)
 }
 
-fn require_artifact_types(request: &ExportRequest, images: &[FoundImage]) -> Result<(), ExportError> {
+fn require_artifact_types(
+    request: &ExportRequest,
+    images: &[FoundImage],
+) -> Result<(), ExportError> {
     for image in images {
         for wanted in &request.require_artifact_types {
             let has = |own: &Option<String>| own.as_ref() == Some(wanted);
-            if !image.graph.referrers.iter().any(|referrer| has(&referrer.artifact_type)) {
-                let message = format!("{} has no referrer of the required artifact type {wanted}", image.reference);
+            if !image
+                .graph
+                .referrers
+                .iter()
+                .any(|referrer| has(&referrer.artifact_type))
+            {
+                let message = format!(
+                    "{} has no referrer of the required artifact type {wanted}",
+                    image.reference
+                );
                 return Err(ExportError::new(ExportErrorKind::Incomplete, message));
             }
         }
@@ -389,12 +476,19 @@ fn require_artifact_types(request: &ExportRequest, images: &[FoundImage]) -> Res
 
 fn incomplete(missing: &[String]) -> ExportError {
     const SHOWN: usize = 5;
-    let mut text = missing.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    let mut text = missing
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("; ");
     if missing.len() > SHOWN {
         text.push_str(&format!("; and {} more", missing.len() - SHOWN));
     }
-    let message = format!("nothing was written, because something could not be settled (--allow-incomplete writes \
-                           the bundle without it): {text}");
+    let message = format!(
+        "nothing was written, because something could not be settled (--allow-incomplete writes \
+                           the bundle without it): {text}"
+    );
     ExportError::new(ExportErrorKind::Incomplete, message)
 }
 
@@ -411,7 +505,12 @@ fn plan(
     for image in images {
         let mut bill = Bill::default();
         bill.add(&image.tree.root);
-        image.tree.children.iter().filter_map(|child| child.manifest.as_ref()).for_each(|child| bill.add(child));
+        image
+            .tree
+            .children
+            .iter()
+            .filter_map(|child| child.manifest.as_ref())
+            .for_each(|child| bill.add(child));
         let mut gone = unavailable.clone();
         gone.extend(image.absent.iter().cloned());
         content.add(bill, &image.repository, &gone).map_err(|why| {
@@ -419,7 +518,10 @@ fn plan(
                 "integrity" => ExportErrorKind::Integrity,
                 _ => ExportErrorKind::Incomplete,
             };
-            ExportError::new(kind, format!("{} cannot be carried: {}", image.reference, why.message))
+            ExportError::new(
+                kind,
+                format!("{} cannot be carried: {}", image.reference, why.message),
+            )
         })?;
         if let Some(problem) = image.tree.problems.first() {
             let message = format!("{}: {}", image.reference, problem.message);
@@ -435,13 +537,24 @@ fn plan(
     }
     let index = index_json(&index_entries(request, images, &manifest, &mut content)?);
     let entry = |path, bytes: &[u8]| EntryRecord::new(path, bytes.len() as u64, Digest::of(bytes));
-    manifest.entries.push(entry(EntryPath::OCI_LAYOUT, OCI_LAYOUT));
+    manifest
+        .entries
+        .push(entry(EntryPath::OCI_LAYOUT, OCI_LAYOUT));
     manifest.entries.push(entry(EntryPath::INDEX, &index));
     for (digest, piece) in content.pieces() {
-        manifest.entries.push(EntryRecord::new(blob_path(digest)?, piece.size, digest.clone()));
+        manifest.entries.push(EntryRecord::new(
+            blob_path(digest)?,
+            piece.size,
+            digest.clone(),
+        ));
     }
     manifest.settle(bare_images);
-    Ok(Plan { manifest, content, index, missing })
+    Ok(Plan {
+        manifest,
+        content,
+        index,
+        missing,
+    })
 }
 
 /// Lists what `index.json` holds. With `layout_tags`, each subject's referrers also stand in an index under its
@@ -458,12 +571,20 @@ fn index_entries(
     }
     let mut subjects: BTreeMap<&Digest, BTreeMap<&Digest, &Manifest>> = BTreeMap::new();
     let known = images.iter().flat_map(|image| &image.graph.referrers);
-    let manifests: BTreeMap<_, _> =
-        known.filter_map(|referrer| Some((&referrer.digest, referrer.manifest.as_ref()?))).collect();
+    let manifests: BTreeMap<_, _> = known
+        .filter_map(|referrer| Some((&referrer.digest, referrer.manifest.as_ref()?)))
+        .collect();
     for record in &manifest.discovery {
-        for artifact in record.artifacts.iter().filter(|artifact| artifact.tag.is_none()) {
+        for artifact in record
+            .artifacts
+            .iter()
+            .filter(|artifact| artifact.tag.is_none())
+        {
             if let Some(own) = manifests.get(&artifact.digest) {
-                subjects.entry(&record.subject).or_default().insert(&artifact.digest, own);
+                subjects
+                    .entry(&record.subject)
+                    .or_default()
+                    .insert(&artifact.digest, own);
             }
         }
     }
@@ -472,7 +593,9 @@ fn index_entries(
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": listed });
         let raw = Bytes::from(index.to_string());
         let mut descriptor = Descriptor::of(media_type::IMAGE_INDEX, &raw);
-        descriptor.annotations.insert(REF_NAME.to_owned(), referrers_tag(subject).to_string());
+        descriptor
+            .annotations
+            .insert(REF_NAME.to_owned(), referrers_tag(subject).to_string());
         content.add_raw(descriptor.digest.clone(), raw);
         entries.push(descriptor);
     }
@@ -481,10 +604,18 @@ fn index_entries(
 
 fn image_record(image: &FoundImage) -> ImageRecord {
     let root = &image.tree.root;
-    let mut record =
-        ImageRecord::new(image.reference.clone(), root.digest().clone(), root.media_type(), root.size());
-    record.omitted =
-        image.tree.omitted.iter().map(|child| OmittedChild::new(child.digest.clone(), "platform")).collect();
+    let mut record = ImageRecord::new(
+        image.reference.clone(),
+        root.digest().clone(),
+        root.media_type(),
+        root.size(),
+    );
+    record.omitted = image
+        .tree
+        .omitted
+        .iter()
+        .map(|child| OmittedChild::new(child.digest.clone(), "platform"))
+        .collect();
     record
 }
 
@@ -499,31 +630,48 @@ fn discovery_records(
     let mut records = Vec::new();
     for report in &image.graph.subjects {
         let subject = &report.subject;
-        let mut record =
-            DiscoveryRecord::new(repository.clone(), subject.clone(), report.capability, report.method);
+        let mut record = DiscoveryRecord::new(
+            repository.clone(),
+            subject.clone(),
+            report.capability,
+            report.method,
+        );
         record.status = report.status;
         for problem in &report.errors {
             record.missing.push(missing_of(problem));
             missing.push(format!("{}: {}", image.reference, problem.message));
         }
         for warning in &report.warnings {
-            if matches!(warning.code, WarningCode::DanglingReferrer | WarningCode::StaleTagIndex) {
+            if matches!(
+                warning.code,
+                WarningCode::DanglingReferrer | WarningCode::StaleTagIndex
+            ) {
                 let mut noted = Missing::new(warning.code.as_str());
                 noted.digest.clone_from(&warning.digest);
                 record.missing.push(noted);
             }
         }
         for referrer in image.graph.referrers_of(subject) {
-            let Some(own) = &referrer.manifest else { continue };
+            let Some(own) = &referrer.manifest else {
+                continue;
+            };
             let mut bill = Bill::default();
             bill.add(own);
-            image.below.get(&referrer.digest).into_iter().flatten().for_each(|child| bill.add(child));
+            image
+                .below
+                .get(&referrer.digest)
+                .into_iter()
+                .flatten()
+                .for_each(|child| bill.add(child));
             if let Err(why) = content.add(bill, &image.repository, gone) {
                 record.status = Completeness::Incomplete;
                 let mut noted = Missing::new(why.code);
                 noted.digest = Some(referrer.digest.clone());
                 record.missing.push(noted);
-                missing.push(format!("{}, referrer {}: {}", image.reference, referrer.digest, why.message));
+                missing.push(format!(
+                    "{}, referrer {}: {}",
+                    image.reference, referrer.digest, why.message
+                ));
                 continue;
             }
             let mut artifact = ArtifactRecord::new(
@@ -553,13 +701,16 @@ fn merge_record(records: &mut Vec<DiscoveryRecord>, record: DiscoveryRecord) {
     let same = |known: &&mut DiscoveryRecord| {
         known.subject == record.subject && known.repository == record.repository
     };
-    let Some(known) = records.iter_mut().find(same) else { return records.push(record) };
+    let Some(known) = records.iter_mut().find(same) else {
+        return records.push(record);
+    };
     if record.status == Completeness::Incomplete {
         known.status = Completeness::Incomplete;
     }
     known.missing.extend(record.missing);
     for artifact in record.artifacts {
-        let listed = |other: &ArtifactRecord| other.digest == artifact.digest && other.tag == artifact.tag;
+        let listed =
+            |other: &ArtifactRecord| other.digest == artifact.digest && other.tag == artifact.tag;
         if !known.artifacts.iter().any(listed) {
             known.artifacts.push(artifact);
         }

@@ -18,7 +18,11 @@ pub(crate) fn write(
     requests: u64,
     resumed: bool,
 ) -> Result<(), ExportError> {
-    let name = summary.output.file_name().unwrap_or_default().to_string_lossy();
+    let name = summary
+        .output
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let checksum = format!("{}  {name}\n", summary.sha256.encoded());
     replace(&beside(&summary.output, ".sha256"), checksum.as_bytes())?;
     let document = json!({
@@ -33,7 +37,10 @@ pub(crate) fn write(
         "probes": probes,
         "images": images.iter().map(image).collect::<Vec<_>>(),
     });
-    replace(&beside(&summary.output, ".report.json"), format!("{document:#}\n").as_bytes())
+    replace(
+        &beside(&summary.output, ".report.json"),
+        format!("{document:#}\n").as_bytes(),
+    )
 }
 
 fn image(image: &FoundImage) -> Value {
@@ -63,17 +70,26 @@ fn beside(bundle: &Path, suffix: &str) -> PathBuf {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         use std::os::unix::fs::PermissionsExt as _;
-        let mut file = tempfile::Builder::new().prefix(".partial-").tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".partial-")
+            .tempfile_in(folder)?;
         file.write_all(bytes)?;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        file.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         sync_dir(folder)
     };
     write().map_err(|error| {
-        ExportError::new(ExportErrorKind::LocalIo, format!("{}: {error}", path.display()))
+        ExportError::new(
+            ExportErrorKind::LocalIo,
+            format!("{}: {error}", path.display()),
+        )
     })
 }

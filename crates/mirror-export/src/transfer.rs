@@ -46,7 +46,9 @@ pub(crate) async fn download(
     let mut queue = pieces.into_iter();
     loop {
         while tasks.len() < at_once {
-            let Some((digest, piece)) = queue.next() else { break };
+            let Some((digest, piece)) = queue.next() else {
+                break;
+            };
             let (writer, observer) = (Arc::clone(writer), Arc::clone(observer));
             // Spawned, because hashing and writing are work for more than one processor.
             tasks.spawn(async move {
@@ -69,7 +71,11 @@ pub(crate) async fn download(
 }
 
 /// Asks each repository that has the blob, until one gives it.
-async fn pull(writer: &BundleWriter<FileSink>, digest: &Digest, piece: &Piece) -> Result<(), ExportError> {
+async fn pull(
+    writer: &BundleWriter<FileSink>,
+    digest: &Digest,
+    piece: &Piece,
+) -> Result<(), ExportError> {
     let path = EntryPath::blob(digest)
         .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))?;
     let mut last = None;
@@ -80,11 +86,17 @@ async fn pull(writer: &BundleWriter<FileSink>, digest: &Digest, piece: &Piece) -
             Err(error) => {
                 let (kind, message) = transfer_failure(&error);
                 let from = format!("{}/{}", repository.registry(), repository.name());
-                last = Some(ExportError::new(kind, format!("{digest} from {from}: {message}")));
+                last = Some(ExportError::new(
+                    kind,
+                    format!("{digest} from {from}: {message}"),
+                ));
             }
         }
     }
     Err(last.unwrap_or_else(|| {
-        ExportError::new(ExportErrorKind::Incomplete, format!("no repository is known that has {digest}"))
+        ExportError::new(
+            ExportErrorKind::Incomplete,
+            format!("no repository is known that has {digest}"),
+        )
     }))
 }

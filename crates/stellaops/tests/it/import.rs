@@ -184,13 +184,24 @@ async fn one_damaged_byte_is_named_and_nothing_is_imported() {
     ))
     .await
     .done();
+    let list = site
+        .shell(r#"tar -tzf b.tgz | grep "^referrers/""#)
+        .await
+        .done()
+        .stdout;
+    let path = list.lines().next().unwrap();
+    let referrer = site
+        .shell(&format!("tar -xzf b.tgz -O {path}"))
+        .await
+        .done()
+        .stdout;
     let mut bytes = std::fs::read(site.path("b.tgz")).unwrap();
-    let needle = b"application/vnd.in-toto+json";
-    let places: Vec<usize> = (0..bytes.len() - needle.len())
-        .filter(|at| bytes[*at..].starts_with(needle))
-        .collect();
-    // The first place is in manifest.yaml; the next one in the referrer's own manifest.
-    bytes[places[1]] ^= 1;
+    // Stored blocks hold it as it is, and the copy under `referrers/` comes before the one under `blobs/`.
+    let place = bytes
+        .windows(referrer.len())
+        .position(|window| window == referrer.as_bytes())
+        .unwrap();
+    bytes[place + referrer.len() / 2] ^= 1;
     std::fs::write(site.path("b.tgz"), bytes).unwrap();
     let ran = site
         .stellaops("bundle validate --file b.tgz --check-referrers")
