@@ -1,3 +1,6 @@
+use crate::container_error::{ContainerError, ContainerErrorKind};
+use crate::entry_path::EntryPath;
+
 /// The bounds within which a bundle is read.
 ///
 /// Nothing is stored compressed, so no bound on a compression ratio is needed: what is read is never longer than
@@ -30,5 +33,31 @@ impl Default for Limits {
             max_entry_bytes: TIB,
             max_total_bytes: 8 * TIB,
         }
+    }
+}
+
+impl Limits {
+    /// Checks the size of one file.
+    ///
+    /// # Errors
+    ///
+    /// When it is over the limit that the file has: [`max_manifest_bytes`](Self::max_manifest_bytes),
+    /// [`max_signature_bytes`](Self::max_signature_bytes) or [`max_entry_bytes`](Self::max_entry_bytes).
+    pub fn check_entry(&self, path: &EntryPath, size: u64) -> Result<(), ContainerError> {
+        let (kind, limit) = match path {
+            path if *path == EntryPath::MANIFEST => {
+                (ContainerErrorKind::ManifestBytes, self.max_manifest_bytes)
+            }
+            path if *path == EntryPath::SIGNATURE => {
+                (ContainerErrorKind::SignatureBytes, self.max_signature_bytes)
+            }
+            _ => (ContainerErrorKind::EntryBytes, self.max_entry_bytes),
+        };
+        if size <= limit {
+            return Ok(());
+        }
+        let reason =
+            format!("the size of a file in bytes: {size} is more than the limit of {limit}");
+        Err(ContainerError::new(kind, 0, reason).with_path(path.to_string()))
     }
 }

@@ -8,7 +8,7 @@ use oci_content::{
     ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Reference, SourceKind, Tag,
 };
 
-use crate::entry_path::{EntryPath, EntryPathError};
+use crate::entry_path::{EntryKind, EntryPath, EntryPathError};
 use crate::source_repository::SourceRepository;
 use crate::stream_name::StreamName;
 
@@ -45,7 +45,7 @@ pub struct ReferrerTotals {
     pub total: u64,
     /// Distinct subjects that at least one referrer refers to.
     pub subjects: u64,
-    /// Distinct images that nothing refers to: neither to the image nor to one of its platform children.
+    /// Images in the list that nothing refers to: neither to the image nor to one of its platform children.
     pub bare_images: u64,
     /// Whether everything that should be in the bundle is.
     pub status: Completeness,
@@ -285,6 +285,28 @@ impl BundleManifest {
             (entry.path.clone(), file)
         });
         referrers.chain(entries).collect()
+    }
+}
+
+impl BundleManifest {
+    /// Returns what the manifest says of one file of the archive; nothing of its own and of its signature.
+    pub fn file(&self, path: &EntryPath) -> Option<ListedFile> {
+        if matches!(path.kind(), EntryKind::Referrer { .. }) {
+            let mut referrers = self.discovery.iter().flat_map(|record| &record.artifacts);
+            let artifact = referrers.find(|artifact| artifact.path == *path)?;
+            return Some(ListedFile {
+                size: artifact.size,
+                sha256: artifact.digest.clone(),
+            });
+        }
+        let at = self
+            .entries
+            .binary_search_by(|entry| entry.path.byte_order(path));
+        let entry = self.entries.get(at.ok()?).filter(|entry| !entry.base)?;
+        Some(ListedFile {
+            size: entry.size,
+            sha256: entry.sha256.clone(),
+        })
     }
 }
 

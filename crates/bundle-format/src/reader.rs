@@ -189,20 +189,12 @@ impl<R: Read> BundleReader<R> {
             let reason = format!("{what}: {found} is more than the limit of {limit}");
             self.framing.fail(kind, reason)
         };
-        let (kind, limit) = match path {
-            path if *path == EntryPath::MANIFEST => {
-                (ContainerErrorKind::ManifestBytes, limits.max_manifest_bytes)
-            }
-            path if *path == EntryPath::SIGNATURE => (
-                ContainerErrorKind::SignatureBytes,
-                limits.max_signature_bytes,
-            ),
-            _ => (ContainerErrorKind::EntryBytes, limits.max_entry_bytes),
-        };
-        // The last one keeps the sums below in range, whatever the limits are.
+        limits.check_entry(path, size)?;
+        // No file is larger; so the sums below stay in range, whatever the limits are.
         const MAX_BYTES: u64 = 1 << 62;
-        if size > limit.min(MAX_BYTES) {
-            return exceeds(kind, "the size of a file in bytes", size, limit);
+        if size > MAX_BYTES {
+            let what = "the size of a file in bytes";
+            return exceeds(ContainerErrorKind::EntryBytes, what, size, MAX_BYTES);
         }
         let total = self.total_bytes + size;
         if total > limits.max_total_bytes.min(MAX_BYTES) {

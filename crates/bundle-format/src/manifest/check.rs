@@ -1,6 +1,6 @@
 //! What must hold between the statements of a manifest, whoever wrote it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use oci_content::{Algorithm, Completeness, Digest, LegacyTag, SourceKind};
 
@@ -58,9 +58,19 @@ impl BundleManifest {
         let names = self.images.iter().map(|image| image.reference.to_string());
         ascending(names, |name| format!("image {name}"))?;
         let mut tags = BTreeMap::new();
+        let mut described = BTreeMap::new();
         for image in &self.images {
             sha256(&image.digest)?;
             let reference = &image.reference;
+            let description = (image.size, &image.media_type, &image.omitted);
+            if let Some(other) = described.insert(&image.digest, description)
+                && other != description
+            {
+                return Err(inconsistent(format!(
+                    "image {reference}: {} is described in two ways",
+                    image.digest
+                )));
+            }
             if let Some(pinned) = reference.digest()
                 && *pinned != image.digest
             {
@@ -195,13 +205,9 @@ impl BundleManifest {
                 self.referrers.total, expected.total, self.referrers.subjects, expected.subjects
             )));
         }
-        let images: BTreeSet<_> = self.images.iter().map(|image| &image.digest).collect();
-        if self.referrers.bare_images > images.len() as u64 {
-            return Err(inconsistent(format!(
-                "{} bare images of {}",
-                self.referrers.bare_images,
-                images.len()
-            )));
+        let (bare, images) = (self.referrers.bare_images, self.images.len());
+        if bare > images as u64 {
+            return Err(inconsistent(format!("{bare} bare images of {images}")));
         }
         let incomplete = |record: &&DiscoveryRecord| record.status == Completeness::Incomplete;
         if let Some(record) = self.discovery.iter().find(incomplete)

@@ -524,6 +524,10 @@ fn a_referrer_that_two_repositories_list_is_counted_and_stored_once() {
         (3, 2)
     );
     assert_eq!(manifest.files(), files);
+    for (path, file) in files {
+        assert_eq!(manifest.file(&path), Some(file));
+    }
+    assert_eq!(manifest.file(&EntryPath::MANIFEST), None);
     manifest.to_yaml().unwrap();
     manifest.discovery[0].artifacts[0].size += 1;
     let error = manifest.to_yaml().unwrap_err();
@@ -746,7 +750,7 @@ fn another_encoding_of_the_same_values_is_refused_with_its_line() {
 #[test]
 fn statements_that_contradict_each_other_are_refused() {
     type Change = fn(&mut BundleManifest);
-    let cases: [(Change, &str); 28] = [
+    let cases: [(Change, &str); 29] = [
         (
             |m| m.referrers.total += 1,
             "the counts are not those of the lists",
@@ -830,10 +834,22 @@ fn statements_that_contradict_each_other_are_refused() {
             "does not stand in `entries`",
         ),
         (
+            |m| m.images.push(described_otherwise(&m.images[0])),
+            "is described in two ways",
+        ),
+        (
             |m| m.images.push(other_digest(&m.images[0])),
             "stands for two digests",
         ),
     ];
+    fn described_otherwise(image: &ImageRecord) -> ImageRecord {
+        let reference = format!("{}-2", image.reference).parse().unwrap();
+        ImageRecord {
+            reference,
+            omitted: Vec::new(),
+            ..image.clone()
+        }
+    }
     fn sha512() -> Digest {
         Digest::compute(oci_content::Algorithm::Sha512, b"x")
     }

@@ -623,7 +623,7 @@ fn every_limit_is_an_error_that_names_it() {
     };
     let huge = b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff";
     let huge = framed(&[changed(124, huge).to_vec()], Container::TarGz);
-    assert_eq!(read(&*huge, no_limits).unwrap_err().kind(), ManifestBytes);
+    assert_eq!(read(&*huge, no_limits).unwrap_err().kind(), EntryBytes);
 }
 
 #[test]
