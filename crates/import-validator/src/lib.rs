@@ -1,1 +1,44 @@
-//! Proves a mirror bundle whole, or says exactly what is wrong; and imports it
+//! Proves a mirror bundle whole, or says exactly what is wrong with it.
+//!
+//! [`ImportValidator`] reads a bundle from any [`Read`](std::io::Read), from a file or from the folder that it was
+//! extracted into, once and without any effect. Its [`Report`] has findings with stable names, in the order of the
+//! stages, and is what `bundle validate --format json` prints. A bundle without an error becomes a
+//! [`ValidatedBundle`], the only thing that can be imported.
+//!
+//! ```
+//! use import_validator::ImportValidator;
+//!
+//! let path = std::path::Path::new("no-such-bundle.tgz");
+//! let validation = ImportValidator::new().strict(true).validate_path(path);
+//! for finding in &validation.report.findings {
+//!     eprintln!("{finding}\n  {}", finding.remedy);
+//! }
+//! assert!(validation.bundle.is_none());
+//! assert_eq!(validation.report.exit_code(), 8);
+//! ```
+//!
+//! # Scope
+//!
+//! The validator knows what a bundle says and holds, not what a site wants: it needs no network, no keys and no
+//! registry. Without the feature `importer` the crate has no HTTP and no async runtime.
+
+mod entries;
+#[cfg(feature = "importer")]
+mod importer;
+mod layout;
+mod objects;
+mod referrers;
+mod report;
+mod scan;
+mod validated;
+mod validator;
+
+#[cfg(feature = "importer")]
+pub use importer::{
+    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportPlan, ImportReport,
+    ImportTarget, ImportedImage, Importer, MapRule, Mapping, MissingReferrer, RepositoryPlan,
+    TransferCounts,
+};
+pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage};
+pub use validated::ValidatedBundle;
+pub use validator::{ImportValidator, Validation, ValidationLimits};

@@ -1,0 +1,340 @@
+//! The bundle as an OCI image layout: its two files, and everything that its manifests need.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bundle_format::{EntryPath, OCI_LAYOUT, index_descriptors};
+use oci_content::{Descriptor, Digest, ManifestErrorKind, REF_NAME, media_type};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::objects::{Links, Object, Target};
+use crate::report::{FindingKind, Findings};
+use crate::scan::Contents;
+use crate::validator::ValidationLimits;
+
+/// Checks the layout; returns the manifests that were reached from images, referrers and `index.json`.
+pub(crate) fn check(
+    contents: &Contents,
+    limits: &ValidationLimits,
+    findings: &mut Findings,
+) -> BTreeSet<Digest> {
+    if let Some(marker) = &contents.oci_layout
+        && marker != OCI_LAYOUT
+    {
+        findings
+            .add(FindingKind::LayoutMarker)
+            .path(EntryPath::OCI_LAYOUT)
+            .expected(String::from_utf8_lossy(OCI_LAYOUT))
+            .found(String::from_utf8_lossy(marker));
+    }
+    let index = contents.index.as_ref();
+    let listed = index.and_then(|index| read_index(index, findings));
+    if let Some(listed) = &listed {
+        check_index(contents, listed, findings);
+    }
+    if !contents.in_base.is_empty() {
+        findings
+            .add(FindingKind::BaseMissing)
+            .path(EntryPath::MANIFEST)
+            .expected(format_args!(
+                "the bundle whose manifest.yaml is {}",
+                contents
+                    .manifest
+                    .base
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            ))
+            .found(format_args!(
+                "{} files that only it holds",
+                contents.in_base.len()
+            ));
+    }
+    let mut walk = Walk {
+        contents,
+        limits,
+        findings,
+        omitted: contents
+            .manifest
+            .images
+            .iter()
+            .flat_map(|image| &image.omitted)
+            .map(|child| &child.digest)
+            .collect(),
+        reached: BTreeSet::new(),
+        needed: BTreeSet::new(),
+        queue: VecDeque::new(),
+        complete: true,
+    };
+    for image in &contents.manifest.images {
+        let target = Target::new(&image.digest, image.size, &image.media_type);
+        walk.run(&target, EntryPath::MANIFEST);
+    }
+    let records = contents.manifest.discovery.iter();
+    for artifact in records.flat_map(|record| &record.artifacts) {
+        let target = Target::new(&artifact.digest, artifact.size, &artifact.media_type);
+        walk.run(&target, EntryPath::MANIFEST);
+    }
+    for descriptor in listed.iter().flatten() {
+        walk.run(&Target::from(descriptor), EntryPath::INDEX);
+    }
+    walk.finish()
+}
+
+fn read_index(bytes: &[u8], findings: &mut Findings) -> Option<Vec<Descriptor>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Index<'a> {
+        schema_version: u64,
+        #[serde(default)]
+        media_type: Option<String>,
+        #[serde(borrow)]
+        manifests: Vec<&'a RawValue>,
+    }
+    let parse = || -> Result<Vec<Descriptor>, String> {
+        let index: Index<'_> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let own_type = index
+            .media_type
+            .as_deref()
+            .unwrap_or(media_type::IMAGE_INDEX);
+        if index.schema_version != 2 || own_type != media_type::IMAGE_INDEX {
+            return Err("it is not of schema version 2 and the type of an image index".to_owned());
+        }
+        let entries = index.manifests.into_iter();
+        let entries = entries.map(|entry| Descriptor::from_json(entry.get()));
+        entries
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())
+    };
+    match parse() {
+        Ok(entries) => Some(entries),
+        Err(reason) => {
+            findings
+                .add(FindingKind::IndexMalformed)
+                .path(EntryPath::INDEX)
+                .found(reason);
+            None
+        }
+    }
+}
+
+/// Compares `index.json` with what `manifest.yaml` says: the same names for the same images, and every referrer.
+fn check_index(contents: &Contents, listed: &[Descriptor], findings: &mut Findings) {
+    let manifest = &contents.manifest;
+    let expected = index_descriptors(&manifest.images, &manifest.discovery);
+    let name = |entry: &Descriptor| entry.annotations.get(REF_NAME).cloned();
+    let mut missing: BTreeMap<_, _> = expected
+        .iter()
+        .map(|entry| ((name(entry), entry.digest.clone()), entry))
+        .collect();
+    let names: BTreeMap<_, _> = expected
+        .iter()
+        .filter_map(|entry| Some((name(entry)?, &entry.digest)))
+        .collect();
+    let known: BTreeSet<_> = expected
+        .iter()
+        .map(|entry| (name(entry), entry.digest.clone()))
+        .collect();
+    for entry in listed {
+        let key = (name(entry), entry.digest.clone());
+        if known.contains(&key) {
+            missing.remove(&key);
+            continue;
+        }
+        let (name, digest) = key;
+        match name.as_ref().and_then(|name| names.get(name)) {
+            Some(expected) => {
+                findings
+                    .add(FindingKind::ReferenceConflict)
+                    .path(EntryPath::INDEX)
+                    .expected(format_args!(
+                        "{} for {}",
+                        expected,
+                        name.unwrap_or_default()
+                    ))
+                    .found(digest);
+            }
+            None if name.as_deref().is_some_and(is_referrers_tag) => {}
+            None => {
+                let name = name.map(|name| format!(" under the name {name}"));
+                let name = name.unwrap_or_default();
+                findings
+                    .add(FindingKind::IndexEntryUnexpected)
+                    .path(EntryPath::INDEX)
+                    .expected("the images and referrers of manifest.yaml")
+                    .found(format_args!("{digest}{name}"));
+            }
+        }
+    }
+    for ((name, digest), _) in missing {
+        let name = name.map(|name| format!(" under the name {name}"));
+        findings
+            .add(FindingKind::IndexEntryMissing)
+            .path(EntryPath::INDEX)
+            .expected(format_args!("{digest}{}", name.unwrap_or_default()))
+            .found("no such entry");
+    }
+}
+
+/// Tells whether a name is where clients of a layout folder look for the referrers of a subject.
+///
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
+fn is_referrers_tag(name: &str) -> bool {
+    let tag = name.rsplit(':').next().unwrap_or(name);
+    let hex = tag
+        .strip_prefix("sha256-")
+        .or_else(|| tag.strip_prefix("sha512-"));
+    // Both algorithms are cut to 64 characters.
+    hex.is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok())
+}
+
+/// A walk from manifests to everything that they need.
+struct Walk<'a> {
+    contents: &'a Contents,
+    limits: &'a ValidationLimits,
+    findings: &'a mut Findings,
+    /// Children that an image leaves out; they may be absent wherever they are listed.
+    omitted: BTreeSet<&'a Digest>,
+    /// Manifests that have been looked into.
+    reached: BTreeSet<Digest>,
+    /// Content that something needs.
+    needed: BTreeSet<Digest>,
+    queue: VecDeque<(Target, EntryPath, usize)>,
+    /// Whether every manifest could be looked into; else nobody knows what it needs.
+    complete: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Walks from a manifest that the file `from` lists.
+    fn run(&mut self, root: &Target, from: EntryPath) {
+        self.queue.push_back((root.clone(), from, 0));
+        while let Some((target, from, depth)) = self.queue.pop_front() {
+            if let Some(links) = self.manifest(&target, &from) {
+                self.follow(&target.digest, links, depth);
+            }
+        }
+    }
+
+    /// Checks one edge to a manifest; returns what it says, when it has not been looked into before.
+    fn manifest(&mut self, target: &Target, from: &EntryPath) -> Option<&'a Links> {
+        let Some(path) = self.blob(target, from) else {
+            self.complete = false;
+            return None;
+        };
+        if self.contents.in_base.contains(&target.digest) || self.contents.damaged.contains(&path) {
+            self.complete = false;
+            return None;
+        }
+        let objects = &self.contents.objects;
+        let (kind, reason) = match objects.get(&target.digest) {
+            Some(Object::Manifest(links)) => {
+                if *links.media_type != *target.media_type {
+                    self.findings
+                        .add(FindingKind::MediaTypeMismatch)
+                        .path(&path)
+                        .expected(format_args!("{}, as {from} says", target.media_type))
+                        .found(&links.media_type);
+                }
+                return self.reached.insert(target.digest.clone()).then_some(links);
+            }
+            Some(Object::Not(kind, reason)) => {
+                let reason = reason.clone();
+                let reason = reason.unwrap_or_else(|| format!("no manifest, and {from} needs one"));
+                match kind {
+                    ManifestErrorKind::Unsupported => (FindingKind::ObjectUnsupported, reason),
+                    ManifestErrorKind::TypeConfusion => (FindingKind::TypeConfusion, reason),
+                    _ => (FindingKind::ObjectMalformed, reason),
+                }
+            }
+            None if target.size > oci_content::MAX_MANIFEST_BYTES => {
+                let reason = format!(
+                    "{} bytes, and a manifest has at most {}",
+                    target.size,
+                    oci_content::MAX_MANIFEST_BYTES
+                );
+                (FindingKind::ObjectBytes, reason)
+            }
+            None => (
+                FindingKind::ObjectMalformed,
+                format!("no JSON, and {from} needs a manifest"),
+            ),
+        };
+        self.complete = false;
+        if self.reached.insert(target.digest.clone()) {
+            self.findings.add(kind).path(&path).found(reason);
+        }
+        None
+    }
+
+    /// Checks one edge to content of any kind: that it is there, and of the size that the edge gives.
+    fn blob(&mut self, target: &Target, from: &EntryPath) -> Option<EntryPath> {
+        let Some(size) = self.contents.blobs.get(&target.digest) else {
+            self.findings
+                .add(FindingKind::ObjectMissing)
+                .path(from)
+                .expected(format_args!("{} ({})", target.digest, target.media_type))
+                .found("the bundle does not list it");
+            return None;
+        };
+        self.needed.insert(target.digest.clone());
+        let path = EntryPath::blob(&target.digest).ok()?;
+        if *size != target.size {
+            self.findings
+                .add(FindingKind::ObjectSizeMismatch)
+                .path(&path)
+                .expected(format_args!("{} bytes, as {from} says", target.size))
+                .found(format_args!("{size} bytes"));
+        }
+        Some(path)
+    }
+
+    fn follow(&mut self, digest: &Digest, links: &Links, depth: usize) {
+        // It was found under its digest, so it has a path.
+        let Ok(path) = EntryPath::blob(digest) else {
+            return;
+        };
+        for digest in &links.false_data {
+            self.findings
+                .add(FindingKind::EmbeddedDataMismatch)
+                .path(&path)
+                .expected(format_args!("the content of {digest}"))
+                .found("a descriptor that embeds other content");
+        }
+        for blob in &links.blobs {
+            self.blob(blob, &path);
+        }
+        if depth >= self.limits.max_index_depth && !links.children.is_empty() {
+            self.complete = false;
+            let limit = self.limits.max_index_depth;
+            self.findings
+                .add(FindingKind::IndexDepth)
+                .path(&path)
+                .expected(format_args!("at most {limit} levels of indexes"));
+            return;
+        }
+        for child in &links.children {
+            let there = self.contents.blobs.contains_key(&child.digest);
+            if there || !self.omitted.contains(&child.digest) {
+                self.queue
+                    .push_back((child.clone(), path.clone(), depth + 1));
+            }
+        }
+    }
+
+    fn finish(self) -> BTreeSet<Digest> {
+        if !self.complete {
+            return self.reached;
+        }
+        for digest in self.contents.blobs.keys() {
+            if !self.needed.contains(digest)
+                && let Ok(path) = EntryPath::blob(digest)
+            {
+                self.findings
+                    .add(FindingKind::UnreferencedObject)
+                    .path(path)
+                    .found("no image and no referrer needs it");
+            }
+        }
+        self.reached
+    }
+}

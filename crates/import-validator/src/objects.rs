@@ -1,0 +1,183 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use oci_content::{Descriptor, Digest, Manifest, ManifestErrorKind, media_type};
+
+/// What is kept of the manifests of a bundle: enough to walk from one to the other.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    known: BTreeMap<Digest, Object>,
+    /// Bytes of all manifests that are kept.
+    bytes: u64,
+}
+
+/// What is known of content that may be a manifest.
+#[derive(Debug)]
+pub(crate) enum Object {
+    Manifest(Links),
+    /// It can be no manifest; the reason is kept where it was known beforehand that it has to be one.
+    Not(ManifestErrorKind, Option<String>),
+}
+
+/// What a manifest says about others.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) media_type: Box<str>,
+    pub(crate) artifact_type: Option<Box<str>>,
+    pub(crate) subject: Option<Target>,
+    /// Manifests that it lists.
+    pub(crate) children: Vec<Target>,
+    /// Other content that it needs.
+    pub(crate) blobs: Vec<Target>,
+    /// Digests of descriptors whose embedded content is another one.
+    pub(crate) false_data: Vec<Digest>,
+}
+
+/// What a descriptor says of what it points at.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) media_type: Box<str>,
+}
+
+impl Target {
+    pub(crate) fn new(digest: &Digest, size: u64, media_type: &str) -> Self {
+        Self {
+            digest: digest.clone(),
+            size,
+            media_type: media_type.into(),
+        }
+    }
+}
+
+impl From<&Descriptor> for Target {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self::new(&descriptor.digest, descriptor.size, &descriptor.media_type)
+    }
+}
+
+impl Objects {
+    /// Keeps what `bytes`, which are those of `digest`, say if they are a manifest; `expected` tells that they have
+    /// to be one. Returns the bytes of all manifests so far.
+    pub(crate) fn keep(&mut self, digest: &Digest, bytes: Vec<u8>, expected: bool) -> u64 {
+        if !self.known.contains_key(digest) {
+            let length = bytes.len() as u64;
+            let object = match Manifest::parse(Bytes::from(bytes), None) {
+                Ok(manifest) => {
+                    self.bytes += length;
+                    Object::Manifest(Links::of(&manifest))
+                }
+                Err(error) => Object::Not(error.kind(), expected.then(|| error.to_string())),
+            };
+            self.known.insert(digest.clone(), object);
+        }
+        self.bytes
+    }
+
+    pub(crate) fn get(&self, digest: &Digest) -> Option<&Object> {
+        self.known.get(digest)
+    }
+
+    /// Returns what a manifest says, if it is one.
+    pub(crate) fn links(&self, digest: &Digest) -> Option<&Links> {
+        match self.known.get(digest) {
+            Some(Object::Manifest(links)) => Some(links),
+            _ => None,
+        }
+    }
+}
+
+impl Links {
+    fn of(manifest: &Manifest) -> Self {
+        // An index may list content of any type; what is no manifest has no children of its own.
+        let (children, listed): (Vec<_>, Vec<_>) = manifest
+            .children()
+            .iter()
+            .partition(|child| media_type::is_manifest(&child.media_type));
+        let needed = manifest.blobs().chain(listed.iter().copied());
+        let all = manifest
+            .children()
+            .iter()
+            .chain(manifest.blobs())
+            .chain(manifest.subject());
+        let false_data: BTreeSet<_> = all
+            .filter(|descriptor| !data_holds(descriptor))
+            .map(|descriptor| descriptor.digest.clone())
+            .collect();
+        Self {
+            media_type: manifest.media_type().into(),
+            artifact_type: manifest.artifact_type().map(Into::into),
+            subject: manifest.subject().map(Target::from),
+            children: children.into_iter().map(Target::from).collect(),
+            blobs: needed.map(Target::from).collect(),
+            false_data: false_data.into_iter().collect(),
+        }
+    }
+}
+
+/// Tells whether the content that a descriptor embeds, if it does, is the content of its digest.
+///
+/// <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#embedded-content>
+fn data_holds(descriptor: &Descriptor) -> bool {
+    let Some(data) = &descriptor.data else {
+        return true;
+    };
+    STANDARD.decode(data).is_ok_and(|bytes| {
+        bytes.len() as u64 == descriptor.size && descriptor.digest.matches(&bytes)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(config: &str) -> Vec<u8> {
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","config":{config},"layers":[]}}"#,
+            media_type::IMAGE_MANIFEST
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn embedded_content_is_compared_with_its_digest() {
+        let digest = Digest::of(b"{}");
+        for (data, size, holds) in [
+            ("e30=", 2, true),
+            ("e30", 2, false),
+            ("e31=", 2, false),
+            ("e30=", 3, false),
+            ("!", 2, false),
+        ] {
+            let config = format!(
+                r#"{{"mediaType":"{}","digest":"{digest}","size":{size},"data":"{data}"}}"#,
+                media_type::EMPTY
+            );
+            let bytes = image(&config);
+            let own = Digest::of(&bytes);
+            let mut objects = Objects::default();
+            objects.keep(&own, bytes, true);
+            let links = objects.links(&own).unwrap();
+            assert_eq!(links.false_data.is_empty(), holds, "{data} {size}");
+        }
+    }
+
+    #[test]
+    fn only_manifests_count_against_the_limit_and_each_once() {
+        let mut objects = Objects::default();
+        let config = br#"{"architecture":"amd64","os":"linux"}"#.to_vec();
+        assert_eq!(objects.keep(&Digest::of(&config), config.clone(), false), 0);
+        assert!(objects.links(&Digest::of(&config)).is_none());
+        let descriptor = format!(
+            r#"{{"mediaType":"a/b","digest":"{}","size":2}}"#,
+            Digest::of(b"{}")
+        );
+        let bytes = image(&descriptor);
+        let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
+        assert_eq!(objects.keep(&digest, bytes.clone(), true), length);
+        assert_eq!(objects.keep(&digest, bytes, true), length);
+    }
+}

@@ -1,0 +1,205 @@
+//! The graph of subjects and referrers: what `manifest.yaml` says of it, and what the manifests themselves say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bundle_format::{ArtifactRecord, BundleManifest, DiscoveryRecord, SourceRepository};
+use oci_content::{Completeness, Digest};
+
+use crate::objects::Links;
+use crate::report::{FindingKind, Findings};
+use crate::scan::Contents;
+
+/// Checks what `manifest.yaml` says of its own completeness.
+pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
+    if manifest.referrers.status == Completeness::Incomplete {
+        findings
+            .add(FindingKind::BundleIncomplete)
+            .path(bundle_format::EntryPath::MANIFEST)
+            .expected(Completeness::Complete)
+            .found(manifest.referrers.status);
+    }
+    for record in &manifest.discovery {
+        let subject = format!("{}@{}", record.repository, record.subject);
+        if record.status == Completeness::Incomplete {
+            findings
+                .add(FindingKind::DiscoveryIncomplete)
+                .path(&subject)
+                .expected(Completeness::Complete)
+                .found(record.status);
+        }
+        for missing in &record.missing {
+            let digest = missing.digest.as_ref().map(|digest| format!(" {digest}"));
+            let source = missing.source.as_ref().map(|source| format!(" ({source})"));
+            findings
+                .add(FindingKind::DiscoveryGap)
+                .path(&subject)
+                .found(format_args!(
+                    "{}{}{}",
+                    missing.code,
+                    digest.unwrap_or_default(),
+                    source.unwrap_or_default()
+                ));
+        }
+    }
+    let discovered: BTreeSet<_> = manifest
+        .discovery
+        .iter()
+        .map(|record| (&record.repository, &record.subject))
+        .collect();
+    for image in &manifest.images {
+        let repository = SourceRepository::from(&image.reference);
+        if !discovered.contains(&(&repository, &image.digest)) {
+            findings
+                .add(FindingKind::ImageNotDiscovered)
+                .path(&image.reference)
+                .expected("a discovery of its referrers")
+                .found("none");
+        }
+    }
+}
+
+/// Checks the graph; `reached` are the manifests that belong to images and referrers.
+pub(crate) fn check(contents: &Contents, reached: &BTreeSet<Digest>, findings: &mut Findings) {
+    let mut listed = BTreeSet::new();
+    for record in &contents.manifest.discovery {
+        for artifact in &record.artifacts {
+            listed.insert((&record.subject, &artifact.digest));
+            if !contents.blobs.contains_key(&record.subject) {
+                findings
+                    .add(FindingKind::OrphanedReferrer)
+                    .path(&artifact.path)
+                    .expected(format_args!("its subject {}", record.subject))
+                    .found("the bundle does not hold it");
+            }
+            // One that is missing, damaged or no manifest has been reported.
+            if let Some(links) = contents.objects.links(&artifact.digest) {
+                check_artifact(contents, record, artifact, links, findings);
+            }
+        }
+    }
+    for digest in reached {
+        let links = contents.objects.links(digest);
+        if let Some(subject) = links.and_then(|links| links.subject.as_ref())
+            && contents.blobs.contains_key(&subject.digest)
+            && !listed.contains(&(&subject.digest, digest))
+        {
+            findings
+                .add(FindingKind::UnlistedReferrer)
+                .path(format_args!("blobs/sha256/{}", digest.encoded()))
+                .expected(format_args!(
+                    "an artifact of {} in manifest.yaml",
+                    subject.digest
+                ))
+                .found("none");
+        }
+    }
+    check_bare_images(contents, findings);
+}
+
+fn check_artifact(
+    contents: &Contents,
+    record: &DiscoveryRecord,
+    artifact: &ArtifactRecord,
+    links: &Links,
+    findings: &mut Findings,
+) {
+    let path = &artifact.path;
+    if links.artifact_type.as_deref() != artifact.artifact_type.as_deref() {
+        let name = |own: Option<&str>| own.unwrap_or("none").to_owned();
+        findings
+            .add(FindingKind::ArtifactTypeMismatch)
+            .path(path)
+            .expected(name(artifact.artifact_type.as_deref()))
+            .found(name(links.artifact_type.as_deref()));
+    }
+    match &links.subject {
+        Some(subject) if subject.digest == record.subject => {
+            let own = contents.objects.links(&record.subject);
+            let size = contents.blobs.get(&record.subject);
+            if let (Some(own), Some(size)) = (own, size)
+                && (*size != subject.size || own.media_type != subject.media_type)
+            {
+                findings
+                    .add(FindingKind::SubjectDescriptorMismatch)
+                    .path(path)
+                    .expected(format_args!("{size} bytes, {}", own.media_type))
+                    .found(format_args!(
+                        "{} bytes, {}",
+                        subject.size, subject.media_type
+                    ));
+            }
+        }
+        // The name of a legacy tag, which manifest.yaml binds to the subject, says what it refers to.
+        _ if artifact.tag.is_some() => {}
+        Some(subject) => {
+            findings
+                .add(FindingKind::SubjectMismatch)
+                .path(path)
+                .expected(&record.subject)
+                .found(&subject.digest);
+        }
+        None => {
+            findings
+                .add(FindingKind::ReferrerWithoutSubject)
+                .path(path)
+                .expected(&record.subject)
+                .found("no subject, and no legacy tag");
+        }
+    }
+}
+
+/// Compares the number of images that nothing refers to with what a reader of the graph finds.
+fn check_bare_images(contents: &Contents, findings: &mut Findings) {
+    let manifest = &contents.manifest;
+    // An export that could not carry every referrer has still counted what it found.
+    if manifest.referrers.status == Completeness::Incomplete {
+        return;
+    }
+    let subjects: BTreeSet<_> = manifest
+        .discovery
+        .iter()
+        .filter(|record| !record.artifacts.is_empty())
+        .map(|record| &record.subject)
+        .collect();
+    let mut known = BTreeMap::new();
+    let bare = manifest
+        .images
+        .iter()
+        .filter(|image| !is_referred_to(contents, &subjects, &image.digest, &mut known))
+        .count() as u64;
+    let claimed = manifest.referrers.bare_images;
+    // In another repository the same image can have no referrers.
+    let repositories: BTreeSet<_> = manifest
+        .images
+        .iter()
+        .map(|image| SourceRepository::from(&image.reference))
+        .collect();
+    if claimed < bare || (claimed > bare && repositories.len() == 1) {
+        findings
+            .add(FindingKind::BareImagesMismatch)
+            .path(bundle_format::EntryPath::MANIFEST)
+            .expected(format_args!("bare_images: {bare}"))
+            .found(format_args!("bare_images: {claimed}"));
+    }
+}
+
+/// Tells whether something refers to a manifest or to one that it lists. How deep lists go has been checked.
+fn is_referred_to(
+    contents: &Contents,
+    subjects: &BTreeSet<&Digest>,
+    digest: &Digest,
+    known: &mut BTreeMap<Digest, bool>,
+) -> bool {
+    if let Some(known) = known.get(digest) {
+        return *known;
+    }
+    let children = contents
+        .objects
+        .links(digest)
+        .map(|links| links.children.as_slice());
+    let mut children = children.unwrap_or_default().iter();
+    let result = subjects.contains(digest)
+        || children.any(|child| is_referred_to(contents, subjects, &child.digest, known));
+    known.insert(digest.clone(), result);
+    result
+}

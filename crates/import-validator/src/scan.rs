@@ -1,0 +1,383 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use bundle_format::{
+    BundleManifest, ContainerError, ContainerErrorKind, EntryKind, EntryPath, ListedFile,
+    ManifestErrorKind,
+};
+use oci_content::{Algorithm, Digest, Hasher, MAX_MANIFEST_BYTES};
+
+use crate::entries::Entries;
+use crate::objects::Objects;
+use crate::report::{FindingKind, Findings};
+use crate::validator::ValidationLimits;
+
+/// The one pass over a bundle: what its files hold, as far as later stages need it.
+pub(crate) struct Scan<'a, E> {
+    entries: E,
+    limits: &'a ValidationLimits,
+    findings: &'a mut Findings,
+    contents: Option<Contents>,
+    /// What is listed and has not come yet.
+    expected: BTreeMap<EntryPath, ListedFile>,
+    /// What `manifest.yaml` says is a manifest.
+    manifests: BTreeSet<Digest>,
+    buffer: Vec<u8>,
+}
+
+/// What is known of a bundle after the pass.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) manifest: BundleManifest,
+    pub(crate) manifest_digest: Digest,
+    pub(crate) manifest_bytes: u64,
+    /// Whether every file was seen.
+    pub(crate) complete: bool,
+    /// Every blob that the bundle or its base holds, with its size.
+    pub(crate) blobs: BTreeMap<Digest, u64>,
+    /// What the base holds.
+    pub(crate) in_base: BTreeSet<Digest>,
+    /// Files that are missing or damaged, which has been reported.
+    pub(crate) damaged: BTreeSet<EntryPath>,
+    pub(crate) objects: Objects,
+    /// The bytes of `oci-layout` and `index.json`, when they are the listed ones.
+    pub(crate) oci_layout: Option<Vec<u8>>,
+    pub(crate) index: Option<Vec<u8>>,
+}
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+impl<'a, E> Scan<'a, E> {
+    pub(crate) fn new(
+        entries: E,
+        limits: &'a ValidationLimits,
+        findings: &'a mut Findings,
+    ) -> Self {
+        Self {
+            entries,
+            limits,
+            findings,
+            contents: None,
+            expected: BTreeMap::new(),
+            manifests: BTreeSet::new(),
+            buffer: vec![0; BUFFER_BYTES],
+        }
+    }
+
+    /// Returns what was found; nothing, when there is no manifest to compare it with.
+    pub(crate) fn finish(self) -> Option<(&'a mut Findings, Contents)> {
+        Some((self.findings, self.contents?))
+    }
+}
+
+impl<E: Entries> Scan<'_, E> {
+    /// Reads the bundle to its end, or as far as its framing allows.
+    pub(crate) fn run(&mut self) {
+        let complete = match self.read_all() {
+            Ok(complete) => complete,
+            Err(error) => {
+                add_container_error(self.findings, &error);
+                // The checksum comes behind the last file, so all of them have been seen.
+                error.kind() == ContainerErrorKind::GzipChecksum
+            }
+        };
+        if !complete {
+            return;
+        }
+        for (path, file) in std::mem::take(&mut self.expected) {
+            let kind = match path.kind() {
+                EntryKind::Referrer { .. } => FindingKind::ReferrerMissing,
+                _ => FindingKind::EntryMissing,
+            };
+            self.findings
+                .add(kind)
+                .path(&path)
+                .expected(format_args!("{} bytes of {}", file.size, file.sha256))
+                .found("no such file");
+            self.damaged(path);
+        }
+        if let Some(contents) = &mut self.contents {
+            contents.complete = true;
+        }
+    }
+
+    fn damaged(&mut self, path: EntryPath) {
+        if let Some(contents) = &mut self.contents {
+            contents.damaged.insert(path);
+        }
+    }
+
+    /// Returns whether every file was seen.
+    fn read_all(&mut self) -> Result<bool, ContainerError> {
+        let mut first = true;
+        while let Some((path, size)) = self.entries.next_entry()? {
+            self.findings.counts.entries += 1;
+            self.findings.counts.bytes += size;
+            if path == EntryPath::MANIFEST {
+                // Without the list nothing can be said of the rest.
+                if !self.read_manifest()? {
+                    return Ok(false);
+                }
+            } else if first {
+                break;
+            } else if path != EntryPath::SIGNATURE {
+                self.check_file(path, size)?;
+            }
+            first = false;
+        }
+        if first {
+            self.findings
+                .add(FindingKind::NoManifest)
+                .path(EntryPath::MANIFEST)
+                .found("no such file");
+        }
+        Ok(!first)
+    }
+
+    fn read_manifest(&mut self) -> Result<bool, ContainerError> {
+        let mut bytes = Vec::new();
+        self.read_into(&mut bytes, self.limits.bundle.max_manifest_bytes)?;
+        let manifest = match BundleManifest::parse(&bytes, &self.limits.bundle) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let kind = match error.kind() {
+                    ManifestErrorKind::Version => FindingKind::ManifestVersion,
+                    ManifestErrorKind::TooLarge => FindingKind::ManifestBytes,
+                    ManifestErrorKind::NotCanonical => FindingKind::ManifestNotCanonical,
+                    ManifestErrorKind::Inconsistent => FindingKind::ManifestInconsistent,
+                    _ => FindingKind::ManifestMalformed,
+                };
+                let line = error.line().map(|line| format!("line {line}: "));
+                let line = line.unwrap_or_default();
+                self.findings
+                    .add(kind)
+                    .path(EntryPath::MANIFEST)
+                    .found(format_args!("{line}{}", error.reason()));
+                return Ok(false);
+            }
+        };
+        self.check_counts(&manifest);
+        self.expected = manifest.files();
+        let images = manifest.images.iter().map(|image| &image.digest);
+        let artifacts = manifest
+            .discovery
+            .iter()
+            .flat_map(|record| &record.artifacts);
+        let artifacts = artifacts.map(|artifact| &artifact.digest);
+        self.manifests = images.chain(artifacts).cloned().collect();
+        let blobs = manifest
+            .entries
+            .iter()
+            .filter(|entry| entry.path.digest().is_some());
+        let in_base = blobs.clone().filter(|entry| entry.base);
+        self.contents = Some(Contents {
+            blobs: blobs
+                .clone()
+                .map(|entry| (entry.sha256.clone(), entry.size))
+                .collect(),
+            in_base: in_base.map(|entry| entry.sha256.clone()).collect(),
+            manifest_digest: Digest::of(&bytes),
+            manifest_bytes: bytes.len() as u64,
+            manifest,
+            complete: false,
+            damaged: BTreeSet::new(),
+            objects: Objects::default(),
+            oci_layout: None,
+            index: None,
+        });
+        Ok(true)
+    }
+
+    fn check_counts(&mut self, manifest: &BundleManifest) {
+        let counts = &mut self.findings.counts;
+        counts.images = manifest.images.len() as u64;
+        counts.subjects = manifest.referrers.subjects;
+        counts.referrers = manifest.referrers.total;
+        let limit = self.limits.max_referrers_per_subject;
+        for record in &manifest.discovery {
+            if record.artifacts.len() > limit {
+                self.findings
+                    .add(FindingKind::ReferrersPerSubject)
+                    .path(format_args!("{}@{}", record.repository, record.subject))
+                    .expected(format_args!("at most {limit} referrers"))
+                    .found(record.artifacts.len());
+            }
+        }
+    }
+
+    fn check_file(&mut self, path: EntryPath, size: u64) -> Result<(), ContainerError> {
+        let Some(listed) = self.expected.remove(&path) else {
+            self.findings
+                .add(FindingKind::EntryNotListed)
+                .path(&path)
+                .expected("a file that manifest.yaml lists")
+                .found(format_args!("{size} bytes"));
+            return Ok(());
+        };
+        let is_referrer = matches!(path.kind(), EntryKind::Referrer { .. });
+        let mut kept = Vec::new();
+        let (found, length) = match listed.size == size {
+            true => self.read_and_hash(&mut kept, self.bytes_to_keep(&path, size))?,
+            false => (None, size),
+        };
+        if length != listed.size {
+            let kind = match is_referrer {
+                true => FindingKind::ReferrerSizeMismatch,
+                false => FindingKind::EntrySizeMismatch,
+            };
+            self.findings
+                .add(kind)
+                .path(&path)
+                .expected(format_args!("{} bytes", listed.size))
+                .found(format_args!("{length} bytes"));
+            self.damaged(path);
+            return Ok(());
+        }
+        if let Some(found) = found.filter(|found| *found != listed.sha256) {
+            let kind = match is_referrer {
+                true => FindingKind::ReferrerChecksumMismatch,
+                false => FindingKind::EntryChecksumMismatch,
+            };
+            self.findings
+                .add(kind)
+                .path(&path)
+                .expected(&listed.sha256)
+                .found(found);
+            self.damaged(path);
+            return Ok(());
+        }
+        self.keep(&path, &listed.sha256, kept, size);
+        Ok(())
+    }
+
+    /// Returns how much of a file later stages need: all or nothing.
+    fn bytes_to_keep(&self, path: &EntryPath, size: u64) -> u64 {
+        let limit = match path.kind() {
+            EntryKind::Index => self.limits.max_index_bytes,
+            EntryKind::OciLayout | EntryKind::Referrer { .. } | EntryKind::Blob(_) => {
+                MAX_MANIFEST_BYTES
+            }
+            _ => 0,
+        };
+        if size <= limit { size } else { 0 }
+    }
+
+    fn keep(&mut self, path: &EntryPath, digest: &Digest, bytes: Vec<u8>, size: u64) {
+        let Some(contents) = &mut self.contents else {
+            return;
+        };
+        let too_large = bytes.len() as u64 != size;
+        match path.kind() {
+            EntryKind::Index if too_large => {
+                let limit = self.limits.max_index_bytes;
+                self.findings
+                    .add(FindingKind::IndexBytes)
+                    .path(path)
+                    .expected(format_args!("at most {limit} bytes"))
+                    .found(format_args!("{size} bytes"));
+            }
+            EntryKind::Index => contents.index = Some(bytes),
+            EntryKind::OciLayout => contents.oci_layout = Some(bytes),
+            _ => {
+                let expected = self.manifests.contains(digest);
+                if too_large && expected {
+                    self.findings
+                        .add(FindingKind::ObjectBytes)
+                        .path(path)
+                        .expected(format_args!("at most {MAX_MANIFEST_BYTES} bytes"))
+                        .found(format_args!("{size} bytes"));
+                }
+                // A manifest of an image's platform is known as one only when its index has been read, which may
+                // come later; so everything that could be one is looked at.
+                let looks_like_json =
+                    bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+                if too_large || !(expected || looks_like_json) {
+                    return;
+                }
+                let limit = self.limits.max_graph_bytes;
+                let total = contents.objects.keep(digest, bytes, expected);
+                if total > limit {
+                    // Once is enough, and what is not kept takes no memory.
+                    self.findings
+                        .add(FindingKind::GraphBytes)
+                        .path(path)
+                        .expected(format_args!("manifests of at most {limit} bytes together"))
+                        .found(format_args!("{total} bytes"));
+                    contents.objects = Objects::default();
+                }
+            }
+        }
+    }
+
+    /// Reads the current file to its end, and keeps its bytes if they are as many as `keep`.
+    fn read_and_hash(
+        &mut self,
+        kept: &mut Vec<u8>,
+        keep: u64,
+    ) -> Result<(Option<Digest>, u64), ContainerError> {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut length = 0;
+        loop {
+            let count = self.entries.read(&mut self.buffer)?;
+            if count == 0 {
+                return Ok((Some(hasher.finish()), length));
+            }
+            let bytes = &self.buffer[..count];
+            hasher.update(bytes);
+            length += count as u64;
+            if length <= keep {
+                kept.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// Reads the current file, and stops where it is known to be longer than it may be.
+    fn read_into(&mut self, bytes: &mut Vec<u8>, max_bytes: u64) -> Result<(), ContainerError> {
+        while bytes.len() as u64 <= max_bytes {
+            let count = self.entries.read(&mut self.buffer)?;
+            if count == 0 {
+                break;
+            }
+            bytes.extend_from_slice(&self.buffer[..count]);
+        }
+        Ok(())
+    }
+}
+
+/// Reports what is wrong with a container or folder.
+pub(crate) fn add_container_error(findings: &mut Findings, error: &ContainerError) {
+    use ContainerErrorKind as From;
+    let kind = match error.kind() {
+        From::NotABundle => FindingKind::NotABundle,
+        From::NotCanonical => FindingKind::NotCanonical,
+        From::Truncated => FindingKind::Truncated,
+        From::GzipBlock => FindingKind::GzipBlock,
+        From::GzipChecksum => FindingKind::GzipChecksum,
+        From::TarHeader => FindingKind::TarHeader,
+        From::TarExtension => FindingKind::TarExtension,
+        From::TarPadding => FindingKind::TarPadding,
+        From::TarEnd => FindingKind::TarEnd,
+        From::Order => FindingKind::Order,
+        From::NoManifest => FindingKind::NoManifest,
+        From::TrailingData => FindingKind::TrailingData,
+        From::EntryType => FindingKind::EntryType,
+        From::UnsafePath => FindingKind::UnsafePath,
+        From::DuplicatePath => FindingKind::DuplicatePath,
+        From::UnknownPath => FindingKind::EntryNotListed,
+        From::ManifestBytes => FindingKind::ManifestBytes,
+        From::SignatureBytes => FindingKind::SignatureBytes,
+        From::Entries => FindingKind::Entries,
+        From::EntryBytes => FindingKind::EntryBytes,
+        From::TotalBytes => FindingKind::TotalBytes,
+        // What a later version of the format reports and this one does not know cannot be read here.
+        _ => FindingKind::Io,
+    };
+    let draft = findings.add(kind);
+    let draft = match error.path() {
+        Some(path) => draft.path(path),
+        None => draft,
+    };
+    match error.offset() {
+        0 => draft.found(error.reason()),
+        offset => draft.found(format_args!("{}, at byte {offset}", error.reason())),
+    };
+}

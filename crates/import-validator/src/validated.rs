@@ -1,0 +1,117 @@
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bundle_format::{BundleArchive, BundleFolder, BundleManifest, EntryPath};
+use oci_content::{Digest, VerifyingReader};
+
+/// A bundle that was validated without an error.
+///
+/// - Only [`ImportValidator`](crate::ImportValidator) makes one, so whoever takes one by type takes nothing else.
+/// - It holds the file or folder that was read, not its name: another file under the same name is not this one.
+/// - What is read from it is compared with `manifest.yaml` again, since the file itself may have changed.
+#[derive(Clone, Debug)]
+pub struct ValidatedBundle {
+    manifest_digest: Digest,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Archive(Arc<BundleArchive<Arc<File>>>),
+    Folder {
+        folder: BundleFolder,
+        manifest: Arc<BundleManifest>,
+        manifest_bytes: u64,
+    },
+}
+
+impl ValidatedBundle {
+    pub(crate) fn archive(archive: BundleArchive<Arc<File>>) -> Self {
+        Self {
+            manifest_digest: Digest::of(archive.plan().manifest_yaml()),
+            source: Source::Archive(Arc::new(archive)),
+        }
+    }
+
+    pub(crate) fn folder(
+        folder: BundleFolder,
+        manifest: BundleManifest,
+        manifest_digest: Digest,
+        manifest_bytes: u64,
+    ) -> Self {
+        Self {
+            manifest_digest,
+            source: Source::Folder {
+                folder,
+                manifest: Arc::new(manifest),
+                manifest_bytes,
+            },
+        }
+    }
+
+    /// Returns what the bundle holds.
+    pub fn manifest(&self) -> &BundleManifest {
+        match &self.source {
+            Source::Archive(archive) => archive.manifest(),
+            Source::Folder { manifest, .. } => manifest,
+        }
+    }
+
+    /// Returns the digest of `manifest.yaml`, which stands for the whole bundle.
+    pub fn manifest_digest(&self) -> &Digest {
+        &self.manifest_digest
+    }
+
+    /// Opens a file of the bundle; `manifest.yaml` and everything that it lists. Several can be read at once.
+    ///
+    /// The reader ends in an error, not at the end, unless size and SHA-256 are those of `manifest.yaml`.
+    ///
+    /// # Errors
+    ///
+    /// When the bundle has no such file, or it cannot be read.
+    pub fn open(&self, path: &EntryPath) -> io::Result<Box<dyn Read + Send>> {
+        let unlisted =
+            || io::Error::new(io::ErrorKind::NotFound, format!("the bundle has no {path}"));
+        match &self.source {
+            Source::Archive(archive) => {
+                let reader = archive.open_entry(path).ok_or_else(unlisted)?;
+                Ok(Box::new(reader))
+            }
+            Source::Folder {
+                folder,
+                manifest,
+                manifest_bytes,
+            } => {
+                let (size, sha256) = match *path == EntryPath::MANIFEST {
+                    true => (*manifest_bytes, self.manifest_digest.clone()),
+                    false => {
+                        let file = manifest.file(path).ok_or_else(unlisted)?;
+                        (file.size, file.sha256)
+                    }
+                };
+                let file = folder.open_file(path)?;
+                Ok(Box::new(VerifyingReader::new(file, sha256, size)))
+            }
+        }
+    }
+
+    /// Reads a whole file of at most `max_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), and when the file is larger or its bytes are not the ones that were validated.
+    pub fn read(&self, path: &EntryPath, max_bytes: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        // The reader verifies when it is read to its end, so it must not be stopped one byte before.
+        let mut reader = self.open(path)?.take(max_bytes.saturating_add(1));
+        reader.read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > max_bytes {
+            true => Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{path} is larger than {max_bytes} bytes"),
+            )),
+            false => Ok(bytes),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use bundle_format::{BundleArchive, BundleFolder, BundleManifest, BundleReader, Limits, OpenError};
+use oci_content::Digest;
+
+use crate::entries::FolderEntries;
+use crate::report::{FindingKind, Findings, Report, Stage};
+use crate::scan::{Scan, add_container_error};
+use crate::validated::ValidatedBundle;
+use crate::{layout, referrers};
+
+/// Proves a bundle whole, or says exactly what is wrong.
+///
+/// - A bundle is read once, from its first byte to its last, and nothing is extracted or written.
+/// - Memory is bounded by the [limits](ValidationLimits): in the worst case `manifest.yaml` and a few times the
+///   bytes of all manifests, never the size of a layer.
+/// - What is corrupt, missing or not listed is an error, whatever the options. What the export could not complete is
+///   a warning, and an error when the validation is [strict](Self::strict).
+///
+/// The calls block; in an async service they belong on a thread for blocking work.
+///
+/// ```
+/// use import_validator::{FindingKind, ImportValidator};
+///
+/// let validator = ImportValidator::new().check_referrers(true);
+/// let report = validator.validate("bundle.tgz", &b"no bundle"[..]);
+/// assert!(!report.ok);
+/// assert_eq!(report.findings[0].kind, FindingKind::NotABundle);
+/// assert_eq!(report.exit_code(), 3);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ImportValidator {
+    check_referrers: bool,
+    strict: bool,
+    limits: ValidationLimits,
+}
+
+/// The bounds of a validation. A limit that is reached is an error that names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ValidationLimits {
+    /// The limits of the container and of `manifest.yaml`.
+    pub bundle: Limits,
+    /// The size of `index.json` in bytes. Default 64 MiB.
+    pub max_index_bytes: u64,
+    /// The size of all manifests in the bundle together, in bytes. Default 256 MiB. What they say is kept in memory
+    /// and takes a few times as much.
+    pub max_graph_bytes: u64,
+    /// The number of referrers that one subject has in one repository. Default 10,000.
+    pub max_referrers_per_subject: usize,
+    /// How deep indexes list indexes. Default 16.
+    pub max_index_depth: usize,
+    /// How many findings of each kind are listed; the others are counted. Default 100.
+    pub max_findings_per_kind: usize,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl Default for ValidationLimits {
+    fn default() -> Self {
+        Self {
+            bundle: Limits::default(),
+            max_index_bytes: 64 * MIB,
+            max_graph_bytes: 256 * MIB,
+            max_referrers_per_subject: 10_000,
+            max_index_depth: 16,
+            max_findings_per_kind: 100,
+        }
+    }
+}
+
+/// A report, and the bundle where there is no error in it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Validation {
+    /// What was found.
+    pub report: Report,
+    /// The bundle; `None` when there is an error, and when what was validated cannot be read a second time.
+    pub bundle: Option<ValidatedBundle>,
+}
+
+impl ImportValidator {
+    /// Creates a validator with the default limits that checks every digest and no graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether the graph of subjects and referrers is checked as well: that each `subject`, artifact type, list
+    /// and folder agree.
+    #[must_use]
+    pub fn check_referrers(mut self, check: bool) -> Self {
+        self.check_referrers = check;
+        self
+    }
+
+    /// Sets whether an incomplete graph is an error: an orphaned referrer, an export or a discovery that was not
+    /// complete. Includes [`check_referrers`](Self::check_referrers).
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn limits(mut self, limits: ValidationLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Validates the bundle that `input` gives; `name` stands in the report. The input need not be buffered.
+    ///
+    /// That the input cannot be read is a finding like any other ([`FindingKind::Io`]).
+    pub fn validate(&self, name: &str, input: impl Read) -> Report {
+        let mut findings = self.findings();
+        self.read_archive(input, &mut findings);
+        findings.into_report(name.to_owned())
+    }
+
+    /// Validates a bundle file, or a folder into which a bundle was extracted.
+    ///
+    /// Of a file that can be read only once, such as a pipe, there is a report and no [`ValidatedBundle`].
+    pub fn validate_path(&self, path: &Path) -> Validation {
+        let mut findings = self.findings();
+        let bundle = match File::open(path).and_then(|file| Ok((file.metadata()?, file))) {
+            Ok((metadata, _)) if metadata.is_dir() => self.validate_folder(path, &mut findings),
+            Ok((metadata, file)) => self.validate_file(file, metadata.is_file(), &mut findings),
+            Err(error) => {
+                findings.add(FindingKind::Io).found(error);
+                None
+            }
+        };
+        let report = findings.into_report(path.to_string_lossy().into_owned());
+        Validation {
+            bundle: bundle.filter(|_| report.ok),
+            report,
+        }
+    }
+
+    fn findings(&self) -> Findings {
+        Findings::new(self.strict, self.limits.max_findings_per_kind)
+    }
+
+    fn validate_file(
+        &self,
+        file: File,
+        regular: bool,
+        findings: &mut Findings,
+    ) -> Option<ValidatedBundle> {
+        let file = Arc::new(file);
+        let (_, digest) = self.read_archive(&*file, findings)?;
+        if !regular || findings.counts.errors > 0 {
+            return None;
+        }
+        let changed = |findings: &mut Findings, reason: &dyn std::fmt::Display| {
+            let reason = format!("the file changed while it was read: {reason}");
+            findings.add(FindingKind::Io).found(reason);
+        };
+        match BundleArchive::open(file, &self.limits.bundle) {
+            Ok(archive) if Digest::of(archive.plan().manifest_yaml()) == digest => {
+                Some(ValidatedBundle::archive(archive))
+            }
+            Ok(_) => {
+                changed(findings, &"manifest.yaml is another one now");
+                None
+            }
+            Err(OpenError::Container(error)) => {
+                changed(findings, &error);
+                None
+            }
+            Err(error) => {
+                changed(findings, &error);
+                None
+            }
+        }
+    }
+
+    fn validate_folder(&self, path: &Path, findings: &mut Findings) -> Option<ValidatedBundle> {
+        let opened = BundleFolder::open(path).and_then(|folder| {
+            Ok((
+                FolderEntries::new(folder.clone(), self.limits.bundle)?,
+                folder,
+            ))
+        });
+        let ((entries, problems), folder) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                add_container_error(findings, &error);
+                return None;
+            }
+        };
+        for problem in &problems {
+            add_container_error(findings, problem);
+        }
+        let mut scan = Scan::new(entries, &self.limits, findings);
+        scan.run();
+        let (manifest, digest, bytes) = self.check(scan)?;
+        Some(ValidatedBundle::folder(folder, manifest, digest, bytes))
+    }
+
+    /// Reads an archive to its end and checks everything; returns its manifest, if it has one.
+    fn read_archive(
+        &self,
+        input: impl Read,
+        findings: &mut Findings,
+    ) -> Option<(BundleManifest, Digest)> {
+        let reader = BundleReader::new(input, self.limits.bundle);
+        let mut scan = Scan::new(reader, &self.limits, findings);
+        scan.run();
+        let (manifest, digest, _) = self.check(scan)?;
+        Some((manifest, digest))
+    }
+
+    /// Runs the stages that need the whole bundle.
+    fn check<E>(&self, scan: Scan<'_, E>) -> Option<(BundleManifest, Digest, u64)> {
+        let (findings, contents) = scan.finish()?;
+        let check_referrers = self.check_referrers || self.strict;
+        // What a scan has not seen to the end, or not kept, would be reported as missing.
+        if contents.complete && !findings.has(Stage::Limit) {
+            let reached = layout::check(&contents, &self.limits, findings);
+            if check_referrers && !findings.has(Stage::Limit) {
+                referrers::check(&contents, &reached, findings);
+            }
+        }
+        referrers::check_status(&contents.manifest, findings);
+        Some((
+            contents.manifest,
+            contents.manifest_digest,
+            contents.manifest_bytes,
+        ))
+    }
+}

@@ -1,0 +1,13 @@
+//! What the validator says of bundles, right and wrong.
+
+// Clippy takes helper functions for tests only below `cfg(test)`.
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod folder;
+#[cfg(test)]
+mod graph;
+#[cfg(test)]
+mod lies;
