@@ -1,0 +1,63 @@
+//! A service that receives bundles checks one before anything touches it, and then puts it into a layout folder.
+#![expect(clippy::print_stdout, reason = "an example prints what it found")]
+
+use std::sync::Arc;
+
+use import_validator::{ImportObserver, ImportOptions, ImportTarget, ImportValidator, Importer};
+use mirror_export::{ExportEvent, ExportObserver, ExportRequest, Exporter};
+use registry_client::{Client, ClientOptions};
+use test_registry::{Persona, TestRegistry};
+
+#[derive(Debug)]
+struct Quiet;
+
+impl ExportObserver for Quiet {
+    fn event(&self, _: ExportEvent<'_>) {}
+
+    fn requests(&self) -> u64 {
+        0
+    }
+}
+
+impl ImportObserver for Quiet {
+    fn planned(&self, _: usize) {}
+
+    fn arrived(&self, _: u64) {}
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let registry = TestRegistry::start(Persona::SpecFull).await;
+    let image = registry.image("team/app", "1.0");
+    registry.referrer("team/app", &image, "application/vnd.cyclonedx+json", "{}");
+    let folder = tempfile::tempdir()?;
+    let bundle = folder.path().join("bundle.tgz");
+    let client = Client::new(ClientOptions::default())?;
+    let request = ExportRequest::new(
+        vec![format!("{}/team/app:1.0", registry.host()).parse()?],
+        &bundle,
+    );
+    Exporter::new(client, Arc::new(Quiet))
+        .export(&request)
+        .await?;
+
+    let validation = ImportValidator::new()
+        .check_referrers(true)
+        .strict(true)
+        .validate_path(&bundle);
+    for finding in &validation.report.findings {
+        println!("{finding}: {}", finding.remedy);
+    }
+    let valid = validation.bundle.ok_or("the bundle is not valid")?;
+    let target = ImportTarget::Layout {
+        folder: folder.path().join("store"),
+        full_references: true,
+    };
+    let importer = Importer::new(target, ImportOptions::default(), Arc::new(Quiet));
+    let report = importer.import(Arc::new(valid)).await?;
+    println!(
+        "{} of {} referrers found on the target",
+        report.referrers_found, report.referrers_expected
+    );
+    Ok(())
+}
