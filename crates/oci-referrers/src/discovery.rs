@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use oci_content::{
-    Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, Manifest, SourceKind, Tag,
-    WarningCode,
+    Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, Manifest, SourceKind,
+    Tag, WarningCode,
 };
 
 use crate::graph::{Referrer, ReferrerGraph, SubjectReport};
@@ -137,8 +137,12 @@ impl Discovery {
                 }
             }
             match active.next().await {
-                Some(Done::Asked(subject, answers)) => walk.answered(subject, answers, &self.limits),
-                Some(Done::Read(subject, claim, manifest)) => self.settle(&mut walk, subject, claim, manifest),
+                Some(Done::Asked(subject, answers)) => {
+                    walk.answered(subject, answers, &self.limits)
+                }
+                Some(Done::Read(subject, claim, manifest)) => {
+                    self.settle(&mut walk, subject, claim, manifest)
+                }
                 None => break,
             }
         }
@@ -178,13 +182,17 @@ impl Discovery {
         claim: MergedClaim,
         manifest: Result<Manifest, ManifestFailure>,
     ) {
-        let Some(state) = walk.subjects.get_mut(&subject) else { return };
+        let Some(state) = walk.subjects.get_mut(&subject) else {
+            return;
+        };
         let digest = claim.descriptor.digest.clone();
         let manifest = match manifest {
             Ok(manifest) => manifest,
             Err(ManifestFailure::NotFound) => {
                 let message = format!("{} names a manifest that is not there", claim.named_by());
-                state.warnings.push(Warning::new(WarningCode::DanglingReferrer, message).about(&digest));
+                state
+                    .warnings
+                    .push(Warning::new(WarningCode::DanglingReferrer, message).about(&digest));
                 return;
             }
             Err(ManifestFailure::Failed(problem)) => {
@@ -197,10 +205,13 @@ impl Discovery {
             Verdict::Referrer(mut referrer, warnings) => {
                 state.warnings.extend(warnings);
                 let listed = claim.sources.contains(&SourceKind::ReferrersApi);
-                if state.api_listed && !listed && claim.sources.contains(&SourceKind::ReferrersTag) {
+                if state.api_listed && !listed && claim.sources.contains(&SourceKind::ReferrersTag)
+                {
                     state.tag_added = true;
                     let message = "the referrers tag names a referrer that the API does not list";
-                    state.warnings.push(Warning::new(WarningCode::StaleTagIndex, message).about(&digest));
+                    state
+                        .warnings
+                        .push(Warning::new(WarningCode::StaleTagIndex, message).about(&digest));
                 }
                 if claim.sources.contains(&SourceKind::LegacyTag) {
                     state.legacy_found = true;
@@ -245,7 +256,9 @@ pub(crate) struct MergedClaim {
 impl MergedClaim {
     /// Tells whether only a tag's name relates the manifest to its subject.
     pub(crate) fn by_name_only(&self) -> bool {
-        self.sources.iter().all(|source| *source == SourceKind::LegacyTag)
+        self.sources
+            .iter()
+            .all(|source| *source == SourceKind::LegacyTag)
     }
 
     fn named_by(&self) -> String {
@@ -279,7 +292,13 @@ struct SubjectState {
 impl Walk {
     fn enter(&mut self, subject: Digest, depth: u32) {
         if !self.subjects.contains_key(&subject) {
-            self.subjects.insert(subject.clone(), SubjectState { depth, ..SubjectState::default() });
+            self.subjects.insert(
+                subject.clone(),
+                SubjectState {
+                    depth,
+                    ..SubjectState::default()
+                },
+            );
             self.queue.push_back(Task::Ask(subject));
         }
     }
@@ -289,12 +308,16 @@ impl Walk {
             self.enter(subject, depth);
         } else if let Some(state) = self.subjects.get_mut(&parent) {
             let message = format!("referrers are followed for {} levels", limits.max_levels);
-            state.errors.push(Problem::new(ErrorCode::Limit, message).about(&subject));
+            state
+                .errors
+                .push(Problem::new(ErrorCode::Limit, message).about(&subject));
         }
     }
 
     fn answered(&mut self, subject: Digest, answers: Vec<(SourceKind, Answer)>, limits: &Limits) {
-        let Some(state) = self.subjects.get_mut(&subject) else { return };
+        let Some(state) = self.subjects.get_mut(&subject) else {
+            return;
+        };
         let mut blocked = false;
         let mut tag_listed = false;
         let mut tag_silent = false;
@@ -313,16 +336,20 @@ impl Walk {
             state.capability = state.capability.or(answer.capability);
             state.warnings.extend(answer.warnings);
             state.exchanges.extend(answer.exchanges);
-            state.errors.extend(answer.errors.into_iter().map(|mut problem| {
-                problem.source.get_or_insert(kind);
-                problem
-            }));
+            state
+                .errors
+                .extend(answer.errors.into_iter().map(|mut problem| {
+                    problem.source.get_or_insert(kind);
+                    problem
+                }));
             claims.extend(answer.claims.into_iter().map(|claim| (kind, claim)));
         }
         state.tag_absent = tag_silent && !tag_listed;
         if blocked && tag_listed {
             let message = "the referrers API is denied although the subject may be read; the referrers tag answers";
-            state.warnings.push(Warning::new(WarningCode::CapabilityBlocked, message));
+            state
+                .warnings
+                .push(Warning::new(WarningCode::CapabilityBlocked, message));
         } else if blocked {
             let message = "the referrers API is denied although the subject may be read, and no referrers tag answers";
             let mut problem = Problem::new(ErrorCode::Denied, message);
@@ -332,32 +359,49 @@ impl Walk {
         let mut claims = merge(claims);
         if claims.len() > limits.max_referrers_per_subject {
             claims.truncate(limits.max_referrers_per_subject);
-            let message = format!("more than {} referrers of one subject", limits.max_referrers_per_subject);
-            state.errors.push(Problem::new(ErrorCode::Limit, message).about(&subject));
+            let message = format!(
+                "more than {} referrers of one subject",
+                limits.max_referrers_per_subject
+            );
+            state
+                .errors
+                .push(Problem::new(ErrorCode::Limit, message).about(&subject));
         }
-        self.queue.extend(claims.into_iter().map(|claim| Task::Verify(subject.clone(), claim)));
+        self.queue.extend(
+            claims
+                .into_iter()
+                .map(|claim| Task::Verify(subject.clone(), claim)),
+        );
     }
 
     fn finish(self, configured: Capability) -> ReferrerGraph {
-        let subjects = self.subjects.into_iter().map(|(subject, state)| SubjectReport {
-            subject,
-            depth: state.depth,
-            capability: state.capability.unwrap_or(configured),
-            method: match (state.api_listed, state.tag_added) {
-                (true, false) => DiscoveryMethod::Native,
-                (true, true) => DiscoveryMethod::NativeAndTag,
-                (false, _) if state.tag_absent && state.legacy_found => DiscoveryMethod::LegacyTag,
-                (false, _) => DiscoveryMethod::FallbackTag,
-            },
-            status: match state.errors.is_empty() {
-                true => Completeness::Complete,
-                false => Completeness::Incomplete,
-            },
-            errors: state.errors,
-            warnings: state.warnings,
-            exchanges: state.exchanges,
-        });
-        let mut graph = ReferrerGraph { referrers: self.referrers, subjects: subjects.collect() };
+        let subjects = self
+            .subjects
+            .into_iter()
+            .map(|(subject, state)| SubjectReport {
+                subject,
+                depth: state.depth,
+                capability: state.capability.unwrap_or(configured),
+                method: match (state.api_listed, state.tag_added) {
+                    (true, false) => DiscoveryMethod::Native,
+                    (true, true) => DiscoveryMethod::NativeAndTag,
+                    (false, _) if state.tag_absent && state.legacy_found => {
+                        DiscoveryMethod::LegacyTag
+                    }
+                    (false, _) => DiscoveryMethod::FallbackTag,
+                },
+                status: match state.errors.is_empty() {
+                    true => Completeness::Complete,
+                    false => Completeness::Incomplete,
+                },
+                errors: state.errors,
+                warnings: state.warnings,
+                exchanges: state.exchanges,
+            });
+        let mut graph = ReferrerGraph {
+            referrers: self.referrers,
+            subjects: subjects.collect(),
+        };
         graph.sort();
         graph
     }

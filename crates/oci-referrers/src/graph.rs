@@ -73,7 +73,11 @@ pub struct SubjectReport {
 impl ReferrerGraph {
     /// Returns `Complete` only when every subject is.
     pub fn status(&self) -> Completeness {
-        match self.subjects.iter().all(|report| report.status == Completeness::Complete) {
+        match self
+            .subjects
+            .iter()
+            .all(|report| report.status == Completeness::Complete)
+        {
             true => Completeness::Complete,
             false => Completeness::Incomplete,
         }
@@ -81,12 +85,16 @@ impl ReferrerGraph {
 
     /// Returns the referrers of one subject.
     pub fn referrers_of<'a>(&'a self, subject: &'a Digest) -> impl Iterator<Item = &'a Referrer> {
-        self.referrers.iter().filter(move |referrer| referrer.subject == *subject)
+        self.referrers
+            .iter()
+            .filter(move |referrer| referrer.subject == *subject)
     }
 
     /// Returns what one subject said.
     pub fn report(&self, subject: &Digest) -> Option<&SubjectReport> {
-        self.subjects.iter().find(|report| report.subject == *subject)
+        self.subjects
+            .iter()
+            .find(|report| report.subject == *subject)
     }
 
     /// Returns all that could not be settled, in the order of the subjects.
@@ -101,7 +109,10 @@ impl ReferrerGraph {
 
     /// Returns the set of edges, subject and referrer: what two graphs are compared by.
     pub fn edges(&self) -> BTreeSet<(&Digest, &Digest)> {
-        self.referrers.iter().map(|referrer| (&referrer.subject, &referrer.digest)).collect()
+        self.referrers
+            .iter()
+            .map(|referrer| (&referrer.subject, &referrer.digest))
+            .collect()
     }
 
     /// Brings everything into its documented order.
@@ -109,7 +120,8 @@ impl ReferrerGraph {
         self.referrers.sort_by(|a, b| {
             (a.depth, &a.digest, &a.subject, &a.tag).cmp(&(b.depth, &b.digest, &b.subject, &b.tag))
         });
-        self.subjects.sort_by(|a, b| (a.depth, &a.subject).cmp(&(b.depth, &b.subject)));
+        self.subjects
+            .sort_by(|a, b| (a.depth, &a.subject).cmp(&(b.depth, &b.subject)));
         for report in &mut self.subjects {
             report.errors.sort();
             report.errors.dedup();

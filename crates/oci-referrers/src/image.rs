@@ -61,7 +61,12 @@ impl ImageTree {
         platforms: &[Platform],
         depth: ImageDepth,
     ) -> Self {
-        let mut tree = Self { root, children: Vec::new(), omitted: Vec::new(), problems: Vec::new() };
+        let mut tree = Self {
+            root,
+            children: Vec::new(),
+            omitted: Vec::new(),
+            problems: Vec::new(),
+        };
         let mut level = vec![tree.root.clone()];
         for depth_left in (0..MAX_LEVELS).rev() {
             let mut next = Vec::new();
@@ -69,7 +74,8 @@ impl ImageTree {
                 let (kept, omitted) = select(index.children(), platforms);
                 tree.omitted.extend(omitted);
                 let reads = kept.into_iter().map(|descriptor| async move {
-                    let wanted = depth == ImageDepth::Manifests || media_type::is_index(&descriptor.media_type);
+                    let wanted = depth == ImageDepth::Manifests
+                        || media_type::is_index(&descriptor.media_type);
                     let manifest = match wanted {
                         true => Some(manifests.manifest(&descriptor.digest).await),
                         false => None,
@@ -80,25 +86,38 @@ impl ImageTree {
                     let manifest = match manifest.transpose() {
                         Ok(manifest) => manifest,
                         Err(failure) => {
-                            tree.problems.push(child_problem(&descriptor.digest, failure));
+                            tree.problems
+                                .push(child_problem(&descriptor.digest, failure));
                             continue;
                         }
                     };
-                    next.extend(manifest.iter().filter(|child| !child.children().is_empty()).cloned());
-                    tree.children.push(Child { descriptor, manifest });
+                    next.extend(
+                        manifest
+                            .iter()
+                            .filter(|child| !child.children().is_empty())
+                            .cloned(),
+                    );
+                    tree.children.push(Child {
+                        descriptor,
+                        manifest,
+                    });
                 }
             }
             if next.is_empty() {
                 break;
             }
             if depth_left == 0 || tree.children.len() > MAX_CHILDREN {
-                let message = format!("indexes are walked for {MAX_LEVELS} levels and {MAX_CHILDREN} children");
-                tree.problems.push(Problem::new(ErrorCode::Limit, message).about(tree.root.digest()));
+                let message = format!(
+                    "indexes are walked for {MAX_LEVELS} levels and {MAX_CHILDREN} children"
+                );
+                tree.problems
+                    .push(Problem::new(ErrorCode::Limit, message).about(tree.root.digest()));
                 break;
             }
             level = next;
         }
-        tree.children.dedup_by(|a, b| a.descriptor.digest == b.descriptor.digest);
+        tree.children
+            .dedup_by(|a, b| a.descriptor.digest == b.descriptor.digest);
         tree
     }
 
@@ -113,16 +132,22 @@ impl ImageTree {
 
     /// Returns the platforms that an index names, for a message.
     pub fn platforms(index: &Manifest) -> Vec<Platform> {
-        let children = index.children().iter().filter(|child| !child.is_buildkit_attestation());
-        children.filter_map(|child| child.platform.clone()).collect()
+        let children = index
+            .children()
+            .iter()
+            .filter(|child| !child.is_buildkit_attestation());
+        children
+            .filter_map(|child| child.platform.clone())
+            .collect()
     }
 }
 
 fn child_problem(digest: &Digest, failure: ManifestFailure) -> Problem {
     match failure {
-        ManifestFailure::NotFound => {
-            Problem::new(ErrorCode::ServerError, "the index lists a manifest that the registry does not have")
-        }
+        ManifestFailure::NotFound => Problem::new(
+            ErrorCode::ServerError,
+            "the index lists a manifest that the registry does not have",
+        ),
         ManifestFailure::Failed(problem) => problem,
     }
     .about(digest)
@@ -143,10 +168,15 @@ fn select(children: &[Descriptor], platforms: &[Platform]) -> (Vec<Descriptor>, 
         .filter(|child| !child.is_buildkit_attestation() && wanted(child))
         .map(|child| &child.digest)
         .collect();
-    children.iter().cloned().partition(|child| match child.is_buildkit_attestation() {
-        true => child.buildkit_subject().is_some_and(|subject| chosen.contains(&&subject)),
-        false => chosen.contains(&&child.digest),
-    })
+    children
+        .iter()
+        .cloned()
+        .partition(|child| match child.is_buildkit_attestation() {
+            true => child
+                .buildkit_subject()
+                .is_some_and(|subject| chosen.contains(&&subject)),
+            false => chosen.contains(&&child.digest),
+        })
 }
 
 #[cfg(test)]
@@ -162,12 +192,22 @@ mod tests {
         };
         let attestation = |of: &Descriptor| {
             let mut descriptor = child(&format!("att {}", of.digest), "unknown/unknown");
-            descriptor.annotations.insert("vnd.docker.reference.type".into(), "attestation-manifest".into());
-            descriptor.annotations.insert("vnd.docker.reference.digest".into(), of.digest.to_string());
+            descriptor.annotations.insert(
+                "vnd.docker.reference.type".into(),
+                "attestation-manifest".into(),
+            );
+            descriptor
+                .annotations
+                .insert("vnd.docker.reference.digest".into(), of.digest.to_string());
             descriptor
         };
         let (amd, arm) = (child("amd", "linux/amd64"), child("arm", "linux/arm64/v8"));
-        let all = [amd.clone(), arm.clone(), attestation(&amd), attestation(&arm)];
+        let all = [
+            amd.clone(),
+            arm.clone(),
+            attestation(&amd),
+            attestation(&arm),
+        ];
         let (kept, omitted) = select(&all, &[Platform::parse("linux/arm64").unwrap()]);
         assert_eq!(kept, [arm.clone(), attestation(&arm)]);
         assert_eq!(omitted, [amd.clone(), attestation(&amd)]);

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use oci_content::{
-    Digest, ErrorCode, ImageLayout, LayoutError, LayoutErrorKind, LegacyTag, MAX_MANIFEST_BYTES, Manifest,
-    REF_NAME, Reference, SourceKind, Tag, media_type, referrers_tag,
+    Digest, ErrorCode, ImageLayout, LayoutError, LayoutErrorKind, LegacyTag, MAX_MANIFEST_BYTES,
+    Manifest, REF_NAME, Reference, SourceKind, Tag, media_type, referrers_tag,
 };
 
 use crate::discovery::Discovery;
@@ -48,7 +48,11 @@ impl LayoutReferrers {
         };
         let mut stack = Vec::new();
         for entry in contents.layout.index()? {
-            if let Some(tag) = entry.annotations.get(REF_NAME).and_then(|name| tag_of(name)) {
+            if let Some(tag) = entry
+                .annotations
+                .get(REF_NAME)
+                .and_then(|name| tag_of(name))
+            {
                 contents.tags.insert(tag, entry.digest.clone());
             }
             stack.push(entry.digest);
@@ -61,33 +65,49 @@ impl LayoutReferrers {
             match contents.read(&digest) {
                 Ok(manifest) => {
                     if let Some(subject) = manifest.subject() {
-                        contents.referrers.entry(subject.digest.clone()).or_default().push(digest.clone());
+                        contents
+                            .referrers
+                            .entry(subject.digest.clone())
+                            .or_default()
+                            .push(digest.clone());
                     }
                     let children = manifest.children().iter();
                     // A child that is not there was left out by a platform filter, or is named by a stale tag.
                     let there = children
                         .filter(|child| media_type::is_manifest(&child.media_type))
-                        .filter(|child| matches!(contents.layout.blob_size(&child.digest), Ok(Some(_))));
+                        .filter(|child| {
+                            matches!(contents.layout.blob_size(&child.digest), Ok(Some(_)))
+                        });
                     stack.extend(there.map(|child| child.digest.clone()));
                 }
                 Err(ManifestFailure::NotFound) => {
                     let message = "index.json lists a manifest that is not there";
-                    contents.unreadable.push(Problem::new(ErrorCode::Integrity, message).about(&digest));
+                    contents
+                        .unreadable
+                        .push(Problem::new(ErrorCode::Integrity, message).about(&digest));
                 }
                 Err(ManifestFailure::Failed(problem)) => contents.unreadable.push(problem),
             }
         }
-        Ok(Self { contents: Arc::new(contents) })
+        Ok(Self {
+            contents: Arc::new(contents),
+        })
     }
 
     /// Creates a discovery over this folder.
     pub fn discovery(&self) -> Discovery {
-        [SourceKind::ReferrersApi, SourceKind::ReferrersTag, SourceKind::LegacyTag].into_iter().fold(
-            Discovery::new(Arc::new(self.clone())),
-            |discovery, kind| {
-                discovery.source(Arc::new(LayoutSource { contents: Arc::clone(&self.contents), kind }))
-            },
-        )
+        [
+            SourceKind::ReferrersApi,
+            SourceKind::ReferrersTag,
+            SourceKind::LegacyTag,
+        ]
+        .into_iter()
+        .fold(Discovery::new(Arc::new(self.clone())), |discovery, kind| {
+            discovery.source(Arc::new(LayoutSource {
+                contents: Arc::clone(&self.contents),
+                kind,
+            }))
+        })
     }
 }
 
@@ -104,19 +124,24 @@ impl Contents {
         let failed = |code, message: String| {
             ManifestFailure::Failed(Problem::new(code, message).about(digest))
         };
-        let raw = self.layout.read_blob(digest, MAX_MANIFEST_BYTES).map_err(|error| match error.kind() {
-            LayoutErrorKind::NotFound => ManifestFailure::NotFound,
-            LayoutErrorKind::Corrupt => failed(ErrorCode::Integrity, error.to_string()),
-            LayoutErrorKind::TooLarge => failed(ErrorCode::Limit, error.to_string()),
-            _ => failed(ErrorCode::ServerError, error.to_string()),
-        })?;
+        let raw = self
+            .layout
+            .read_blob(digest, MAX_MANIFEST_BYTES)
+            .map_err(|error| match error.kind() {
+                LayoutErrorKind::NotFound => ManifestFailure::NotFound,
+                LayoutErrorKind::Corrupt => failed(ErrorCode::Integrity, error.to_string()),
+                LayoutErrorKind::TooLarge => failed(ErrorCode::Limit, error.to_string()),
+                _ => failed(ErrorCode::ServerError, error.to_string()),
+            })?;
         Manifest::parse_verified(raw, digest, None)
             .map_err(|error| failed(ErrorCode::Malformed, error.to_string()))
     }
 
     fn claims(&self, digests: &[Digest]) -> Vec<Claim> {
         let manifests = digests.iter().filter_map(|digest| self.read(digest).ok());
-        manifests.map(|manifest| Claim::new(manifest.descriptor())).collect()
+        manifests
+            .map(|manifest| Claim::new(manifest.descriptor()))
+            .collect()
     }
 }
 
@@ -143,7 +168,11 @@ impl ReferrerSource for LayoutSource {
         let (contents, subject) = (&self.contents, query.subject());
         match self.kind {
             SourceKind::ReferrersApi => {
-                let digests = contents.referrers.get(subject).map(Vec::as_slice).unwrap_or_default();
+                let digests = contents
+                    .referrers
+                    .get(subject)
+                    .map(Vec::as_slice)
+                    .unwrap_or_default();
                 let mut answer = Answer::list(contents.claims(digests));
                 for problem in &contents.unreadable {
                     answer.fail(problem.clone());
@@ -185,9 +214,16 @@ mod tests {
     use super::*;
 
     fn put(layout: &ImageLayout, json: &str) -> Descriptor {
-        let manifest = Manifest::parse(bytes::Bytes::copy_from_slice(json.as_bytes()), None).unwrap();
-        layout.write_blob(manifest.digest(), manifest.raw()).unwrap();
-        Descriptor::new(manifest.media_type(), manifest.digest().clone(), manifest.size())
+        let manifest =
+            Manifest::parse(bytes::Bytes::copy_from_slice(json.as_bytes()), None).unwrap();
+        layout
+            .write_blob(manifest.digest(), manifest.raw())
+            .unwrap();
+        Descriptor::new(
+            manifest.media_type(),
+            manifest.digest().clone(),
+            manifest.size(),
+        )
     }
 
     fn artifact(artifact_type: &str, subject: Option<&Descriptor>) -> String {
@@ -207,17 +243,40 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = ImageLayout::create(folder.path().join("l")).unwrap();
         let image = put(&layout, &artifact("app/image", None));
-        let sbom = put(&layout, &artifact("application/vnd.cyclonedx+json", Some(&image)));
-        let signature = put(&layout, &artifact("application/vnd.cncf.notary.signature", Some(&sbom)));
-        let mut legacy = put(&layout, &artifact("application/vnd.dev.cosign.artifact.sig.v1+json", None));
-        let name = format!("registry.example.com/app:sha256-{}.sig", image.digest.encoded());
+        let sbom = put(
+            &layout,
+            &artifact("application/vnd.cyclonedx+json", Some(&image)),
+        );
+        let signature = put(
+            &layout,
+            &artifact("application/vnd.cncf.notary.signature", Some(&sbom)),
+        );
+        let mut legacy = put(
+            &layout,
+            &artifact("application/vnd.dev.cosign.artifact.sig.v1+json", None),
+        );
+        let name = format!(
+            "registry.example.com/app:sha256-{}.sig",
+            image.digest.encoded()
+        );
         legacy.annotations.insert(REF_NAME.into(), name);
-        layout.add_to_index(&[image.clone(), sbom.clone(), signature.clone(), legacy.clone()]).unwrap();
+        layout
+            .add_to_index(&[
+                image.clone(),
+                sbom.clone(),
+                signature.clone(),
+                legacy.clone(),
+            ])
+            .unwrap();
 
         let referrers = LayoutReferrers::open(layout.clone()).unwrap();
         let graph = block_on(referrers.discovery().run([image.digest.clone()]));
         assert_eq!(graph.status(), Completeness::Complete);
-        let found: Vec<_> = graph.referrers.iter().map(|r| (r.depth, &r.digest, r.tag.is_some())).collect();
+        let found: Vec<_> = graph
+            .referrers
+            .iter()
+            .map(|r| (r.depth, &r.digest, r.tag.is_some()))
+            .collect();
         let mut first = [(1, &sbom.digest, false), (1, &legacy.digest, true)];
         first.sort();
         assert_eq!(found, [first[0], first[1], (2, &signature.digest, false)]);
@@ -226,6 +285,10 @@ mod tests {
         let referrers = LayoutReferrers::open(layout).unwrap();
         let graph = block_on(referrers.discovery().run([image.digest]));
         assert_eq!(graph.status(), Completeness::Incomplete);
-        assert!(graph.errors().all(|problem| problem.code == ErrorCode::Integrity));
+        assert!(
+            graph
+                .errors()
+                .all(|problem| problem.code == ErrorCode::Integrity)
+        );
     }
 }

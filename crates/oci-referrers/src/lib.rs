@@ -40,7 +40,7 @@ pub use manifests::{ManifestFailure, ManifestSource};
 pub use oci_client::OciClientReferrers;
 #[cfg(feature = "registry")]
 pub use registry::{
-    LegacyTagReferrers, LegacyTags, NativeReferrers, RegistryManifests, RegistrySources, ResolveError, Resolved,
-    TagFallbackReferrers, list_tags, resolve,
+    LegacyTagReferrers, LegacyTags, NativeReferrers, RegistryManifests, RegistrySources,
+    ResolveError, Resolved, TagFallbackReferrers, list_tags, resolve,
 };
 pub use source::{Answer, Claim, Exchange, Outcome, Problem, Query, ReferrerSource, Warning};

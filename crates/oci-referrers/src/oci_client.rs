@@ -5,8 +5,8 @@ use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use oci_content::{
-    Capability, Descriptor, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, ManifestErrorKind, Registry,
-    RepositoryName, SourceKind, Tag, WarningCode, media_type, referrers_tag,
+    Capability, Descriptor, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, ManifestErrorKind,
+    Registry, RepositoryName, SourceKind, Tag, WarningCode, media_type, referrers_tag,
 };
 
 use crate::manifests::{ManifestFailure, ManifestSource};
@@ -43,14 +43,29 @@ pub struct OciClientReferrers {
 
 impl fmt::Debug for OciClientReferrers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OciClientReferrers({}/{})", self.registry, self.repository)
+        write!(
+            f,
+            "OciClientReferrers({}/{})",
+            self.registry, self.repository
+        )
     }
 }
 
 impl OciClientReferrers {
     /// Creates a source over one repository.
-    pub fn new(client: Client, auth: RegistryAuth, registry: Registry, repository: RepositoryName) -> Self {
-        Self { client, auth, registry, repository, single_page: false }
+    pub fn new(
+        client: Client,
+        auth: RegistryAuth,
+        registry: Registry,
+        repository: RepositoryName,
+    ) -> Self {
+        Self {
+            client,
+            auth,
+            registry,
+            repository,
+            single_page: false,
+        }
     }
 
     /// Vouches that the registry answers with the whole list in one page.
@@ -66,12 +81,20 @@ impl OciClientReferrers {
     }
 
     fn by_tag(&self, tag: &Tag) -> Reference {
-        Reference::with_tag(self.registry.to_string(), self.repository.to_string(), tag.to_string())
+        Reference::with_tag(
+            self.registry.to_string(),
+            self.repository.to_string(),
+            tag.to_string(),
+        )
     }
 
     /// Reads what the referrers tag holds; `None` when there is no such tag.
     async fn tag_index(&self, tag: &Tag) -> Result<Option<Manifest>, Problem> {
-        match self.client.pull_manifest_raw(&self.by_tag(tag), &self.auth, &ACCEPT).await {
+        match self
+            .client
+            .pull_manifest_raw(&self.by_tag(tag), &self.auth, &ACCEPT)
+            .await
+        {
             Ok((raw, _)) => Manifest::parse(raw, None)
                 .map(Some)
                 .map_err(|error| Problem::new(ErrorCode::Malformed, format!("tag {tag}: {error}"))),
@@ -89,14 +112,25 @@ impl OciClientReferrers {
         };
         if index.digest() == subject {
             let message = format!("tag {tag} resolves to the subject itself");
-            answer.warnings.push(Warning::new(WarningCode::TagIsSubject, message));
+            answer
+                .warnings
+                .push(Warning::new(WarningCode::TagIsSubject, message));
         } else if index.media_type() == media_type::IMAGE_INDEX {
-            let known: Vec<Digest> = answer.claims.iter().map(|claim| claim.descriptor.digest.clone()).collect();
-            let new = index.children().iter().filter(|child| !known.contains(&child.digest));
+            let known: Vec<Digest> = answer
+                .claims
+                .iter()
+                .map(|claim| claim.descriptor.digest.clone())
+                .collect();
+            let new = index
+                .children()
+                .iter()
+                .filter(|child| !known.contains(&child.digest));
             answer.claims.extend(new.cloned().map(Claim::new));
         } else {
             let message = format!("tag {tag} holds {}; it is ignored", index.media_type());
-            answer.warnings.push(Warning::new(WarningCode::NotAnIndex, message));
+            answer
+                .warnings
+                .push(Warning::new(WarningCode::NotAnIndex, message));
         }
     }
 }
@@ -109,8 +143,14 @@ impl ReferrerSource for OciClientReferrers {
 
     async fn referrers(&self, query: &Query) -> Answer {
         let subject = query.subject();
-        self.client.store_auth_if_needed(self.registry.as_str(), &self.auth).await;
-        let mut answer = match self.client.pull_referrers(&self.by_digest(subject), None).await {
+        self.client
+            .store_auth_if_needed(self.registry.as_str(), &self.auth)
+            .await;
+        let mut answer = match self
+            .client
+            .pull_referrers(&self.by_digest(subject), None)
+            .await
+        {
             Ok(index) => {
                 let mut answer = Answer::list([]);
                 for entry in &index.manifests {
@@ -118,19 +158,27 @@ impl ReferrerSource for OciClientReferrers {
                     match Descriptor::from_json(&json) {
                         Ok(descriptor) => answer.claims.push(Claim::new(descriptor)),
                         Err(error) => {
-                            answer.fail(Problem::new(ErrorCode::Malformed, format!("an entry is {error}")));
+                            answer.fail(Problem::new(
+                                ErrorCode::Malformed,
+                                format!("an entry is {error}"),
+                            ));
                         }
                     }
                 }
                 let said = format!("{} entries of the first page", index.manifests.len());
-                answer.exchanges.push(Exchange::new(SourceKind::ReferrersApi, "pull_referrers", said));
+                answer.exchanges.push(Exchange::new(
+                    SourceKind::ReferrersApi,
+                    "pull_referrers",
+                    said,
+                ));
                 answer
             }
             Err(error) => Answer::failed(problem(&error)),
         };
         answer.capability = Some(Capability::Unknown);
         if !answer.claims.is_empty() && !self.single_page {
-            let message = "oci-client reads the first page only and does not tell whether there are more";
+            let message =
+                "oci-client reads the first page only and does not tell whether there are more";
             answer.fail(Problem::new(ErrorCode::PageFailed, message));
         }
         self.take_tag(subject, &mut answer).await;
@@ -142,7 +190,11 @@ impl ReferrerSource for OciClientReferrers {
 impl ManifestSource for OciClientReferrers {
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, ManifestFailure> {
         let failed = |problem: Problem| ManifestFailure::Failed(problem.about(digest));
-        match self.client.pull_manifest_raw(&self.by_digest(digest), &self.auth, &ACCEPT).await {
+        match self
+            .client
+            .pull_manifest_raw(&self.by_digest(digest), &self.auth, &ACCEPT)
+            .await
+        {
             Ok((raw, _)) if raw.len() as u64 > MAX_MANIFEST_BYTES => {
                 let message = format!("larger than the limit of {MAX_MANIFEST_BYTES} bytes");
                 Err(failed(Problem::new(ErrorCode::Limit, message)))
@@ -165,31 +217,39 @@ fn is_not_found(error: &OciDistributionError) -> bool {
     match error {
         OciDistributionError::ImageManifestNotFoundError(_) => true,
         OciDistributionError::ServerError { code: 404, .. } => true,
-        OciDistributionError::RegistryError { envelope, .. } => envelope
-            .errors
-            .iter()
-            .any(|error| matches!(error.code, OciErrorCode::ManifestUnknown | OciErrorCode::NotFound)),
+        OciDistributionError::RegistryError { envelope, .. } => {
+            envelope.errors.iter().any(|error| {
+                matches!(
+                    error.code,
+                    OciErrorCode::ManifestUnknown | OciErrorCode::NotFound
+                )
+            })
+        }
         _ => false,
     }
 }
 
 fn problem(error: &OciDistributionError) -> Problem {
     let code = match error {
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-            ErrorCode::Denied
-        }
+        OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::AuthenticationFailure(_) => ErrorCode::Denied,
         OciDistributionError::RegistryError { envelope, .. } => {
-            let has = |wanted: fn(&OciErrorCode) -> bool| envelope.errors.iter().any(|error| wanted(&error.code));
+            let has = |wanted: fn(&OciErrorCode) -> bool| {
+                envelope.errors.iter().any(|error| wanted(&error.code))
+            };
             if has(|code| matches!(code, OciErrorCode::Toomanyrequests)) {
                 ErrorCode::RateLimited
-            } else if has(|code| matches!(code, OciErrorCode::Denied | OciErrorCode::Unauthorized)) {
+            } else if has(|code| matches!(code, OciErrorCode::Denied | OciErrorCode::Unauthorized))
+            {
                 ErrorCode::Denied
             } else {
                 ErrorCode::ServerError
             }
         }
         OciDistributionError::ServerError { code: 429, .. } => ErrorCode::RateLimited,
-        OciDistributionError::ServerError { code: 401 | 403, .. } => ErrorCode::Denied,
+        OciDistributionError::ServerError {
+            code: 401 | 403, ..
+        } => ErrorCode::Denied,
         OciDistributionError::ServerError { .. } => ErrorCode::ServerError,
         OciDistributionError::DigestError(_) => ErrorCode::Integrity,
         OciDistributionError::JsonError(_)

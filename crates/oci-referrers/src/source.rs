@@ -1,7 +1,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use oci_content::{Capability, Descriptor, Digest, ErrorCode, Manifest, SourceKind, Tag, WarningCode};
+use oci_content::{
+    Capability, Descriptor, Digest, ErrorCode, Manifest, SourceKind, Tag, WarningCode,
+};
 
 /// One place that names the referrers of a subject, within one repository.
 ///
@@ -56,13 +58,19 @@ pub struct Query {
 impl Query {
     /// Asks for the referrers of a subject that somebody named: tags are asked for one by one.
     pub fn direct(subject: Digest) -> Self {
-        Self { subject, direct: true }
+        Self {
+            subject,
+            direct: true,
+        }
     }
 
     /// Asks for the referrers of one of many subjects: one complete listing of the repository's tags may answer
     /// for all of them.
     pub fn one_of_many(subject: Digest) -> Self {
-        Self { subject, direct: false }
+        Self {
+            subject,
+            direct: false,
+        }
     }
 
     /// Returns the subject.
@@ -111,7 +119,10 @@ pub enum Outcome {
 impl Answer {
     /// Creates the answer of a source that gave its whole list.
     pub fn list(claims: impl IntoIterator<Item = Claim>) -> Self {
-        Self { claims: claims.into_iter().collect(), ..Self::with_outcome(Outcome::List) }
+        Self {
+            claims: claims.into_iter().collect(),
+            ..Self::with_outcome(Outcome::List)
+        }
     }
 
     /// Creates the answer of a source that has no list of this subject.
@@ -121,7 +132,10 @@ impl Answer {
 
     /// Creates the answer of a source that failed before it named anything.
     pub fn failed(problem: Problem) -> Self {
-        Self { errors: vec![problem], ..Self::with_outcome(Outcome::NoAnswer) }
+        Self {
+            errors: vec![problem],
+            ..Self::with_outcome(Outcome::NoAnswer)
+        }
     }
 
     /// Creates an empty answer with an outcome.
@@ -160,12 +174,20 @@ pub struct Claim {
 impl Claim {
     /// Creates a claim from a list's entry.
     pub fn new(descriptor: Descriptor) -> Self {
-        Self { descriptor, tag: None, manifest: None }
+        Self {
+            descriptor,
+            tag: None,
+            manifest: None,
+        }
     }
 
     /// Creates a claim from what a legacy tag holds.
     pub fn tagged(tag: Tag, manifest: Manifest) -> Self {
-        Self { descriptor: manifest.descriptor(), tag: Some(tag), manifest: Some(manifest) }
+        Self {
+            descriptor: manifest.descriptor(),
+            tag: Some(tag),
+            manifest: Some(manifest),
+        }
     }
 }
 
@@ -186,7 +208,12 @@ pub struct Problem {
 impl Problem {
     /// Creates a problem that concerns no manifest in particular.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, digest: None, source: None, message: message.into() }
+        Self {
+            code,
+            digest: None,
+            source: None,
+            message: message.into(),
+        }
     }
 
     /// Names the manifest concerned.
@@ -212,7 +239,11 @@ pub struct Warning {
 impl Warning {
     /// Creates a warning that concerns no manifest in particular.
     pub fn new(code: WarningCode, message: impl Into<String>) -> Self {
-        Self { code, digest: None, message: message.into() }
+        Self {
+            code,
+            digest: None,
+            message: message.into(),
+        }
     }
 
     /// Names the manifest concerned.
@@ -238,6 +269,10 @@ pub struct Exchange {
 impl Exchange {
     /// Creates a record.
     pub fn new(source: SourceKind, request: impl Into<String>, answer: impl Into<String>) -> Self {
-        Self { source, request: request.into(), answer: answer.into() }
+        Self {
+            source,
+            request: request.into(),
+            answer: answer.into(),
+        }
     }
 }

@@ -21,17 +21,26 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest)
     if !claim.by_name_only() {
         let message = match manifest.subject() {
             Some(own) if own.digest == *subject => None,
-            Some(own) => Some(format!("it is listed as a referrer, but its subject is {}", own.digest)),
+            Some(own) => Some(format!(
+                "it is listed as a referrer, but its subject is {}",
+                own.digest
+            )),
             None => Some("it is listed as a referrer, but it has no subject".to_owned()),
         };
         if let Some(message) = message {
-            return Verdict::Dropped(Warning::new(WarningCode::SubjectMismatch, message).about(digest));
+            return Verdict::Dropped(
+                Warning::new(WarningCode::SubjectMismatch, message).about(digest),
+            );
         }
     }
     let mut warnings = Vec::new();
     let listed = &claim.descriptor;
     if listed.size != manifest.size() {
-        let message = format!("listed with {} bytes, it has {}", listed.size, manifest.size());
+        let message = format!(
+            "listed with {} bytes, it has {}",
+            listed.size,
+            manifest.size()
+        );
         warnings.push(Warning::new(WarningCode::SizeMismatch, message).about(digest));
     }
     if let Some(artifact_type) = &listed.artifact_type
@@ -41,10 +50,16 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest)
         let message = format!("listed with artifact type {artifact_type:?}, its own is {own:?}");
         warnings.push(Warning::new(WarningCode::ArtifactTypeCorrected, message).about(digest));
     }
-    let legacy = claim.tag.as_ref().filter(|_| claim.by_name_only()).and_then(LegacyTag::from_tag);
+    let legacy = claim
+        .tag
+        .as_ref()
+        .filter(|_| claim.by_name_only())
+        .and_then(LegacyTag::from_tag);
     let category = match legacy {
         Some(legacy) => legacy.category(),
-        None => manifest.artifact_type().map_or(ArtifactCategory::Other, ArtifactCategory::of),
+        None => manifest
+            .artifact_type()
+            .map_or(ArtifactCategory::Other, ArtifactCategory::of),
     };
     let referrer = Referrer {
         digest: digest.clone(),

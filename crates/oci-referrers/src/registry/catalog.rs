@@ -58,7 +58,10 @@ impl TagListing {
     /// Returns the tags that begin with `prefix`.
     pub(crate) fn starting_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Tag> {
         let from = prefix.parse::<Tag>().ok();
-        let all = from.map(|from| self.tags.range(from..)).into_iter().flatten();
+        let all = from
+            .map(|from| self.tags.range(from..))
+            .into_iter()
+            .flatten();
         all.take_while(move |tag| tag.as_str().starts_with(prefix))
     }
 }
@@ -71,7 +74,10 @@ struct TagsBody {
 
 impl TagCatalog {
     pub(crate) fn new(max_tags: usize) -> Self {
-        Self { max_tags, listing: Mutex::new(None) }
+        Self {
+            max_tags,
+            listing: Mutex::new(None),
+        }
     }
 
     /// Returns the listing, reading it if nobody has yet.
@@ -93,7 +99,10 @@ impl TagCatalog {
         let mut walk = ListingWalk::default();
         let end = match walk.run(reader, self.max_tags).await {
             Ok(end) => end,
-            Err(problem) => ListingEnd::Failed(Problem { code: failed_code(problem.code), ..problem }),
+            Err(problem) => ListingEnd::Failed(Problem {
+                code: failed_code(problem.code),
+                ..problem
+            }),
         };
         let summary = format!(
             "{} tags in {} pages, {}",
@@ -106,8 +115,14 @@ impl TagCatalog {
                 ListingEnd::Failed(problem) => problem.message.clone(),
             }
         );
-        let speaks_of_a_digest = |tag: &&Arc<str>| tag.starts_with("sha256-") || tag.starts_with("sha512-");
-        let tags = walk.order.iter().filter(speaks_of_a_digest).filter_map(|tag| tag.parse().ok()).collect();
+        let speaks_of_a_digest =
+            |tag: &&Arc<str>| tag.starts_with("sha256-") || tag.starts_with("sha512-");
+        let tags = walk
+            .order
+            .iter()
+            .filter(speaks_of_a_digest)
+            .filter_map(|tag| tag.parse().ok())
+            .collect();
         TagListing { tags, end, summary }
     }
 }
@@ -129,11 +144,19 @@ pub async fn list_tags(repository: &Repository, max_tags: usize) -> Result<Vec<T
     let reader = Reader::new(repository.clone(), None);
     let mut walk = ListingWalk::default();
     match walk.run(&reader, max_tags).await? {
-        ListingEnd::Whole => Ok(walk.order.iter().filter_map(|tag| tag.parse().ok()).collect()),
-        ListingEnd::Limited => {
-            Err(Problem::new(ErrorCode::Limit, format!("there are more than {max_tags} tags")))
-        }
-        ListingEnd::Denied => Err(Problem::new(ErrorCode::Denied, "the registry does not list its tags")),
+        ListingEnd::Whole => Ok(walk
+            .order
+            .iter()
+            .filter_map(|tag| tag.parse().ok())
+            .collect()),
+        ListingEnd::Limited => Err(Problem::new(
+            ErrorCode::Limit,
+            format!("there are more than {max_tags} tags"),
+        )),
+        ListingEnd::Denied => Err(Problem::new(
+            ErrorCode::Denied,
+            "the registry does not list its tags",
+        )),
         ListingEnd::Failed(problem) => Err(problem),
     }
 }
@@ -153,7 +176,9 @@ impl ListingWalk {
             401 | 403 => return Ok(ListingEnd::Denied),
             // A repository without tags is 404 NAME_UNKNOWN on some registries (Cloudsmith). Any other 404 comes
             // from something that cannot list, and says nothing about tags.
-            404 if page.error_codes().iter().any(|code| code == "NAME_UNKNOWN") => return Ok(ListingEnd::Whole),
+            404 if page.error_codes().iter().any(|code| code == "NAME_UNKNOWN") => {
+                return Ok(ListingEnd::Whole);
+            }
             404 | 405 | 501 => return Ok(ListingEnd::Denied),
             _ => return Err(refusal(&page)),
         }
@@ -161,7 +186,9 @@ impl ListingWalk {
         loop {
             self.pages += 1;
             let (count, last) = self.take(&page)?;
-            let Some(next) = self.next(reader, &page, count, last)? else { return Ok(ListingEnd::Whole) };
+            let Some(next) = self.next(reader, &page, count, last)? else {
+                return Ok(ListingEnd::Whole);
+            };
             if self.seen.len() > max_tags {
                 return Ok(ListingEnd::Limited);
             }
@@ -194,7 +221,10 @@ impl ListingWalk {
     /// Notes the tags of a page; returns how many it has, and the last one.
     fn take(&mut self, page: &Response) -> Result<(usize, Option<String>), Problem> {
         let body: TagsBody = serde_json::from_slice(page.body()).map_err(|error| {
-            Problem::new(ErrorCode::TagListFailed, format!("the tag listing is malformed: {error}"))
+            Problem::new(
+                ErrorCode::TagListFailed,
+                format!("the tag listing is malformed: {error}"),
+            )
         })?;
         let tags = body.tags.unwrap_or_default();
         for tag in &tags {
@@ -218,13 +248,19 @@ impl ListingWalk {
         // Gitea sends a next link on its last page too: an empty page ends the walk.
         let Some(last) = last else { return Ok(None) };
         if let Some(url) = reader.next_link(page)? {
-            return Ok(Some(NextPage { url, guessed: false }));
+            return Ok(Some(NextPage {
+                url,
+                guessed: false,
+            }));
         }
         if count != PAGE_SIZE as usize {
             return Ok(None);
         }
         let mut url = page.url().clone();
-        url.query_pairs_mut().clear().append_pair("n", &PAGE_SIZE.to_string()).append_pair("last", &last);
+        url.query_pairs_mut()
+            .clear()
+            .append_pair("n", &PAGE_SIZE.to_string())
+            .append_pair("last", &last);
         Ok(Some(NextPage { url, guessed: true }))
     }
 }

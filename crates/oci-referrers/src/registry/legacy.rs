@@ -30,7 +30,11 @@ impl LegacyTagReferrers {
     }
 
     pub(crate) fn shared(reader: Reader, catalog: Arc<TagCatalog>, which: LegacyTags) -> Self {
-        Self { reader, catalog, which }
+        Self {
+            reader,
+            catalog,
+            which,
+        }
     }
 
     /// Collects the tags to ask for; notes in `answer` what a listing could not tell.
@@ -38,7 +42,9 @@ impl LegacyTagReferrers {
         let subject = query.subject();
         let known = || {
             let suffixes = LegacyTag::KNOWN_SUFFIXES.into_iter();
-            suffixes.filter_map(|suffix| LegacyTag::known(subject, suffix)).map(|legacy| legacy.tag())
+            suffixes
+                .filter_map(|suffix| LegacyTag::known(subject, suffix))
+                .map(|legacy| legacy.tag())
         };
         let mut tags = BTreeSet::new();
         if query.is_direct() {
@@ -50,13 +56,18 @@ impl LegacyTagReferrers {
         let listing = self.catalog.listing(&self.reader).await;
         if query.is_direct() {
             let request = self.reader.request("tags/list");
-            answer.exchanges.push(Exchange::new(SourceKind::LegacyTag, request, &listing.summary));
+            answer.exchanges.push(Exchange::new(
+                SourceKind::LegacyTag,
+                request,
+                &listing.summary,
+            ));
         }
         let prefix = format!("{}.", referrers_tag(subject));
         let listed = listing.starting_with(&prefix).filter(|tag| {
             let suffix = LegacyTag::from_tag(tag).map(|legacy| legacy.suffix().to_owned());
             suffix.is_some_and(|suffix| {
-                self.which == LegacyTags::All || LegacyTag::KNOWN_SUFFIXES.contains(&suffix.as_str())
+                self.which == LegacyTags::All
+                    || LegacyTag::KNOWN_SUFFIXES.contains(&suffix.as_str())
             })
         });
         tags.extend(listed.cloned());
@@ -70,12 +81,16 @@ impl LegacyTagReferrers {
             ListingEnd::Limited => {
                 let message = "the repository has more tags than are read; other suffixes than .sig, .att and \
                                .sbom may be missed";
-                answer.warnings.push(Warning::new(WarningCode::TagScanLimited, message));
+                answer
+                    .warnings
+                    .push(Warning::new(WarningCode::TagScanLimited, message));
             }
             ListingEnd::Denied => {
                 let message = "listing the repository's tags is denied; other suffixes than .sig, .att and .sbom \
                                may be missed";
-                answer.warnings.push(Warning::new(WarningCode::TagListDenied, message));
+                answer
+                    .warnings
+                    .push(Warning::new(WarningCode::TagListDenied, message));
             }
             ListingEnd::Failed(problem) => answer.fail(problem.clone()),
         }
@@ -123,7 +138,10 @@ impl ReferrerSource for LegacyTagReferrers {
             for problem in one.errors {
                 answer.fail(problem);
             }
-            debug_assert!(one.outcome != Outcome::PartialList, "one tag holds one manifest");
+            debug_assert!(
+                one.outcome != Outcome::PartialList,
+                "one tag holds one manifest"
+            );
         }
         answer
     }

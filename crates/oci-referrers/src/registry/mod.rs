@@ -91,9 +91,12 @@ impl RegistrySources {
     pub fn discovery(&self, timeout: Option<Duration>) -> Discovery {
         let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
         let reader = Reader::new(self.repository.clone(), deadline);
-        let mut discovery = Discovery::new(Arc::new(RegistryManifests::with_reader(reader.clone())));
+        let mut discovery =
+            Discovery::new(Arc::new(RegistryManifests::with_reader(reader.clone())));
         match self.configured {
-            Some(Capability::Unsupported) => discovery = discovery.configured(Capability::Unsupported),
+            Some(Capability::Unsupported) => {
+                discovery = discovery.configured(Capability::Unsupported)
+            }
             _ => {
                 let native = NativeReferrers::shared(reader.clone(), Arc::clone(&self.api));
                 discovery = discovery.source(Arc::new(native));

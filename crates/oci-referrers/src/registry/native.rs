@@ -57,7 +57,9 @@ impl NativeReferrers {
         if let Some(known) = *absent {
             return known;
         }
-        let Ok(response) = self.reader.referrers(&nobody()).await else { return false };
+        let Ok(response) = self.reader.referrers(&nobody()).await else {
+            return false;
+        };
         let codes = response.error_codes();
         let known = match ReferrersAnswer::decide(parts(&response, &codes)) {
             ReferrersAnswer::NoAnswer { capability, .. } => capability == Capability::Unsupported,
@@ -93,30 +95,44 @@ impl NativeReferrers {
             ReferrersAnswer::List(list) => {
                 answer = Answer::list([]);
                 answer.capability = Some(Capability::Supported);
-                answer.exchanges.push(say(format!("{status}, {} entries", list.entries.len())));
+                answer
+                    .exchanges
+                    .push(say(format!("{status}, {} entries", list.entries.len())));
                 take_entries(&mut answer, list);
                 return (answer, Some(response));
             }
             ReferrersAnswer::SubjectUnknown => {
                 answer = Answer::list([]);
                 answer.capability = Some(Capability::Supported);
-                answer.exchanges.push(say(format!("{status}, the subject is unknown")));
+                answer
+                    .exchanges
+                    .push(say(format!("{status}, the subject is unknown")));
             }
-            ReferrersAnswer::NoAnswer { capability, false_200, reason } => {
+            ReferrersAnswer::NoAnswer {
+                capability,
+                false_200,
+                reason,
+            } => {
                 answer.capability = Some(capability);
                 if false_200 {
-                    answer.warnings.push(Warning::new(WarningCode::False200, &reason));
+                    answer
+                        .warnings
+                        .push(Warning::new(WarningCode::False200, &reason));
                 }
                 answer.exchanges.push(say(format!("no answer: {reason}")));
             }
             ReferrersAnswer::RepositoryUnknown => match self.subject_status(subject).await {
                 Ok(200) => {
                     answer.capability = Some(Capability::Unsupported);
-                    answer.exchanges.push(say(format!("{status} NAME_UNKNOWN, but the subject is there: no answer")));
+                    answer.exchanges.push(say(format!(
+                        "{status} NAME_UNKNOWN, but the subject is there: no answer"
+                    )));
                 }
                 Ok(404) => {
                     answer.capability = Some(Capability::Unknown);
-                    answer.exchanges.push(say(format!("{status} NAME_UNKNOWN, and the subject is not there")));
+                    answer.exchanges.push(say(format!(
+                        "{status} NAME_UNKNOWN, and the subject is not there"
+                    )));
                 }
                 Ok(_) => answer.fail(refusal(&response)),
                 Err(problem) => answer.fail(problem),
@@ -149,7 +165,10 @@ impl NativeReferrers {
                 Err(problem) => return answer.fail(problem),
             };
             if !seen.insert(next.clone()) {
-                let message = format!("the next page {} was read before: the list goes in a circle", next.path());
+                let message = format!(
+                    "the next page {} was read before: the list goes in a circle",
+                    next.path()
+                );
                 return answer.fail(Problem::new(ErrorCode::PageFailed, message));
             }
             if seen.len() > MAX_PAGES {
@@ -185,7 +204,9 @@ impl NativeReferrers {
             };
             match list {
                 Ok(list) => {
-                    answer.exchanges.push(say(format!("{status}, {} entries", list.entries.len())));
+                    answer
+                        .exchanges
+                        .push(say(format!("{status}, {} entries", list.entries.len())));
                     take_entries(answer, list);
                 }
                 Err(error) => {
@@ -200,7 +221,12 @@ impl NativeReferrers {
 
 fn parts<'a>(response: &'a Response, codes: &'a [String]) -> AnswerParts<'a> {
     let status = response.status().as_u16();
-    let mut parts = AnswerParts::new(status, response.header("content-type"), codes, response.body());
+    let mut parts = AnswerParts::new(
+        status,
+        response.header("content-type"),
+        codes,
+        response.body(),
+    );
     parts.foreign = response.is_foreign();
     parts
 }
@@ -209,12 +235,17 @@ fn parts<'a>(response: &'a Response, codes: &'a [String]) -> AnswerParts<'a> {
 pub(super) fn take_entries(answer: &mut Answer, list: ReferrersList) {
     if list.other_content_type {
         let message = "the referrers list came under another content type than an image index has";
-        answer.warnings.push(Warning::new(WarningCode::ContentType, message));
+        answer
+            .warnings
+            .push(Warning::new(WarningCode::ContentType, message));
     }
     for entry in list.entries {
         match entry {
             Ok(descriptor) => answer.claims.push(Claim::new(descriptor)),
-            Err(error) => answer.fail(Problem::new(ErrorCode::Malformed, format!("an entry is {error}"))),
+            Err(error) => answer.fail(Problem::new(
+                ErrorCode::Malformed,
+                format!("an entry is {error}"),
+            )),
         }
     }
 }
@@ -236,7 +267,9 @@ impl ReferrerSource for NativeReferrers {
         if let Some(page) = page {
             self.later_pages(&mut answer, page).await;
         } else if answer.capability == Some(Capability::Unsupported) {
-            self.state.silent.store(true, std::sync::atomic::Ordering::Release);
+            self.state
+                .silent
+                .store(true, std::sync::atomic::Ordering::Release);
         }
         answer
     }

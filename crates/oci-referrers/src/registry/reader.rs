@@ -18,14 +18,23 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(repository: Repository, deadline: Option<Instant>) -> Self {
-        Self { repository, deadline }
+        Self {
+            repository,
+            deadline,
+        }
     }
 
-    pub(crate) async fn manifest<'a>(&self, id: impl Into<ManifestId<'a>> + Send) -> Result<Response, Problem> {
+    pub(crate) async fn manifest<'a>(
+        &self,
+        id: impl Into<ManifestId<'a>> + Send,
+    ) -> Result<Response, Problem> {
         self.bounded(self.repository.get_manifest(id)).await
     }
 
-    pub(crate) async fn head<'a>(&self, id: impl Into<ManifestId<'a>> + Send) -> Result<Response, Problem> {
+    pub(crate) async fn head<'a>(
+        &self,
+        id: impl Into<ManifestId<'a>> + Send,
+    ) -> Result<Response, Problem> {
         self.bounded(self.repository.head_manifest(id)).await
     }
 
@@ -42,7 +51,9 @@ impl Reader {
     }
 
     pub(crate) fn next_link(&self, page: &Response) -> Result<Option<Url>, Problem> {
-        self.repository.next_link(page).map_err(|error| problem(&error))
+        self.repository
+            .next_link(page)
+            .map_err(|error| problem(&error))
     }
 
     /// Names a request in words: what [`Exchange`](crate::Exchange) shows.
@@ -55,9 +66,9 @@ impl Reader {
         call: impl Future<Output = Result<Response, registry_client::Error>> + Send,
     ) -> Result<Response, Problem> {
         let answer = match self.deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, call)
-                .await
-                .map_err(|_| Problem::new(ErrorCode::Timeout, "the time for this image was over"))?,
+            Some(deadline) => tokio::time::timeout_at(deadline, call).await.map_err(|_| {
+                Problem::new(ErrorCode::Timeout, "the time for this image was over")
+            })?,
             None => call.await,
         };
         answer.map_err(|error| problem(&error))
@@ -132,17 +143,23 @@ impl RegistryManifests {
 #[async_trait]
 impl ManifestSource for RegistryManifests {
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, ManifestFailure> {
-        let response = self.reader.manifest(digest).await.map_err(ManifestFailure::Failed)?;
+        let response = self
+            .reader
+            .manifest(digest)
+            .await
+            .map_err(ManifestFailure::Failed)?;
         match response.status().as_u16() {
             200 => {
                 let content_type = response.header("content-type");
-                Manifest::parse_verified(response.body().clone(), digest, content_type).map_err(|error| {
-                    let code = match error.kind() {
-                        ManifestErrorKind::Digest => ErrorCode::Integrity,
-                        _ => ErrorCode::Malformed,
-                    };
-                    ManifestFailure::Failed(Problem::new(code, error.to_string()).about(digest))
-                })
+                Manifest::parse_verified(response.body().clone(), digest, content_type).map_err(
+                    |error| {
+                        let code = match error.kind() {
+                            ManifestErrorKind::Digest => ErrorCode::Integrity,
+                            _ => ErrorCode::Malformed,
+                        };
+                        ManifestFailure::Failed(Problem::new(code, error.to_string()).about(digest))
+                    },
+                )
             }
             // Only the registry itself can say that it does not have a manifest.
             404 if !response.is_foreign() => Err(ManifestFailure::NotFound),

@@ -41,20 +41,35 @@ pub enum ResolveError {
 /// # Errors
 ///
 /// When it is not there, denied, unreachable, malformed, or not the one that the digest names.
-pub async fn resolve(repository: &Repository, reference: &Reference) -> Result<Resolved, ResolveError> {
+pub async fn resolve(
+    repository: &Repository,
+    reference: &Reference,
+) -> Result<Resolved, ResolveError> {
     let reader = Reader::new(repository.clone(), None);
-    let failed = |problem| ResolveError::Failed { reference: reference.clone(), problem };
+    let failed = |problem| ResolveError::Failed {
+        reference: reference.clone(),
+        problem,
+    };
     let response = match (reference.digest(), reference.tag()) {
         (Some(digest), _) => reader.manifest(digest).await,
         (None, Some(tag)) => reader.manifest(tag).await,
-        (None, None) => Err(Problem::new(ErrorCode::Malformed, "it has neither tag nor digest")),
+        (None, None) => Err(Problem::new(
+            ErrorCode::Malformed,
+            "it has neither tag nor digest",
+        )),
     }
     .map_err(failed)?;
     match response.status().as_u16() {
         200 => {}
         404 if !response.is_foreign() => {
-            let said = response.error_message().map(|said| format!(" ({said})")).unwrap_or_default();
-            return Err(ResolveError::NotFound { reference: reference.clone(), said });
+            let said = response
+                .error_message()
+                .map(|said| format!(" ({said})"))
+                .unwrap_or_default();
+            return Err(ResolveError::NotFound {
+                reference: reference.clone(),
+                said,
+            });
         }
         _ => return Err(failed(refusal(&response))),
     }
@@ -78,5 +93,8 @@ pub async fn resolve(repository: &Repository, reference: &Reference) -> Result<R
     {
         tag_moved_to = Some(Digest::of(now.body()));
     }
-    Ok(Resolved { manifest, tag_moved_to })
+    Ok(Resolved {
+        manifest,
+        tag_moved_to,
+    })
 }

@@ -33,15 +33,24 @@ impl TagFallbackReferrers {
         Self { reader, catalog }
     }
 
-    fn read(subject: &Digest, tag: &Tag, response: &Response, say: impl Fn(String) -> Exchange) -> Answer {
+    fn read(
+        subject: &Digest,
+        tag: &Tag,
+        response: &Response,
+        say: impl Fn(String) -> Exchange,
+    ) -> Answer {
         let status = response.status();
         let mut answer = Answer::none();
         // GitLab resolves `sha256-<hex>` to the digest, so the "tag" is the subject and its children would pass
         // for referrers.
         if subject.matches(response.body()) {
             let message = format!("tag {tag} resolves to the subject itself");
-            answer.exchanges.push(say(format!("{status}, the subject itself")));
-            answer.warnings.push(Warning::new(WarningCode::TagIsSubject, message));
+            answer
+                .exchanges
+                .push(say(format!("{status}, the subject itself")));
+            answer
+                .warnings
+                .push(Warning::new(WarningCode::TagIsSubject, message));
             return answer;
         }
         match ReferrersList::parse(response.body(), response.header("content-type")) {
@@ -49,7 +58,9 @@ impl TagFallbackReferrers {
                 // What a tag holds says its own type; the header adds nothing.
                 list.other_content_type = false;
                 answer = Answer::list([]);
-                answer.exchanges.push(say(format!("{status}, {} entries", list.entries.len())));
+                answer
+                    .exchanges
+                    .push(say(format!("{status}, {} entries", list.entries.len())));
                 take_entries(&mut answer, list);
             }
             // The specification lets a client assume that there are no referrers then:
@@ -57,7 +68,9 @@ impl TagFallbackReferrers {
             Err(error) => {
                 answer.exchanges.push(say(format!("{status}, {error}")));
                 let message = format!("tag {tag} holds {error}; it is ignored");
-                answer.warnings.push(Warning::new(WarningCode::NotAnIndex, message));
+                answer
+                    .warnings
+                    .push(Warning::new(WarningCode::NotAnIndex, message));
             }
         }
         answer
@@ -110,7 +123,12 @@ impl ReferrerSource for TagFallbackReferrers {
 
 /// Decides what a 403 on a tag means. Artifactory's virtual repositories answer so for every tag that does not
 /// exist; then, and only when the subject may be read, the tag counts as absent.
-pub(super) async fn denied_tag(reader: &Reader, subject: &Digest, tag: &Tag, response: &Response) -> Answer {
+pub(super) async fn denied_tag(
+    reader: &Reader,
+    subject: &Digest,
+    tag: &Tag,
+    response: &Response,
+) -> Answer {
     let absent = async {
         if reader.head(subject).await?.status() != 200 {
             return Ok::<bool, Problem>(false);
@@ -124,8 +142,11 @@ pub(super) async fn denied_tag(reader: &Reader, subject: &Digest, tag: &Tag, res
     match absent.await {
         Ok(true) => {
             let mut answer = Answer::none();
-            let message = format!("tag {tag} is denied, as is a tag that cannot exist; it counts as absent");
-            answer.warnings.push(Warning::new(WarningCode::TagDenied, message));
+            let message =
+                format!("tag {tag} is denied, as is a tag that cannot exist; it counts as absent");
+            answer
+                .warnings
+                .push(Warning::new(WarningCode::TagDenied, message));
             answer
         }
         Ok(false) => Answer::failed(refusal(response)),
