@@ -1,0 +1,5 @@
+//! What a discovery finds on registries as they are out there, and what it says of itself.
+
+mod api_answers;
+mod support;
+mod union;
