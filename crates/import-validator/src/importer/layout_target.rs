@@ -9,11 +9,11 @@ use oci_referrers::LayoutReferrers;
 use registry_client::BlobSource as _;
 
 use super::error::{ImportError, ImportErrorKind};
-use super::importer::{ImportObserver, ImportOptions};
 use super::plan::{ImportPlan, RepositoryPlan};
 use super::proof;
 use super::report::{ImportReport, TransferCounts};
 use super::source::BundleSource;
+use super::{ImportObserver, ImportOptions};
 
 /// An image layout folder that a bundle goes into.
 pub(super) struct LayoutTarget<'a> {

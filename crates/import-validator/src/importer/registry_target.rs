@@ -8,12 +8,12 @@ use registry_client::{BlobPush, Client, Repository, nobody};
 use tokio::task::JoinSet;
 
 use super::error::{ImportError, ImportErrorKind};
-use super::importer::{ImportObserver, ImportOptions};
 use super::plan::{ImportPlan, RepositoryPlan};
 use super::proof;
 use super::referrers_tag;
 use super::report::{ImportReport, MissingReferrer, TransferCounts};
 use super::source::BundleSource;
+use super::{ImportObserver, ImportOptions};
 
 /// A registry that a bundle goes into.
 pub(super) struct RegistryTarget<'a> {

@@ -1,3 +1,15 @@
+//! Puts a validated bundle into a registry or a layout folder, and proves that it arrived.
+
+mod error;
+mod layout_target;
+mod mapping;
+mod plan;
+mod proof;
+mod referrers_tag;
+mod registry_target;
+mod report;
+mod source;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -5,14 +17,15 @@ use std::sync::Arc;
 use oci_content::Registry;
 use registry_client::Client;
 
-use super::error::ImportError;
-use super::layout_target::LayoutTarget;
-use super::mapping::Mapping;
-use super::plan::ImportPlan;
-use super::registry_target::RegistryTarget;
-use super::report::{ImportReport, ImportedImage, TransferCounts};
-use super::source::BundleSource;
 use crate::ValidatedBundle;
+use layout_target::LayoutTarget;
+use registry_target::RegistryTarget;
+use source::BundleSource;
+
+pub use error::{ImportError, ImportErrorKind};
+pub use mapping::{MapRule, Mapping};
+pub use plan::{ImportPlan, RepositoryPlan};
+pub use report::{ImportReport, ImportedImage, MissingReferrer, TransferCounts};
 
 /// Where a bundle goes.
 #[derive(Clone, Debug)]
