@@ -141,7 +141,7 @@ impl Discovery {
                     walk.answered(subject, answers, &self.limits)
                 }
                 Some(Done::Read(subject, claim, manifest)) => {
-                    self.settle(&mut walk, subject, claim, manifest)
+                    self.settle(&mut walk, subject, &claim, *manifest)
                 }
                 None => break,
             }
@@ -164,13 +164,13 @@ impl Discovery {
         .boxed()
     }
 
-    fn read(&self, subject: Digest, mut claim: MergedClaim) -> BoxFuture<'_, Done> {
+    fn read(&self, subject: Digest, mut claim: Box<MergedClaim>) -> BoxFuture<'_, Done> {
         async move {
             let manifest = match claim.manifest.take() {
                 Some(manifest) => Ok(manifest),
                 None => self.manifests.manifest(&claim.descriptor.digest).await,
             };
-            Done::Read(subject, claim, manifest)
+            Done::Read(subject, claim, Box::new(manifest))
         }
         .boxed()
     }
@@ -179,7 +179,7 @@ impl Discovery {
         &self,
         walk: &mut Walk,
         subject: Digest,
-        claim: MergedClaim,
+        claim: &MergedClaim,
         manifest: Result<Manifest, ManifestFailure>,
     ) {
         let Some(state) = walk.subjects.get_mut(&subject) else {
@@ -200,7 +200,7 @@ impl Discovery {
                 return;
             }
         };
-        match verify(&subject, &claim, &manifest) {
+        match verify(&subject, claim, &manifest) {
             Verdict::Dropped(warning) => state.warnings.push(warning),
             Verdict::Referrer(mut referrer, warnings) => {
                 state.warnings.extend(warnings);
@@ -235,13 +235,17 @@ enum Task {
     /// Who refers to this subject?
     Ask(Digest),
     /// Is this claim about the subject true?
-    Verify(Digest, MergedClaim),
+    Verify(Digest, Box<MergedClaim>),
 }
 
 /// A question that was answered.
 enum Done {
     Asked(Digest, Vec<(SourceKind, Answer)>),
-    Read(Digest, MergedClaim, Result<Manifest, ManifestFailure>),
+    Read(
+        Digest,
+        Box<MergedClaim>,
+        Box<Result<Manifest, ManifestFailure>>,
+    ),
 }
 
 /// What all sources together say about one manifest.
@@ -370,7 +374,7 @@ impl Walk {
         self.queue.extend(
             claims
                 .into_iter()
-                .map(|claim| Task::Verify(subject.clone(), claim)),
+                .map(|claim| Task::Verify(subject.clone(), Box::new(claim))),
         );
     }
 
