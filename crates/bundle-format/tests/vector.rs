@@ -1,0 +1,142 @@
+//! What `docs/bundle-format.md` shows is what is written and read.
+
+#[cfg(test)]
+mod vector {
+    use std::io::Read as _;
+    use std::path::Path;
+
+    use bundle_format::{
+        BundleManifest, BundlePlan, BundleReader, BundleWriter, Container, DiscoveryRecord,
+        EntryPath, EntryRecord, ImageRecord, Limits, OCI_LAYOUT, OutputFile, SourceRepository,
+        StreamName, index_descriptors, index_json,
+    };
+    use oci_content::{Capability, Digest, DiscoveryMethod, Reference, media_type};
+
+    fn document() -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/bundle-format.md");
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    /// Returns the fenced block that follows a line which ends in `title`.
+    fn block(document: &str, title: &str) -> String {
+        let mut lines = document.lines().skip_while(|line| !line.ends_with(title));
+        let fenced = lines
+            .by_ref()
+            .skip_while(|line| !line.starts_with("```"))
+            .skip(1);
+        let lines: Vec<_> = fenced.take_while(|line| !line.starts_with("```")).collect();
+        assert!(!lines.is_empty(), "{title}");
+        lines.join("\n") + "\n"
+    }
+
+    /// Reads the form of `hexdump -C`: offset, sixteen bytes, the same as text; a star repeats the line before it.
+    fn undump(dump: &str) -> Vec<u8> {
+        let mut bytes: Vec<u8> = Vec::new();
+        for line in dump.lines().filter(|line| *line != "*") {
+            let mut parts = line.split_whitespace();
+            let offset = usize::from_str_radix(parts.next().unwrap(), 16).unwrap();
+            while bytes.len() < offset {
+                bytes.extend_from_within(bytes.len() - 16..);
+            }
+            let hex = line.split('|').next().unwrap().split_whitespace().skip(1);
+            bytes.extend(hex.map(|byte| u8::from_str_radix(byte, 16).unwrap()));
+        }
+        bytes
+    }
+
+    /// An image without layers that nothing refers to.
+    fn bundle() -> (BundleManifest, Vec<(EntryPath, Vec<u8>)>) {
+        let config = b"{}".to_vec();
+        let image = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{}","size":2}},"layers":[]}}"#,
+            media_type::IMAGE_MANIFEST,
+            media_type::EMPTY,
+            Digest::of(&config)
+        );
+        let image = image.into_bytes();
+        let (digest, size) = (Digest::of(&image), image.len() as u64);
+        let reference: Reference = "registry.example.com/empty:1.0".parse().unwrap();
+        let repository = SourceRepository::from(&reference);
+        let mut manifest = BundleManifest::new(StreamName::default(), 0);
+        let record = ImageRecord::new(reference, digest.clone(), media_type::IMAGE_MANIFEST, size);
+        manifest.images.push(record);
+        manifest.discovery.push(DiscoveryRecord::new(
+            repository,
+            digest.clone(),
+            Capability::Supported,
+            DiscoveryMethod::Native,
+        ));
+        let index = index_json(&index_descriptors(&manifest.images, &manifest.discovery));
+        let files = vec![
+            (EntryPath::OCI_LAYOUT, OCI_LAYOUT.to_vec()),
+            (EntryPath::INDEX, index),
+            (EntryPath::blob(&Digest::of(&config)).unwrap(), config),
+            (EntryPath::blob(&digest).unwrap(), image),
+        ];
+        let entries = files.iter();
+        manifest.entries = entries
+            .map(|(path, bytes)| EntryRecord::of(path.clone(), bytes))
+            .collect();
+        manifest.settle(1);
+        (manifest, files)
+    }
+
+    fn write(name: &str) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join(name);
+        let (manifest, files) = bundle();
+        let plan = BundlePlan::new(&manifest, Container::from_file_name(&target)).unwrap();
+        let output = OutputFile::create(&target, false).unwrap();
+        let writer = BundleWriter::new(plan, output.sink()).unwrap();
+        for (path, bytes) in &files {
+            writer.put(path, bytes).unwrap();
+        }
+        writer.finish().unwrap();
+        output.publish().unwrap();
+        std::fs::read(target).unwrap()
+    }
+
+    #[test]
+    fn the_writer_makes_the_test_vector() {
+        let expected = undump(&block(&document(), "### `vector.tgz`"));
+        assert!(write("vector.tgz") == expected);
+    }
+
+    #[test]
+    fn the_digests_of_the_test_vector_are_the_documented_ones() {
+        let sums = block(&document(), "### Digests of the vector");
+        for name in ["vector.tgz", "vector.tar"] {
+            let bytes = write(name);
+            let line = format!("{}  {name}", Digest::of(&bytes).encoded());
+            assert!(sums.lines().any(|found| found == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_reader_reads_the_test_vector() {
+        let vector = undump(&block(&document(), "### `vector.tgz`"));
+        let mut reader = BundleReader::new(&*vector, Limits::default());
+        let (manifest, files) = bundle();
+        let own = (EntryPath::MANIFEST, manifest.to_yaml().unwrap());
+        let mut expected: Vec<_> = std::iter::once(own).chain(files).collect();
+        expected.sort();
+        let mut found = Vec::new();
+        while let Some(head) = reader.next_entry().unwrap() {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).unwrap();
+            found.push((head.path, bytes));
+        }
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_sample_of_a_manifest_is_one() {
+        let yaml = block(&document(), "### A sample");
+        let manifest = BundleManifest::parse(yaml.as_bytes(), &Limits::default()).unwrap();
+        assert_eq!(
+            (manifest.referrers.total, manifest.referrers.subjects),
+            (3, 2)
+        );
+        assert_eq!(manifest.to_yaml().unwrap(), yaml.as_bytes());
+    }
+}
