@@ -161,7 +161,7 @@ pub(crate) enum ReferrersCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct DiscoverArgs {
-    /// The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]
+    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     pub(crate) reference: Reference,
     /// Show referrers of this artifact type only
     #[arg(long, value_name = "TYPE")]
@@ -222,8 +222,10 @@ pub(crate) enum BundleCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]; or those of the configuration
-    #[arg(value_name = "REFERENCE")]
+    #[arg(
+        value_name = "REFERENCE",
+        help = "The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]; or those of the configuration"
+    )]
     pub(crate) references: Vec<Reference>,
     /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
     #[arg(long, short, value_name = "FILE")]

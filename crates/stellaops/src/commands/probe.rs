@@ -54,7 +54,7 @@ pub(crate) fn announce(context: &Context, report: &ProbeReport) {
         report.elapsed.as_millis(),
     );
     let fields = json!({
-        "registry": registry, "capability": report.capability, "version": version, "probe_ms": millis as u64,
+        "registry": registry, "capability": report.capability, "version": version, "probe_ms": u64::try_from(millis).unwrap_or(u64::MAX),
     });
     let fields = fields.as_object().cloned().unwrap_or_default();
     match (&report.failure, report.capability) {

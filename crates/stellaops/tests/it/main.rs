@@ -1,4 +1,8 @@
 //! The binary, run as a user runs it, against registries on loopback.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, but not what they share"
+)]
 
 mod bad_input;
 mod demo;
