@@ -218,6 +218,20 @@ pub(crate) enum BundleCommand {
     Validate(ValidateArgs),
     /// Put a bundle's images and referrers into a registry, a layout folder or the local store
     Import(ImportArgs),
+    /// Write the canonical file of an extracted bundle
+    Pack(PackArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackArgs {
+    /// The folder that a bundle was extracted into
+    pub(crate) folder: PathBuf,
+    /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Replace the bundle if it exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
 }
 
 #[derive(Debug, Args)]

@@ -105,6 +105,7 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
         Command::Bundle(BundleCommand::Import(args)) => {
             commands::import::run(context, args, progress).await
         }
+        Command::Bundle(BundleCommand::Pack(args)) => commands::pack::run(args),
         Command::Store(StoreCommand::Serve(args)) => commands::serve::run(context, args).await,
         Command::Demo => commands::demo::run(context).await,
         Command::Completions { .. } => Ok(()),

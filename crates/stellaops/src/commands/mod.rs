@@ -4,6 +4,7 @@ pub(crate) mod demo;
 pub(crate) mod discover;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod pack;
 pub(crate) mod probe;
 pub(crate) mod serve;
 pub(crate) mod validate;

@@ -171,6 +171,38 @@ async fn a_layout_folder_and_an_extracted_bundle_work_as_ends_of_the_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn packing_an_extracted_bundle_gives_the_file_that_was_exported() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    site.stellaops(&format!(
+        "bundle export {}/app:1.0 --output b.tgz",
+        source.host()
+    ))
+    .await
+    .done();
+    site.shell(
+        "mkdir extracted && tar -xzf b.tgz -C extracted && tar -czf foreign.tgz -C extracted .",
+    )
+    .await
+    .done();
+    site.stellaops("bundle validate --file foreign.tgz")
+        .await
+        .failed(3, &["stellaops bundle pack"]);
+    site.stellaops("bundle pack extracted --output packed.tgz")
+        .await
+        .done();
+    site.shell("cmp b.tgz packed.tgz").await.done();
+    site.stellaops("bundle pack extracted --output packed.tgz")
+        .await
+        .failed(2, &["--overwrite"]);
+    std::fs::remove_file(site.path("extracted/oci-layout")).unwrap();
+    site.stellaops("bundle pack extracted --output other.tgz")
+        .await
+        .failed(4, &["not valid"]);
+    assert!(!site.path("other.tgz").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_damaged_byte_is_named_and_nothing_is_imported() {
     let source = registry_with_image(Persona::SpecFull).await;
     let target = TestRegistry::builder(Persona::SpecFull)

@@ -1,0 +1,71 @@
+use std::sync::Arc;
+
+use bundle_format::{
+    BundlePlan, BundleWriter, Container, EntryPath, OutputError, OutputErrorKind, OutputFile,
+    WriteError,
+};
+use import_validator::ValidatedBundle;
+
+use crate::cli::PackArgs;
+use crate::commands::validate;
+use crate::exit::{Exit, Failure, chain};
+use crate::render;
+
+/// Writes the canonical file of an extracted bundle: the same bytes that the export wrote.
+pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
+    let bundle = validate::validated(&args.folder, false)?;
+    let output =
+        OutputFile::create(&args.output, args.overwrite).map_err(|error| output_failure(&error))?;
+    let size = write(&bundle, &output, Container::from_file_name(&args.output))?;
+    let sha256 = output.sha256().map_err(|error| output_failure(&error))?;
+    output.publish().map_err(|error| output_failure(&error))?;
+    render::text(&format!(
+        "{}: {}, {sha256}",
+        args.output.display(),
+        render::bytes(size)
+    ))
+}
+
+fn write(
+    bundle: &Arc<ValidatedBundle>,
+    output: &OutputFile,
+    container: Container,
+) -> Result<u64, Failure> {
+    let plan = BundlePlan::new(bundle.manifest(), container)
+        .map_err(|error| Failure::new(Exit::Limit, error.to_string()))?;
+    let paths: Vec<EntryPath> = plan.entries().map(|(path, _)| path.clone()).collect();
+    let writer = BundleWriter::new(plan, output.sink()).map_err(|error| write_failure(&error))?;
+    let mut buffer = vec![0; 256 * 1024];
+    for path in paths.iter().filter(|path| !writer.is_done(path)) {
+        let unreadable =
+            |error: std::io::Error| Failure::new(Exit::LocalIo, format!("{path}: {error}"));
+        let mut reader = bundle.open(path).map_err(unreadable)?;
+        let mut entry = writer.entry(path).map_err(|error| write_failure(&error))?;
+        loop {
+            match reader.read(&mut buffer).map_err(unreadable)? {
+                0 => break,
+                count => entry.write(&buffer[..count]).map_err(unreadable)?,
+            }
+        }
+        entry
+            .finish()
+            .map_err(|error| Failure::new(Exit::Integrity, format!("{path}: {error}")))?;
+    }
+    Ok(writer.finish().map_err(|error| write_failure(&error))?.size)
+}
+
+fn output_failure(error: &OutputError) -> Failure {
+    match error.kind() {
+        OutputErrorKind::Exists => {
+            Failure::new(Exit::Usage, format!("{error}; --overwrite replaces it"))
+        }
+        OutputErrorKind::Locked | OutputErrorKind::NotAFile => {
+            Failure::new(Exit::Usage, error.to_string())
+        }
+        _ => Failure::new(Exit::LocalIo, chain(error)),
+    }
+}
+
+fn write_failure(error: &WriteError) -> Failure {
+    Failure::new(Exit::LocalIo, chain(error))
+}
