@@ -208,10 +208,13 @@ impl Discovery {
                 if state.api_listed && !listed && claim.sources.contains(&SourceKind::ReferrersTag)
                 {
                     state.tag_added = true;
-                    let message = "the referrers tag names a referrer that the API does not list";
-                    state
-                        .warnings
-                        .push(Warning::new(WarningCode::StaleTagIndex, message).about(&digest));
+                    // Of a list that broke off nobody can say what it does not name.
+                    if state.api_listed_all {
+                        let message =
+                            "the referrers tag names a referrer that the API does not list";
+                        let warning = Warning::new(WarningCode::StaleTagIndex, message);
+                        state.warnings.push(warning.about(&digest));
+                    }
                 }
                 if claim.sources.contains(&SourceKind::LegacyTag) {
                     state.legacy_found = true;
@@ -284,6 +287,8 @@ struct SubjectState {
     capability: Option<Capability>,
     /// The API gave a list, whole or partial.
     api_listed: bool,
+    /// The API gave its whole list.
+    api_listed_all: bool,
     /// The referrers tag is known not to exist.
     tag_absent: bool,
     tag_added: bool,
@@ -330,7 +335,10 @@ impl Walk {
             let listed = matches!(answer.outcome, Outcome::List | Outcome::PartialList);
             blocked |= answer.outcome == Outcome::Blocked;
             match kind {
-                SourceKind::ReferrersApi => state.api_listed |= listed,
+                SourceKind::ReferrersApi => {
+                    state.api_listed |= listed;
+                    state.api_listed_all |= answer.outcome == Outcome::List;
+                }
                 SourceKind::ReferrersTag => {
                     tag_listed |= listed;
                     tag_silent |= answer.outcome == Outcome::NoAnswer && answer.errors.is_empty();

@@ -162,7 +162,7 @@ impl NativeReferrers {
             let next = match self.reader.next_link(&page) {
                 Ok(Some(next)) => next,
                 Ok(None) => return,
-                Err(problem) => return answer.fail(problem),
+                Err(problem) => return answer.fail(cut_off(problem)),
             };
             if !seen.insert(next.clone()) {
                 let message = format!(
@@ -186,7 +186,7 @@ impl NativeReferrers {
                 Ok(page) => page,
                 Err(problem) => {
                     answer.exchanges.push(say(problem.message.clone()));
-                    return answer.fail(problem);
+                    return answer.fail(cut_off(problem));
                 }
             };
             let status = page.status();
@@ -194,12 +194,7 @@ impl NativeReferrers {
                 200 => ReferrersList::parse(page.body(), page.header("content-type")),
                 _ => {
                     answer.exchanges.push(say(status.to_string()));
-                    let mut problem = refusal(&page);
-                    // What a 404 or an odd answer means on a later page is that the list is cut off.
-                    if problem.code == ErrorCode::ServerError {
-                        problem.code = ErrorCode::PageFailed;
-                    }
-                    return answer.fail(problem);
+                    return answer.fail(cut_off(refusal(&page)));
                 }
             };
             match list {
@@ -216,6 +211,17 @@ impl NativeReferrers {
                 }
             }
         }
+    }
+}
+
+/// What a 404 or an odd answer means on a later page is that the list is cut off.
+fn cut_off(problem: Problem) -> Problem {
+    match problem.code {
+        ErrorCode::ServerError => Problem {
+            code: ErrorCode::PageFailed,
+            ..problem
+        },
+        _ => problem,
     }
 }
 

@@ -88,6 +88,8 @@ fn problem(error: &registry_client::Error) -> Problem {
             Some(429) => ErrorCode::RateLimited,
             _ => ErrorCode::ServerError,
         },
+        // The registry was reached; what it said leads nowhere.
+        ErrorKind::Redirect | ErrorKind::Protocol => ErrorCode::ServerError,
         _ => ErrorCode::Network,
     };
     let mut message = error.to_string();

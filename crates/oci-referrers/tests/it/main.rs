@@ -1,5 +1,6 @@
 //! What a discovery finds on registries as they are out there, and what it says of itself.
 
 mod api_answers;
+mod pages;
 mod support;
 mod union;
