@@ -204,9 +204,9 @@ impl Discovery {
             Verdict::Dropped(warning) => state.warnings.push(warning),
             Verdict::Referrer(mut referrer, warnings) => {
                 state.warnings.extend(warnings);
-                let listed = claim.sources.contains(&SourceKind::ReferrersApi);
-                if state.api_listed && !listed && claim.sources.contains(&SourceKind::ReferrersTag)
-                {
+                let listed = referrer.sources.contains(&SourceKind::ReferrersApi);
+                let tagged = referrer.sources.contains(&SourceKind::ReferrersTag);
+                if state.api_listed && !listed && tagged {
                     state.tag_added = true;
                     // Of a list that broke off nobody can say what it does not name.
                     if state.api_listed_all {

@@ -1,4 +1,6 @@
-use oci_content::{ArtifactCategory, Digest, LegacyTag, Manifest, WarningCode};
+use std::collections::BTreeSet;
+
+use oci_content::{ArtifactCategory, Digest, LegacyTag, Manifest, SourceKind, WarningCode};
 
 use crate::discovery::MergedClaim;
 use crate::graph::Referrer;
@@ -18,6 +20,8 @@ pub(crate) enum Verdict {
 /// The subject must be the *full* digest: a referrers tag of a `sha512` subject is cut and can be shared.
 pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest) -> Verdict {
     let digest = manifest.digest();
+    let mut warnings = Vec::new();
+    let mut sources = claim.sources.clone();
     if !claim.by_name_only() {
         let message = match manifest.subject() {
             Some(own) if own.digest == *subject => None,
@@ -28,12 +32,18 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest)
             None => Some("it is listed as a referrer, but it has no subject".to_owned()),
         };
         if let Some(message) = message {
-            return Verdict::Dropped(
-                Warning::new(WarningCode::SubjectMismatch, message).about(digest),
-            );
+            let warning = Warning::new(WarningCode::SubjectMismatch, message).about(digest);
+            // What a list says wrongly does not undo what a legacy tag's name says.
+            if claim.tag.is_none() {
+                return Verdict::Dropped(warning);
+            }
+            warnings.push(warning);
+            sources = BTreeSet::from([SourceKind::LegacyTag]);
         }
     }
-    let mut warnings = Vec::new();
+    let by_name_only = sources
+        .iter()
+        .all(|source| *source == SourceKind::LegacyTag);
     let listed = &claim.descriptor;
     if listed.size != manifest.size() {
         let message = format!(
@@ -53,7 +63,7 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest)
     let legacy = claim
         .tag
         .as_ref()
-        .filter(|_| claim.by_name_only())
+        .filter(|_| by_name_only)
         .and_then(LegacyTag::from_tag);
     let category = match legacy {
         Some(legacy) => legacy.category(),
@@ -70,7 +80,7 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest)
         subject: subject.clone(),
         depth: 0,
         category,
-        sources: claim.sources.clone(),
+        sources,
         tag: claim.tag.clone(),
         manifest: None,
     };

@@ -1,6 +1,7 @@
 //! What a discovery finds on registries as they are out there, and what it says of itself.
 
 mod api_answers;
+mod claims;
 mod pages;
 mod support;
 mod union;
