@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci_content::{Algorithm, Digest, Hasher, sync_dir};
 use rustix::fs::{FlockOperation, RenameFlags};
@@ -16,7 +17,7 @@ use crate::sink::{FileSink, ReadAt as _};
 /// - While it is written it is `.<name>.partial` in the same folder, locked: a second run that wants the same file
 ///   fails at once.
 /// - What an interrupted run left under that name is taken over, so that a bundle can be resumed.
-/// - Dropped before [`publish`](Self::publish) or [`keep`](Self::keep), it leaves nothing.
+/// - Dropped before [`publish`](Self::publish), it leaves nothing, unless [`keep`](Self::keep) was called.
 #[derive(Debug)]
 pub struct OutputFile {
     target: PathBuf,
@@ -24,7 +25,8 @@ pub struct OutputFile {
     file: Arc<File>,
     overwrite: bool,
     resumed: bool,
-    settled: bool,
+    published: bool,
+    kept: AtomicBool,
 }
 
 /// A failure to make an output file.
@@ -109,7 +111,8 @@ impl OutputFile {
             file: Arc::new(file),
             overwrite,
             resumed,
-            settled: false,
+            published: false,
+            kept: AtomicBool::new(false),
         })
     }
 
@@ -167,19 +170,19 @@ impl OutputFile {
         self.file.sync_all().map_err(io)?;
         refuse_existing(&self.target, self.overwrite)?;
         rename(&self.partial, &self.target, self.overwrite)?;
-        self.settled = true;
+        self.published = true;
         sync_dir(parent(&self.target)).map_err(|error| OutputError::io(&self.target, error))
     }
 
-    /// Leaves what has been written under its temporary name, for a later run to go on with.
-    pub fn keep(mut self) {
-        self.settled = true;
+    /// Leaves what has been written under its temporary name when this is dropped, for a later run to go on with.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for OutputFile {
     fn drop(&mut self) {
-        if !self.settled {
+        if !self.published && !*self.kept.get_mut() {
             // The lock is held, so this is our file. If it cannot be removed, the next run takes it over.
             drop(fs::remove_file(&self.partial));
         }
@@ -350,6 +353,7 @@ mod tests {
         assert!(!output.is_resumed());
         write(&output, b"half");
         output.keep();
+        drop(output);
         let output = OutputFile::create(&target, false).unwrap();
         assert!(output.is_resumed());
         assert_eq!(output.sha256().unwrap(), Digest::of(b"half"));

@@ -132,48 +132,34 @@ impl Exporter {
         }
         // Taken first: what cannot be written need not be discovered.
         let output = OutputFile::create(&request.output, request.overwrite)?;
-        let result = self.export_into(request, &output).await;
-        match result {
-            Ok((mut summary, probes, images)) => {
-                summary.sha256 = output.sha256()?;
-                let resumed = output.is_resumed();
-                output.publish()?;
-                report::write(
-                    &summary,
-                    &probes,
-                    &images,
-                    started.elapsed(),
-                    self.observer.requests(),
-                    resumed,
-                )?;
-                Ok(summary)
-            }
-            // What was downloaded is worth keeping only where downloading had begun.
-            Err((error, true)) => {
-                output.keep();
-                Err(error)
-            }
-            Err((error, false)) => Err(error),
-        }
+        let (mut summary, probes, images) = self.export_into(request, &output).await?;
+        summary.sha256 = output.sha256()?;
+        let resumed = output.is_resumed();
+        output.publish()?;
+        let (elapsed, requests) = (started.elapsed(), self.observer.requests());
+        report::write(&summary, &probes, &images, elapsed, requests, resumed)?;
+        Ok(summary)
     }
 
     async fn export_into(
         &self,
         request: &ExportRequest,
         output: &OutputFile,
-    ) -> Result<(ExportSummary, Vec<ProbeReport>, Vec<FoundImage>), (ExportError, bool)> {
-        let early = |error| (error, false);
+    ) -> Result<(ExportSummary, Vec<ProbeReport>, Vec<FoundImage>), ExportError> {
         let probes = self.probe(&request.images).await;
-        let images = self.find(request).await.map_err(early)?;
-        require_artifact_types(request, &images).map_err(early)?;
+        let images = self.find(request).await?;
+        require_artifact_types(request, &images)?;
         let mut unavailable = BTreeSet::new();
-        let mut begun = output.is_resumed();
+        if output.is_resumed() {
+            output.keep();
+        }
         loop {
-            let plan = plan(request, &images, &unavailable).map_err(|error| (error, begun))?;
+            let plan = plan(request, &images, &unavailable)?;
             if !plan.missing.is_empty() && !request.allow_incomplete {
-                return Err((incomplete(&plan.missing), begun));
+                return Err(incomplete(&plan.missing));
             }
-            begun = true;
+            // From here on, what was downloaded is worth keeping, however this ends.
+            output.keep();
             match self.write(request, output, &plan).await {
                 Ok(size) => {
                     let summary = ExportSummary {
@@ -189,8 +175,8 @@ impl Exporter {
                 Err(WriteFailure::Blob(failed))
                     if failed.error.kind() == ExportErrorKind::Incomplete
                         && unavailable.insert(failed.digest.clone()) => {}
-                Err(WriteFailure::Blob(failed)) => return Err((failed.error, true)),
-                Err(WriteFailure::Other(error)) => return Err((error, true)),
+                Err(WriteFailure::Blob(failed)) => return Err(failed.error),
+                Err(WriteFailure::Other(error)) => return Err(error),
             }
         }
     }
