@@ -254,6 +254,7 @@ fn an_interrupted_bundle_is_resumed_from_what_is_really_there() {
             .unwrap();
         drop(writer);
         output.keep();
+        drop(output);
 
         let output = OutputFile::create(&target, false).unwrap();
         let writer = BundleWriter::new(plan, output.sink()).unwrap();
