@@ -1,6 +1,6 @@
 //! The bundle as an OCI image layout: its two files, and everything that its manifests need.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use bundle_format::{EntryPath, OCI_LAYOUT, index_descriptors};
 use oci_content::{Descriptor, Digest, ManifestErrorKind, REF_NAME, media_type};
@@ -17,7 +17,7 @@ pub(crate) fn check(
     contents: &Contents,
     limits: &ValidationLimits,
     findings: &mut Findings,
-) -> BTreeSet<Digest> {
+) -> HashSet<Digest> {
     if let Some(marker) = &contents.oci_layout
         && marker != OCI_LAYOUT
     {
@@ -61,8 +61,8 @@ pub(crate) fn check(
             .flat_map(|image| &image.omitted)
             .map(|child| &child.digest)
             .collect(),
-        reached: BTreeSet::new(),
-        needed: BTreeSet::new(),
+        reached: HashSet::new(),
+        needed: HashSet::new(),
         queue: VecDeque::new(),
         complete: true,
     };
@@ -194,11 +194,11 @@ struct Walk<'a> {
     limits: &'a ValidationLimits,
     findings: &'a mut Findings,
     /// Children that an image leaves out; they may be absent wherever they are listed.
-    omitted: BTreeSet<&'a Digest>,
+    omitted: HashSet<&'a Digest>,
     /// Manifests that have been looked into.
-    reached: BTreeSet<Digest>,
+    reached: HashSet<Digest>,
     /// Content that something needs.
-    needed: BTreeSet<Digest>,
+    needed: HashSet<Digest>,
     queue: VecDeque<(Target, EntryPath, usize)>,
     /// Whether every manifest could be looked into; else nobody knows what it needs.
     complete: bool,
@@ -321,7 +321,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn finish(self) -> BTreeSet<Digest> {
+    fn finish(self) -> HashSet<Digest> {
         if !self.complete {
             return self.reached;
         }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use oci_content::{Descriptor, Digest, Manifest, ManifestErrorKind, media_type};
 /// What is kept of the manifests of a bundle: enough to walk from one to the other.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
-    known: BTreeMap<Digest, Object>,
+    known: HashMap<Digest, Object>,
     /// Bytes of all manifests that are kept.
     bytes: u64,
 }

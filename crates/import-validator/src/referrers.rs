@@ -1,6 +1,6 @@
 //! The graph of subjects and referrers: what `manifest.yaml` says of it, and what the manifests themselves say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 
 use bundle_format::{ArtifactRecord, BundleManifest, DiscoveryRecord, SourceRepository};
 use oci_content::{Completeness, Digest};
@@ -41,7 +41,7 @@ pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
                 ));
         }
     }
-    let discovered: BTreeSet<_> = manifest
+    let discovered: HashSet<_> = manifest
         .discovery
         .iter()
         .map(|record| (&record.repository, &record.subject))
@@ -59,8 +59,8 @@ pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
 }
 
 /// Checks the graph; `reached` are the manifests that belong to images and referrers.
-pub(crate) fn check(contents: &Contents, reached: &BTreeSet<Digest>, findings: &mut Findings) {
-    let mut listed = BTreeSet::new();
+pub(crate) fn check(contents: &Contents, reached: &HashSet<Digest>, findings: &mut Findings) {
+    let mut listed = HashSet::new();
     for record in &contents.manifest.discovery {
         for artifact in &record.artifacts {
             listed.insert((&record.subject, &artifact.digest));
@@ -155,13 +155,13 @@ fn check_bare_images(contents: &Contents, findings: &mut Findings) {
     if manifest.referrers.status == Completeness::Incomplete {
         return;
     }
-    let subjects: BTreeSet<_> = manifest
+    let subjects: HashSet<_> = manifest
         .discovery
         .iter()
         .filter(|record| !record.artifacts.is_empty())
         .map(|record| &record.subject)
         .collect();
-    let mut known = BTreeMap::new();
+    let mut known = HashMap::new();
     let bare = manifest
         .images
         .iter()
@@ -169,7 +169,7 @@ fn check_bare_images(contents: &Contents, findings: &mut Findings) {
         .count() as u64;
     let claimed = manifest.referrers.bare_images;
     // In another repository the same image can have no referrers.
-    let repositories: BTreeSet<_> = manifest
+    let repositories: HashSet<_> = manifest
         .images
         .iter()
         .map(|image| SourceRepository::from(&image.reference))
@@ -186,9 +186,9 @@ fn check_bare_images(contents: &Contents, findings: &mut Findings) {
 /// Tells whether something refers to a manifest or to one that it lists. How deep lists go has been checked.
 fn is_referred_to(
     contents: &Contents,
-    subjects: &BTreeSet<&Digest>,
+    subjects: &HashSet<&Digest>,
     digest: &Digest,
-    known: &mut BTreeMap<Digest, bool>,
+    known: &mut HashMap<Digest, bool>,
 ) -> bool {
     if let Some(known) = known.get(digest) {
         return *known;

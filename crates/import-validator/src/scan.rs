@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bundle_format::{
     BundleManifest, ContainerError, ContainerErrorKind, EntryKind, EntryPath, ListedFile,
@@ -20,7 +20,7 @@ pub(crate) struct Scan<'a, E> {
     /// What is listed and has not come yet.
     expected: BTreeMap<EntryPath, ListedFile>,
     /// What `manifest.yaml` says is a manifest.
-    manifests: BTreeSet<Digest>,
+    manifests: HashSet<Digest>,
     buffer: Vec<u8>,
 }
 
@@ -33,11 +33,11 @@ pub(crate) struct Contents {
     /// Whether every file was seen.
     pub(crate) complete: bool,
     /// Every blob that the bundle or its base holds, with its size.
-    pub(crate) blobs: BTreeMap<Digest, u64>,
+    pub(crate) blobs: HashMap<Digest, u64>,
     /// What the base holds.
-    pub(crate) in_base: BTreeSet<Digest>,
+    pub(crate) in_base: HashSet<Digest>,
     /// Files that are missing or damaged, which has been reported.
-    pub(crate) damaged: BTreeSet<EntryPath>,
+    pub(crate) damaged: HashSet<EntryPath>,
     pub(crate) objects: Objects,
     /// The bytes of `oci-layout` and `index.json`, when they are the listed ones.
     pub(crate) oci_layout: Option<Vec<u8>>,
@@ -58,7 +58,7 @@ impl<'a, E> Scan<'a, E> {
             findings,
             contents: None,
             expected: BTreeMap::new(),
-            manifests: BTreeSet::new(),
+            manifests: HashSet::new(),
             buffer: vec![0; BUFFER_BYTES],
         }
     }
@@ -179,7 +179,7 @@ impl<E: Entries> Scan<'_, E> {
             manifest_bytes: bytes.len() as u64,
             manifest,
             complete: false,
-            damaged: BTreeSet::new(),
+            damaged: HashSet::new(),
             objects: Objects::default(),
             oci_layout: None,
             index: None,

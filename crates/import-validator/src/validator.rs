@@ -15,8 +15,8 @@ use crate::{layout, referrers};
 /// Proves a bundle whole, or says exactly what is wrong.
 ///
 /// - A bundle is read once, from its first byte to its last, and nothing is extracted or written.
-/// - Memory is bounded by the [limits](ValidationLimits): in the worst case `manifest.yaml` and a few times the
-///   bytes of all manifests, never the size of a layer.
+/// - Memory is bounded by the [limits](ValidationLimits): a few times the bytes of `manifest.yaml` and of all
+///   manifests together, never the size of a layer.
 /// - What is corrupt, missing or not listed is an error, whatever the options. What the export could not complete is
 ///   a warning, and an error when the validation is [strict](Self::strict).
 ///
