@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::lock::Mutex;
@@ -27,13 +28,42 @@ pub struct NativeReferrers {
 }
 
 /// What a run has learned about the API of one repository.
+///
+/// The API is taken for absent, and not asked for each of many subjects, only when no subject got a list, one that is
+/// known to exist got no answer, and one that cannot exist got none either. Registries exist that answer 404 for a
+/// subject that they do not know (Quay before 3.12) or whose list they cannot put together (Harbor, zot).
 #[derive(Debug, Default)]
 pub(crate) struct ApiState {
-    /// Whether a subject that cannot exist got no answer either. A registry that has the API answers for any
-    /// digest, so the API need not be asked for each of many subjects then.
+    /// Some subject got a list.
+    listed: AtomicBool,
+    /// A subject that got no answer, until it is known what that means.
+    silent: std::sync::Mutex<Option<Digest>>,
+    /// What was concluded.
     absent: Mutex<Option<bool>>,
-    /// Whether the API gave no answer for some subject.
-    silent: std::sync::atomic::AtomicBool,
+}
+
+impl ApiState {
+    fn learn(&self, subject: &Digest, answer: &Answer) {
+        match answer.capability {
+            Some(Capability::Supported) => self.listed.store(true, Ordering::Release),
+            Some(Capability::Unsupported) => {
+                if let Ok(mut silent) = self.silent.lock() {
+                    silent.get_or_insert_with(|| subject.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn candidate(&self) -> Option<Digest> {
+        self.silent.lock().ok()?.clone()
+    }
+
+    fn drop_candidate(&self) {
+        if let Ok(mut silent) = self.silent.lock() {
+            *silent = None;
+        }
+    }
 }
 
 impl NativeReferrers {
@@ -46,24 +76,40 @@ impl NativeReferrers {
         Self { reader, state }
     }
 
-    /// Tells whether the API is known to be absent, asking for a subject that cannot exist where a first subject
-    /// got no answer.
+    /// Tells whether the API is known to be absent, finding out where a subject got no answer.
     async fn is_absent(&self) -> bool {
-        use std::sync::atomic::Ordering;
-        if !self.state.silent.load(Ordering::Acquire) {
+        if self.state.listed.load(Ordering::Acquire) || self.state.candidate().is_none() {
             return false;
         }
         let mut absent = self.state.absent.lock().await;
         if let Some(known) = *absent {
             return known;
         }
+        let Some(candidate) = self.state.candidate() else {
+            return false;
+        };
+        match self.subject_status(&candidate).await {
+            Ok(200) => {}
+            Ok(_) => {
+                self.state.drop_candidate();
+                return false;
+            }
+            Err(_) => return false,
+        }
         let Ok(response) = self.reader.referrers(&nobody()).await else {
             return false;
         };
         let codes = response.error_codes();
         let known = match ReferrersAnswer::decide(parts(&response, &codes)) {
-            ReferrersAnswer::NoAnswer { capability, .. } => capability == Capability::Unsupported,
-            ReferrersAnswer::List(_) | ReferrersAnswer::SubjectUnknown => false,
+            ReferrersAnswer::NoAnswer {
+                capability: Capability::Unsupported,
+                false_200,
+                ..
+            } => !false_200,
+            ReferrersAnswer::RepositoryUnknown => true,
+            ReferrersAnswer::NoAnswer { .. }
+            | ReferrersAnswer::List(_)
+            | ReferrersAnswer::SubjectUnknown => false,
             // Settles nothing; ask again next time.
             _ => return false,
         };
@@ -128,11 +174,14 @@ impl NativeReferrers {
                         "{status} NAME_UNKNOWN, but the subject is there: no answer"
                     )));
                 }
+                // An unknown repository is not an empty one.
                 Ok(404) => {
                     answer.capability = Some(Capability::Unknown);
                     answer.exchanges.push(say(format!(
                         "{status} NAME_UNKNOWN, and the subject is not there"
                     )));
+                    let message = "the registry does not know the repository, or hides it";
+                    answer.fail(Problem::new(ErrorCode::Denied, message));
                 }
                 Ok(_) => answer.fail(refusal(&response)),
                 Err(problem) => answer.fail(problem),
@@ -272,11 +321,8 @@ impl ReferrerSource for NativeReferrers {
         let (mut answer, page) = self.first_page(subject).await;
         if let Some(page) = page {
             self.later_pages(&mut answer, page).await;
-        } else if answer.capability == Some(Capability::Unsupported) {
-            self.state
-                .silent
-                .store(true, std::sync::atomic::Ordering::Release);
         }
+        self.state.learn(subject, &answer);
         answer
     }
 }

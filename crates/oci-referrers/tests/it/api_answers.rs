@@ -234,7 +234,38 @@ async fn a_404_name_unknown_is_settled_by_the_subject() {
     registry.image(APP, "1.0");
     registry.fault(Route::referrers(), unknown);
     let graph = discover(&registry, &Digest::of(b"not there")).await;
-    expect(FallbackTag, Unknown).check(&graph);
+    expect(FallbackTag, Unknown)
+        .error(ErrorCode::Denied)
+        .check(&graph);
+}
+
+#[tokio::test]
+async fn a_404_for_a_subject_that_is_not_there_does_not_make_the_api_absent() {
+    for (persona, variant) in [
+        (Persona::Quay, Some(Variant::QuayBefore312)),
+        (Persona::Harbor28, None),
+    ] {
+        let mut builder = TestRegistry::builder(persona).without_auth();
+        if let Some(variant) = variant {
+            builder = builder.variant(variant);
+        }
+        let registry = builder.start().await;
+        let mut subjects = vec![Digest::of(b"not there")];
+        for number in 0..30 {
+            let image = registry.image(APP, &format!("v{number}"));
+            registry.referrer(APP, &image, "application/spdx+json", format!("{number}"));
+            subjects.push(image.digest);
+        }
+        let sources = sources(&registry);
+        let first = sources.discovery(None).run([subjects[0].clone()]).await;
+        assert!(first.referrers.is_empty());
+        let all = sources
+            .discovery(None)
+            .one_of_many(true)
+            .run(subjects)
+            .await;
+        assert_eq!(all.referrers.len(), 30, "{persona}");
+    }
 }
 
 #[tokio::test]
