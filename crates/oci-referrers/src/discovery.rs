@@ -119,9 +119,9 @@ impl Discovery {
 
     /// Runs the discovery.
     pub async fn run(&self, roots: impl IntoIterator<Item = Digest>) -> ReferrerGraph {
-        let mut walk = Walk::default();
+        let mut walk = Walk::new(self.depth, self.limits.max_levels);
         for root in roots {
-            walk.enter(root, 0);
+            walk.place(None, root, 0);
         }
         let many = self.many || walk.queue.len() >= MANY_SUBJECTS;
         let mut active = FuturesUnordered::new();
@@ -225,9 +225,7 @@ impl Discovery {
                     referrer.manifest = Some(manifest);
                 }
                 walk.referrers.push(*referrer);
-                if self.depth.is_none_or(|wanted| depth < wanted) {
-                    walk.descend(subject, digest, depth, &self.limits);
-                }
+                walk.place(Some(subject), digest, depth);
             }
         }
     }
@@ -274,11 +272,15 @@ impl MergedClaim {
     }
 }
 
-#[derive(Default)]
 struct Walk {
     queue: VecDeque<Task>,
     subjects: BTreeMap<Digest, SubjectState>,
     referrers: Vec<Referrer>,
+    /// Subjects with the referrers of theirs that were too far away to be asked for.
+    cut: BTreeSet<(Digest, Digest)>,
+    /// Levels that the caller wants.
+    wanted: Option<u32>,
+    max_levels: u32,
 }
 
 #[derive(Default)]
@@ -299,27 +301,53 @@ struct SubjectState {
 }
 
 impl Walk {
-    fn enter(&mut self, subject: Digest, depth: u32) {
-        if !self.subjects.contains_key(&subject) {
-            self.subjects.insert(
-                subject.clone(),
-                SubjectState {
-                    depth,
-                    ..SubjectState::default()
-                },
-            );
-            self.queue.push_back(Task::Ask(subject));
+    fn new(wanted: Option<u32>, max_levels: u32) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            subjects: BTreeMap::new(),
+            referrers: Vec::new(),
+            cut: BTreeSet::new(),
+            wanted,
+            max_levels,
         }
     }
 
-    fn descend(&mut self, parent: Digest, subject: Digest, depth: u32, limits: &Limits) {
-        if depth < limits.max_levels {
-            self.enter(subject, depth);
-        } else if let Some(state) = self.subjects.get_mut(&parent) {
-            let message = format!("referrers are followed for {} levels", limits.max_levels);
-            state
-                .errors
-                .push(Problem::new(ErrorCode::Limit, message).about(&subject));
+    /// Places a subject so many steps away from a root, and asks for its referrers if nobody has yet.
+    ///
+    /// A legacy tag can lead to one manifest over ways of different lengths. The shortest decides, also when it is
+    /// found last: what stands below comes nearer then, and may come within reach.
+    fn place(&mut self, parent: Option<Digest>, subject: Digest, depth: u32) {
+        let mut places = vec![(parent, subject, depth)];
+        while let Some((parent, subject, depth)) = places.pop() {
+            if let Some(parent) = parent {
+                if self.wanted.is_some_and(|wanted| depth >= wanted) {
+                    continue;
+                }
+                if depth >= self.max_levels {
+                    self.cut.insert((parent, subject));
+                    continue;
+                }
+            }
+            match self.subjects.get_mut(&subject) {
+                None => {
+                    let state = SubjectState {
+                        depth,
+                        ..SubjectState::default()
+                    };
+                    self.subjects.insert(subject.clone(), state);
+                    self.queue.push_back(Task::Ask(subject));
+                }
+                Some(state) if depth < state.depth => {
+                    state.depth = depth;
+                    let below = self.referrers.iter_mut();
+                    for referrer in below.filter(|referrer| referrer.subject == subject) {
+                        referrer.depth = depth + 1;
+                        let digest = referrer.digest.clone();
+                        places.push((Some(subject.clone()), digest, depth + 1));
+                    }
+                }
+                Some(_) => {}
+            }
         }
     }
 
@@ -386,7 +414,18 @@ impl Walk {
         );
     }
 
-    fn finish(self, configured: Capability) -> ReferrerGraph {
+    fn finish(mut self, configured: Capability) -> ReferrerGraph {
+        for (subject, digest) in std::mem::take(&mut self.cut) {
+            // A shorter way may have been found since.
+            if self.subjects.contains_key(&digest) {
+                continue;
+            }
+            if let Some(state) = self.subjects.get_mut(&subject) {
+                let message = format!("referrers are followed for {} levels", self.max_levels);
+                let problem = Problem::new(ErrorCode::Limit, message);
+                state.errors.push(problem.about(&digest));
+            }
+        }
         let subjects = self
             .subjects
             .into_iter()

@@ -2,6 +2,7 @@
 
 mod api_answers;
 mod claims;
+mod depth;
 mod pages;
 mod support;
 mod union;
