@@ -45,10 +45,7 @@ fn outcome(report: &Report) -> Result<(), Failure> {
         return Ok(());
     }
     let errors = usize::try_from(report.counts.errors).unwrap_or(usize::MAX);
-    let first = report
-        .findings
-        .iter()
-        .find(|finding| finding.severity == Severity::Error);
+    let first = report.first_error();
     let first = first
         .map(|finding| format!(" ({}): {}", finding.kind, finding.remedy))
         .unwrap_or_default();
