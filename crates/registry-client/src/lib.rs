@@ -10,25 +10,36 @@
 //!   in a blob or in nothing, turn a status into an error.
 //! - **Bounded.** Bodies, redirects, tries and times have limits with defaults; see [`ClientOptions`].
 //! - **Nothing is believed.** Manifests and lists come as bytes for the caller to check; blobs are hashed.
+//! - **Credentials stay home.** They are asked for only after a 401, and go to the origin that they are for and
+//!   to the token service it names, if that is one that may be asked: https, and not inside a network that
+//!   the registry is not part of.
+//! - **Patient.** `Retry-After` is obeyed by all requests to a host, a transfer that breaks goes on where it
+//!   stopped, and a [`RequestObserver`] hears of every request and every wait.
 //!
-//! ```no_run
-//! use oci_content::Reference;
+//! ```
+//! use oci_content::Tag;
 //! use registry_client::{Client, ClientOptions};
+//! use test_registry::{Persona, TestRegistry};
 //!
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let reference: Reference = "registry.example.com/team/app:1.0".parse()?;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let registry = TestRegistry::start(Persona::SpecFull).await;
+//! let image = registry.image("team/app", "1.0");
+//!
 //! let client = Client::new(ClientOptions::default())?;
-//! let repository = client.repository(reference.registry(), reference.repository());
-//! let answer = repository.get_manifest(reference.tag().ok_or("no tag")?).await?;
-//! println!("{} {}", answer.status(), answer.body().len());
+//! let repository = client.repository(&registry.registry(), &"team/app".parse()?);
+//! let tag: Tag = "1.0".parse()?;
+//! let answer = repository.get_manifest(&tag).await?;
+//! assert!(image.digest.matches(answer.body()));
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # Scope
 //!
-//! No interpretation of manifests and lists, no bundles, no cache on disk. Nothing is spawned, no environment
-//! and no home directory is read. The URLs that a descriptor may carry are never fetched.
+//! No interpretation of manifests and lists, no bundles, no cache on disk. Nothing is spawned but the
+//! credential helpers that a [`DockerConfig`] names; no environment and no home directory is read. The URLs
+//! that a descriptor may carry are never fetched.
 
 mod answer;
 mod auth;

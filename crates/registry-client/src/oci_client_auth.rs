@@ -11,3 +11,22 @@ impl From<RegistryAuth> for Credentials {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_to_authenticate_has_its_credentials() {
+        let basic = RegistryAuth::Basic("u".into(), "p".into());
+        let expected = Credentials::Basic {
+            username: "u".into(),
+            password: "p".into(),
+        };
+        assert_eq!(Credentials::from(basic), expected);
+        let bearer = RegistryAuth::Bearer("t".into());
+        assert_eq!(Credentials::from(bearer), Credentials::Bearer("t".into()));
+        let anonymous = Credentials::from(RegistryAuth::Anonymous);
+        assert_eq!(anonymous, Credentials::Anonymous);
+    }
+}

@@ -133,6 +133,9 @@ impl Repository {
 
     /// Gets the first page of the list of tags (end-8a), asking for `n` tags a page if given (end-8b).
     ///
+    /// A page of `n` tags without a next link need not be the last one: there are registries that heed `n` and
+    /// give no link (go-containerregistry's). Without `n` they list everything.
+    ///
     /// # Errors
     /// When there is no usable answer, or it is larger than
     /// [`max_list_bytes`](crate::ClientOptions::max_list_bytes).

@@ -1,4 +1,4 @@
-//! `registry-client` against scripted servers on loopback.
+//! `registry-client` against scripted servers and test registries on loopback.
 #![expect(
     clippy::unwrap_used,
     reason = "the lint exempts test functions, but not what they share"
@@ -8,6 +8,7 @@ mod auth;
 mod bearer;
 mod calls;
 mod limits;
+mod personas;
 mod proxy;
 mod pull;
 mod push;

@@ -217,6 +217,27 @@ async fn one_429_closes_the_gate_for_all_requests_to_the_host() {
 }
 
 #[tokio::test]
+async fn a_burst_of_429s_is_one_wait() {
+    let server = Server::start(|_, before| match before {
+        0..4 => answer(429)
+            .header("Retry-After", "1")
+            .delay(Duration::from_millis(100)),
+        _ => answer(200),
+    })
+    .await;
+    let recorder = Arc::new(Recorder::default());
+    let mut options = options();
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
+    let repository = server.repository(options);
+    let tag = tag();
+    let calls = (0..4).map(|_| repository.get_manifest(&tag));
+    for reply in futures::future::join_all(calls).await {
+        assert_eq!(reply.unwrap().requests(), 2);
+    }
+    assert_eq!(recorder.waits.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_call_that_cannot_wait_for_the_gate_gets_the_answer_that_closed_it() {
     let server = Server::start(|_, before| match before {
         0 => answer(500).header("Retry-After", "1"),
