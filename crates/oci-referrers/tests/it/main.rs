@@ -5,4 +5,5 @@ mod claims;
 mod depth;
 mod pages;
 mod support;
+mod tags;
 mod union;
