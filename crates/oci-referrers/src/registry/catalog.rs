@@ -99,6 +99,10 @@ impl TagCatalog {
         let mut walk = ListingWalk::default();
         let end = match walk.run(reader, self.max_tags).await {
             Ok(end) => end,
+            // A token service refuses what a registry would refuse itself.
+            Err(problem) if problem.code == ErrorCode::Denied && walk.pages == 0 => {
+                ListingEnd::Denied
+            }
             Err(problem) => ListingEnd::Failed(Problem {
                 code: failed_code(problem.code),
                 ..problem

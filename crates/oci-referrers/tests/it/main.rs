@@ -1,9 +1,11 @@
 //! What a discovery finds on registries as they are out there, and what it says of itself.
 
+mod access;
 mod api_answers;
 mod claims;
 mod depth;
 mod pages;
+mod redirects;
 mod support;
 mod tags;
 mod union;
