@@ -247,6 +247,21 @@ mod tests {
         assert_eq!(host.permits.available_permits(), 1);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_cannot_wait_for_the_gate_gets_the_answer_that_closed_it() {
+        let host = host(1);
+        let mut budget = Budget::new(RetryPolicy {
+            deadline: Duration::from_secs(10),
+            ..RetryPolicy::default()
+        });
+        assert!(budget.take_wait(Duration::from_secs(6)));
+        host.close_gate(Duration::from_secs(5), &throttled());
+        let answer = host.enter(&mut budget).await.unwrap_err();
+        assert_eq!(answer.status(), http::StatusCode::TOO_MANY_REQUESTS);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(host.enter(&mut budget).await.is_ok(), "three seconds fit");
+    }
+
     fn throttled() -> Response {
         Response {
             status: http::StatusCode::TOO_MANY_REQUESTS,

@@ -67,6 +67,8 @@ async fn a_server_that_never_answers_is_given_up() {
     let server = Server::start(|_, _| answer(200).delay(Duration::from_secs(60))).await;
     let mut options = options();
     options.response_timeout = Duration::from_millis(50);
+    let recorder = Arc::new(Recorder::default());
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
     let started = Instant::now();
     let error = server
         .repository(options)
@@ -78,8 +80,10 @@ async fn a_server_that_never_answers_is_given_up() {
         error.to_string().ends_with("no answer within 50ms"),
         "{error}"
     );
-    assert!(started.elapsed() < Duration::from_secs(10));
-    assert_eq!(server.lines().len(), 6);
+    assert!(started.elapsed() < Duration::from_secs(60));
+    let told = recorder.requests.lock().unwrap();
+    let errors: Vec<_> = told.iter().map(|told| told.error).collect();
+    assert_eq!(errors, [Some(ErrorKind::Timeout); 6]);
 }
 
 #[tokio::test]
@@ -89,7 +93,7 @@ async fn a_body_that_stalls_or_drips_is_given_up() {
             false => answer(200).body("x").length(Some(9)).stall(),
             true => answer(200)
                 .body("x".repeat(1000))
-                .slowly(Duration::from_millis(10)),
+                .slowly(1, Duration::from_millis(10)),
         })
         .await;
         let mut options = options();
@@ -108,15 +112,17 @@ async fn a_body_that_stalls_or_drips_is_given_up() {
 async fn a_slow_body_that_moves_is_left_to_come() {
     let server = Server::start(|_, _| {
         answer(200)
-            .body("x".repeat(2000))
-            .slowly(Duration::from_micros(100))
+            .body("x".repeat(6 * 1024))
+            .slowly(1024, Duration::from_millis(400))
     })
     .await;
     let mut options = options();
-    // 2000 bytes take at least 2 s with the timer's resolution of 1 ms, 1024 of them about half of it.
-    options.idle_timeout = Duration::from_secs(4);
+    // Less than all of it takes, and four times what a piece takes.
+    options.idle_timeout = Duration::from_millis(1600);
     let reply = server.repository(options).get_manifest(&tag()).await;
-    assert_eq!(reply.unwrap().body().len(), 2000);
+    let reply = reply.unwrap();
+    assert_eq!(reply.body().len(), 6 * 1024);
+    assert!(reply.elapsed() > Duration::from_millis(1600));
 }
 
 #[tokio::test]

@@ -152,16 +152,14 @@ async fn writes_are_redirected_only_within_the_registry_and_only_with_their_meth
 
 #[tokio::test]
 async fn a_foreign_429_is_not_the_registrys_and_stands() {
-    let edge = Server::start(|_, _| answer(429).header("Retry-After", "1")).await;
+    let edge = Server::start(|_, _| answer(429).header("Retry-After", "30")).await;
     let target = edge.url("/blocked");
     let server = Server::start(move |_, _| answer(303).header("Location", &target)).await;
-    let started = std::time::Instant::now();
     let reply = server.repository(options()).get_manifest(&tag()).await;
     let reply = reply.unwrap();
     assert_eq!(reply.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(reply.is_foreign());
     assert_eq!((reply.requests(), edge.lines().len()), (2, 1));
-    assert!(started.elapsed() < std::time::Duration::from_millis(900));
 
     let edge = Server::start(|_, before| match before {
         0 => answer(503),

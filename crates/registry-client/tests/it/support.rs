@@ -52,6 +52,7 @@ pub(crate) struct Answer {
     length: Option<usize>,
     then: Then,
     delay: Duration,
+    piece: usize,
     pause: Duration,
 }
 
@@ -62,6 +63,7 @@ pub(crate) fn answer(status: u16) -> Answer {
         length: Some(0),
         then: Then::Close,
         delay: Duration::ZERO,
+        piece: usize::MAX,
         pause: Duration::ZERO,
     }
 }
@@ -102,8 +104,9 @@ impl Answer {
         self
     }
 
-    /// Waits before each byte of the body.
-    pub(crate) fn slowly(mut self, pause: Duration) -> Self {
+    /// Waits before each piece of the body.
+    pub(crate) fn slowly(mut self, piece: usize, pause: Duration) -> Self {
+        self.piece = piece;
         self.pause = pause;
         self
     }
@@ -183,6 +186,13 @@ impl Server {
         self.seen().iter().map(line).collect()
     }
 
+    /// Waits until so many requests have come.
+    pub(crate) async fn has_seen(&self, requests: usize) {
+        while self.seen.lock().unwrap().len() < requests {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}{path}", self.host)
@@ -248,14 +258,10 @@ async fn exchange(
     }
     stream.write_all(head.as_bytes()).await?;
     if seen.method != "HEAD" {
-        if answer.pause.is_zero() {
-            stream.write_all(&answer.body).await?;
-        } else {
-            for byte in &answer.body {
-                tokio::time::sleep(answer.pause).await;
-                stream.write_all(&[*byte]).await?;
-                stream.flush().await?;
-            }
+        for piece in answer.body.chunks(answer.piece) {
+            tokio::time::sleep(answer.pause).await;
+            stream.write_all(piece).await?;
+            stream.flush().await?;
         }
     }
     stream.flush().await?;
