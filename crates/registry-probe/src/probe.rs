@@ -1,57 +1,51 @@
-use std::time::Duration;
+use std::sync::Arc;
 
+use futures::FutureExt as _;
 use oci_content::{Capability, ErrorCode, Registry, RepositoryName};
 use registry_client::{
-    AnswerParts, Client, ErrorKind, Evidence, ReferrersAnswer, Response, nobody,
+    AnswerParts, Client, CredentialSource, Evidence, ReferrersAnswer, Response, nobody,
 };
-use serde::Serialize;
 
-/// Asks registries what they can do.
+use crate::cache::{Key, ProbeCache};
+use crate::facts;
+use crate::report::{ProbeFailure, ProbeReport, chain, code_of, evidence};
+use crate::scope::CredentialScope;
+
+/// Asks registries what they can do. It never writes to one.
 #[derive(Clone, Debug)]
 pub struct Probe {
     client: Client,
+    cache: Option<Caching>,
 }
 
-/// What a registry was found to be able to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct ProbeReport {
-    /// The registry.
-    pub registry: Registry,
-    /// The repository that was asked; `None` where none was named.
-    pub repository: Option<RepositoryName>,
-    /// Whether it has the referrers API.
-    pub capability: Capability,
-    /// What its version header says, or `unknown`. Reported, never used to decide.
-    pub version: String,
-    /// How long the answers took.
-    #[serde(rename = "probeMs", serialize_with = "millis")]
-    pub elapsed: Duration,
-    /// Why nothing could be found out, if so.
-    pub failure: Option<ProbeFailure>,
-    /// What was asked and answered.
-    pub evidence: Vec<Evidence>,
-}
-
-/// Why a probe found nothing out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct ProbeFailure {
-    /// The class.
-    pub code: ErrorCode,
-    /// What happened, in a sentence fragment.
-    pub message: String,
-}
-
-fn millis<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+/// Where answers are kept, and what tells who asks.
+#[derive(Clone, Debug)]
+struct Caching {
+    cache: Arc<ProbeCache>,
+    credentials: Option<Arc<dyn CredentialSource>>,
 }
 
 impl Probe {
     /// Creates a probe that asks through `client`.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            client,
+            cache: None,
+        }
+    }
+
+    /// Answers out of `cache` where it can, and keeps there what was found out.
+    ///
+    /// `credentials` are those that the client was given: what one user was told is no answer for another. Only
+    /// the kind and the user's name are kept. A source that fails makes the probe ask without the cache.
+    #[must_use]
+    pub fn cached(
+        mut self,
+        cache: Arc<ProbeCache>,
+        credentials: Option<Arc<dyn CredentialSource>>,
+    ) -> Self {
+        self.cache = Some(Caching { cache, credentials });
+        self
     }
 
     /// Finds out whether a registry has the referrers API: one request where that is enough.
@@ -63,15 +57,48 @@ impl Probe {
         registry: &Registry,
         repository: Option<&RepositoryName>,
     ) -> ProbeReport {
-        let mut report = ProbeReport {
-            registry: registry.clone(),
-            repository: repository.cloned(),
-            capability: Capability::Unknown,
-            version: "unknown".to_owned(),
-            elapsed: Duration::ZERO,
-            failure: None,
-            evidence: Vec::new(),
+        self.answer(registry, repository, false).await
+    }
+
+    /// Finds out what else can be known by reading: paging, filters, signs of a proxy, rate limits.
+    ///
+    /// At most 12 requests, redirects and tokens not counted. Without a repository only what the registry says of
+    /// itself can be found out.
+    pub async fn facts(
+        &self,
+        registry: &Registry,
+        repository: Option<&RepositoryName>,
+    ) -> ProbeReport {
+        self.answer(registry, repository, true).await
+    }
+
+    async fn answer(
+        &self,
+        registry: &Registry,
+        repository: Option<&RepositoryName>,
+        facts: bool,
+    ) -> ProbeReport {
+        let Some(Caching { cache, credentials }) = &self.cache else {
+            return self.ask(registry, repository, facts).await;
         };
+        let Some(scope) = CredentialScope::of(credentials.as_deref(), registry, repository).await
+        else {
+            return self.ask(registry, repository, facts).await;
+        };
+        let key = Key::new(registry, repository, scope, facts);
+        let probe = Self::new(self.client.clone());
+        let (registry, repository) = (registry.clone(), repository.cloned());
+        let ask = async move { probe.ask(&registry, repository.as_ref(), facts).await };
+        cache.get_or_ask(key, ask.boxed()).await
+    }
+
+    async fn ask(
+        &self,
+        registry: &Registry,
+        repository: Option<&RepositoryName>,
+        facts: bool,
+    ) -> ProbeReport {
+        let mut report = ProbeReport::new(registry, repository);
         let asked = match repository {
             Some(name) => name.clone(),
             None => match "library/stellaops-probe".parse() {
@@ -80,26 +107,31 @@ impl Probe {
             },
         };
         let subject = nobody();
-        let request = format!("GET https://{registry}/v2/{asked}/referrers/{subject}");
-        match self
+        let answer = self
             .client
             .repository(registry, &asked)
             .referrers(&subject, None)
-            .await
-        {
+            .await;
+        match &answer {
             Ok(response) => {
-                let request = format!("GET {}", response.url());
-                self.conclude(&mut report, &request, &response, repository.is_some())
-                    .await;
+                self.conclude(&mut report, response, repository.is_some())
+                    .await
             }
             Err(error) => {
                 report.failure = Some(ProbeFailure {
                     code: code_of(error.kind()),
-                    message: chain(&error),
+                    message: chain(error),
                 });
-                let evidence = Evidence::new(request, Capability::Unknown, chain(&error));
+                let request = match error.url() {
+                    Some(url) => format!("GET {url}"),
+                    None => format!("GET {registry}/v2/{asked}/referrers/{subject}"),
+                };
+                let evidence = Evidence::new(request, Capability::Unknown, chain(error));
                 report.evidence.push(evidence);
             }
+        }
+        if facts {
+            facts::find(&self.client, &mut report, answer.as_ref().ok()).await;
         }
         report
     }
@@ -107,7 +139,6 @@ impl Probe {
     async fn conclude(
         &self,
         report: &mut ProbeReport,
-        request: &str,
         response: &Response,
         repository_named: bool,
     ) {
@@ -138,6 +169,14 @@ impl Probe {
             ReferrersAnswer::NoAnswer { reason, .. } if !repository_named && !codes.is_empty() => (
                 Capability::Unknown,
                 format!("{reason}, for a repository that may not exist"),
+                None,
+            ),
+            // What Harbor before 2.11, which has the API, answers for a subject that it does not know.
+            ReferrersAnswer::NoAnswer {
+                false_200: true, ..
+            } if response.body().trim_ascii() == b"{}" => (
+                Capability::Unknown,
+                "200 with {}, which some registries answer for an unknown subject".to_owned(),
                 None,
             ),
             ReferrersAnswer::NoAnswer {
@@ -189,8 +228,8 @@ impl Probe {
         }
         report
             .evidence
-            .push(evidence(request, response, capability, &reason));
-        if report.version == "unknown" {
+            .push(evidence(response, capability, &reason));
+        if !report.has_version() {
             self.ask_version(report).await;
         }
     }
@@ -203,50 +242,8 @@ impl Probe {
         report.elapsed += response.elapsed();
         report.note_version(&response);
         let reason = "asked for the version header; it decides nothing";
-        let request = format!("GET {}", response.url());
         report
             .evidence
-            .push(evidence(&request, &response, Capability::Unknown, reason));
+            .push(evidence(&response, Capability::Unknown, reason));
     }
-}
-
-impl ProbeReport {
-    /// Takes the version from the header that the runbook names, or from the one that registries send.
-    fn note_version(&mut self, response: &Response) {
-        let names = [
-            "oci-distribution-api-version",
-            "docker-distribution-api-version",
-        ];
-        if let Some(version) = names.iter().find_map(|name| response.header(name)) {
-            self.version = version
-                .chars()
-                .filter(|c| c.is_ascii_graphic() && *c != ',' && *c != ')')
-                .collect();
-        }
-    }
-}
-
-fn evidence(request: &str, response: &Response, capability: Capability, reason: &str) -> Evidence {
-    let headers = response.headers().iter();
-    let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    Evidence::new(request, capability, reason).with_answer(response.status().as_u16(), headers)
-}
-
-fn code_of(kind: ErrorKind) -> ErrorCode {
-    match kind {
-        ErrorKind::Timeout => ErrorCode::Timeout,
-        ErrorKind::Token | ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
-        ErrorKind::LimitExceeded => ErrorCode::Limit,
-        _ => ErrorCode::Network,
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,0 +1,141 @@
+use std::time::Duration;
+
+use oci_content::{Capability, ErrorCode, Registry, RepositoryName};
+use registry_client::{ErrorKind, Evidence, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::fact::Fact;
+
+/// What a registry was found to be able to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ProbeReport {
+    /// The registry.
+    pub registry: Registry,
+    /// The repository that was asked; `None` where none was named.
+    pub repository: Option<RepositoryName>,
+    /// Whether it has the referrers API.
+    pub capability: Capability,
+    /// What its version header says, or `unknown`. Reported, never used to decide.
+    pub version: String,
+    /// How long the answers took.
+    #[serde(rename = "probeMs", serialize_with = "millis")]
+    pub elapsed: Duration,
+    /// Why nothing could be found out, if so.
+    pub failure: Option<ProbeFailure>,
+    /// What was asked and answered.
+    pub evidence: Vec<Evidence>,
+    /// What else was found out; empty unless [`Probe::facts`](crate::Probe::facts) was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<Fact>,
+    /// Set when this is an earlier answer out of a [`ProbeCache`](crate::ProbeCache): no request was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<CacheHit>,
+}
+
+/// How old an answer out of a cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct CacheHit {
+    /// Seconds since the registry was asked.
+    pub age_seconds: u64,
+    /// Seconds until the answer is asked for again.
+    pub expires_in_seconds: u64,
+}
+
+impl CacheHit {
+    pub(crate) fn new(age: Duration, ttl: Duration) -> Self {
+        Self {
+            age_seconds: age.as_secs(),
+            expires_in_seconds: ttl.saturating_sub(age).as_secs(),
+        }
+    }
+}
+
+/// Why a probe found nothing out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ProbeFailure {
+    /// The class.
+    pub code: ErrorCode,
+    /// What happened, in a sentence fragment.
+    pub message: String,
+}
+
+fn millis<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl ProbeReport {
+    pub(crate) fn new(registry: &Registry, repository: Option<&RepositoryName>) -> Self {
+        Self {
+            registry: registry.clone(),
+            repository: repository.cloned(),
+            capability: Capability::Unknown,
+            version: UNKNOWN_VERSION.to_owned(),
+            elapsed: Duration::ZERO,
+            failure: None,
+            evidence: Vec::new(),
+            facts: Vec::new(),
+            cached: None,
+        }
+    }
+
+    pub(crate) fn has_version(&self) -> bool {
+        self.version != UNKNOWN_VERSION
+    }
+
+    /// Takes the version from the header that operators' documents name, or from the one that registries send.
+    pub(crate) fn note_version(&mut self, response: &Response) {
+        if let Some((_, version)) = version_header(response) {
+            self.version = version;
+        }
+    }
+}
+
+const UNKNOWN_VERSION: &str = "unknown";
+
+/// Finds a version header: its name and its value, without what would break a log line.
+pub(crate) fn version_header(response: &Response) -> Option<(&'static str, String)> {
+    let names = [
+        "oci-distribution-api-version",
+        "docker-distribution-api-version",
+    ];
+    names.into_iter().find_map(|name| {
+        let value = response.header(name)?.chars();
+        let value = value.filter(|c| c.is_ascii_graphic() && *c != ',' && *c != ')');
+        Some((name, value.collect()))
+    })
+}
+
+pub(crate) fn evidence(response: &Response, capability: Capability, reason: &str) -> Evidence {
+    let headers = response.headers().iter();
+    let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let request = format!("GET {}", response.display_url());
+    Evidence::new(request, capability, reason).with_answer(response.status().as_u16(), headers)
+}
+
+pub(crate) fn code_of(kind: ErrorKind) -> ErrorCode {
+    match kind {
+        ErrorKind::Timeout => ErrorCode::Timeout,
+        ErrorKind::Token | ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
+        ErrorKind::LimitExceeded => ErrorCode::Limit,
+        _ => ErrorCode::Network,
+    }
+}
+
+/// Writes an error with all its causes, each once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,8 @@
+//! Probes of registries on loopback.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, but not what they share"
+)]
+
+mod cache;
+mod facts;
