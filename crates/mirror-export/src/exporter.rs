@@ -4,26 +4,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bundle_format::{
-    ArtifactRecord, BundleManifest, BundlePlan, BundleWriter, Container, DiscoveryRecord,
-    EntryPath, EntryRecord, ImageRecord, Missing, OCI_LAYOUT, OmittedChild, OutputFile,
-    SourceRepository, index_descriptors, index_json,
+    BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, OCI_LAYOUT, OutputFile,
 };
-use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
-    Completeness, Descriptor, Digest, DiscoveryMethod, Manifest, REF_NAME, Reference, Registry,
-    RepositoryName, WarningCode, media_type, referrers_tag,
+    Completeness, Digest, DiscoveryMethod, Manifest, Reference, Registry, RepositoryName,
 };
 use oci_referrers::{
-    ImageDepth, ImageTree, Problem, ReferrerGraph, RegistryManifests, RegistrySources, resolve,
+    ImageDepth, ImageTree, ReferrerGraph, RegistryManifests, RegistrySources, resolve,
 };
 use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
-use serde_json::json;
 
-use crate::content::{Bill, Content};
-use crate::error::{ExportError, ExportErrorKind, kind_of};
+use crate::content::Bill;
+use crate::error::{ExportError, ExportErrorKind};
 use crate::observer::{ExportEvent, ExportObserver};
+use crate::plan::{Plan, blob_path, plan};
 use crate::report;
 use crate::request::ExportRequest;
 use crate::transfer::{Failed, download};
@@ -92,18 +88,9 @@ pub(crate) struct FoundImage {
     pub(crate) graph: ReferrerGraph,
     pub(crate) seconds: f64,
     /// The manifests below referrers that are indexes, by the referrer.
-    below: BTreeMap<Digest, Vec<Manifest>>,
+    pub(crate) below: BTreeMap<Digest, Vec<Manifest>>,
     /// Layers that name URLs and that the registry does not have.
-    absent: BTreeSet<Digest>,
-}
-
-/// A plan: what the manifest says, and where the bytes come from.
-struct Plan {
-    manifest: BundleManifest,
-    content: Content,
-    index: Vec<u8>,
-    /// What is missing, in words.
-    missing: Vec<String>,
+    pub(crate) absent: BTreeSet<Digest>,
 }
 
 impl Exporter {
@@ -272,7 +259,7 @@ impl Exporter {
             );
             return Err(ExportError::new(ExportErrorKind::Access, message));
         }
-        let subjects = tree.subjects();
+        let subjects = tree.all_subjects();
         let many = images_in_repository * subjects.len() >= 25;
         let discovery = sources
             .discovery(Some(request.discovery_timeout))
@@ -368,11 +355,6 @@ impl<E: Into<ExportError>> From<E> for WriteFailure {
     fn from(error: E) -> Self {
         Self::Other(error.into())
     }
-}
-
-fn blob_path(digest: &Digest) -> Result<EntryPath, ExportError> {
-    EntryPath::blob(digest)
-        .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))
 }
 
 /// Reads the manifests below referrers that are indexes. One that cannot be read makes its referrer's subject
@@ -476,236 +458,4 @@ fn incomplete(missing: &[String]) -> ExportError {
                            the bundle without it): {text}"
     );
     ExportError::new(ExportErrorKind::Incomplete, message)
-}
-
-/// Decides everything that the bundle will say and hold.
-fn plan(
-    request: &ExportRequest,
-    images: &[FoundImage],
-    unavailable: &BTreeSet<Digest>,
-) -> Result<Plan, ExportError> {
-    let mut content = Content::default();
-    let mut missing = Vec::new();
-    let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
-    let mut bare_images = 0;
-    for image in images {
-        let mut bill = Bill::default();
-        bill.add(&image.tree.root);
-        image
-            .tree
-            .children
-            .iter()
-            .filter_map(|child| child.manifest.as_ref())
-            .for_each(|child| bill.add(child));
-        let mut gone = unavailable.clone();
-        gone.extend(image.absent.iter().cloned());
-        content.add(bill, &image.repository, &gone).map_err(|why| {
-            let kind = match why.code {
-                "integrity" => ExportErrorKind::Integrity,
-                _ => ExportErrorKind::Incomplete,
-            };
-            ExportError::new(
-                kind,
-                format!("{} cannot be carried: {}", image.reference, why.message),
-            )
-        })?;
-        if let Some(problem) = image.tree.problems.first() {
-            let message = format!("{}: {}", image.reference, problem.message);
-            return Err(ExportError::new(kind_of(problem), message));
-        }
-        manifest.images.push(image_record(image));
-        if image.graph.referrers.is_empty() {
-            bare_images += 1;
-        }
-        for record in discovery_records(image, &mut content, &gone, &mut missing)? {
-            merge_record(&mut manifest.discovery, record);
-        }
-    }
-    let index = index_json(&index_entries(request, images, &manifest, &mut content)?);
-    let entry = |path, bytes: &[u8]| EntryRecord::new(path, bytes.len() as u64, Digest::of(bytes));
-    manifest
-        .entries
-        .push(entry(EntryPath::OCI_LAYOUT, OCI_LAYOUT));
-    manifest.entries.push(entry(EntryPath::INDEX, &index));
-    for (digest, piece) in content.pieces() {
-        manifest.entries.push(EntryRecord::new(
-            blob_path(digest)?,
-            piece.size,
-            digest.clone(),
-        ));
-    }
-    manifest.settle(bare_images);
-    Ok(Plan {
-        manifest,
-        content,
-        index,
-        missing,
-    })
-}
-
-/// Lists what `index.json` holds. With `layout_tags`, each subject's referrers also stand in an index under its
-/// referrers tag, which is how regctl looks for them.
-fn index_entries(
-    request: &ExportRequest,
-    images: &[FoundImage],
-    manifest: &BundleManifest,
-    content: &mut Content,
-) -> Result<Vec<Descriptor>, ExportError> {
-    let mut entries = index_descriptors(&manifest.images, &manifest.discovery);
-    if !request.layout_tags {
-        return Ok(entries);
-    }
-    let mut subjects: BTreeMap<&Digest, BTreeMap<&Digest, &Manifest>> = BTreeMap::new();
-    let known = images.iter().flat_map(|image| &image.graph.referrers);
-    let manifests: BTreeMap<_, _> = known
-        .filter_map(|referrer| Some((&referrer.digest, referrer.manifest.as_ref()?)))
-        .collect();
-    for record in &manifest.discovery {
-        for artifact in record
-            .artifacts
-            .iter()
-            .filter(|artifact| artifact.tag.is_none())
-        {
-            if let Some(own) = manifests.get(&artifact.digest) {
-                subjects
-                    .entry(&record.subject)
-                    .or_default()
-                    .insert(&artifact.digest, own);
-            }
-        }
-    }
-    for (subject, referrers) in subjects {
-        let listed: Vec<_> = referrers.values().map(|own| own.descriptor()).collect();
-        let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": listed });
-        let raw = Bytes::from(index.to_string());
-        let mut descriptor = Descriptor::of(media_type::IMAGE_INDEX, &raw);
-        descriptor
-            .annotations
-            .insert(REF_NAME.to_owned(), referrers_tag(subject).to_string());
-        content.add_raw(descriptor.digest.clone(), raw);
-        entries.push(descriptor);
-    }
-    Ok(entries)
-}
-
-fn image_record(image: &FoundImage) -> ImageRecord {
-    let root = &image.tree.root;
-    let mut record = ImageRecord::new(
-        image.reference.clone(),
-        root.digest().clone(),
-        root.media_type(),
-        root.size(),
-    );
-    record.omitted = image
-        .tree
-        .omitted
-        .iter()
-        .map(|child| OmittedChild::new(child.digest.clone(), "platform"))
-        .collect();
-    record
-}
-
-/// Puts the referrers of an image into the content, each with all that it needs, and says what was found.
-fn discovery_records(
-    image: &FoundImage,
-    content: &mut Content,
-    gone: &BTreeSet<Digest>,
-    missing: &mut Vec<String>,
-) -> Result<Vec<DiscoveryRecord>, ExportError> {
-    let repository = SourceRepository::from(&image.reference);
-    let mut records = Vec::new();
-    for report in &image.graph.subjects {
-        let subject = &report.subject;
-        let mut record = DiscoveryRecord::new(
-            repository.clone(),
-            subject.clone(),
-            report.capability,
-            report.method,
-        );
-        record.status = report.status;
-        for problem in &report.errors {
-            record.missing.push(missing_of(problem));
-            missing.push(format!("{}: {}", image.reference, problem.message));
-        }
-        for warning in &report.warnings {
-            if matches!(
-                warning.code,
-                WarningCode::DanglingReferrer | WarningCode::StaleTagIndex
-            ) {
-                let mut noted = Missing::new(warning.code.as_str());
-                noted.digest.clone_from(&warning.digest);
-                record.missing.push(noted);
-            }
-        }
-        for referrer in image.graph.referrers_of(subject) {
-            let Some(own) = &referrer.manifest else {
-                continue;
-            };
-            let mut bill = Bill::default();
-            bill.add(own);
-            image
-                .below
-                .get(&referrer.digest)
-                .into_iter()
-                .flatten()
-                .for_each(|child| bill.add(child));
-            if let Err(why) = content.add(bill, &image.repository, gone) {
-                record.status = Completeness::Incomplete;
-                let mut noted = Missing::new(why.code);
-                noted.digest = Some(referrer.digest.clone());
-                record.missing.push(noted);
-                missing.push(format!(
-                    "{}, referrer {}: {}",
-                    image.reference, referrer.digest, why.message
-                ));
-                continue;
-            }
-            let mut artifact = ArtifactRecord::new(
-                subject,
-                referrer.digest.clone(),
-                referrer.artifact_type.clone(),
-                &referrer.media_type,
-                referrer.size,
-            )
-            .map_err(|error| ExportError::new(ExportErrorKind::Incomplete, error.to_string()))?;
-            artifact.category = referrer.category;
-            artifact.sources = referrer.sources.iter().copied().collect();
-            artifact.tag.clone_from(&referrer.tag);
-            record.artifacts.push(artifact);
-        }
-        // A referrer that nothing refers to needs no record of its own.
-        let silent = report.depth > 0 && record.artifacts.is_empty() && record.missing.is_empty();
-        if !silent {
-            records.push(record);
-        }
-    }
-    Ok(records)
-}
-
-/// Adds a record; two images of one repository can share a subject.
-fn merge_record(records: &mut Vec<DiscoveryRecord>, record: DiscoveryRecord) {
-    let same = |known: &&mut DiscoveryRecord| {
-        known.subject == record.subject && known.repository == record.repository
-    };
-    let Some(known) = records.iter_mut().find(same) else {
-        return records.push(record);
-    };
-    if record.status == Completeness::Incomplete {
-        known.status = Completeness::Incomplete;
-    }
-    known.missing.extend(record.missing);
-    for artifact in record.artifacts {
-        let listed =
-            |other: &ArtifactRecord| other.digest == artifact.digest && other.tag == artifact.tag;
-        if !known.artifacts.iter().any(listed) {
-            known.artifacts.push(artifact);
-        }
-    }
-}
-
-fn missing_of(problem: &Problem) -> Missing {
-    let mut missing = Missing::new(problem.code.as_str());
-    missing.digest.clone_from(&problem.digest);
-    missing.source = problem.source.map(|source| source.as_str().to_owned());
-    missing
 }

@@ -13,6 +13,7 @@ mod content;
 mod error;
 mod exporter;
 mod observer;
+mod plan;
 mod report;
 mod request;
 mod transfer;

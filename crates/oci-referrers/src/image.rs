@@ -130,6 +130,18 @@ impl ImageTree {
             .collect()
     }
 
+    /// Returns the digests of the image and of every child, attestations included: an export asks for all of them,
+    /// since somebody may have signed an attestation.
+    pub fn all_subjects(&self) -> Vec<Digest> {
+        let children = self
+            .children
+            .iter()
+            .map(|child| child.descriptor.digest.clone());
+        std::iter::once(self.root.digest().clone())
+            .chain(children)
+            .collect()
+    }
+
     /// Returns the platforms that an index names, for a message.
     pub fn platforms(index: &Manifest) -> Vec<Platform> {
         let children = index

@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn each_answer_means_one_thing() {
-        let digest = oci_content::Digest::of(b"x");
+        let digest = Digest::of(b"x");
         let entry = format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1}}"#);
         let index = |entries: &str| {
             format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":{entries}}}"#)

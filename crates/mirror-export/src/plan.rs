@@ -1,0 +1,328 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use bundle_format::{
+    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryPath, EntryRecord, ImageRecord, Missing,
+    OCI_LAYOUT, OmittedChild, SourceRepository, index_descriptors, index_json,
+};
+use bytes::Bytes;
+use oci_content::{
+    Completeness, Descriptor, Digest, Manifest, REF_NAME, WarningCode, media_type, referrers_tag,
+};
+use oci_referrers::{Problem, Referrer};
+use serde_json::json;
+
+use crate::content::{Bill, Content, NotCarried};
+use crate::error::{ExportError, ExportErrorKind};
+use crate::exporter::FoundImage;
+use crate::request::ExportRequest;
+
+/// A plan: what the manifest says, and where the bytes come from.
+pub(crate) struct Plan {
+    pub(crate) manifest: BundleManifest,
+    pub(crate) content: Content,
+    pub(crate) index: Vec<u8>,
+    /// What is missing, in words.
+    pub(crate) missing: Vec<String>,
+}
+
+/// Decides everything that the bundle will say and hold.
+pub(crate) fn plan(
+    request: &ExportRequest,
+    images: &[FoundImage],
+    unavailable: &BTreeSet<Digest>,
+) -> Result<Plan, ExportError> {
+    let mut draft = Draft::default();
+    let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
+    let mut bare_images = 0;
+    for image in images {
+        let mut gone = unavailable.clone();
+        gone.extend(image.absent.iter().cloned());
+        if let Err(why) = draft.carry(image, &gone) {
+            draft.leave_out(image, &why)?;
+            continue;
+        }
+        manifest.images.push(image_record(image));
+        if image.graph.referrers.is_empty() {
+            bare_images += 1;
+        }
+        draft.add_referrers(image, &gone)?;
+    }
+    if manifest.images.is_empty() {
+        let message = format!("no image can be carried: {}", draft.missing.join("; "));
+        return Err(ExportError::new(ExportErrorKind::Incomplete, message));
+    }
+    let Draft {
+        mut content,
+        records,
+        missing,
+    } = draft;
+    manifest.discovery = records.into_values().collect();
+    let index = index_json(&index_entries(request, images, &manifest, &mut content)?);
+    let entry = |path, bytes: &[u8]| EntryRecord::new(path, bytes.len() as u64, Digest::of(bytes));
+    manifest
+        .entries
+        .push(entry(EntryPath::OCI_LAYOUT, OCI_LAYOUT));
+    manifest.entries.push(entry(EntryPath::INDEX, &index));
+    for (digest, piece) in content.pieces() {
+        manifest.entries.push(EntryRecord::new(
+            blob_path(digest)?,
+            piece.size,
+            digest.clone(),
+        ));
+    }
+    manifest.settle(bare_images);
+    Ok(Plan {
+        manifest,
+        content,
+        index,
+        missing,
+    })
+}
+
+/// What is put together image by image.
+#[derive(Default)]
+struct Draft {
+    content: Content,
+    /// By repository and subject: two images of one repository can share a subject.
+    records: BTreeMap<(String, Digest), DiscoveryRecord>,
+    missing: Vec<String>,
+}
+
+impl Draft {
+    /// Puts an image into the content, all of it or nothing.
+    fn carry(&mut self, image: &FoundImage, gone: &BTreeSet<Digest>) -> Result<(), NotCarried> {
+        if let Some(problem) = image.tree.problems.first() {
+            return Err(NotCarried {
+                digest: problem
+                    .digest
+                    .clone()
+                    .unwrap_or_else(|| image.tree.root.digest().clone()),
+                code: problem.code.as_str(),
+                message: problem.message.clone(),
+            });
+        }
+        let mut bill = Bill::default();
+        bill.add(&image.tree.root);
+        image
+            .tree
+            .children
+            .iter()
+            .filter_map(|child| child.manifest.as_ref())
+            .for_each(|child| bill.add(child));
+        self.content.add(bill, &image.repository, gone)
+    }
+
+    /// Notes that an image is left out, with all that refers to it.
+    fn leave_out(&mut self, image: &FoundImage, why: &NotCarried) -> Result<(), ExportError> {
+        let message = format!("{} cannot be carried: {}", image.reference, why.message);
+        // One digest with two sizes is no matter of leave.
+        if why.code == "integrity" {
+            return Err(ExportError::new(ExportErrorKind::Integrity, message));
+        }
+        self.missing.push(message);
+        let root = image.tree.root.digest();
+        let (capability, method) = match image.graph.report(root) {
+            Some(report) => (report.capability, report.method),
+            None => return Ok(()),
+        };
+        let repository = SourceRepository::from(&image.reference);
+        let mut record = DiscoveryRecord::new(repository, root.clone(), capability, method);
+        record.status = Completeness::Incomplete;
+        let mut noted = Missing::new(why.code);
+        noted.digest = Some(why.digest.clone());
+        record.missing.push(noted);
+        self.record(record);
+        Ok(())
+    }
+
+    fn record(&mut self, record: DiscoveryRecord) {
+        let key = (record.repository.to_string(), record.subject.clone());
+        let Some(known) = self.records.get_mut(&key) else {
+            self.records.insert(key, record);
+            return;
+        };
+        if record.status == Completeness::Incomplete {
+            known.status = Completeness::Incomplete;
+        }
+        known.missing.extend(record.missing);
+        let listed: BTreeSet<_> = known
+            .artifacts
+            .iter()
+            .map(|artifact| (artifact.digest.clone(), artifact.tag.clone()))
+            .collect();
+        let new = record
+            .artifacts
+            .into_iter()
+            .filter(|artifact| !listed.contains(&(artifact.digest.clone(), artifact.tag.clone())));
+        known.artifacts.extend(new);
+    }
+
+    /// Puts the referrers of an image into the content, each with all that it needs, and notes what was found.
+    fn add_referrers(
+        &mut self,
+        image: &FoundImage,
+        gone: &BTreeSet<Digest>,
+    ) -> Result<(), ExportError> {
+        let repository = SourceRepository::from(&image.reference);
+        let mut by_subject: BTreeMap<&Digest, Vec<&Referrer>> = BTreeMap::new();
+        for referrer in &image.graph.referrers {
+            by_subject
+                .entry(&referrer.subject)
+                .or_default()
+                .push(referrer);
+        }
+        for report in &image.graph.subjects {
+            let subject = &report.subject;
+            let mut record = DiscoveryRecord::new(
+                repository.clone(),
+                subject.clone(),
+                report.capability,
+                report.method,
+            );
+            record.status = report.status;
+            for problem in &report.errors {
+                record.missing.push(missing_of(problem));
+                self.missing
+                    .push(format!("{}: {}", image.reference, problem.message));
+            }
+            for warning in &report.warnings {
+                if matches!(
+                    warning.code,
+                    WarningCode::DanglingReferrer | WarningCode::StaleTagIndex
+                ) {
+                    let mut noted = Missing::new(warning.code.as_str());
+                    noted.digest.clone_from(&warning.digest);
+                    record.missing.push(noted);
+                }
+            }
+            for referrer in by_subject.get(subject).into_iter().flatten() {
+                self.add_referrer(image, referrer, gone, &mut record)?;
+            }
+            // A referrer that nothing refers to needs no record of its own.
+            let silent =
+                report.depth > 0 && record.artifacts.is_empty() && record.missing.is_empty();
+            if !silent {
+                self.record(record);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_referrer(
+        &mut self,
+        image: &FoundImage,
+        referrer: &Referrer,
+        gone: &BTreeSet<Digest>,
+        record: &mut DiscoveryRecord,
+    ) -> Result<(), ExportError> {
+        let Some(own) = &referrer.manifest else {
+            return Ok(());
+        };
+        let mut bill = Bill::default();
+        bill.add(own);
+        image
+            .below
+            .get(&referrer.digest)
+            .into_iter()
+            .flatten()
+            .for_each(|child| bill.add(child));
+        if let Err(why) = self.content.add(bill, &image.repository, gone) {
+            record.status = Completeness::Incomplete;
+            let mut noted = Missing::new(why.code);
+            noted.digest = Some(referrer.digest.clone());
+            record.missing.push(noted);
+            self.missing.push(format!(
+                "{}, referrer {}: {}",
+                image.reference, referrer.digest, why.message
+            ));
+            return Ok(());
+        }
+        let mut artifact = ArtifactRecord::new(
+            &record.subject,
+            referrer.digest.clone(),
+            referrer.artifact_type.clone(),
+            &referrer.media_type,
+            referrer.size,
+        )
+        .map_err(|error| ExportError::new(ExportErrorKind::Incomplete, error.to_string()))?;
+        artifact.category = referrer.category;
+        artifact.sources = referrer.sources.iter().copied().collect();
+        artifact.tag.clone_from(&referrer.tag);
+        record.artifacts.push(artifact);
+        Ok(())
+    }
+}
+
+pub(crate) fn blob_path(digest: &Digest) -> Result<EntryPath, ExportError> {
+    EntryPath::blob(digest)
+        .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))
+}
+
+/// Lists what `index.json` holds. With `layout_tags`, each subject's referrers also stand in an index under its
+/// referrers tag, which is how regctl looks for them.
+fn index_entries(
+    request: &ExportRequest,
+    images: &[FoundImage],
+    manifest: &BundleManifest,
+    content: &mut Content,
+) -> Result<Vec<Descriptor>, ExportError> {
+    let mut entries = index_descriptors(&manifest.images, &manifest.discovery);
+    if !request.layout_tags {
+        return Ok(entries);
+    }
+    let mut subjects: BTreeMap<&Digest, BTreeMap<&Digest, &Manifest>> = BTreeMap::new();
+    let known = images.iter().flat_map(|image| &image.graph.referrers);
+    let manifests: BTreeMap<_, _> = known
+        .filter_map(|referrer| Some((&referrer.digest, referrer.manifest.as_ref()?)))
+        .collect();
+    for record in &manifest.discovery {
+        for artifact in record
+            .artifacts
+            .iter()
+            .filter(|artifact| artifact.tag.is_none())
+        {
+            if let Some(own) = manifests.get(&artifact.digest) {
+                subjects
+                    .entry(&record.subject)
+                    .or_default()
+                    .insert(&artifact.digest, own);
+            }
+        }
+    }
+    for (subject, referrers) in subjects {
+        let listed: Vec<_> = referrers.values().map(|own| own.descriptor()).collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": listed });
+        let raw = Bytes::from(index.to_string());
+        let mut descriptor = Descriptor::of(media_type::IMAGE_INDEX, &raw);
+        descriptor
+            .annotations
+            .insert(REF_NAME.to_owned(), referrers_tag(subject).to_string());
+        content.add_raw(descriptor.digest.clone(), raw);
+        entries.push(descriptor);
+    }
+    Ok(entries)
+}
+
+fn image_record(image: &FoundImage) -> ImageRecord {
+    let root = &image.tree.root;
+    let mut record = ImageRecord::new(
+        image.reference.clone(),
+        root.digest().clone(),
+        root.media_type(),
+        root.size(),
+    );
+    record.omitted = image
+        .tree
+        .omitted
+        .iter()
+        .map(|child| OmittedChild::new(child.digest.clone(), "platform"))
+        .collect();
+    record
+}
+
+fn missing_of(problem: &Problem) -> Missing {
+    let mut missing = Missing::new(problem.code.as_str());
+    missing.digest.clone_from(&problem.digest);
+    missing.source = problem.source.map(|source| source.as_str().to_owned());
+    missing
+}
