@@ -6,6 +6,7 @@ mod claims;
 mod depth;
 mod pages;
 mod redirects;
+mod requests;
 mod support;
 mod tags;
 mod union;
