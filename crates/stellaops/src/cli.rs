@@ -119,6 +119,12 @@ pub(crate) struct ProbeArgs {
     /// Registries to ask; with a repository the answer is certain
     #[arg(required = true, value_name = "REGISTRY[/REPOSITORY]")]
     pub(crate) registries: Vec<ProbeTarget>,
+    /// Find out more: paging, filters, signs of a proxy, rate limits
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Ask even where the answer of the last 6 hours is known, and keep nothing
+    #[arg(long)]
+    pub(crate) no_cache: bool,
     /// Form of the result
     #[arg(long, default_value = "table", value_name = "FORMAT")]
     pub(crate) format: TableFormat,

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use oci_content::{Capability, Registry};
 use registry_client::{
-    Client, ClientOptions, DockerConfig, HostOptions, RequestEvent, RequestObserver, WaitEvent,
+    Client, ClientOptions, DockerConfig, HostOptions, ProxyOptions, RequestEvent, RequestObserver,
+    WaitEvent,
 };
+use registry_probe::ProbeCache;
 use serde_json::json;
 
 use crate::cli::{Global, LogLevel};
@@ -19,6 +21,8 @@ use crate::metrics::Metrics;
 pub(crate) struct Context {
     pub(crate) config: Arc<Config>,
     pub(crate) client: Client,
+    /// What `client` was made with.
+    pub(crate) options: ClientOptions,
     pub(crate) log: Arc<Log>,
     pub(crate) metrics: Arc<Metrics>,
     requests: Arc<AtomicU64>,
@@ -37,11 +41,13 @@ impl Context {
             metrics: Arc::clone(&metrics),
             requests: Arc::clone(&requests),
         };
-        let client = Client::new(client_options(global, &config, observer)?)
+        let options = client_options(global, &config, observer)?;
+        let client = Client::new(options.clone())
             .map_err(|error| Failure::new(Exit::Usage, chain(&error)))?;
         Ok(Self {
             config: Arc::new(config),
             client,
+            options,
             log,
             metrics,
             requests,
@@ -51,6 +57,18 @@ impl Context {
     /// Returns how many HTTP requests were sent so far.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Returns the cache of what registries can do, for the user's other runs as well where there is a place for it:
+    /// `$XDG_CACHE_HOME/stellaops`.
+    pub(crate) fn probe_cache(&self) -> ProbeCache {
+        let folder = variable("XDG_CACHE_HOME")
+            .or_else(|| variable("HOME").map(|home| home.join(".cache")))
+            .map(|cache| cache.join("stellaops"));
+        match folder {
+            Some(folder) => ProbeCache::open(&folder),
+            None => ProbeCache::in_memory(),
+        }
     }
 
     /// Returns what the configuration says about a registry's referrers API.
@@ -96,12 +114,34 @@ fn client_options(
         identity.extend(read(key, "--client-key")?);
         options.client_identity = Some(identity);
     }
+    options.proxy = proxy();
     Ok(options)
+}
+
+/// Reads the proxies that the environment names, as curl and docker do: lower case goes first.
+fn proxy() -> Option<ProxyOptions> {
+    let variable = |name: &str| {
+        let named = [name.to_lowercase(), name.to_uppercase()];
+        let values = named.iter().filter_map(|name| std::env::var(name).ok());
+        values.into_iter().find(|value| !value.is_empty())
+    };
+    let mut proxy = ProxyOptions::default();
+    proxy.https = variable("https_proxy").or_else(|| variable("all_proxy"));
+    proxy.http = variable("http_proxy").or_else(|| variable("all_proxy"));
+    proxy.no_proxy = variable("no_proxy").unwrap_or_default();
+    (proxy.https.is_some() || proxy.http.is_some()).then_some(proxy)
 }
 
 fn read(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
     std::fs::read(path)
         .map_err(|error| Failure::new(Exit::Usage, format!("{option} {}: {error}", path.display())))
+}
+
+/// Returns a path from the environment; an empty variable is as good as none.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 /// Finds the credentials files: the one that is named, else those that podman and docker use.
@@ -116,11 +156,6 @@ fn credential_files(global: &Global) -> Result<Vec<PathBuf>, Failure> {
         }
         return Ok(vec![path.clone()]);
     }
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
     let home = variable("HOME");
     let candidates = [
         variable("REGISTRY_AUTH_FILE"),
@@ -139,11 +174,6 @@ fn credential_files(global: &Global) -> Result<Vec<PathBuf>, Failure> {
 
 /// Returns the folder of the local store: `$XDG_DATA_HOME/stellaops/store`.
 pub(crate) fn local_store() -> Result<PathBuf, Failure> {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
     variable("XDG_DATA_HOME")
         .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
         .map(|data| data.join("stellaops/store"))

@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use futures::future::join_all;
 use oci_content::{Capability, ErrorCode};
-use registry_probe::{Probe, ProbeReport};
+use registry_probe::{Evidence, Fact, FactName, Probe, ProbeReport};
 use serde_json::json;
 
 use crate::cli::{LogLevel, ProbeArgs, TableFormat};
@@ -9,12 +11,30 @@ use crate::exit::{Exit, Failure};
 use crate::render::{self, Table};
 
 pub(crate) async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failure> {
-    let probe = Probe::new(context.client.clone());
-    let probes = args
-        .registries
-        .iter()
-        .map(|target| probe.probe(&target.registry, target.repository.as_ref()));
+    let cache = (!args.no_cache).then(|| Arc::new(context.probe_cache()));
+    let mut probe = Probe::new(context.client.clone());
+    if let Some(cache) = &cache {
+        probe = probe.cached(Arc::clone(cache), context.options.credentials.clone());
+    }
+    let probe = &probe;
+    let probes = args.registries.iter().map(|target| async move {
+        match args.all {
+            true => {
+                probe
+                    .facts(&target.registry, target.repository.as_ref())
+                    .await
+            }
+            false => {
+                probe
+                    .probe(&target.registry, target.repository.as_ref())
+                    .await
+            }
+        }
+    });
     let reports = join_all(probes).await;
+    for note in cache.iter().flat_map(|cache| cache.notes()) {
+        context.log.warn(&note);
+    }
     for report in &reports {
         announce(context, report);
     }
@@ -47,7 +67,9 @@ pub(crate) async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failu
 
 /// Logs and counts what a probe found, in the words that the runbook greps for.
 pub(crate) fn announce(context: &Context, report: &ProbeReport) {
-    context.metrics.probed(&report.registry, report.capability);
+    if report.cached.is_none() {
+        context.metrics.probed(&report.registry, report.capability);
+    }
     let (registry, version, millis) = (
         &report.registry,
         &report.version,
@@ -55,6 +77,7 @@ pub(crate) fn announce(context: &Context, report: &ProbeReport) {
     );
     let fields = json!({
         "registry": registry, "capability": report.capability, "version": version, "probe_ms": u64::try_from(millis).unwrap_or(u64::MAX),
+        "cached": report.cached.is_some(),
     });
     let fields = fields.as_object().cloned().unwrap_or_default();
     match (&report.failure, report.capability) {
@@ -89,7 +112,15 @@ pub(crate) fn announce(context: &Context, report: &ProbeReport) {
 }
 
 pub(crate) fn print(reports: &[ProbeReport]) -> Result<(), Failure> {
-    let mut table = Table::new(["REGISTRY", "REPOSITORY", "REFERRERS API", "VERSION", "MS"]);
+    let header = [
+        "REGISTRY",
+        "REPOSITORY",
+        "REFERRERS API",
+        "VERSION",
+        "MS",
+        "ASKED",
+    ];
+    let mut table = Table::new(header);
     for report in reports {
         table.row([
             report.registry.to_string(),
@@ -100,21 +131,85 @@ pub(crate) fn print(reports: &[ProbeReport]) -> Result<(), Failure> {
             report.capability.to_string(),
             report.version.clone(),
             report.elapsed.as_millis().to_string(),
+            report
+                .cached
+                .map_or("now".to_owned(), |hit| ago(hit.age_seconds)),
         ]);
     }
     let mut text = table.to_string();
+    for report in reports.iter().filter(|report| !report.facts.is_empty()) {
+        text.push_str(&format!("\nWhat {} can do:\n", report.registry));
+        let mut table = Table::new(["  FACT", "FOUND", "BECAUSE"]);
+        for fact in &report.facts {
+            let found = match fact.asked {
+                true => words(fact),
+                false => "-",
+            };
+            table.row([
+                format!("  {}", fact.name),
+                found.to_owned(),
+                fact.reason.clone(),
+            ]);
+        }
+        text.push_str(&table.to_string());
+    }
     text.push_str("\nHow we know:\n");
-    for evidence in reports.iter().flat_map(|report| &report.evidence) {
+    for (evidence, reasons) in reports.iter().flat_map(answers) {
+        text.push_str(&format!("  {}\n", evidence.request));
         let status = evidence
             .status
             .map_or("no answer".to_owned(), |status| status.to_string());
-        text.push_str(&format!(
-            "  {}\n    {status}: {}\n",
-            evidence.request, evidence.reason
-        ));
+        for reason in reasons {
+            match reason.starts_with(&status) {
+                true => text.push_str(&format!("    {reason}\n")),
+                false => text.push_str(&format!("    {status}: {reason}\n")),
+            }
+        }
         for (name, value) in &evidence.headers {
             text.push_str(&format!("    {name}: {value}\n"));
         }
     }
     render::text(&text)
+}
+
+/// Says what was found, in words that fit the fact: a proxy is not a thing that a registry supports.
+fn words(fact: &Fact) -> &'static str {
+    let seen = matches!(
+        fact.name,
+        FactName::Proxy | FactName::RateLimit | FactName::VersionHeader
+    );
+    match (fact.capability, seen) {
+        (Capability::Supported, true) => "seen",
+        (Capability::Supported, false) => "yes",
+        (Capability::Unsupported, true) => "none",
+        (Capability::Unsupported, false) => "no",
+        _ => "unknown",
+    }
+}
+
+/// Returns the answers behind a report and its facts, each once with everything that follows from it.
+fn answers(report: &ProbeReport) -> Vec<(&Evidence, Vec<&str>)> {
+    let of_facts = report.facts.iter().flat_map(|fact| &fact.evidence);
+    let mut answers: Vec<(&Evidence, Vec<&str>)> = Vec::new();
+    for evidence in report.evidence.iter().chain(of_facts) {
+        let same = |other: &Evidence| {
+            (&other.request, other.status, &other.headers)
+                == (&evidence.request, evidence.status, &evidence.headers)
+        };
+        let reason = evidence.reason.as_str();
+        match answers.iter_mut().find(|(other, _)| same(other)) {
+            Some((_, reasons)) if reasons.contains(&reason) => {}
+            Some((_, reasons)) => reasons.push(reason),
+            None => answers.push((evidence, vec![reason])),
+        }
+    }
+    answers
+}
+
+fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        _ => format!("{} h ago", seconds / 3600),
+    }
 }

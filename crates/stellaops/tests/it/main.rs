@@ -9,5 +9,6 @@ mod demo;
 mod discover;
 mod export;
 mod import;
+mod probe;
 mod run;
 mod runbook;
