@@ -117,11 +117,5 @@ pub(crate) fn transfer_failure(error: &registry_client::Error) -> (ExportErrorKi
         (ErrorKind::LimitExceeded, _) => ExportErrorKind::Limit,
         _ => ExportErrorKind::Network,
     };
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    (kind, message)
+    (kind, error.with_causes())
 }

@@ -117,6 +117,20 @@ impl Error {
     pub fn response(&self) -> Option<&Response> {
         self.0.response.as_ref()
     }
+
+    /// Writes the error with its causes, each once: what a report or a log line shows.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = StdError::source(self);
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text = format!("{text}: {cause_text}");
+            }
+            source = cause.source();
+        }
+        text
+    }
 }
 
 impl fmt::Display for Error {

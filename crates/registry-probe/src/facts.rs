@@ -7,7 +7,7 @@ use registry_client::{
 use serde::Deserialize;
 
 use crate::fact::{Fact, FactName};
-use crate::report::{ProbeReport, chain, evidence, version_header};
+use crate::report::{ProbeReport, evidence, version_header};
 
 /// An artifact type that nothing has.
 const NO_TYPE: &str = "application/vnd.stellaops.probe.none";
@@ -143,7 +143,7 @@ async fn tag_paging(repository: &Repository, seen: &mut Vec<Response>) -> (Fact,
     let next = match repository.next_link(&first) {
         Ok(next) => next,
         Err(error) => {
-            let reason = format!("the Link cannot be followed: {}", chain(&error));
+            let reason = format!("the Link cannot be followed: {}", error.with_causes());
             return (fact(Capability::Unsupported, &reason, &[&first]), tag);
         }
     };
@@ -249,7 +249,7 @@ async fn paging(repository: &Repository, page: &Response, seen: &mut Vec<Respons
         ),
         (Some(_), Err(error)) => (
             Capability::Unsupported,
-            format!("the Link cannot be followed: {}", chain(&error)),
+            format!("the Link cannot be followed: {}", error.with_causes()),
         ),
         (Some(count), Ok(Some(next))) => match repository.get_page(&next).await {
             Err(error) => return no_answer(name, &error),
@@ -409,7 +409,7 @@ fn first_header<'a>(
 }
 
 fn no_answer(name: FactName, error: &Error) -> Fact {
-    let reason = chain(error);
+    let reason = error.with_causes();
     let request = error
         .url()
         .map_or_else(|| error.registry().to_string(), |url| format!("GET {url}"));

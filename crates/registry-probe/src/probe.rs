@@ -8,7 +8,7 @@ use registry_client::{
 
 use crate::cache::{Key, ProbeCache};
 use crate::facts;
-use crate::report::{ProbeFailure, ProbeReport, chain, code_of, evidence};
+use crate::report::{ProbeFailure, ProbeReport, code_of, evidence};
 use crate::scope::CredentialScope;
 
 /// Asks registries what they can do. It never writes to one.
@@ -120,13 +120,13 @@ impl Probe {
             Err(error) => {
                 report.failure = Some(ProbeFailure {
                     code: code_of(error.kind()),
-                    message: chain(error),
+                    message: error.with_causes(),
                 });
                 let request = match error.url() {
                     Some(url) => format!("GET {url}"),
                     None => format!("GET {registry}/v2/{asked}/referrers/{subject}"),
                 };
-                let evidence = Evidence::new(request, Capability::Unknown, chain(error));
+                let evidence = Evidence::new(request, Capability::Unknown, error.with_causes());
                 report.evidence.push(evidence);
             }
         }

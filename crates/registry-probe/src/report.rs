@@ -125,17 +125,3 @@ pub(crate) fn code_of(kind: ErrorKind) -> ErrorCode {
         _ => ErrorCode::Network,
     }
 }
-
-/// Writes an error with all its causes, each once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}

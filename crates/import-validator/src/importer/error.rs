@@ -65,13 +65,7 @@ impl ImportError {
             (ErrorKind::Integrity, _) => ImportErrorKind::Integrity,
             _ => ImportErrorKind::Network,
         };
-        let mut message = format!("{what}: {error}");
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
-        Self::new(kind, message)
+        Self::new(kind, format!("{what}: {}", error.with_causes()))
     }
 
     /// Classifies an answer that is no success.

@@ -92,13 +92,7 @@ fn problem(error: &registry_client::Error) -> Problem {
         ErrorKind::Redirect | ErrorKind::Protocol => ErrorCode::ServerError,
         _ => ErrorCode::Network,
     };
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    Problem::new(code, message)
+    Problem::new(code, error.with_causes())
 }
 
 /// Classifies an answer that is no success, after all retries.
