@@ -182,10 +182,19 @@ impl Descriptor {
     ///
     /// When a required member is missing or has the wrong type, or the digest is not one this project handles.
     pub fn from_json(json: &str) -> Result<Self, DescriptorError> {
+        // A derived reader also takes a list of the members in their order, which is no descriptor.
+        if !is_object(json) {
+            return Err(DescriptorError::Json("not an object".into()));
+        }
         let parsed: oci_spec::image::Descriptor =
             serde_json::from_str(json).map_err(|error| DescriptorError::Json(error.to_string()))?;
         Self::try_from(&parsed)
     }
+}
+
+/// Tells whether a JSON value, if it is one, is an object.
+pub(crate) fn is_object(json: &str) -> bool {
+    json.trim_ascii_start().starts_with('{')
 }
 
 #[cfg(test)]
@@ -208,6 +217,7 @@ mod tests {
             r#"{"mediaType":"a/b","digest":"md5:d41d8cd98f00b204e9800998ecf8427e","size":1}"#
                 .to_owned(),
             "null".to_owned(),
+            format!(r#"["a/b","{digest}",1]"#),
         ] {
             assert!(Descriptor::from_json(&bad).is_err(), "{bad}");
         }

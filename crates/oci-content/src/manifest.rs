@@ -5,7 +5,7 @@ use oci_spec::image::{ArtifactManifest, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::descriptor::{Descriptor, DescriptorError};
+use crate::descriptor::{Descriptor, DescriptorError, is_object};
 use crate::digest::Digest;
 use crate::media_type;
 
@@ -102,6 +102,28 @@ struct Shape<'a> {
     layers: Option<&'a RawValue>,
     #[serde(default, borrow)]
     config: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    blobs: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    subject: Option<&'a RawValue>,
+}
+
+impl Shape<'_> {
+    /// Tells whether everything that has to be a descriptor is an object: a derived reader also takes a list of
+    /// the members in their order, which nobody else reads as a descriptor.
+    fn has_object_descriptors(&self, media_type: &str) -> bool {
+        let (config, list) = match media_type {
+            media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => (self.config, self.layers),
+            media_type::ARTIFACT_MANIFEST => (None, self.blobs),
+            _ => (None, self.manifests),
+        };
+        let single = [config, self.subject].into_iter().flatten();
+        // A list that is none is left to the reader of the type, which says so.
+        let list = list.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
+        single
+            .chain(list.into_iter().flatten())
+            .all(|descriptor| is_object(descriptor.get()))
+    }
 }
 
 impl Manifest {
@@ -159,6 +181,9 @@ impl Manifest {
         };
         let shape: Shape<'_> =
             serde_json::from_slice(&raw).map_err(|e| malformed(format!("not JSON: {e}")))?;
+        if !raw.trim_ascii_start().starts_with(b"{") {
+            return Err(malformed("not a JSON object".into()));
+        }
         if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
             let reason =
                 "it has both `manifests` and `layers` or `config`, so it reads as two types".into();
@@ -181,6 +206,9 @@ impl Manifest {
                 );
             }
         };
+        if !shape.has_object_descriptors(&media_type) {
+            return Err(malformed("a descriptor is not an object".into()));
+        }
         drop(shape);
 
         let one = |from: &oci_spec::image::Descriptor| Descriptor::try_from(from);
@@ -404,6 +432,7 @@ mod tests {
     fn documents_that_are_no_usable_manifest_are_refused_by_class() {
         use ManifestErrorKind::{Malformed, TypeConfusion, Unsupported};
         let (config, index) = (descriptor("c/c"), media_type::IMAGE_INDEX);
+        let digest = Digest::of(b"x");
         for (json, kind) in [
             (
                 format!(
@@ -426,6 +455,20 @@ mod tests {
             (r#"{"schemaVersion":2}"#.to_owned(), Malformed),
             ("<html>".to_owned(), Malformed),
             ("[]".to_owned(), Malformed),
+            // What serde reads as a struct without being told: its members in a list.
+            (format!(r#"[2,"{index}",[]]"#), Malformed),
+            (
+                format!(
+                    r#"{{"schemaVersion":2,"mediaType":"{index}","manifests":[["a/b","{digest}",1]]}}"#
+                ),
+                Malformed,
+            ),
+            (
+                format!(
+                    r#"{{"schemaVersion":2,"mediaType":"{index}","manifests":[],"subject":["a/b","{digest}",1]}}"#
+                ),
+                Malformed,
+            ),
             (
                 format!(r#"{{"schemaVersion":2,"mediaType":"{index}"}}"#),
                 Malformed,

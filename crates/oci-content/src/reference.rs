@@ -1,5 +1,5 @@
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
@@ -55,6 +55,9 @@ macro_rules! string_type {
 ///
 /// - Lower case; no scheme, path, user or query.
 /// - IPv6 addresses stand in brackets.
+/// - A name that ends in a number is an IPv4 address of four decimal numbers: a URL reads `127.1` and `0x7f.1` as
+///   addresses as well (<https://url.spec.whatwg.org/#ends-in-a-number-checker>), and requests would go to another
+///   host than the one that is shown.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Registry(Box<str>);
 string_type!(Registry);
@@ -124,6 +127,9 @@ impl FromStr for Registry {
             if host.len() > 253 || !host.split('.').all(label) {
                 return fail("a host name has letters, digits, dots and hyphens");
             }
+            if ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
+                return fail("a host that ends in a number is an IPv4 address, a.b.c.d");
+            }
         }
         if let Some(port) = port
             && (port.starts_with('0')
@@ -134,6 +140,13 @@ impl FromStr for Registry {
         }
         Ok(Self(text_lower.into()))
     }
+}
+
+fn ends_in_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    digits(last) || last.strip_prefix("0x").is_some_and(hex)
 }
 
 /// A repository's name within its registry.
@@ -350,11 +363,11 @@ impl FromStr for Reference {
     }
 }
 
-/// Docker's rule: the first part is a registry when it could not be a repository's first part by accident.
+/// Docker's rule, without its last clause: the first part is a registry when it could not be a repository's first
+/// part by accident. An upper-case letter makes it one for Docker, but a registry is kept in lower case, and `app/x`
+/// would no longer name what `App/x` did.
 fn names_registry(first: &str) -> bool {
-    first.contains(['.', ':'])
-        || first == "localhost"
-        || first.bytes().any(|b| b.is_ascii_uppercase())
+    first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost")
 }
 
 #[cfg(test)]
@@ -406,6 +419,14 @@ mod tests {
                 "ghcr.io",
             ),
             (
+                "LOCALHOST/app:1.0",
+                "localhost",
+                "app",
+                Some("1.0"),
+                false,
+                "localhost",
+            ),
+            (
                 "ghcr.io/org/app:v1@DIGEST",
                 "ghcr.io",
                 "org/app",
@@ -438,6 +459,14 @@ mod tests {
             (
                 "team/app",
                 "\"team/app\" is not a reference: it names no registry; for Docker Hub write docker.io/team/app",
+            ),
+            (
+                "Team/app",
+                "\"Team/app\" is not a reference: it names no registry; for Docker Hub write docker.io/Team/app",
+            ),
+            (
+                "127.1:5000/app",
+                "\"127.1:5000/app\" is not a reference: a host that ends in a number is an IPv4 address, a.b.c.d",
             ),
             (
                 "https://a.b/c",
@@ -475,6 +504,10 @@ mod tests {
             "a.b/a___b",
             "a.b/é",
             "-a.b/app",
+            "127.0.0.01/app",
+            "2130706433:5000/app",
+            "registry.0x7F/app",
+            "1.2.3.4.5/app",
             &long_tag,
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
