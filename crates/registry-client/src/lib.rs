@@ -53,6 +53,9 @@ mod docker_config;
 mod envelope;
 mod error;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod link;
 mod observer;
