@@ -173,6 +173,10 @@ impl ReferrersList {
         let content_type = content_type.map(media_type::essence).unwrap_or_default();
         let not_an_index = |found: String| Err(NotAnIndex { found });
         let parsed: Body<'_> = match serde_json::from_slice(body) {
+            // A derived reader also takes the members in a list: `[2, null, []]` claims nothing.
+            Ok(_) if !body.trim_ascii_start().starts_with(b"{") => {
+                return not_an_index("other JSON".into());
+            }
             Ok(parsed) => parsed,
             Err(_) if body.is_empty() => return not_an_index("an empty body".into()),
             Err(_) if content_type == "text/html" || body.trim_ascii_start().starts_with(b"<") => {
@@ -321,6 +325,13 @@ mod tests {
                 INDEX,
                 &[],
                 "[]".into(),
+                "no answer, unsupported, false 200",
+            ),
+            (
+                200,
+                INDEX,
+                &[],
+                format!(r#"[2,"{INDEX}",[]]"#),
                 "no answer, unsupported, false 200",
             ),
             (
