@@ -1,0 +1,132 @@
+use mirror_export::ExportErrorKind;
+use oci_content::{Completeness, Descriptor, Digest, media_type};
+use serde_json::json;
+use test_registry::{Fault, Persona, Route, TestRegistry};
+
+use crate::support::{Site, export};
+
+async fn empty() -> TestRegistry {
+    TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_referrer_whose_payload_is_gone_is_named_and_left_out_only_with_leave() {
+    let registry = empty().await;
+    let image = registry.image("app", "1");
+    let kept = registry.referrer("app", &image, "application/spdx+json", "kept");
+    let gone = registry.referrer(
+        "app",
+        &image,
+        "application/vnd.example.gone",
+        "payload that is lost",
+    );
+    let payload = Digest::of(b"payload that is lost");
+    registry.fault(
+        Route::path_prefix(format!("/v2/app/blobs/{payload}")),
+        Fault::statuses([404]).forever(),
+    );
+    let site = Site::new();
+    let mut request = site.request(&registry, &["app:1"], "b.tgz");
+    let error = export(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Incomplete);
+    assert!(
+        error.to_string().contains(&gone.digest.to_string()),
+        "{error}"
+    );
+    assert!(!site.path("b.tgz").exists());
+
+    request.allow_incomplete = true;
+    let manifest = export(&request).await.unwrap().manifest;
+    assert_eq!(
+        (manifest.referrers.total, manifest.referrers.status),
+        (1, Completeness::Incomplete)
+    );
+    let record = &manifest.discovery[0];
+    assert_eq!(record.artifacts[0].digest, kept.digest);
+    assert_eq!(
+        (
+            record.missing[0].code.as_str(),
+            record.missing[0].digest.as_ref()
+        ),
+        ("missing-blob", Some(&gone.digest))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_with_urls_is_taken_from_the_registry_or_missing_and_the_urls_are_never_asked() {
+    let registry = empty().await;
+    let foreign = TestRegistry::start(Persona::SpecFull).await;
+    let config = registry.put_blob("app", "{}");
+    for (tag, bytes, there) in [
+        ("there", "layer that is there", true),
+        ("absent", "layer that is not", false),
+    ] {
+        let mut layer = Descriptor::of(
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            bytes.as_bytes(),
+        );
+        layer.urls.push(foreign.url("/layer"));
+        if there {
+            registry.put_blob("app", bytes);
+        }
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type::IMAGE_MANIFEST,
+            "config": Descriptor::new(media_type::IMAGE_CONFIG, config.digest.clone(), config.size), "layers": [layer],
+        });
+        let image = registry.put_manifest("app", media_type::IMAGE_MANIFEST, manifest.to_string());
+        registry.tag("app", tag, &image.digest);
+    }
+    let site = Site::new();
+    export(&site.request(&registry, &["app:there"], "there.tgz"))
+        .await
+        .unwrap();
+    let error = export(&site.request(&registry, &["app:absent"], "absent.tgz"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Incomplete);
+    assert!(foreign.requests().is_empty());
+
+    // With leave, the other image is carried, and the one that is not is named.
+    let mut both = site.request(&registry, &["app:there", "app:absent"], "both.tgz");
+    both.allow_incomplete = true;
+    let manifest = export(&both).await.unwrap().manifest;
+    assert_eq!(manifest.images.len(), 1);
+    assert_eq!(manifest.referrers.status, Completeness::Incomplete);
+    assert!(
+        manifest
+            .discovery
+            .iter()
+            .any(|record| record.missing.iter().any(|m| m.code == "missing-blob"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_referrer_that_is_an_index_is_carried_with_its_children() {
+    let registry = empty().await;
+    let image = registry.image("app", "1");
+    let child = registry.image("app", "child");
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "artifactType": "application/vnd.example.set",
+        "manifests": [child],
+        "subject": { "mediaType": image.media_type, "digest": image.digest, "size": image.size },
+    });
+    registry.put_manifest("app", media_type::IMAGE_INDEX, index.to_string());
+    let site = Site::new();
+    let manifest = export(&site.request(&registry, &["app:1"], "b.tgz"))
+        .await
+        .unwrap()
+        .manifest;
+    assert_eq!(manifest.referrers.total, 1);
+    let blobs: Vec<String> = manifest
+        .entries
+        .iter()
+        .map(|entry| entry.path.to_string())
+        .collect();
+    assert!(
+        blobs.contains(&format!("blobs/sha256/{}", child.digest.encoded())),
+        "{blobs:?}"
+    );
+}

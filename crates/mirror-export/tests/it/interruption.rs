@@ -1,0 +1,97 @@
+use std::time::Duration;
+
+use mirror_export::ExportErrorKind;
+use test_registry::{Fault, Route};
+
+use crate::support::{Site, export, exporter, registry};
+
+fn blobs_asked_for(registry: &test_registry::TestRegistry) -> usize {
+    registry
+        .requests()
+        .iter()
+        .filter(|request| request.path.contains("/blobs/"))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_fetches_only_what_is_not_there_and_gives_the_same_bytes() {
+    let registry = registry().await;
+    let site = Site::new();
+    let images = ["team/app:v0", "team/app:v1", "team/app:v2"];
+    let clean = export(&site.request(&registry, &images, "clean.tgz"))
+        .await
+        .unwrap();
+    let all = blobs_asked_for(&registry);
+
+    let request = site.request(&registry, &images, "b.tgz");
+    // The fifth blob and all after it never come.
+    registry.fault(Route::blobs(), Fault::stall().skip(5).forever());
+    let exporter = exporter();
+    let cut = tokio::time::timeout(Duration::from_secs(3), exporter.export(&request)).await;
+    assert!(cut.is_err(), "the export was to be cut off");
+    assert!(
+        !site.path("b.tgz").exists() && site.path(".b.tgz.partial").exists(),
+        "{:?}",
+        site.files()
+    );
+
+    registry.clear_faults();
+    registry.clear_requests();
+    let resumed = export(&request).await.unwrap();
+    assert_eq!(resumed.sha256, clean.sha256);
+    let again = blobs_asked_for(&registry);
+    assert_eq!(again, all - 5, "of {all} blobs, 5 were there already");
+    assert!(!site.path(".b.tgz.partial").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_is_wrong_leaves_nothing_under_the_final_name() {
+    let registry = registry().await;
+    let site = Site::new();
+    for (fault, kind) in [
+        (
+            Fault::corrupt_byte(100).forever(),
+            ExportErrorKind::Integrity,
+        ),
+        (Fault::statuses([403]).forever(), ExportErrorKind::Access),
+        (Fault::statuses([503]).forever(), ExportErrorKind::Network),
+        (
+            Fault::statuses([404]).forever(),
+            ExportErrorKind::Incomplete,
+        ),
+    ] {
+        registry.clear_faults();
+        registry.fault(Route::blobs(), fault);
+        let request = site.request(&registry, &["team/app:v0"], "b.tgz");
+        let error = export(&request).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(!site.path("b.tgz").exists());
+    }
+    registry.clear_faults();
+    export(&site.request(&registry, &["team/app:v0"], "b.tgz"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_export_to_the_same_file_fails_at_once() {
+    let registry = registry().await;
+    let site = Site::new();
+    registry.fault(
+        Route::blobs(),
+        Fault::delay(Duration::from_secs(2)).times(1),
+    );
+    let request = site.request(&registry, &["team/app:v0"], "b.tgz");
+    let first = tokio::spawn({
+        let request = request.clone();
+        async move { export(&request).await }
+    });
+    while !site.path(".b.tgz.partial").exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        export(&request).await.unwrap_err().kind(),
+        ExportErrorKind::Usage
+    );
+    first.await.unwrap().unwrap();
+}

@@ -1,0 +1,10 @@
+//! Exports from registries on loopback.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, but not what they share"
+)]
+
+mod completeness;
+mod determinism;
+mod interruption;
+mod support;
