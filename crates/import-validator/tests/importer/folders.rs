@@ -1,0 +1,74 @@
+use import_validator::{ImportErrorKind, ImportTarget};
+use oci_content::{ImageLayout, REF_NAME};
+
+use crate::support::Bundle;
+
+fn folder(bundle: &Bundle, name: &str, full_references: bool) -> ImportTarget {
+    ImportTarget::Layout {
+        folder: bundle.path(name),
+        full_references,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_gets_everything_and_a_second_import_writes_no_blob() {
+    let bundle = Bundle::new().await;
+    let report = bundle.import(folder(&bundle, "store", true)).await.unwrap();
+    assert_eq!(
+        (report.referrers_found, report.referrers_expected),
+        (bundle.referrers, bundle.referrers)
+    );
+    let again = bundle.import(folder(&bundle, "store", true)).await.unwrap();
+    assert_eq!((again.blobs.sent, again.manifests.sent), (0, 0));
+    let index = ImageLayout::open(bundle.path("store"))
+        .unwrap()
+        .index()
+        .unwrap();
+    let names: Vec<_> = index
+        .iter()
+        .filter_map(|entry| entry.annotations.get(REF_NAME))
+        .collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(
+        names.iter().all(|name| name.starts_with("127.0.0.1:")),
+        "{names:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_holds_something_else_is_not_moved() {
+    let bundle = Bundle::new().await;
+    bundle.import(folder(&bundle, "store", true)).await.unwrap();
+    let layout = ImageLayout::open(bundle.path("store")).unwrap();
+    let mut entry = layout
+        .index()
+        .unwrap()
+        .into_iter()
+        .find(|entry| entry.digest == bundle.image)
+        .unwrap();
+    entry.digest = bundle.sbom.digest.clone();
+    entry.size = bundle.sbom.size;
+    layout.add_to_index(&[entry]).unwrap();
+    let error = bundle
+        .import(folder(&bundle, "store", true))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ImportErrorKind::Access);
+    assert!(error.to_string().contains("--overwrite-tags"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_no_layout_is_left_as_it_is() {
+    let bundle = Bundle::new().await;
+    std::fs::create_dir(bundle.path("letters")).unwrap();
+    std::fs::write(bundle.path("letters/one.txt"), "dear").unwrap();
+    let error = bundle
+        .import(folder(&bundle, "letters", false))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ImportErrorKind::Usage);
+    assert_eq!(
+        std::fs::read_dir(bundle.path("letters")).unwrap().count(),
+        1
+    );
+}

@@ -1,0 +1,9 @@
+//! Imports into registries and folders on this machine.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, but not what they share"
+)]
+
+mod folders;
+mod registries;
+mod support;
