@@ -226,6 +226,46 @@ pub(crate) enum BundleCommand {
     Import(ImportArgs),
     /// Write the canonical file of an extracted bundle
     Pack(PackArgs),
+    /// Show what a bundle says it holds, without reading all of it
+    Inspect(InspectArgs),
+    /// Print the exact bytes of a bundle's manifest.yaml, which a signature is made over
+    Manifest(ManifestArgs),
+    /// Say which images, referrers and blobs came, went or changed between two bundles
+    Diff(DiffArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The bundle, or the folder of an extracted one
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: InspectFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InspectFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManifestArgs {
+    /// The bundle, or the folder of an extracted one
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The earlier bundle, or the folder of an extracted one
+    pub(crate) a: PathBuf,
+    /// The later bundle, or the folder of an extracted one
+    pub(crate) b: PathBuf,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
 }
 
 #[derive(Debug, Args)]

@@ -106,6 +106,9 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
             commands::import::run(context, args, progress).await
         }
         Command::Bundle(BundleCommand::Pack(args)) => commands::pack::run(args),
+        Command::Bundle(BundleCommand::Inspect(args)) => commands::inspect::run(args),
+        Command::Bundle(BundleCommand::Manifest(args)) => commands::manifest::run(args),
+        Command::Bundle(BundleCommand::Diff(args)) => commands::diff::run(args),
         Command::Store(StoreCommand::Serve(args)) => commands::serve::run(context, args).await,
         Command::Demo => commands::demo::run(context).await,
         Command::Completions { .. } => Ok(()),

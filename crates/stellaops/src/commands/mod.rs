@@ -1,9 +1,12 @@
 //! One module per command.
 
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod discover;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod probe;
 pub(crate) mod serve;

@@ -9,6 +9,7 @@ mod demo;
 mod discover;
 mod export;
 mod import;
+mod inspect;
 mod probe;
 mod run;
 mod runbook;

@@ -1,0 +1,156 @@
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use bundle_format::{
+    BundleArchive, BundleFolder, BundleManifest, Container, ContainerError, ContainerErrorKind,
+    EntryPath, Limits, ManifestErrorKind, OpenError,
+};
+use bytes::Bytes;
+use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
+
+use crate::exit::{Exit, Failure};
+
+/// A bundle of which no more is read than what is asked for: its manifest, its signature, and single files.
+#[derive(Debug)]
+pub(crate) struct OpenedBundle {
+    pub(crate) file: String,
+    pub(crate) manifest: BundleManifest,
+    pub(crate) manifest_yaml: Vec<u8>,
+    pub(crate) signature: Option<Vec<u8>>,
+    pub(crate) form: &'static str,
+    /// The size of the file in bytes; a folder has none.
+    pub(crate) size: Option<u64>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Archive(Box<BundleArchive<Arc<File>>>),
+    Folder(BundleFolder),
+}
+
+impl OpenedBundle {
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let name = path.display().to_string();
+        let io = |error: io::Error| Failure::new(Exit::LocalIo, format!("{name}: {error}"));
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.is_dir() {
+            return Self::open_folder(path, &name);
+        }
+        if !metadata.is_file() {
+            let message = format!(
+                "{name}: a pipe or device cannot be read at any place; `bundle validate` takes it"
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let archive = BundleArchive::open(Arc::new(file), &Limits::default())
+            .map_err(|error| open_failure(&name, &error))?;
+        let plan = archive.plan();
+        Ok(Self {
+            file: name,
+            manifest: archive.manifest().clone(),
+            manifest_yaml: plan.manifest_yaml().to_vec(),
+            signature: plan.signature().map(<[u8]>::to_vec),
+            form: match plan.container() {
+                Container::Tar => "tar",
+                _ => "tgz",
+            },
+            size: Some(plan.size()),
+            source: Source::Archive(Box::new(archive)),
+        })
+    }
+
+    fn open_folder(path: &Path, name: &str) -> Result<Self, Failure> {
+        let fail = |error: ContainerError| open_failure(name, &error.into());
+        let limits = Limits::default();
+        let folder = BundleFolder::open(path).map_err(fail)?;
+        let read = |path: &EntryPath| -> Result<Vec<u8>, ContainerError> {
+            let file = folder.open_file(path)?;
+            let size = file.metadata().map_err(ContainerError::from_io)?.len();
+            limits.check_entry(path, size)?;
+            let mut bytes = Vec::new();
+            // The file may grow while it is read.
+            let read = file.take(size).read_to_end(&mut bytes);
+            read.map_err(ContainerError::from_io)?;
+            Ok(bytes)
+        };
+        let manifest_yaml = read(&EntryPath::MANIFEST).map_err(fail)?;
+        let signature = match read(&EntryPath::SIGNATURE) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if is_absent(&error) => None,
+            Err(error) => return Err(fail(error)),
+        };
+        let manifest = BundleManifest::parse(&manifest_yaml, &limits)
+            .map_err(|error| open_failure(name, &error.into()))?;
+        Ok(Self {
+            file: name.to_owned(),
+            manifest,
+            manifest_yaml,
+            signature,
+            form: "folder",
+            size: None,
+            source: Source::Folder(folder),
+        })
+    }
+
+    /// Reads a manifest of the bundle; `None` when it is not there, damaged or none.
+    pub(crate) fn read_manifest(&self, digest: &Digest, media_type: &str) -> Option<Manifest> {
+        let path = EntryPath::blob(digest).ok()?;
+        let size = self.manifest.file(&path)?.size;
+        if size > MAX_MANIFEST_BYTES {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        match &self.source {
+            Source::Archive(archive) => {
+                archive.open_entry(&path)?.read_to_end(&mut bytes).ok()?;
+            }
+            Source::Folder(folder) => {
+                let file = folder.open_file(&path).ok()?;
+                file.take(size).read_to_end(&mut bytes).ok()?;
+            }
+        }
+        Manifest::parse_verified(Bytes::from(bytes), digest, Some(media_type)).ok()
+    }
+}
+
+fn is_absent(error: &ContainerError) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The exit codes are those with which a validation would end.
+fn open_failure(name: &str, error: &OpenError) -> Failure {
+    use ContainerErrorKind as Kind;
+    const MALFORMED: u8 = 3;
+    const UNSAFE: u8 = 7;
+    let code = match error {
+        OpenError::Container(error) => match error.kind() {
+            Kind::Io => Exit::LocalIo as u8,
+            Kind::EntryType | Kind::UnsafePath | Kind::DuplicatePath => UNSAFE,
+            Kind::UnknownPath => Exit::Integrity as u8,
+            Kind::ManifestBytes
+            | Kind::SignatureBytes
+            | Kind::Entries
+            | Kind::EntryBytes
+            | Kind::TotalBytes => Exit::Limit as u8,
+            _ => MALFORMED,
+        },
+        OpenError::Manifest(error) if error.kind() == ManifestErrorKind::TooLarge => {
+            Exit::Limit as u8
+        }
+        _ => MALFORMED,
+    };
+    let mut message = format!("{name} cannot be opened as a bundle: {error}");
+    if let OpenError::Container(error) = error
+        && error.kind().suggests_repacking()
+    {
+        message.push_str("; ");
+        message.push_str(bundle_format::REPACK_REMEDY);
+    }
+    Failure::with_code(code, message)
+}

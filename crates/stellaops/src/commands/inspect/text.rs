@@ -1,0 +1,160 @@
+use std::fmt::Write as _;
+
+use crate::commands::discover::short;
+use crate::commands::inspect::view::{BundleView, FoundView, ReferrerView, WarningView};
+use crate::render::{self, Table};
+
+/// Writes a bundle for people: what it is, a table of its images, and what refers to each.
+pub(crate) fn text(view: &BundleView) -> String {
+    let mut text = head(view);
+    text.push('\n');
+    let mut table = Table::new(["IMAGE", "DIGEST", "REFERRERS", "METHOD", "STATUS"]);
+    for image in &view.images {
+        let below = image
+            .children
+            .iter()
+            .map(|child| child.found.referrers.len());
+        let referrers = image.found.referrers.len() + below.sum::<usize>();
+        table.row([
+            image.reference.to_string(),
+            short(&image.digest),
+            match image.same_as {
+                Some(_) => "as above".to_owned(),
+                None => referrers.to_string(),
+            },
+            method(&image.found),
+            status(&image.found),
+        ]);
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{table}");
+    for image in view.images.iter().filter(|image| image.same_as.is_none()) {
+        let _ = writeln!(text, "\n{}\n  {}", image.reference, image.digest);
+        let _ = writeln!(
+            text,
+            "  {}, {}",
+            image.media_type,
+            render::bytes(image.size)
+        );
+        referrers(&mut text, "  ", &image.found.referrers);
+        for child in &image.children {
+            let platform = child.platform.as_deref().unwrap_or("child");
+            let omitted = child.omitted.as_ref();
+            let omitted = omitted.map(|reason| format!(", not in the bundle ({reason})"));
+            let omitted = omitted.unwrap_or_default();
+            let _ = writeln!(text, "  {platform} {}{omitted}", short(&child.digest));
+            referrers(&mut text, "    ", &child.found.referrers);
+        }
+    }
+    for subject in &view.other_subjects {
+        let (repository, digest) = (&subject.repository, &subject.digest);
+        let _ = writeln!(text, "\n{repository}@{digest}");
+        let (method, status) = (method(&subject.found), status(&subject.found));
+        let _ = writeln!(
+            text,
+            "  a subject that is no image of this bundle; {method}, {status}"
+        );
+        referrers(&mut text, "  ", &subject.found.referrers);
+    }
+    if !view.warnings.is_empty() {
+        text.push_str("\nWarnings\n");
+    }
+    for warning in &view.warnings {
+        let _ = writeln!(text, "  {}", sentence(warning));
+    }
+    text
+}
+
+fn head(view: &BundleView) -> String {
+    let counts = &view.counts;
+    let size = view.size.map(|size| format!(", {}", render::bytes(size)));
+    let mut text = format!("{}: {}{}\n", view.file, view.form, size.unwrap_or_default());
+    let _ = writeln!(text, "  manifest   {}", view.manifest);
+    let _ = writeln!(
+        text,
+        "  stream     {}, sequence {}",
+        view.stream, view.sequence
+    );
+    if let Some(base) = &view.base {
+        let left_out = render::count(counts.blobs_in_base, "blob");
+        let _ = writeln!(
+            text,
+            "  base       {base}, which holds {left_out} of this bundle"
+        );
+    }
+    let images = render::count(counts.images, "image");
+    let (blobs, bytes) = (
+        render::count(counts.blobs, "blob"),
+        render::bytes(counts.blob_bytes),
+    );
+    let _ = writeln!(text, "  content    {images}, {blobs} of {bytes}");
+    let _ = writeln!(text, "  {}", referrer_counts(view));
+    let signed = if view.signed { "yes" } else { "no" };
+    let _ = writeln!(text, "  signed     {signed}\n  status     {}", view.status);
+    text
+}
+
+fn referrer_counts(view: &BundleView) -> String {
+    let counts = &view.counts;
+    let categories = counts.by_category.iter();
+    let categories: Vec<_> = categories
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    let categories = match categories.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", categories.join(", ")),
+    };
+    format!(
+        "referrers  {} of {} subjects{categories}; nothing refers to {} of the images",
+        counts.referrers, counts.subjects, counts.bare_images
+    )
+}
+
+pub(crate) fn method(found: &FoundView) -> String {
+    let method = found.method.map(|method| method.to_string());
+    method.unwrap_or_else(|| "not asked".to_owned())
+}
+
+pub(crate) fn status(found: &FoundView) -> String {
+    let status = found.status.map(|status| status.to_string());
+    status.unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn referrers(text: &mut String, indent: &str, referrers: &[ReferrerView]) {
+    for referrer in referrers {
+        let deeper = "  ".repeat(referrer.depth - 1);
+        let artifact_type = referrer
+            .artifact_type
+            .as_deref()
+            .unwrap_or("no artifact type");
+        let tag = referrer.tag.as_ref().map(|tag| format!(", tag {tag}"));
+        let _ = writeln!(
+            text,
+            "{indent}{deeper}- {} {artifact_type} {}, {}, {}{}",
+            referrer.category,
+            short(&referrer.digest),
+            render::bytes(referrer.size),
+            sources(referrer),
+            tag.unwrap_or_default(),
+        );
+    }
+}
+
+pub(crate) fn sources(referrer: &ReferrerView) -> String {
+    let sources = referrer.sources.iter().map(|source| source.as_str());
+    sources.collect::<Vec<_>>().join(" and ")
+}
+
+pub(crate) fn sentence(warning: &WarningView) -> String {
+    let mut text = warning.code.clone();
+    if let (Some(repository), Some(subject)) = (&warning.repository, &warning.subject) {
+        let _ = write!(text, ": {repository}@{subject}");
+    }
+    if let Some(digest) = &warning.digest {
+        let _ = write!(text, ", about {digest}");
+    }
+    if let Some(source) = &warning.source {
+        let _ = write!(text, ", from {source}");
+    }
+    text
+}
