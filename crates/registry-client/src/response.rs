@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::envelope;
 use crate::error::without_secrets;
+use crate::rate_limit::RateLimit;
 use crate::retry;
 
 /// The final answer to a call, whatever its status.
@@ -92,10 +93,18 @@ impl Response {
         envelope::message(&self.body)
     }
 
-    /// Returns how long the server asks to wait, counted from when it answered. A header that is neither
-    /// seconds nor a date is as if it were absent.
+    /// Returns how long the server asks to wait, counted from when it answered: `Retry-After`, else for a 429 the
+    /// reset of its rate limit. A header that is neither seconds nor a date is as if it were absent.
     pub fn retry_after(&self) -> Option<Duration> {
-        retry::retry_after(&self.headers)
+        retry::retry_after(&self.headers).or_else(|| {
+            let throttled = self.status == StatusCode::TOO_MANY_REQUESTS;
+            throttled.then(|| self.rate_limit()?.reset).flatten()
+        })
+    }
+
+    /// Returns what the registry says of its rate limit.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        RateLimit::of(&self.headers)
     }
 
     /// Returns the digest in `OCI-Subject`, by which a registry says that it handles the pushed manifest's

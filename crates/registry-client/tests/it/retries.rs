@@ -166,6 +166,28 @@ async fn retry_after_is_obeyed_in_full() {
 }
 
 #[tokio::test]
+async fn without_retry_after_the_reset_of_the_rate_limit_is_waited_for() {
+    let recorder = Arc::new(Recorder::default());
+    let server = Server::start(|_, before| match before {
+        0 => answer(429)
+            .header("RateLimit-Remaining", "0")
+            .header("RateLimit-Reset", "1"),
+        _ => answer(200).body("x"),
+    })
+    .await;
+    let mut options = options();
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
+    let reply = server
+        .repository(options)
+        .get_manifest(&tag())
+        .await
+        .unwrap();
+    assert_eq!(reply.status(), StatusCode::OK);
+    let waits = recorder.waits.lock().unwrap();
+    assert_eq!(*waits, [(Duration::from_secs(1), Some(429))]);
+}
+
+#[tokio::test]
 async fn a_retry_after_beyond_the_deadline_is_given_to_the_caller_at_once() {
     let server = Server::start(|_, _| answer(429).header("Retry-After", "86400")).await;
     let repository = server.repository(options());
