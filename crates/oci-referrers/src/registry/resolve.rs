@@ -19,7 +19,9 @@ pub struct Resolved {
 #[non_exhaustive]
 pub enum ResolveError {
     /// The registry does not have it, or says so to this client.
-    #[error("{reference} is not there: the registry answered 404{said}")]
+    #[error(
+        "{reference} is not there: the registry answered 404{said}; check the repository and the tag"
+    )]
     NotFound {
         /// What was asked for.
         reference: Reference,
@@ -27,13 +29,20 @@ pub enum ResolveError {
         said: String,
     },
     /// It could not be read.
-    #[error("{reference} could not be read: {message}", message = problem.message)]
+    #[error("{reference} could not be read: {message}{hint}", message = problem.message, hint = hint(reference, problem))]
     Failed {
         /// What was asked for.
         reference: Reference,
         /// What happened.
         problem: Problem,
     },
+}
+
+fn hint(reference: &Reference, problem: &Problem) -> String {
+    match problem.code {
+        ErrorCode::Denied => format!("; check the credentials for {}", reference.registry()),
+        _ => String::new(),
+    }
 }
 
 /// Reads the manifest that a reference names. With a tag and a digest the digest decides.

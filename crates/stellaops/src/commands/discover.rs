@@ -143,7 +143,7 @@ impl Found {
             ),
         };
         self.errors.push(problem);
-        self.resolve_failure = Some((exit, error.to_string()));
+        self.resolve_failure = Some((exit, with_next_step(exit, error.to_string())));
     }
 
     fn root_report(&self) -> Option<&SubjectReport> {
@@ -452,6 +452,14 @@ fn found_by(referrer: &Referrer) -> String {
         .map(|source| source.as_str())
         .collect();
     names.join(", ")
+}
+
+/// Adds where to look when a registry could not be reached.
+pub(crate) fn with_next_step(exit: Exit, message: String) -> String {
+    match exit {
+        Exit::Network => format!("{message}; `stellaops registry diagnose` looks for the cause"),
+        _ => message,
+    }
 }
 
 /// Shortens a digest for a tree; tables and JSON have it whole.

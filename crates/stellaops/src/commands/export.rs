@@ -68,7 +68,7 @@ fn failure(error: &ExportError) -> Failure {
         ExportErrorKind::Limit => Exit::Limit,
         _ => Exit::Network,
     };
-    Failure::new(exit, error.to_string())
+    Failure::new(exit, discover::with_next_step(exit, error.to_string()))
 }
 
 /// Puts together what the command line and the configuration ask for; the command line goes first.
