@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use bundle_format::SourceRepository;
+use bundle_format::{DiscoveryRecord, ImageRecord, SourceRepository};
 use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag};
 
 use super::error::{ImportError, ImportErrorKind};
@@ -44,38 +44,37 @@ impl ImportPlan {
     /// When two sources meet in one repository, or the bundle cannot be read.
     pub(super) fn new(bundle: &BundleSource, mapping: &Mapping) -> Result<Self, ImportError> {
         let manifest = bundle.manifest();
+        let mut sources: BTreeMap<SourceRepository, Source<'_>> = BTreeMap::new();
+        for image in &manifest.images {
+            sources
+                .entry(SourceRepository::from(&image.reference))
+                .or_default()
+                .images
+                .push(image);
+        }
+        for record in &manifest.discovery {
+            sources
+                .entry(record.repository.clone())
+                .or_default()
+                .discovery
+                .push(record);
+        }
         let mut targets: BTreeMap<RepositoryName, SourceRepository> = BTreeMap::new();
         let mut plan = Self {
             repositories: BTreeMap::new(),
         };
-        let images = manifest
-            .images
-            .iter()
-            .map(|image| SourceRepository::from(&image.reference));
-        let discovered = manifest
-            .discovery
-            .iter()
-            .map(|record| record.repository.clone());
-        for source in images.chain(discovered) {
-            let target = mapping.target(&source)?;
-            match targets.get(&target) {
-                Some(other) if *other != source => {
-                    let message = format!(
-                        "{other} and {source} would both go into {target}; keep them apart with --keep-host, or \
-                         with --map {source}=REPOSITORY"
-                    );
-                    return Err(ImportError::new(ImportErrorKind::Usage, message));
-                }
-                _ => {
-                    targets.insert(target.clone(), source);
-                    plan.repositories.entry(target).or_default();
-                }
+        for (name, source) in sources {
+            let target = mapping.target(&name)?;
+            if let Some(other) = targets.insert(target.clone(), name.clone()) {
+                let message = format!(
+                    "{other} and {name} would both go into {target}; keep them apart with --keep-host, or with \
+                     --map {name}=REPOSITORY"
+                );
+                return Err(ImportError::new(ImportErrorKind::Usage, message));
             }
-        }
-        for (target, source) in &targets {
-            if let Some(repository) = plan.repositories.get_mut(target) {
-                repository.fill(bundle, source)?;
-            }
+            let mut repository = RepositoryPlan::default();
+            repository.fill(bundle, &source)?;
+            plan.repositories.insert(target, repository);
         }
         Ok(plan)
     }
@@ -89,19 +88,17 @@ impl ImportPlan {
     }
 }
 
+/// What the bundle has of one repository.
+#[derive(Default)]
+struct Source<'b> {
+    images: Vec<&'b ImageRecord>,
+    discovery: Vec<&'b DiscoveryRecord>,
+}
+
 impl RepositoryPlan {
-    fn fill(
-        &mut self,
-        bundle: &BundleSource,
-        source: &SourceRepository,
-    ) -> Result<(), ImportError> {
-        let manifest = bundle.manifest();
+    fn fill(&mut self, bundle: &BundleSource, source: &Source<'_>) -> Result<(), ImportError> {
         let mut seen = BTreeSet::new();
-        let images = manifest
-            .images
-            .iter()
-            .filter(|image| SourceRepository::from(&image.reference) == *source);
-        for image in images {
+        for image in &source.images {
             let omitted: BTreeSet<&Digest> =
                 image.omitted.iter().map(|child| &child.digest).collect();
             self.images.push((
@@ -119,11 +116,7 @@ impl RepositoryPlan {
             self.roots.insert(image.digest.clone());
             add_waves(&mut self.waves, 0, waves);
         }
-        for record in manifest
-            .discovery
-            .iter()
-            .filter(|record| record.repository == *source)
-        {
+        for record in &source.discovery {
             for artifact in &record.artifacts {
                 self.edges.insert((
                     record.subject.clone(),

@@ -82,7 +82,7 @@ async fn what_others_keep_under_the_referrers_tag_stays() {
     let image = oci_content::Descriptor::of("application/vnd.oci.image.manifest.v1+json", &image);
     let own = Referrer::new(&image, "application/vnd.example.local", "local").without_tag_index();
     let own = target.put_referrer("app", own);
-    target.referrers_tag_index("app", &bundle.image, &[own.clone()]);
+    target.referrers_tag_index("app", &bundle.image, std::slice::from_ref(&own));
     bundle.import_to(&target).await.unwrap();
     let tag = referrers_tag(&bundle.image);
     let index = target
