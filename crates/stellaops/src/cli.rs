@@ -112,6 +112,20 @@ pub(crate) enum Command {
 pub(crate) enum RegistryCommand {
     /// Find out whether registries have the referrers API, and show how we know
     Probe(ProbeArgs),
+    /// Check step by step why an image's referrers cannot be read or are not found
+    Diagnose(DiagnoseArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiagnoseArgs {
+    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
+    pub(crate) reference: Reference,
+    /// Seconds that each answer may take
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub(crate) timeout: NonZeroU64,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
 }
 
 #[derive(Debug, Args)]

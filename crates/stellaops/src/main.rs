@@ -95,6 +95,9 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
         Command::Registry(RegistryCommand::Probe(args)) => {
             commands::probe::run(context, args).await
         }
+        Command::Registry(RegistryCommand::Diagnose(args)) => {
+            commands::diagnose::run(context, args).await
+        }
         Command::Referrers(ReferrersCommand::Discover(args)) => {
             commands::discover::run(context, args).await
         }

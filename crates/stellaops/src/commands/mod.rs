@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub(crate) mod demo;
+pub(crate) mod diagnose;
 pub(crate) mod diff;
 pub(crate) mod discover;
 pub(crate) mod export;

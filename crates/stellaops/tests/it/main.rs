@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod demo;
+mod diagnose;
 mod discover;
 mod export;
 mod import;

@@ -1,0 +1,171 @@
+//! One check after the other, from the name of the host to the referrers of the image.
+
+mod access;
+mod certificate;
+mod exchange;
+mod finding;
+mod image;
+mod tls;
+mod wire;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use registry_client::Client;
+use registry_probe::Probe;
+use serde_json::json;
+
+use self::exchange::FirstAnswer;
+use self::finding::Finding;
+use self::image::Image;
+use self::wire::Place;
+use crate::cli::{DiagnoseArgs, TextFormat};
+use crate::context::Context;
+use crate::exit::{Exit, Failure, chain};
+use crate::render;
+
+/// Every check, in order, as the line of those that were not reached names them.
+const CHECKS: [&str; 12] = [
+    "name resolution",
+    "connection",
+    "TLS",
+    "ping",
+    "login",
+    "rate limit",
+    "proxy",
+    "image",
+    "referrers API",
+    "referrers tag",
+    "legacy tags",
+    "referrers",
+];
+
+pub(crate) async fn run(context: &Context, args: &DiagnoseArgs) -> Result<(), Failure> {
+    let findings = check(context, args).await?;
+    let failed = findings.iter().find_map(|finding| {
+        let exit = finding.exit()?;
+        Some((exit, finding))
+    });
+    match args.format {
+        TextFormat::Json => render::json(&json!({
+            "schemaVersion": 1,
+            "reference": args.reference,
+            "ok": failed.is_none(),
+            "checks": findings.iter().map(Finding::json).collect::<Vec<_>>(),
+            "notReached": not_reached(&findings),
+        }))?,
+        TextFormat::Text => render::text(&text(args, &findings))?,
+    }
+    match failed {
+        None => Ok(()),
+        Some((exit, finding)) => {
+            let message = format!("{}: {}", finding.check(), finding.seen());
+            Err(Failure::new(exit, message))
+        }
+    }
+}
+
+fn text(args: &DiagnoseArgs, findings: &[Finding]) -> String {
+    let mut text = format!("{}\n\n", args.reference);
+    for finding in findings {
+        text.push_str(&finding.text());
+    }
+    let missing = not_reached(findings);
+    if !missing.is_empty() {
+        let missing = format!("not reached: {}", missing.join(", "));
+        text.push_str(&finding::wrapped("  -      ", 11, &missing));
+    }
+    text
+}
+
+/// Returns the checks that others before them had to pass first.
+fn not_reached(findings: &[Finding]) -> Vec<&'static str> {
+    let last = findings
+        .iter()
+        .filter_map(|finding| CHECKS.iter().position(|check| *check == finding.check()))
+        .max();
+    let rest = last.map_or(0, |last| last + 1);
+    CHECKS[rest..].to_vec()
+}
+
+async fn check(context: &Context, args: &DiagnoseArgs) -> Result<Vec<Finding>, Failure> {
+    let reference = &args.reference;
+    let timeout = Duration::from_secs(args.timeout.get());
+    let mut options = context.options.clone();
+    // What a second try would heal is to be seen here.
+    options.retry.max_attempts = NonZeroU32::MIN;
+    options.connect_timeout = timeout;
+    options.response_timeout = timeout;
+    let client =
+        Client::new(options.clone()).map_err(|error| Failure::new(Exit::Usage, chain(&error)))?;
+    let place = Place::new(reference.registry(), &options, timeout).ok_or_else(|| {
+        let message = format!("{} does not stand in a URL", reference.registry());
+        Failure::new(Exit::Usage, message)
+    })?;
+
+    let mut findings = Vec::new();
+    let Some(first) = reach(&place, &options, &mut findings).await else {
+        return Ok(findings);
+    };
+    findings.extend(access::clock(&first));
+    let repository = client.repository(reference.registry(), reference.repository());
+    match access::login(&client, &options, reference, &first).await {
+        Ok(admitted) => findings.extend(admitted),
+        Err(refused) => {
+            findings.extend(refused);
+            return Ok(findings);
+        }
+    }
+    let report = Probe::new(client)
+        .facts(reference.registry(), Some(reference.repository()))
+        .await;
+    findings.push(access::proxy(&report));
+    let seconds = context.config.export.referrer_discovery.timeout_seconds;
+    let image = Image {
+        reference,
+        repository,
+        configured: context.configured_api(reference.registry()),
+        timeout: Duration::from_secs(seconds.get()),
+    };
+    findings.extend(image.check().await);
+    Ok(findings)
+}
+
+/// Goes from the name to the first answer; `None` where the way ends.
+async fn reach(
+    place: &Place,
+    options: &registry_client::ClientOptions,
+    findings: &mut Vec<Finding>,
+) -> Option<FirstAnswer> {
+    let mut keep = |finding: Finding| findings.push(finding);
+    let (addresses, step) = split(place.resolve().await);
+    keep(step);
+    let (address, step) = split(place.connect(&addresses?).await);
+    keep(step);
+    let address = address?;
+    let (answer, step) = if place.speaks_tls {
+        let (session, step) = split(tls::handshake(place, options, address).await);
+        keep(step);
+        split(access::ping(place, options, address, session?).await)
+    } else {
+        let seen = format!("not used: {} is spoken to in plain HTTP", place.registry);
+        keep(Finding::good("TLS", seen));
+        match place.stream(address).await {
+            Ok(stream) => split(access::ping(place, options, address, stream).await),
+            Err(error) => {
+                let seen = format!("the second connection failed: {error}");
+                (None, Finding::failed("ping", Exit::Network, seen))
+            }
+        }
+    };
+    keep(step);
+    answer
+}
+
+/// Splits what a step brought from its finding.
+fn split<T>(step: Result<(T, Finding), Finding>) -> (Option<T>, Finding) {
+    match step {
+        Ok((brought, finding)) => (Some(brought), finding),
+        Err(finding) => (None, finding),
+    }
+}

@@ -1,0 +1,514 @@
+//! The image, what names its referrers, and where they may be instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use oci_content::{
+    Capability, Digest, ErrorCode, Manifest, Reference, SourceKind, Tag, WarningCode, media_type,
+};
+use oci_referrers::{
+    ImageDepth, ImageTree, Problem, ReferrerGraph, RegistryManifests, RegistrySources,
+    ResolveError, SubjectReport, resolve,
+};
+use registry_client::Repository;
+
+use super::finding::Finding;
+use crate::commands::discover::short;
+use crate::exit::Exit;
+use crate::render;
+
+/// Tags whose indexes are read to find one that has the image as a platform.
+const MAX_TAGS: usize = 50;
+
+/// What is asked about.
+pub(super) struct Image<'a> {
+    pub(super) reference: &'a Reference,
+    pub(super) repository: Repository,
+    /// What is configured about the registry's referrers API.
+    pub(super) configured: Option<Capability>,
+    /// Time for one discovery.
+    pub(super) timeout: Duration,
+}
+
+impl Image<'_> {
+    /// Runs all checks of the image.
+    pub(super) async fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let manifest = self.resolve(&mut findings).await;
+        let subject = match (&manifest, self.reference.digest()) {
+            (Some(manifest), _) => manifest.digest().clone(),
+            // Lists may still name what refers to an image that is gone.
+            (None, Some(digest)) => digest.clone(),
+            (None, None) => return findings,
+        };
+        let mut tree = None;
+        if let Some(manifest) = manifest.filter(|manifest| !manifest.children().is_empty()) {
+            let manifests = RegistryManifests::new(self.repository.clone());
+            tree = Some(ImageTree::walk(&manifests, manifest, &[], ImageDepth::Indexes).await);
+        }
+        let roots = tree
+            .as_ref()
+            .map_or_else(|| vec![subject.clone()], ImageTree::subjects);
+        let graph = self.discover(roots).await;
+        if let Some(report) = graph.report(&subject) {
+            findings.push(api(report));
+            findings.push(referrers_tag(report));
+            findings.push(legacy_tags(report, &graph));
+        }
+        findings.push(self.referrers(&subject, tree.as_ref(), &graph).await);
+        findings.extend(gone(&graph));
+        findings
+    }
+
+    async fn discover(&self, roots: Vec<Digest>) -> ReferrerGraph {
+        RegistrySources::new(self.repository.clone())
+            .configured(self.configured)
+            .discovery(Some(self.timeout))
+            .run(roots)
+            .await
+    }
+
+    async fn resolve(&self, findings: &mut Vec<Finding>) -> Option<Manifest> {
+        const CHECK: &str = "image";
+        match resolve(&self.repository, self.reference).await {
+            Ok(resolved) => {
+                let manifest = resolved.manifest;
+                let what = match manifest.children().len() {
+                    0 if media_type::is_index(manifest.media_type()) => "an empty index".to_owned(),
+                    0 => "an image of one platform".to_owned(),
+                    count => format!("an index of {}", render::count(count, "manifest")),
+                };
+                findings.push(
+                    Finding::good(CHECK, format!("it is there, {what}"))
+                        .details([format!("{}", manifest.digest())]),
+                );
+                if let Some(now) = resolved.tag_moved_to {
+                    let tag = self.reference.tag().map(ToString::to_string);
+                    let tag = tag.unwrap_or_default();
+                    findings.push(
+                        Finding::notice("tag", format!("{tag} is at {now} now"))
+                            .cause("the image was built again; what refers to the new one does not refer to this one")
+                            .remedy(format!(
+                                "if the new one is meant: stellaops registry diagnose {}/{}:{tag}",
+                                self.reference.registry(),
+                                self.reference.repository()
+                            )),
+                    );
+                }
+                Some(manifest)
+            }
+            Err(ResolveError::NotFound { said, .. }) => {
+                findings.push(self.not_found(&said).await);
+                None
+            }
+            Err(error) => {
+                let code = match &error {
+                    ResolveError::Failed { problem, .. } => problem.code,
+                    _ => ErrorCode::Network,
+                };
+                let (cause, remedy) = advice(code);
+                findings.push(
+                    Finding::failed(CHECK, exit_of(code), error.to_string())
+                        .cause(cause)
+                        .remedy(remedy),
+                );
+                None
+            }
+        }
+    }
+
+    /// Tells a missing tag or digest from a missing repository.
+    async fn not_found(&self, said: &str) -> Finding {
+        let tags = self.tags().await;
+        let failed = |seen: String| Finding::failed("image", Exit::Access, seen);
+        let name = self.reference.repository();
+        match (tags, self.reference.digest(), self.reference.tag()) {
+            (Some(tags), Some(digest), _) => failed(format!(
+                "the repository is there, the digest is not{said}"
+            ))
+            .details([format!("{digest}"), listed(&tags)])
+            .cause(
+                "the image was deleted, or fell to a retention policy, or is in another repository; a tag that was \
+                 pushed again leaves its old digest without a name",
+            )
+            .remedy("use a tag to find the digest that is there now"),
+            (Some(tags), None, tag) => failed(format!(
+                "the repository is there, the tag {} is not{said}",
+                tag.map(ToString::to_string).unwrap_or_default()
+            ))
+            .details([listed(&tags)])
+            .cause("the tag is misspelt, or was deleted, or never pushed")
+            .remedy("use one of the tags that are there"),
+            (None, ..) => failed(format!("there is no repository {name} for this user{said}"))
+                .cause("its name is misspelt, or it is not public, which registries answer in the same way")
+                .remedy(format!("check the name {name}; docker login {}", self.reference.registry())),
+        }
+    }
+
+    /// Returns the tags of the first page that are no referrers' tags; `None` when there is no list.
+    async fn tags(&self) -> Option<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct List {
+            tags: Option<Vec<String>>,
+        }
+        let response = self.repository.tags(None).await.ok()?;
+        if response.status().as_u16() != 200 {
+            return None;
+        }
+        let list: List = serde_json::from_slice(response.body()).ok()?;
+        let mut tags = list.tags.unwrap_or_default();
+        tags.retain(|tag| !tag.starts_with("sha256-") && !tag.starts_with("sha512-"));
+        Some(tags)
+    }
+
+    /// Says what refers to the image, or where it may be instead.
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        tree: Option<&ImageTree>,
+        graph: &ReferrerGraph,
+    ) -> Finding {
+        const CHECK: &str = "referrers";
+        let problems = graph.errors().map(problem_line).collect::<Vec<_>>();
+        if let Some(problem) = graph.errors().next() {
+            let (cause, remedy) = advice(problem.code);
+            let known = render::count(graph.referrers.len(), "referrer");
+            return Finding::failed(
+                CHECK,
+                exit_of(problem.code),
+                format!("{known} found, and not everything could be read"),
+            )
+            .details(problems)
+            .cause(cause)
+            .remedy(remedy);
+        }
+        let own = graph.referrers_of(subject).count();
+        let children = tree.map_or_else(Vec::new, |tree| on_children(tree, graph));
+        let elsewhere: usize = children.iter().map(|(_, count)| count).sum();
+        let per_child = children
+            .iter()
+            .map(|(name, count)| format!("{name}: {count}"));
+        let reference = self.reference;
+        match (own, elsewhere) {
+            (0, 0) => match self.on_index(subject, tree).await {
+                Some(finding) => finding,
+                None => Finding::notice(CHECK, "nothing refers to it")
+                    .cause(
+                        "nothing was attached; or it was attached to another digest, such as that of an earlier \
+                         build; or the registry has deleted it",
+                    )
+                    .remedy(format!(
+                        "compare {} with the digest that the build attached to",
+                        short(subject)
+                    )),
+            },
+            (0, _) => Finding::notice(
+                CHECK,
+                format!(
+                    "nothing refers to the index itself, {} refer to its platforms",
+                    elsewhere
+                ),
+            )
+            .details(per_child)
+            .cause("the build attached to each platform's image and not to the index")
+            .remedy(format!(
+                "stellaops referrers discover {reference} --platforms; bundle export takes them along anyway"
+            )),
+            (own, elsewhere) => {
+                let verb = if own == 1 { "refers" } else { "refer" };
+                let seen = match elsewhere {
+                    0 => format!("{own} {verb} to it"),
+                    _ => format!("{own} {verb} to it, {elsewhere} more to its platforms"),
+                };
+                Finding::good(CHECK, seen)
+                    .details(by_category(subject, graph))
+                    .details(per_child)
+            }
+        }
+    }
+
+    /// Looks for an index that has the image as one of its platforms and carries the referrers.
+    async fn on_index(&self, subject: &Digest, tree: Option<&ImageTree>) -> Option<Finding> {
+        if tree.is_some() {
+            return None;
+        }
+        let tags = self.tags().await?;
+        for tag in tags.iter().take(MAX_TAGS) {
+            let tag: Tag = tag.parse().ok()?;
+            let Ok(response) = self.repository.get_manifest(&tag).await else {
+                continue;
+            };
+            if response.status().as_u16() != 200 {
+                continue;
+            }
+            let content_type = response.header("content-type").map(str::to_owned);
+            let Ok(index) = Manifest::parse(response.body().clone(), content_type.as_deref())
+            else {
+                continue;
+            };
+            let child = index
+                .children()
+                .iter()
+                .find(|child| child.digest == *subject);
+            let Some(child) = child else { continue };
+            let graph = self.discover(vec![index.digest().clone()]).await;
+            let count = graph.referrers_of(index.digest()).count();
+            if count == 0 {
+                continue;
+            }
+            let platform = child
+                .platform
+                .as_ref()
+                .map_or("a platform".to_owned(), ToString::to_string);
+            let (registry, name) = (self.reference.registry(), self.reference.repository());
+            return Some(
+                Finding::notice(
+                    "referrers",
+                    format!(
+                        "nothing refers to it, {} to the index {tag} that it is {platform} of",
+                        match count {
+                            1 => "1 refers".to_owned(),
+                            count => format!("{count} refer"),
+                        }
+                    ),
+                )
+                .details([format!("{}", index.digest())])
+                .cause("the build attached to the index and not to each platform's image")
+                .remedy(format!("use the index: {registry}/{name}:{tag}")),
+            );
+        }
+        None
+    }
+}
+
+fn listed(tags: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match tags.len() {
+        0 => "it has no tags".to_owned(),
+        count if count > SHOWN => {
+            format!("it has the tags {} and others", tags[..SHOWN].join(", "))
+        }
+        _ => format!("it has the tags {}", tags.join(", ")),
+    }
+}
+
+fn on_children(tree: &ImageTree, graph: &ReferrerGraph) -> Vec<(String, usize)> {
+    let children = tree.children.iter().filter(|child| !child.is_attestation());
+    children
+        .filter_map(|child| {
+            let digest = &child.descriptor.digest;
+            let count = graph.referrers_of(digest).count();
+            let platform = child.descriptor.platform.as_ref();
+            let name = platform.map_or_else(|| short(digest), ToString::to_string);
+            (count > 0).then_some((name, count))
+        })
+        .collect()
+}
+
+fn by_category(subject: &Digest, graph: &ReferrerGraph) -> Option<String> {
+    let mut categories: BTreeMap<String, usize> = BTreeMap::new();
+    for referrer in graph.referrers_of(subject) {
+        *categories.entry(referrer.category.to_string()).or_default() += 1;
+    }
+    let kinds: Vec<_> = categories
+        .iter()
+        .map(|(category, count)| format!("{category}: {count}"))
+        .collect();
+    (!kinds.is_empty()).then(|| kinds.join(", "))
+}
+
+/// Returns what a source was answered: the first answer, and how many pages came after it.
+fn answers(report: &SubjectReport, source: SourceKind) -> String {
+    let mut exchanges = report
+        .exchanges
+        .iter()
+        .filter(|exchange| exchange.source == source)
+        .map(|exchange| exchange.answer.as_str());
+    let first = exchanges.next().unwrap_or("not asked");
+    match exchanges.count() {
+        0 => first.to_owned(),
+        more => format!("{first}, and {} more", render::count(more, "page")),
+    }
+}
+
+fn warnings(report: &SubjectReport, codes: &[WarningCode]) -> Vec<String> {
+    report
+        .warnings
+        .iter()
+        .filter(|warning| codes.contains(&warning.code))
+        .map(|warning| format!("{}: {}", warning.code, warning.message))
+        .collect()
+}
+
+fn problem_of(report: &SubjectReport, source: SourceKind) -> Option<&Problem> {
+    report
+        .errors
+        .iter()
+        .find(|problem| problem.source == Some(source))
+}
+
+fn problem_line(problem: &Problem) -> String {
+    let about = problem.digest.as_ref().map(short);
+    match about {
+        Some(about) => format!("{} {about}: {}", problem.code, problem.message),
+        None => format!("{}: {}", problem.code, problem.message),
+    }
+}
+
+fn failed(check: &'static str, problem: &Problem) -> Finding {
+    let (cause, remedy) = advice(problem.code);
+    Finding::failed(check, exit_of(problem.code), problem_line(problem))
+        .cause(cause)
+        .remedy(remedy)
+}
+
+fn api(report: &SubjectReport) -> Finding {
+    const CHECK: &str = "referrers API";
+    let answers = answers(report, SourceKind::ReferrersApi);
+    let noticed = warnings(
+        report,
+        &[
+            WarningCode::CapabilityBlocked,
+            WarningCode::False200,
+            WarningCode::ContentType,
+        ],
+    );
+    if let Some(problem) = problem_of(report, SourceKind::ReferrersApi) {
+        return failed(CHECK, problem).details(noticed);
+    }
+    match report.capability {
+        Capability::Supported => {
+            Finding::good(CHECK, format!("it has it: {answers}")).details(noticed)
+        }
+        Capability::Unsupported => Finding::notice(CHECK, format!("it has none ({answers})"))
+            .details(noticed)
+            .cause("the registry does not implement this part of the specification, or a proxy stops it")
+            .remedy("nothing: the referrers tag and legacy tags are asked instead, as the specification says"),
+        _ => Finding::notice(CHECK, format!("it gave no answer ({answers})"))
+            .details(noticed)
+            .cause("the API is blocked for this user, or something before the registry answers in its place")
+            .remedy("nothing while the referrers tag answers; else ask for the right to use the API"),
+    }
+}
+
+fn referrers_tag(report: &SubjectReport) -> Finding {
+    const CHECK: &str = "referrers tag";
+    if let Some(problem) = problem_of(report, SourceKind::ReferrersTag) {
+        return failed(CHECK, problem);
+    }
+    let answers = answers(report, SourceKind::ReferrersTag);
+    let noticed = warnings(
+        report,
+        &[
+            WarningCode::NotAnIndex,
+            WarningCode::TagIsSubject,
+            WarningCode::StaleTagIndex,
+            WarningCode::TagDenied,
+        ],
+    );
+    match noticed.is_empty() {
+        true => Finding::good(CHECK, answers),
+        false => Finding::notice(CHECK, answers).details(noticed),
+    }
+}
+
+fn legacy_tags(report: &SubjectReport, graph: &ReferrerGraph) -> Finding {
+    const CHECK: &str = "legacy tags";
+    if let Some(problem) = problem_of(report, SourceKind::LegacyTag) {
+        return failed(CHECK, problem);
+    }
+    let found: BTreeSet<_> = graph
+        .referrers_of(&report.subject)
+        .filter_map(|referrer| referrer.tag.as_ref())
+        .filter_map(|tag| tag.as_str().rsplit_once('.'))
+        .map(|(_, suffix)| format!(".{suffix}"))
+        .collect();
+    let noticed = warnings(
+        report,
+        &[WarningCode::TagListDenied, WarningCode::TagScanLimited],
+    );
+    let seen = match found.is_empty() {
+        true => "none".to_owned(),
+        false => found.into_iter().collect::<Vec<_>>().join(", "),
+    };
+    match noticed.is_empty() {
+        true => Finding::good(CHECK, seen),
+        false => Finding::notice(CHECK, seen).details(noticed).cause(
+            "tags with other suffixes than .sig, .att and .sbom are only seen in a whole list",
+        ),
+    }
+}
+
+/// Says which referrers are named and not there.
+fn gone(graph: &ReferrerGraph) -> Option<Finding> {
+    let gone: Vec<_> = graph
+        .warnings()
+        .filter(|warning| warning.code == WarningCode::DanglingReferrer)
+        .filter_map(|warning| warning.digest.as_ref())
+        .map(ToString::to_string)
+        .collect();
+    if gone.is_empty() {
+        return None;
+    }
+    let verb = if gone.len() == 1 { "is" } else { "are" };
+    Some(
+        Finding::notice(
+            "gone",
+            format!(
+                "{} {verb} listed and not there",
+                render::count(gone.len(), "referrer")
+            ),
+        )
+        .details(gone)
+        .cause("a retention policy or garbage collection has deleted what no tag names")
+        .remedy("attach them again, and except referrers from the retention policy"),
+    )
+}
+
+fn exit_of(code: ErrorCode) -> Exit {
+    match code {
+        ErrorCode::Denied => Exit::Access,
+        ErrorCode::Network
+        | ErrorCode::RateLimited
+        | ErrorCode::ServerError
+        | ErrorCode::Timeout => Exit::Network,
+        _ => Exit::Incomplete,
+    }
+}
+
+fn advice(code: ErrorCode) -> (&'static str, &'static str) {
+    match code {
+        ErrorCode::Denied => (
+            "this user may not read that part of the repository",
+            "log in as one who may; ask for the right to pull",
+        ),
+        ErrorCode::RateLimited => (
+            "the registry throttles this user or address",
+            "log in, for a higher limit; wait; ask less at a time (registries.HOST.max_in_flight)",
+        ),
+        ErrorCode::Timeout | ErrorCode::Network => (
+            "the registry is slow or the connection bad",
+            "raise export.referrer_discovery.timeout_seconds; try again from a better connection",
+        ),
+        ErrorCode::ServerError => (
+            "the registry is out of order for this request",
+            "try again later; then ask whoever runs the registry",
+        ),
+        ErrorCode::Integrity => (
+            "what the registry sent is not what the digest names: a damaged store or a cache in between",
+            "do not use it; ask whoever runs the registry",
+        ),
+        ErrorCode::Limit => (
+            "there is more than this program reads by default",
+            "see the limits in the documentation",
+        ),
+        ErrorCode::UntrustedLink => (
+            "the registry names another host for the rest of a list, to which no credentials are sent",
+            "ask whoever runs the registry or the proxy before it",
+        ),
+        _ => (
+            "the registry's answer breaks the specification or ends half-way",
+            "try again; then ask whoever runs the registry",
+        ),
+    }
+}

@@ -1,0 +1,243 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use registry_client::ClientOptions;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, ClientConfig, Error};
+use rustls_platform_verifier::Verifier;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::certificate::{Certificate, Witness, day};
+use super::exchange;
+use super::finding::Finding;
+use super::wire::Place;
+use crate::exit::Exit;
+
+const CHECK: &str = "TLS";
+/// A certificate that ends sooner is worth a word.
+const SOON: u64 = 14 * 24 * 60 * 60;
+
+/// Begins a TLS session, and says what was shown on the way.
+pub(super) async fn handshake(
+    place: &Place,
+    options: &ClientOptions,
+    address: SocketAddr,
+) -> Result<(TlsStream<TcpStream>, Finding), Finding> {
+    let failed = |seen: String| Finding::failed(CHECK, Exit::Network, seen);
+    let (connector, witness) = connector(options)
+        .map_err(|error| failed(format!("this machine cannot check certificates: {error}")))?;
+    let name = ServerName::try_from(place.host.clone()).map_err(|_| {
+        failed(format!(
+            "{} is no name that a certificate can have",
+            place.host
+        ))
+    })?;
+    let stream = place
+        .stream(address)
+        .await
+        .map_err(|error| failed(format!("the second connection failed: {error}")))?;
+    let shaken = match timeout(place.timeout, connector.connect(name, stream)).await {
+        Ok(shaken) => shaken,
+        Err(_) => {
+            return Err(failed(format!(
+                "{address} took the connection and then said nothing for {}",
+                place.seconds()
+            ))
+            .cause("the server is overloaded, or a firewall drops what follows the connection")
+            .remedy("try again with a longer --timeout; then ask whoever runs the registry"));
+        }
+    };
+    let chain = witness.chain();
+    match shaken {
+        Ok(stream) => {
+            let finding = trusted(&stream, &chain);
+            Ok((stream, finding))
+        }
+        Err(error) => {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            let finding = match inner {
+                Some(Error::InvalidCertificate(reason)) => refused(place, reason, &chain),
+                Some(Error::InvalidMessage(_)) => not_tls(place, address).await,
+                Some(Error::AlertReceived(alert)) => {
+                    failed(format!("the server ended the handshake: {alert:?}"))
+                        .cause("it has no certificate for this name, wants a client certificate, or is too old")
+                        .remedy("check the name; for a client certificate give --client-cert and --client-key")
+                }
+                _ => failed(format!("the handshake broke off: {error}"))
+                    .cause("the server, or something before it, does not speak TLS at this port")
+                    .remedy("check the port in the reference"),
+            };
+            let shown = chain.iter().map(Certificate::line);
+            Err(finding.details(shown))
+        }
+    }
+}
+
+/// Tells whether a TLS server is at the address, trusted or not.
+pub(super) async fn is_spoken(place: &Place, options: &ClientOptions, address: SocketAddr) -> bool {
+    let (Ok((connector, witness)), Ok(name), Ok(stream)) = (
+        connector(options),
+        ServerName::try_from(place.host.clone()),
+        place.stream(address).await,
+    ) else {
+        return false;
+    };
+    let shaken = timeout(place.timeout, connector.connect(name, stream)).await;
+    matches!(shaken, Ok(Ok(_))) || witness.saw_any()
+}
+
+fn connector(options: &ClientOptions) -> Result<(TlsConnector, Arc<Witness>), Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    // They were read when the client was made, so none is left out here.
+    let roots = options
+        .extra_roots
+        .iter()
+        .flat_map(|pem| CertificateDer::pem_slice_iter(pem))
+        .filter_map(Result::ok);
+    let judge = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))?;
+    let witness = Witness::new(judge);
+    let verifier: Arc<Witness> = Arc::clone(&witness);
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok((TlsConnector::from(Arc::new(config)), witness))
+}
+
+fn trusted(stream: &TlsStream<TcpStream>, chain: &[Certificate]) -> Finding {
+    let (_, session) = stream.get_ref();
+    let version = session
+        .protocol_version()
+        .map_or("TLS".to_owned(), |version| format!("{version:?}"))
+        .replace("TLSv1_", "TLS 1.");
+    let shown = chain.iter().map(Certificate::line);
+    let ends = chain.iter().map(|certificate| certificate.not_after).min();
+    let left = ends.and_then(|ends| ends.duration_since(SystemTime::now()).ok());
+    match (ends, left) {
+        (Some(ends), Some(left)) if left.as_secs() < SOON => Finding::notice(
+            CHECK,
+            format!(
+                "{version}, trusted, but a certificate ends on {}",
+                day(ends)
+            ),
+        )
+        .details(shown)
+        .remedy("tell whoever runs the registry to renew it before then"),
+        _ => Finding::good(CHECK, format!("{version}, trusted")).details(shown),
+    }
+}
+
+fn refused(place: &Place, reason: &CertificateError, chain: &[Certificate]) -> Finding {
+    let failed = |seen: String| Finding::failed(CHECK, Exit::Network, seen);
+    let now = SystemTime::now();
+    let today = format!("this machine's clock says {}", day(now));
+    let late = chain.iter().find(|certificate| certificate.not_after < now);
+    let early = chain
+        .iter()
+        .find(|certificate| certificate.not_before > now);
+    let untrusted = || {
+        let last = chain.last();
+        let issuer = last.map_or("an authority", Certificate::issuer);
+        let cause = match last.is_some_and(Certificate::is_self_signed) && chain.len() == 1 {
+            true => "the registry made its certificate itself".to_owned(),
+            false => "a company's own authority, a proxy that looks into TLS, or a chain that the registry sends \
+                      without its middle part"
+                .to_owned(),
+        };
+        failed(format!(
+            "the certificate is from {issuer}, which this machine does not trust"
+        ))
+        .cause(cause)
+        .remedy(
+            "get that authority's certificate from whoever runs it and give it with --ca-file FILE",
+        )
+    };
+    match reason {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            let ended = late.map_or("before today".to_owned(), |late| {
+                format!("on {}", day(late.not_after))
+            });
+            failed(format!("the certificate ended {ended}; {today}"))
+                .cause("it was not renewed in time, or this machine's clock is ahead")
+                .remedy("check the clock (date -u); if it is right, whoever runs the registry has to renew")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            let begins = early.map_or("later".to_owned(), |early| {
+                format!("on {}", day(early.not_before))
+            });
+            failed(format!("the certificate begins {begins}; {today}"))
+                .cause("this machine's clock is behind, or the certificate was made for later")
+                .remedy("set the clock (date -u shows it; timedatectl set-ntp true keeps it right)")
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            let names = chain.first().map_or(&[][..], |leaf| &leaf.names).join(", ");
+            let names = if names.is_empty() { "no name" } else { &names };
+            failed(format!(
+                "the certificate is for {names}, not for {}",
+                place.host
+            ))
+            .cause(
+                "another server answers at this address, or the registry is called by another name",
+            )
+            .remedy(format!(
+                "use one of those names in the reference, or check what {} leads to",
+                place.host
+            ))
+        }
+        CertificateError::Revoked => failed("the certificate has been revoked".to_owned())
+            .cause("its key was lost or stolen, or it was replaced")
+            .remedy("send nothing there; ask whoever runs the registry"),
+        _ if late.is_some() => refused_late(late, &today),
+        CertificateError::UnknownIssuer => untrusted(),
+        // What the platform says of a certificate that signed itself.
+        _ if chain.first().is_some_and(Certificate::is_self_signed) => untrusted(),
+        other => failed(format!("the certificate is refused: {other}"))
+            .cause("it breaks a rule that certificates have to keep")
+            .remedy("ask whoever runs the registry for a new one"),
+    }
+}
+
+fn refused_late(late: Option<&Certificate>, today: &str) -> Finding {
+    let ended = late.map_or("before today".to_owned(), |late| {
+        format!("on {}", day(late.not_after))
+    });
+    Finding::failed(
+        CHECK,
+        Exit::Network,
+        format!("the certificate ended {ended}; {today}"),
+    )
+    .cause("it was not renewed in time, or this machine's clock is ahead; its authority is not trusted either")
+    .remedy("check the clock (date -u); if it is right, whoever runs the registry has to renew")
+}
+
+/// Finds out what answers with something else than TLS.
+async fn not_tls(place: &Place, address: SocketAddr) -> Finding {
+    let registry = &place.registry;
+    let answer = match place.stream(address).await {
+        Ok(stream) => exchange::ask(stream, &place.authority(), place.timeout)
+            .await
+            .ok(),
+        Err(_) => None,
+    };
+    let failed = |seen: String| Finding::failed(CHECK, Exit::Network, seen);
+    match answer {
+        Some(answer) => failed(format!(
+            "{registry} speaks plain HTTP, without TLS (it answered {})",
+            answer.status
+        ))
+        .cause("the registry has no TLS at this port, or something before it took it off")
+        .remedy(format!(
+            "use the port that has TLS; where plain HTTP is meant: --plain-http {registry}, which sends \
+             credentials in the clear"
+        )),
+        None => failed(format!("what answers at {address} speaks neither TLS nor HTTP"))
+            .cause("another service is at this port")
+            .remedy("check the port in the reference"),
+    }
+}
