@@ -287,20 +287,20 @@ impl World {
     }
 
     fn has_api(&self) -> bool {
-        match (self.persona, self.variant) {
-            (_, Some(Variant::EdgeCachedIndex | Variant::EdgeUpstreamLink)) => true,
-            (
-                Persona::SpecFull
-                | Persona::PagedBytes
-                | Persona::Minimal
-                | Persona::Ecr
-                | Persona::HubNow
-                | Persona::Quay
-                | Persona::Harbor28,
-                _,
-            ) => true,
-            _ => false,
-        }
+        let edge = [
+            Some(Variant::EdgeCachedIndex),
+            Some(Variant::EdgeUpstreamLink),
+        ];
+        let native = [
+            Persona::SpecFull,
+            Persona::PagedBytes,
+            Persona::Minimal,
+            Persona::Ecr,
+            Persona::HubNow,
+            Persona::Quay,
+            Persona::Harbor28,
+        ];
+        native.contains(&self.persona) || edge.contains(&self.variant)
     }
 
     /// Whether a manifest that a list names and that is gone makes the API say nothing at all.
