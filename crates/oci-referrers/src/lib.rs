@@ -30,6 +30,7 @@ mod oci_client;
 mod registry;
 mod source;
 mod verify;
+mod walk;
 
 pub use discovery::{Discovery, Limits};
 pub use graph::{Referrer, ReferrerGraph, SubjectReport};

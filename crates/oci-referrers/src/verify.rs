@@ -1,10 +1,10 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use oci_content::{ArtifactCategory, Digest, LegacyTag, Manifest, SourceKind, WarningCode};
 
-use crate::discovery::MergedClaim;
 use crate::graph::Referrer;
 use crate::source::Warning;
+use crate::walk::MergedClaim;
 
 /// What a manifest makes of the claim that it is a referrer.
 #[derive(Debug)]
@@ -15,19 +15,45 @@ pub(crate) enum Verdict {
     Dropped(Warning),
 }
 
+/// What a manifest says of itself, as far as it matters for the claim that it is a referrer.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    digest: Digest,
+    media_type: String,
+    artifact_type: Option<String>,
+    size: u64,
+    annotations: BTreeMap<String, String>,
+    subject: Option<Digest>,
+    /// The manifest itself, if it is to be kept.
+    manifest: Option<Manifest>,
+}
+
+impl Facts {
+    pub(crate) fn of(manifest: Manifest, keep: bool) -> Self {
+        Self {
+            digest: manifest.digest().clone(),
+            media_type: manifest.media_type().to_owned(),
+            artifact_type: manifest.artifact_type().map(str::to_owned),
+            size: manifest.size(),
+            annotations: manifest.annotations().clone(),
+            subject: manifest.subject().map(|subject| subject.digest.clone()),
+            manifest: keep.then_some(manifest),
+        }
+    }
+}
+
 /// Holds a claim against the manifest itself.
 ///
 /// The subject must be the *full* digest: a referrers tag of a `sha512` subject is cut and can be shared.
-pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest) -> Verdict {
-    let digest = manifest.digest();
+pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, facts: &Facts) -> Verdict {
+    let digest = &facts.digest;
     let mut warnings = Vec::new();
     let mut sources = claim.sources.clone();
     if !claim.by_name_only() {
-        let message = match manifest.subject() {
-            Some(own) if own.digest == *subject => None,
+        let message = match &facts.subject {
+            Some(own) if own == subject => None,
             Some(own) => Some(format!(
-                "it is listed as a referrer, but its subject is {}",
-                own.digest
+                "it is listed as a referrer, but its subject is {own}"
             )),
             None => Some("it is listed as a referrer, but it has no subject".to_owned()),
         };
@@ -45,18 +71,14 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest)
         .iter()
         .all(|source| *source == SourceKind::LegacyTag);
     let listed = &claim.descriptor;
-    if listed.size != manifest.size() {
-        let message = format!(
-            "listed with {} bytes, it has {}",
-            listed.size,
-            manifest.size()
-        );
+    if listed.size != facts.size {
+        let message = format!("listed with {} bytes, it has {}", listed.size, facts.size);
         warnings.push(Warning::new(WarningCode::SizeMismatch, message).about(digest));
     }
     if let Some(artifact_type) = &listed.artifact_type
-        && manifest.artifact_type() != Some(artifact_type)
+        && facts.artifact_type.as_ref() != Some(artifact_type)
     {
-        let own = manifest.artifact_type().unwrap_or("none");
+        let own = facts.artifact_type.as_deref().unwrap_or("none");
         let message = format!("listed with artifact type {artifact_type:?}, its own is {own:?}");
         warnings.push(Warning::new(WarningCode::ArtifactTypeCorrected, message).about(digest));
     }
@@ -67,22 +89,23 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, manifest: &Manifest)
         .and_then(LegacyTag::from_tag);
     let category = match legacy {
         Some(legacy) => legacy.category(),
-        None => manifest
-            .artifact_type()
+        None => facts
+            .artifact_type
+            .as_deref()
             .map_or(ArtifactCategory::Other, ArtifactCategory::of),
     };
     let referrer = Referrer {
         digest: digest.clone(),
-        media_type: manifest.media_type().to_owned(),
-        artifact_type: manifest.artifact_type().map(str::to_owned),
-        size: manifest.size(),
-        annotations: manifest.annotations().clone(),
+        media_type: facts.media_type.clone(),
+        artifact_type: facts.artifact_type.clone(),
+        size: facts.size,
+        annotations: facts.annotations.clone(),
         subject: subject.clone(),
         depth: 0,
         category,
         sources,
         tag: claim.tag.clone(),
-        manifest: None,
+        manifest: facts.manifest.clone(),
     };
     Verdict::Referrer(Box::new(referrer), warnings)
 }

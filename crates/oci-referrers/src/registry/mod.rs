@@ -87,12 +87,18 @@ impl RegistrySources {
     }
 
     /// Creates a discovery over these sources. With a `timeout`, every request ends when so much time has passed
-    /// from now on; what was found until then is kept, and the result is incomplete.
+    /// from now on; what was found until then is kept, and the result is incomplete. The last tenth of the time is for
+    /// reading what has been named by then: lists and tags are not asked for any more.
     pub fn discovery(&self, timeout: Option<Duration>) -> Discovery {
-        let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
-        let reader = Reader::new(self.repository.clone(), deadline);
-        let mut discovery =
-            Discovery::new(Arc::new(RegistryManifests::with_reader(reader.clone())));
+        let start = tokio::time::Instant::now();
+        let until = |time: Option<Duration>| {
+            // A time beyond all clocks is none.
+            let deadline = time.and_then(|time| start.checked_add(time));
+            Reader::new(self.repository.clone(), deadline)
+        };
+        let manifests = RegistryManifests::with_reader(until(timeout));
+        let reader = until(timeout.map(|timeout| timeout - timeout / 10));
+        let mut discovery = Discovery::new(Arc::new(manifests));
         match self.configured {
             Some(Capability::Unsupported) => {
                 discovery = discovery.configured(Capability::Unsupported)

@@ -1,4 +1,8 @@
 //! What a discovery finds on registries as they are out there, and what it says of itself.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, but not what they share"
+)]
 
 mod access;
 mod api_answers;
@@ -11,4 +15,5 @@ mod redirects;
 mod requests;
 mod support;
 mod tags;
+mod time;
 mod union;

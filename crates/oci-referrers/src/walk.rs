@@ -1,0 +1,433 @@
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use oci_content::{
+    Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, SourceKind, Tag,
+    WarningCode,
+};
+
+use crate::discovery::Limits;
+use crate::graph::{Referrer, ReferrerGraph, SubjectReport};
+use crate::manifests::ManifestFailure;
+use crate::source::{Answer, Claim, Exchange, Outcome, Problem, Warning};
+use crate::verify::{Facts, Verdict, verify};
+
+/// A question to be asked.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// What does the source at this place say of this subject?
+    Ask(Digest, usize),
+    /// What is the manifest that was named as a referrer of the subject?
+    Read(Digest, Digest),
+}
+
+/// What a discovery knows so far, and what it has yet to ask. Does no I/O.
+///
+/// What comes out does not depend on the order in which answers come in.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    queue: VecDeque<Task>,
+    subjects: BTreeMap<Digest, SubjectState>,
+    referrers: Vec<Referrer>,
+    /// Subjects with the referrers of theirs that were too far away to be asked for.
+    cut: BTreeSet<(Digest, Digest)>,
+    /// How many are asked about each subject.
+    sources: usize,
+    /// Levels that the caller wants.
+    wanted: Option<u32>,
+    limits: Limits,
+    keep_manifests: bool,
+}
+
+#[derive(Debug, Default)]
+struct SubjectState {
+    depth: u32,
+    /// The answers by the place of their source, until all are there.
+    answers: Vec<Option<(SourceKind, Answer)>>,
+    /// What is known of the manifests that were named; `None` while one is being read.
+    facts: BTreeMap<Digest, Option<Result<Facts, ManifestFailure>>>,
+    /// Claims whose manifest is being read.
+    claims: BTreeMap<Digest, Vec<MergedClaim>>,
+    capability: Option<Capability>,
+    /// The API gave a list, whole or partial.
+    api_listed: bool,
+    /// The API gave its whole list.
+    api_listed_all: bool,
+    /// The referrers tag is known not to exist.
+    tag_absent: bool,
+    tag_added: bool,
+    legacy_found: bool,
+    errors: Vec<Problem>,
+    warnings: Vec<Warning>,
+    exchanges: Vec<Exchange>,
+}
+
+impl Walk {
+    /// Creates a walk that asks so many sources about each subject, to the depth that is wanted.
+    pub(crate) fn new(
+        sources: usize,
+        wanted: Option<u32>,
+        limits: Limits,
+        keep_manifests: bool,
+    ) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            subjects: BTreeMap::new(),
+            referrers: Vec::new(),
+            cut: BTreeSet::new(),
+            sources,
+            wanted,
+            limits,
+            keep_manifests,
+        }
+    }
+
+    pub(crate) fn next_task(&mut self) -> Option<Task> {
+        self.queue.pop_front()
+    }
+
+    /// Returns the number of subjects so far.
+    pub(crate) fn subjects(&self) -> usize {
+        self.subjects.len()
+    }
+
+    pub(crate) fn is_root(&self, subject: &Digest) -> bool {
+        self.subjects
+            .get(subject)
+            .is_some_and(|state| state.depth == 0)
+    }
+
+    /// Places a subject so many steps away from a root, and asks for its referrers if nobody has yet.
+    ///
+    /// A legacy tag can lead to one manifest over ways of different lengths. The shortest decides, also when it is
+    /// found last: what stands below comes nearer then, and may come within reach.
+    pub(crate) fn place(&mut self, parent: Option<Digest>, subject: Digest, depth: u32) {
+        let mut places = vec![(parent, subject, depth)];
+        while let Some((parent, subject, depth)) = places.pop() {
+            if let Some(parent) = parent {
+                if self.wanted.is_some_and(|wanted| depth >= wanted) {
+                    continue;
+                }
+                if depth >= self.limits.max_levels {
+                    self.cut.insert((parent, subject));
+                    continue;
+                }
+            }
+            match self.subjects.get_mut(&subject) {
+                None => {
+                    let mut state = SubjectState {
+                        depth,
+                        ..SubjectState::default()
+                    };
+                    state.answers.resize_with(self.sources, || None);
+                    self.subjects.insert(subject.clone(), state);
+                    let asks = (0..self.sources).map(|place| Task::Ask(subject.clone(), place));
+                    self.queue.extend(asks);
+                }
+                Some(state) if depth < state.depth => {
+                    state.depth = depth;
+                    let below = self.referrers.iter_mut();
+                    for referrer in below.filter(|referrer| referrer.subject == subject) {
+                        referrer.depth = depth + 1;
+                        let digest = referrer.digest.clone();
+                        places.push((Some(subject.clone()), digest, depth + 1));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Takes the answer of one source, and has what it names read. With the last answer the claims are settled.
+    pub(crate) fn answered(
+        &mut self,
+        subject: &Digest,
+        place: usize,
+        mut answer: (SourceKind, Answer),
+    ) {
+        let Some(state) = self.subjects.get_mut(subject) else {
+            return;
+        };
+        for claim in &mut answer.1.claims {
+            let digest = &claim.descriptor.digest;
+            if let Some(manifest) = claim.manifest.take() {
+                // Bytes that are there count for more than a failure to read them by their digest.
+                let facts = Facts::of(manifest, self.keep_manifests);
+                state.facts.insert(digest.clone(), Some(Ok(facts)));
+            } else if !state.facts.contains_key(digest)
+                && state.facts.len() < self.limits.max_referrers_per_subject
+            {
+                state.facts.insert(digest.clone(), None);
+                let task = Task::Read(subject.clone(), digest.clone());
+                self.queue.push_back(task);
+            }
+        }
+        if let Some(slot) = state.answers.get_mut(place) {
+            *slot = Some(answer);
+        }
+        if state.answers.iter().all(Option::is_some) {
+            let answers = std::mem::take(&mut state.answers);
+            let claims = state.conclude(subject, answers.into_iter().flatten(), &self.limits);
+            self.settle_all(subject, claims);
+        }
+    }
+
+    /// Takes what came of reading a manifest.
+    pub(crate) fn read(
+        &mut self,
+        subject: &Digest,
+        digest: Digest,
+        facts: Result<Facts, ManifestFailure>,
+    ) {
+        let Some(state) = self.subjects.get_mut(subject) else {
+            return;
+        };
+        if let Some(known) = state.facts.get_mut(&digest)
+            && known.is_none()
+        {
+            *known = Some(facts);
+        }
+        if let Some(claims) = state.claims.remove(&digest) {
+            self.settle_all(subject, claims);
+            if let Some(state) = self.subjects.get_mut(subject) {
+                state.facts.remove(&digest);
+            }
+        }
+    }
+
+    /// Settles claims whose manifest has been read, and has the others read.
+    fn settle_all(&mut self, subject: &Digest, claims: Vec<MergedClaim>) {
+        for claim in claims {
+            let Some(state) = self.subjects.get_mut(subject) else {
+                return;
+            };
+            let digest = claim.descriptor.digest.clone();
+            match state.facts.get(&digest) {
+                Some(Some(Ok(facts))) => {
+                    let verdict = verify(subject, &claim, facts);
+                    self.settle(subject, &claim, verdict);
+                }
+                Some(Some(Err(failure))) => {
+                    let failure = failure.clone();
+                    state.fail(&claim, failure);
+                }
+                Some(None) => state.claims.entry(digest).or_default().push(claim),
+                None => {
+                    state.facts.insert(digest.clone(), None);
+                    state.claims.entry(digest.clone()).or_default().push(claim);
+                    self.queue.push_back(Task::Read(subject.clone(), digest));
+                }
+            }
+        }
+        if let Some(state) = self.subjects.get_mut(subject)
+            && state.claims.is_empty()
+        {
+            state.facts.clear();
+        }
+    }
+
+    fn settle(&mut self, subject: &Digest, claim: &MergedClaim, verdict: Verdict) {
+        let Some(state) = self.subjects.get_mut(subject) else {
+            return;
+        };
+        match verdict {
+            Verdict::Dropped(warning) => state.warnings.push(warning),
+            Verdict::Referrer(mut referrer, warnings) => {
+                state.warnings.extend(warnings);
+                let digest = referrer.digest.clone();
+                let listed = referrer.sources.contains(&SourceKind::ReferrersApi);
+                let tagged = referrer.sources.contains(&SourceKind::ReferrersTag);
+                if state.api_listed && !listed && tagged {
+                    state.tag_added = true;
+                    // Of a list that broke off nobody can say what it does not name.
+                    if state.api_listed_all {
+                        let message =
+                            "the referrers tag names a referrer that the API does not list";
+                        let warning = Warning::new(WarningCode::StaleTagIndex, message);
+                        state.warnings.push(warning.about(&digest));
+                    }
+                }
+                state.legacy_found |= claim.sources.contains(&SourceKind::LegacyTag);
+                referrer.depth = state.depth + 1;
+                let depth = referrer.depth;
+                self.referrers.push(*referrer);
+                self.place(Some(subject.clone()), digest, depth);
+            }
+        }
+    }
+
+    pub(crate) fn finish(mut self, configured: Capability) -> ReferrerGraph {
+        for (subject, digest) in std::mem::take(&mut self.cut) {
+            // A shorter way may have been found since.
+            if self.subjects.contains_key(&digest) {
+                continue;
+            }
+            if let Some(state) = self.subjects.get_mut(&subject) {
+                let message = format!(
+                    "referrers are followed for {} levels",
+                    self.limits.max_levels
+                );
+                let problem = Problem::new(ErrorCode::Limit, message);
+                state.errors.push(problem.about(&digest));
+            }
+        }
+        let subjects = self
+            .subjects
+            .into_iter()
+            .map(|(subject, state)| SubjectReport {
+                subject,
+                depth: state.depth,
+                capability: state.capability.unwrap_or(configured),
+                method: match (state.api_listed, state.tag_added) {
+                    (true, false) => DiscoveryMethod::Native,
+                    (true, true) => DiscoveryMethod::NativeAndTag,
+                    (false, _) if state.tag_absent && state.legacy_found => {
+                        DiscoveryMethod::LegacyTag
+                    }
+                    (false, _) => DiscoveryMethod::FallbackTag,
+                },
+                status: match state.errors.is_empty() {
+                    true => Completeness::Complete,
+                    false => Completeness::Incomplete,
+                },
+                errors: state.errors,
+                warnings: state.warnings,
+                exchanges: state.exchanges,
+            });
+        let mut graph = ReferrerGraph {
+            referrers: self.referrers,
+            subjects: subjects.collect(),
+        };
+        graph.sort();
+        graph
+    }
+}
+
+impl SubjectState {
+    /// Draws what follows from all answers together, and returns what they name.
+    fn conclude(
+        &mut self,
+        subject: &Digest,
+        answers: impl Iterator<Item = (SourceKind, Answer)>,
+        limits: &Limits,
+    ) -> Vec<MergedClaim> {
+        let mut blocked = false;
+        let mut tag_listed = false;
+        let mut tag_silent = false;
+        let mut claims: Vec<(SourceKind, Claim)> = Vec::new();
+        for (kind, answer) in answers {
+            let listed = matches!(answer.outcome, Outcome::List | Outcome::PartialList);
+            blocked |= answer.outcome == Outcome::Blocked;
+            match kind {
+                SourceKind::ReferrersApi => {
+                    self.api_listed |= listed;
+                    self.api_listed_all |= answer.outcome == Outcome::List;
+                }
+                SourceKind::ReferrersTag => {
+                    tag_listed |= listed;
+                    tag_silent |= answer.outcome == Outcome::NoAnswer && answer.errors.is_empty();
+                }
+                _ => {}
+            }
+            self.capability = self.capability.or(answer.capability);
+            self.warnings.extend(answer.warnings);
+            self.exchanges.extend(answer.exchanges);
+            self.errors
+                .extend(answer.errors.into_iter().map(|mut problem| {
+                    problem.source.get_or_insert(kind);
+                    problem
+                }));
+            claims.extend(answer.claims.into_iter().map(|claim| (kind, claim)));
+        }
+        self.tag_absent = tag_silent && !tag_listed;
+        if blocked && tag_listed {
+            let message = "the referrers API is denied although the subject may be read; the referrers tag answers";
+            self.warnings
+                .push(Warning::new(WarningCode::CapabilityBlocked, message));
+        } else if blocked {
+            let message = "the referrers API is denied although the subject may be read, and no referrers tag answers";
+            let mut problem = Problem::new(ErrorCode::Denied, message);
+            problem.source = Some(SourceKind::ReferrersApi);
+            self.errors.push(problem);
+        }
+        let mut claims = merge(claims);
+        if claims.len() > limits.max_referrers_per_subject {
+            claims.truncate(limits.max_referrers_per_subject);
+            let message = format!(
+                "more than {} referrers of one subject",
+                limits.max_referrers_per_subject
+            );
+            let problem = Problem::new(ErrorCode::Limit, message);
+            self.errors.push(problem.about(subject));
+        }
+        claims
+    }
+
+    /// Notes that a claim's manifest could not be looked at.
+    fn fail(&mut self, claim: &MergedClaim, failure: ManifestFailure) {
+        let digest = &claim.descriptor.digest;
+        match failure {
+            ManifestFailure::NotFound => {
+                let message = format!("{} names a manifest that is not there", claim.named_by());
+                let warning = Warning::new(WarningCode::DanglingReferrer, message);
+                self.warnings.push(warning.about(digest));
+            }
+            ManifestFailure::Failed(problem) => self.errors.push(problem.about(digest)),
+        }
+    }
+}
+
+/// What all sources together say about one manifest.
+#[derive(Debug)]
+pub(crate) struct MergedClaim {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) sources: BTreeSet<SourceKind>,
+    pub(crate) tag: Option<Tag>,
+}
+
+impl MergedClaim {
+    /// Tells whether only a tag's name relates the manifest to its subject.
+    pub(crate) fn by_name_only(&self) -> bool {
+        self.sources
+            .iter()
+            .all(|source| *source == SourceKind::LegacyTag)
+    }
+
+    fn named_by(&self) -> String {
+        let names: Vec<_> = self.sources.iter().map(|source| source.as_str()).collect();
+        names.join(" and ")
+    }
+}
+
+/// Brings the claims about one manifest together. A second legacy tag on one manifest stays a claim of its own,
+/// so that the tag is not lost.
+fn merge(claims: Vec<(SourceKind, Claim)>) -> Vec<MergedClaim> {
+    let mut merged: Vec<MergedClaim> = Vec::new();
+    let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
+    let mut tags: HashSet<Tag> = HashSet::new();
+    for (kind, claim) in claims {
+        if let Some(tag) = &claim.tag
+            && !tags.insert(tag.clone())
+        {
+            continue;
+        }
+        match places.get(&claim.descriptor.digest) {
+            Some(place) if merged[*place].tag.is_none() || claim.tag.is_none() => {
+                let known = &mut merged[*place];
+                known.sources.insert(kind);
+                known.tag = known.tag.take().or(claim.tag);
+                if kind == SourceKind::ReferrersApi {
+                    known.descriptor = claim.descriptor;
+                }
+            }
+            _ => {
+                places.insert(claim.descriptor.digest.clone(), merged.len());
+                merged.push(MergedClaim {
+                    descriptor: claim.descriptor,
+                    sources: BTreeSet::from([kind]),
+                    tag: claim.tag,
+                });
+            }
+        }
+    }
+    merged
+}
