@@ -8,6 +8,7 @@
 //!   and from several threads, always to the same file.
 //! - [`BundleReader`] reads a bundle from its first byte to its last, [`BundleArchive`] any file of it, and
 //!   [`BundleFolder`] one that has been extracted.
+//! - With the feature `signature`, `SigningKey` signs a bundle and `PublicKey` verifies it.
 //!
 //! ```
 //! use bundle_format::{BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, EntryRecord};
@@ -53,6 +54,8 @@ mod manifest;
 mod output_file;
 mod plan;
 mod reader;
+#[cfg(feature = "signature")]
+mod signature;
 mod sink;
 mod source_repository;
 mod stream_name;
@@ -74,6 +77,10 @@ pub use manifest::{
 pub use output_file::{OutputError, OutputErrorKind, OutputFile};
 pub use plan::{BundlePlan, PlannedEntry};
 pub use reader::{BundleReader, EntryHead};
+#[cfg(feature = "signature")]
+pub use signature::{
+    KeyError, PublicKey, SignatureError, SignatureErrorKind, SigningKey, VerifiedSignature,
+};
 pub use sink::{FileSink, ReadAt, Sink};
 pub use source_repository::SourceRepository;
 pub use stream_name::{StreamName, StreamNameError};

@@ -19,8 +19,9 @@
 //!
 //! # Scope
 //!
-//! The validator knows what a bundle says and holds, not what a site wants: it needs no network, no keys and no
-//! registry. Without the feature `importer` the crate has no HTTP and no async runtime.
+//! The validator knows what a bundle says and holds, not what a site wants: it needs no network and no registry. With
+//! the feature `signature` it also proves who made the bundle, by a key that the caller gives. Without the feature
+//! `importer` the crate has no HTTP and no async runtime.
 
 mod entries;
 #[cfg(feature = "importer")]
@@ -30,6 +31,7 @@ mod objects;
 mod referrers;
 mod report;
 mod scan;
+mod signature;
 mod validated;
 mod validator;
 

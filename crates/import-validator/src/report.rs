@@ -161,6 +161,8 @@ const HOSTILE: &str =
     "no exporter writes this; do not extract the file, and find out where it comes from";
 const RAISE_LIMIT: &str =
     "if a bundle of this size is what you expect, raise the limit that is named";
+const NOT_AUTHENTIC: &str = "do not import it; ask who sent it for the bundle and its signature again, and compare \
+    the key with the one that they sign with";
 const COMPLETE: &str = "run `stellaops referrers discover` on the image at the source, settle what it names, and export again";
 
 kinds! {
@@ -218,6 +220,15 @@ kinds! {
     ReferrersPerSubject => Limit, 6, Always, RAISE_LIMIT;
     /// Indexes list indexes too deeply.
     IndexDepth => Limit, 6, Always, RAISE_LIMIT;
+
+    /// A key is given, and the bundle is not signed.
+    SignatureMissing => Signature, 5, Always, "export it with --sign-key, or give the signature that came beside it with --signature";
+    /// The signature is none, or is written in another way than the format has.
+    SignatureMalformed => Signature, 5, Always, NOT_AUTHENTIC;
+    /// The signature is of another kind: another algorithm, a certificate, an envelope, a later version.
+    SignatureUnsupported => Signature, 5, Always, "have it signed with an ECDSA key of the curve P-256, by `bundle export --sign-key` or `cosign sign-blob --key`";
+    /// The signature is not one that the key has made over this `manifest.yaml`.
+    SignatureInvalid => Signature, 5, Always, NOT_AUTHENTIC;
 
     /// `manifest.yaml` is of a version that this release does not know.
     ManifestVersion => Manifest, 3, Always, "update stellaops on this side to the release that exported the bundle";

@@ -9,6 +9,7 @@ use oci_content::{Algorithm, Digest, Hasher, MAX_MANIFEST_BYTES};
 use crate::entries::Entries;
 use crate::objects::Objects;
 use crate::report::{FindingKind, Findings};
+use crate::signature::{Proof, SignatureCheck};
 use crate::validator::ValidationLimits;
 
 /// The one pass over a bundle: what its files hold, as far as later stages need it.
@@ -22,6 +23,7 @@ pub(crate) struct Scan<'a, E> {
     /// What `manifest.yaml` says is a manifest.
     manifests: HashSet<Digest>,
     buffer: Vec<u8>,
+    signature: SignatureCheck,
 }
 
 /// What is known of a bundle after the pass.
@@ -30,6 +32,7 @@ pub(crate) struct Contents {
     pub(crate) manifest: BundleManifest,
     pub(crate) manifest_digest: Digest,
     pub(crate) manifest_bytes: u64,
+    pub(crate) proof: Proof,
     /// Whether every file was seen.
     pub(crate) complete: bool,
     /// Every blob that the bundle or its base holds, with its size.
@@ -50,9 +53,11 @@ impl<'a, E> Scan<'a, E> {
     pub(crate) fn new(
         entries: E,
         limits: &'a ValidationLimits,
+        signature: SignatureCheck,
         findings: &'a mut Findings,
     ) -> Self {
         Self {
+            signature,
             entries,
             limits,
             findings,
@@ -109,12 +114,28 @@ impl<E: Entries> Scan<'_, E> {
     /// Returns whether every file was seen.
     fn read_all(&mut self) -> Result<bool, ContainerError> {
         let mut first = true;
-        while let Some((path, size)) = self.entries.next_entry()? {
-            self.findings.counts.entries += 1;
-            self.findings.counts.bytes += size;
+        let mut next = self.next_entry()?;
+        while let Some((path, size)) = next {
+            next = None;
             if path == EntryPath::MANIFEST {
+                let mut bytes = Vec::new();
+                self.read_into(&mut bytes, self.limits.bundle.max_manifest_bytes)?;
+                let mut inside = None;
+                // What nobody has signed is not even parsed, so the signature behind the list comes first.
+                if self.signature.looks_inside() {
+                    next = self.next_entry()?;
+                    if matches!(next, Some((EntryPath::SIGNATURE, _))) {
+                        let mut signature = Vec::new();
+                        let limit = self.limits.bundle.max_signature_bytes;
+                        self.read_into(&mut signature, limit)?;
+                        inside = Some(signature);
+                    }
+                }
+                let Some(proof) = self.signature.check(&bytes, inside, self.findings) else {
+                    return Ok(false);
+                };
                 // Without the list nothing can be said of the rest.
-                if !self.read_manifest()? {
+                if !self.read_manifest(bytes, proof) {
                     return Ok(false);
                 }
             } else if first {
@@ -123,6 +144,9 @@ impl<E: Entries> Scan<'_, E> {
                 self.check_file(path, size)?;
             }
             first = false;
+            if next.is_none() {
+                next = self.next_entry()?;
+            }
         }
         if first {
             self.findings
@@ -133,9 +157,17 @@ impl<E: Entries> Scan<'_, E> {
         Ok(!first)
     }
 
-    fn read_manifest(&mut self) -> Result<bool, ContainerError> {
-        let mut bytes = Vec::new();
-        self.read_into(&mut bytes, self.limits.bundle.max_manifest_bytes)?;
+    fn next_entry(&mut self) -> Result<Option<(EntryPath, u64)>, ContainerError> {
+        let next = self.entries.next_entry()?;
+        if let Some((_, size)) = &next {
+            self.findings.counts.entries += 1;
+            self.findings.counts.bytes += size;
+        }
+        Ok(next)
+    }
+
+    /// Reads the list; returns whether it is one.
+    fn read_manifest(&mut self, bytes: Vec<u8>, proof: Proof) -> bool {
         let manifest = match BundleManifest::parse(&bytes, &self.limits.bundle) {
             Ok(manifest) => manifest,
             Err(error) => {
@@ -152,7 +184,7 @@ impl<E: Entries> Scan<'_, E> {
                     .add(kind)
                     .path(EntryPath::MANIFEST)
                     .found(format_args!("{line}{}", error.reason()));
-                return Ok(false);
+                return false;
             }
         };
         self.check_counts(&manifest);
@@ -177,6 +209,7 @@ impl<E: Entries> Scan<'_, E> {
             in_base: in_base.map(|entry| entry.sha256.clone()).collect(),
             manifest_digest: Digest::of(&bytes),
             manifest_bytes: bytes.len() as u64,
+            proof,
             manifest,
             complete: false,
             damaged: HashSet::new(),
@@ -184,7 +217,7 @@ impl<E: Entries> Scan<'_, E> {
             oci_layout: None,
             index: None,
         });
-        Ok(true)
+        true
     }
 
     fn check_counts(&mut self, manifest: &BundleManifest) {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bundle_format::{BundleArchive, BundleFolder, BundleManifest, EntryPath};
 use oci_content::{Digest, VerifyingReader};
 
+use crate::signature::Proof;
+
 /// A bundle that was validated without an error.
 ///
 /// - Only [`ImportValidator`](crate::ImportValidator) makes one, so whoever takes one by type takes nothing else.
@@ -14,6 +16,11 @@ use oci_content::{Digest, VerifyingReader};
 pub struct ValidatedBundle {
     manifest_digest: Digest,
     source: Source,
+    #[cfg_attr(
+        not(feature = "signature"),
+        expect(dead_code, reason = "there is nothing to prove without keys")
+    )]
+    proof: Proof,
 }
 
 #[derive(Clone, Debug)]
@@ -27,10 +34,11 @@ enum Source {
 }
 
 impl ValidatedBundle {
-    pub(crate) fn archive(archive: BundleArchive<Arc<File>>) -> Self {
+    pub(crate) fn archive(archive: BundleArchive<Arc<File>>, proof: Proof) -> Self {
         Self {
             manifest_digest: Digest::of(archive.plan().manifest_yaml()),
             source: Source::Archive(Arc::new(archive)),
+            proof,
         }
     }
 
@@ -39,6 +47,7 @@ impl ValidatedBundle {
         manifest: BundleManifest,
         manifest_digest: Digest,
         manifest_bytes: u64,
+        proof: Proof,
     ) -> Self {
         Self {
             manifest_digest,
@@ -47,6 +56,7 @@ impl ValidatedBundle {
                 manifest: Arc::new(manifest),
                 manifest_bytes,
             },
+            proof,
         }
     }
 
@@ -61,6 +71,12 @@ impl ValidatedBundle {
     /// Returns the digest of `manifest.yaml`, which stands for the whole bundle.
     pub fn manifest_digest(&self) -> &Digest {
         &self.manifest_digest
+    }
+
+    /// Returns the proof of who signed the bundle, if a key was given to the validation.
+    #[cfg(feature = "signature")]
+    pub fn signature(&self) -> Option<&bundle_format::VerifiedSignature> {
+        self.proof.as_ref()
     }
 
     /// Opens a file of the bundle; `manifest.yaml` and everything that it lists. Several can be read at once.

@@ -3,12 +3,15 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(feature = "signature")]
+use bundle_format::PublicKey;
 use bundle_format::{BundleArchive, BundleFolder, BundleManifest, BundleReader, Limits, OpenError};
 use oci_content::Digest;
 
 use crate::entries::FolderEntries;
 use crate::report::{FindingKind, Findings, Report, Stage};
-use crate::scan::{Scan, add_container_error};
+use crate::scan::{Contents, Scan, add_container_error};
+use crate::signature::{Proof, SignatureCheck};
 use crate::validated::ValidatedBundle;
 use crate::{layout, referrers};
 
@@ -36,6 +39,7 @@ pub struct ImportValidator {
     check_referrers: bool,
     strict: bool,
     limits: ValidationLimits,
+    signature: SignatureCheck,
 }
 
 /// The bounds of a validation. A limit that is reached is an error that names it.
@@ -111,6 +115,25 @@ impl ImportValidator {
         self
     }
 
+    /// Sets the key that has to have signed the bundle. Without one, a signature is not looked at.
+    ///
+    /// A signature that is missing or not right ends the validation: nothing else of the bundle is then parsed.
+    #[cfg(feature = "signature")]
+    #[must_use]
+    pub fn key(mut self, key: PublicKey) -> Self {
+        self.signature.key = Some(key);
+        self
+    }
+
+    /// Sets the signature that counts, in the place of the one in the bundle; it needs a [`key`](Self::key). See
+    /// [`PublicKey::verify_detached`] for the forms that it may have.
+    #[cfg(feature = "signature")]
+    #[must_use]
+    pub fn detached_signature(mut self, signature: Vec<u8>) -> Self {
+        self.signature.detached = Some(signature);
+        self
+    }
+
     /// Validates the bundle that `input` gives; `name` stands in the report. The input need not be buffered.
     ///
     /// That the input cannot be read is a finding like any other ([`FindingKind::Io`]).
@@ -151,7 +174,7 @@ impl ImportValidator {
         findings: &mut Findings,
     ) -> Option<ValidatedBundle> {
         let file = Arc::new(file);
-        let (_, digest) = self.read_archive(&*file, findings)?;
+        let (_, digest, proof) = self.read_archive(&*file, findings)?;
         if !regular || findings.counts.errors > 0 {
             return None;
         }
@@ -161,7 +184,7 @@ impl ImportValidator {
         };
         match BundleArchive::open(file, &self.limits.bundle) {
             Ok(archive) if Digest::of(archive.plan().manifest_yaml()) == digest => {
-                Some(ValidatedBundle::archive(archive))
+                Some(ValidatedBundle::archive(archive, proof))
             }
             Ok(_) => {
                 changed(findings, &"manifest.yaml is another one now");
@@ -195,10 +218,16 @@ impl ImportValidator {
         for problem in &problems {
             add_container_error(findings, problem);
         }
-        let mut scan = Scan::new(entries, &self.limits, findings);
+        let mut scan = Scan::new(entries, &self.limits, self.signature.clone(), findings);
         scan.run();
-        let (manifest, digest, bytes) = self.check(scan)?;
-        Some(ValidatedBundle::folder(folder, manifest, digest, bytes))
+        let checked = self.check(scan)?;
+        Some(ValidatedBundle::folder(
+            folder,
+            checked.manifest,
+            checked.manifest_digest,
+            checked.manifest_bytes,
+            checked.proof,
+        ))
     }
 
     /// Reads an archive to its end and checks everything; returns its manifest, if it has one.
@@ -206,16 +235,16 @@ impl ImportValidator {
         &self,
         input: impl Read,
         findings: &mut Findings,
-    ) -> Option<(BundleManifest, Digest)> {
+    ) -> Option<(BundleManifest, Digest, Proof)> {
         let reader = BundleReader::new(input, self.limits.bundle);
-        let mut scan = Scan::new(reader, &self.limits, findings);
+        let mut scan = Scan::new(reader, &self.limits, self.signature.clone(), findings);
         scan.run();
-        let (manifest, digest, _) = self.check(scan)?;
-        Some((manifest, digest))
+        let checked = self.check(scan)?;
+        Some((checked.manifest, checked.manifest_digest, checked.proof))
     }
 
     /// Runs the stages that need the whole bundle.
-    fn check<E>(&self, scan: Scan<'_, E>) -> Option<(BundleManifest, Digest, u64)> {
+    fn check<E>(&self, scan: Scan<'_, E>) -> Option<Contents> {
         let (findings, contents) = scan.finish()?;
         let check_referrers = self.check_referrers || self.strict;
         // What a scan has not seen to the end, or not kept, would be reported as missing.
@@ -226,10 +255,6 @@ impl ImportValidator {
             }
         }
         referrers::check_status(&contents.manifest, findings);
-        Some((
-            contents.manifest,
-            contents.manifest_digest,
-            contents.manifest_bytes,
-        ))
+        Some(contents)
     }
 }

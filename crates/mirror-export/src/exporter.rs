@@ -295,8 +295,12 @@ impl Exporter {
         plan: &Plan,
     ) -> Result<u64, WriteFailure> {
         let container = Container::from_file_name(&request.output);
-        let bundle_plan = BundlePlan::new(&plan.manifest, container)
+        let mut bundle_plan = BundlePlan::new(&plan.manifest, container)
             .map_err(|error| ExportError::new(ExportErrorKind::Limit, error.to_string()))?;
+        if let Some(key) = &request.sign_key {
+            let signature = key.sign(bundle_plan.manifest_yaml());
+            bundle_plan = bundle_plan.with_signature(signature);
+        }
         let bytes = bundle_plan.size();
         let writer = Arc::new(BundleWriter::new(bundle_plan, output.sink())?);
         let mut blobs = Vec::new();

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bundle_format::StreamName;
+use bundle_format::{SigningKey, StreamName};
 use oci_content::{Capability, Platform, Reference, Registry};
 use oci_referrers::LegacyTags;
 
@@ -29,6 +29,8 @@ pub struct ExportRequest {
     pub stream: StreamName,
     /// The bundle's place in the series; 0 is no place.
     pub sequence: u64,
+    /// The key that signs the bundle, if it is to be signed.
+    pub sign_key: Option<SigningKey>,
     /// The legacy tags to look for.
     pub legacy_tags: LegacyTags,
     /// Time for the discovery of one image; 120 s by default.
@@ -55,6 +57,7 @@ impl ExportRequest {
             layout_tags: false,
             stream: StreamName::default(),
             sequence: 0,
+            sign_key: None,
             legacy_tags: LegacyTags::All,
             discovery_timeout: Duration::from_secs(120),
             max_concurrent_discoveries: nonzero(4),

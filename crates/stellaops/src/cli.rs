@@ -325,6 +325,9 @@ pub(crate) struct ExportArgs {
     /// Place in the series; 0 is no place
     #[arg(long, value_name = "N")]
     pub(crate) sequence: Option<u64>,
+    /// Sign the bundle with this key: a file, or env:VAR for the variable that holds it (PKCS#8 PEM, ECDSA P-256)
+    #[arg(long, value_name = "FILE|env:VAR")]
+    pub(crate) sign_key: Option<String>,
     /// Legacy tags to look for
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(crate) legacy_tags: LegacyTagsArg,
@@ -339,6 +342,17 @@ fn platform(text: &str) -> Result<Platform, String> {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SignatureArgs {
+    /// Accept only a bundle that this key has signed (public key, PEM)
+    #[arg(long, value_name = "PUB")]
+    pub(crate) key: Option<PathBuf>,
+    /// The signature, where it is not in the bundle: what `cosign sign-blob` or `openssl dgst -sha256 -sign` wrote
+    /// of the output of `bundle manifest`
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) signature: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
     /// The bundle, or the folder of an extracted one
     #[arg(long, short, value_name = "FILE")]
@@ -349,6 +363,8 @@ pub(crate) struct ValidateArgs {
     /// Count what is incomplete as an error
     #[arg(long)]
     pub(crate) strict_referrer_validation: bool,
+    #[command(flatten)]
+    pub(crate) signature: SignatureArgs,
     /// Form of the result
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
@@ -371,6 +387,8 @@ pub(crate) struct ImportArgs {
     /// Count what is incomplete as an error
     #[arg(long)]
     pub(crate) strict_referrer_validation: bool,
+    #[command(flatten)]
+    pub(crate) signature: SignatureArgs,
     /// Move tags that hold something else at the target
     #[arg(long)]
     pub(crate) overwrite_tags: bool,

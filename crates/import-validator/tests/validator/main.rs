@@ -13,3 +13,6 @@ mod folder;
 mod graph;
 #[cfg(test)]
 mod lies;
+#[cfg(test)]
+#[cfg(feature = "signature")]
+mod signature;

@@ -10,7 +10,7 @@ use oci_content::{ArtifactCategory, Completeness, Reference};
 use serde_json::{Value, json};
 
 use crate::cli::{ExportArgs, LogLevel, TableFormat};
-use crate::commands::{discover, probe};
+use crate::commands::{discover, probe, signature};
 use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -99,6 +99,8 @@ async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, 
     request.layout_tags = args.layout_tags;
     request.stream = args.stream.clone().unwrap_or_default();
     request.sequence = args.sequence.unwrap_or_default();
+    let sign_key = args.sign_key.as_deref();
+    request.sign_key = sign_key.map(signature::signing_key).transpose()?;
     request.legacy_tags = args.legacy_tags.into();
     request.discovery_timeout =
         Duration::from_secs(config.referrer_discovery.timeout_seconds.get());

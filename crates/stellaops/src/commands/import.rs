@@ -8,7 +8,7 @@ use import_validator::{
 use oci_content::{Reference, Registry};
 
 use crate::cli::{ImportArgs, TextFormat};
-use crate::commands::validate;
+use crate::commands::{signature, validate};
 use crate::context::{Context, local_store};
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
@@ -30,7 +30,9 @@ pub(crate) async fn run(
             .push(rule.parse().map_err(|error| failure(&error))?);
     }
     let target = target(context, args.to.as_deref(), &mut options)?;
-    let bundle = validate::validated(&args.file, args.strict_referrer_validation)?;
+    let validator = validate::validator(true, args.strict_referrer_validation);
+    let validator = signature::demand(validator, &args.signature)?;
+    let bundle = validate::validated_by(&validator, &args.file)?;
     let result = send(bundle, target, options, progress).await;
     let report = match &result {
         Ok(report) => Some(report),

@@ -1,6 +1,7 @@
 //! `bundle inspect`: what a bundle says of itself. Nothing is proved by it; that is for `bundle validate`.
 
 mod opened;
+mod signature;
 mod text;
 mod view;
 

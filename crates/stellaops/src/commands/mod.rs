@@ -11,4 +11,5 @@ pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod probe;
 pub(crate) mod serve;
+pub(crate) mod signature;
 pub(crate) mod validate;

@@ -7,6 +7,7 @@ use bundle_format::{
 use import_validator::ValidatedBundle;
 
 use crate::cli::PackArgs;
+use crate::commands::inspect::OpenedBundle;
 use crate::commands::validate;
 use crate::exit::{Exit, Failure, chain};
 use crate::render;
@@ -16,7 +17,10 @@ pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     let bundle = validate::validated(&args.folder, false)?;
     let output =
         OutputFile::create(&args.output, args.overwrite).map_err(|error| output_failure(&error))?;
-    let size = write(&bundle, &output, Container::from_file_name(&args.output))?;
+    let container = Container::from_file_name(&args.output);
+    // It covers the manifest, which is the same in the folder and in the file.
+    let signature = OpenedBundle::open(&args.folder)?.signature;
+    let size = write(&bundle, &output, container, signature)?;
     let sha256 = output.sha256().map_err(|error| output_failure(&error))?;
     output.publish().map_err(|error| output_failure(&error))?;
     render::text(&format!(
@@ -30,9 +34,13 @@ fn write(
     bundle: &Arc<ValidatedBundle>,
     output: &OutputFile,
     container: Container,
+    signature: Option<Vec<u8>>,
 ) -> Result<u64, Failure> {
-    let plan = BundlePlan::new(bundle.manifest(), container)
+    let mut plan = BundlePlan::new(bundle.manifest(), container)
         .map_err(|error| Failure::new(Exit::Limit, error.to_string()))?;
+    if let Some(signature) = signature {
+        plan = plan.with_signature(signature);
+    }
     let paths: Vec<EntryPath> = plan.entries().map(|(path, _)| path.clone()).collect();
     let writer = BundleWriter::new(plan, output.sink()).map_err(|error| write_failure(&error))?;
     let mut buffer = vec![0; 256 * 1024];

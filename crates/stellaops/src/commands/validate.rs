@@ -4,12 +4,14 @@ use std::sync::Arc;
 use import_validator::{ImportValidator, Report, Severity, ValidatedBundle, Validation};
 
 use crate::cli::{TextFormat, ValidateArgs};
+use crate::commands::signature;
 use crate::exit::{Exit, Failure};
 use crate::render;
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
     let strict = args.strict_referrer_validation;
-    let report = validate(&args.file, args.check_referrers, strict).report;
+    let validator = signature::demand(validator(args.check_referrers, strict), &args.signature)?;
+    let report = validator.validate_path(&args.file).report;
     match args.format {
         TextFormat::Json => render::json(&json(&report)?)?,
         TextFormat::Text => render::text(&text(&report))?,
@@ -17,16 +19,27 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
     outcome(&report)
 }
 
-pub(crate) fn validate(file: &Path, check_referrers: bool, strict: bool) -> Validation {
+pub(crate) fn validator(check_referrers: bool, strict: bool) -> ImportValidator {
     ImportValidator::new()
         .check_referrers(check_referrers)
         .strict(strict)
-        .validate_path(file)
+}
+
+pub(crate) fn validate(file: &Path, check_referrers: bool, strict: bool) -> Validation {
+    validator(check_referrers, strict).validate_path(file)
 }
 
 /// Validates what is going to be imported, graph included; what was found wrong is printed.
 pub(crate) fn validated(file: &Path, strict: bool) -> Result<Arc<ValidatedBundle>, Failure> {
-    let validation = validate(file, true, strict);
+    validated_by(&validator(true, strict), file)
+}
+
+/// Validates what is going to be imported; what was found wrong is printed.
+pub(crate) fn validated_by(
+    validator: &ImportValidator,
+    file: &Path,
+) -> Result<Arc<ValidatedBundle>, Failure> {
+    let validation = validator.validate_path(file);
     if !validation.report.ok {
         render::text(&text(&validation.report))?;
         outcome(&validation.report)?;

@@ -14,3 +14,4 @@ mod inspect;
 mod probe;
 mod run;
 mod runbook;
+mod signature;

@@ -62,6 +62,23 @@ pub(crate) fn text(view: &BundleView) -> String {
     for warning in &view.warnings {
         let _ = writeln!(text, "  {}", sentence(warning));
     }
+    if let Some(signature) = &view.signature {
+        let key = signature.key_hint.as_ref();
+        let key = key.map(|key| format!(", which says that it is of the key {key}"));
+        let key = key.unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "\nTo check the signature{key}, with the signer's public key in KEY.pub"
+        );
+        for line in signature
+            .extract
+            .iter()
+            .chain(&signature.cosign)
+            .chain(&signature.openssl)
+        {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
     text
 }
 
@@ -89,7 +106,12 @@ fn head(view: &BundleView) -> String {
     );
     let _ = writeln!(text, "  content    {images}, {blobs} of {bytes}");
     let _ = writeln!(text, "  {}", referrer_counts(view));
-    let signed = if view.signed { "yes" } else { "no" };
+    let signed = match &view.signature {
+        None => "no",
+        Some(_) => {
+            "yes; that is proved with --key of `bundle validate`, or by the lines at the end"
+        }
+    };
     let _ = writeln!(text, "  signed     {signed}\n  status     {}", view.status);
     text
 }

@@ -7,6 +7,7 @@ use oci_content::{
 use serde::Serialize;
 
 use crate::commands::inspect::opened::OpenedBundle;
+use crate::commands::inspect::signature::SignatureView;
 
 /// What `bundle inspect` shows, in every form; its JSON is the documented one.
 #[derive(Debug, Serialize)]
@@ -20,7 +21,7 @@ pub(crate) struct BundleView {
     pub(crate) stream: String,
     pub(crate) sequence: u64,
     pub(crate) base: Option<Digest>,
-    pub(crate) signed: bool,
+    pub(crate) signature: Option<SignatureView>,
     pub(crate) status: Completeness,
     pub(crate) counts: CountsView,
     pub(crate) images: Vec<ImageView>,
@@ -146,7 +147,7 @@ impl BundleView {
             stream: manifest.stream.to_string(),
             sequence: manifest.sequence,
             base: manifest.base.clone(),
-            signed: bundle.signature.is_some(),
+            signature: SignatureView::new(bundle),
             status: referrers.status,
             counts: CountsView {
                 images: images.len(),

@@ -1,0 +1,224 @@
+mod sigstore;
+
+use oci_content::Digest;
+use p256::ecdsa::signature::{Signer as _, Verifier as _};
+use p256::ecdsa::{DerSignature, Signature, VerifyingKey};
+use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _};
+
+/// A private key that signs bundles: ECDSA over the curve P-256.
+///
+/// A signature is made over the exact bytes of `manifest.yaml`, which lists everything else, and is the same each
+/// time ([RFC 6979](https://www.rfc-editor.org/rfc/rfc6979)), so that a signed bundle has one sequence of bytes too.
+#[derive(Clone)]
+pub struct SigningKey {
+    key: p256::ecdsa::SigningKey,
+    public: PublicKey,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The private half must not get into a log.
+        f.debug_struct("SigningKey")
+            .field("public", &self.public)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A public key that a site trusts: ECDSA over the curve P-256.
+///
+/// It comes from an operator, never from a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    key: VerifyingKey,
+    id: Digest,
+}
+
+/// Proof that a key has signed a `manifest.yaml`. Only [`PublicKey`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedSignature {
+    key_id: Digest,
+    manifest: Digest,
+}
+
+/// Why text is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct KeyError {
+    reason: &'static str,
+}
+
+/// Why a signature is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SignatureError {
+    kind: SignatureErrorKind,
+    reason: String,
+}
+
+/// The classes of [`SignatureError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SignatureErrorKind {
+    /// It is no signature, or is written in another way than the format has.
+    Malformed,
+    /// It is a signature of another kind: another algorithm, a certificate, an envelope, a later version.
+    Unsupported,
+    /// It is not one that the key has made over these bytes.
+    Invalid,
+}
+
+impl SignatureError {
+    fn new(kind: SignatureErrorKind, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { kind, reason }
+    }
+
+    /// Returns the class.
+    pub fn kind(&self) -> SignatureErrorKind {
+        self.kind
+    }
+}
+
+const NOT_PKCS8: &str = "it is no PKCS#8 private key of the curve P-256 in PEM; an openssl key becomes one with \
+    `openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY.pkcs8.pem`";
+const ENCRYPTED: &str = "it is encrypted; `openssl pkcs8 -in KEY -out KEY.plain.pem` or a secret store's variable \
+    gives the plain key";
+const NOT_SPKI: &str =
+    "it is no public key of the curve P-256 in PEM; `openssl pkey -in KEY -pubout` writes one";
+
+impl SigningKey {
+    /// Reads a PKCS#8 private key in PEM, `-----BEGIN PRIVATE KEY-----`.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, is encrypted, or is a key of another curve or algorithm.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let key = match p256::ecdsa::SigningKey::from_pkcs8_pem(pem.trim_ascii()) {
+            Ok(key) => key,
+            Err(_) if pem.contains("ENCRYPTED") => return Err(KeyError { reason: ENCRYPTED }),
+            Err(_) => return Err(KeyError { reason: NOT_PKCS8 }),
+        };
+        let public = PublicKey::new(*key.verifying_key())?;
+        Ok(Self { key, public })
+    }
+
+    /// Returns the public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs the exact bytes of a `manifest.yaml`; returns those of `manifest.yaml.sigstore.json`.
+    pub fn sign(&self, manifest_yaml: &[u8]) -> Vec<u8> {
+        let signature: DerSignature = self.key.sign(manifest_yaml);
+        sigstore::encode(&self.public.id, manifest_yaml, signature.as_bytes())
+    }
+}
+
+impl PublicKey {
+    fn new(key: VerifyingKey) -> Result<Self, KeyError> {
+        let spki = key.to_public_key_der();
+        let spki = spki.map_err(|_| KeyError { reason: NOT_SPKI })?;
+        let id = Digest::of(spki.as_bytes());
+        Ok(Self { key, id })
+    }
+
+    /// Reads a public key in PEM, `-----BEGIN PUBLIC KEY-----`.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or is a key of another curve or algorithm.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        match VerifyingKey::from_public_key_pem(pem.trim_ascii()) {
+            Ok(key) => Self::new(key),
+            Err(_) => Err(KeyError { reason: NOT_SPKI }),
+        }
+    }
+
+    /// Returns the SHA-256 of the key in its DER form, `SubjectPublicKeyInfo`, by which it is named.
+    pub fn id(&self) -> &Digest {
+        &self.id
+    }
+
+    /// Verifies `manifest.yaml.sigstore.json`, the signature inside of a bundle, in its one encoding.
+    ///
+    /// The hint that it carries decides nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a signature that this key has made over these bytes.
+    pub fn verify(
+        &self,
+        manifest_yaml: &[u8],
+        signature: &[u8],
+    ) -> Result<VerifiedSignature, SignatureError> {
+        let signature = sigstore::decode(signature, manifest_yaml, true)?;
+        self.verify_der(manifest_yaml, &signature)
+    }
+
+    /// Verifies a signature from outside of a bundle: a Sigstore bundle, or the signature alone in DER or in base64
+    /// of it, as `cosign sign-blob` and `openssl dgst -sign` write them.
+    ///
+    /// What a Sigstore bundle says of a transparency log or of times is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a signature that this key has made over these bytes.
+    pub fn verify_detached(
+        &self,
+        manifest_yaml: &[u8],
+        signature: &[u8],
+    ) -> Result<VerifiedSignature, SignatureError> {
+        // A signature in DER starts with the byte of a sequence, which is the character `0`; in base64 it starts
+        // with an `M`.
+        if signature.trim_ascii().starts_with(b"{") {
+            let signature = sigstore::decode(signature, manifest_yaml, false)?;
+            return self.verify_der(manifest_yaml, &signature);
+        }
+        match signature.starts_with(b"0") {
+            true => self.verify_der(manifest_yaml, signature),
+            false => {
+                let signature = sigstore::from_base64(signature.trim_ascii())?;
+                self.verify_der(manifest_yaml, &signature)
+            }
+        }
+    }
+
+    fn verify_der(
+        &self,
+        manifest_yaml: &[u8],
+        der: &[u8],
+    ) -> Result<VerifiedSignature, SignatureError> {
+        let signature = Signature::from_der(der).map_err(|_| {
+            let reason = "it is no ECDSA signature of the curve P-256 in DER";
+            SignatureError::new(SignatureErrorKind::Invalid, reason)
+        })?;
+        match self.key.verify(manifest_yaml, &signature) {
+            Ok(()) => Ok(VerifiedSignature {
+                key_id: self.id.clone(),
+                manifest: Digest::of(manifest_yaml),
+            }),
+            Err(_) => {
+                let reason = format!(
+                    "the key {} has not made it over this manifest.yaml",
+                    self.id
+                );
+                Err(SignatureError::new(SignatureErrorKind::Invalid, reason))
+            }
+        }
+    }
+}
+
+impl VerifiedSignature {
+    /// Returns the [id](PublicKey::id) of the key.
+    pub fn key_id(&self) -> &Digest {
+        &self.key_id
+    }
+
+    /// Returns the digest of the `manifest.yaml` that was signed.
+    pub fn manifest(&self) -> &Digest {
+        &self.manifest
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Keys and signatures, as the command line names them.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use bundle_format::{Limits, PublicKey, SigningKey};
+use import_validator::ImportValidator;
+
+use crate::cli::SignatureArgs;
+use crate::exit::{Exit, Failure};
+
+/// Makes a validator demand the signature that the command line asks for.
+pub(crate) fn demand(
+    mut validator: ImportValidator,
+    args: &SignatureArgs,
+) -> Result<ImportValidator, Failure> {
+    if let Some(path) = &args.key {
+        let fail = |reason: String| wrong(&format!("--key {}", path.display()), &reason);
+        let pem = read(path).map_err(|error| fail(error.to_string()))?;
+        let key = PublicKey::from_pem(&String::from_utf8_lossy(&pem));
+        validator = validator.key(key.map_err(|error| fail(error.to_string()))?);
+    }
+    if let Some(path) = &args.signature {
+        let signature = read(path).map_err(|error| {
+            wrong(
+                &format!("--signature {}", path.display()),
+                &error.to_string(),
+            )
+        })?;
+        validator = validator.detached_signature(signature);
+    }
+    Ok(validator)
+}
+
+/// Reads the key that `--sign-key` names: a file, or a variable as `env:VAR`.
+pub(crate) fn signing_key(from: &str) -> Result<SigningKey, Failure> {
+    let fail = |reason: &str| wrong(&format!("--sign-key {from}"), reason);
+    let pem = match from.strip_prefix("env:") {
+        Some(variable) => std::env::var(variable)
+            .map_err(|_| fail("there is no such variable, or it holds no text"))?,
+        None => {
+            let bytes = read(Path::new(from)).map_err(|error| fail(&error.to_string()))?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+    };
+    SigningKey::from_pem(&pem).map_err(|error| fail(&error.to_string()))
+}
+
+fn wrong(option: &str, reason: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("{option}: {reason}"))
+}
+
+/// Reads a small file; a device without an end is not read for ever.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let limit = Limits::default().max_signature_bytes;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > limit {
+        true => Err(io::Error::other(format!("it is larger than {limit} bytes"))),
+        false => Ok(bytes),
+    }
+}
