@@ -91,7 +91,7 @@ impl Finding {
         let first = format!("  {mark:4}   ");
         let mut text = wrapped(&first, 11, &format!("{}: {}", self.check, self.seen));
         for detail in &self.details {
-            text.push_str(&wrapped("           ", 13, detail));
+            text.push_str(&wrapped("         ", 11, detail));
         }
         for (name, sentence) in [("cause:", &self.cause), ("do:", &self.remedy)] {
             if let Some(sentence) = sentence {
