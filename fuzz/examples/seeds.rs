@@ -67,7 +67,7 @@ fn main() {
     write(
         "reference",
         "digest",
-        &format!("docker.io/alpine:3@{digest}"),
+        format!("docker.io/alpine:3@{digest}"),
     );
     write("reference", "ipv6", "[::1]:5000/app");
     write("reference", "ipv4", "127.0.0.1:5000/app");
