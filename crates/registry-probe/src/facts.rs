@@ -288,6 +288,10 @@ fn filter(all: &Response, filtered: &Response) -> Fact {
             Capability::Unsupported,
             "OCI-Filters-Applied names it, but the list is not filtered",
         ),
+        (Some(0), Some(0), false) => (
+            Capability::Unknown,
+            "there is nothing to filter, and no OCI-Filters-Applied",
+        ),
         (Some(_), Some(_), false) => (
             Capability::Unsupported,
             "the filter is ignored: no OCI-Filters-Applied",

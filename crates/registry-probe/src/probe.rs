@@ -119,7 +119,7 @@ impl Probe {
             }
             Err(error) => {
                 report.failure = Some(ProbeFailure {
-                    code: code_of(error.kind()),
+                    code: code_of(error),
                     message: error.with_causes(),
                 });
                 let request = match error.url() {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use oci_content::{Capability, ErrorCode, Registry, RepositoryName};
-use registry_client::{ErrorKind, Evidence, Response};
+use registry_client::{Error, ErrorKind, Evidence, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::fact::Fact;
@@ -106,7 +106,8 @@ pub(crate) fn version_header(response: &Response) -> Option<(&'static str, Strin
     names.into_iter().find_map(|name| {
         let value = response.header(name)?.chars();
         let value = value.filter(|c| c.is_ascii_graphic() && *c != ',' && *c != ')');
-        Some((name, value.collect()))
+        let value: String = value.collect();
+        (!value.is_empty()).then_some((name, value))
     })
 }
 
@@ -117,11 +118,19 @@ pub(crate) fn evidence(response: &Response, capability: Capability, reason: &str
     Evidence::new(request, capability, reason).with_answer(response.status().as_u16(), headers)
 }
 
-pub(crate) fn code_of(kind: ErrorKind) -> ErrorCode {
-    match kind {
+pub(crate) fn code_of(error: &Error) -> ErrorCode {
+    match error.kind() {
         ErrorKind::Timeout => ErrorCode::Timeout,
-        ErrorKind::Token | ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
+        ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
+        // A token service that is down denies nothing.
+        ErrorKind::Token => match error.response().map(|response| response.status().as_u16()) {
+            Some(400..=403) => ErrorCode::Denied,
+            Some(429) => ErrorCode::RateLimited,
+            _ => ErrorCode::ServerError,
+        },
         ErrorKind::LimitExceeded => ErrorCode::Limit,
+        // The registry was reached; what it said leads nowhere.
+        ErrorKind::Redirect | ErrorKind::Protocol => ErrorCode::ServerError,
         _ => ErrorCode::Network,
     }
 }

@@ -109,6 +109,18 @@ async fn a_filter_that_is_claimed_and_not_applied_is_seen_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_filter_with_nothing_to_filter_is_not_called_ignored() {
+    for (persona, header) in [(Persona::Minimal, false), (Persona::SpecFull, true)] {
+        let registry = TestRegistry::start(persona).await;
+        registry.image("app", "1.0");
+        let report = probe().facts(&registry.registry(), Some(&app())).await;
+        let filter = fact(&report, FactName::ReferrersFilter);
+        assert_eq!(filter.capability, Capability::Unknown, "{filter:?}");
+        assert_eq!(filter.reason.contains("names it"), header, "{filter:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_registry_would_not_say_is_unknown_and_never_unsupported() {
     for status in [401, 403, 429, 500, 503] {
         let registry = TestRegistry::builder(Persona::SpecFull)

@@ -6,3 +6,4 @@
 
 mod cache;
 mod facts;
+mod probe;
