@@ -591,3 +591,45 @@ async fn a_list_that_breaks_half_way_is_incomplete_and_not_none() {
         &[],
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_persona_is_diagnosed_with_all_that_refers_to_the_image() {
+    const LIST: &str = "it has it: 200 OK, 3 entries";
+    for persona in Persona::ALL {
+        let registry = registry_with_image(persona).await;
+        let site = Site::new();
+        let (ran, document) = diagnose(&site, &format!("{}/app:1.0", registry.host())).await;
+        let api = match persona {
+            Persona::HubLiar
+            | Persona::Ghcr
+            | Persona::Dist2
+            | Persona::Dist3
+            | Persona::GitLab
+            | Persona::EdgeProxy => "it has none (404)",
+            Persona::ArtifactoryOld => "it has none (406)",
+            Persona::Ghcr303 => "it gave no answer (404 from another host)",
+            Persona::Html200 => {
+                "it gave no answer (200 with an HTML page instead of a referrers list)"
+            }
+            Persona::Harbor27 => "it gave no answer (401 Unauthorized)",
+            _ => LIST,
+        };
+        assert_eq!(check(&document, "referrers API")["seen"], api, "{persona}");
+        let proxy = matches!(persona, Persona::Html200 | Persona::EdgeProxy);
+        let outcome = if proxy { "note" } else { "ok" };
+        assert_eq!(check(&document, "proxy")["outcome"], outcome, "{persona}");
+        let referrers = check(&document, "referrers");
+        if persona == Persona::Harbor27 {
+            // A 401 on the API with no tag in its place settles nothing.
+            assert_eq!(ran.code, 10, "{document:#}");
+            notes(
+                referrers,
+                &["8 referrers found, and not everything"],
+                &["referrers_api: unsupported"],
+            );
+        } else {
+            assert_eq!(ran.code, 0, "{persona}: {document:#}");
+            notes(referrers, &["5 refer to it, 2 more to its platforms"], &[]);
+        }
+    }
+}

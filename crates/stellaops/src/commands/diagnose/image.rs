@@ -20,6 +20,10 @@ use crate::render;
 /// Tags whose indexes are read to find one that has the image as a platform.
 const MAX_TAGS: usize = 50;
 
+/// The way out where the API is blocked for an image that may be read.
+const UNBLOCK: &str = "ask for the right to use the API; if the registry has none (Harbor before 2.8 answers 401), \
+                       configure registries.HOST.referrers_api: unsupported";
+
 /// What is asked about.
 pub(super) struct Image<'a> {
     pub(super) reference: &'a Reference,
@@ -171,7 +175,16 @@ impl Image<'_> {
         const CHECK: &str = "referrers";
         let problems = graph.errors().map(problem_line).collect::<Vec<_>>();
         if let Some(problem) = graph.errors().next() {
-            let (cause, remedy) = advice(problem.code);
+            let blocked = graph
+                .warnings()
+                .any(|warning| warning.code == WarningCode::CapabilityBlocked);
+            let (cause, remedy) = match blocked && problem.code == ErrorCode::Denied {
+                true => (
+                    "the referrers API is blocked, and no tag answers instead",
+                    UNBLOCK,
+                ),
+                false => advice(problem.code),
+            };
             let known = render::count(graph.referrers.len(), "referrer");
             return Finding::failed(
                 CHECK,
@@ -365,6 +378,7 @@ fn failed(check: &'static str, problem: &Problem) -> Finding {
 fn api(report: &SubjectReport) -> Finding {
     const CHECK: &str = "referrers API";
     let answers = answers(report, SourceKind::ReferrersApi);
+    let answers = answers.strip_prefix("no answer: ").unwrap_or(&answers);
     let noticed = warnings(
         report,
         &[
@@ -387,7 +401,7 @@ fn api(report: &SubjectReport) -> Finding {
         _ => Finding::notice(CHECK, format!("it gave no answer ({answers})"))
             .details(noticed)
             .cause("the API is blocked for this user, or something before the registry answers in its place")
-            .remedy("nothing while the referrers tag answers; else ask for the right to use the API"),
+            .remedy(format!("nothing while the referrers tag answers; else {UNBLOCK}")),
     }
 }
 
