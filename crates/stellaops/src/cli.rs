@@ -262,6 +262,7 @@ pub(crate) struct InspectArgs {
 pub(crate) enum InspectFormat {
     Text,
     Json,
+    Html,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! `bundle inspect`: what a bundle says of itself. Nothing is proved by it; that is for `bundle validate`.
 
+mod html;
 mod opened;
 mod signature;
 mod text;
@@ -21,6 +22,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
                 .map_err(|error| Failure::new(Exit::LocalIo, format!("the result: {error}")))?;
             render::json(&json)
         }
+        InspectFormat::Html => render::text(&html::html(&view)),
         InspectFormat::Text => render::text(&text::text(&view)),
     }
 }

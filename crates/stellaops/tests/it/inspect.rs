@@ -99,6 +99,37 @@ async fn what_an_incomplete_export_lacks_is_shown_as_a_warning() {
         .stdout;
     assert!(text.contains("status     incomplete"), "{text}");
     assert!(text.contains("\nWarnings\n  server-error: "), "{text}");
+    // Where nothing was settled, an empty list is no claim.
+    let unsettled = "\n    Nothing was found, and not everything could be settled.\n";
+    assert!(text.contains(unsettled), "{text}");
+    assert!(!text.contains("Nothing refers to it"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_names_have_in_common_is_listed_once_and_said_to_be() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let image = registry.index("app", "same", &["linux/amd64"]);
+    registry.referrer("app", &image.descriptor, "a/b", "x");
+    let digest = &image.descriptor.digest;
+    let site = Site::new();
+    let host = registry.host();
+    let export = format!("bundle export {host}/app:same {host}/app@{digest} --output b.tgz");
+    site.stellaops(&export).await.done();
+    let line = "bundle inspect --file b.tgz --format json";
+    let images = site.stellaops(line).await.done().json()["images"].clone();
+    let [first, second] = [&images[0], &images[1]];
+    assert!(first["sameAs"].is_null());
+    assert_eq!(first["listedBefore"], false);
+    assert_eq!(second["sameAs"], first["reference"]);
+    assert_eq!(second["listedBefore"], true);
+    assert_eq!(second["referrers"].as_array().unwrap().len(), 0);
+    assert_ne!(first["referrers"].as_array().unwrap().len(), 0);
+    let text = site
+        .stellaops("bundle inspect --file b.tgz")
+        .await
+        .done()
+        .stdout;
+    assert!(text.contains("  as above   "), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,5 +301,37 @@ async fn a_tag_that_moved_and_a_referrer_that_was_replaced_are_changes() {
         "application/vnd.cyclonedx+json of registry.example.com/app@sha256:".to_owned(),
     ] {
         assert!(text.contains(&part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_everything_loads_nothing_and_holds_no_markup_of_a_bundle() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let image = registry.image("app", "2.0");
+    let hostile = "application/</td><script>alert('x')</script><img src=\"//e.example\">";
+    registry.referrer("app", &image, hostile, "payload");
+    let site = Site::new();
+    let host = registry.host();
+    let name = "<b>&'\"x.tgz";
+    let export = format!("bundle export {host}/app:1.0 {host}/app:2.0 --output {name}");
+    site.stellaops(&export).await.done();
+    let line = format!("bundle inspect --file {name} --format html");
+    let page = site.stellaops(&line).await.done().stdout;
+    assert!(page.starts_with("<!doctype html>\n") && page.ends_with("</html>\n"));
+    assert!(page.contains("content=\"default-src 'none'; style-src 'unsafe-inline'\""));
+    for part in [
+        "<h1>&lt;b&gt;&amp;&#39;&quot;x.tgz</h1>",
+        "<td>application/&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&lt;img src=&quot;//e.example&quot;&gt;</td>",
+        "<h4>linux/arm64 <code",
+        "<b>vex</b>",
+        "9 of 5 subjects",
+        &format!("<h3>{host}/app:2.0</h3>"),
+    ] {
+        assert!(page.contains(part), "{part:?} is not in\n{page}");
+    }
+    for markup in [
+        "<script", "<img", "<link", "<b>&", "src=\"", "href=", "url(", "@import",
+    ] {
+        assert!(!page.contains(markup), "{markup:?} is in\n{page}");
     }
 }

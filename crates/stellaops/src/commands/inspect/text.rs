@@ -36,14 +36,16 @@ pub(crate) fn text(view: &BundleView) -> String {
             image.media_type,
             render::bytes(image.size)
         );
-        referrers(&mut text, "  ", &image.found.referrers);
+        referrers(&mut text, "  ", &image.found);
         for child in &image.children {
             let platform = child.platform.as_deref().unwrap_or("child");
             let omitted = child.omitted.as_ref();
             let omitted = omitted.map(|reason| format!(", not in the bundle ({reason})"));
             let omitted = omitted.unwrap_or_default();
             let _ = writeln!(text, "  {platform} {}{omitted}", short(&child.digest));
-            referrers(&mut text, "    ", &child.found.referrers);
+            if child.omitted.is_none() {
+                referrers(&mut text, "    ", &child.found);
+            }
         }
     }
     for subject in &view.other_subjects {
@@ -54,7 +56,7 @@ pub(crate) fn text(view: &BundleView) -> String {
             text,
             "  a subject that is no image of this bundle; {method}, {status}"
         );
-        referrers(&mut text, "  ", &subject.found.referrers);
+        referrers(&mut text, "  ", &subject.found);
     }
     if !view.warnings.is_empty() {
         text.push_str("\nWarnings\n");
@@ -142,8 +144,11 @@ pub(crate) fn status(found: &FoundView) -> String {
     status.unwrap_or_else(|| "unknown".to_owned())
 }
 
-fn referrers(text: &mut String, indent: &str, referrers: &[ReferrerView]) {
-    for referrer in referrers {
+fn referrers(text: &mut String, indent: &str, found: &FoundView) {
+    if let Some(nothing) = found.nothing() {
+        let _ = writeln!(text, "{indent}{nothing}");
+    }
+    for referrer in &found.referrers {
         let deeper = "  ".repeat(referrer.depth - 1);
         let artifact_type = referrer
             .artifact_type

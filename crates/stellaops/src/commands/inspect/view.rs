@@ -86,6 +86,8 @@ pub(crate) struct FoundView {
     pub(crate) capability: Option<Capability>,
     pub(crate) method: Option<DiscoveryMethod>,
     pub(crate) status: Option<Completeness>,
+    /// Whether the referrers of this subject are listed where it is met first, and not here.
+    pub(crate) listed_before: bool,
     pub(crate) referrers: Vec<ReferrerView>,
 }
 
@@ -228,7 +230,8 @@ impl<'a> Forest<'a> {
         let record = &self.records[place];
         let mut referrers = Vec::new();
         let mut open = Vec::new();
-        if self.shown.insert(place) {
+        let listed_before = !self.shown.insert(place) && !record.artifacts.is_empty();
+        if !listed_before {
             open.push((1, place, 0));
         }
         while let Some((depth, place, next)) = open.pop() {
@@ -260,6 +263,7 @@ impl<'a> Forest<'a> {
             capability: Some(record.capability),
             method: Some(record.method),
             status: Some(record.status),
+            listed_before,
             referrers,
         }
     }
@@ -302,4 +306,19 @@ fn warnings(records: &[DiscoveryRecord]) -> Vec<WarningView> {
         }));
     }
     warnings
+}
+
+impl FoundView {
+    /// Returns what an empty list of referrers means, which is no claim where nothing was settled.
+    pub(crate) fn nothing(&self) -> Option<&'static str> {
+        if !self.referrers.is_empty() {
+            return None;
+        }
+        Some(match self.status {
+            _ if self.listed_before => "What refers to it is listed above.",
+            Some(Completeness::Complete) => "Nothing refers to it.",
+            Some(_) => "Nothing was found, and not everything could be settled.",
+            None => "Nobody has asked what refers to it.",
+        })
+    }
 }
