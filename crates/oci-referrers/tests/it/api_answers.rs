@@ -269,6 +269,26 @@ async fn a_404_for_a_subject_that_is_not_there_does_not_make_the_api_absent() {
 }
 
 #[tokio::test]
+async fn one_404_does_not_make_an_api_absent_that_has_listed_something() {
+    let before = TestRegistry::builder(Persona::Quay).variant(Variant::QuayBefore312);
+    let registry = before.without_auth().start().await;
+    let [first, second, third] = ["1.0", "2.0", "3.0"].map(|tag| registry.image(APP, tag));
+    let a = registry.referrer(APP, &third, SBOM, "a");
+    let sources = sources(&registry);
+    let run = async |image: &Descriptor| {
+        let discovery = sources.discovery(None).depth(Some(1)).one_of_many(true);
+        discovery.run([image.digest.clone()]).await
+    };
+    expect(Native, Supported).check(&run(&first).await);
+    let silent = Fault::body(404, "text/plain", "404 page not found\n");
+    registry.fault(Route::referrers().reference(&second.digest), silent);
+    expect(FallbackTag, Unsupported).check(&run(&second).await);
+    expect(Native, Supported)
+        .found(&a, API)
+        .check(&run(&third).await);
+}
+
+#[tokio::test]
 async fn harbor_27_denies_the_api_alone_and_the_tag_answers() {
     let registry = open(Persona::Harbor27).await;
     let image = registry.image(APP, "1.0");

@@ -159,6 +159,35 @@ async fn a_manifest_with_a_flipped_bit_is_a_failure_of_integrity() {
 }
 
 #[tokio::test]
+async fn what_a_tag_gives_counts_for_more_than_a_failure_to_read_it_by_its_digest() {
+    for fault in [
+        Fault::corrupt_byte(20),
+        Fault::statuses([500]),
+        Fault::body(404, "application/json", "{}"),
+    ] {
+        for late in ["tag", "digest"] {
+            let registry = open(Persona::SpecFull).await;
+            let image = registry.image(APP, "1.0");
+            let a = registry.referrer(APP, &image, SBOM, "a");
+            let tag = format!("{}.sbom", referrers_tag(&image.digest));
+            registry.tag(APP, &tag, &a.digest);
+            let by_digest = Route::manifests().reference(&a.digest);
+            let delay = Fault::delay(std::time::Duration::from_millis(200));
+            match late {
+                "tag" => registry.fault(Route::manifests().reference(&tag), delay),
+                _ => registry.fault(by_digest.clone(), delay),
+            }
+            registry.fault(by_digest, fault.clone().forever());
+            let graph = discover(&registry, &image.digest).await;
+            let both = [SourceKind::ReferrersApi, SourceKind::LegacyTag];
+            expect(Native, Supported)
+                .tagged(1, &image.digest, &a, "sbom", &both)
+                .check(&graph);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_manifest_that_cannot_be_read_is_an_error_and_not_a_dangling_entry() {
     for (fault, code) in [
         (Fault::statuses([500]), ErrorCode::ServerError),

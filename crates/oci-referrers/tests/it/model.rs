@@ -96,6 +96,8 @@ struct Mishap {
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Referrers,
+    /// Behind a link: the first page has no query.
+    LaterPages,
     Tags,
     Manifests,
     ManifestsByDigest,
@@ -207,6 +209,7 @@ fn lie() -> impl Strategy<Value = Lie> {
 fn mishap() -> impl Strategy<Value = Mishap> {
     let places = vec![
         Place::Referrers,
+        Place::LaterPages,
         Place::Tags,
         Place::Manifests,
         Place::ManifestsByDigest,
@@ -227,6 +230,7 @@ impl Mishap {
     fn fault(&self) -> (Route, Fault) {
         let (route, faults) = match self.place {
             Place::Referrers => (Route::referrers(), 7),
+            Place::LaterPages => (Route::referrers().containing("?"), 8),
             Place::Tags => (Route::tags(), 7),
             Place::Manifests => (Route::manifests(), 7),
             Place::ManifestsByDigest => (Route::manifests().containing("manifests/sha256:"), 11),
