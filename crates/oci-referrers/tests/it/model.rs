@@ -37,6 +37,8 @@ enum Image {
 #[derive(Clone, Debug)]
 struct Node {
     subject: Index,
+    /// Whether the subject is an image, and not any node.
+    of_image: bool,
     form: Form,
     listing: Listing,
     fate: Fate,
@@ -123,6 +125,9 @@ impl World {
         let persona = prop_oneof![
             3 => select(&Persona::ALL[..]).prop_map(|persona| (persona, None)),
             1 => select(&VARIANTS[..]).prop_map(|variant| (variant.persona(), Some(variant))),
+            // Those whose lists have pages.
+            2 => select(vec![Persona::SpecFull, Persona::PagedBytes, Persona::Ecr])
+                .prop_map(|persona| (persona, None)),
         ];
         let image = prop_oneof![
             6 => Just(Image::Plain),
@@ -140,7 +145,8 @@ impl World {
             prop_oneof![Just(None), Just(Some(1)), Just(Some(2))],
             any::<bool>(),
         );
-        let all = (persona, 1_usize..5, content, look);
+        let page_size = prop_oneof![3 => 1_usize..3, 1 => 3_usize..6];
+        let all = (persona, page_size, content, look);
         all.prop_map(|((persona, variant), page_size, content, look)| {
             let (images, referrers, legacy, lies) = content;
             let (mishaps, depth, many) = look;
@@ -179,9 +185,10 @@ fn node() -> impl Strategy<Value = Node> {
         1 => Just(Fate::Lost),
         1 => Just(Fate::Damaged),
     ];
-    let all = (any::<Index>(), select(forms), listing, fate);
-    all.prop_map(|(subject, form, listing, fate)| Node {
+    let all = (any::<Index>(), any::<bool>(), select(forms), listing, fate);
+    all.prop_map(|(subject, of_image, form, listing, fate)| Node {
         subject,
+        of_image,
         form,
         listing,
         fate,
@@ -214,8 +221,9 @@ fn mishap() -> impl Strategy<Value = Mishap> {
         Place::Manifests,
         Place::ManifestsByDigest,
     ];
+    let skip = prop_oneof![Just(0), 0_usize..8];
     let times = prop_oneof![Just(None), (1_usize..6).prop_map(Some)];
-    let all = (select(places), any::<u8>(), 0_usize..8, times);
+    let all = (select(places), any::<u8>(), skip, times);
     all.prop_map(|(place, what, skip, times)| Mishap {
         place,
         what,
@@ -359,7 +367,11 @@ impl World {
         registry.image("team/app", "latest");
 
         for (number, node) in self.referrers.iter().enumerate() {
-            let subject = nodes[node.subject.index(nodes.len())].clone();
+            let choice = match node.of_image {
+                true => roots.len(),
+                false => nodes.len(),
+            };
+            let subject = nodes[node.subject.index(choice)].clone();
             let referrer = Referrer::new(
                 &subject,
                 "application/vnd.example+json",
