@@ -429,8 +429,9 @@ async fn an_api_that_cannot_answer_now_makes_the_result_incomplete_and_the_tag_i
         let (image, a) = image_with_listed(&registry);
         registry.fault(Route::referrers(), fault.forever());
         let mut options = options();
-        options.response_timeout = Duration::from_millis(100);
-        options.idle_timeout = Duration::from_millis(100);
+        options.retry.max_attempts = 2.try_into().unwrap();
+        options.response_timeout = Duration::from_secs(1);
+        options.idle_timeout = Duration::from_secs(1);
         let sources = RegistrySources::new(repository_with(&registry, options));
         let graph = sources
             .discovery(None)

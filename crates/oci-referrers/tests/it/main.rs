@@ -13,6 +13,7 @@ mod pages;
 mod property;
 mod redirects;
 mod requests;
+mod resolve;
 mod support;
 mod tags;
 mod time;

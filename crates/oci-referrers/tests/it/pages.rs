@@ -111,7 +111,8 @@ async fn a_page_that_fails_for_good_makes_the_list_a_partial_one() {
             fault.skip(2).forever(),
         );
         let mut options = options();
-        options.response_timeout = Duration::from_millis(100);
+        options.retry.max_attempts = 2.try_into().unwrap();
+        options.response_timeout = Duration::from_secs(1);
         let sources = RegistrySources::new(repository_with(&registry, options));
         let graph = sources.discovery(None).run([image.clone()]).await;
         let expected = all[..4]

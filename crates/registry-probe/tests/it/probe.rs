@@ -15,7 +15,7 @@ fn app() -> RepositoryName {
 fn probe() -> Probe {
     let mut options = ClientOptions::default();
     options.retry.max_attempts = 1.try_into().unwrap();
-    options.response_timeout = Duration::from_millis(300);
+    options.response_timeout = Duration::from_secs(2);
     Probe::new(Client::new(options).unwrap())
 }
 

@@ -1,0 +1,117 @@
+//! From a reference to the subject's manifest.
+
+use oci_content::{Digest, ErrorCode, Reference, media_type};
+use oci_referrers::{ResolveError, Resolved, resolve};
+use test_registry::{Fault, Persona, Route, TestRegistry};
+
+use crate::support::{APP, open, repository};
+
+async fn ask(registry: &TestRegistry, rest: &str) -> Result<Resolved, ResolveError> {
+    let reference: Reference = format!("{}/{APP}{rest}", registry.host()).parse().unwrap();
+    resolve(&repository(registry), &reference).await
+}
+
+#[tokio::test]
+async fn a_tag_and_a_digest_lead_to_the_manifest() {
+    for persona in [
+        Persona::SpecFull,
+        Persona::Dist2,
+        Persona::EdgeProxy,
+        Persona::GitLab,
+    ] {
+        let registry = open(persona).await;
+        let image = registry.image(APP, "1.0");
+        for rest in [":1.0".to_owned(), format!("@{}", image.digest)] {
+            let found = ask(&registry, &rest).await.unwrap();
+            assert_eq!(found.manifest.digest(), &image.digest, "{persona} {rest}");
+            assert_eq!(found.tag_moved_to, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_tag_and_a_digest_the_digest_decides_and_a_tag_that_moved_is_noted() {
+    let registry = open(Persona::SpecFull).await;
+    let old = registry.image(APP, "1.0");
+    let rest = format!(":1.0@{}", old.digest);
+    let found = ask(&registry, &rest).await.unwrap();
+    assert_eq!(
+        (found.manifest.digest(), found.tag_moved_to),
+        (&old.digest, None)
+    );
+
+    let new = registry.image(APP, "2.0");
+    registry.tag(APP, "1.0", &new.digest);
+    let found = ask(&registry, &rest).await.unwrap();
+    assert_eq!(found.manifest.digest(), &old.digest);
+    assert_eq!(found.tag_moved_to, Some(new.digest));
+
+    // A tag that is gone has moved nowhere.
+    registry.untag(APP, "1.0");
+    let found = ask(&registry, &rest).await.unwrap();
+    assert_eq!(found.tag_moved_to, None);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found_with_the_registry_s_words() {
+    let registry = open(Persona::SpecFull).await;
+    registry.image(APP, "1.0");
+    for rest in [":2.0".to_owned(), format!("@{}", Digest::of(b"nobody"))] {
+        let error = ask(&registry, &rest).await.unwrap_err();
+        assert!(matches!(error, ResolveError::NotFound { .. }), "{error}");
+        assert!(error.to_string().contains(&rest), "{error}");
+        assert!(error.to_string().contains("404"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_says_why() {
+    for (fault, code) in [
+        (Fault::statuses([401]), ErrorCode::Denied),
+        (Fault::statuses([403]), ErrorCode::Denied),
+        (Fault::statuses([429]), ErrorCode::RateLimited),
+        (Fault::statuses([500]), ErrorCode::ServerError),
+        (Fault::reset(), ErrorCode::Network),
+        (
+            Fault::body(200, "text/html", "<!doctype html>"),
+            ErrorCode::Malformed,
+        ),
+    ] {
+        let registry = open(Persona::SpecFull).await;
+        registry.image(APP, "1.0");
+        registry.fault(Route::manifests(), fault.clone().forever());
+        match ask(&registry, ":1.0").await.unwrap_err() {
+            ResolveError::Failed { problem, .. } => assert_eq!(problem.code, code, "{fault:?}"),
+            other => panic!("{fault:?}: {other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_404_of_another_host_is_no_word_of_the_registry() {
+    let elsewhere = open(Persona::SpecFull).await;
+    let registry = open(Persona::SpecFull).await;
+    registry.image(APP, "1.0");
+    let moved = Fault::redirect(elsewhere.url("/v2/other/manifests/1.0"), 307).forever();
+    registry.fault(Route::manifests(), moved);
+    let error = ask(&registry, ":1.0").await.unwrap_err();
+    assert!(matches!(error, ResolveError::Failed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_those_of_the_digest_are_refused() {
+    let registry = open(Persona::SpecFull).await;
+    let image = registry.image(APP, "1.0");
+    let other = registry
+        .manifest(APP, &registry.image(APP, "2.0").digest)
+        .unwrap();
+    let wrong = Fault::body(200, media_type::IMAGE_MANIFEST, other);
+    registry.fault(Route::manifests(), wrong);
+    match ask(&registry, &format!("@{}", image.digest))
+        .await
+        .unwrap_err()
+    {
+        ResolveError::Failed { problem, .. } => assert_eq!(problem.code, ErrorCode::Integrity),
+        other => panic!("{other}"),
+    }
+}
