@@ -117,7 +117,9 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
-    pub(crate) fn speaks_plain_http(&self, registry: &Registry) -> bool {
+    /// Tells whether a registry is spoken to in plain HTTP: what is configured for its host decides, else whether it is
+    /// listed, else whether it is loopback.
+    pub fn speaks_plain_http(&self, registry: &Registry) -> bool {
         let name = registry.as_str();
         self.hosts
             .get(name)

@@ -30,13 +30,7 @@ impl Place {
         options: &ClientOptions,
         timeout: Duration,
     ) -> Option<Self> {
-        let name = registry.as_str();
-        // The client's own rule.
-        let plain = options
-            .hosts
-            .get(name)
-            .and_then(|host| host.plain_http)
-            .unwrap_or_else(|| options.plain_http.contains(name) || registry.is_loopback());
+        let plain = options.speaks_plain_http(registry);
         let scheme = if plain { "http" } else { "https" };
         let url = url::Url::parse(&format!("{scheme}://{}/", registry.api_host())).ok()?;
         let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
