@@ -22,8 +22,8 @@
 //! # Scope
 //!
 //! The API of the [distribution specification v1.1.1](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md)
-//! over plain HTTP, nothing else: no credentials, no TLS, no upstream, no garbage collection, no catalogue. Put it behind
-//! something that has what is missing, or keep it on loopback.
+//! over plain HTTP, or over TLS with the feature `tls`, nothing else: no credentials, no upstream, no garbage collection, no
+//! catalogue. Put it behind something that has what is missing, or keep it on loopback.
 
 mod blobs;
 mod endpoint;
@@ -35,6 +35,8 @@ mod manifests;
 mod memory;
 mod server;
 mod store;
+#[cfg(feature = "tls")]
+mod tls;
 mod uploads;
 
 pub use endpoint::Endpoint;
@@ -45,3 +47,5 @@ pub use server::{RegistryServer, RegistryServerBuilder, RunningServer};
 pub use store::{
     Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoreErrorKind, StoredManifest,
 };
+#[cfg(feature = "tls")]
+pub use tls::{TlsError, tls_config};

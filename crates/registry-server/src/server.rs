@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt as _;
+use axum::serve::{Listener, ListenerExt as _};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Registry, RepositoryName};
@@ -106,6 +106,36 @@ impl RegistryServer {
             // Without it a small answer can wait for the client's next acknowledgement; refused, it only waits.
             let _refused = connection.set_nodelay(true);
         });
+        Ok(self.run(address, listener))
+    }
+
+    /// Serves over TLS on `listener` until the handle is shut down or dropped.
+    ///
+    /// HTTP/2 is spoken where the client and `alpn_protocols` of the configuration agree on it, as they do with
+    /// [`tls_config`](crate::tls_config). Handshakes are made beside each other, at most 256 at once, and one that takes
+    /// longer than 10 seconds is given up.
+    ///
+    /// # Errors
+    ///
+    /// When the listener's own address cannot be had.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[cfg(feature = "tls")]
+    pub fn serve_tls(
+        &self,
+        listener: TcpListener,
+        config: Arc<rustls::ServerConfig>,
+    ) -> io::Result<RunningServer> {
+        let address = listener.local_addr()?;
+        Ok(self.run(address, crate::tls::TlsListener::new(listener, config)))
+    }
+
+    fn run<L>(&self, address: SocketAddr, listener: L) -> RunningServer
+    where
+        L: Listener<Addr = SocketAddr>,
+    {
         let (stop, stopped) = oneshot::channel::<()>();
         let service = self.router();
         let task = tokio::spawn(async move {
@@ -117,11 +147,11 @@ impl RegistryServer {
                 .with_graceful_shutdown(stopped)
                 .await
         });
-        Ok(RunningServer {
+        RunningServer {
             address,
             stop: Some(stop),
             task: Some(task),
-        })
+        }
     }
 }
 

@@ -6,3 +6,5 @@ mod lists;
 mod manifests;
 mod running;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
