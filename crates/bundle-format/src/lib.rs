@@ -84,4 +84,4 @@ pub use signature::{
 pub use sink::{FileSink, ReadAt, Sink};
 pub use source_repository::SourceRepository;
 pub use stream_name::{StreamName, StreamNameError};
-pub use writer::{BundleSummary, BundleWriter, EntryWriter, WriteError, WriteErrorKind};
+pub use writer::{BundleSummary, BundleWriter, Checksum, EntryWriter, WriteError, WriteErrorKind};

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use oci_content::{Digest, Hasher, VerifyError};
 
@@ -12,6 +12,10 @@ use crate::entry_reader::EntryReader;
 use crate::plan::{BundlePlan, PlannedEntry};
 use crate::sink::{ReadAt, Sink};
 use crate::tar_header;
+
+mod checksum;
+
+pub use checksum::Checksum;
 
 /// Writes a bundle, file by file, in any order and several at once.
 ///
@@ -25,8 +29,19 @@ pub struct BundleWriter<S> {
 struct Shared<S> {
     plan: BundlePlan,
     sink: S,
+    progress: Mutex<Progress>,
+    /// Tells those who wait for progress that there was some.
+    advanced: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
     /// What has been begun; a file that is not in here has not.
-    states: Mutex<BTreeMap<EntryPath, State>>,
+    states: BTreeMap<EntryPath, State>,
+    /// The frame around the files is written: every byte is there.
+    framed: bool,
+    /// The writer is gone: nothing more will come.
+    closed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +133,8 @@ impl<S: Sink> BundleWriter<S> {
         let shared = Arc::new(Shared {
             plan,
             sink,
-            states: Mutex::default(),
+            progress: Mutex::default(),
+            advanced: Condvar::new(),
         });
         let reserved = shared.sink.reserve(shared.plan.size());
         reserved.map_err(|error| WriteError::io(&EntryPath::MANIFEST, error))?;
@@ -154,13 +170,13 @@ impl<S: Sink> BundleWriter<S> {
             let reason = "manifest.yaml does not list it";
             return Err(WriteError::new(path, WriteErrorKind::NotListed, reason));
         };
-        let mut states = self.shared.states();
-        if states.contains_key(path) {
+        let mut progress = self.shared.progress();
+        if progress.states.contains_key(path) {
             let reason = "it is being written, or has been";
             return Err(WriteError::new(path, WriteErrorKind::Taken, reason));
         }
-        states.insert(path.clone(), State::Open);
-        drop(states);
+        progress.states.insert(path.clone(), State::Open);
+        drop(progress);
         let writer = EntryWriter {
             encoder: Encoder::new(path, entry, self.plan().container()),
             shared: Arc::clone(&self.shared),
@@ -215,7 +231,15 @@ impl<S: Sink> BundleWriter<S> {
 
     /// Tells whether a file has been written or taken over.
     pub fn is_done(&self, path: &EntryPath) -> bool {
-        matches!(self.shared.states().get(path), Some(State::Done(_)))
+        matches!(
+            self.shared.progress().states.get(path),
+            Some(State::Done(_))
+        )
+    }
+
+    /// Returns what computes the SHA-256 of the whole bundle while it is written; `written` reads the sink.
+    pub fn checksum<R: ReadAt>(&self, written: R) -> Checksum<S, R> {
+        Checksum::new(Arc::clone(&self.shared), written)
     }
 
     /// Ends the bundle: writes the frame around the files and makes everything durable.
@@ -228,16 +252,16 @@ impl<S: Sink> BundleWriter<S> {
     pub fn finish(&self) -> Result<BundleSummary, WriteError> {
         let plan = self.plan();
         let mut crc = crc32fast::Hasher::new();
-        let states = self.shared.states();
+        let progress = self.shared.progress();
         for (path, entry) in plan.entries() {
-            let Some(State::Done(part)) = states.get(path) else {
+            let Some(State::Done(part)) = progress.states.get(path) else {
                 let reason = "it has not been written";
                 return Err(WriteError::new(path, WriteErrorKind::Missing, reason));
             };
             let length = tar_bytes(entry.size);
             crc.combine(&crc32fast::Hasher::new_with_initial_len(*part, length));
         }
-        drop(states);
+        drop(progress);
         let end = [0; TAR_END_BYTES as usize];
         crc.update(&end);
         let mut tail = Vec::new();
@@ -257,6 +281,8 @@ impl<S: Sink> BundleWriter<S> {
             if plan.container() == Container::TarGz {
                 sink.write_at(&GZIP_HEADER, 0)?;
             }
+            self.shared.progress().framed = true;
+            self.shared.advanced.notify_all();
             sink.sync()
         };
         write().map_err(|error| WriteError::io(&EntryPath::MANIFEST, error))?;
@@ -268,10 +294,17 @@ impl<S: Sink> BundleWriter<S> {
     }
 }
 
+impl<S> Drop for BundleWriter<S> {
+    fn drop(&mut self) {
+        self.shared.progress().closed = true;
+        self.shared.advanced.notify_all();
+    }
+}
+
 impl<S> Shared<S> {
-    /// A thread that panicked has left no half-made state: each change is one insertion or removal.
-    fn states(&self) -> MutexGuard<'_, BTreeMap<EntryPath, State>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A thread that panicked has left no half-made state: each change is one insertion, removal or assignment.
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -353,8 +386,10 @@ impl<S: Sink> EntryWriter<S> {
     fn set_done(&mut self, crc: u32) {
         self.done = true;
         self.shared
-            .states()
+            .progress()
+            .states
             .insert(self.path.clone(), State::Done(crc));
+        self.shared.advanced.notify_all();
     }
 
     fn wrong_size(&self, found: u64) -> VerifyError {
@@ -376,7 +411,7 @@ impl<S: Sink> EntryWriter<S> {
 impl<S: Sink> Drop for EntryWriter<S> {
     fn drop(&mut self) {
         if !self.done {
-            self.shared.states().remove(&self.path);
+            self.shared.progress().states.remove(&self.path);
         }
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bundle_format::{
-    BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, OCI_LAYOUT, OutputFile,
+    BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, FileSink, OCI_LAYOUT,
+    OutputFile,
 };
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
@@ -41,10 +42,28 @@ pub struct ExportSummary {
     pub size: u64,
     /// Its digest, as it stands in the checksum file beside it.
     pub sha256: Digest,
+    /// When each part of the work was over.
+    pub times: ExportTimes,
     /// What it says about itself.
     pub manifest: BundleManifest,
     /// What was found of each image.
     pub images: Vec<ExportedImage>,
+}
+
+/// When each part of an export was over, each from the start of the export.
+///
+/// The last two go on at the same time.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct ExportTimes {
+    /// Everything is found, and the bundle planned, in seconds.
+    pub planned: f64,
+    /// Every blob is downloaded and verified, in seconds.
+    pub transferred: f64,
+    /// The SHA-256 of the bundle is known, in seconds.
+    pub checksum: f64,
+    /// The bundle is on the disk, in seconds.
+    pub synced: f64,
 }
 
 /// What was found of one image.
@@ -119,8 +138,7 @@ impl Exporter {
         }
         // Taken first: what cannot be written need not be discovered.
         let output = OutputFile::create(&request.output, request.overwrite)?;
-        let (mut summary, probes, images) = self.export_into(request, &output).await?;
-        summary.sha256 = output.sha256()?;
+        let (summary, probes, images) = self.export_into(request, &output, started).await?;
         let resumed = output.is_resumed();
         output.publish()?;
         let (elapsed, requests) = (started.elapsed(), self.observer.requests());
@@ -132,6 +150,7 @@ impl Exporter {
         &self,
         request: &ExportRequest,
         output: &OutputFile,
+        started: Instant,
     ) -> Result<(ExportSummary, Vec<ProbeReport>, Vec<FoundImage>), ExportError> {
         let probes = self.probe(&request.images).await;
         let images = self.find(request).await?;
@@ -147,12 +166,13 @@ impl Exporter {
             }
             // From here on, what was downloaded is worth keeping, however this ends.
             output.keep();
-            match self.write(request, output, &plan).await {
-                Ok(size) => {
+            match self.write(request, output, &plan, started).await {
+                Ok(written) => {
                     let summary = ExportSummary {
                         output: request.output.clone(),
-                        size,
-                        sha256: Digest::of(b""),
+                        size: written.size,
+                        sha256: written.sha256,
+                        times: written.times,
                         manifest: plan.manifest,
                         images: images.iter().map(ExportedImage::from).collect(),
                     };
@@ -287,13 +307,14 @@ impl Exporter {
         })
     }
 
-    /// Writes everything into its place; returns the size of the bundle.
+    /// Writes everything into its place.
     async fn write(
         &self,
         request: &ExportRequest,
         output: &OutputFile,
         plan: &Plan,
-    ) -> Result<u64, WriteFailure> {
+        started: Instant,
+    ) -> Result<Written, WriteFailure> {
         let container = Container::from_file_name(&request.output);
         let mut bundle_plan = BundlePlan::new(&plan.manifest, container)
             .map_err(|error| ExportError::new(ExportErrorKind::Limit, error.to_string()))?;
@@ -301,8 +322,54 @@ impl Exporter {
             let signature = key.sign(bundle_plan.manifest_yaml());
             bundle_plan = bundle_plan.with_signature(signature);
         }
-        let bytes = bundle_plan.size();
         let writer = Arc::new(BundleWriter::new(bundle_plan, output.sink())?);
+        let since = move || started.elapsed().as_secs_f64();
+        let mut times = ExportTimes {
+            planned: since(),
+            ..ExportTimes::default()
+        };
+        let checksum = writer.checksum(Arc::clone(output.file()));
+        let checksum = tokio::task::spawn_blocking(move || (checksum.compute(), since()));
+        let filled = self.fill(request, output, plan, &writer).await;
+        times.transferred = since();
+        let finished = match filled {
+            Ok(()) => {
+                let finished = tokio::task::spawn_blocking(move || writer.finish());
+                joined(finished.await).map_err(WriteFailure::from)
+            }
+            Err(failure) => {
+                drop(writer);
+                Err(failure)
+            }
+        };
+        times.synced = since();
+        // Also after a failure: until it has ended, it holds the file open, and with it the lock.
+        let (sha256, checksum_time) = joined(checksum.await);
+        times.checksum = checksum_time;
+        let size = finished?.size;
+        let sha256 = sha256.map_err(|error| {
+            let message = format!("{}: {error}", request.output.display());
+            ExportError::new(ExportErrorKind::LocalIo, message)
+        })?;
+        let sha256 = sha256.ok_or_else(|| {
+            let message = "the checksum ended before the bundle";
+            ExportError::new(ExportErrorKind::LocalIo, message)
+        })?;
+        Ok(Written {
+            size,
+            sha256,
+            times,
+        })
+    }
+
+    /// Puts every file into its place, from an earlier run, from memory, or from a registry.
+    async fn fill(
+        &self,
+        request: &ExportRequest,
+        output: &OutputFile,
+        plan: &Plan,
+        writer: &Arc<BundleWriter<FileSink>>,
+    ) -> Result<(), WriteFailure> {
         let mut blobs = Vec::new();
         let mut kept = 0;
         for (digest, piece) in plan.content.pieces() {
@@ -333,19 +400,32 @@ impl Exporter {
             }
         }
         self.observer.event(ExportEvent::Planned {
-            bytes,
+            bytes: writer.plan().size(),
             blobs: blobs.len(),
             kept,
         });
         // The largest first: the last transfer to end is then a short one.
         blobs.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.size));
         let at_once = request.max_concurrent_transfers.get();
-        download(&writer, blobs, at_once, &self.observer)
+        download(writer, blobs, at_once, &self.observer)
             .await
-            .map_err(WriteFailure::Blob)?;
-        let summary = writer.finish()?;
-        Ok(summary.size)
+            .map_err(WriteFailure::Blob)
     }
+}
+
+/// Takes what a task has returned; a panic of the task goes on here.
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// A bundle that is written and not published.
+struct Written {
+    size: u64,
+    sha256: Digest,
+    times: ExportTimes,
 }
 
 /// Why writing stopped.

@@ -19,6 +19,6 @@ mod request;
 mod transfer;
 
 pub use error::{ExportError, ExportErrorKind};
-pub use exporter::{ExportSummary, ExportedImage, Exporter};
+pub use exporter::{ExportSummary, ExportTimes, ExportedImage, Exporter};
 pub use observer::{ExportEvent, ExportObserver};
 pub use request::ExportRequest;

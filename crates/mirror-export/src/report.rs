@@ -32,6 +32,10 @@ pub(crate) fn write(
         "size": summary.size,
         "status": summary.manifest.referrers.status,
         "seconds": elapsed.as_secs_f64(),
+        "times": {
+            "planned": summary.times.planned, "transferred": summary.times.transferred,
+            "checksum": summary.times.checksum, "synced": summary.times.synced,
+        },
         "requests": requests,
         "resumed": resumed,
         "probes": probes,

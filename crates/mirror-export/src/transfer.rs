@@ -64,7 +64,12 @@ pub(crate) async fn download(
         }
         match tasks.join_next().await {
             None => return Ok(()),
-            Some(Ok(result)) => result?,
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(failed))) => {
+                // None of them may hold the file open when this run has ended.
+                tasks.shutdown().await;
+                return Err(failed);
+            }
             Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
         }
     }

@@ -35,6 +35,16 @@ impl Sink for Arc<MemorySink> {
     }
 }
 
+impl ReadAt for MemorySink {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.lock().unwrap().read_at(buffer, offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.0.lock().unwrap().size()
+    }
+}
+
 /// A manifest over these blobs, and the content of every file that it lists.
 pub(crate) fn bundle_of(blobs: &[Vec<u8>]) -> (BundleManifest, BTreeMap<EntryPath, Vec<u8>>) {
     let mut manifest = sample();
@@ -290,4 +300,43 @@ fn a_signature_stands_behind_the_manifest() {
         writer.put(path, bytes).unwrap();
     }
     assert_eq!(writer.finish().unwrap().entries, files.len() as u64 + 2);
+}
+
+#[test]
+fn the_checksum_follows_the_writing_in_any_order() {
+    let (manifest, files) = bundle_of(&[vec![1; 300_000], vec![2; 70_000], Vec::new()]);
+    for container in [Container::TarGz, Container::Tar] {
+        for reversed in [false, true] {
+            let sink = Arc::new(MemorySink::default());
+            let plan = BundlePlan::new(&manifest, container).unwrap();
+            let writer = BundleWriter::new(plan, Arc::clone(&sink)).unwrap();
+            let checksum = writer.checksum(Arc::clone(&sink));
+            let checksum = std::thread::spawn(move || checksum.compute());
+            let mut order: Vec<_> = files.iter().collect();
+            if reversed {
+                order.reverse();
+            }
+            for (path, bytes) in order {
+                writer.put(path, bytes).unwrap();
+            }
+            writer.finish().unwrap();
+            let sha256 = checksum.join().unwrap().unwrap();
+            assert_eq!(sha256, Some(Digest::of(&sink.bytes())));
+        }
+    }
+}
+
+#[test]
+fn the_checksum_of_a_bundle_that_is_given_up_is_none() {
+    let (manifest, files) = bundle_of(&[vec![1; 1000]]);
+    let sink = Arc::new(MemorySink::default());
+    let plan = BundlePlan::new(&manifest, Container::TarGz).unwrap();
+    let writer = BundleWriter::new(plan, Arc::clone(&sink)).unwrap();
+    let checksum = writer.checksum(Arc::clone(&sink));
+    let checksum = std::thread::spawn(move || checksum.compute());
+    for (path, bytes) in files.iter().take(2) {
+        writer.put(path, bytes).unwrap();
+    }
+    drop(writer);
+    assert_eq!(checksum.join().unwrap().unwrap(), None);
 }

@@ -1,0 +1,89 @@
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use oci_content::{Algorithm, Digest, Hasher};
+
+use super::{Progress, Shared, State};
+use crate::container::{Container, GZIP_HEADER};
+use crate::sink::{ReadAt, Sink};
+
+/// The SHA-256 of a whole bundle, computed while the bundle is written.
+///
+/// It follows the files in the order of the archive and waits for each to be written, so that little is left to be read
+/// when the last one is, and most of what it reads is still in memory. What is not verified yet is not read.
+#[derive(Debug)]
+pub struct Checksum<S, R> {
+    shared: Arc<Shared<S>>,
+    written: R,
+    hasher: Hasher,
+    /// How many bytes of the bundle have been hashed.
+    hashed: u64,
+}
+
+impl<S: Sink, R: ReadAt> Checksum<S, R> {
+    pub(super) fn new(shared: Arc<Shared<S>>, written: R) -> Self {
+        Self {
+            shared,
+            written,
+            hasher: Hasher::new(Algorithm::Sha256),
+            hashed: 0,
+        }
+    }
+
+    /// Computes it; blocks until [`finish`](super::BundleWriter::finish) has written the last byte. `None` when the
+    /// writer is dropped before.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes that were written cannot be read.
+    pub fn compute(mut self) -> io::Result<Option<Digest>> {
+        let shared = Arc::clone(&self.shared);
+        let plan = &shared.plan;
+        if plan.container() == Container::TarGz {
+            // Written last, and always the same.
+            self.hasher.update(&GZIP_HEADER);
+            self.hashed = GZIP_HEADER.len() as u64;
+        }
+        for (path, entry) in plan.entries() {
+            let done =
+                |progress: &Progress| matches!(progress.states.get(path), Some(State::Done(_)));
+            if !self.wait(done) {
+                return Ok(None);
+            }
+            self.read_to(entry.offset + entry.stored_bytes)?;
+        }
+        if !self.wait(|progress| progress.framed) {
+            return Ok(None);
+        }
+        self.read_to(plan.size())?;
+        Ok(Some(self.hasher.finish()))
+    }
+
+    /// Waits until `reached`; `false` when that will never be.
+    fn wait(&self, reached: impl Fn(&Progress) -> bool) -> bool {
+        let waiting = |progress: &mut Progress| !reached(progress) && !progress.closed;
+        let progress = self.shared.progress();
+        let progress = self.shared.advanced.wait_while(progress, waiting);
+        reached(&progress.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read_to(&mut self, end: u64) -> io::Result<()> {
+        const BUFFER_BYTES: u64 = 256 << 10;
+        let left = end.saturating_sub(self.hashed);
+        let mut buffer = vec![0; usize::try_from(left.min(BUFFER_BYTES)).unwrap_or_default()];
+        while self.hashed < end {
+            let left = usize::try_from(end - self.hashed).unwrap_or(usize::MAX);
+            let part = buffer.len().min(left);
+            match self.written.read_at(&mut buffer[..part], self.hashed) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    self.hasher.update(&buffer[..count]);
+                    self.hashed += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
