@@ -53,6 +53,31 @@ impl Due {
         }
     }
 
+    /// Breaks the request's body off, if that is what the fault does.
+    pub(crate) fn cut_request(&self, body: Body, connection: &Connection) -> Body {
+        let Action::BreakUpload(bytes) = self.fault.action else {
+            return body;
+        };
+        let start = (body.into_data_stream(), Some(bytes));
+        let connection = connection.clone();
+        let pieces = stream::unfold(start, move |(mut body, left)| {
+            let connection = connection.clone();
+            async move {
+                let left = left?;
+                if left > 0
+                    && let Some(Ok(mut piece)) = body.next().await
+                {
+                    piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                    let left = left - piece.len() as u64;
+                    return Some((io::Result::Ok(piece), (body, Some(left))));
+                }
+                connection.reset();
+                Some((Err(io::ErrorKind::ConnectionReset.into()), (body, None)))
+            }
+        });
+        Body::from_stream(pieces)
+    }
+
     /// Changes the registry's answer.
     pub(crate) async fn change(
         &self,
@@ -126,6 +151,18 @@ impl Due {
         }
         response
     }
+}
+
+/// Refuses a body as nginx does: <https://nginx.org/en/docs/http/ngx_http_core_module.html#client_max_body_size>.
+///
+/// The body is read all the same, as nginx goes on reading for a while: without that the reset of the connection could
+/// overtake the answer.
+pub(crate) async fn refuse_body(body: Body) -> Response {
+    let mut body = body.into_data_stream();
+    while let Some(Ok(_)) = body.next().await {}
+    const PAGE: &str = "<html><head><title>413 Request Entity Too Large</title></head></html>\r\n";
+    let html = [(header::CONTENT_TYPE, "text/html")];
+    (StatusCode::PAYLOAD_TOO_LARGE, html, PAGE).into_response()
 }
 
 /// Answers with a status and the envelope that registries send with it.

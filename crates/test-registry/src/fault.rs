@@ -42,6 +42,7 @@ pub(crate) enum Action {
     Corrupt(u64),
     Extend,
     Slow(u64),
+    BreakUpload(u64),
     Delay(Duration),
     ExpireToken,
     RateLimited,
@@ -153,6 +154,11 @@ impl Fault {
     /// Sends the body at this many bytes a second.
     pub fn slow(bytes_per_second: u64) -> Self {
         Self::new(Action::Slow(bytes_per_second.max(1)))
+    }
+
+    /// Takes this many bytes of the request's body, then resets the connection. An upload session keeps them.
+    pub fn break_upload_after(bytes: u64) -> Self {
+        Self::new(Action::BreakUpload(bytes))
     }
 
     /// Waits before it answers.

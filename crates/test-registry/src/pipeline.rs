@@ -22,7 +22,7 @@ use crate::profile::{Auth, Profile};
 use crate::record::Recorder;
 use crate::referrers::{self, ListCache};
 use crate::token::Tokens;
-use crate::{auth, tags};
+use crate::{apply, auth, tags};
 
 /// What every request needs.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) pull_limit: Option<u64>,
     pub(crate) cache_ttl: Option<Duration>,
     pub(crate) latency: Duration,
+    pub(crate) max_body_bytes: Option<u64>,
     pub(crate) host: String,
     pub(crate) foreign_host: Option<String>,
     pub(crate) store: MemoryStore,
@@ -94,7 +95,14 @@ async fn handle(
             return in_flight.answered(response);
         }
     }
+    if too_large(&parts, shared.max_body_bytes) {
+        return in_flight.answered(apply::refuse_body(body).await);
+    }
     let is_head = parts.method == Method::HEAD;
+    let body = match &due {
+        Some(due) => due.cut_request(body, &connection),
+        None => body,
+    };
     let mut response = match host {
         Host::Own => shared.answer(parts, body).await,
         Host::Foreign => shared.answer_elsewhere(parts, body).await,
@@ -103,6 +111,14 @@ async fn handle(
         response = due.change(response, is_head, &connection).await;
     }
     in_flight.answered(response)
+}
+
+fn too_large(parts: &Parts, max_bytes: Option<u64>) -> bool {
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length
+        .zip(max_bytes)
+        .is_some_and(|(length, max)| length > max)
 }
 
 impl Shared {

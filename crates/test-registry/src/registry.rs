@@ -50,6 +50,8 @@ pub struct TestRegistryBuilder {
     pull_limit: Option<u64>,
     cache_ttl: Option<Duration>,
     latency: Duration,
+    max_body_bytes: Option<u64>,
+    chunk_min_bytes: Option<u64>,
     tag_index: bool,
     conditional_writes: bool,
 }
@@ -77,6 +79,8 @@ impl TestRegistry {
             pull_limit: None,
             cache_ttl: None,
             latency: Duration::ZERO,
+            max_body_bytes: None,
+            chunk_min_bytes: None,
             tag_index: true,
             conditional_writes: false,
         }
@@ -268,6 +272,20 @@ impl TestRegistryBuilder {
         self
     }
 
+    /// Answers 413 to a request whose body is larger, as a proxy before the registry does.
+    #[must_use]
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.max_body_bytes = Some(bytes);
+        self
+    }
+
+    /// Tells clients in `OCI-Chunk-Min-Length` how small a chunk of an upload may be.
+    #[must_use]
+    pub fn chunk_min_bytes(mut self, bytes: u64) -> Self {
+        self.chunk_min_bytes = Some(bytes);
+        self
+    }
+
     /// Leaves the referrers tag alone when a referrer is put in, as a client does that trusts an API to be there.
     #[must_use]
     pub fn without_tag_index(mut self) -> Self {
@@ -319,6 +337,9 @@ impl TestRegistryBuilder {
         if let Some(bytes) = self.page_bytes {
             server = server.page_bytes(bytes);
         }
+        if let Some(bytes) = self.chunk_min_bytes {
+            server = server.chunk_min_bytes(bytes);
+        }
         let shared = Arc::new(Shared {
             persona: self.persona,
             variant: self.variant,
@@ -331,6 +352,7 @@ impl TestRegistryBuilder {
             pull_limit: self.pull_limit,
             cache_ttl: self.cache_ttl,
             latency: self.latency,
+            max_body_bytes: self.max_body_bytes,
             host: address.to_string(),
             foreign_host: foreign_host.map(|address| address.to_string()),
             store,

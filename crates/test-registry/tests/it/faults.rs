@@ -278,6 +278,39 @@ async fn an_expired_token_is_answered_with_a_challenge() {
 }
 
 #[tokio::test]
+async fn an_upload_that_breaks_off_leaves_the_session_what_came() {
+    let (registry, _) = registry_with_blob().await;
+    registry.fault(
+        Route::uploads().method("PATCH"),
+        Fault::break_upload_after(300),
+    );
+    let begun = Answer::of(request(&registry, Method::POST, "app", "blobs/uploads/")).await;
+    let session = begun.header("location").strip_prefix("/v2/app/").unwrap();
+    let chunk = request(&registry, Method::PATCH, "app", session).body(vec![b'x'; 1000]);
+    assert!(chunk.send().await.is_err());
+    let state = get(&registry, "app", session).await;
+    assert_eq!((state.status, state.header("range")), (204, "0-299"));
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_as_a_proxy_does() {
+    let registry = TestRegistry::builder(Persona::SpecFull)
+        .max_body_bytes(1000)
+        .chunk_min_bytes(500)
+        .start()
+        .await;
+    let begun = Answer::of(request(&registry, Method::POST, "app", "blobs/uploads/")).await;
+    assert_eq!(begun.header("oci-chunk-min-length"), "500");
+    let session = begun.header("location").strip_prefix("/v2/app/").unwrap();
+    for (bytes, status, content_type) in [(1001, 413, "text/html"), (1000, 202, "")] {
+        let chunk = request(&registry, Method::PATCH, "app", session).body(vec![b'x'; bytes]);
+        let answer = Answer::of(chunk).await;
+        let found = (answer.status, answer.header("content-type"));
+        assert_eq!(found, (status, content_type));
+    }
+}
+
+#[tokio::test]
 async fn the_most_requests_at_a_time_are_counted() {
     let (registry, blob) = registry_with_blob().await;
     registry.fault(
