@@ -6,15 +6,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
-use oci_content::{Digest, Registry, RepositoryName};
+use oci_content::{Registry, RepositoryName};
 use tokio::time::{Instant, sleep_until, timeout};
 use url::Url;
 
-use crate::blob::BlobSource;
 use crate::error::{ErrorKind, Failure, without_secrets};
 use crate::observer::{Endpoint, RequestEvent, RequestObserver};
 use crate::options::{ClientOptions, MIN_BODY_BYTES};
-use crate::upload::{self, UploadState};
+use crate::upload::{self, Part, UploadState};
 
 /// What a body of an answer that is not 2xx is cut at.
 pub(crate) const MAX_ERROR_BODY: u64 = 64 << 10;
@@ -24,11 +23,7 @@ pub(crate) const MAX_ERROR_BODY: u64 = 64 << 10;
 pub(crate) enum Payload<'a> {
     None,
     Bytes(Bytes),
-    Blob {
-        source: &'a dyn BlobSource,
-        digest: &'a Digest,
-        size: u64,
-    },
+    Part(Part<'a>),
 }
 
 /// Whose request it is, for the observer.
@@ -70,14 +65,11 @@ pub(crate) async fn send(
             headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
         Payload::Bytes(bytes) => request = request.body(bytes.clone()),
-        Payload::Blob {
-            source,
-            digest,
-            size,
-        } => {
-            let (body, upload) =
-                upload::body(*source, digest, *size).map_err(|failure| failure.at(method, url))?;
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(*size));
+        Payload::Part(part) => {
+            let (body, upload) = upload::body(part)
+                .await
+                .map_err(|failure| failure.at(method, url))?;
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(part.bytes()));
             request = request.body(body);
             state = Some(upload);
         }
@@ -274,7 +266,7 @@ impl Report {
             body_bytes: 0,
             sent_bytes: match payload {
                 Payload::Bytes(bytes) => bytes.len() as u64,
-                Payload::None | Payload::Blob { .. } => 0,
+                Payload::None | Payload::Part(_) => 0,
             },
             upload,
         }

@@ -1,4 +1,5 @@
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub(crate) struct Host {
     max: usize,
     pace: Mutex<Pace>,
     gate: Mutex<Option<Gate>>,
+    /// The largest body that is known to be taken, once a larger one was refused; `u64::MAX` before.
+    max_body_bytes: AtomicU64,
 }
 
 /// The current limit of requests in flight: halved by a 429 that names no time, raised by one after as many
@@ -54,7 +57,17 @@ impl Host {
                 lowered: None,
             }),
             gate: Mutex::new(None),
+            max_body_bytes: AtomicU64::new(u64::MAX),
         }
+    }
+
+    pub(crate) fn max_body_bytes(&self) -> Option<u64> {
+        let bytes = self.max_body_bytes.load(Ordering::Relaxed);
+        (bytes != u64::MAX).then_some(bytes)
+    }
+
+    pub(crate) fn remember_max_body(&self, bytes: u64) {
+        self.max_body_bytes.fetch_min(bytes, Ordering::Relaxed);
     }
 
     /// Waits for the gate and for a place.

@@ -72,6 +72,7 @@ mod response;
 mod retry;
 mod token;
 mod upload;
+mod upload_session;
 
 pub use answer::{AnswerParts, NotAnIndex, ReferrersAnswer, ReferrersList, nobody};
 pub use blob::{BlobSink, BlobSource, MemorySink, VerifyingSink};

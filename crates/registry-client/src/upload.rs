@@ -1,8 +1,10 @@
 //! The body of a blob upload: read, hashed again and watched while it is sent.
 
+use std::fmt;
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,60 +55,124 @@ impl UploadState {
     }
 }
 
-/// The chunks of a blob. The last one is handed out only after all bytes were found to be the blob's, so that
-/// a file that changed can never complete an upload.
-struct Chunks {
-    reader: VerifyingReader<Box<dyn io::Read + Send>>,
-    left: u64,
-    state: Arc<UploadState>,
-    over: bool,
+/// A stretch of a blob: the body of one request.
+#[derive(Clone)]
+pub(crate) struct Part<'a> {
+    pub(crate) source: &'a dyn BlobSource,
+    pub(crate) digest: &'a Digest,
+    /// The size of the whole blob.
+    pub(crate) size: u64,
+    pub(crate) range: Range<u64>,
+    pub(crate) reader: &'a Slot,
 }
 
-/// Opens `source` as a request body.
-pub(crate) fn body(
-    source: &dyn BlobSource,
-    digest: &Digest,
-    size: u64,
-) -> Result<(reqwest::Body, Arc<UploadState>), Failure> {
-    let reader = source.open().map_err(|error| local(digest, error))?;
-    let state = Arc::new(UploadState {
-        sent: AtomicU64::new(0),
-        complete: AtomicBool::new(size == 0),
-        last: Mutex::new(Instant::now()),
-        failure: Mutex::new(None),
-    });
-    let mut chunks = Chunks {
-        reader: VerifyingReader::new(reader, digest.clone(), size),
-        left: size,
-        state: Arc::clone(&state),
-        over: false,
-    };
-    if size == 0 {
-        chunks.check_end().map_err(|error| local(digest, error))?;
-        return Ok((Bytes::new().into(), state));
+impl Part<'_> {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.range.end - self.range.start
     }
-    let body = reqwest::Body::wrap_stream(futures::stream::iter(chunks));
-    Ok((body, state))
+
+    fn open(&self) -> io::Result<Reader> {
+        let reader = self.source.open()?;
+        Ok(Reader {
+            inner: VerifyingReader::new(reader, self.digest.clone(), self.size),
+            left: self.size,
+        })
+    }
 }
 
-impl Chunks {
-    fn read(&mut self) -> io::Result<Bytes> {
-        let want = usize::try_from(self.left)
-            .unwrap_or(CHUNK_BYTES)
-            .min(CHUNK_BYTES);
-        let mut chunk = vec![0; want];
+/// Where the reader of a blob waits between two parts, so that a blob in chunks is read once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slot(Arc<Mutex<Option<Reader>>>);
+
+impl Slot {
+    fn take(&self) -> Option<Reader> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Reader>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A blob from its first byte on.
+struct Reader {
+    inner: VerifyingReader<Box<dyn io::Read + Send>>,
+    left: u64,
+}
+
+impl Reader {
+    /// Reads so many bytes. The blob's last ones are returned only after all were found to be the blob's, so that
+    /// a file that changed can never complete an upload.
+    fn read(&mut self, bytes: u64) -> io::Result<Bytes> {
+        let mut chunk = vec![0; usize::try_from(bytes).unwrap_or(CHUNK_BYTES)];
         // A source that ends early is an error of the verifying reader, not an end of file here.
-        self.reader.read_exact(&mut chunk)?;
-        self.left -= want as u64;
+        self.inner.read_exact(&mut chunk)?;
+        self.left -= chunk.len() as u64;
         if self.left == 0 {
             self.check_end()?;
-            self.state.complete.store(true, Ordering::Relaxed);
         }
         Ok(chunk.into())
     }
 
     fn check_end(&mut self) -> io::Result<()> {
-        self.reader.read(&mut [0]).map(|_| ())
+        self.inner.read(&mut [0]).map(|_| ())
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The chunks of a part.
+struct Chunks {
+    /// Goes back into the slot at the end.
+    reader: Option<Reader>,
+    left: u64,
+    state: Arc<UploadState>,
+    slot: Slot,
+}
+
+/// Opens a part as a request body. What stands before it is read and hashed as well.
+pub(crate) async fn body(part: &Part<'_>) -> Result<(reqwest::Body, Arc<UploadState>), Failure> {
+    let local = |error| local(part.digest, error);
+    let before = part.size - part.range.start;
+    let mut reader = match part.reader.take().filter(|reader| reader.left == before) {
+        Some(reader) => reader,
+        None => part.open().map_err(local)?,
+    };
+    while reader.left > before {
+        let bytes = (reader.left - before).min(CHUNK_BYTES as u64);
+        reader.read(bytes).map_err(local)?;
+        // What is skipped can be gigabytes, and others want to run meanwhile.
+        tokio::task::yield_now().await;
+    }
+    let state = Arc::new(UploadState {
+        sent: AtomicU64::new(0),
+        complete: AtomicBool::new(part.bytes() == 0),
+        last: Mutex::new(Instant::now()),
+        failure: Mutex::new(None),
+    });
+    if part.size == 0 {
+        reader.check_end().map_err(local)?;
+        return Ok((Bytes::new().into(), state));
+    }
+    let chunks = Chunks {
+        reader: Some(reader),
+        left: part.bytes(),
+        state: Arc::clone(&state),
+        slot: part.reader.clone(),
+    };
+    let body = reqwest::Body::wrap_stream(futures::stream::iter(chunks));
+    Ok((body, state))
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        *self.slot.lock() = self.reader.take();
     }
 }
 
@@ -114,16 +180,19 @@ impl Iterator for Chunks {
     type Item = io::Result<Bytes>;
 
     fn next(&mut self) -> Option<io::Result<Bytes>> {
-        if self.over || self.left == 0 {
+        if self.left == 0 {
             return None;
         }
-        match self.read() {
+        let bytes = self.left.min(CHUNK_BYTES as u64);
+        match self.reader.as_mut()?.read(bytes) {
             Ok(chunk) => {
+                self.left -= bytes;
+                self.state.complete.store(self.left == 0, Ordering::Relaxed);
                 self.state.moved(chunk.len());
                 Some(Ok(chunk))
             }
             Err(error) => {
-                self.over = true;
+                self.reader = None;
                 let kind = error.kind();
                 let failure = failure(error);
                 *self
@@ -175,10 +244,13 @@ mod tests {
         });
         let reader: Box<dyn io::Read + Send> = Box::new(bytes);
         let chunks = Chunks {
-            reader: VerifyingReader::new(reader, digest.clone(), size),
+            reader: Some(Reader {
+                inner: VerifyingReader::new(reader, digest.clone(), size),
+                left: size,
+            }),
             left: size,
             state: Arc::clone(&state),
-            over: false,
+            slot: Slot::default(),
         };
         let all = chunks.collect();
         (all, state.take_failure().map(|failure| failure.kind))

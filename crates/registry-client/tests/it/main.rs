@@ -7,6 +7,7 @@
 mod auth;
 mod bearer;
 mod calls;
+mod chunks;
 mod limits;
 mod personas;
 mod proxy;
