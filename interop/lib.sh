@@ -21,6 +21,17 @@ unavailable() {
   exit 0
 }
 
+# build_stellaops: sets STELLAOPS to a program, the one that it names already or a release build.
+build_stellaops() {
+  if [[ -z ${STELLAOPS:-} ]]; then
+    say "cargo build --release -p stellaops"
+    cargo build --release --locked --manifest-path "$ROOT/Cargo.toml" -p stellaops
+    STELLAOPS=${CARGO_TARGET_DIR:-$ROOT/target}/release/stellaops
+  fi
+  STELLAOPS=$(realpath "$STELLAOPS")
+  [[ -x $STELLAOPS ]] || die "no such program: $STELLAOPS"
+}
+
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 FAILURES=0

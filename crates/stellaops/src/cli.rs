@@ -412,7 +412,7 @@ pub(crate) struct ImportArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Serve the local store as a registry on loopback, read-only
+    /// Serve the local store as a registry on loopback, read-only unless told otherwise
     Serve(ServeArgs),
 }
 
@@ -424,4 +424,7 @@ pub(crate) struct ServeArgs {
     /// The layout folder to serve [default: the local store]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) folder: Option<PathBuf>,
+    /// Take pushes and deletions as well; what is pushed is kept as localhost/REPOSITORY, unless ?ns=HOST names the host
+    #[arg(long)]
+    pub(crate) writable: bool,
 }

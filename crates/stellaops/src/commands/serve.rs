@@ -8,6 +8,10 @@ use crate::cli::ServeArgs;
 use crate::context::{Context, local_store};
 use crate::exit::{Exit, Failure, chain};
 
+/// The host of what is pushed without `?ns=`. Not the address that is listened on: its port may be another one at the next start,
+/// and the tag then a second one.
+const PUSHED_HOST: &str = "localhost";
+
 pub(crate) async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
     if !args.listen.ip().is_loopback() {
         let message = format!(
@@ -20,22 +24,35 @@ pub(crate) async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failu
         Some(folder) => folder.clone(),
         None => local_store()?,
     };
-    let layout = ImageLayout::open(&folder).map_err(|error| {
-        let message = format!("{}; `stellaops bundle import` makes it", chain(&error));
-        Failure::new(Exit::LocalIo, message)
+    let (layout, host) = match args.writable {
+        true => (ImageLayout::create(&folder), Some(PUSHED_HOST)),
+        false => (ImageLayout::open(&folder), None),
+    };
+    let layout = layout.map_err(|error| {
+        let way_out = match args.writable {
+            true => "",
+            false => "; `stellaops bundle import` makes it",
+        };
+        Failure::new(Exit::LocalIo, format!("{}{way_out}", chain(&error)))
     })?;
-    let store = LayoutStore::new(layout, None);
+    let host = host.map(|host| host.parse().expect("a host name"));
+    let store = LayoutStore::new(layout, host);
     let failed =
         |error: std::io::Error| Failure::new(Exit::LocalIo, format!("{}: {error}", args.listen));
     let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
     let server = RegistryServer::builder(Arc::new(store))
-        .read_only(true)
+        .read_only(!args.writable)
         .build()
         .serve(listener)
         .map_err(failed)?;
     context.log.info(&format!(
-        "Serving {} read-only at http://{}/v2/; Ctrl-C ends it",
+        "Serving {} {} at http://{}/v2/; Ctrl-C ends it",
         folder.display(),
+        if args.writable {
+            "writable"
+        } else {
+            "read-only"
+        },
         server.addr()
     ));
     tokio::signal::ctrl_c()

@@ -14,4 +14,5 @@ mod inspect;
 mod probe;
 mod run;
 mod runbook;
+mod serve;
 mod signature;

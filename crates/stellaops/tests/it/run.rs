@@ -1,7 +1,8 @@
 //! Runs the binary in a folder of its own.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use test_registry::{Persona, TestRegistry};
 
@@ -49,6 +50,31 @@ impl Site {
         .await
     }
 
+    /// Starts `stellaops store serve` on a free port, with more words, and waits until it listens.
+    pub(crate) fn serve(&self, words: &str) -> Served {
+        let program = Path::new(env!("CARGO_BIN_EXE_stellaops"));
+        let mut child = command(program, self.folder.path())
+            .args(["store", "serve", "--listen", "127.0.0.1:0"])
+            .args(words.split_whitespace())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.find_map(|line| {
+            let line = line.unwrap();
+            assert!(!line.contains("[ERROR]"), "{line}");
+            line.contains("Serving ").then_some(line)
+        });
+        let line = line.unwrap();
+        let (_, after) = line.split_once("://").unwrap();
+        let (host, _) = after.split_once("/v2/").unwrap();
+        Served {
+            host: host.to_owned(),
+            line,
+            child,
+        }
+    }
+
     /// Runs a line of shell in the folder, with `stellaops` on the path.
     pub(crate) async fn shell(&self, line: &str) -> Ran {
         self.run("sh".into(), vec!["-c".into(), line.to_owned()])
@@ -79,6 +105,23 @@ fn command(program: &Path, folder: &Path) -> Command {
         .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_STATE_HOME", folder.join("state"));
     command
+}
+
+/// A store that is being served until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// Where it listens.
+    pub(crate) host: String,
+    /// What it said about itself.
+    pub(crate) line: String,
+    child: Child,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 impl Ran {
