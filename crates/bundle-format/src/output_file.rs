@@ -334,6 +334,38 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_can_no_longer_be_given_is_an_error_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("in/bundle.tgz");
+        let partial = folder.path().join("in/.bundle.tgz.partial");
+        type Mishap = fn(&Path, &Path) -> io::Result<()>;
+        let mishaps: [(Mishap, OutputErrorKind); 3] = [
+            (
+                |target, _| fs::create_dir(target),
+                OutputErrorKind::NotAFile,
+            ),
+            (|_, partial| fs::remove_file(partial), OutputErrorKind::Io),
+            (
+                |target, _| fs::remove_dir_all(parent(target)),
+                OutputErrorKind::Io,
+            ),
+        ];
+        for overwrite in [false, true] {
+            for (mishap, kind) in mishaps {
+                fs::create_dir_all(parent(&target)).unwrap();
+                let output = OutputFile::create(&target, overwrite).unwrap();
+                write(&output, b"new");
+                mishap(&target, &partial).unwrap();
+                let error = output.publish().unwrap_err();
+                assert_eq!(error.kind(), kind, "{error}");
+                assert!(error.to_string().contains("bundle.tgz: "), "{error}");
+                assert!(!target.is_file() && !partial.exists());
+                drop(fs::remove_dir(&target));
+            }
+        }
+    }
+
+    #[test]
     fn a_second_run_that_wants_the_same_file_fails_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("bundle.tgz");

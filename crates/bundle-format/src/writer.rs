@@ -515,4 +515,6 @@ impl Encoder {
 }
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 pub(crate) mod tests;
