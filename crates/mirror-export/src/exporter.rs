@@ -139,10 +139,20 @@ impl Exporter {
         // Taken first: what cannot be written need not be discovered.
         let output = OutputFile::create(&request.output, request.overwrite)?;
         let (summary, probes, images) = self.export_into(request, &output, started).await?;
-        let resumed = output.is_resumed();
-        output.publish()?;
         let (elapsed, requests) = (started.elapsed(), self.observer.requests());
-        report::write(&summary, &probes, &images, elapsed, requests, resumed)?;
+        // Before the bundle has its name: a run that is killed here leaves no bundle without its checksum.
+        report::write(
+            &summary,
+            &probes,
+            &images,
+            elapsed,
+            requests,
+            output.is_resumed(),
+        )?;
+        if let Err(error) = output.publish() {
+            report::remove(&request.output);
+            return Err(error.into());
+        }
         Ok(summary)
     }
 

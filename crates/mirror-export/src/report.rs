@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::error::{ExportError, ExportErrorKind};
 use crate::exporter::{ExportSummary, FoundImage};
 
+const CHECKSUM: &str = ".sha256";
+const REPORT: &str = ".report.json";
+
 /// Writes what stands beside a bundle: its checksum, and a report of everything that is no property of its bytes.
 pub(crate) fn write(
     summary: &ExportSummary,
@@ -24,7 +27,7 @@ pub(crate) fn write(
         .unwrap_or_default()
         .to_string_lossy();
     let checksum = format!("{}  {name}\n", summary.sha256.encoded());
-    replace(&beside(&summary.output, ".sha256"), checksum.as_bytes())?;
+    replace(&beside(&summary.output, CHECKSUM), checksum.as_bytes())?;
     let document = json!({
         "schemaVersion": 1,
         "bundle": name,
@@ -42,9 +45,17 @@ pub(crate) fn write(
         "images": images.iter().map(image).collect::<Vec<_>>(),
     });
     replace(
-        &beside(&summary.output, ".report.json"),
+        &beside(&summary.output, REPORT),
         format!("{document:#}\n").as_bytes(),
     )
+}
+
+/// Removes what stands beside a bundle that could not be given its name.
+pub(crate) fn remove(output: &Path) {
+    for suffix in [CHECKSUM, REPORT] {
+        // One that stays is replaced by the next run.
+        drop(std::fs::remove_file(beside(output, suffix)));
+    }
 }
 
 fn image(image: &FoundImage) -> Value {

@@ -6,5 +6,6 @@
 
 mod completeness;
 mod determinism;
+mod faults;
 mod interruption;
 mod support;

@@ -1,0 +1,148 @@
+//! What goes wrong with one blob, and what is left and repaired afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mirror_export::{ExportErrorKind, Exporter};
+use oci_content::Digest;
+use registry_client::{Client, ClientOptions};
+use test_registry::{Fault, Persona, Route, TestRegistry};
+
+use crate::support::{Quiet, Site, export, registry};
+
+const IMAGE: &[&str] = &["team/app:v0"];
+
+/// An exporter that tries again at once, and waits half a second for a body that stalls.
+fn patient() -> Exporter {
+    let mut options = ClientOptions::default();
+    options.retry.base_delay = Duration::from_millis(1);
+    options.idle_timeout = Duration::from_millis(500);
+    Exporter::new(Client::new(options).unwrap(), Arc::new(Quiet))
+}
+
+/// A layer of the image.
+fn layer() -> (Digest, Vec<u8>) {
+    let bytes = vec![2; 70_002];
+    (Digest::of(&bytes), bytes)
+}
+
+/// Exports with the fault, which gives the whole bundle or nothing and an error of this kind; then without, which
+/// gives the bundle of a clean run.
+async fn check(what: &str, registry: &TestRegistry, fault: Fault, fails: Option<ExportErrorKind>) {
+    let site = Site::new();
+    let clean = export(&site.request(registry, IMAGE, "clean.tgz"))
+        .await
+        .unwrap();
+    registry.fault(Route::blobs().reference(layer().0), fault);
+    let request = site.request(registry, IMAGE, "b.tgz");
+    let first = patient().export(&request).await;
+    registry.clear_faults();
+    let error = first.err();
+    let kind = error.as_ref().map(mirror_export::ExportError::kind);
+    assert_eq!(kind, fails, "{what}: {error:?}");
+    let there = ["b.tgz", "b.tgz.sha256", "b.tgz.report.json"].map(|name| site.path(name).exists());
+    assert_eq!(there, [fails.is_none(); 3], "{what}: {:?}", site.files());
+    let bytes = |name| Digest::of(&std::fs::read(site.path(name)).unwrap());
+    if fails.is_some() {
+        export(&request).await.unwrap();
+    }
+    assert_eq!(bytes("b.tgz"), clean.sha256, "{what}");
+    assert!(!site.path(".b.tgz.partial").exists(), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_comes_wrong_once_is_fetched_again() {
+    let registry = registry().await;
+    for (what, fault) in [
+        ("short", Fault::shorten(60_000)),
+        ("cut off", Fault::truncate_after(60_000)),
+        ("without a length and short", Fault::unframed(60_000)),
+        ("corrupt", Fault::corrupt_byte(50_000)),
+        ("reset in the middle", Fault::reset_after(50_000)),
+        ("reset before the first byte", Fault::reset_after(0)),
+        ("stalled", Fault::stall_after(50_000)),
+        ("slow", Fault::slow(400_000)),
+        (
+            "throttled",
+            Fault::statuses([429]).header("Retry-After", "1"),
+        ),
+        ("a burst of errors", Fault::statuses([500, 502, 503, 504])),
+    ] {
+        check(what, &registry, fault, None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_stays_wrong_ends_the_export_and_leaves_no_file() {
+    let registry = registry().await;
+    for (what, fault, kind) in [
+        ("empty", Fault::shorten(0), ExportErrorKind::Integrity),
+        ("long", Fault::extend(), ExportErrorKind::Integrity),
+        (
+            "corrupt",
+            Fault::corrupt_byte(50_000),
+            ExportErrorKind::Integrity,
+        ),
+        ("reset", Fault::reset_after(0), ExportErrorKind::Network),
+        (
+            "throttled for a day",
+            Fault::statuses([429]).header("Retry-After", "86400"),
+            ExportErrorKind::Network,
+        ),
+        (
+            "a sign-in page",
+            Fault::body(200, "text/html", "<html>Sign in</html>"),
+            ExportErrorKind::Integrity,
+        ),
+        ("gone", Fault::statuses([404]), ExportErrorKind::Incomplete),
+        ("denied", Fault::statuses([403]), ExportErrorKind::Access),
+    ] {
+        check(what, &registry, fault.forever(), Some(kind)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_that_has_expired_is_asked_for_anew() {
+    let registry = registry().await;
+    let storage = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await;
+    let (digest, bytes) = layer();
+    storage.put_blob("storage", bytes);
+    let to = storage.url(&format!("/v2/storage/blobs/{digest}"));
+    let redirect = || Fault::redirect(&to, 307).forever();
+    // What signed URLs are answered with when their time is over, here in the middle of the blob.
+    for status in [400, 403] {
+        storage.fault(Route::blobs(), Fault::reset_after(50_000));
+        storage.fault(Route::blobs(), Fault::statuses([status]));
+        check("expired", &registry, redirect(), None).await;
+        storage.clear_faults();
+    }
+    storage.fault(Route::blobs(), Fault::statuses([403]).forever());
+    let kind = Some(ExportErrorKind::Access);
+    check("expired for good", &registry, redirect(), kind).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moves_during_the_export_changes_nothing() {
+    let registry = registry().await;
+    let site = Site::new();
+    let clean = export(&site.request(&registry, IMAGE, "clean.tgz"))
+        .await
+        .unwrap();
+    let delay = Fault::delay(Duration::from_millis(300));
+    registry.fault(Route::blobs().reference(layer().0), delay);
+    let request = site.request(&registry, IMAGE, "b.tgz");
+    let running = tokio::spawn(async move { patient().export(&request).await });
+    let asked = |request: &test_registry::RecordedRequest| {
+        request.path.ends_with(&layer().0.to_string()) && request.status.is_none()
+    };
+    while !registry.requests().iter().any(asked) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let other = registry.resolve("team/app", "v1").unwrap();
+    registry.tag("team/app", "v0", &other);
+    let moved = running.await.unwrap().unwrap();
+    assert_eq!(moved.sha256, clean.sha256);
+}
