@@ -11,6 +11,7 @@ mod discover;
 mod export;
 mod import;
 mod inspect;
+mod kill;
 mod probe;
 mod run;
 mod runbook;

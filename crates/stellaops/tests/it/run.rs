@@ -81,6 +81,14 @@ impl Site {
             .await
     }
 
+    /// Returns the binary as a command, for those who do not wait for its end.
+    pub(crate) fn command(&self) -> Command {
+        command(
+            Path::new(env!("CARGO_BIN_EXE_stellaops")),
+            self.folder.path(),
+        )
+    }
+
     async fn run(&self, program: PathBuf, arguments: Vec<String>) -> Ran {
         let folder = self.folder.path().to_owned();
         let run = move || command(&program, &folder).args(arguments).output().unwrap();

@@ -1,0 +1,242 @@
+//! SIGKILL at moments spread over a run. `KILL_ROUNDS` sets how many; the tables are printed with `--nocapture`.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use oci_content::Digest;
+use test_registry::{Fault, Persona, Route, TestRegistry};
+
+use crate::run::{Site, registry_with_image};
+
+/// As many moments as `KILL_ROUNDS` says, or few enough for every run of the tests.
+fn rounds() -> u32 {
+    const FEW: u32 = 10;
+    match std::env::var("KILL_ROUNDS") {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => FEW,
+    }
+}
+
+/// Draws one moment from each of as many equal parts of `whole`; the same ones in each run.
+fn moments(whole: Duration, seed: u64) -> impl Iterator<Item = Duration> {
+    let count = rounds();
+    let mut state = seed;
+    (0..count).map(move |part| {
+        // xorshift64: https://www.jstatsoft.org/article/view/v008i14
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let within = (state >> 40) as f64 / f64::from(1 << 24);
+        whole.mul_f64((f64::from(part) + within) / f64::from(count))
+    })
+}
+
+/// What was found after the kills.
+#[derive(Default)]
+struct Tally {
+    moments: u32,
+    /// The run had ended before it was to be killed.
+    ended: u32,
+    nothing: u32,
+    partial: u32,
+    whole: u32,
+    second_run: u32,
+    equal: u32,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "moments | ended before | nothing | partial only | whole | second run finished | equal to the clean run"
+        )?;
+        write!(
+            f,
+            "{:7} | {:12} | {:7} | {:12} | {:5} | {:19} | {:22}",
+            self.moments,
+            self.ended,
+            self.nothing,
+            self.partial,
+            self.whole,
+            self.second_run,
+            self.equal
+        )
+    }
+}
+
+/// Runs a command and kills it after `moment`; tells whether it was still running.
+async fn kill_after(site: &Site, words: &str, moment: Duration) -> bool {
+    let mut command = tokio::process::Command::from(site.command());
+    command
+        .args(words.split_whitespace())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    match tokio::time::timeout(moment, child.wait()).await {
+        Ok(status) => {
+            assert!(status.unwrap().success(), "{words}");
+            false
+        }
+        Err(_) => {
+            child.kill().await.unwrap();
+            true
+        }
+    }
+}
+
+fn sha256(path: &Path) -> Digest {
+    Digest::of(&std::fs::read(path).unwrap())
+}
+
+async fn timed(site: &Site, words: &str) -> Duration {
+    let started = Instant::now();
+    site.stellaops(words).await.done();
+    started.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_export_leaves_no_file_or_a_whole_one_and_the_second_run_finishes() {
+    let registry = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .latency(Duration::from_millis(3))
+        .start()
+        .await;
+    let layers: Vec<Vec<u8>> = (1..=6u8)
+        .map(|n| vec![n; usize::from(n) * 40_000])
+        .collect();
+    let image = registry.image_with_layers("app", "1.0", layers);
+    let sbom = registry.referrer("app", &image, "application/spdx+json", "sbom");
+    registry.referrer(
+        "app",
+        &sbom,
+        "application/vnd.example.signature",
+        "signature",
+    );
+    registry.fault(Route::blobs(), Fault::slow(600_000).forever());
+
+    let site = Site::new();
+    let export = format!("bundle export {}/app:1.0 --output", registry.host());
+    let whole = timed(&site, &format!("{export} clean.tgz")).await;
+    let clean = sha256(&site.path("clean.tgz"));
+    let mut tally = Tally::default();
+    for moment in moments(whole, 0x5eed) {
+        let (name, partial) = (site.path("b.tgz"), site.path(".b.tgz.partial"));
+        let killed = kill_after(&site, &format!("{export} b.tgz"), moment).await;
+        tally.moments += 1;
+        tally.ended += u32::from(!killed);
+        let mut second = format!("{export} b.tgz");
+        match (name.exists(), partial.exists()) {
+            (true, _) => {
+                tally.whole += 1;
+                assert_eq!(sha256(&name), clean, "killed after {moment:?}");
+                site.shell("sha256sum -c b.tgz.sha256").await.done();
+                site.stellaops("bundle validate --file b.tgz --check-referrers")
+                    .await
+                    .done();
+                second.push_str(" --overwrite");
+            }
+            (false, true) => tally.partial += 1,
+            (false, false) => tally.nothing += 1,
+        }
+        site.stellaops(&second).await.done();
+        tally.second_run += 1;
+        assert_eq!(sha256(&name), clean, "killed after {moment:?}");
+        tally.equal += 1;
+        site.shell("sha256sum -c b.tgz.sha256").await.done();
+        assert!(!partial.exists());
+        for file in ["b.tgz", "b.tgz.sha256", "b.tgz.report.json"] {
+            std::fs::remove_file(site.path(file)).unwrap();
+        }
+    }
+    println!("export, {whole:?} when it is left alone\n{tally}");
+    assert!(tally.partial > 0, "no kill hit the transfer\n{tally}");
+}
+
+/// Lists what a bundle holds.
+async fn objects(site: &Site) -> Vec<Digest> {
+    let names = site.shell("tar -tzf b.tgz | grep ^blobs/sha256/").await;
+    let names = names.done().stdout;
+    let digest = |line: &str| {
+        let hex = line.rsplit('/').next().unwrap();
+        format!("sha256:{hex}").parse().unwrap()
+    };
+    names.lines().map(digest).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_import_leaves_no_tag_on_anything_incomplete_and_the_second_run_finishes() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let layers: Vec<Vec<u8>> = (1..=6u8)
+        .map(|n| vec![n; usize::from(n) * 40_000])
+        .collect();
+    source.image_with_layers("app", "2.0", layers);
+    let site = Site::new();
+    let host = source.host();
+    let export = format!("bundle export {host}/app:1.0 {host}/app:2.0 --output b.tgz");
+    site.stellaops(&export).await.done();
+    let objects = objects(&site).await;
+    for persona in [Persona::SpecFull, Persona::Dist2] {
+        let open = || {
+            TestRegistry::builder(persona)
+                .without_auth()
+                .latency(Duration::from_millis(8))
+                .start()
+        };
+        let import = |target: &TestRegistry| {
+            format!(
+                "bundle import --file b.tgz --to {} --no-progress",
+                target.host()
+            )
+        };
+        let has = |target: &TestRegistry, digest: &Digest| {
+            target.has_blob("app", digest) || target.manifest("app", digest).is_some()
+        };
+        let target = open().await;
+        let whole = timed(&site, &import(&target)).await;
+        assert!(objects.iter().all(|digest| has(&target, digest)));
+        let tags = target.tags("app");
+        let mut tally = Tally::default();
+        for moment in moments(whole, 0xfeed) {
+            let target = open().await;
+            let killed = kill_after(&site, &import(&target), moment).await;
+            tally.moments += 1;
+            tally.ended += u32::from(!killed);
+            let there = objects.iter().filter(|digest| has(&target, digest)).count();
+            let named = |tag: &str| target.resolve("app", tag).is_some();
+            match (there, named("1.0") || named("2.0")) {
+                (0, false) => tally.nothing += 1,
+                (_, false) => tally.partial += 1,
+                (_, true) => {
+                    tally.whole += 1;
+                    assert_eq!(there, objects.len(), "killed after {moment:?}");
+                    let found = discover(&site, &target.host()).await;
+                    assert_eq!(found, 8, "killed after {moment:?}");
+                }
+            }
+            let second = site.stellaops(&import(&target)).await.done().stdout;
+            tally.second_run += 1;
+            assert!(second.contains("8 of 8 referrers"), "{second}");
+            assert!(objects.iter().all(|digest| has(&target, digest)));
+            assert_eq!(target.tags("app"), tags);
+            tally.equal += 1;
+        }
+        println!("import into {persona}, {whole:?} when it is left alone\n{tally}");
+        assert!(tally.partial > 0, "no kill hit the transfer\n{tally}");
+    }
+}
+
+/// Counts the referrers of the image with any, by the digest that its tag is to hold.
+async fn discover(site: &Site, host: &str) -> usize {
+    let digest = site
+        .shell("tar -xzOf b.tgz manifest.yaml | grep -A1 'app:1.0$' | grep -o 'sha256:.*'")
+        .await
+        .done()
+        .stdout;
+    let line = format!(
+        "referrers discover {host}/app@{} --platforms --format json",
+        digest.trim()
+    );
+    let document = site.stellaops(&line).await.done().json();
+    document["referrers"].as_array().unwrap().len()
+}
