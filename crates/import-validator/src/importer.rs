@@ -2,6 +2,7 @@
 
 mod error;
 mod layout_target;
+mod ledger;
 mod mapping;
 mod plan;
 mod proof;
@@ -19,10 +20,12 @@ use registry_client::Client;
 
 use crate::ValidatedBundle;
 use layout_target::LayoutTarget;
+use ledger::Admitted;
 use registry_target::RegistryTarget;
 use source::BundleSource;
 
 pub use error::{ImportError, ImportErrorKind};
+pub use ledger::{Ledger, LedgerReport, LedgerVerdict};
 pub use mapping::{MapRule, Mapping};
 pub use plan::{ImportPlan, RepositoryPlan};
 pub use report::{ImportReport, ImportedImage, MissingReferrer, TransferCounts};
@@ -58,6 +61,10 @@ pub struct ImportOptions {
     pub overwrite_tags: bool,
     /// Whether to plan only.
     pub dry_run: bool,
+    /// Where the sequences of imported bundles are remembered. None by default: nothing is remembered, and nothing refused for it.
+    pub ledger: Option<Ledger>,
+    /// Whether a bundle may be imported although the ledger knows a later one, or another one with the same sequence.
+    pub allow_rollback: bool,
     /// Objects that are sent at once; 16 by default.
     pub max_concurrent_transfers: usize,
 }
@@ -68,6 +75,8 @@ impl Default for ImportOptions {
             mapping: Mapping::default(),
             overwrite_tags: false,
             dry_run: false,
+            ledger: None,
+            allow_rollback: false,
             max_concurrent_transfers: 16,
         }
     }
@@ -84,7 +93,8 @@ pub trait ImportObserver: fmt::Debug + Send + Sync {
 
 /// Puts a validated bundle into a target and proves that it arrived.
 ///
-/// - Nothing is sent before it is known that no tag would be moved against the caller's will.
+/// - Nothing is sent before it is known that no tag would be moved against the caller's will, and that the [`Ledger`], where one is
+///   kept, knows no later bundle of the series.
 /// - Blobs go first, then manifests, children before those that list them, then referrers, then referrers tags, and
 ///   the tags of images last: a tag never points at something incomplete.
 /// - What is there already is not sent again, so an interrupted import goes on where it stopped, and a second one
@@ -121,6 +131,7 @@ impl Importer {
         let bundle = BundleSource::new(bundle);
         let plan = ImportPlan::new(&bundle, &self.options.mapping)?;
         let mut report = self.report(&bundle, &plan);
+        let admitted = self.admit(&bundle, &mut report)?;
         self.observer.planned(
             plan.repositories
                 .values()
@@ -148,7 +159,54 @@ impl Importer {
                 .await?;
             }
         }
-        Ok(report)
+        match admitted
+            .filter(|_| !self.options.dry_run)
+            .map(Admitted::record)
+        {
+            Some(Err(error)) => Err(error.with_report(report)),
+            _ => Ok(report),
+        }
+    }
+
+    /// Asks the ledger, if there is one, and writes its answer into the report.
+    fn admit(
+        &self,
+        bundle: &BundleSource,
+        report: &mut ImportReport,
+    ) -> Result<Option<Admitted<'_>>, ImportError> {
+        let Some(ledger) = &self.options.ledger else {
+            return Ok(None);
+        };
+        let options = &self.options;
+        let admitted = match ledger.claim(bundle.validated(), self.ledger_target()) {
+            Ok(claim) => claim.admit(options.allow_rollback, options.dry_run)?,
+            Err(nothing) => {
+                report.ledger = Some(nothing);
+                return Ok(None);
+            }
+        };
+        report.ledger = Some(admitted.report().clone());
+        Ok(Some(admitted))
+    }
+
+    /// Names the target for the ledger: a folder by its one path, however it was given.
+    fn ledger_target(&self) -> String {
+        match &self.target {
+            ImportTarget::Registry { registry, .. } => match &self.options.mapping.prefix {
+                Some(prefix) => format!("{registry}/{prefix}"),
+                None => registry.to_string(),
+            },
+            ImportTarget::Layout { folder, .. } => {
+                let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+                // What is not there yet cannot be a link, so its name is kept.
+                let canonical = folder.ancestors().find_map(|known| {
+                    let rest = folder.strip_prefix(known).ok()?.components();
+                    let known = known.canonicalize().ok()?;
+                    Some(known.components().chain(rest).collect::<PathBuf>())
+                });
+                format!("oci:{}", canonical.unwrap_or(folder).display())
+            }
+        }
     }
 
     fn report(&self, bundle: &BundleSource, plan: &ImportPlan) -> ImportReport {
@@ -181,6 +239,7 @@ impl Importer {
             manifest: bundle.manifest_digest().clone(),
             stream: manifest.stream.to_string(),
             sequence: manifest.sequence,
+            ledger: None,
             dry_run: self.options.dry_run,
             images: images.collect(),
             blobs: TransferCounts::default(),

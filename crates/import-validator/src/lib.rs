@@ -38,8 +38,8 @@ mod validator;
 #[cfg(feature = "importer")]
 pub use importer::{
     ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportPlan, ImportReport,
-    ImportTarget, ImportedImage, Importer, MapRule, Mapping, MissingReferrer, RepositoryPlan,
-    TransferCounts,
+    ImportTarget, ImportedImage, Importer, Ledger, LedgerReport, LedgerVerdict, MapRule, Mapping,
+    MissingReferrer, RepositoryPlan, TransferCounts,
 };
 pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage};
 pub use validated::ValidatedBundle;

@@ -399,6 +399,9 @@ pub(crate) struct ImportArgs {
     /// Put the repository FROM, with its registry, into TO
     #[arg(long, value_name = "FROM=TO")]
     pub(crate) map: Vec<String>,
+    /// Import although a later bundle of the stream, or another one with the same sequence, was imported before
+    #[arg(long, requires = "key")]
+    pub(crate) allow_rollback: bool,
     /// Validate, say what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

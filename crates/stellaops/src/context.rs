@@ -183,6 +183,13 @@ pub(crate) fn local_store() -> Result<PathBuf, Failure> {
         })
 }
 
+/// Returns the folder of the ledger: `$XDG_STATE_HOME/stellaops/ledger`.
+pub(crate) fn ledger() -> Option<PathBuf> {
+    variable("XDG_STATE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("stellaops/ledger"))
+}
+
 /// Counts and logs what the registry client does.
 #[derive(Debug)]
 struct Observer {

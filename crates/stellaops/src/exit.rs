@@ -6,6 +6,7 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     Usage = 2,
     Integrity = 4,
+    Authenticity = 5,
     Limit = 6,
     LocalIo = 8,
     Network = 9,

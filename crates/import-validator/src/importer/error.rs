@@ -19,7 +19,7 @@ pub struct ImportError {
 pub enum ImportErrorKind {
     /// The request cannot be carried out as it stands: two sources meet in one repository, a rule is malformed.
     Usage,
-    /// The bundle or the target folder cannot be read or written.
+    /// The bundle, the target folder or the ledger cannot be read or written.
     LocalIo,
     /// The target could not be reached or did not answer in time.
     Network,
@@ -27,6 +27,8 @@ pub enum ImportErrorKind {
     Access,
     /// The bundle is no longer what was validated.
     Integrity,
+    /// The ledger knows a later bundle of the series, or another one with the same sequence.
+    Authenticity,
     /// Everything was sent, and something is not found at the target.
     Incomplete,
 }

@@ -1,6 +1,8 @@
 use oci_content::{Digest, Reference, Tag};
 use serde::Serialize;
 
+use super::ledger::LedgerReport;
+
 /// What an import did, and the proof that it arrived; written as a receipt to carry back.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,6 +18,8 @@ pub struct ImportReport {
     pub stream: String,
     /// The bundle's place in the series.
     pub sequence: u64,
+    /// What the ledger said of it; none where no ledger is kept.
+    pub ledger: Option<LedgerReport>,
     /// Whether everything was only planned.
     pub dry_run: bool,
     /// The images.

@@ -20,6 +20,10 @@ impl BundleSource {
         Self { bundle }
     }
 
+    pub(super) fn validated(&self) -> &ValidatedBundle {
+        &self.bundle
+    }
+
     pub(super) fn manifest(&self) -> &BundleManifest {
         self.bundle.manifest()
     }

@@ -3,13 +3,13 @@ use std::sync::Arc;
 
 use import_validator::{
     ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport, ImportTarget,
-    Importer, ValidatedBundle,
+    Importer, Ledger, LedgerReport, LedgerVerdict, ValidatedBundle,
 };
 use oci_content::{Reference, Registry};
 
 use crate::cli::{ImportArgs, TextFormat};
 use crate::commands::{signature, validate};
-use crate::context::{Context, local_store};
+use crate::context::{Context, ledger as ledger_folder, local_store};
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
 use crate::render;
@@ -29,6 +29,8 @@ pub(crate) async fn run(
             .rules
             .push(rule.parse().map_err(|error| failure(&error))?);
     }
+    options.allow_rollback = args.allow_rollback;
+    options.ledger = ledger(args)?;
     let target = target(context, args.to.as_deref(), &mut options)?;
     let validator = validate::validator(true, args.strict_referrer_validation);
     let validator = signature::demand(validator, &args.signature)?;
@@ -39,6 +41,9 @@ pub(crate) async fn run(
         Err(error) => error.report(),
     };
     if let Some(report) = report {
+        if let Some(nothing) = report.ledger.as_ref().and_then(unrecorded) {
+            context.log.debug(nothing);
+        }
         if let Some(path) = &args.receipt {
             write_receipt(path, report)?;
         }
@@ -79,6 +84,19 @@ async fn send(
     let result = importer.import(bundle).await;
     observer.progress.end();
     result
+}
+
+/// Finds the ledger. Only a bundle that a key has verified is entered, so without one it is no matter that there is no place for it.
+fn ledger(args: &ImportArgs) -> Result<Option<Ledger>, Failure> {
+    match ledger_folder() {
+        Some(folder) => Ok(Some(Ledger::new(folder))),
+        None if args.signature.key.is_none() => Ok(None),
+        None => {
+            let message =
+                "there is no place for the ledger of imported bundles: set XDG_STATE_HOME or HOME";
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
 }
 
 /// Reads `REGISTRY[/PREFIX]` or `oci:FOLDER`.
@@ -139,6 +157,7 @@ fn failure(error: &ImportError) -> Failure {
         ImportErrorKind::LocalIo => Exit::LocalIo,
         ImportErrorKind::Access => Exit::Access,
         ImportErrorKind::Integrity => Exit::Integrity,
+        ImportErrorKind::Authenticity => Exit::Authenticity,
         ImportErrorKind::Incomplete => Exit::Incomplete,
         _ => Exit::Network,
     };
@@ -166,6 +185,7 @@ pub(crate) fn text(report: &ImportReport) -> String {
     for image in &report.images {
         text.push_str(&format!("{}\n  -> {}\n", image.source, image.target));
     }
+    text.push_str(&ledger_text(report).unwrap_or_default());
     let (blobs, manifests) = (&report.blobs, &report.manifests);
     if report.dry_run {
         let count = report.referrers_expected;
@@ -189,6 +209,38 @@ pub(crate) fn text(report: &ImportReport) -> String {
         report.referrers_found, report.referrers_expected
     ));
     text
+}
+
+/// Says what the ledger said, where it keeps a record of the bundle's series.
+fn ledger_text(report: &ImportReport) -> Option<String> {
+    let ledger = report.ledger.as_ref()?;
+    let (stream, sequence) = (&report.stream, report.sequence);
+    let recorded = ledger.recorded_sequence.unwrap_or_default();
+    let said = match ledger.verdict {
+        LedgerVerdict::First => "the first from this key into this target".to_owned(),
+        LedgerVerdict::Newer => format!("after {recorded}"),
+        LedgerVerdict::Same => "the bundle that was imported before".to_owned(),
+        LedgerVerdict::Rollback => {
+            format!("older than {recorded}, and allowed; {recorded} stays the highest")
+        }
+        LedgerVerdict::Fork => {
+            "not the bundle that was imported before, and allowed; that one stays recorded"
+                .to_owned()
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "ledger: sequence {sequence} of stream {stream}, {said}\n"
+    ))
+}
+
+/// Says why nothing is recorded, where nothing is.
+fn unrecorded(ledger: &LedgerReport) -> Option<&'static str> {
+    match ledger.verdict {
+        LedgerVerdict::Unverified => Some("no ledger: no key was given to verify the bundle with"),
+        LedgerVerdict::Unnumbered => Some("no ledger: the bundle has no sequence"),
+        _ => None,
+    }
 }
 
 #[derive(Debug)]

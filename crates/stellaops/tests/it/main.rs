@@ -12,6 +12,7 @@ mod export;
 mod import;
 mod inspect;
 mod kill;
+mod ledger;
 mod probe;
 mod run;
 mod runbook;

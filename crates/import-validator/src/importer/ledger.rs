@@ -1,0 +1,349 @@
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use bundle_format::StreamName;
+use oci_content::{Digest, sync_dir};
+use serde::{Deserialize, Serialize};
+
+use super::error::{ImportError, ImportErrorKind};
+use crate::ValidatedBundle;
+
+/// The version of a record's form.
+const SCHEMA_VERSION: u64 = 1;
+/// What is larger was not written here: a record has a few hundred bytes, and a target's name at most some thousand.
+const MAX_RECORD_BYTES: u64 = 64 * 1024;
+
+/// Remembers outside of the bundles how far each series has come, so that an older bundle, or another one with the same sequence,
+/// is refused although its signature is good.
+///
+/// A folder with one record for each key, stream and target: the highest sequence whose import was proved, and the digest of
+/// that bundle's `manifest.yaml`. `docs/ledger.md` describes the file.
+///
+/// - Only bundles whose signature was verified and whose sequence is above 0 are entered.
+/// - A record is read before an import has any effect and written after its proof; in between it is locked, so that of two
+///   imports of one series into one target one is refused.
+/// - A record that cannot be read or understood is an error, never an empty one.
+/// - An import that was allowed to go back changes nothing in it: what is highest stays so.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    folder: PathBuf,
+}
+
+/// What the ledger said about a bundle; part of the receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct LedgerReport {
+    /// What the bundle is to the record.
+    pub verdict: LedgerVerdict,
+    /// The SHA-256 of the public key (`SubjectPublicKeyInfo`, DER) that verified the bundle; none if no key did.
+    pub key: Option<Digest>,
+    /// The sequence that was recorded before this import.
+    pub recorded_sequence: Option<u64>,
+    /// The digest of the `manifest.yaml` that was recorded before this import.
+    pub recorded_manifest: Option<Digest>,
+}
+
+/// What a bundle is to the record of its series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LedgerVerdict {
+    /// No key verified it, so nothing is recorded.
+    Unverified,
+    /// Its sequence is 0, so nothing is recorded.
+    Unnumbered,
+    /// Nothing was recorded for its key, stream and target.
+    First,
+    /// Its sequence is above the recorded one.
+    Newer,
+    /// It is the recorded one.
+    Same,
+    /// Its sequence is below the recorded one.
+    Rollback,
+    /// Its sequence is the recorded one, and it is another bundle.
+    Fork,
+}
+
+/// The file of one record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Record {
+    schema_version: u64,
+    key: Digest,
+    stream: String,
+    target: String,
+    sequence: u64,
+    manifest: Digest,
+}
+
+/// A bundle before its ledger: what it would record, and where.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    ledger: &'a Ledger,
+    new: Record,
+}
+
+/// A claim that was admitted; the record is locked until this is dropped.
+#[derive(Debug)]
+pub(super) struct Admitted<'a> {
+    claim: Claim<'a>,
+    report: LedgerReport,
+    _lock: Option<File>,
+}
+
+impl Ledger {
+    /// Creates a ledger in a folder, which the first record makes.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+        }
+    }
+
+    /// Returns what a bundle would record, or why it would record nothing.
+    pub(super) fn claim(
+        &self,
+        bundle: &ValidatedBundle,
+        target: String,
+    ) -> Result<Claim<'_>, LedgerReport> {
+        let manifest = bundle.manifest();
+        let nothing = |verdict, key: Option<&Digest>| LedgerReport {
+            verdict,
+            key: key.cloned(),
+            recorded_sequence: None,
+            recorded_manifest: None,
+        };
+        let Some(key) = bundle.signer() else {
+            return Err(nothing(LedgerVerdict::Unverified, None));
+        };
+        if manifest.sequence == 0 {
+            return Err(nothing(LedgerVerdict::Unnumbered, Some(key)));
+        }
+        Ok(Claim {
+            ledger: self,
+            new: Record {
+                schema_version: SCHEMA_VERSION,
+                key: key.clone(),
+                stream: manifest.stream.to_string(),
+                target,
+                sequence: manifest.sequence,
+                manifest: bundle.manifest_digest().clone(),
+            },
+        })
+    }
+}
+
+impl<'a> Claim<'a> {
+    /// Compares with the record, and locks it unless this is a dry run.
+    pub(super) fn admit(
+        self,
+        allow_rollback: bool,
+        dry_run: bool,
+    ) -> Result<Admitted<'a>, ImportError> {
+        let lock = match dry_run {
+            true => None,
+            false => Some(self.lock()?),
+        };
+        let recorded = self.recorded()?;
+        let verdict = self.new.verdict(recorded.as_ref());
+        if let Some(recorded) = &recorded
+            && !allow_rollback
+        {
+            self.refuse(verdict, recorded)?;
+        }
+        let report = LedgerReport {
+            verdict,
+            key: Some(self.new.key.clone()),
+            recorded_sequence: recorded.as_ref().map(|record| record.sequence),
+            recorded_manifest: recorded.map(|record| record.manifest),
+        };
+        Ok(Admitted {
+            claim: self,
+            report,
+            _lock: lock,
+        })
+    }
+
+    fn refuse(&self, verdict: LedgerVerdict, recorded: &Record) -> Result<(), ImportError> {
+        let Record {
+            stream,
+            sequence,
+            manifest,
+            ..
+        } = &self.new;
+        let Record {
+            target,
+            sequence: highest,
+            manifest: known,
+            ..
+        } = recorded;
+        let reason = match verdict {
+            LedgerVerdict::Rollback => format!(
+                "the bundle is sequence {sequence} of stream {stream} ({manifest}), and {target} has had sequence {highest} ({known}) \
+                 already: this one is older"
+            ),
+            LedgerVerdict::Fork => format!(
+                "the bundle is sequence {sequence} of stream {stream} ({manifest}), and what {target} has had under this sequence \
+                 is another one ({known})"
+            ),
+            _ => return Ok(()),
+        };
+        let message = format!(
+            "{reason}; nothing was sent; ask who sent it, and if it is meant, --allow-rollback imports it this once (removing {} \
+             forgets the series)",
+            self.path().display(),
+        );
+        Err(ImportError::new(ImportErrorKind::Authenticity, message))
+    }
+
+    /// Where the record is: by the stream's name, for whoever looks for it, and by everything that it is about.
+    fn path(&self) -> PathBuf {
+        let Record {
+            key,
+            stream,
+            target,
+            ..
+        } = &self.new;
+        let identity = Digest::of(format!("{key}\n{stream}\n{target}").as_bytes());
+        let name = format!("{stream}.{}.json", identity.encoded());
+        self.ledger.folder.join(name)
+    }
+
+    fn lock(&self) -> Result<File, ImportError> {
+        let path = self.path().with_extension("lock");
+        fs::create_dir_all(&self.ledger.folder)
+            .map_err(|error| unusable(&self.ledger.folder, &error))?;
+        let file = File::create(&path).map_err(|error| unusable(&path, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
+            Err(TryLockError::WouldBlock) => {
+                let Record { stream, target, .. } = &self.new;
+                let message = format!(
+                    "another import of stream {stream} into {target} is under way; wait for its end, and run this one again"
+                );
+                Err(ImportError::new(ImportErrorKind::LocalIo, message))
+            }
+        }
+    }
+
+    /// Reads the record; none is there before the first import.
+    fn recorded(&self) -> Result<Option<Record>, ImportError> {
+        let path = self.path();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(&path, &error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_RECORD_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| unusable(&path, &error))?;
+        match Record::parse(&bytes, &self.new) {
+            Ok(record) => Ok(Some(record)),
+            Err(reason) => {
+                let message = format!(
+                    "the ledger cannot be relied on, and nothing was sent: {}: {reason}; put it back from a backup, or remove it \
+                     to accept the next bundle of stream {} whatever its sequence",
+                    path.display(),
+                    self.new.stream,
+                );
+                Err(ImportError::new(ImportErrorKind::LocalIo, message))
+            }
+        }
+    }
+
+    /// Replaces the record: a reader sees the old one or the new one. The lock is held, so nobody else writes.
+    fn write(&self) -> io::Result<()> {
+        let path = self.path();
+        let partial = path.with_extension("partial");
+        let mut text = serde_json::to_string_pretty(&self.new)?;
+        text.push('\n');
+        let mut file = File::create(&partial)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)?;
+        sync_dir(&self.ledger.folder)
+    }
+}
+
+impl Admitted<'_> {
+    pub(super) fn report(&self) -> &LedgerReport {
+        &self.report
+    }
+
+    /// Records the bundle, whose import was proved, if it is the highest of its series.
+    pub(super) fn record(self) -> Result<(), ImportError> {
+        match self.report.verdict {
+            LedgerVerdict::First | LedgerVerdict::Newer => self.claim.write().map_err(|error| {
+                let message = format!(
+                    "everything arrived, but the ledger could not be written: {}: {error}; run the same command again",
+                    self.claim.path().display()
+                );
+                ImportError::new(ImportErrorKind::LocalIo, message)
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Record {
+    fn verdict(&self, recorded: Option<&Self>) -> LedgerVerdict {
+        let Some(recorded) = recorded else {
+            return LedgerVerdict::First;
+        };
+        match self.sequence.cmp(&recorded.sequence) {
+            std::cmp::Ordering::Greater => LedgerVerdict::Newer,
+            std::cmp::Ordering::Less => LedgerVerdict::Rollback,
+            std::cmp::Ordering::Equal if self.manifest == recorded.manifest => LedgerVerdict::Same,
+            std::cmp::Ordering::Equal => LedgerVerdict::Fork,
+        }
+    }
+
+    /// Reads a record that has to be about the key, stream and target of `claim`.
+    fn parse(bytes: &[u8], claim: &Self) -> Result<Self, String> {
+        if bytes.len() as u64 > MAX_RECORD_BYTES {
+            return Err(format!("it is larger than {MAX_RECORD_BYTES} bytes"));
+        }
+        /// Read first: a later version may have other members.
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            schema_version: u64,
+        }
+        let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
+        let Version { schema_version } = serde_json::from_slice(bytes).map_err(damaged)?;
+        if schema_version != SCHEMA_VERSION {
+            return Err(format!(
+                "it is of version {schema_version}, and this program knows version {SCHEMA_VERSION}"
+            ));
+        }
+        let record: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        if record.stream.parse::<StreamName>().is_err() || record.sequence == 0 {
+            return Err("it is damaged: it holds no stream or no sequence".to_owned());
+        }
+        let about = |record: &Self| {
+            (
+                record.key.clone(),
+                record.stream.clone(),
+                record.target.clone(),
+            )
+        };
+        match about(&record) == about(claim) {
+            true => Ok(record),
+            false => Err("it is about another key, stream or target than its name".to_owned()),
+        }
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> ImportError {
+    let message = format!(
+        "the ledger cannot be used, and nothing was sent: {}: {error}",
+        path.display()
+    );
+    ImportError::new(ImportErrorKind::LocalIo, message)
+}
+
+#[cfg(test)]
+mod tests;
