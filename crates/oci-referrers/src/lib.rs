@@ -15,6 +15,8 @@
 //! The first three need the feature `registry`, the last one `oci-client`. Without features the crate has no HTTP
 //! and no async runtime.
 //!
+//! With the feature `policy`, a `Policy` judges a graph by the rules of a site.
+//!
 //! # Scope
 //!
 //! It does not probe registries, write bundles or verify signatures.
@@ -26,6 +28,8 @@ mod layout;
 mod manifests;
 #[cfg(feature = "oci-client")]
 mod oci_client;
+#[cfg(feature = "policy")]
+mod policy;
 #[cfg(feature = "registry")]
 mod registry;
 mod source;
@@ -39,6 +43,11 @@ pub use layout::LayoutReferrers;
 pub use manifests::{ManifestFailure, ManifestSource};
 #[cfg(feature = "oci-client")]
 pub use oci_client::OciClientReferrers;
+#[cfg(feature = "policy")]
+pub use policy::{
+    JudgedBundle, JudgedImage, JudgedReferrer, MAX_DATED_DOCUMENT_BYTES, Policy, PolicyError,
+    Violation, ViolationKind, created, document_date,
+};
 #[cfg(feature = "registry")]
 pub use registry::{
     LegacyTagReferrers, LegacyTags, NativeReferrers, RegistryManifests, RegistrySources,

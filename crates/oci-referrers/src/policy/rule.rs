@@ -1,0 +1,486 @@
+//! The rules of a policy, as its file writes them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use oci_content::{ArtifactCategory, Reference};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::JudgedReferrer;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    #[serde(rename = "version")]
+    _version: Version,
+    pub(super) rules: Rules,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "u64")]
+struct Version;
+
+impl TryFrom<u64> for Version {
+    type Error = String;
+
+    fn try_from(version: u64) -> Result<Self, String> {
+        match version {
+            1 => Ok(Self),
+            other => Err(format!(
+                "version {other} of a policy is not known to this release, which reads version 1"
+            )),
+        }
+    }
+}
+
+/// At least one rule, and no two of one name.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Vec<Rule>")]
+pub(super) struct Rules(pub(super) Vec<Rule>);
+
+impl TryFrom<Vec<Rule>> for Rules {
+    type Error = String;
+
+    fn try_from(rules: Vec<Rule>) -> Result<Self, String> {
+        let mut names = BTreeSet::new();
+        match rules.iter().find(|rule| !names.insert(&*rule.name)) {
+            Some(twice) => Err(format!("two rules are called {:?}", twice.name)),
+            None if rules.is_empty() => Err("a policy without rules judges nothing".into()),
+            None => Ok(Self(rules)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "RuleFields")]
+pub(super) struct Rule {
+    pub(super) name: String,
+    pub(super) images: Vec<RepositoryPattern>,
+    pub(super) except: Vec<RepositoryPattern>,
+    pub(super) require: Vec<Requirement>,
+    pub(super) deny: Vec<Selector>,
+    pub(super) signed: Vec<Signed>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleFields {
+    name: String,
+    #[serde(default)]
+    images: Vec<RepositoryPattern>,
+    #[serde(default)]
+    except: Vec<RepositoryPattern>,
+    #[serde(default, deserialize_with = "one_or_more")]
+    require: Vec<Requirement>,
+    #[serde(default, deserialize_with = "one_or_more")]
+    deny: Vec<Selector>,
+    #[serde(default)]
+    signed: Vec<Signed>,
+}
+
+/// Characters of a rule's name. Names stand in findings, whose length is limited.
+const MAX_NAME_CHARS: usize = 64;
+
+impl TryFrom<RuleFields> for Rule {
+    type Error = String;
+
+    fn try_from(fields: RuleFields) -> Result<Self, String> {
+        let name = fields.name;
+        let printable = |c: char| c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
+        if name.trim().is_empty()
+            || name.chars().count() > MAX_NAME_CHARS
+            || !name.chars().all(printable)
+        {
+            return Err(format!(
+                "a rule's name has 1 to {MAX_NAME_CHARS} characters that can be printed"
+            ));
+        }
+        if fields.require.is_empty() && fields.deny.is_empty() && fields.signed.is_empty() {
+            return Err(format!(
+                "the rule {name:?} has none of `require`, `deny` and `signed`, so it demands nothing"
+            ));
+        }
+        Ok(Self {
+            name,
+            images: fields.images,
+            except: fields.except,
+            require: fields.require,
+            deny: fields.deny,
+            signed: fields.signed,
+        })
+    }
+}
+
+impl Rule {
+    /// Tells whether the rule is about an image.
+    pub(super) fn selects(&self, image: &Reference) -> bool {
+        let name = format!("{}/{}", image.registry(), image.repository());
+        let any = |patterns: &[RepositoryPattern]| {
+            patterns
+                .iter()
+                .any(|pattern| matches_repository(&pattern.0, &name))
+        };
+        (self.images.is_empty() || any(&self.images)) && !any(&self.except)
+    }
+
+    pub(super) fn needs_dates(&self) -> bool {
+        self.require.iter().any(|require| require.max_age.is_some())
+    }
+
+    pub(super) fn needs_date_of(&self, referrer: &JudgedReferrer) -> bool {
+        self.require
+            .iter()
+            .any(|require| require.max_age.is_some() && require.what.matches(referrer))
+    }
+}
+
+/// A referrer that has to be there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "RequirementFields")]
+pub(super) struct Requirement {
+    pub(super) what: Selector,
+    pub(super) min: usize,
+    pub(super) per: Per,
+    pub(super) max_age: Option<Age>,
+    pub(super) undated_counts: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequirementFields {
+    category: Option<Category>,
+    artifact_type: Option<String>,
+    min: Option<NonZeroU32>,
+    #[serde(default)]
+    per: Per,
+    max_age: Option<Age>,
+    undated: Option<Undated>,
+}
+
+impl TryFrom<RequirementFields> for Requirement {
+    type Error = String;
+
+    fn try_from(fields: RequirementFields) -> Result<Self, String> {
+        if fields.undated.is_some() && fields.max_age.is_none() {
+            return Err(
+                "`undated` says what a document without a date is to `max_age`, which is not given"
+                    .into(),
+            );
+        }
+        let min = fields.min.unwrap_or(NonZeroU32::MIN).get();
+        Ok(Self {
+            what: Selector::new(fields.category, fields.artifact_type)?,
+            min: usize::try_from(min).unwrap_or(usize::MAX),
+            per: fields.per,
+            max_age: fields.max_age,
+            undated_counts: matches!(fields.undated, Some(Undated::Allow)),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Per {
+    #[default]
+    Image,
+    Platform,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Undated {
+    Allow,
+    Deny,
+}
+
+/// What referrers a rule is about.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "SelectorFields")]
+pub(super) enum Selector {
+    Category(ArtifactCategory),
+    ArtifactType(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SelectorFields {
+    category: Option<Category>,
+    artifact_type: Option<String>,
+}
+
+impl TryFrom<SelectorFields> for Selector {
+    type Error = String;
+
+    fn try_from(fields: SelectorFields) -> Result<Self, String> {
+        Self::new(fields.category, fields.artifact_type)
+    }
+}
+
+impl Selector {
+    fn new(category: Option<Category>, artifact_type: Option<String>) -> Result<Self, String> {
+        match (category, artifact_type) {
+            (Some(category), None) => Ok(Self::Category(category.0)),
+            (None, Some(pattern)) if !pattern.is_empty() => Ok(Self::ArtifactType(pattern)),
+            _ => Err("give either `category` or `artifact_type`".into()),
+        }
+    }
+
+    pub(super) fn matches(&self, referrer: &JudgedReferrer) -> bool {
+        match self {
+            Self::Category(category) => referrer.category == *category,
+            Self::ArtifactType(pattern) => {
+                let own = referrer.artifact_type.as_deref();
+                own.is_some_and(|own| matches_type(pattern, own))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Category(category) => write!(f, "the category {category}"),
+            Self::ArtifactType(pattern) => write!(f, "the artifact type {pattern}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Category(ArtifactCategory);
+
+impl TryFrom<String> for Category {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = ArtifactCategory::from_name(&name);
+        known.map(Self).ok_or_else(|| {
+            let names = ArtifactCategory::ALL
+                .map(ArtifactCategory::as_str)
+                .join(", ");
+            format!("{name:?} is no category; there are {names}")
+        })
+    }
+}
+
+/// What has to be signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) enum Signed {
+    Image,
+    Platform,
+    Bundle,
+    Each(ArtifactCategory),
+}
+
+impl TryFrom<String> for Signed {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match (&*name, ArtifactCategory::from_name(&name)) {
+            ("image", _) => Ok(Self::Image),
+            ("platform", _) => Ok(Self::Platform),
+            ("bundle", _) => Ok(Self::Bundle),
+            (_, Some(ArtifactCategory::Signature)) => {
+                Err("a signature is not asked for a signature of its own".into())
+            }
+            (_, Some(category)) => Ok(Self::Each(category)),
+            _ => Err(format!(
+                "{name:?} is nothing that can be signed: name image, platform, bundle, or a category"
+            )),
+        }
+    }
+}
+
+/// How old something may be, as it was written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Age {
+    pub(super) text: String,
+    pub(super) duration: Duration,
+}
+
+impl TryFrom<String> for Age {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parse = || {
+            let seconds = match text.chars().last()? {
+                'h' => 3_600,
+                'd' => 86_400,
+                'w' => 7 * 86_400,
+                _ => return None,
+            };
+            let number = &text[..text.len() - 1];
+            let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            let number: u64 = digits.then(|| number.parse().ok())??;
+            number.checked_mul(seconds).map(Duration::from_secs)
+        };
+        match parse() {
+            Some(duration) if !duration.is_zero() => Ok(Self { duration, text }),
+            _ => Err(format!(
+                "{text:?} is no age: write hours, days or weeks, as in 12h, 30d or 6w"
+            )),
+        }
+    }
+}
+
+/// Registry and repository, with `*` for a part between slashes and `**` for anything.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct RepositoryPattern(pub(super) String);
+
+impl TryFrom<String> for RepositoryPattern {
+    type Error = String;
+
+    fn try_from(pattern: String) -> Result<Self, String> {
+        let last = pattern.rsplit('/').next().unwrap_or(&pattern);
+        if pattern.is_empty() || pattern.contains(|c: char| c.is_whitespace() || c == '@') {
+            return Err(format!("{pattern:?} is no pattern of a repository"));
+        }
+        if last.contains(':') && pattern.contains('/') {
+            return Err(format!(
+                "{pattern:?} has a tag, and rules are about repositories"
+            ));
+        }
+        Ok(Self(pattern))
+    }
+}
+
+/// A part of a pattern.
+#[derive(Clone, Copy, PartialEq)]
+enum Piece {
+    Byte(u8),
+    /// Any bytes but a slash.
+    Within,
+    Anything,
+}
+
+/// Matches a repository: `*` stays between two slashes, `**` does not.
+fn matches_repository(pattern: &str, name: &str) -> bool {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for byte in pattern.bytes() {
+        match (byte, pieces.last_mut()) {
+            (b'*', Some(last @ Piece::Within)) => *last = Piece::Anything,
+            (b'*', _) => pieces.push(Piece::Within),
+            (byte, _) => pieces.push(Piece::Byte(byte)),
+        }
+    }
+    matches(&pieces, name)
+}
+
+/// Matches an artifact type: `*` is anything.
+fn matches_type(pattern: &str, name: &str) -> bool {
+    let piece = |byte| match byte {
+        b'*' => Piece::Anything,
+        byte => Piece::Byte(byte),
+    };
+    let pieces: Vec<_> = pattern.bytes().map(piece).collect();
+    matches(&pieces, name)
+}
+
+/// Matches all of a text, in time of the pattern's length times the text's, whatever they are.
+fn matches(pieces: &[Piece], text: &str) -> bool {
+    // Whether the text so far can be matched by the first pieces, for each number of them.
+    let mut reached = vec![false; pieces.len() + 1];
+    reached[0] = true;
+    let skip_empty = |reached: &mut [bool]| {
+        for (at, piece) in pieces.iter().enumerate() {
+            reached[at + 1] |= reached[at] && !matches!(piece, Piece::Byte(_));
+        }
+    };
+    skip_empty(&mut reached);
+    for byte in text.bytes() {
+        let mut next = vec![false; pieces.len() + 1];
+        for (at, piece) in pieces.iter().enumerate().filter(|(at, _)| reached[*at]) {
+            match piece {
+                Piece::Byte(own) => next[at + 1] |= *own == byte,
+                Piece::Within => next[at] |= byte != b'/',
+                Piece::Anything => next[at] = true,
+            }
+        }
+        skip_empty(&mut next);
+        reached = next;
+    }
+    reached[pieces.len()]
+}
+
+/// Reads one thing, or a list of such things.
+fn one_or_more<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct OneOrMore<T>(PhantomData<T>);
+
+    impl<'de, T: DeserializeOwned> Visitor<'de> for OneOrMore<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a mapping, or a list of mappings")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
+            Ok(vec![T::deserialize(MapAccessDeserializer::new(map))?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = sequence.next_element()? {
+                all.push(one);
+            }
+            match all.is_empty() {
+                true => Err(A::Error::custom("an empty list demands nothing")),
+                false => Ok(all),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMore(PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stays_between_slashes_and_two_do_not() {
+        for (pattern, name, expected) in [
+            ("r.test/team/app", "r.test/team/app", true),
+            ("r.test/team/app", "r.test/team/app2", false),
+            ("r.test/team/*", "r.test/team/app", true),
+            ("r.test/team/*", "r.test/team/a/b", false),
+            ("r.test/*/app", "r.test/team/app", true),
+            ("r.test/t*m/a*", "r.test/team/app", true),
+            ("r.test/**", "r.test/team/a/b", true),
+            ("r.test/**", "r.test2/team", false),
+            ("**/app", "r.test/team/app", true),
+            ("**/app", "r.test/team/app/x", false),
+            ("r.test/**/x/*", "r.test/a/b/x/y", true),
+            ("r.test/**/x/**", "r.test/a/x/b/x/y", true),
+            ("*", "r.test/app", false),
+            ("**", "r.test/app", true),
+            ("localhost:5000/*", "localhost:5000/app", true),
+        ] {
+            assert_eq!(
+                matches_repository(pattern, name),
+                expected,
+                "{pattern} {name}"
+            );
+        }
+        // Patterns that take other matchers for ever.
+        let text = format!("{}b", "a".repeat(1_000));
+        assert!(!matches_repository(&"**a".repeat(200), &text));
+        assert!(matches_type(
+            "application/vnd.*+json",
+            "application/vnd.a/b+json"
+        ));
+        assert!(!matches_type(
+            "application/vnd.*+json",
+            "application/vnd.a+jsonx"
+        ));
+    }
+}
