@@ -237,6 +237,7 @@ impl Importer {
             schema_version: 1,
             target,
             manifest: bundle.manifest_digest().clone(),
+            signed_by: bundle.signed_by(),
             stream: manifest.stream.to_string(),
             sequence: manifest.sequence,
             ledger: None,

@@ -313,6 +313,7 @@ impl<'a> Walk<'a> {
             return;
         }
         for child in &links.children {
+            let child = &child.target;
             let there = self.contents.blobs.contains_key(&child.digest);
             if there || !self.omitted.contains(&child.digest) {
                 self.queue

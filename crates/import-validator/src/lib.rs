@@ -20,14 +20,15 @@
 //! # Scope
 //!
 //! The validator knows what a bundle says and holds, not what a site wants: it needs no network and no registry. With
-//! the feature `signature` it also proves who made the bundle, by a key that the caller gives. Without the feature
-//! `importer` the crate has no HTTP and no async runtime.
+//! the feature `signature` it also proves who made the bundle, by a key that the caller gives; with the feature `policy` it
+//! judges by the rules that the caller gives. Without the feature `importer` the crate has no HTTP and no async runtime.
 
 mod entries;
 #[cfg(feature = "importer")]
 mod importer;
 mod layout;
 mod objects;
+mod policy;
 mod referrers;
 mod report;
 mod scan;

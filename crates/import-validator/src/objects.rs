@@ -28,11 +28,38 @@ pub(crate) struct Links {
     pub(crate) artifact_type: Option<Box<str>>,
     pub(crate) subject: Option<Target>,
     /// Manifests that it lists.
-    pub(crate) children: Vec<Target>,
+    pub(crate) children: Vec<Child>,
     /// Other content that it needs.
     pub(crate) blobs: Vec<Target>,
     /// Digests of descriptors whose embedded content is another one.
     pub(crate) false_data: Vec<Digest>,
+}
+
+/// A manifest that an index lists.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "policy"),
+    expect(dead_code, reason = "platforms matter to a policy alone")
+)]
+pub(crate) struct Child {
+    pub(crate) target: Target,
+    /// Its platform, as people write it.
+    pub(crate) platform: Option<Box<str>>,
+    /// Whether it is an attestation that BuildKit keeps in the index: neither a platform nor a referrer.
+    pub(crate) attestation: bool,
+}
+
+impl From<&Descriptor> for Child {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self {
+            target: Target::from(descriptor),
+            platform: descriptor
+                .platform
+                .as_ref()
+                .map(|platform| platform.to_string().into()),
+            attestation: descriptor.is_buildkit_attestation(),
+        }
+    }
 }
 
 /// What a descriptor says of what it points at.
@@ -111,7 +138,7 @@ impl Links {
             media_type: manifest.media_type().into(),
             artifact_type: manifest.artifact_type().map(Into::into),
             subject: manifest.subject().map(Target::from),
-            children: children.into_iter().map(Target::from).collect(),
+            children: children.into_iter().map(Child::from).collect(),
             blobs: needed.map(Target::from).collect(),
             false_data: false_data.into_iter().collect(),
         }

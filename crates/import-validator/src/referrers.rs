@@ -199,7 +199,7 @@ fn is_referred_to(
         .map(|links| links.children.as_slice());
     let mut children = children.unwrap_or_default().iter();
     let result = subjects.contains(digest)
-        || children.any(|child| is_referred_to(contents, subjects, &child.digest, known));
+        || children.any(|child| is_referred_to(contents, subjects, &child.target.digest, known));
     known.insert(digest.clone(), result);
     result
 }

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use oci_content::Digest;
 use serde::{Serialize, Serializer};
 
 /// What a validation found.
@@ -17,6 +18,8 @@ pub struct Report {
     pub ok: bool,
     /// What was found, in the order of the stages.
     pub findings: Vec<Finding>,
+    /// The key by which the signature was verified, as the SHA-256 of its DER form; none where no key was given.
+    pub signed_by: Option<Digest>,
     /// How much there was.
     pub counts: Counts,
 }
@@ -305,6 +308,17 @@ kinds! {
     ImageNotDiscovered => Referrers, 11, Completeness, COMPLETE;
     /// The number of images without referrers is not the one that `manifest.yaml` gives.
     BareImagesMismatch => Referrers, 11, Completeness, EXPORT_AGAIN;
+
+    /// An image has fewer referrers than a rule of the policy requires.
+    RequiredReferrerMissing => Policy, 11, Always, "have it made and pushed at the source, then export again; or change the rule that is named";
+    /// An image has the referrers that a rule requires, and they are older than it allows, or have no date.
+    ReferrerTooOld => Policy, 11, Always, "have it made anew and pushed at the source, then export again; or change the rule that is named";
+    /// An image has a referrer that a rule denies.
+    DeniedReferrer => Policy, 11, Always, "have it removed at the source, then export again; or change the rule that is named";
+    /// Something that a rule wants signed is not.
+    RequiredSignatureMissing => Policy, 11, Always, "have it signed at the source, the bundle with --sign-key, then export again; to a validation, give the key with --key";
+    /// A rule that is about no image of the bundle, so it has judged nothing.
+    PolicyRuleUnused => Policy, 11, Advice, "compare the patterns of the rule with the repositories of the bundle";
 }
 
 impl fmt::Display for FindingKind {
@@ -376,6 +390,7 @@ pub(crate) struct Findings {
     max_per_kind: usize,
     found: Vec<Finding>,
     per_kind: std::collections::BTreeMap<FindingKind, usize>,
+    pub(crate) signed_by: Option<Digest>,
     pub(crate) counts: Counts,
 }
 
@@ -387,6 +402,7 @@ impl Findings {
             max_per_kind: max_per_kind.max(1),
             found: Vec::new(),
             per_kind: std::collections::BTreeMap::new(),
+            signed_by: None,
             counts: Counts::default(),
         }
     }
@@ -430,6 +446,7 @@ impl Findings {
             file: printable(&file),
             ok: self.counts.errors == 0,
             findings: self.found,
+            signed_by: self.signed_by,
             counts: self.counts,
         }
     }
@@ -569,6 +586,7 @@ mod tests {
                     "found": "6",
                     "remedy": TRANSFER_AGAIN,
                 }],
+                "signedBy": null,
                 "counts": {
                     "entries": 0, "bytes": 0, "images": 0, "subjects": 0, "referrers": 0,
                     "errors": 1, "warnings": 0, "omitted": 0,

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::SystemTime;
 
 use bundle_format::{
     BundleManifest, ContainerError, ContainerErrorKind, EntryKind, EntryPath, ListedFile,
@@ -8,6 +9,7 @@ use oci_content::{Algorithm, Digest, Hasher, MAX_MANIFEST_BYTES};
 
 use crate::entries::Entries;
 use crate::objects::Objects;
+use crate::policy::PolicyCheck;
 use crate::report::{FindingKind, Findings};
 use crate::signature::{Proof, SignatureCheck};
 use crate::validator::ValidationLimits;
@@ -24,6 +26,7 @@ pub(crate) struct Scan<'a, E> {
     manifests: HashSet<Digest>,
     buffer: Vec<u8>,
     signature: SignatureCheck,
+    policy: PolicyCheck,
 }
 
 /// What is known of a bundle after the pass.
@@ -42,6 +45,8 @@ pub(crate) struct Contents {
     /// Files that are missing or damaged, which has been reported.
     pub(crate) damaged: HashSet<EntryPath>,
     pub(crate) objects: Objects,
+    /// When documents and manifests say that they were made, where a policy asks.
+    pub(crate) dates: HashMap<Digest, SystemTime>,
     /// The bytes of `oci-layout` and `index.json`, when they are the listed ones.
     pub(crate) oci_layout: Option<Vec<u8>>,
     pub(crate) index: Option<Vec<u8>>,
@@ -54,10 +59,12 @@ impl<'a, E> Scan<'a, E> {
         entries: E,
         limits: &'a ValidationLimits,
         signature: SignatureCheck,
+        policy: PolicyCheck,
         findings: &'a mut Findings,
     ) -> Self {
         Self {
             signature,
+            policy,
             entries,
             limits,
             findings,
@@ -214,6 +221,7 @@ impl<E: Entries> Scan<'_, E> {
             complete: false,
             damaged: HashSet::new(),
             objects: Objects::default(),
+            dates: HashMap::new(),
             oci_layout: None,
             index: None,
         });
@@ -286,9 +294,8 @@ impl<E: Entries> Scan<'_, E> {
     fn bytes_to_keep(&self, path: &EntryPath, size: u64) -> u64 {
         let limit = match path.kind() {
             EntryKind::Index => self.limits.max_index_bytes,
-            EntryKind::OciLayout | EntryKind::Referrer { .. } | EntryKind::Blob(_) => {
-                MAX_MANIFEST_BYTES
-            }
+            EntryKind::Blob(_) => MAX_MANIFEST_BYTES.max(self.policy.max_dated_bytes()),
+            EntryKind::OciLayout | EntryKind::Referrer { .. } => MAX_MANIFEST_BYTES,
             _ => 0,
         };
         if size <= limit { size } else { 0 }
@@ -298,9 +305,8 @@ impl<E: Entries> Scan<'_, E> {
         let Some(contents) = &mut self.contents else {
             return;
         };
-        let too_large = bytes.len() as u64 != size;
         match path.kind() {
-            EntryKind::Index if too_large => {
+            EntryKind::Index if size > self.limits.max_index_bytes => {
                 let limit = self.limits.max_index_bytes;
                 self.findings
                     .add(FindingKind::IndexBytes)
@@ -311,7 +317,13 @@ impl<E: Entries> Scan<'_, E> {
             EntryKind::Index => contents.index = Some(bytes),
             EntryKind::OciLayout => contents.oci_layout = Some(bytes),
             _ => {
+                if matches!(path.kind(), EntryKind::Blob(_))
+                    && let Some(date) = self.policy.date(&bytes)
+                {
+                    contents.dates.insert(digest.clone(), date);
+                }
                 let expected = self.manifests.contains(digest);
+                let too_large = size > MAX_MANIFEST_BYTES;
                 if too_large && expected {
                     self.findings
                         .add(FindingKind::ObjectBytes)

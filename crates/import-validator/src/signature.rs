@@ -9,9 +9,9 @@ use crate::report::FindingKind;
 /// What a validation asks of the signature over `manifest.yaml`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SignatureCheck {
-    /// Where there is one, a signature has to be there, and to be its.
+    /// Where there are some, a signature has to be there, and to be one of theirs.
     #[cfg(feature = "signature")]
-    pub(crate) key: Option<PublicKey>,
+    pub(crate) keys: Vec<PublicKey>,
     /// A signature that came beside the bundle, in the place of the one in it.
     #[cfg(feature = "signature")]
     pub(crate) detached: Option<Vec<u8>>,
@@ -38,7 +38,7 @@ impl SignatureCheck {
 impl SignatureCheck {
     /// Tells whether the signature in the bundle is the one that counts.
     pub(crate) fn looks_inside(&self) -> bool {
-        self.key.is_some() && self.detached.is_none()
+        !self.keys.is_empty() && self.detached.is_none()
     }
 
     /// Verifies; `None` when there is no proof where one is asked for.
@@ -48,7 +48,7 @@ impl SignatureCheck {
         inside: Option<Vec<u8>>,
         findings: &mut Findings,
     ) -> Option<Proof> {
-        let Some(key) = &self.key else {
+        if self.keys.is_empty() {
             if self.detached.is_none() {
                 return Some(None);
             }
@@ -58,35 +58,55 @@ impl SignatureCheck {
                 .expected("a public key to verify the signature with")
                 .found("no key");
             return None;
+        }
+        if self.detached.is_none() && inside.is_none() {
+            findings
+                .add(FindingKind::SignatureMissing)
+                .path(EntryPath::SIGNATURE)
+                .expected(self.wanted())
+                .found("no such file");
+            return None;
+        }
+        let inside = inside.unwrap_or_default();
+        let verify = |key: &PublicKey| match &self.detached {
+            Some(detached) => key.verify_detached(manifest_yaml, detached),
+            None => key.verify(manifest_yaml, &inside),
         };
-        let result = match (&self.detached, inside) {
-            (Some(detached), _) => key.verify_detached(manifest_yaml, detached),
-            (None, Some(inside)) => key.verify(manifest_yaml, &inside),
-            (None, None) => {
-                findings
-                    .add(FindingKind::SignatureMissing)
-                    .path(EntryPath::SIGNATURE)
-                    .expected(format_args!("a signature by the key {}", key.id()))
-                    .found("no such file");
-                return None;
+        let mut results = self.keys.iter().map(verify);
+        let error = match results.find_map(Result::ok) {
+            Some(proof) => {
+                findings.signed_by = Some(proof.key_id().clone());
+                return Some(Some(proof));
             }
-        };
-        let error = match result {
-            Ok(proof) => return Some(Some(proof)),
-            Err(error) => error,
+            // What is wrong with it beside the key is the same for every key.
+            None => self.keys.first().map(verify)?.err()?,
         };
         let kind = match error.kind() {
             SignatureErrorKind::Unsupported => FindingKind::SignatureUnsupported,
             SignatureErrorKind::Invalid => FindingKind::SignatureInvalid,
             _ => FindingKind::SignatureMalformed,
         };
-        let draft = findings
-            .add(kind)
-            .expected(format_args!("a signature by the key {}", key.id()))
-            .found(&error);
+        let draft =
+            findings
+                .add(kind)
+                .expected(self.wanted())
+                .found(match (kind, self.keys.len()) {
+                    (FindingKind::SignatureInvalid, 2..) => {
+                        "none of these keys has made it over this manifest.yaml".to_owned()
+                    }
+                    _ => error.to_string(),
+                });
         if self.detached.is_none() {
             draft.path(EntryPath::SIGNATURE);
         }
         None
+    }
+
+    fn wanted(&self) -> String {
+        let ids: Vec<_> = self.keys.iter().map(|key| key.id().to_string()).collect();
+        match &*ids {
+            [id] => format!("a signature by the key {id}"),
+            ids => format!("a signature by one of the keys {}", ids.join(", ")),
+        }
     }
 }

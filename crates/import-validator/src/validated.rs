@@ -73,6 +73,14 @@ impl ValidatedBundle {
         &self.manifest_digest
     }
 
+    #[cfg(feature = "importer")]
+    pub(crate) fn signed_by(&self) -> Option<Digest> {
+        #[cfg(feature = "signature")]
+        return self.proof.as_ref().map(|proof| proof.key_id().clone());
+        #[cfg(not(feature = "signature"))]
+        None
+    }
+
     /// Returns the proof of who signed the bundle, if a key was given to the validation.
     #[cfg(feature = "signature")]
     pub fn signature(&self) -> Option<&bundle_format::VerifiedSignature> {

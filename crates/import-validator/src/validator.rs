@@ -2,13 +2,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(feature = "policy")]
+use std::time::SystemTime;
 
 #[cfg(feature = "signature")]
 use bundle_format::PublicKey;
 use bundle_format::{BundleArchive, BundleFolder, BundleManifest, BundleReader, Limits, OpenError};
 use oci_content::Digest;
+#[cfg(feature = "policy")]
+use oci_referrers::Policy;
 
 use crate::entries::FolderEntries;
+use crate::policy::PolicyCheck;
 use crate::report::{FindingKind, Findings, Report, Stage};
 use crate::scan::{Contents, Scan, add_container_error};
 use crate::signature::{Proof, SignatureCheck};
@@ -40,6 +45,7 @@ pub struct ImportValidator {
     strict: bool,
     limits: ValidationLimits,
     signature: SignatureCheck,
+    policy: PolicyCheck,
 }
 
 /// The bounds of a validation. A limit that is reached is an error that names it.
@@ -115,13 +121,16 @@ impl ImportValidator {
         self
     }
 
-    /// Sets the key that has to have signed the bundle. Without one, a signature is not looked at.
+    /// Adds a key that may have signed the bundle: one of those that were added has to have. Without any, a signature
+    /// is not looked at.
+    ///
+    /// Two keys serve while one takes the place of the other. Which one it was stands in the report.
     ///
     /// A signature that is missing or not right ends the validation: nothing else of the bundle is then parsed.
     #[cfg(feature = "signature")]
     #[must_use]
     pub fn key(mut self, key: PublicKey) -> Self {
-        self.signature.key = Some(key);
+        self.signature.keys.push(key);
         self
     }
 
@@ -131,6 +140,18 @@ impl ImportValidator {
     #[must_use]
     pub fn detached_signature(mut self, signature: Vec<u8>) -> Self {
         self.signature.detached = Some(signature);
+        self
+    }
+
+    /// Sets the policy that the bundle has to meet, and the time from which ages count. Includes
+    /// [`check_referrers`](Self::check_referrers): what is judged has to be what it says.
+    ///
+    /// A document counts as made when it says itself ([`document_date`](oci_referrers::document_date)); else when its
+    /// manifest says ([`created`](oci_referrers::created)).
+    #[cfg(feature = "policy")]
+    #[must_use]
+    pub fn policy(mut self, policy: Policy, now: SystemTime) -> Self {
+        self.policy.policy = Some((policy, now));
         self
     }
 
@@ -218,7 +239,7 @@ impl ImportValidator {
         for problem in &problems {
             add_container_error(findings, problem);
         }
-        let mut scan = Scan::new(entries, &self.limits, self.signature.clone(), findings);
+        let mut scan = self.scan(entries, findings);
         scan.run();
         let checked = self.check(scan)?;
         Some(ValidatedBundle::folder(
@@ -237,22 +258,28 @@ impl ImportValidator {
         findings: &mut Findings,
     ) -> Option<(BundleManifest, Digest, Proof)> {
         let reader = BundleReader::new(input, self.limits.bundle);
-        let mut scan = Scan::new(reader, &self.limits, self.signature.clone(), findings);
+        let mut scan = self.scan(reader, findings);
         scan.run();
         let checked = self.check(scan)?;
         Some((checked.manifest, checked.manifest_digest, checked.proof))
     }
 
+    fn scan<'a, E>(&'a self, entries: E, findings: &'a mut Findings) -> Scan<'a, E> {
+        let (signature, policy) = (self.signature.clone(), self.policy.clone());
+        Scan::new(entries, &self.limits, signature, policy, findings)
+    }
+
     /// Runs the stages that need the whole bundle.
     fn check<E>(&self, scan: Scan<'_, E>) -> Option<Contents> {
         let (findings, contents) = scan.finish()?;
-        let check_referrers = self.check_referrers || self.strict;
+        let check_referrers = self.check_referrers || self.strict || self.policy.is_given();
         // What a scan has not seen to the end, or not kept, would be reported as missing.
         if contents.complete && !findings.has(Stage::Limit) {
             let reached = layout::check(&contents, &self.limits, findings);
             if check_referrers && !findings.has(Stage::Limit) {
                 referrers::check(&contents, &reached, findings);
             }
+            self.policy.check(&contents, findings);
         }
         referrers::check_status(&contents.manifest, findings);
         Some(contents)

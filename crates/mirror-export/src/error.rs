@@ -2,13 +2,14 @@ use std::fmt;
 
 use bundle_format::{OutputError, OutputErrorKind, WriteError, WriteErrorKind};
 use oci_content::ErrorCode;
-use oci_referrers::{Problem, ResolveError};
+use oci_referrers::{Problem, ResolveError, Violation};
 
 /// Why no bundle was written, or why the one that was written is incomplete.
 #[derive(Debug)]
 pub struct ExportError {
     kind: ExportErrorKind,
     message: String,
+    violations: Vec<Violation>,
 }
 
 /// The classes of [`ExportError`], by what a caller can do.
@@ -29,6 +30,8 @@ pub enum ExportErrorKind {
     Integrity,
     /// A documented limit was reached.
     Limit,
+    /// The policy forbids the bundle; [`ExportError::violations`] says why.
+    Policy,
 }
 
 impl ExportError {
@@ -36,12 +39,29 @@ impl ExportError {
         Self {
             kind,
             message: message.into(),
+            violations: Vec::new(),
+        }
+    }
+
+    pub(crate) fn policy(violations: Vec<Violation>) -> Self {
+        let count = violations.iter().filter(|one| one.forbids()).count();
+        let message = format!(
+            "nothing was written, because the policy forbids it: {count} of its demands are not met"
+        );
+        Self {
+            violations,
+            ..Self::new(ExportErrorKind::Policy, message)
         }
     }
 
     /// Returns the class.
     pub fn kind(&self) -> ExportErrorKind {
         self.kind
+    }
+
+    /// Returns what the policy found, warnings included; nothing where the error is another one.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
     }
 }
 

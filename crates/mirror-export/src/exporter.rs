@@ -21,6 +21,7 @@ use crate::content::Bill;
 use crate::error::{ExportError, ExportErrorKind};
 use crate::observer::{ExportEvent, ExportObserver};
 use crate::plan::{Plan, blob_path, plan};
+use crate::policy::Judged;
 use crate::report;
 use crate::request::ExportRequest;
 use crate::transfer::{Failed, download};
@@ -165,6 +166,7 @@ impl Exporter {
         let probes = self.probe(&request.images).await;
         let images = self.find(request).await?;
         require_artifact_types(request, &images)?;
+        let judged = Judged::new(request, &images).await?;
         let mut unavailable = BTreeSet::new();
         if output.is_resumed() {
             output.keep();
@@ -174,6 +176,7 @@ impl Exporter {
             if !plan.missing.is_empty() && !request.allow_incomplete {
                 return Err(incomplete(&plan.missing));
             }
+            judged.check(request, &plan, &*self.observer)?;
             // From here on, what was downloaded is worth keeping, however this ends.
             output.keep();
             match self.write(request, output, &plan, started).await {

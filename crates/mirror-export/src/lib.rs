@@ -14,6 +14,7 @@ mod error;
 mod exporter;
 mod observer;
 mod plan;
+mod policy;
 mod report;
 mod request;
 mod transfer;

@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use oci_content::{Digest, Reference};
-use oci_referrers::{ReferrerGraph, SubjectReport};
+use oci_referrers::{ReferrerGraph, SubjectReport, Violation};
 use registry_probe::ProbeReport;
 
 /// Is told what an export does, as it happens.
@@ -43,6 +43,8 @@ pub enum ExportEvent<'a> {
         /// The time that it was given.
         timeout: Duration,
     },
+    /// The policy says something of the bundle that does not forbid it.
+    PolicyWarning(&'a Violation),
     /// Everything that the bundle will hold is known.
     Planned {
         /// The size of the bundle in bytes.

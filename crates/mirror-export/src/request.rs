@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bundle_format::{SigningKey, StreamName};
 use oci_content::{Capability, Platform, Reference, Registry};
-use oci_referrers::LegacyTags;
+use oci_referrers::{LegacyTags, Policy};
 
 /// What to export, and how.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct ExportRequest {
     pub allow_incomplete: bool,
     /// Artifact types that every image must have a referrer of.
     pub require_artifact_types: Vec<String>,
+    /// What the images have to have before anything is written, and the time from which ages count.
+    pub policy: Option<(Policy, SystemTime)>,
     /// List each subject's referrers under a referrers tag in `index.json` too.
     pub layout_tags: bool,
     /// The series that the bundle belongs to.
@@ -54,6 +56,7 @@ impl ExportRequest {
             platforms: Vec::new(),
             allow_incomplete: false,
             require_artifact_types: Vec::new(),
+            policy: None,
             layout_tags: false,
             stream: StreamName::default(),
             sequence: 0,

@@ -317,6 +317,8 @@ pub(crate) struct ExportArgs {
     /// Fail unless every image has a referrer of this artifact type
     #[arg(long, value_name = "TYPE")]
     pub(crate) require_artifact_type: Vec<String>,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
     /// Also list each subject's referrers under a referrers tag in index.json, for regctl
     #[arg(long)]
     pub(crate) layout_tags: bool,
@@ -344,13 +346,20 @@ fn platform(text: &str) -> Result<Platform, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct SignatureArgs {
-    /// Accept only a bundle that this key has signed (public key, PEM)
+    /// Accept only a bundle that this key has signed (public key, PEM); given more than once, any of the keys
     #[arg(long, value_name = "PUB")]
-    pub(crate) key: Option<PathBuf>,
+    pub(crate) key: Vec<PathBuf>,
     /// The signature, where it is not in the bundle: what `cosign sign-blob` or `openssl dgst -sha256 -sign` wrote
     /// of the output of `bundle manifest`
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) signature: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// Also demand what the rules of this file say: referrers, signatures, ages (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -366,6 +375,8 @@ pub(crate) struct ValidateArgs {
     pub(crate) strict_referrer_validation: bool,
     #[command(flatten)]
     pub(crate) signature: SignatureArgs,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
     /// Form of the result
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
@@ -390,6 +401,8 @@ pub(crate) struct ImportArgs {
     pub(crate) strict_referrer_validation: bool,
     #[command(flatten)]
     pub(crate) signature: SignatureArgs,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
     /// Move tags that hold something else at the target
     #[arg(long)]
     pub(crate) overwrite_tags: bool,

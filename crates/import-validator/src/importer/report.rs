@@ -14,6 +14,8 @@ pub struct ImportReport {
     pub target: String,
     /// The digest of the bundle's `manifest.yaml`.
     pub manifest: Digest,
+    /// The key by which the bundle's signature was verified, as the SHA-256 of its DER form; none where no key was given.
+    pub signed_by: Option<Digest>,
     /// The series that the bundle belongs to.
     pub stream: String,
     /// The bundle's place in the series.

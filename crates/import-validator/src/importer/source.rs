@@ -33,6 +33,11 @@ impl BundleSource {
         self.bundle.manifest_digest()
     }
 
+    /// Returns the key by which the bundle's signature was verified.
+    pub(super) fn signed_by(&self) -> Option<Digest> {
+        self.bundle.signed_by()
+    }
+
     /// Reads a manifest.
     pub(super) fn read_manifest(&self, digest: &Digest) -> Result<Manifest, ImportError> {
         let changed = |reason: String| {

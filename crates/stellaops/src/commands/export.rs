@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use import_validator::Report;
 use mirror_export::{
     ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest, ExportSummary,
     Exporter,
@@ -10,7 +11,7 @@ use oci_content::{ArtifactCategory, Completeness, Reference};
 use serde_json::{Value, json};
 
 use crate::cli::{ExportArgs, LogLevel, TableFormat};
-use crate::commands::{discover, probe, signature};
+use crate::commands::{discover, policy, probe, signature, validate};
 use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -24,7 +25,19 @@ pub(crate) async fn run(
     progress: bool,
 ) -> Result<(), Failure> {
     let request = request(context, args).await?;
-    let summary = export(context, &request, progress).await?;
+    let summary = match run_export(context, &request, progress).await {
+        Err(error) if error.kind() == ExportErrorKind::Policy => {
+            // As a validation of the bundle would have it.
+            let file = request.output.to_string_lossy();
+            let report = Report::of_policy(&file, error.violations());
+            match args.format {
+                TableFormat::Json => render::json(&validate::json(&report)?)?,
+                TableFormat::Table => render::text(&validate::findings(&report))?,
+            }
+            return Err(failure(&error));
+        }
+        result => result.map_err(|error| failure(&error))?,
+    };
     match args.format {
         TableFormat::Json => render::json(&json(&summary))?,
         TableFormat::Table => render::text(&table(&summary))?,
@@ -45,6 +58,15 @@ pub(crate) async fn export(
     request: &ExportRequest,
     progress: bool,
 ) -> Result<ExportSummary, Failure> {
+    let result = run_export(context, request, progress).await;
+    result.map_err(|error| failure(&error))
+}
+
+async fn run_export(
+    context: &Context,
+    request: &ExportRequest,
+    progress: bool,
+) -> Result<ExportSummary, ExportError> {
     let observer = Arc::new(Observer {
         context: context.clone(),
         progress: Progress::new(progress, "blobs"),
@@ -55,7 +77,7 @@ pub(crate) async fn export(
     );
     let result = exporter.export(request).await;
     observer.progress.end();
-    result.map_err(|error| failure(&error))
+    result
 }
 
 fn failure(error: &ExportError) -> Failure {
@@ -63,7 +85,7 @@ fn failure(error: &ExportError) -> Failure {
         ExportErrorKind::Usage => Exit::Usage,
         ExportErrorKind::LocalIo => Exit::LocalIo,
         ExportErrorKind::Access => Exit::Access,
-        ExportErrorKind::Incomplete => Exit::Incomplete,
+        ExportErrorKind::Incomplete | ExportErrorKind::Policy => Exit::Incomplete,
         ExportErrorKind::Integrity => Exit::Integrity,
         ExportErrorKind::Limit => Exit::Limit,
         _ => Exit::Network,
@@ -96,6 +118,7 @@ async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, 
     request
         .require_artifact_types
         .clone_from(&args.require_artifact_type);
+    request.policy = policy::read(&args.policy)?;
     request.layout_tags = args.layout_tags;
     request.stream = args.stream.clone().unwrap_or_default();
     request.sequence = args.sequence.unwrap_or_default();
@@ -202,6 +225,10 @@ impl ExportObserver for Observer {
                     ));
                 }
             }
+            ExportEvent::PolicyWarning(violation) => log.warn(&format!(
+                "the policy expects {}: {}",
+                violation.expected, violation.found
+            )),
             ExportEvent::Planned { bytes, blobs, kept } => {
                 let kept = match kept {
                     0 => String::new(),

@@ -8,7 +8,7 @@ use import_validator::{
 use oci_content::{Reference, Registry};
 
 use crate::cli::{ImportArgs, TextFormat};
-use crate::commands::{signature, validate};
+use crate::commands::{policy, signature, validate};
 use crate::context::{Context, ledger as ledger_folder, local_store};
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
@@ -34,6 +34,7 @@ pub(crate) async fn run(
     let target = target(context, args.to.as_deref(), &mut options)?;
     let validator = validate::validator(true, args.strict_referrer_validation);
     let validator = signature::demand(validator, &args.signature)?;
+    let validator = policy::demand(validator, &args.policy)?;
     let bundle = validate::validated_by(&validator, &args.file)?;
     let result = send(bundle, target, options, progress).await;
     let report = match &result {
@@ -90,7 +91,7 @@ async fn send(
 fn ledger(args: &ImportArgs) -> Result<Option<Ledger>, Failure> {
     match ledger_folder() {
         Some(folder) => Ok(Some(Ledger::new(folder))),
-        None if args.signature.key.is_none() => Ok(None),
+        None if args.signature.key.is_empty() => Ok(None),
         None => {
             let message =
                 "there is no place for the ledger of imported bundles: set XDG_STATE_HOME or HOME";

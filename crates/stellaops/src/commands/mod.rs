@@ -9,6 +9,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod manifest;
 pub(crate) mod pack;
+pub(crate) mod policy;
 pub(crate) mod probe;
 pub(crate) mod serve;
 pub(crate) mod signature;

@@ -15,7 +15,7 @@ pub(crate) fn demand(
     mut validator: ImportValidator,
     args: &SignatureArgs,
 ) -> Result<ImportValidator, Failure> {
-    if let Some(path) = &args.key {
+    for path in &args.key {
         let fail = |reason: String| wrong(&format!("--key {}", path.display()), &reason);
         let pem = read(path).map_err(|error| fail(error.to_string()))?;
         let key = PublicKey::from_pem(&String::from_utf8_lossy(&pem));
@@ -51,9 +51,12 @@ fn wrong(option: &str, reason: &str) -> Failure {
     Failure::new(Exit::Usage, format!("{option}: {reason}"))
 }
 
-/// Reads a small file; a device without an end is not read for ever.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let limit = Limits::default().max_signature_bytes;
+    read_small(path, Limits::default().max_signature_bytes)
+}
+
+/// Reads a small file; a device without an end is not read for ever.
+pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {

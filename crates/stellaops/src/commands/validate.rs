@@ -4,13 +4,14 @@ use std::sync::Arc;
 use import_validator::{ImportValidator, Report, Severity, ValidatedBundle, Validation};
 
 use crate::cli::{TextFormat, ValidateArgs};
-use crate::commands::signature;
+use crate::commands::{policy, signature};
 use crate::exit::{Exit, Failure};
 use crate::render;
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
     let strict = args.strict_referrer_validation;
     let validator = signature::demand(validator(args.check_referrers, strict), &args.signature)?;
+    let validator = policy::demand(validator, &args.policy)?;
     let report = validator.validate_path(&args.file).report;
     match args.format {
         TextFormat::Json => render::json(&json(&report)?)?,
@@ -53,7 +54,7 @@ pub(crate) fn validated_by(
     })
 }
 
-fn outcome(report: &Report) -> Result<(), Failure> {
+pub(crate) fn outcome(report: &Report) -> Result<(), Failure> {
     if report.ok {
         return Ok(());
     }
@@ -70,13 +71,35 @@ fn outcome(report: &Report) -> Result<(), Failure> {
     Err(Failure::with_code(report.exit_code(), message))
 }
 
-fn json(report: &Report) -> Result<serde_json::Value, Failure> {
+pub(crate) fn json(report: &Report) -> Result<serde_json::Value, Failure> {
     serde_json::to_value(report)
         .map_err(|error| Failure::new(Exit::LocalIo, format!("the report: {error}")))
 }
 
 /// Writes a report for people.
 pub(crate) fn text(report: &Report) -> String {
+    let mut text = findings(report);
+    if let Some(key) = &report.signed_by {
+        text.push_str(&format!("signed by the key {key}\n"));
+    }
+    let counts = &report.counts;
+    let verdict = if report.ok { "valid" } else { "not valid" };
+    text.push_str(&format!(
+        "{}: {verdict}; {} files, {}, {} images, {} referrers of {} subjects, {} errors, {} warnings\n",
+        report.file,
+        counts.entries,
+        render::bytes(counts.bytes),
+        counts.images,
+        counts.referrers,
+        counts.subjects,
+        counts.errors,
+        counts.warnings,
+    ));
+    text
+}
+
+/// Writes what was found, and what to do.
+pub(crate) fn findings(report: &Report) -> String {
     let mut text = String::new();
     for finding in &report.findings {
         let severity = match finding.severity {
@@ -102,18 +125,5 @@ pub(crate) fn text(report: &Report) -> String {
             report.counts.omitted
         ));
     }
-    let counts = &report.counts;
-    let verdict = if report.ok { "valid" } else { "not valid" };
-    text.push_str(&format!(
-        "{}: {verdict}; {} files, {}, {} images, {} referrers of {} subjects, {} errors, {} warnings\n",
-        report.file,
-        counts.entries,
-        render::bytes(counts.bytes),
-        counts.images,
-        counts.referrers,
-        counts.subjects,
-        counts.errors,
-        counts.warnings,
-    ));
     text
 }

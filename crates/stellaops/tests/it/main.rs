@@ -13,6 +13,7 @@ mod import;
 mod inspect;
 mod kill;
 mod ledger;
+mod policy;
 mod probe;
 mod run;
 mod runbook;

@@ -74,6 +74,40 @@ async fn a_signed_bundle_is_accepted_with_its_key_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_keys_is_enough_and_is_named() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = site(&registry).await;
+    let inspect = "bundle inspect --file signed.tgz --format json";
+    let key = site.stellaops(inspect).await.done().json()["signature"]["keyHint"].clone();
+    let validate = "bundle validate --file signed.tgz --key other.pub";
+    let ran = site
+        .stellaops(&format!("{validate} --key key.pub --format json"))
+        .await
+        .done();
+    assert_eq!(ran.json()["signedBy"], key);
+    let ran = site
+        .stellaops(&format!("{validate} --key key.pub"))
+        .await
+        .done();
+    let line = format!("signed by the key {}\n", key.as_str().unwrap());
+    assert!(ran.stdout.contains(&line), "{ran:?}");
+    let ran = site
+        .stellaops(&format!("{validate} --key other.pub --format json"))
+        .await;
+    let finding = &ran.json()["findings"][0];
+    let found = "none of these keys has made it over this manifest.yaml";
+    assert_eq!(finding["found"], found);
+    assert_eq!(ran.json()["signedBy"], serde_json::Value::Null);
+    ran.failed(5, &["SignatureInvalid"]);
+    let import = "bundle import --file signed.tgz --key other.pub --key key.pub --to oci:out";
+    let ran = site
+        .stellaops(&format!("{import} --format json"))
+        .await
+        .done();
+    assert_eq!(ran.json()["signedBy"], key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_in_a_variable_signs_the_same_bytes_as_one_in_a_file() {
     let registry = registry_with_image(Persona::SpecFull).await;
     let site = site(&registry).await;

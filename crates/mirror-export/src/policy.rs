@@ -1,0 +1,133 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use oci_content::{Descriptor, Digest};
+use oci_referrers::{JudgedBundle, JudgedImage, MAX_DATED_DOCUMENT_BYTES, document_date};
+use registry_client::{MemorySink, Repository};
+
+use crate::error::{ExportError, ExportErrorKind, transfer_failure};
+use crate::exporter::FoundImage;
+use crate::observer::{ExportEvent, ExportObserver};
+use crate::plan::Plan;
+use crate::request::ExportRequest;
+
+/// Documents that are fetched for their dates at once. Each is held in memory.
+const MAX_CONCURRENT_DOCUMENTS: usize = 4;
+
+/// The images as a policy sees them, with the dates that it asks for; nothing, where there is no policy.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    images: Vec<JudgedImage>,
+}
+
+impl Judged {
+    /// Describes what was discovered, and fetches the documents whose dates decide.
+    pub(crate) async fn new(
+        request: &ExportRequest,
+        found: &[FoundImage],
+    ) -> Result<Self, ExportError> {
+        let Some((policy, _)) = &request.policy else {
+            return Ok(Self::default());
+        };
+        let mut images = Vec::new();
+        let mut dates = BTreeMap::new();
+        for found in found {
+            let reference = found.reference.clone();
+            let mut image = JudgedImage::discovered(reference, &found.tree, &found.graph);
+            for referrer in &mut image.referrers {
+                if !policy.needs_date_of(&found.reference, referrer) {
+                    continue;
+                }
+                let mut known = found.graph.referrers.iter();
+                let known = known.find(|known| known.digest == referrer.digest);
+                let manifest = known.and_then(|known| known.manifest.as_ref());
+                let payloads = manifest.into_iter().flat_map(|manifest| manifest.blobs());
+                let payloads: Vec<_> = payloads.cloned().collect();
+                fetch_dates(&found.repository, &payloads, &mut dates).await?;
+                let own = payloads.iter().filter_map(|payload| {
+                    let date: Option<SystemTime> = *dates.get(&payload.digest)?;
+                    date
+                });
+                referrer.created = own.max().or(referrer.created);
+            }
+            images.push(image);
+        }
+        Ok(Self { images })
+    }
+
+    /// Judges what a plan carries.
+    pub(crate) fn check(
+        &self,
+        request: &ExportRequest,
+        plan: &Plan,
+        observer: &dyn ExportObserver,
+    ) -> Result<(), ExportError> {
+        let Some((policy, now)) = &request.policy else {
+            return Ok(());
+        };
+        let records = plan.manifest.discovery.iter();
+        let carried: BTreeSet<&Digest> = records
+            .flat_map(|record| &record.artifacts)
+            .map(|artifact| &artifact.digest)
+            .collect();
+        let mut bundle = JudgedBundle::new(request.sign_key.is_some());
+        for image in &self.images {
+            let mut records = plan.manifest.images.iter();
+            if records.any(|record| record.reference == image.reference) {
+                let mut image = image.clone();
+                image
+                    .referrers
+                    .retain(|referrer| carried.contains(&referrer.digest));
+                bundle.images.push(image);
+            }
+        }
+        let violations = policy.judge(&bundle, *now);
+        if violations.iter().any(|violation| violation.forbids()) {
+            return Err(ExportError::policy(violations));
+        }
+        for violation in &violations {
+            observer.event(ExportEvent::PolicyWarning(violation));
+        }
+        Ok(())
+    }
+}
+
+/// Fetches documents and reads their dates. One that the registry does not have is left for the plan to name.
+async fn fetch_dates(
+    repository: &Repository,
+    payloads: &[Descriptor],
+    dates: &mut BTreeMap<Digest, Option<SystemTime>>,
+) -> Result<(), ExportError> {
+    let wanted = payloads.iter().filter(|payload| {
+        payload.size <= MAX_DATED_DOCUMENT_BYTES && !dates.contains_key(&payload.digest)
+    });
+    let fetches = wanted.map(|payload| async move {
+        let mut sink = MemorySink::new(payload.digest.clone(), payload.size);
+        match repository
+            .pull_blob(&payload.digest, payload.size, &mut sink)
+            .await
+        {
+            Ok(()) => {
+                let document = sink.into_bytes().unwrap_or_default();
+                Ok((payload.digest.clone(), document_date(&document)))
+            }
+            Err(error) => match transfer_failure(&error) {
+                (ExportErrorKind::Incomplete, _) => Ok((payload.digest.clone(), None)),
+                (kind, reason) => {
+                    let message = format!(
+                        "{}, whose date the policy asks for: {reason}",
+                        payload.digest
+                    );
+                    Err(ExportError::new(kind, message))
+                }
+            },
+        }
+    });
+    let fetched: Vec<_> = stream::iter(fetches.collect::<Vec<_>>())
+        .buffer_unordered(MAX_CONCURRENT_DOCUMENTS)
+        .try_collect()
+        .await?;
+    dates.extend(fetched);
+    Ok(())
+}
