@@ -2,7 +2,7 @@
 //!
 //! Ten images of two platforms with three incompressible layers of 10 MiB each, six referrers per image. Every figure of
 //! the table comes from one run on one machine; compare the rows, not the numbers of two runs. Peers are run when they
-//! are on the path: `oras`, `openssl`, `sha256sum`.
+//! are on the path: `oras`, `curl`, `openssl`, `sha256sum`. Processor time of a peer is that of its process.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::path::Path;
@@ -10,15 +10,18 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use benches::{Server, cpu, peak_memory, serve_until_told};
 use import_validator::{
     ImportObserver, ImportOptions, ImportTarget, ImportValidator, Importer, ValidatedBundle,
 };
-use mirror_export::{ExportEvent, ExportObserver, ExportRequest, Exporter};
-use oci_content::Descriptor;
+use mirror_export::{ExportEvent, ExportObserver, ExportRequest, ExportTimes, Exporter};
+use oci_content::{Descriptor, Manifest, Registry, Tag};
 use registry_client::{Client, ClientOptions};
-use test_registry::{Fault, Persona, Route, TestRegistry};
+use test_registry::{Persona, TestRegistry};
 
-const ADDED: Duration = Duration::from_millis(20);
+const ADDED_MS: u64 = 20;
+const IMAGES: u64 = 10;
+const REPOSITORY: &str = "mirror/app";
 
 #[derive(Debug)]
 struct Quiet;
@@ -39,37 +42,44 @@ impl ImportObserver for Quiet {
 
 #[tokio::main]
 async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--serve") {
+        return serve(&arguments[at + 1..]).await;
+    }
     // `cargo test` runs benches with no arguments of its own; small layers show that the code still runs.
-    let full = std::env::args().any(|argument| argument == "--bench");
+    let full = arguments.iter().any(|argument| argument == "--bench");
     let layer_bytes = if full { 10 << 20 } else { 10 << 10 };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
-    let source = start().await;
-    let tags = fill(&source, layer_bytes);
     println!(
-        "10 images of 6 layers of {} KiB, 60 referrers\n",
+        "10 images of 6 layers of {} KiB, 60 referrers; the registry in a process of its own",
         layer_bytes / 1024
     );
 
-    for added in [None, Some(ADDED)] {
-        if let Some(added) = added {
-            println!("\nthe same with {added:?} added to each request");
-            source.fault(Route::any(), Fault::delay(added).forever());
-        }
-        let name = if added.is_some() {
-            "slow.tgz"
-        } else {
-            "bundle.tgz"
-        };
-        let seconds = export(&source, &tags, &path(name)).await;
-        row("export to .tgz, synced, with its checksum file", seconds);
+    for added in [0, ADDED_MS] {
+        heading(added);
+        let source = start("full", added, layer_bytes);
+        let blobs = Measured::of(&source, || curl(&source, folder.path())).await;
+        row("curl of the same blobs, 16 at once", &blobs);
+        let output = path(&format!("bundle-{added}.tgz"));
+        let mut times = ExportTimes::default();
+        let ours = Measured::of(&source, async || {
+            times = export(&source, &output).await;
+            true
+        });
+        let ours = ours.await;
+        row("export to .tgz, synced, with its checksum file", &ours);
+        println!(
+            "  of it: planned after {:.2} s, all blobs there after {:.2} s, checksum known after {:.2} s, synced after {:.2} s",
+            times.planned, times.transferred, times.checksum, times.synced
+        );
         for (what, output) in [
             ("oras backup to a folder", "backup"),
             ("oras backup to .tar", "backup.tar"),
         ] {
-            let target = format!("{}/mirror/app:{}", source.host(), tags.join(","));
-            let output = path(&format!("{name}.{output}"));
-            let output = output.display().to_string();
+            let tags: Vec<String> = (0..IMAGES).map(tag).collect();
+            let target = format!("{}/{REPOSITORY}:{}", source.greeting, tags.join(","));
+            let output = path(&format!("{added}.{output}")).display().to_string();
             let arguments = [
                 "backup",
                 "--plain-http",
@@ -78,65 +88,112 @@ async fn main() {
                 &output,
                 &target,
             ];
-            row(what, run("oras", &arguments).await);
+            row(
+                what,
+                &Measured::of(&source, || run("oras", &arguments)).await,
+            );
         }
     }
-    source.clear_faults();
 
-    println!();
-    let bundle = path("bundle.tgz");
-    let started = Instant::now();
-    let validation = ImportValidator::new()
-        .check_referrers(true)
-        .validate_path(&bundle);
-    row("validate everything", Some(started.elapsed().as_secs_f64()));
-    let valid = Arc::new(validation.bundle.expect("the bundle was just written"));
+    let bundle = path("bundle-0.tgz");
+    println!("\nthe bundle: {} bytes", size(&bundle));
+    let idle = start("empty", 0, 0);
+    let mut valid = None;
+    let validated = Measured::of(&idle, async || {
+        let validator = ImportValidator::new().check_referrers(true);
+        valid = validator.validate_path(&bundle).bundle;
+        valid.is_some()
+    });
+    row("validate everything", &validated.await);
+    let valid = Arc::new(valid.expect("the bundle was just written"));
     let text = bundle.display().to_string();
-    row(
-        "openssl sha256 of the file",
-        run("openssl", &["sha256", &text]).await,
-    );
-    row("sha256sum of the file", run("sha256sum", &[&text]).await);
+    for (what, program, arguments) in [
+        (
+            "openssl sha256 of the file",
+            "openssl",
+            vec!["sha256", &text],
+        ),
+        ("sha256sum of the file", "sha256sum", vec![&text]),
+    ] {
+        row(
+            what,
+            &Measured::of(&idle, || run(program, &arguments)).await,
+        );
+    }
 
-    for added in [None, Some(ADDED)] {
-        println!();
-        if let Some(added) = added {
-            println!("with {added:?} added to each request");
-        }
-        let target = start().await;
-        if let Some(added) = added {
-            target.fault(Route::any(), Fault::delay(added).forever());
-        }
-        row(
+    for added in [0, ADDED_MS] {
+        heading(added);
+        let target = start("empty", added, 0);
+        for what in [
             "import into an empty registry, with the proof",
-            Some(import(&target, &valid).await),
-        );
-        row(
             "again, nothing changed",
-            Some(import(&target, &valid).await),
-        );
-        let other = start().await;
-        if let Some(added) = added {
-            other.fault(Route::any(), Fault::delay(added).forever());
+        ] {
+            let imported = Measured::of(&target, async || {
+                import(&target, &valid).await;
+                true
+            });
+            row(what, &imported.await);
         }
-        let input = path("bundle.tgz.backup.tar").display().to_string();
-        let target = format!("{}/mirror/app", other.host());
+        let other = start("empty", added, 0);
+        let input = path("0.backup.tar").display().to_string();
+        let target = format!("{}/{REPOSITORY}", other.greeting);
+        let arguments = ["restore", "--plain-http", "--input", &input, &target];
         row(
             "oras restore of its .tar",
-            run(
-                "oras",
-                &["restore", "--plain-http", "--input", &input, &target],
-            )
-            .await,
+            &Measured::of(&other, || run("oras", &arguments)).await,
         );
+    }
+    println!("\npeak memory of this process: {} MiB", peak_memory() >> 20);
+}
+
+fn heading(added: u64) {
+    match added {
+        0 => println!(),
+        added => println!("\nwith {added} ms added to each request"),
+    }
+    println!(
+        "{:52} {:>9} {:>12} {:>13}",
+        "", "seconds", "CPU, client", "CPU, registry"
+    );
+}
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// What some work took; `None` when it could not be done.
+struct Measured(Option<[f64; 3]>);
+
+impl Measured {
+    async fn of<F: Future<Output = bool>>(server: &Server, work: impl FnOnce() -> F) -> Self {
+        let before = [cpu("self"), server.cpu()];
+        let started = Instant::now();
+        let done = work().await;
+        let elapsed = started.elapsed();
+        let [client, registry] = [cpu("self") - before[0], server.cpu() - before[1]];
+        Self(done.then(|| [elapsed, client, registry].map(|time| time.as_secs_f64())))
     }
 }
 
-async fn start() -> TestRegistry {
-    TestRegistry::builder(Persona::SpecFull)
+fn start(content: &str, added: u64, layer_bytes: usize) -> Server {
+    let (added, layer_bytes) = (added.to_string(), layer_bytes.to_string());
+    Server::start(&["--serve", content, &added, &layer_bytes]).expect("this program starts")
+}
+
+/// The other process: a registry with the images, or an empty one.
+async fn serve(arguments: &[String]) {
+    let number = |at: usize| arguments[at].parse().expect("a number");
+    let registry = TestRegistry::builder(Persona::SpecFull)
         .without_auth()
+        .latency(Duration::from_millis(number(1)))
         .start()
-        .await
+        .await;
+    if arguments[0] == "full" {
+        fill(&registry, usize::try_from(number(2)).expect("a size"));
+    }
+    println!("{}", registry.host());
+    let told = tokio::task::spawn_blocking(serve_until_told).await;
+    told.expect("it does not panic");
 }
 
 /// Bytes that do not compress: a counter through a multiplicative hash.
@@ -153,10 +210,13 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     out
 }
 
-fn fill(registry: &TestRegistry, layer_bytes: usize) -> Vec<String> {
-    let repository = "mirror/app";
-    let mut tags = Vec::new();
-    for number in 0..10u64 {
+fn tag(number: u64) -> String {
+    format!("v{number}")
+}
+
+fn fill(registry: &TestRegistry, layer_bytes: usize) {
+    let repository = REPOSITORY;
+    for number in 0..IMAGES {
         let children: Vec<Descriptor> = (0..2u64)
             .map(|platform| {
                 let layers = (0..3u64)
@@ -183,8 +243,7 @@ fn fill(registry: &TestRegistry, layer_bytes: usize) -> Vec<String> {
             listed.join(","),
         );
         let index = registry.put_manifest(repository, oci_content::media_type::IMAGE_INDEX, index);
-        let tag = format!("v{number}");
-        registry.tag(repository, &tag, &index.digest);
+        registry.tag(repository, &tag(number), &index.digest);
         let sbom = registry.referrer(
             repository,
             &index,
@@ -213,39 +272,34 @@ fn fill(registry: &TestRegistry, layer_bytes: usize) -> Vec<String> {
                 noise(number + seed, 50_000),
             );
         }
-        tags.push(tag);
     }
-    tags
 }
 
 fn client() -> Client {
     Client::new(ClientOptions::default()).expect("no certificate is configured that could be wrong")
 }
 
-async fn export(source: &TestRegistry, tags: &[String], output: &Path) -> Option<f64> {
-    let reference = |tag: &String| format!("{}/mirror/app:{tag}", source.host()).parse();
-    let images = tags
-        .iter()
+async fn export(source: &Server, output: &Path) -> ExportTimes {
+    let reference = |number| format!("{}/{REPOSITORY}:{}", source.greeting, tag(number)).parse();
+    let images = (0..IMAGES)
         .map(reference)
         .collect::<Result<_, _>>()
         .expect("a loopback address is a registry");
     let request = ExportRequest::new(images, output);
-    let started = Instant::now();
     let summary = Exporter::new(client(), Arc::new(Quiet))
         .export(&request)
         .await
         .expect("everything is there");
     assert_eq!(summary.manifest.referrers.total, 60);
-    Some(started.elapsed().as_secs_f64())
+    summary.times
 }
 
-async fn import(target: &TestRegistry, bundle: &Arc<ValidatedBundle>) -> f64 {
+async fn import(target: &Server, bundle: &Arc<ValidatedBundle>) {
     let registry = ImportTarget::Registry {
-        registry: target.registry(),
+        registry: target.greeting.parse().expect("a host and a port"),
         client: client(),
     };
     let importer = Importer::new(registry, ImportOptions::default(), Arc::new(Quiet));
-    let started = Instant::now();
     let report = importer
         .import(Arc::clone(bundle))
         .await
@@ -254,12 +308,47 @@ async fn import(target: &TestRegistry, bundle: &Arc<ValidatedBundle>) -> f64 {
         (report.referrers_found, report.referrers_expected),
         (60, 60)
     );
-    started.elapsed().as_secs_f64()
 }
 
-/// Runs a program to its end; `None` when it is not there or fails.
-async fn run(program: &str, arguments: &[&str]) -> Option<f64> {
-    let started = Instant::now();
+/// The transfer alone: every layer, thrown away.
+async fn curl(source: &Server, folder: &Path) -> bool {
+    let client = client();
+    let registry: Registry = source.greeting.parse().expect("a host and a port");
+    let repository = client.repository(&registry, &REPOSITORY.parse().expect("a literal"));
+    let mut config = String::new();
+    for number in 0..IMAGES {
+        let tag: Tag = tag(number).parse().expect("a tag");
+        let index = repository.get_manifest(&tag).await.expect("it is there");
+        let index = Manifest::parse(index.body().clone(), None).expect("an index");
+        for child in index.children() {
+            let image = repository.get_manifest(&child.digest).await;
+            let image = image.expect("it is there");
+            let image = Manifest::parse(image.body().clone(), None).expect("an image");
+            for layer in image.blobs() {
+                let (host, digest) = (&source.greeting, &layer.digest);
+                config += &format!(
+                    "url = \"http://{host}/v2/{REPOSITORY}/blobs/{digest}\"\noutput = \"/dev/null\"\n"
+                );
+            }
+        }
+    }
+    let list = folder.join("curl");
+    std::fs::write(&list, config).expect("the folder can be written");
+    let list = list.display().to_string();
+    let arguments = [
+        "--silent",
+        "--fail",
+        "--parallel",
+        "--parallel-max",
+        "16",
+        "--config",
+        &list,
+    ];
+    run("curl", &arguments).await
+}
+
+/// Runs a program to its end; `false` when it is not there or fails.
+async fn run(program: &str, arguments: &[&str]) -> bool {
     let mut command = tokio::process::Command::new(program);
     let status = command
         .args(arguments)
@@ -267,16 +356,14 @@ async fn run(program: &str, arguments: &[&str]) -> Option<f64> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    status
-        .await
-        .ok()?
-        .success()
-        .then(|| started.elapsed().as_secs_f64())
+    status.await.is_ok_and(|status| status.success())
 }
 
-fn row(what: &str, seconds: Option<f64>) {
-    match seconds {
-        Some(seconds) => println!("{what:52} {seconds:7.2} s"),
+fn row(what: &str, measured: &Measured) {
+    match measured.0 {
+        Some([seconds, client, registry]) => {
+            println!("{what:52} {seconds:7.2} s {client:10.2} s {registry:11.2} s");
+        }
         None => println!("{what:52} not on the path, or failed"),
     }
 }

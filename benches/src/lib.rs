@@ -1,1 +1,80 @@
-//! Measurements of the libraries: one file each under `benches/`.
+//! Measurements of the libraries: one file each under `benches/`. Here is what they share.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A registry in a process of its own, so that its work can be told from the client's: this program again, with other
+/// arguments. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// What it printed first: where it listens, and whatever else the two have agreed on.
+    pub greeting: String,
+}
+
+impl Server {
+    /// Starts this program with `arguments` and waits for its first line.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or says nothing.
+    pub fn start(arguments: &[&str]) -> io::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut greeting = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut greeting)?;
+        }
+        let greeting = greeting.trim_end().to_owned();
+        match greeting.is_empty() {
+            true => Err(io::ErrorKind::UnexpectedEof.into()),
+            false => Ok(Self { child, greeting }),
+        }
+    }
+
+    /// Returns the processor time that it has taken.
+    pub fn cpu(&self) -> Duration {
+        cpu(&self.child.id().to_string())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended; then there is nothing to do.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Blocks until the process that started this one is gone or wants this one to end.
+pub fn serve_until_told() {
+    // Either way there is nothing more to read.
+    drop(io::copy(&mut io::stdin(), &mut io::sink()));
+}
+
+/// Returns the processor time of a process and of its children that have ended; `self` is this one. Zero where there is no
+/// `/proc`.
+pub fn cpu(process: &str) -> Duration {
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name, which comes second, may hold anything but ends at the last parenthesis.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks: u64 = fields
+        .skip(11)
+        .take(4)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}
+
+/// Returns the largest resident set of this process until now, in bytes. Zero where there is no `/proc`.
+pub fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kibibytes.unwrap_or_default() * 1024
+}

@@ -199,10 +199,11 @@ impl<'a> Call<'a> {
         let mut foreign = false;
         let mut hops = 0;
         loop {
-            let http = match foreign {
+            let pools = match foreign {
                 true => &self.client.foreign,
                 false => &self.client.home,
             };
+            let http = pools.of(self.endpoint, &self.method);
             let about = About {
                 registry: self.registry,
                 repository: self.repository,

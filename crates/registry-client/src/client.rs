@@ -14,7 +14,7 @@ use crate::error::{BoxError, Error, ErrorKind, Failure};
 use crate::exchange::MAX_ERROR_BODY;
 use crate::host::Host;
 use crate::observer::{Endpoint, WaitEvent};
-use crate::options::{ClientOptions, ProxyOptions};
+use crate::options::{ClientOptions, Http2, ProxyOptions};
 use crate::origin::base_url;
 use crate::realm::{self, Guard, Space};
 use crate::repository::Repository;
@@ -32,12 +32,54 @@ pub struct Client(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) options: ClientOptions,
     /// For the registries themselves: with the client certificate.
-    pub(crate) home: reqwest::Client,
+    pub(crate) home: Pools,
     /// For every other origin.
-    pub(crate) foreign: reqwest::Client,
+    pub(crate) foreign: Pools,
     pub(crate) auth: Auth,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     token_clients: Mutex<HashMap<String, Arc<OnceCell<TokenClient>>>>,
+}
+
+/// Connections, apart for what is small and what is not.
+#[derive(Clone)]
+pub(crate) struct Pools {
+    small: reqwest::Client,
+    blobs: reqwest::Client,
+}
+
+impl Pools {
+    fn new(
+        options: &ClientOptions,
+        with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<Self, BuildError> {
+        let shared = || build(with(http_builder(options)?));
+        let apart = || build(with(http_builder(options)?.http1_only()));
+        Ok(match options.http2 {
+            Http2::SmallRequests => Self {
+                small: shared()?,
+                blobs: apart()?,
+            },
+            http2 => {
+                let all = match http2 {
+                    Http2::Nothing => apart()?,
+                    _ => shared()?,
+                };
+                Self {
+                    small: all.clone(),
+                    blobs: all,
+                }
+            }
+        })
+    }
+
+    /// Returns the connections for a request.
+    pub(crate) fn of(&self, endpoint: Endpoint, method: &Method) -> &reqwest::Client {
+        match endpoint {
+            Endpoint::Blob if method == Method::HEAD => &self.small,
+            Endpoint::Blob | Endpoint::Upload => &self.blobs,
+            _ => &self.small,
+        }
+    }
 }
 
 /// What asks the token services that one registry names.
@@ -73,12 +115,12 @@ impl Client {
     /// When a certificate, a key or a proxy's URL among the options cannot be read, or the platform's root
     /// certificates cannot be loaded.
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
-        let foreign = build(http_builder(&options)?)?;
+        let foreign = Pools::new(&options, |builder| builder)?;
         let home = match &options.client_identity {
             Some(pem) => {
                 let identity = reqwest::Identity::from_pem(pem)
                     .map_err(|e| BuildError::new("the client certificate cannot be read", e))?;
-                build(http_builder(&options)?.identity(identity))?
+                Pools::new(&options, |builder| builder.identity(identity.clone()))?
             }
             None => foreign.clone(),
         };

@@ -59,12 +59,30 @@ pub struct ClientOptions {
     pub credentials: Option<Arc<dyn CredentialSource>>,
     /// Who is told about each request.
     pub observer: Option<Arc<dyn RequestObserver>>,
+    /// Which requests share a connection, where the server agrees to HTTP/2.
+    pub http2: Http2,
     /// What differs for one registry, by the name that references give it.
     pub hosts: BTreeMap<String, HostOptions>,
 }
 
 /// A body that brings fewer bytes than this within [`ClientOptions::idle_timeout`] counts as stalled.
 pub const MIN_BODY_BYTES: u64 = 1024;
+
+/// Which requests share a connection by HTTP/2.
+///
+/// It is negotiated by ALPN within TLS; plain HTTP is always HTTP/1.1, a connection for each request in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Http2 {
+    /// All of them.
+    Everything,
+    /// All but the transfer of blobs, which has connections of its own, one for each blob in flight. A server that
+    /// speaks HTTP/2 only cannot be asked for a blob then.
+    #[default]
+    SmallRequests,
+    /// None.
+    Nothing,
+}
 
 /// What differs for one registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,6 +129,7 @@ impl Default for ClientOptions {
             max_redirects: 5,
             credentials: None,
             observer: None,
+            http2: Http2::default(),
             hosts: BTreeMap::new(),
         }
     }
@@ -154,6 +173,7 @@ impl fmt::Debug for ClientOptions {
             .field("max_redirects", &self.max_redirects)
             .field("credentials", &self.credentials)
             .field("observer", &self.observer)
+            .field("http2", &self.http2)
             .field("hosts", &self.hosts)
             .finish()
     }

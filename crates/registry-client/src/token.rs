@@ -387,7 +387,7 @@ impl Inner {
         // At the registry's own origin its client certificate is at home, and nothing has to be guarded.
         if origin::same_origin(url, registry_url) {
             realm::check(url, registry, registry_url, Space::Public).map_err(refuse)?;
-            return Ok(self.home.clone());
+            return Ok(self.home.of(Endpoint::Token, &Method::GET).clone());
         }
         let service = self.token_client(registry_url).await?;
         realm::check(url, registry, registry_url, service.located).map_err(refuse)?;

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use oci_content::Tag;
+use oci_content::{Digest, Tag};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use registry_client::{Client, ClientOptions, ErrorKind};
+use registry_client::{Client, ClientOptions, ErrorKind, Http2, VerifyingSink};
+use registry_server::{MemoryStore, RegistryServer, StoredManifest, tls_config};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -113,6 +114,55 @@ async fn an_extra_root_is_trusted_and_nothing_else() {
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{host} {expired}");
+    }
+}
+
+/// What a server that speaks only one version of HTTP is asked for, and whether that succeeds: a manifest, and a blob.
+async fn spoken(alpn: &str, http2: Http2) -> (Result<(), ErrorKind>, Result<(), ErrorKind>) {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("127.0.0.1", false);
+    let (certificate, key) = (certificate.pem(), key.serialize_pem());
+    let mut config = tls_config(certificate.as_bytes(), key.as_bytes()).unwrap();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    let store = MemoryStore::new();
+    let digest = Digest::of(b"blob");
+    store.insert_blob(&name("app"), digest.clone(), "blob".into());
+    let manifest = StoredManifest::new("application/vnd.oci.image.index.v1+json", "{}");
+    store.insert_manifest(&name("app"), Digest::of(b"{}"), manifest);
+    store.insert_tag(&name("app"), tag(), Digest::of(b"{}"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = RegistryServer::builder(Arc::new(store))
+        .build()
+        .serve_tls(listener, Arc::new(config))
+        .unwrap();
+    let host = server.addr().to_string();
+    let mut options = options();
+    options.http2 = http2;
+    options.extra_roots.push(authority.pem());
+    options.hosts.entry(host.clone()).or_default().plain_http = Some(false);
+    let client = Client::new(options).unwrap();
+    let repository = client.repository(&host.parse().unwrap(), &name("app"));
+    let manifest = repository.get_manifest(&tag()).await;
+    let bytes = std::io::Cursor::new(Vec::new());
+    let mut sink = VerifyingSink::new(bytes, digest.clone(), 4).unwrap();
+    let blob = repository.pull_blob(&digest, 4, &mut sink).await;
+    let manifest = manifest.map(|answer| assert_eq!(answer.body(), "{}"));
+    (
+        manifest.map_err(|error| error.kind()),
+        blob.map_err(|error| error.kind()),
+    )
+}
+
+#[tokio::test]
+async fn small_requests_share_a_connection_and_blobs_do_not() {
+    let refused = Err(ErrorKind::Tls);
+    for (http2, over_2, over_1) in [
+        (Http2::default(), (Ok(()), refused), (Ok(()), Ok(()))),
+        (Http2::Everything, (Ok(()), Ok(())), (Ok(()), Ok(()))),
+        (Http2::Nothing, (refused, refused), (Ok(()), Ok(()))),
+    ] {
+        assert_eq!(spoken("h2", http2).await, over_2, "{http2:?}");
+        assert_eq!(spoken("http/1.1", http2).await, over_1, "{http2:?}");
     }
 }
 
