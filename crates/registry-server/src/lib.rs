@@ -22,12 +22,15 @@
 //! # Scope
 //!
 //! The API of the [distribution specification v1.1.1](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md)
-//! over plain HTTP, or over TLS with the feature `tls`, nothing else: no credentials, no upstream, no garbage collection, no
-//! catalogue. Put it behind something that has what is missing, or keep it on loopback.
+//! over plain HTTP, or over TLS with the feature `tls`, for everybody or, with the feature `basic-auth`, for users with passwords.
+//! Nothing else: no rights by repository, no tokens, no upstream, no garbage collection, no catalogue. Put it behind something
+//! that has what is missing, or keep it on loopback.
 
 mod blobs;
 mod endpoint;
 mod error;
+#[cfg(feature = "basic-auth")]
+mod htpasswd;
 mod layout_store;
 mod layout_view;
 mod lists;
@@ -41,6 +44,8 @@ mod uploads;
 
 pub use endpoint::Endpoint;
 pub use error::{ApiError, ErrorCode};
+#[cfg(feature = "basic-auth")]
+pub use htpasswd::{Htpasswd, HtpasswdError};
 pub use layout_store::LayoutStore;
 pub use memory::MemoryStore;
 pub use server::{RegistryServer, RegistryServerBuilder, RunningServer};

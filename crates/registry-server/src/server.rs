@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) options: Options,
     pub(crate) sessions: Sessions,
+    #[cfg(feature = "basic-auth")]
+    users: Option<crate::Htpasswd>,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct RegistryServerBuilder {
     store: Arc<dyn Store>,
     options: Options,
     max_sessions: usize,
+    #[cfg(feature = "basic-auth")]
+    users: Option<crate::Htpasswd>,
 }
 
 impl RegistryServer {
@@ -74,6 +78,8 @@ impl RegistryServer {
                 chunk_min_bytes: None,
             },
             max_sessions: 1024,
+            #[cfg(feature = "basic-auth")]
+            users: None,
         }
     }
 
@@ -222,6 +228,14 @@ impl RegistryServerBuilder {
         self
     }
 
+    /// Answers these users only, by basic authentication. Default: everybody.
+    #[cfg(feature = "basic-auth")]
+    #[must_use]
+    pub fn users(mut self, users: crate::Htpasswd) -> Self {
+        self.users = Some(users);
+        self
+    }
+
     /// Builds the registry.
     pub fn build(self) -> RegistryServer {
         RegistryServer {
@@ -229,6 +243,8 @@ impl RegistryServerBuilder {
                 store: self.store,
                 options: self.options,
                 sessions: Sessions::new(self.max_sessions),
+                #[cfg(feature = "basic-auth")]
+                users: self.users,
             }),
         }
     }
@@ -331,6 +347,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 }
 
 async fn dispatch(shared: &Arc<Shared>, parts: Parts, body: Body) -> Result<Response, ApiError> {
+    #[cfg(feature = "basic-auth")]
+    if let Some(users) = &shared.users {
+        users.admit(&parts.headers).await?;
+    }
     let Some(endpoint) = Endpoint::of(parts.uri.path()) else {
         let message = "no endpoint of the distribution API has this path";
         return Err(ApiError::not_found(ErrorCode::Unsupported, message));

@@ -1,0 +1,306 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bcrypt::HashParts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use oci_content::Digest;
+use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use crate::error::{ApiError, ErrorCode};
+
+/// Passwords that are verified at once: what is tried by guessing must not take all processors.
+const MAX_VERIFICATIONS: usize = 4;
+/// Requests that wait for a verification; more are answered with 429.
+const MAX_WAITING: usize = 64;
+/// What `htpasswd -C` takes at most; one step more doubles the time of every first request.
+const MAX_COST: u32 = 17;
+
+/// The users of a registry, with the bcrypt hashes of their passwords, as `htpasswd -B` writes them.
+///
+/// - Every request needs basic authentication, the ping among them; what a user may do is the registry's matter, and the same for all.
+/// - A password is hashed on a thread that may wait, at most 4 at once and 64 waiting. What was right is remembered for the user
+///   until the process ends, so that only the first request of a client pays for the hash.
+/// - A user that does not exist takes as long as a wrong password.
+pub struct Htpasswd {
+    users: HashMap<String, Arc<User>>,
+    /// What a password for nobody is hashed against.
+    stranger: Arc<User>,
+    running: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+struct User {
+    /// In the form `$2b$COST$SALTHASH`, checked.
+    hash: String,
+    /// The SHA-256 of the password that was right last.
+    right: Mutex<Option<Digest>>,
+}
+
+/// Why a text is no list of users.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct HtpasswdError {
+    line: usize,
+    reason: String,
+}
+
+impl FromStr for Htpasswd {
+    type Err = HtpasswdError;
+
+    /// Reads lines of `USER:HASH`; empty ones and those that begin with `#` are passed over.
+    ///
+    /// Hashes of bcrypt only (`$2a$`, `$2b$`, `$2y$`) up to cost 17, and at least one user.
+    fn from_str(text: &str) -> Result<Self, HtpasswdError> {
+        let mut users = HashMap::new();
+        let mut strictest: Option<(u32, Arc<User>)> = None;
+        let mut last = 0;
+        for (line, text) in (1..).zip(text.lines()) {
+            last = line;
+            let text = text.trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let fail = |reason: &str| HtpasswdError {
+                line,
+                reason: reason.to_owned(),
+            };
+            let (name, hash) = text
+                .split_once(':')
+                .filter(|(name, _)| !name.is_empty())
+                .ok_or_else(|| fail("it is not USER:HASH"))?;
+            let cost = cost(hash).ok_or_else(|| {
+                fail("its hash is not one of bcrypt, as `htpasswd -nB USER` prints it")
+            })?;
+            if cost > MAX_COST {
+                return Err(fail("its hash has a higher cost than 17"));
+            }
+            let user = Arc::new(User {
+                hash: hash.to_owned(),
+                right: Mutex::default(),
+            });
+            if strictest.as_ref().is_none_or(|(known, _)| *known < cost) {
+                strictest = Some((cost, Arc::clone(&user)));
+            }
+            if users.insert(name.to_owned(), user).is_some() {
+                return Err(fail("its user is named twice"));
+            }
+        }
+        let Some((_, stranger)) = strictest else {
+            let reason =
+                "no user is named up to here; `htpasswd -nB USER` prints a line".to_owned();
+            return Err(HtpasswdError { line: last, reason });
+        };
+        Ok(Self {
+            users,
+            stranger,
+            running: Arc::new(Semaphore::new(MAX_VERIFICATIONS)),
+            waiting: Semaphore::new(MAX_WAITING),
+        })
+    }
+}
+
+impl Htpasswd {
+    /// Lets a request pass that brings a user's name and password.
+    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some((name, password)) = credentials(headers) else {
+            return Err(unauthorized("this registry needs a user and a password"));
+        };
+        let known = self.users.get(&name);
+        let given = Digest::of(&password);
+        if known.is_some_and(|user| user.remembers(&given)) {
+            return Ok(());
+        }
+        let user = Arc::clone(known.unwrap_or(&self.stranger));
+        let right = self.verify(user, password, given).await?;
+        match right && known.is_some() {
+            true => Ok(()),
+            false => Err(unauthorized("the user or the password is not right")),
+        }
+    }
+
+    async fn verify(
+        &self,
+        user: Arc<User>,
+        password: Vec<u8>,
+        given: Digest,
+    ) -> Result<bool, ApiError> {
+        let busy = |_| {
+            let message = "too many passwords are being verified";
+            ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                ErrorCode::TooManyRequests,
+                message,
+            )
+            .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        };
+        let waiting = self.waiting.try_acquire().map_err(busy)?;
+        let running = Arc::clone(&self.running)
+            .acquire_owned()
+            .await
+            .expect("it is never closed");
+        drop(waiting);
+        let verified = spawn_blocking(move || {
+            // Held until the hash is made, also when the client has gone.
+            let _running = running;
+            let right = bcrypt::verify(&password, &user.hash).unwrap_or(false);
+            if right {
+                user.remember(given);
+            }
+            right
+        });
+        // A panic in there has admitted nobody.
+        Ok(verified.await.unwrap_or(false))
+    }
+}
+
+impl User {
+    fn remembers(&self, given: &Digest) -> bool {
+        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        right.as_ref().is_some_and(|right| {
+            let equal = right.encoded().as_bytes().ct_eq(given.encoded().as_bytes());
+            equal.into()
+        })
+    }
+
+    fn remember(&self, given: Digest) {
+        *self.right.lock().unwrap_or_else(PoisonError::into_inner) = Some(given);
+    }
+}
+
+impl fmt::Debug for Htpasswd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names: Vec<_> = self.users.keys().collect();
+        names.sort();
+        f.debug_struct("Htpasswd")
+            .field("users", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns the cost of a hash of bcrypt.
+fn cost(hash: &str) -> Option<u32> {
+    // `$2x$` marks hashes of an implementation that was wrong.
+    if hash.starts_with("$2x$") {
+        return None;
+    }
+    let cost = hash.parse::<HashParts>().ok()?.get_cost();
+    (cost >= 4).then_some(cost)
+}
+
+/// Reads `Authorization: Basic`: <https://www.rfc-editor.org/rfc/rfc7617#section-2>
+fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded.trim()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let name = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+    Some((name, decoded[colon + 1..].to_vec()))
+}
+
+fn unauthorized(message: &str) -> ApiError {
+    let challenge = HeaderValue::from_static("Basic realm=\"registry\", charset=\"UTF-8\"");
+    ApiError::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message)
+        .header(header::WWW_AUTHENTICATE, challenge)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+
+    /// `htpasswd -nbBC 4 anna secret`
+    const ANNA: &str = "anna:$2y$04$UL.8oFmyyDI/nesAdXAo9eTAB/NU0geMPKok9PN625U3Jj4CwB7y.";
+
+    #[test]
+    fn only_lines_of_users_with_bcrypt_hashes_are_taken() {
+        let good = format!("# users\n\n  {ANNA}\r\nbob:{}\n", &ANNA[5..]);
+        let users: Htpasswd = good.parse().unwrap();
+        assert!(format!("{users:?}").contains("[\"anna\", \"bob\"]"));
+        assert!(!format!("{users:?}").contains("$2y$"));
+        let dear = ANNA.replace("$04$", "$18$");
+        let cheap = ANNA.replace("$04$", "$03$");
+        let broken = ANNA.replace("$2y$", "$2x$");
+        for (text, line, part) in [
+            ("", 0, "no user"),
+            ("# nobody\n", 1, "no user"),
+            ("anna", 1, "USER:HASH"),
+            (&ANNA[4..], 1, "USER:HASH"),
+            ("\nanna:secret", 2, "htpasswd -nB"),
+            ("anna:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", 1, "htpasswd -nB"),
+            (
+                "anna:$apr1$tqiV8yCm$E0cRkk1.e5UYs5qsUoeXj0",
+                1,
+                "htpasswd -nB",
+            ),
+            (&ANNA[..ANNA.len() - 1], 1, "htpasswd -nB"),
+            (&cheap, 1, "htpasswd -nB"),
+            (&broken, 1, "htpasswd -nB"),
+            (&dear, 1, "cost"),
+            (&format!("{ANNA}\n{ANNA}"), 2, "twice"),
+        ] {
+            let error = text.parse::<Htpasswd>().unwrap_err();
+            assert_eq!(error.line, line, "{text:?}: {error}");
+            assert!(error.reason.contains(part), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_read_as_rfc_7617_writes_them() {
+        let read = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            credentials(&headers)
+        };
+        let both = Some(("anna".to_owned(), b"a:b".to_vec()));
+        assert_eq!(read("Basic YW5uYTphOmI="), both);
+        assert_eq!(read("bASIC  YW5uYTphOmI="), both);
+        for none in [
+            "Basic",
+            "Basic YW5uYQ==",
+            "Basic !",
+            "Bearer YW5uYTphOmI=",
+            "Basic /zph",
+        ] {
+            assert_eq!(read(none), None, "{none}");
+        }
+    }
+
+    #[tokio::test]
+    async fn guesses_get_429_when_too_many_wait_and_who_was_admitted_goes_on() {
+        let users: Htpasswd = ANNA.parse().unwrap();
+        let with = |password: &str| {
+            let mut headers = HeaderMap::new();
+            let value = format!("Basic {}", STANDARD.encode(format!("anna:{password}")));
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            headers
+        };
+        users.admit(&with("secret")).await.unwrap();
+        let guess = with("guess");
+        // Nothing is verified while these are held.
+        let running = users.running.acquire_many(4).await.unwrap();
+        let mut waiting: Vec<_> = (0..MAX_WAITING)
+            .map(|_| Box::pin(users.admit(&guess)))
+            .collect();
+        for guess in &mut waiting {
+            assert!(futures::poll!(guess).is_pending());
+        }
+        let status = |error: ApiError| error.into_response().status();
+        let answer = users.admit(&guess).await.map_err(status);
+        assert_eq!(answer, Err(StatusCode::TOO_MANY_REQUESTS));
+        users.admit(&with("secret")).await.unwrap();
+        drop(running);
+        for guess in waiting {
+            assert_eq!(guess.await.map_err(status), Err(StatusCode::UNAUTHORIZED));
+        }
+    }
+}
