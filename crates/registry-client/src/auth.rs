@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::HeaderValue;
 use oci_content::{Registry, RepositoryName};
@@ -14,6 +15,9 @@ use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Failure};
 use crate::response::Response;
 use crate::token::{Token, TokenRequest, Tokens, basic};
+
+/// A token that is refused sooner than this after it was asked for has not expired.
+const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// More repositories than this are not remembered; forgetting one costs it a 401.
 const MAX_REMEMBERED: usize = 4096;
@@ -144,8 +148,12 @@ impl Auth {
         match carried {
             Carried::Nothing if progress.challenged => return Ok(false),
             Carried::Nothing => progress.challenged = true,
-            // A token that this call has just waited for will not get better.
-            Carried::Token(token) if progress.refreshed || token.fetched >= progress.started => {
+            Carried::Token(_) if progress.refreshed => return Ok(false),
+            // A token that this call has just waited for will not get better, unless it waited for something else
+            // in between, such as a rate limit.
+            Carried::Token(token)
+                if token.fetched >= progress.started && token.fetched.elapsed() < JUST_NOW =>
+            {
                 return Ok(false);
             }
             Carried::Token(token) => {

@@ -140,6 +140,25 @@ async fn tokens_of_another_host_are_shared_and_refreshed() {
 }
 
 #[tokio::test]
+async fn a_token_that_expires_while_its_request_is_throttled_is_refreshed() {
+    let registry = start(Persona::Ghcr).await;
+    let image = registry.image("team/app", "1.0");
+    let wait = Fault::statuses([429]).header("Retry-After", "2").skip(1);
+    registry.fault(Route::manifests(), wait);
+    registry.fault(Route::manifests(), Fault::expire_token().skip(1));
+    let repository = repository(&registry, with(user()));
+    let answer = repository.get_manifest(&image.digest).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let statuses = registry.requests();
+    let statuses: Vec<_> = statuses
+        .iter()
+        .filter(|request| request.path.contains("/manifests/"))
+        .filter_map(|request| request.status)
+        .collect();
+    assert_eq!(statuses, [401, 429, 401, 200]);
+}
+
+#[tokio::test]
 async fn a_refresh_token_is_enough_and_a_wrong_password_is_not() {
     let registry = TestRegistry::builder(Persona::SpecFull)
         .refresh_token("refresh")
