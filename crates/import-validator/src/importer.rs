@@ -3,6 +3,7 @@
 mod error;
 mod layout_target;
 mod ledger;
+mod manifest_push;
 mod mapping;
 mod plan;
 mod proof;
@@ -99,7 +100,8 @@ pub trait ImportObserver: fmt::Debug + Send + Sync {
 ///   the tags of images last: a tag never points at something incomplete.
 /// - What is there already is not sent again, so an interrupted import goes on where it stopped, and a second one
 ///   sends nothing.
-/// - At the end the target is asked for the referrers of every image, and what it does not list is sent again, one
+/// - A write whose answer is lost is looked for before it is sent again or given up.
+/// - At the end the tags are read back, and the target is asked for the referrers of every image, and what it does not list is sent again, one
 ///   at a time; if it is still not listed, the import fails and names it.
 #[derive(Clone, Debug)]
 pub struct Importer {

@@ -6,6 +6,8 @@ use registry_client::{ReferrersList, Repository};
 use serde_json::{Value, json};
 
 use super::error::{ImportError, ImportErrorKind};
+use super::manifest_push;
+use super::source::BundleSource;
 
 /// Times that a write is repeated because another writer was faster.
 const MAX_ATTEMPTS: usize = 8;
@@ -15,10 +17,12 @@ const MAX_ATTEMPTS: usize = 8;
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>
 ///
 /// - Entries that are there stay as they are.
+/// - Where the target misses one of the referrers, although it said that it had it, they are sent again.
 /// - The write is conditional where the registry gives an `ETag`, and what was written is read back: another
 ///   writer may have been faster without either noticing.
 pub(super) async fn add(
     repository: &Repository,
+    bundle: &BundleSource,
     subject: &Digest,
     referrers: &[&Descriptor],
 ) -> Result<(), ImportError> {
@@ -28,6 +32,8 @@ pub(super) async fn add(
         repository.registry(),
         repository.name()
     );
+    let mut last = None;
+    let mut sent_again = false;
     for _ in 0..MAX_ATTEMPTS {
         let current = Current::read(repository, subject, &what).await?;
         let missing: Vec<_> = referrers
@@ -45,19 +51,31 @@ pub(super) async fn add(
         }
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": entries });
         let bytes = Bytes::from(index.to_string());
-        let response = repository
+        let answer = repository
             .put_manifest(
                 &tag,
                 bytes,
                 media_type::IMAGE_INDEX,
                 current.etag.as_deref(),
             )
-            .await
-            .map_err(|error| ImportError::request(&what, &error))?;
-        match response.status().as_u16() {
+            .await;
+        let unsettled = manifest_push::is_unsettled(&answer);
+        last = match answer {
             // Read back at the top of the loop.
-            200..=299 | 412 => {}
-            _ => return Err(ImportError::refused(&what, &response)),
+            Ok(response) if response.status().is_success() => None,
+            Ok(response) if response.status().as_u16() == 412 => None,
+            Ok(response) if manifest_push::misses_content(&response) && !sent_again => {
+                sent_again = true;
+                for referrer in referrers {
+                    manifest_push::push(repository, bundle, &referrer.digest, None).await?;
+                }
+                None
+            }
+            Ok(response) => Some(ImportError::refused(&what, &response)),
+            Err(error) => Some(ImportError::request(&what, &error)),
+        };
+        if let Some(error) = last.take_if(|_| !unsettled) {
+            return Err(error);
         }
     }
     let current = Current::read(repository, subject, &what).await?;
@@ -66,6 +84,9 @@ pub(super) async fn add(
         .all(|referrer| current.digests.contains(&referrer.digest))
     {
         return Ok(());
+    }
+    if let Some(error) = last {
+        return Err(error);
     }
     let message =
         format!("{what}: other writers were faster {MAX_ATTEMPTS} times; run the import again");

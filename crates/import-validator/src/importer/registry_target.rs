@@ -4,10 +4,11 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{Descriptor, Digest, Registry, RepositoryName, Tag};
 use oci_referrers::{NativeReferrers, Outcome, Query, ReferrerSource as _, RegistrySources};
-use registry_client::{BlobPush, Client, Repository, nobody};
+use registry_client::{BlobPush, Client, ManifestId, Repository, nobody};
 use tokio::task::JoinSet;
 
 use super::error::{ImportError, ImportErrorKind};
+use super::manifest_push;
 use super::plan::{ImportPlan, RepositoryPlan};
 use super::proof;
 use super::referrers_tag;
@@ -66,10 +67,56 @@ impl<'a> RegistryTarget<'a> {
                 self.keep_referrers_tags(name, repository).await?;
             }
         }
-        for (name, tag, digest) in tags {
-            self.put_tag(name, tag, digest).await?;
+        for (name, tag, digest) in &tags {
+            self.put(name, digest, Some(tag)).await?;
         }
+        self.prove_images(plan, &tags).await?;
         self.prove(plan, report).await
+    }
+
+    async fn put(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        tag: Option<&Tag>,
+    ) -> Result<(), ImportError> {
+        manifest_push::push(&self.repository(name), self.bundle, digest, tag).await
+    }
+
+    /// Reads back what was made: every tag, and every image that has none. (A tag that was there had been read before.)
+    async fn prove_images(
+        &self,
+        plan: &ImportPlan,
+        tags: &[WantedTag<'_>],
+    ) -> Result<(), ImportError> {
+        let tagged = tags
+            .iter()
+            .map(|(name, tag, digest)| (*name, ManifestId::Tag(tag), *digest));
+        let untagged = plan.repositories.iter().flat_map(|(name, repository)| {
+            let images = repository.images.iter();
+            images
+                .filter(|(_, _, tag)| tag.is_none())
+                .map(move |(_, digest, _)| (name, ManifestId::Digest(digest), digest))
+        });
+        stream::iter(tagged.chain(untagged).collect::<Vec<_>>())
+            .map(|(name, id, digest)| async move {
+                let there = manifest_push::held(&self.repository(name), id).await;
+                let found = match there {
+                    Some(Some(there)) if there == *digest => return Ok(()),
+                    Some(Some(other)) => format!("holds {other}"),
+                    Some(None) => "is not there".to_owned(),
+                    None => "cannot be read".to_owned(),
+                };
+                let message = format!(
+                    "{}: {id} is to be {digest}, and at the target it {found}; nothing says that the image arrived",
+                    self.name(name),
+                );
+                Err(ImportError::new(ImportErrorKind::Incomplete, message))
+            })
+            .buffer_unordered(self.options.max_concurrent_transfers)
+            .try_collect::<Vec<()>>()
+            .await?;
+        Ok(())
     }
 
     fn repository(&self, name: &RepositoryName) -> Repository {
@@ -215,7 +262,7 @@ impl<'a> RegistryTarget<'a> {
             if there.status().as_u16() == 200 {
                 return Ok(false);
             }
-            self.put_manifest(name, digest).await?;
+            self.put(name, digest, None).await?;
             Ok::<bool, ImportError>(true)
         });
         let mut pushes = pushes.buffer_unordered(self.options.max_concurrent_transfers);
@@ -225,39 +272,6 @@ impl<'a> RegistryTarget<'a> {
                 false => counts.present += 1,
             }
             self.observer.arrived(0);
-        }
-        Ok(())
-    }
-
-    async fn put_manifest(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<(), ImportError> {
-        let what = format!("manifest {}@{digest}", self.name(name));
-        let manifest = self.bundle.read_manifest(digest)?;
-        let repository = self.repository(name);
-        for again in [true, false] {
-            let response = repository
-                .put_manifest(digest, manifest.raw().clone(), manifest.media_type(), None)
-                .await
-                .map_err(|error| ImportError::request(&what, &error))?;
-            let unknown = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"];
-            let codes = response.error_codes();
-            match response.status().as_u16() {
-                200..=299 => return Ok(()),
-                // A registry may say that it has a blob and then miss it: send them, then try once more.
-                _ if again && codes.iter().any(|code| unknown.contains(&code.as_str())) => {
-                    for blob in manifest.blobs() {
-                        let source = self.bundle.blob(&blob.digest);
-                        repository
-                            .push_blob(&blob.digest, blob.size, &source, None)
-                            .await
-                            .map_err(|error| ImportError::request(&what, &error))?;
-                    }
-                }
-                _ => return Err(ImportError::refused(&what, &response)),
-            }
         }
         Ok(())
     }
@@ -291,31 +305,12 @@ impl<'a> RegistryTarget<'a> {
         let repository = &repository;
         stream::iter(subjects)
             .map(|(subject, referrers)| async move {
-                referrers_tag::add(repository, subject, &referrers).await
+                referrers_tag::add(repository, self.bundle, subject, &referrers).await
             })
             .buffer_unordered(self.options.max_concurrent_transfers)
             .try_collect::<Vec<()>>()
             .await?;
         Ok(())
-    }
-
-    async fn put_tag(
-        &self,
-        name: &RepositoryName,
-        tag: &Tag,
-        digest: &Digest,
-    ) -> Result<(), ImportError> {
-        let what = format!("tag {}:{tag}", self.name(name));
-        let manifest = self.bundle.read_manifest(digest)?;
-        let response = self
-            .repository(name)
-            .put_manifest(tag, manifest.raw().clone(), manifest.media_type(), None)
-            .await
-            .map_err(|error| ImportError::request(&what, &error))?;
-        match response.status().is_success() {
-            true => Ok(()),
-            false => Err(ImportError::refused(&what, &response)),
-        }
     }
 
     /// Discovers on the target and compares; sends again what is not listed, one at a time, and looks again.
@@ -353,16 +348,14 @@ impl<'a> RegistryTarget<'a> {
         missing: &[MissingReferrer],
     ) -> Result<(), ImportError> {
         for lost in missing {
-            match &lost.tag {
-                Some(tag) => self.put_tag(name, tag, &lost.referrer).await?,
-                None => self.put_manifest(name, &lost.referrer).await?,
-            }
+            self.put(name, &lost.referrer, lost.tag.as_ref()).await?;
         }
         // What the API still does not list is kept where every client looks as well.
         let (still, _) = self.missing(name, plan).await;
         for lost in still.iter().filter(|lost| lost.tag.is_none()) {
             let descriptor = &plan.descriptors[&lost.referrer];
-            referrers_tag::add(&self.repository(name), &lost.subject, &[descriptor]).await?;
+            let repository = self.repository(name);
+            referrers_tag::add(&repository, self.bundle, &lost.subject, &[descriptor]).await?;
         }
         Ok(())
     }

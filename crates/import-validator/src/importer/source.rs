@@ -38,6 +38,11 @@ impl BundleSource {
         self.bundle.signed_by()
     }
 
+    pub(super) fn holds(&self, digest: &Digest) -> bool {
+        let entries = &self.bundle.manifest().entries;
+        entries.iter().any(|entry| entry.sha256 == *digest)
+    }
+
     /// Reads a manifest.
     pub(super) fn read_manifest(&self, digest: &Digest) -> Result<Manifest, ImportError> {
         let changed = |reason: String| {
@@ -50,9 +55,10 @@ impl BundleSource {
             .bundle
             .read(&path, MAX_MANIFEST_BYTES)
             .map_err(|error| match error.kind() {
-                ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::FileTooLarge => {
-                    changed(error.to_string())
-                }
+                ErrorKind::InvalidData
+                | ErrorKind::NotFound
+                | ErrorKind::FileTooLarge
+                | ErrorKind::UnexpectedEof => changed(error.to_string()),
                 _ => ImportError::new(ImportErrorKind::LocalIo, format!("{path}: {error}")),
             })?;
         Manifest::parse_verified(Bytes::from(raw), digest, None)

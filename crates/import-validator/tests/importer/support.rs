@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use import_validator::{
     ImportError, ImportObserver, ImportOptions, ImportReport, ImportTarget, ImportValidator,
@@ -40,11 +41,15 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     pub(crate) async fn new() -> Self {
+        Self::with_layer(vec![7; 200_000]).await
+    }
+
+    /// Has this layer in both images.
+    pub(crate) async fn with_layer(shared: Vec<u8>) -> Self {
         let source = TestRegistry::builder(Persona::SpecFull)
             .without_auth()
             .start()
             .await;
-        let shared = vec![7u8; 200_000];
         let image = source.image_with_layers("app", "1", [shared.clone(), b"own".to_vec()]);
         source.image_with_layers("other", "1", [shared, b"other".to_vec()]);
         let sbom = source.referrer("app", &image, "application/vnd.cyclonedx+json", "sbom");
@@ -55,19 +60,37 @@ impl Bundle {
             "signature",
         );
         source.legacy("app", &image.digest, "sig", "legacy signature");
-        let folder = tempfile::tempdir().unwrap();
-        let reference = |image: &str| format!("{}/{image}", source.host()).parse().unwrap();
-        let images = vec![reference("app:1"), reference("other:1")];
-        let request = ExportRequest::new(images, folder.path().join("b.tgz"));
-        Exporter::new(client(), Arc::new(Quiet))
-            .export(&request)
-            .await
-            .unwrap();
         Self {
-            folder,
+            folder: export(&source, &["app:1", "other:1"]).await,
             image: image.digest,
             sbom,
             referrers: 3,
+        }
+    }
+
+    /// Nothing refers to its only image.
+    pub(crate) async fn bare() -> Self {
+        let source = open(Persona::SpecFull).await;
+        let image = source.image("app", "1");
+        Self {
+            folder: export(&source, &["app:1"]).await,
+            image: image.digest.clone(),
+            sbom: image,
+            referrers: 0,
+        }
+    }
+
+    /// Has an index of two platforms, with an SBOM on the index.
+    pub(crate) async fn index() -> Self {
+        let source = open(Persona::SpecFull).await;
+        let index = source.index("app", "1", &["linux/amd64", "linux/arm64"]);
+        let image = index.descriptor;
+        let sbom = source.referrer("app", &image, "application/vnd.cyclonedx+json", "sbom");
+        Self {
+            folder: export(&source, &["app:1"]).await,
+            image: image.digest,
+            sbom,
+            referrers: 1,
         }
     }
 
@@ -83,25 +106,69 @@ impl Bundle {
     }
 
     pub(crate) async fn import(&self, target: ImportTarget) -> Result<ImportReport, ImportError> {
-        Importer::new(target, ImportOptions::default(), Arc::new(Quiet))
-            .import(self.validated())
-            .await
+        import(self.validated(), target, ImportOptions::default()).await
     }
 
     pub(crate) async fn import_to(
         &self,
         target: &TestRegistry,
     ) -> Result<ImportReport, ImportError> {
-        self.import(ImportTarget::Registry {
-            registry: target.registry(),
-            client: client(),
-        })
-        .await
+        self.import(registry(target)).await
+    }
+
+    /// Imports with leave to move tags.
+    pub(crate) async fn import_over(
+        &self,
+        target: &TestRegistry,
+    ) -> Result<ImportReport, ImportError> {
+        let mut options = ImportOptions::default();
+        options.overwrite_tags = true;
+        import(self.validated(), registry(target), options).await
+    }
+
+    pub(crate) async fn import_validated(
+        &self,
+        validated: Arc<ValidatedBundle>,
+        target: &TestRegistry,
+    ) -> Result<ImportReport, ImportError> {
+        import(validated, registry(target), ImportOptions::default()).await
     }
 }
 
+async fn export(source: &TestRegistry, images: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let reference = |image: &&str| format!("{}/{image}", source.host()).parse().unwrap();
+    let images = images.iter().map(reference).collect();
+    let request = ExportRequest::new(images, folder.path().join("b.tgz"));
+    Exporter::new(client(), Arc::new(Quiet))
+        .export(&request)
+        .await
+        .unwrap();
+    folder
+}
+
+async fn import(
+    bundle: Arc<ValidatedBundle>,
+    target: ImportTarget,
+    options: ImportOptions,
+) -> Result<ImportReport, ImportError> {
+    Importer::new(target, options, Arc::new(Quiet))
+        .import(bundle)
+        .await
+}
+
+fn registry(target: &TestRegistry) -> ImportTarget {
+    ImportTarget::Registry {
+        registry: target.registry(),
+        client: client(),
+    }
+}
+
+/// A client that tries again at once.
 pub(crate) fn client() -> Client {
-    Client::new(ClientOptions::default()).unwrap()
+    let mut options = ClientOptions::default();
+    options.retry.base_delay = Duration::from_millis(1);
+    Client::new(options).unwrap()
 }
 
 pub(crate) async fn open(persona: Persona) -> TestRegistry {

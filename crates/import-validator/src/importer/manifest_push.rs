@@ -1,0 +1,114 @@
+use oci_content::{Digest, Manifest, Tag};
+use registry_client::{ErrorKind, ManifestId, Repository, Response};
+
+use super::error::ImportError;
+use super::source::BundleSource;
+
+/// Puts a manifest under its digest, or under a tag.
+///
+/// - Where the target misses what it said it had, that is sent, and the manifest once more.
+/// - Where the answer is lost, the target is asked what it holds. A tag that holds nothing yet is put again.
+pub(super) async fn push(
+    repository: &Repository,
+    bundle: &BundleSource,
+    digest: &Digest,
+    tag: Option<&Tag>,
+) -> Result<(), ImportError> {
+    const MAX_ATTEMPTS: usize = 3;
+    let name = format!("{}/{}", repository.registry(), repository.name());
+    let (id, what) = match tag {
+        Some(tag) => (ManifestId::Tag(tag), format!("tag {name}:{tag}")),
+        None => (
+            ManifestId::Digest(digest),
+            format!("manifest {name}@{digest}"),
+        ),
+    };
+    let manifest = bundle.read_manifest(digest)?;
+    let mut attempt = 1;
+    loop {
+        let answer = repository
+            .put_manifest(id, manifest.raw().clone(), manifest.media_type(), None)
+            .await;
+        let more = attempt < MAX_ATTEMPTS;
+        attempt += 1;
+        if let Ok(response) = &answer {
+            if response.status().is_success() {
+                return Ok(());
+            }
+            if more && misses_content(response) {
+                send_content(repository, bundle, &manifest).await?;
+                continue;
+            }
+        }
+        let unsettled = is_unsettled(&answer);
+        let error = match answer {
+            Ok(response) => ImportError::refused(&what, &response),
+            Err(error) => ImportError::request(&what, &error),
+        };
+        if !unsettled {
+            return Err(error);
+        }
+        match held(repository, id).await {
+            Some(there) if there.as_ref() == Some(digest) => return Ok(()),
+            // Under its digest it was sent more than once already.
+            Some(None) if more && tag.is_some() => {}
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Tells whether a write may have been acted upon although it was not answered so.
+pub(super) fn is_unsettled(answer: &Result<Response, registry_client::Error>) -> bool {
+    match answer {
+        Ok(response) => matches!(
+            response.status().as_u16(),
+            408 | 499 | 500 | 502 | 504 | 522
+        ),
+        Err(error) => matches!(error.kind(), ErrorKind::Reset | ErrorKind::Timeout),
+    }
+}
+
+/// Tells whether a manifest was refused because of what it names.
+pub(super) fn misses_content(response: &Response) -> bool {
+    let unknown = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"];
+    let codes = response.error_codes();
+    !response.status().is_success() && codes.iter().any(|code| unknown.contains(&code.as_str()))
+}
+
+/// Sends what a manifest names, whatever the target says that it has.
+async fn send_content(
+    repository: &Repository,
+    bundle: &BundleSource,
+    manifest: &Manifest,
+) -> Result<(), ImportError> {
+    for blob in manifest.blobs() {
+        let source = bundle.blob(&blob.digest);
+        repository
+            .push_blob(&blob.digest, blob.size, &source, None)
+            .await
+            .map_err(|error| ImportError::request(&blob.digest.to_string(), &error))?;
+    }
+    // The children that the bundle leaves out are what the target has to do without.
+    let children = manifest.children().iter().map(|child| &child.digest);
+    for digest in children.filter(|digest| bundle.holds(digest)) {
+        let child = bundle.read_manifest(digest)?;
+        let response = repository
+            .put_manifest(digest, child.raw().clone(), child.media_type(), None)
+            .await
+            .map_err(|error| ImportError::request(&digest.to_string(), &error))?;
+        if !response.status().is_success() {
+            return Err(ImportError::refused(&digest.to_string(), &response));
+        }
+    }
+    Ok(())
+}
+
+/// Reads what stands under a tag or a digest: `Some(None)` is nothing, `None` is not known.
+pub(super) async fn held(repository: &Repository, id: ManifestId<'_>) -> Option<Option<Digest>> {
+    let response = repository.get_manifest(id).await.ok()?;
+    match response.status().as_u16() {
+        200 => Some(Some(Digest::of(response.body()))),
+        404 => Some(None),
+        _ => None,
+    }
+}
