@@ -428,13 +428,13 @@ pub(crate) struct ImportArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Serve the local store as a registry on loopback, read-only unless told otherwise
+    /// Serve the local store as a registry: on loopback and read-only, unless told otherwise
     Serve(ServeArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where to listen; loopback only
+    /// Where to listen; elsewhere than on loopback only with --tls-cert and --auth
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
     /// The layout folder to serve [default: the local store]
@@ -443,4 +443,13 @@ pub(crate) struct ServeArgs {
     /// Take pushes and deletions as well; what is pushed is kept as localhost/REPOSITORY, unless ?ns=HOST names the host
     #[arg(long)]
     pub(crate) writable: bool,
+    /// Speak TLS with this certificate, followed by those of the authorities between it and the root (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM, without a passphrase)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Answer the users of this file only: lines as `htpasswd -nB USER` prints them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) auth: Option<PathBuf>,
 }

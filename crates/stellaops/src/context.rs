@@ -132,7 +132,8 @@ fn proxy() -> Option<ProxyOptions> {
     (proxy.https.is_some() || proxy.http.is_some()).then_some(proxy)
 }
 
-fn read(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
+/// Reads a file that an option names.
+pub(crate) fn read(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
     std::fs::read(path)
         .map_err(|error| Failure::new(Exit::Usage, format!("{option} {}: {error}", path.display())))
 }
