@@ -68,6 +68,32 @@ impl Repository {
         };
         push.run(mount_from).await
     }
+
+    /// Asks the registry to take a blob over from another of its repositories (end-11), and sends nothing of it.
+    ///
+    /// 201 says that it did. Any other status is an answer as well: 202 opens an upload session, which is left for
+    /// the registry to expire.
+    ///
+    /// # Errors
+    /// When there is no usable answer.
+    pub async fn mount_blob(
+        &self,
+        digest: &Digest,
+        from: &RepositoryName,
+    ) -> Result<Response, Error> {
+        let mut url = self.url("blobs/uploads/")?;
+        url.query_pairs_mut()
+            .append_pair("mount", &digest.to_string())
+            .append_pair("from", from.as_str());
+        let call = Call {
+            endpoint: Endpoint::Upload,
+            // A second one opens one session too many, which expires.
+            idempotent: true,
+            mount_from: Some(from),
+            ..self.call(Method::POST, url)
+        };
+        self.collect(call, MAX_ERROR_BODY, "64 KiB").await
+    }
 }
 
 struct Push<'a> {
@@ -89,7 +115,7 @@ impl Push<'_> {
     async fn run(&self, mount_from: Option<&RepositoryName>) -> Result<BlobPush, Error> {
         let mut session = None;
         if let Some(from) = mount_from {
-            let answer = self.mount(from).await?;
+            let answer = self.repository.mount_blob(self.digest, from).await?;
             match answer.status() {
                 StatusCode::CREATED => return Ok(BlobPush::Mounted),
                 StatusCode::ACCEPTED => session = Some(self.session(&answer)?),
@@ -145,20 +171,6 @@ impl Push<'_> {
                 None => return Err(error),
             }
         }
-    }
-
-    async fn mount(&self, from: &RepositoryName) -> Result<Response, Error> {
-        let mut url = self.repository.url("blobs/uploads/")?;
-        url.query_pairs_mut()
-            .append_pair("mount", &self.digest.to_string())
-            .append_pair("from", from.as_str());
-        let call = Call {
-            mount_from: Some(from),
-            // A second one opens one session too many, which expires.
-            idempotent: true,
-            ..self.repository.call(Method::POST, url)
-        };
-        self.collect(call).await
     }
 
     async fn start(&self) -> Result<UploadSession, Error> {

@@ -142,6 +142,18 @@ async fn end_11_mounts_or_goes_on_as_an_upload() {
 }
 
 #[tokio::test]
+async fn end_11_alone_answers_with_any_status_and_sends_nothing() {
+    for status in [201, 202, 404, 405] {
+        let server = Server::start(move |_, _| answer(status)).await;
+        let from = name("team/base");
+        let repository = server.repository(options());
+        let answer = repository.mount_blob(&Digest::of(BLOB), &from).await;
+        assert_eq!(answer.unwrap().status().as_u16(), status);
+        assert_eq!(server.lines().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_session_starts_over() {
     for lost in [
         answer(404),
