@@ -8,6 +8,7 @@
 //!   and from several threads, always to the same file.
 //! - [`BundleReader`] reads a bundle from its first byte to its last, [`BundleArchive`] any file of it, and
 //!   [`BundleFolder`] one that has been extracted.
+//! - [`BaseBundle`] is what a delta leaves out.
 //! - With the feature `signature`, `SigningKey` signs a bundle and `PublicKey` verifies it.
 //!
 //! ```
@@ -42,6 +43,7 @@
 //! that is for `import-validator`.
 
 mod archive;
+mod base;
 mod container;
 mod container_error;
 mod entry_path;
@@ -63,6 +65,7 @@ mod tar_header;
 mod writer;
 
 pub use archive::{BundleArchive, OpenError};
+pub use base::BaseBundle;
 pub use container::Container;
 pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};
 pub use entry_path::{EntryKind, EntryPath, EntryPathError};

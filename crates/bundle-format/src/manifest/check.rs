@@ -1,6 +1,6 @@
 //! What must hold between the statements of a manifest, whoever wrote it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use oci_content::{Algorithm, Completeness, Digest, LegacyTag, SourceKind};
 
@@ -169,12 +169,8 @@ impl BundleManifest {
                 }
                 _ => return Err(inconsistent(format!("{path} does not stand in `entries`"))),
             }
-            if entry.base && self.base.is_none() {
-                return Err(inconsistent(format!(
-                    "entry {path} is in the base, and there is no base"
-                )));
-            }
         }
+        self.check_left_out()?;
         for path in [EntryPath::INDEX, EntryPath::OCI_LAYOUT] {
             if !self.entries.iter().rev().any(|entry| entry.path == path) {
                 return Err(inconsistent(format!("there is no entry {path}")));
@@ -194,6 +190,37 @@ impl BundleManifest {
             ));
         }
         Ok(())
+    }
+
+    /// Checks what the base holds: a delta has all its manifests itself, so that its graph can be judged without the
+    /// base.
+    fn check_left_out(&self) -> Result<(), ManifestError> {
+        let Some(first) = self.left_out().next() else {
+            return Ok(());
+        };
+        if self.base.is_none() {
+            return Err(inconsistent(format!(
+                "entry {} is in the base, and there is no base",
+                first.path
+            )));
+        }
+        let records = self.discovery.iter();
+        let listed = records.flat_map(|record| {
+            let artifacts = record.artifacts.iter().map(|artifact| &artifact.digest);
+            artifacts.chain([&record.subject])
+        });
+        let images = self.images.iter().map(|image| &image.digest);
+        let manifests: HashSet<_> = images.chain(listed).collect();
+        match self
+            .left_out()
+            .find(|entry| manifests.contains(&entry.sha256))
+        {
+            None => Ok(()),
+            Some(entry) => Err(inconsistent(format!(
+                "entry {} is a manifest and cannot be in the base",
+                entry.path
+            ))),
+        }
     }
 
     fn check_totals(&self) -> Result<(), ManifestError> {

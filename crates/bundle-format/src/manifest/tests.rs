@@ -750,7 +750,7 @@ fn another_encoding_of_the_same_values_is_refused_with_its_line() {
 #[test]
 fn statements_that_contradict_each_other_are_refused() {
     type Change = fn(&mut BundleManifest);
-    let cases: [(Change, &str); 29] = [
+    let cases: [(Change, &str); 34] = [
         (
             |m| m.referrers.total += 1,
             "the counts are not those of the lists",
@@ -825,6 +825,26 @@ fn statements_that_contradict_each_other_are_refused() {
         (|m| m.entries[0].sha256 = Digest::of(b"?"), "has the sha256"),
         (|m| m.entries[0].base = true, "and there is no base"),
         (
+            |m| in_base(m, |path| *path == EntryPath::INDEX),
+            "index.json cannot be in the base",
+        ),
+        (
+            |m| in_base(m, |path| *path == EntryPath::OCI_LAYOUT),
+            "oci-layout cannot be in the base",
+        ),
+        (
+            |m| in_base(m, is(m.images[0].digest.clone())),
+            "is a manifest and cannot be in the base",
+        ),
+        (
+            |m| in_base(m, is(m.discovery[1].subject.clone())),
+            "is a manifest and cannot be in the base",
+        ),
+        (
+            |m| in_base(m, is(m.discovery[1].artifacts[0].digest.clone())),
+            "is a manifest and cannot be in the base",
+        ),
+        (
             |m| m.entries[0].size = u64::MAX,
             "more than a file can hold",
         ),
@@ -842,6 +862,14 @@ fn statements_that_contradict_each_other_are_refused() {
             "stands for two digests",
         ),
     ];
+    fn in_base(manifest: &mut BundleManifest, which: impl Fn(&EntryPath) -> bool) {
+        manifest.base = Some(Digest::of(b"base"));
+        let mut entries = manifest.entries.iter_mut();
+        entries.find(|entry| which(&entry.path)).unwrap().base = true;
+    }
+    fn is(digest: Digest) -> impl Fn(&EntryPath) -> bool {
+        move |path| path.digest() == Some(&digest)
+    }
     fn described_otherwise(image: &ImageRecord) -> ImageRecord {
         let reference = format!("{}-2", image.reference).parse().unwrap();
         ImageRecord {
