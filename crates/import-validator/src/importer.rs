@@ -1,5 +1,6 @@
 //! Puts a validated bundle into a registry or a layout folder, and proves that it arrived.
 
+mod base;
 mod error;
 mod layout_target;
 mod ledger;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use oci_content::Registry;
+use oci_content::{Registry, RepositoryName};
 use registry_client::Client;
 
 use crate::ValidatedBundle;
@@ -29,7 +30,7 @@ pub use error::{ImportError, ImportErrorKind};
 pub use ledger::{Ledger, LedgerReport, LedgerVerdict};
 pub use mapping::{MapRule, Mapping};
 pub use plan::{ImportPlan, RepositoryPlan};
-pub use report::{ImportReport, ImportedImage, MissingReferrer, TransferCounts};
+pub use report::{BaseReport, ImportReport, ImportedImage, MissingReferrer, TransferCounts};
 
 /// Where a bundle goes.
 #[derive(Clone, Debug)]
@@ -58,6 +59,9 @@ pub enum ImportTarget {
 pub struct ImportOptions {
     /// Where repositories go.
     pub mapping: Mapping,
+    /// Repositories of the target registry from which blobs that a delta leaves out may be mounted, beside those that
+    /// the bundle goes into.
+    pub mount_from: Vec<RepositoryName>,
     /// Whether a tag that holds something else at the target may be moved.
     pub overwrite_tags: bool,
     /// Whether to plan only.
@@ -74,6 +78,7 @@ impl Default for ImportOptions {
     fn default() -> Self {
         Self {
             mapping: Mapping::default(),
+            mount_from: Vec::new(),
             overwrite_tags: false,
             dry_run: false,
             ledger: None,
@@ -94,8 +99,8 @@ pub trait ImportObserver: fmt::Debug + Send + Sync {
 
 /// Puts a validated bundle into a target and proves that it arrived.
 ///
-/// - Nothing is sent before it is known that no tag would be moved against the caller's will, and that the [`Ledger`], where one is
-///   kept, knows no later bundle of the series.
+/// - Nothing is sent before it is known that no tag would be moved against the caller's will, that the target has what a
+///   delta leaves out, and that the [`Ledger`], where one is kept, knows no later bundle of the series.
 /// - Blobs go first, then manifests, children before those that list them, then referrers, then referrers tags, and
 ///   the tags of images last: a tag never points at something incomplete.
 /// - What is there already is not sent again, so an interrupted import goes on where it stopped, and a second one
@@ -247,6 +252,7 @@ impl Importer {
             images: images.collect(),
             blobs: TransferCounts::default(),
             manifests: TransferCounts::default(),
+            base: base::report(bundle, plan),
             referrers_expected: plan.referrers(),
             referrers_found: 0,
             missing: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use bundle_format::{EntryPath, OCI_LAYOUT, index_descriptors};
+use bundle_format::{BaseBundle, BundleManifest, EntryPath, OCI_LAYOUT, index_descriptors};
 use oci_content::{Descriptor, Digest, ManifestErrorKind, REF_NAME, media_type};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,6 +15,7 @@ use crate::validator::ValidationLimits;
 /// Checks the layout; returns the manifests that were reached from images, referrers and `index.json`.
 pub(crate) fn check(
     contents: &Contents,
+    base: Option<&BaseBundle>,
     limits: &ValidationLimits,
     findings: &mut Findings,
 ) -> HashSet<Digest> {
@@ -32,23 +33,8 @@ pub(crate) fn check(
     if let Some(listed) = &listed {
         check_index(contents, listed, findings);
     }
-    if !contents.in_base.is_empty() {
-        findings
-            .add(FindingKind::BaseMissing)
-            .path(EntryPath::MANIFEST)
-            .expected(format_args!(
-                "the bundle whose manifest.yaml is {}",
-                contents
-                    .manifest
-                    .base
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default()
-            ))
-            .found(format_args!(
-                "{} files that only it holds",
-                contents.in_base.len()
-            ));
+    if let Some(base) = base {
+        check_base(&contents.manifest, base, findings);
     }
     let mut walk = Walk {
         contents,
@@ -79,6 +65,29 @@ pub(crate) fn check(
         walk.run(&Target::from(descriptor), EntryPath::INDEX);
     }
     walk.finish()
+}
+
+/// Compares what the bundle leaves out with what the base that was given lists.
+fn check_base(manifest: &BundleManifest, base: &BaseBundle, findings: &mut Findings) {
+    if manifest.base.as_ref() != Some(base.digest()) {
+        let expected = manifest.base.as_ref().map(Digest::to_string);
+        let expected = expected.unwrap_or_else(|| "none, since this is no delta".to_owned());
+        findings
+            .add(FindingKind::BaseMismatch)
+            .path(EntryPath::MANIFEST)
+            .expected(expected)
+            .found(base.digest());
+        return;
+    }
+    for entry in manifest.left_out() {
+        if !base.holds(&entry.sha256, entry.size) {
+            findings
+                .add(FindingKind::BaseMissing)
+                .path(&entry.path)
+                .expected(format_args!("{} bytes in the base", entry.size))
+                .found("the base lists no such blob");
+        }
+    }
 }
 
 fn read_index(bytes: &[u8], findings: &mut Findings) -> Option<Vec<Descriptor>> {
@@ -221,7 +230,18 @@ impl<'a> Walk<'a> {
             self.complete = false;
             return None;
         };
-        if self.contents.in_base.contains(&target.digest) || self.contents.damaged.contains(&path) {
+        if self.contents.in_base.contains(&target.digest) {
+            self.complete = false;
+            if self.reached.insert(target.digest.clone()) {
+                self.findings
+                    .add(FindingKind::ObjectMissing)
+                    .path(from)
+                    .expected(format_args!("{} ({})", target.digest, target.media_type))
+                    .found("it is left to the base, and a delta holds all its manifests itself");
+            }
+            return None;
+        }
+        if self.contents.damaged.contains(&path) {
             self.complete = false;
             return None;
         }

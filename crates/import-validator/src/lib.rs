@@ -38,9 +38,9 @@ mod validator;
 
 #[cfg(feature = "importer")]
 pub use importer::{
-    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportPlan, ImportReport,
-    ImportTarget, ImportedImage, Importer, Ledger, LedgerReport, LedgerVerdict, MapRule, Mapping,
-    MissingReferrer, RepositoryPlan, TransferCounts,
+    BaseReport, ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportPlan,
+    ImportReport, ImportTarget, ImportedImage, Importer, Ledger, LedgerReport, LedgerVerdict,
+    MapRule, Mapping, MissingReferrer, RepositoryPlan, TransferCounts,
 };
 pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage};
 pub use validated::ValidatedBundle;

@@ -64,7 +64,7 @@ pub(crate) fn check(contents: &Contents, reached: &HashSet<Digest>, findings: &m
     for record in &contents.manifest.discovery {
         for artifact in &record.artifacts {
             listed.insert((&record.subject, &artifact.digest));
-            if !contents.blobs.contains_key(&record.subject) {
+            if !contents.holds(&record.subject) {
                 findings
                     .add(FindingKind::OrphanedReferrer)
                     .path(&artifact.path)
@@ -80,7 +80,7 @@ pub(crate) fn check(contents: &Contents, reached: &HashSet<Digest>, findings: &m
     for digest in reached {
         let links = contents.objects.links(digest);
         if let Some(subject) = links.and_then(|links| links.subject.as_ref())
-            && contents.blobs.contains_key(&subject.digest)
+            && contents.holds(&subject.digest)
             && !listed.contains(&(&subject.digest, digest))
         {
             findings

@@ -97,6 +97,10 @@ pub struct Counts {
     pub subjects: u64,
     /// Distinct referrers.
     pub referrers: u64,
+    /// Blobs that the bundle leaves out because its base holds them. Whether the target has them is for the import.
+    pub blobs_in_base: u64,
+    /// Their bytes.
+    pub blob_bytes_in_base: u64,
     /// Errors, those that are not listed included.
     pub errors: u64,
     /// Warnings, those that are not listed included.
@@ -266,8 +270,10 @@ kinds! {
     ObjectSizeMismatch => Layout, 4, Always, UPSTREAM;
     /// Content that a descriptor embeds is not the content of its digest.
     EmbeddedDataMismatch => Layout, 4, Always, UPSTREAM;
-    /// The bundle leaves out what another one holds, and that one is not given.
-    BaseMissing => Layout, 4, Always, "this is a delta: validate and import it together with the bundle it is based on";
+    /// The base that is given is not the bundle that this one is based on.
+    BaseMismatch => Layout, 4, Always, "give the bundle that --base named at the export; `stellaops bundle inspect` shows the digest of its manifest.yaml";
+    /// A blob that is left out because the base holds it, and the base that is given does not.
+    BaseMissing => Layout, 4, Always, EXPORT_AGAIN;
     /// A file that is listed and that no image and no referrer needs.
     UnreferencedObject => Layout, 4, Advice, EXPORT_AGAIN;
 
@@ -589,6 +595,7 @@ mod tests {
                 "signedBy": null,
                 "counts": {
                     "entries": 0, "bytes": 0, "images": 0, "subjects": 0, "referrers": 0,
+                    "blobsInBase": 0, "blobBytesInBase": 0,
                     "errors": 1, "warnings": 0, "omitted": 0,
                 },
             })

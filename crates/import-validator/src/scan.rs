@@ -54,6 +54,13 @@ pub(crate) struct Contents {
 
 const BUFFER_BYTES: usize = 256 << 10;
 
+impl Contents {
+    /// Tells whether the bundle itself holds content, and not only its base.
+    pub(crate) fn holds(&self, digest: &Digest) -> bool {
+        self.blobs.contains_key(digest) && !self.in_base.contains(digest)
+    }
+}
+
 impl<'a, E> Scan<'a, E> {
     pub(crate) fn new(
         entries: E,
@@ -207,13 +214,15 @@ impl<E: Entries> Scan<'_, E> {
             .entries
             .iter()
             .filter(|entry| entry.path.digest().is_some());
-        let in_base = blobs.clone().filter(|entry| entry.base);
         self.contents = Some(Contents {
             blobs: blobs
                 .clone()
                 .map(|entry| (entry.sha256.clone(), entry.size))
                 .collect(),
-            in_base: in_base.map(|entry| entry.sha256.clone()).collect(),
+            in_base: manifest
+                .left_out()
+                .map(|entry| entry.sha256.clone())
+                .collect(),
             manifest_digest: Digest::of(&bytes),
             manifest_bytes: bytes.len() as u64,
             proof,
@@ -233,6 +242,11 @@ impl<E: Entries> Scan<'_, E> {
         counts.images = manifest.images.len() as u64;
         counts.subjects = manifest.referrers.subjects;
         counts.referrers = manifest.referrers.total;
+        for entry in manifest.left_out() {
+            counts.blobs_in_base += 1;
+            // Nobody has seen them, so their sizes are claims that may add up to anything.
+            counts.blob_bytes_in_base = counts.blob_bytes_in_base.saturating_add(entry.size);
+        }
         let limit = self.limits.max_referrers_per_subject;
         for record in &manifest.discovery {
             if record.artifacts.len() > limit {

@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 #[cfg(feature = "signature")]
 use bundle_format::PublicKey;
-use bundle_format::{BundleArchive, BundleFolder, BundleManifest, BundleReader, Limits, OpenError};
+use bundle_format::{
+    BaseBundle, BundleArchive, BundleFolder, BundleManifest, BundleReader, Limits, OpenError,
+};
 use oci_content::Digest;
 #[cfg(feature = "policy")]
 use oci_referrers::Policy;
@@ -46,6 +48,7 @@ pub struct ImportValidator {
     limits: ValidationLimits,
     signature: SignatureCheck,
     policy: PolicyCheck,
+    base: Option<Arc<BaseBundle>>,
 }
 
 /// The bounds of a validation. A limit that is reached is an error that names it.
@@ -118,6 +121,16 @@ impl ImportValidator {
     #[must_use]
     pub fn limits(mut self, limits: ValidationLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets the bundle that a delta has to be based on. What the delta leaves out is then compared with what that one
+    /// lists; without it, what is left out is only counted.
+    ///
+    /// Neither proves that a target has it: the importer looks that up, before it has any effect.
+    #[must_use]
+    pub fn base(mut self, base: BaseBundle) -> Self {
+        self.base = Some(Arc::new(base));
         self
     }
 
@@ -275,7 +288,7 @@ impl ImportValidator {
         let check_referrers = self.check_referrers || self.strict || self.policy.is_given();
         // What a scan has not seen to the end, or not kept, would be reported as missing.
         if contents.complete && !findings.has(Stage::Limit) {
-            let reached = layout::check(&contents, &self.limits, findings);
+            let reached = layout::check(&contents, self.base.as_deref(), &self.limits, findings);
             if check_referrers && !findings.has(Stage::Limit) {
                 referrers::check(&contents, &reached, findings);
             }

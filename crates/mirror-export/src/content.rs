@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use bundle_format::BaseBundle;
 use bytes::Bytes;
 use oci_content::{Algorithm, Descriptor, Digest, Manifest};
 use registry_client::Repository;
@@ -126,6 +127,20 @@ impl Content {
             piece.from.push(from.clone());
         }
         piece
+    }
+
+    /// Takes out the blobs that `base` holds, and returns them with their sizes. Manifests stay: with them the graph
+    /// can be judged without the base.
+    pub(crate) fn leave_out(&mut self, base: &BaseBundle) -> Vec<(Digest, u64)> {
+        let mut left_out = Vec::new();
+        self.pieces.retain(|digest, piece| {
+            let carried = piece.raw.is_some() || !base.holds(digest, piece.size);
+            if !carried {
+                left_out.push((digest.clone(), piece.size));
+            }
+            carried
+        });
+        left_out
     }
 
     pub(crate) fn pieces(&self) -> impl Iterator<Item = (&Digest, &Piece)> {

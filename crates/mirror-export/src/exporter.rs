@@ -9,7 +9,8 @@ use bundle_format::{
 };
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
-    Completeness, Digest, DiscoveryMethod, Manifest, Reference, Registry, RepositoryName,
+    Completeness, Descriptor, Digest, DiscoveryMethod, Manifest, Reference, Registry,
+    RepositoryName,
 };
 use oci_referrers::{
     ImageDepth, ImageTree, ReferrerGraph, RegistryManifests, RegistrySources, resolve,
@@ -300,7 +301,7 @@ impl Exporter {
             .keep_manifests(true);
         let mut graph = discovery.run(subjects).await;
         let below = below_referrers(&manifests, &mut graph).await;
-        let absent = absent_layers(&repository, &tree, &graph).await?;
+        let absent = absent_layers(request, &repository, &tree, &graph).await?;
         let root = graph.report(tree.root.digest());
         self.observer.event(ExportEvent::Discovered {
             reference: &reference,
@@ -416,6 +417,7 @@ impl Exporter {
             bytes: writer.plan().size(),
             blobs: blobs.len(),
             kept,
+            left_out: plan.manifest.left_out().count(),
         });
         // The largest first: the last transfer to end is then a short one.
         blobs.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.size));
@@ -487,6 +489,7 @@ async fn below_referrers(
 
 /// Finds the layers that name URLs and that the registry does not have. The URLs are never asked.
 async fn absent_layers(
+    request: &ExportRequest,
     repository: &Repository,
     tree: &ImageTree,
     graph: &ReferrerGraph,
@@ -503,7 +506,10 @@ async fn absent_layers(
         .filter_map(|referrer| referrer.manifest.as_ref())
         .for_each(|m| bill.add(m));
     let mut absent = BTreeSet::new();
-    for layer in bill.with_urls() {
+    let base = request.base.as_ref();
+    let in_base = |layer: &&Descriptor| base.is_some_and(|b| b.holds(&layer.digest, layer.size));
+    // What the base holds is not needed from the registry.
+    for layer in bill.with_urls().filter(|layer| !in_base(layer)) {
         let response = repository.head_blob(&layer.digest).await.map_err(|error| {
             let (kind, message) = crate::error::transfer_failure(&error);
             ExportError::new(kind, message)

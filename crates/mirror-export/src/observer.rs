@@ -53,6 +53,8 @@ pub enum ExportEvent<'a> {
         blobs: usize,
         /// The blobs that an interrupted export had left whole.
         kept: usize,
+        /// The blobs that are left out because the base holds them.
+        left_out: usize,
     },
     /// A blob is in its place.
     Transferred {

@@ -63,6 +63,14 @@ pub(crate) fn plan(
         .entries
         .push(entry(EntryPath::OCI_LAYOUT, OCI_LAYOUT));
     manifest.entries.push(entry(EntryPath::INDEX, &index));
+    if let Some(base) = &request.base {
+        manifest.base = Some(base.digest().clone());
+        for (digest, size) in content.leave_out(base) {
+            let mut entry = EntryRecord::new(blob_path(&digest)?, size, digest);
+            entry.base = true;
+            manifest.entries.push(entry);
+        }
+    }
     for (digest, piece) in content.pieces() {
         manifest.entries.push(EntryRecord::new(
             blob_path(digest)?,

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use bundle_format::{SigningKey, StreamName};
+use bundle_format::{BaseBundle, SigningKey, StreamName};
 use oci_content::{Capability, Platform, Reference, Registry};
 use oci_referrers::{LegacyTags, Policy};
 
@@ -31,6 +31,8 @@ pub struct ExportRequest {
     pub stream: StreamName,
     /// The bundle's place in the series; 0 is no place.
     pub sequence: u64,
+    /// The bundle that the target has already: what it holds of configs, layers and payloads is listed and left out.
+    pub base: Option<BaseBundle>,
     /// The key that signs the bundle, if it is to be signed.
     pub sign_key: Option<SigningKey>,
     /// The legacy tags to look for.
@@ -60,6 +62,7 @@ impl ExportRequest {
             layout_tags: false,
             stream: StreamName::default(),
             sequence: 0,
+            base: None,
             sign_key: None,
             legacy_tags: LegacyTags::All,
             discovery_timeout: Duration::from_secs(120),

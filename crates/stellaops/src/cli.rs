@@ -322,6 +322,10 @@ pub(crate) struct ExportArgs {
     /// Also list each subject's referrers under a referrers tag in index.json, for regctl
     #[arg(long)]
     pub(crate) layout_tags: bool,
+    /// Leave out what this earlier bundle holds: the target has to have it (a bundle, the folder of an extracted one,
+    /// or its manifest.yaml)
+    #[arg(long, value_name = "OLD")]
+    pub(crate) base: Option<PathBuf>,
     /// Name of the series of bundles that this one belongs to
     #[arg(long, value_name = "NAME")]
     pub(crate) stream: Option<bundle_format::StreamName>,
@@ -377,6 +381,9 @@ pub(crate) struct ValidateArgs {
     pub(crate) signature: SignatureArgs,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
+    /// The bundle that this one is based on; what is left out is compared with what it lists
+    #[arg(long, value_name = "OLD")]
+    pub(crate) base: Option<PathBuf>,
     /// Form of the result
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
@@ -403,6 +410,10 @@ pub(crate) struct ImportArgs {
     pub(crate) signature: SignatureArgs,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
+    /// The bundle that this one is based on; what is left out is compared with what it lists, and looked for in its
+    /// repositories as well
+    #[arg(long, value_name = "OLD")]
+    pub(crate) base: Option<PathBuf>,
     /// Move tags that hold something else at the target
     #[arg(long)]
     pub(crate) overwrite_tags: bool,

@@ -25,6 +25,8 @@ pub enum ImportErrorKind {
     Network,
     /// The target refused; a tag that holds something else among it.
     Access,
+    /// The bundle is a delta, and the target does not have what it leaves out: its base has to be imported first.
+    BaseMissing,
     /// The bundle is no longer what was validated.
     Integrity,
     /// The ledger knows a later bundle of the series, or another one with the same sequence.

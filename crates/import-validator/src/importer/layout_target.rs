@@ -8,6 +8,7 @@ use oci_content::{Descriptor, Digest, ImageLayout, REF_NAME, Reference, Tag};
 use oci_referrers::LayoutReferrers;
 use registry_client::BlobSource as _;
 
+use super::base;
 use super::error::{ImportError, ImportErrorKind};
 use super::plan::{ImportPlan, RepositoryPlan};
 use super::proof;
@@ -47,12 +48,14 @@ impl<'a> LayoutTarget<'a> {
         report: &mut ImportReport,
     ) -> Result<(), ImportError> {
         let entries = self.entries(plan);
-        if self.folder.join("oci-layout").exists() {
-            self.check_names(
-                &ImageLayout::open(self.folder).map_err(|e| ImportError::layout(&e))?,
-                &entries,
-            )?;
+        let there = match self.folder.join("oci-layout").exists() {
+            true => Some(ImageLayout::open(self.folder).map_err(|e| ImportError::layout(&e))?),
+            false => None,
+        };
+        if let Some(layout) = &there {
+            self.check_names(layout, &entries)?;
         }
+        self.find_base(there.as_ref(), plan)?;
         if self.options.dry_run {
             return Ok(());
         }
@@ -156,6 +159,27 @@ impl<'a> LayoutTarget<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Looks up every blob that the bundle leaves out.
+    fn find_base(&self, there: Option<&ImageLayout>, plan: &ImportPlan) -> Result<(), ImportError> {
+        let repositories = plan.repositories.values();
+        let left_out: BTreeMap<_, _> = repositories.flat_map(|r| &r.left_out).collect();
+        let mut lacking = Vec::new();
+        for (digest, size) in left_out {
+            let found = there.map(|layout| layout.blob_size(digest)).transpose();
+            if found
+                .map_err(|error| ImportError::layout(&error))?
+                .flatten()
+                != Some(*size)
+            {
+                lacking.push((self.folder.display().to_string(), digest));
+            }
+        }
+        match lacking.is_empty() {
+            true => Ok(()),
+            false => Err(base::refused(self.bundle, plan, &lacking)),
+        }
     }
 
     fn store(

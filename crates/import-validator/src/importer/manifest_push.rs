@@ -1,7 +1,7 @@
 use oci_content::{Digest, Manifest, Tag};
 use registry_client::{ErrorKind, ManifestId, Repository, Response};
 
-use super::error::ImportError;
+use super::error::{ImportError, ImportErrorKind};
 use super::source::BundleSource;
 
 /// Puts a manifest under its digest, or under a tag.
@@ -42,6 +42,13 @@ pub(super) async fn push(
         }
         let unsettled = is_unsettled(&answer);
         let error = match answer {
+            Ok(response) if misses_content(&response) && needs_base(bundle, &manifest) => {
+                let refused = ImportError::refused(&what, &response);
+                let message = format!(
+                    "{refused}; the target said that it has what this delta leaves out; import the base again"
+                );
+                ImportError::new(ImportErrorKind::BaseMissing, message)
+            }
             Ok(response) => ImportError::refused(&what, &response),
             Err(error) => ImportError::request(&what, &error),
         };
@@ -75,13 +82,19 @@ pub(super) fn misses_content(response: &Response) -> bool {
     !response.status().is_success() && codes.iter().any(|code| unknown.contains(&code.as_str()))
 }
 
+fn needs_base(bundle: &BundleSource, manifest: &Manifest) -> bool {
+    let mut blobs = manifest.blobs();
+    blobs.any(|blob| bundle.leaves_out(&blob.digest))
+}
+
 /// Sends what a manifest names, whatever the target says that it has.
 async fn send_content(
     repository: &Repository,
     bundle: &BundleSource,
     manifest: &Manifest,
 ) -> Result<(), ImportError> {
-    for blob in manifest.blobs() {
+    let blobs = manifest.blobs();
+    for blob in blobs.filter(|blob| !bundle.leaves_out(&blob.digest)) {
         let source = bundle.blob(&blob.digest);
         repository
             .push_blob(&blob.digest, blob.size, &source, None)

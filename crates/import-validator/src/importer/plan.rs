@@ -23,6 +23,8 @@ pub struct RepositoryPlan {
     pub images: Vec<(Reference, Digest, Option<Tag>)>,
     /// The blobs with their sizes.
     pub blobs: BTreeMap<Digest, u64>,
+    /// The blobs that the bundle leaves out because its base holds them, with their sizes; the target has to have them.
+    pub left_out: BTreeMap<Digest, u64>,
     /// The manifests in waves: what is in one wave needs only what is in earlier ones. Images go first, children
     /// before those that list them; then referrers, a subject before what refers to it.
     pub waves: Vec<Vec<Digest>>,
@@ -213,11 +215,13 @@ impl RepositoryPlan {
             }
             wave = wave.max(self.walk(bundle, &child.digest, omitted, seen, waves)?);
         }
-        self.blobs.extend(
-            manifest
-                .blobs()
-                .map(|blob| (blob.digest.clone(), blob.size)),
-        );
+        for blob in manifest.blobs() {
+            let blobs = match bundle.leaves_out(&blob.digest) {
+                true => &mut self.left_out,
+                false => &mut self.blobs,
+            };
+            blobs.insert(blob.digest.clone(), blob.size);
+        }
         self.descriptors
             .insert(digest.clone(), manifest.descriptor());
         if waves.len() <= wave {

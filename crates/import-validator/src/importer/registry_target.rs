@@ -7,6 +7,7 @@ use oci_referrers::{NativeReferrers, Outcome, Query, ReferrerSource as _, Regist
 use registry_client::{BlobPush, Client, ManifestId, Repository, nobody};
 use tokio::task::JoinSet;
 
+use super::base::BaseSearch;
 use super::error::{ImportError, ImportErrorKind};
 use super::manifest_push;
 use super::plan::{ImportPlan, RepositoryPlan};
@@ -51,9 +52,21 @@ impl<'a> RegistryTarget<'a> {
         report: &mut ImportReport,
     ) -> Result<(), ImportError> {
         let tags = self.tags_to_make(plan).await?;
+        let base = BaseSearch {
+            client: self.client,
+            registry: self.registry,
+            elsewhere: &self.options.mount_from,
+            at_once: self.options.max_concurrent_transfers,
+        };
+        let mounts = base.run(self.bundle, plan).await?;
+        if let Some(base) = &mut report.base {
+            base.mounted = mounts.len();
+        }
         if self.options.dry_run {
             return Ok(());
         }
+        // Before anything else: where the registry does not mount, nothing that could be seen has been sent.
+        base.mount(mounts).await?;
         // A blob that one repository has can be mounted into the next ones.
         let mut homes: BTreeMap<Digest, RepositoryName> = BTreeMap::new();
         for (name, repository) in &plan.repositories {

@@ -30,6 +30,8 @@ pub struct ImportReport {
     pub blobs: TransferCounts,
     /// What was done with manifests.
     pub manifests: TransferCounts,
+    /// What a delta left out and the target had; `None` for a bundle that is none.
+    pub base: Option<BaseReport>,
     /// Referrers that the bundle holds: each subject with each of its referrers.
     pub referrers_expected: usize,
     /// Referrers that a discovery at the target found.
@@ -63,6 +65,21 @@ pub struct TransferCounts {
     /// There already.
     pub present: usize,
     /// Taken over from another repository of the target.
+    pub mounted: usize,
+}
+
+/// The blobs that a delta leaves out and that were found at the target, each once for every repository that needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct BaseReport {
+    /// The digest of the base's `manifest.yaml`.
+    pub manifest: Digest,
+    /// Their number.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those among them that had to be taken over from another repository of the target.
     pub mounted: usize,
 }
 

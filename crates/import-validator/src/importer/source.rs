@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 
@@ -13,11 +14,17 @@ use crate::ValidatedBundle;
 #[derive(Clone, Debug)]
 pub(super) struct BundleSource {
     bundle: Arc<ValidatedBundle>,
+    left_out: Arc<HashSet<Digest>>,
 }
 
 impl BundleSource {
     pub(super) fn new(bundle: Arc<ValidatedBundle>) -> Self {
-        Self { bundle }
+        let left_out = bundle.manifest().left_out();
+        let left_out = left_out.map(|entry| entry.sha256.clone()).collect();
+        Self {
+            bundle,
+            left_out: Arc::new(left_out),
+        }
     }
 
     pub(super) fn validated(&self) -> &ValidatedBundle {
@@ -41,6 +48,11 @@ impl BundleSource {
     pub(super) fn holds(&self, digest: &Digest) -> bool {
         let entries = &self.bundle.manifest().entries;
         entries.iter().any(|entry| entry.sha256 == *digest)
+    }
+
+    /// Tells whether a blob is left out, because the base holds it.
+    pub(super) fn leaves_out(&self, digest: &Digest) -> bool {
+        self.left_out.contains(digest)
     }
 
     /// Reads a manifest.

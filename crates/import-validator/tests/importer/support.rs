@@ -14,7 +14,7 @@ use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, RecordedRequest, TestRegistry};
 
 #[derive(Debug)]
-struct Quiet;
+pub(crate) struct Quiet;
 
 impl ExportObserver for Quiet {
     fn event(&self, _: ExportEvent<'_>) {}

@@ -411,20 +411,6 @@ fn children_may_be_left_out_only_where_the_image_says_so() {
 }
 
 #[test]
-fn a_delta_without_its_base_is_not_whole() {
-    let mut fixture = Fixture::small();
-    fixture.list();
-    let index = fixture.clone().files()[&EntryPath::INDEX].clone();
-    let layer = Digest::of(b"layer of small");
-    fixture.manifest.base = Some(Digest::of(b"base"));
-    let mut entries = fixture.manifest.entries.iter_mut();
-    entries.find(|entry| entry.sha256 == layer).unwrap().base = true;
-    let files = fixture.listed_files(&index);
-    assert!(!files.contains_key(&blob(&layer)));
-    assert_found(&files, &[FindingKind::BaseMissing], 4);
-}
-
-#[test]
 fn every_limit_is_an_error_that_names_it() {
     use FindingKind::*;
     let mut deep = Fixture::full();

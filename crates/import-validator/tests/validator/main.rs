@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod delta;
+#[cfg(test)]
 mod documented;
 #[cfg(test)]
 mod fixture;

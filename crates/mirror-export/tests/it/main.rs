@@ -5,6 +5,7 @@
 )]
 
 mod completeness;
+mod delta;
 mod determinism;
 mod faults;
 mod interruption;

@@ -44,6 +44,7 @@ struct Side {
     manifest: Digest,
     stream: String,
     sequence: u64,
+    base: Option<Digest>,
     status: Completeness,
 }
 
@@ -122,6 +123,7 @@ impl Side {
             manifest: Digest::of(&bundle.manifest_yaml),
             stream: bundle.manifest.stream.to_string(),
             sequence: bundle.manifest.sequence,
+            base: bundle.manifest.base.clone(),
             status: bundle.manifest.referrers.status,
         }
     }
@@ -256,6 +258,20 @@ fn text(difference: &Difference) -> String {
             side.stream,
             side.sequence,
             side.status
+        );
+    }
+    let (a, b) = (&difference.a, &difference.b);
+    for (name, side, other_name, other) in [("A", a, "B", b), ("B", b, "A", a)] {
+        let Some(base) = &side.base else {
+            continue;
+        };
+        let base = match *base == other.manifest {
+            true => other_name.to_owned(),
+            false => base.to_string(),
+        };
+        let _ = writeln!(
+            text,
+            "{name} is a delta on {base}; what that one holds counts as its own"
         );
     }
     if difference.identical {

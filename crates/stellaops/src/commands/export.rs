@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bundle_format::BundleManifest;
 use import_validator::Report;
 use mirror_export::{
     ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest, ExportSummary,
@@ -11,7 +12,7 @@ use oci_content::{ArtifactCategory, Completeness, Reference};
 use serde_json::{Value, json};
 
 use crate::cli::{ExportArgs, LogLevel, TableFormat};
-use crate::commands::{discover, policy, probe, signature, validate};
+use crate::commands::{base, discover, policy, probe, signature, validate};
 use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -122,6 +123,10 @@ async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, 
     request.layout_tags = args.layout_tags;
     request.stream = args.stream.clone().unwrap_or_default();
     request.sequence = args.sequence.unwrap_or_default();
+    if let Some(base) = &args.base {
+        base::is_not_the_output(base, &request.output)?;
+        request.base = Some(base::open(base)?);
+    }
     let sign_key = args.sign_key.as_deref();
     request.sign_key = sign_key.map(signature::signing_key).transpose()?;
     request.legacy_tags = args.legacy_tags.into();
@@ -229,7 +234,13 @@ impl ExportObserver for Observer {
                 "the policy expects {}: {}",
                 violation.expected, violation.found
             )),
-            ExportEvent::Planned { bytes, blobs, kept } => {
+            ExportEvent::Planned {
+                bytes,
+                blobs,
+                kept,
+                left_out,
+                ..
+            } => {
                 let kept = match kept {
                     0 => String::new(),
                     kept => format!(
@@ -237,9 +248,13 @@ impl ExportObserver for Observer {
                         render::count(kept, "blob")
                     ),
                 };
+                let left_out = match left_out {
+                    0 => String::new(),
+                    left_out => format!(", {} left to the base", render::count(left_out, "blob")),
+                };
                 let blobs_text = render::count(blobs, "blob");
                 log.info(&format!(
-                    "Writing {} with {blobs_text} to download{kept}",
+                    "Writing {} with {blobs_text} to download{kept}{left_out}",
                     render::bytes(bytes)
                 ));
                 self.progress.start(blobs as u64);
@@ -267,6 +282,7 @@ fn json(summary: &ExportSummary) -> Value {
         "size": summary.size,
         "sha256": summary.sha256,
         "status": referrers.status,
+        "base": base_json(&summary.manifest),
         "images": summary.images.iter().map(|image| json!({
             "reference": image.reference, "digest": image.digest, "referrers": image.referrers,
             "method": image.method, "status": image.status,
@@ -275,6 +291,22 @@ fn json(summary: &ExportSummary) -> Value {
             "total": referrers.total, "subjects": referrers.subjects, "bareImages": referrers.bare_images,
             "byCategory": by_category,
         },
+    })
+}
+
+fn base_json(manifest: &BundleManifest) -> Value {
+    let (blobs, bytes) = left_out(manifest);
+    match &manifest.base {
+        None => Value::Null,
+        Some(base) => json!({ "manifest": base, "blobs": blobs, "bytes": bytes }),
+    }
+}
+
+/// Counts the blobs that the base holds, and their bytes.
+fn left_out(manifest: &BundleManifest) -> (usize, u64) {
+    let sizes = manifest.left_out().map(|entry| entry.size);
+    sizes.fold((0, 0), |(blobs, bytes), size| {
+        (blobs + 1, bytes.saturating_add(size))
     })
 }
 
@@ -305,8 +337,16 @@ pub(crate) fn table(summary: &ExportSummary) -> String {
     } else {
         format!(" ({})", categories.join(", "))
     };
+    let base = match &manifest.base {
+        None => String::new(),
+        Some(base) => {
+            let (blobs, bytes) = left_out(manifest);
+            let (blobs, bytes) = (render::count(blobs, "blob"), render::bytes(bytes));
+            format!("without {blobs} of {bytes} that the target must have from the base {base}\n")
+        }
+    };
     format!(
-        "{table}\n{}: {}, {}\n{} referrers of {} subjects{breakdown}, {}\n",
+        "{table}\n{}: {}, {}\n{} referrers of {} subjects{breakdown}, {}\n{base}",
         summary.output.display(),
         render::bytes(summary.size),
         summary.sha256,

@@ -8,7 +8,7 @@ use import_validator::{
 use oci_content::{Reference, Registry};
 
 use crate::cli::{ImportArgs, TextFormat};
-use crate::commands::{policy, signature, validate};
+use crate::commands::{base, policy, signature, validate};
 use crate::context::{Context, ledger as ledger_folder, local_store};
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
@@ -34,7 +34,17 @@ pub(crate) async fn run(
     let target = target(context, args.to.as_deref(), &mut options)?;
     let validator = validate::validator(true, args.strict_referrer_validation);
     let validator = signature::demand(validator, &args.signature)?;
-    let validator = policy::demand(validator, &args.policy)?;
+    let mut validator = policy::demand(validator, &args.policy)?;
+    if let Some(path) = &args.base {
+        let base = base::open(path)?;
+        for source in base.repositories() {
+            let target = options.mapping.target(source);
+            options
+                .mount_from
+                .push(target.map_err(|error| failure(&error))?);
+        }
+        validator = validator.base(base);
+    }
     let bundle = validate::validated_by(&validator, &args.file)?;
     let result = send(bundle, target, options, progress).await;
     let report = match &result {
@@ -156,7 +166,7 @@ fn failure(error: &ImportError) -> Failure {
     let exit = match error.kind() {
         ImportErrorKind::Usage => Exit::Usage,
         ImportErrorKind::LocalIo => Exit::LocalIo,
-        ImportErrorKind::Access => Exit::Access,
+        ImportErrorKind::Access | ImportErrorKind::BaseMissing => Exit::Access,
         ImportErrorKind::Integrity => Exit::Integrity,
         ImportErrorKind::Authenticity => Exit::Authenticity,
         ImportErrorKind::Incomplete => Exit::Incomplete,
@@ -188,10 +198,19 @@ pub(crate) fn text(report: &ImportReport) -> String {
     }
     text.push_str(&ledger_text(report).unwrap_or_default());
     let (blobs, manifests) = (&report.blobs, &report.manifests);
+    let from_base = match &report.base {
+        None => String::new(),
+        Some(base) => format!(
+            "base: {} of {} at the target, {} of them in another repository\n",
+            render::count(base.blobs, "blob"),
+            render::bytes(base.bytes),
+            base.mounted,
+        ),
+    };
     if report.dry_run {
         let count = report.referrers_expected;
         text.push_str(&format!(
-            "dry run: nothing was sent; {count} referrers would go along\n"
+            "{from_base}dry run: nothing was sent; {count} referrers would go along\n"
         ));
         return text;
     }
@@ -199,6 +218,7 @@ pub(crate) fn text(report: &ImportReport) -> String {
         "blobs: {} sent, {} there already, {} mounted; manifests: {} sent, {} there already\n",
         blobs.sent, blobs.present, blobs.mounted, manifests.sent, manifests.present,
     ));
+    text.push_str(&from_base);
     for lost in &report.missing {
         text.push_str(&format!(
             "missing: {} of {} in {}\n",

@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod base;
 pub(crate) mod demo;
 pub(crate) mod diagnose;
 pub(crate) mod diff;

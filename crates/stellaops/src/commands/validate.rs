@@ -4,7 +4,7 @@ use std::sync::Arc;
 use import_validator::{ImportValidator, Report, Severity, ValidatedBundle, Validation};
 
 use crate::cli::{TextFormat, ValidateArgs};
-use crate::commands::{policy, signature};
+use crate::commands::{base, policy, signature};
 use crate::exit::{Exit, Failure};
 use crate::render;
 
@@ -12,6 +12,7 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
     let strict = args.strict_referrer_validation;
     let validator = signature::demand(validator(args.check_referrers, strict), &args.signature)?;
     let validator = policy::demand(validator, &args.policy)?;
+    let validator = with_base(validator, args.base.as_deref())?;
     let report = validator.validate_path(&args.file).report;
     match args.format {
         TextFormat::Json => render::json(&json(&report)?)?,
@@ -24,6 +25,14 @@ pub(crate) fn validator(check_referrers: bool, strict: bool) -> ImportValidator 
     ImportValidator::new()
         .check_referrers(check_referrers)
         .strict(strict)
+}
+
+/// Has what a delta leaves out compared with its base, if that was given.
+fn with_base(validator: ImportValidator, base: Option<&Path>) -> Result<ImportValidator, Failure> {
+    Ok(match base {
+        Some(path) => validator.base(base::open(path)?),
+        None => validator,
+    })
 }
 
 pub(crate) fn validate(file: &Path, check_referrers: bool, strict: bool) -> Validation {
@@ -83,9 +92,17 @@ pub(crate) fn text(report: &Report) -> String {
         text.push_str(&format!("signed by the key {key}\n"));
     }
     let counts = &report.counts;
+    let left_out = match counts.blobs_in_base {
+        0 => String::new(),
+        blobs => format!(
+            ", without {} of {} that its base holds",
+            render::count(usize::try_from(blobs).unwrap_or(usize::MAX), "blob"),
+            render::bytes(counts.blob_bytes_in_base)
+        ),
+    };
     let verdict = if report.ok { "valid" } else { "not valid" };
     text.push_str(&format!(
-        "{}: {verdict}; {} files, {}, {} images, {} referrers of {} subjects, {} errors, {} warnings\n",
+        "{}: {verdict}; {} files, {}{left_out}, {} images, {} referrers of {} subjects, {} errors, {} warnings\n",
         report.file,
         counts.entries,
         render::bytes(counts.bytes),

@@ -138,7 +138,9 @@ fn facts(page: &mut Page, view: &BundleView) {
     );
     if let Some(base) = &view.base {
         let held = render::count(counts.blobs_in_base, "blob");
-        page.fact("Base", &format!("{base}, which holds {held}"));
+        let bytes = render::bytes(counts.blob_bytes_in_base);
+        let text = format!("{base}, which holds {held} of {bytes} that are not in this bundle");
+        page.fact("Base", &text);
     }
     page.fact(
         "Signed",

@@ -98,7 +98,8 @@ fn head(view: &BundleView) -> String {
         let left_out = render::count(counts.blobs_in_base, "blob");
         let _ = writeln!(
             text,
-            "  base       {base}, which holds {left_out} of this bundle"
+            "  base       {base}\n             which holds {left_out} of {} that are not in this bundle",
+            render::bytes(counts.blob_bytes_in_base)
         );
     }
     let images = render::count(counts.images, "image");

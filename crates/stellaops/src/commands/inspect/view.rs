@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use bundle_format::{DiscoveryRecord, ImageRecord, SourceRepository};
+use bundle_format::{DiscoveryRecord, EntryRecord, ImageRecord, SourceRepository};
 use oci_content::{
     ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Reference, SourceKind,
 };
@@ -40,6 +40,7 @@ pub(crate) struct CountsView {
     pub(crate) blobs: usize,
     pub(crate) blob_bytes: u64,
     pub(crate) blobs_in_base: usize,
+    pub(crate) blob_bytes_in_base: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -139,6 +140,10 @@ impl BundleView {
             .iter()
             .filter(|entry| entry.path.digest().is_some());
         let (in_base, here): (Vec<_>, Vec<_>) = blobs.partition(|entry| entry.base);
+        let bytes = |entries: &[&EntryRecord]| {
+            let sizes = entries.iter().map(|entry| entry.size);
+            sizes.fold(0, u64::saturating_add)
+        };
         let referrers = &manifest.referrers;
         Self {
             schema_version: 1,
@@ -158,10 +163,9 @@ impl BundleView {
                 bare_images: referrers.bare_images,
                 by_category: referrers.by_category.clone(),
                 blobs: here.len(),
-                blob_bytes: here
-                    .iter()
-                    .fold(0, |sum: u64, entry| sum.saturating_add(entry.size)),
+                blob_bytes: bytes(&here),
                 blobs_in_base: in_base.len(),
+                blob_bytes_in_base: bytes(&in_base),
             },
             images,
             other_subjects,

@@ -1,0 +1,195 @@
+//! What a delta leaves out: found at the target before anything is sent.
+
+use std::collections::BTreeSet;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use oci_content::{Digest, Registry, RepositoryName};
+use registry_client::Client;
+
+use super::error::{ImportError, ImportErrorKind};
+use super::plan::ImportPlan;
+use super::report::BaseReport;
+use super::source::BundleSource;
+
+/// A blob that one repository needs and another one of the same registry has.
+#[derive(Debug)]
+pub(super) struct Mount {
+    digest: Digest,
+    from: RepositoryName,
+    into: RepositoryName,
+}
+
+/// A blob that the bundle leaves out, with the place that needs it.
+type Wanted<'p> = (&'p RepositoryName, &'p Digest);
+
+/// The registry in which the blobs of the base are looked for.
+pub(super) struct BaseSearch<'a> {
+    pub(super) client: &'a Client,
+    pub(super) registry: &'a Registry,
+    /// Where a blob may be beside the repositories of the plan.
+    pub(super) elsewhere: &'a [RepositoryName],
+    pub(super) at_once: usize,
+}
+
+impl BaseSearch<'_> {
+    /// Looks up every blob that is left out: where it is needed, else in the other repositories of the import.
+    ///
+    /// Returns what has to be mounted; the error names what is nowhere.
+    pub(super) async fn run(
+        &self,
+        bundle: &BundleSource,
+        plan: &ImportPlan,
+    ) -> Result<Vec<Mount>, ImportError> {
+        let mut absent = BTreeSet::new();
+        let mut found = stream::iter(wanted(plan))
+            .map(|(name, digest)| async move { Ok((name, digest, self.has(name, digest).await?)) })
+            .buffer_unordered(self.at_once);
+        while let Some((name, digest, there)) = found.try_next().await? {
+            if !there {
+                absent.insert((name, digest));
+            }
+        }
+        let absent_digests: BTreeSet<&Digest> = absent.iter().map(|(_, digest)| *digest).collect();
+        let homes: Vec<_> = stream::iter(absent_digests)
+            .map(|digest| async move { Ok((digest, self.home(plan, digest).await?)) })
+            .buffer_unordered(self.at_once)
+            .try_collect()
+            .await?;
+        let mut mounts = Vec::new();
+        let mut lacking = Vec::new();
+        for (into, digest) in absent {
+            let home = homes.iter().find(|(known, _)| *known == digest);
+            match home.and_then(|(_, home)| *home) {
+                Some(from) => mounts.push(Mount {
+                    digest: digest.clone(),
+                    from: from.clone(),
+                    into: into.clone(),
+                }),
+                None => lacking.push((format!("{}/{into}", self.registry), digest)),
+            }
+        }
+        match lacking.is_empty() {
+            true => Ok(mounts),
+            false => Err(refused(bundle, plan, &lacking)),
+        }
+    }
+
+    async fn has(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, ImportError> {
+        let what = format!("{digest} in {}/{name}", self.registry);
+        let response = self
+            .client
+            .repository(self.registry, name)
+            .head_blob(digest)
+            .await
+            .map_err(|error| ImportError::request(&what, &error))?;
+        match response.status().as_u16() {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(ImportError::refused(&what, &response)),
+        }
+    }
+
+    /// Finds a repository that has a blob. One that may not be read is as good as one that does not have it.
+    async fn home<'p>(
+        &'p self,
+        plan: &'p ImportPlan,
+        digest: &Digest,
+    ) -> Result<Option<&'p RepositoryName>, ImportError> {
+        for name in plan.repositories.keys().chain(self.elsewhere) {
+            match self.has(name, digest).await {
+                Ok(true) => return Ok(Some(name)),
+                Ok(false) => {}
+                Err(error) if error.kind() == ImportErrorKind::Access => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has the registry take over blobs from one of its repositories into another.
+    pub(super) async fn mount(&self, mounts: Vec<Mount>) -> Result<(), ImportError> {
+        stream::iter(mounts)
+            .map(|mount| async move {
+                let Mount { digest, from, into } = &mount;
+                let what = format!(
+                    "{digest}, which {} has, into {}/{into}",
+                    from, self.registry
+                );
+                let repository = self.client.repository(self.registry, into);
+                let response = repository
+                    .mount_blob(digest, from)
+                    .await
+                    .map_err(|error| ImportError::request(&what, &error))?;
+                match response.status().as_u16() {
+                    201 => Ok(()),
+                    status => {
+                        let message = format!(
+                            "the base brought {digest} to {registry}/{from}, this bundle needs it in {registry}/{into}, \
+                             and the registry does not mount it there (it answered {status}); no manifest and no \
+                             tag was sent; copy the blob there, or export the images of {into} without --base",
+                            registry = self.registry,
+                        );
+                        Err(ImportError::new(ImportErrorKind::BaseMissing, message))
+                    }
+                }
+            })
+            .buffer_unordered(self.at_once)
+            .try_collect()
+            .await
+    }
+}
+
+/// Lists what the bundle leaves out, once for each repository that needs it.
+fn wanted(plan: &ImportPlan) -> impl Iterator<Item = Wanted<'_>> {
+    let repositories = plan.repositories.iter();
+    repositories.flat_map(|(name, repository)| {
+        let digests = repository.left_out.keys();
+        digests.map(move |digest| (name, digest))
+    })
+}
+
+/// Says what is not at the target, and what to do.
+pub(super) fn refused(
+    bundle: &BundleSource,
+    plan: &ImportPlan,
+    lacking: &[(String, &Digest)],
+) -> ImportError {
+    const SHOWN: usize = 3;
+    let shown = lacking.iter().take(SHOWN);
+    let shown: Vec<_> = shown
+        .map(|(place, digest)| format!("{digest} in {place}"))
+        .collect();
+    let more = match lacking.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let base = bundle.manifest().base.as_ref();
+    let message = format!(
+        "this bundle is a delta, and the target lacks {} of the {} blobs that it leaves out: {}{more}; nothing was sent; \
+         import the base first, the bundle whose manifest.yaml is {}, or export without --base",
+        lacking.len(),
+        wanted(plan).count(),
+        shown.join(", "),
+        base.map(ToString::to_string).unwrap_or_default(),
+    );
+    ImportError::new(ImportErrorKind::BaseMissing, message)
+}
+
+/// Reports what the target has from the base, once all of it was found.
+pub(super) fn report(bundle: &BundleSource, plan: &ImportPlan) -> Option<BaseReport> {
+    let mut report = BaseReport {
+        manifest: bundle.manifest().base.clone()?,
+        blobs: 0,
+        bytes: 0,
+        mounted: 0,
+    };
+    for size in plan
+        .repositories
+        .values()
+        .flat_map(|repository| repository.left_out.values())
+    {
+        report.blobs += 1;
+        report.bytes = report.bytes.saturating_add(*size);
+    }
+    Some(report)
+}

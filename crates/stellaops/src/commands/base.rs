@@ -1,0 +1,65 @@
+//! `--base`: the bundle that a delta is based on.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use bundle_format::{BaseBundle, Limits, ManifestErrorKind};
+
+use crate::commands::inspect::OpenedBundle;
+use crate::exit::{Exit, Failure};
+
+/// Reads a base: a bundle, the folder of an extracted one, or its `manifest.yaml` alone.
+pub(crate) fn open(path: &Path) -> Result<BaseBundle, Failure> {
+    let name = format!("--base {}", path.display());
+    let io = |error: io::Error| Failure::new(Exit::LocalIo, format!("{name}: {error}"));
+    let yaml = match bare_manifest(path).map_err(io)? {
+        Some(yaml) => yaml,
+        None => OpenedBundle::open(path)?.manifest_yaml,
+    };
+    BaseBundle::parse(&yaml, &Limits::default()).map_err(|error| {
+        const MALFORMED: u8 = 3;
+        let code = match error.kind() {
+            ManifestErrorKind::TooLarge => Exit::Limit as u8,
+            _ => MALFORMED,
+        };
+        Failure::with_code(
+            code,
+            format!("{name} is no manifest.yaml of a bundle: {error}"),
+        )
+    })
+}
+
+/// Reads a file that starts as `manifest.yaml` does, which no bundle does, up to a byte over the limit of one.
+fn bare_manifest(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    const START: &[u8] = b"format: ";
+    let mut bytes = Vec::new();
+    (&file).take(START.len() as u64).read_to_end(&mut bytes)?;
+    if bytes != START {
+        return Ok(None);
+    }
+    let limit = Limits::default().max_manifest_bytes.saturating_add(1);
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Refuses to write a delta over its own base.
+pub(crate) fn is_not_the_output(base: &Path, output: &Path) -> Result<(), Failure> {
+    let (Ok(base), Ok(output)) = (base.canonicalize(), output.canonicalize()) else {
+        return Ok(());
+    };
+    match base == output {
+        true => {
+            let message = format!(
+                "--output {} is the base itself; write the delta under another name",
+                output.display()
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+        false => Ok(()),
+    }
+}
