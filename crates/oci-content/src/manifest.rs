@@ -184,6 +184,9 @@ impl Manifest {
         if !raw.trim_ascii_start().starts_with(b"{") {
             return Err(malformed("not a JSON object".into()));
         }
+        if depth(&raw) > MAX_DEPTH {
+            return Err(malformed(format!("JSON of more than {MAX_DEPTH} levels")));
+        }
         if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
             let reason =
                 "it has both `manifests` and `layers` or `config`, so it reads as two types".into();
@@ -370,6 +373,28 @@ impl Manifest {
     }
 }
 
+/// Levels of JSON within JSON, in members that nobody reads as well: what one reader skips, another one walks into.
+const MAX_DEPTH: usize = 128;
+
+/// Returns how deep the lists and objects of a JSON document are within each other.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,6 +507,22 @@ mod tests {
         }
         let other = Manifest::parse_verified(Bytes::from_static(b"{}"), &Digest::of(b"x"), None);
         assert_eq!(other.unwrap_err().kind(), ManifestErrorKind::Digest);
+    }
+
+    #[test]
+    fn json_that_is_too_deep_is_no_manifest_wherever_it_is() {
+        let index = |depth: usize| {
+            let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+            let text = format!(r#"{{"schemaVersion":2,"x":{open}"\"[[["{close},"manifests":[]}}"#);
+            parse(&text, None)
+        };
+        assert!(index(127).is_ok());
+        let error = index(128).unwrap_err();
+        assert_eq!(error.kind(), ManifestErrorKind::Malformed);
+        assert!(
+            error.to_string().contains("more than 128 levels"),
+            "{error}"
+        );
     }
 
     #[test]
