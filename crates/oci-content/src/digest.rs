@@ -1,6 +1,7 @@
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
@@ -42,7 +43,8 @@ impl Algorithm {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest {
     algorithm: Algorithm,
-    encoded: Box<str>,
+    // Shared by all copies: a bundle of many referrers names each digest in several places.
+    encoded: Arc<str>,
 }
 
 impl Digest {

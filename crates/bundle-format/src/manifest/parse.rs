@@ -12,7 +12,7 @@ use super::{
     ArtifactRecord, BundleManifest, DiscoveryRecord, EntryRecord, ImageRecord, ManifestError,
     ManifestErrorKind, Missing, OmittedChild, ReferrerTotals,
 };
-use crate::entry_path::clip;
+use crate::entry_path::{EntryPath, clip};
 use crate::limits::Limits;
 
 impl BundleManifest {
@@ -310,15 +310,19 @@ impl<'a> Lines<'a> {
         }
         if self.opens("  artifacts:", " []")? {
             while let Some(digest) = self.optional("  - digest: ")? {
-                let artifact = self.artifact(digest)?;
+                let artifact = self.artifact(&record.subject, digest)?;
                 record.artifacts.push(artifact);
             }
         }
         Ok(record)
     }
 
-    fn artifact(&mut self, digest: &str) -> Result<ArtifactRecord, ManifestError> {
-        let digest = self.parsed(digest)?;
+    fn artifact(
+        &mut self,
+        subject: &Digest,
+        digest: &str,
+    ) -> Result<ArtifactRecord, ManifestError> {
+        let digest: Digest = self.parsed(digest)?;
         let artifact_type = match self.optional("    artifact_type: ")? {
             Some(artifact_type) => Some(self.unquote(artifact_type)?),
             None => None,
@@ -339,7 +343,13 @@ impl<'a> Lines<'a> {
             }
             None => None,
         };
-        let path = self.value("    path: ")?;
+        let mut path = self.value("    path: ")?;
+        // Of what is written in several places, one copy is kept: there can be very many artifacts.
+        if let Ok(named) = EntryPath::referrer(subject, &digest)
+            && named == path
+        {
+            path = named;
+        }
         Ok(ArtifactRecord {
             digest,
             artifact_type,
@@ -353,10 +363,15 @@ impl<'a> Lines<'a> {
     }
 
     fn entry(&mut self, path: &str) -> Result<EntryRecord, ManifestError> {
-        let path = self.parsed(path)?;
+        let path: EntryPath = self.parsed(path)?;
         let size = self.number("  size: ")?;
         let encoded = self.text("  sha256: ")?;
-        let sha256 = self.parsed(&format!("sha256:{encoded}"))?;
+        let mut sha256 = self.parsed(&format!("sha256:{encoded}"))?;
+        if let Some(named) = path.digest()
+            && *named == sha256
+        {
+            sha256 = named.clone();
+        }
         let mut entry = EntryRecord::new(path, size, sha256);
         if let Some(base) = self.optional("  base: ")? {
             entry.base = base == "true";
