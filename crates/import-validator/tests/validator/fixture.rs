@@ -245,40 +245,64 @@ pub(crate) fn omit(image: &mut ImageRecord, digest: &Digest) {
 /// Packs files as docs/bundle-format.md says, whatever is in them: a second implementation of the container, which
 /// shares nothing with the one that is tested.
 pub(crate) fn pack(files: &BTreeMap<EntryPath, Vec<u8>>, container: Container) -> Vec<u8> {
-    let mut archive = Vec::new();
-    let mut blocks = Vec::new();
-    for (path, bytes) in files {
-        let path = path.to_string();
-        let (prefix, name) = match path.len() > 100 {
-            true => path.rsplit_once('/').unwrap(),
-            false => ("", path.as_str()),
-        };
-        let mut header = [0_u8; 512];
-        let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
-        put(0, name.as_bytes());
-        put(100, b"0000644\x000000000\x000000000\0");
-        put(124, format!("{:011o}\0", bytes.len()).as_bytes());
-        put(136, b"00000000000\0        0");
-        put(257, b"ustar\x0000");
-        put(329, b"0000000\x000000000\0");
-        put(345, prefix.as_bytes());
-        let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        let mut entry = header.to_vec();
-        entry.extend(bytes);
-        entry.resize(entry.len().div_ceil(512) * 512, 0);
-        for block in entry.chunks(65_535) {
-            push_block(&mut blocks, block, 0);
-        }
-        archive.extend(entry);
-    }
-    archive.extend([0; 1024]);
+    let entries = files.iter();
+    let entries: Vec<_> = entries
+        .map(|(path, bytes)| entry(&header(&path.to_string(), bytes.len()), bytes))
+        .collect();
+    frame(&entries, container)
+}
+
+/// The header of a file, with its checksum.
+pub(crate) fn header(path: &str, size: usize) -> [u8; 512] {
+    let (prefix, name) = match path.len() > 100 {
+        true => path.rsplit_once('/').unwrap(),
+        false => ("", path),
+    };
+    let mut header = [0_u8; 512];
+    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
+    put(0, name.as_bytes());
+    put(100, b"0000644\x000000000\x000000000\0");
+    put(124, format!("{size:011o}\0").as_bytes());
+    put(136, b"00000000000\0        0");
+    put(257, b"ustar\x0000");
+    put(329, b"0000000\x000000000\0");
+    put(345, prefix.as_bytes());
+    seal(header)
+}
+
+/// Puts the checksum of a header right.
+pub(crate) fn seal(mut header: [u8; 512]) -> [u8; 512] {
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
+}
+
+/// A header, the content behind it, and its padding.
+pub(crate) fn entry(header: &[u8; 512], content: &[u8]) -> Vec<u8> {
+    let mut entry = [header, content].concat();
+    entry.resize(entry.len().div_ceil(512) * 512, 0);
+    entry
+}
+
+/// Puts entries into the frame that a bundle has.
+pub(crate) fn frame(entries: &[Vec<u8>], container: Container) -> Vec<u8> {
+    frame_with_end(entries, &[0; 1024], container)
+}
+
+/// The same with another end of the archive.
+pub(crate) fn frame_with_end(entries: &[Vec<u8>], end: &[u8], container: Container) -> Vec<u8> {
+    let archive = [&entries.concat(), end].concat();
     if container == Container::Tar {
         return archive;
     }
-    push_block(&mut blocks, &[0; 1024], 1);
     let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-    gzip.extend(blocks);
+    for entry in entries {
+        for block in entry.chunks(65_535) {
+            push_block(&mut gzip, block, 0);
+        }
+    }
+    push_block(&mut gzip, end, 1);
     gzip.extend(crc32(&archive).to_le_bytes());
     gzip.extend(u32::try_from(archive.len()).unwrap().to_le_bytes());
     gzip

@@ -2,6 +2,9 @@
 
 // Clippy takes helper functions for tests only below `cfg(test)`.
 #[cfg(test)]
+#[cfg(feature = "signature")]
+mod corpus;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod delta;

@@ -9,13 +9,13 @@ use oci_content::Digest;
 use crate::fixture::{Fixture, pack};
 
 /// Keys of the tests of `bundle-format`, whose form openssl gave them.
-const KEY: &str = "-----BEGIN PRIVATE KEY-----
+pub(crate) const KEY: &str = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgh47r19trqGpxROel
 N0nM1AZBoKd51u+S8PAgk/0JH3GhRANCAATeffj+v3w/uSYHKPErfvgnjORJXl34
 vI1SrWQtA1Ex/KcCJv2e50pe5NuNCIw7qdFV6x+GtgfY4cQVzE22Dy4e
 -----END PRIVATE KEY-----
 ";
-const OTHER: &str = "-----BEGIN PRIVATE KEY-----
+pub(crate) const OTHER: &str = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg6kVj1iST/JbVXdHw
 0CgcpJXYxbh6C1r4qiLFP5ko9QyhRANCAAS64aG0aAkvcN+dvjbsAry50lu9KBfF
 uDl0Jv5RbiD3+ciVioSDaVbN5Wg7olLaHhEizsf54RQwkQNwOdVqofoW
