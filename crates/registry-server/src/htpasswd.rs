@@ -44,10 +44,18 @@ struct User {
 
 /// Why a text is no list of users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {reason}")]
 pub struct HtpasswdError {
-    line: usize,
-    reason: String,
+    line: Option<usize>,
+    reason: &'static str,
+}
+
+impl fmt::Display for HtpasswdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.reason),
+            None => f.write_str(self.reason),
+        }
+    }
 }
 
 impl FromStr for Htpasswd {
@@ -59,16 +67,14 @@ impl FromStr for Htpasswd {
     fn from_str(text: &str) -> Result<Self, HtpasswdError> {
         let mut users = HashMap::new();
         let mut strictest: Option<(u32, Arc<User>)> = None;
-        let mut last = 0;
         for (line, text) in (1..).zip(text.lines()) {
-            last = line;
             let text = text.trim();
             if text.is_empty() || text.starts_with('#') {
                 continue;
             }
-            let fail = |reason: &str| HtpasswdError {
-                line,
-                reason: reason.to_owned(),
+            let fail = |reason| HtpasswdError {
+                line: Some(line),
+                reason,
             };
             let (name, hash) = text
                 .split_once(':')
@@ -92,9 +98,10 @@ impl FromStr for Htpasswd {
             }
         }
         let Some((_, stranger)) = strictest else {
-            let reason =
-                "no user is named up to here; `htpasswd -nB USER` prints a line".to_owned();
-            return Err(HtpasswdError { line: last, reason });
+            return Err(HtpasswdError {
+                line: None,
+                reason: "no user is named in it; `htpasswd -nB USER` prints a line",
+            });
         };
         Ok(Self {
             users,
@@ -236,22 +243,26 @@ mod tests {
         let cheap = ANNA.replace("$04$", "$03$");
         let broken = ANNA.replace("$2y$", "$2x$");
         for (text, line, part) in [
-            ("", 0, "no user"),
-            ("# nobody\n", 1, "no user"),
-            ("anna", 1, "USER:HASH"),
-            (&ANNA[4..], 1, "USER:HASH"),
-            ("\nanna:secret", 2, "htpasswd -nB"),
-            ("anna:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", 1, "htpasswd -nB"),
+            ("", None, "no user"),
+            ("# nobody\n", None, "no user"),
+            ("anna", Some(1), "USER:HASH"),
+            (&ANNA[4..], Some(1), "USER:HASH"),
+            ("\nanna:secret", Some(2), "htpasswd -nB"),
             (
-                "anna:$apr1$tqiV8yCm$E0cRkk1.e5UYs5qsUoeXj0",
-                1,
+                "anna:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+                Some(1),
                 "htpasswd -nB",
             ),
-            (&ANNA[..ANNA.len() - 1], 1, "htpasswd -nB"),
-            (&cheap, 1, "htpasswd -nB"),
-            (&broken, 1, "htpasswd -nB"),
-            (&dear, 1, "cost"),
-            (&format!("{ANNA}\n{ANNA}"), 2, "twice"),
+            (
+                "anna:$apr1$tqiV8yCm$E0cRkk1.e5UYs5qsUoeXj0",
+                Some(1),
+                "htpasswd -nB",
+            ),
+            (&ANNA[..ANNA.len() - 1], Some(1), "htpasswd -nB"),
+            (&cheap, Some(1), "htpasswd -nB"),
+            (&broken, Some(1), "htpasswd -nB"),
+            (&dear, Some(1), "cost"),
+            (&format!("{ANNA}\n{ANNA}"), Some(2), "twice"),
         ] {
             let error = text.parse::<Htpasswd>().unwrap_err();
             assert_eq!(error.line, line, "{text:?}: {error}");

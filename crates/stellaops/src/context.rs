@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,10 +134,18 @@ fn proxy() -> Option<ProxyOptions> {
     (proxy.https.is_some() || proxy.http.is_some()).then_some(proxy)
 }
 
-/// Reads a file that an option names.
+/// Reads a file that an option names, of at most 16 MiB: a device without an end is not read for ever.
 pub(crate) fn read(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path)
-        .map_err(|error| Failure::new(Exit::Usage, format!("{option} {}: {error}", path.display())))
+    const MAX_BYTES: u64 = 16 << 20;
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    let reason = match read {
+        Ok(_) if bytes.len() as u64 <= MAX_BYTES => return Ok(bytes),
+        Ok(_) => "it is larger than 16 MiB".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let message = format!("{option} {}: {reason}", path.display());
+    Err(Failure::new(Exit::Usage, message))
 }
 
 /// Returns a path from the environment; an empty variable is as good as none.
