@@ -145,7 +145,14 @@ fn open_failure(name: &str, error: &OpenError) -> Failure {
         }
         _ => MALFORMED,
     };
-    let mut message = format!("{name} cannot be opened as a bundle: {error}");
+    let path = match error {
+        OpenError::Container(error) => error.path(),
+        _ => None,
+    };
+    // It can be anything that stands in a tar header.
+    let path = path.map(|path| format!("{}: ", path.escape_debug()));
+    let path = path.unwrap_or_default();
+    let mut message = format!("{name} cannot be opened as a bundle: {path}{error}");
     if let OpenError::Container(error) = error
         && error.kind().suggests_repacking()
     {
