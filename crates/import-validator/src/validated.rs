@@ -87,19 +87,6 @@ impl ValidatedBundle {
         self.proof.as_ref()
     }
 
-    /// Returns the id of the key that verified the bundle.
-    #[cfg(all(feature = "importer", feature = "signature"))]
-    pub(crate) fn signer(&self) -> Option<&Digest> {
-        self.signature()
-            .map(bundle_format::VerifiedSignature::key_id)
-    }
-
-    /// Returns the id of the key that verified the bundle: there are no keys without the feature `signature`.
-    #[cfg(all(feature = "importer", not(feature = "signature")))]
-    pub(crate) fn signer(&self) -> Option<&Digest> {
-        None
-    }
-
     /// Opens a file of the bundle; `manifest.yaml` and everything that it lists. Several can be read at once.
     ///
     /// The reader ends in an error, not at the end, unless size and SHA-256 are those of `manifest.yaml`.

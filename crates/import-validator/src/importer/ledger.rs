@@ -43,6 +43,9 @@ pub struct LedgerReport {
     pub recorded_sequence: Option<u64>,
     /// The digest of the `manifest.yaml` that was recorded before this import.
     pub recorded_manifest: Option<Digest>,
+    /// Of a delta that goes forward, whether its base is the recorded bundle. It decides nothing: what the base holds is looked for at
+    /// the target.
+    pub base_recorded: Option<bool>,
 }
 
 /// What a bundle is to the record of its series.
@@ -83,6 +86,7 @@ struct Record {
 pub(super) struct Claim<'a> {
     ledger: &'a Ledger,
     new: Record,
+    base: Option<Digest>,
 }
 
 /// A claim that was admitted; the record is locked until this is dropped.
@@ -108,13 +112,14 @@ impl Ledger {
         target: String,
     ) -> Result<Claim<'_>, LedgerReport> {
         let manifest = bundle.manifest();
-        let nothing = |verdict, key: Option<&Digest>| LedgerReport {
+        let nothing = |verdict, key| LedgerReport {
             verdict,
-            key: key.cloned(),
+            key,
             recorded_sequence: None,
             recorded_manifest: None,
+            base_recorded: None,
         };
-        let Some(key) = bundle.signer() else {
+        let Some(key) = bundle.signed_by() else {
             return Err(nothing(LedgerVerdict::Unverified, None));
         };
         if manifest.sequence == 0 {
@@ -124,12 +129,13 @@ impl Ledger {
             ledger: self,
             new: Record {
                 schema_version: SCHEMA_VERSION,
-                key: key.clone(),
+                key,
                 stream: manifest.stream.to_string(),
                 target,
                 sequence: manifest.sequence,
                 manifest: bundle.manifest_digest().clone(),
             },
+            base: manifest.base.clone(),
         })
     }
 }
@@ -152,7 +158,13 @@ impl<'a> Claim<'a> {
         {
             self.refuse(verdict, recorded)?;
         }
+        let forward = [LedgerVerdict::First, LedgerVerdict::Newer].contains(&verdict);
+        let base = self.base.as_ref().filter(|_| forward);
         let report = LedgerReport {
+            base_recorded: base.map(|base| {
+                let last = recorded.as_ref().map(|record| &record.manifest);
+                last == Some(base)
+            }),
             verdict,
             key: Some(self.new.key.clone()),
             recorded_sequence: recorded.as_ref().map(|record| record.sequence),

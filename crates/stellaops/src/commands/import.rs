@@ -250,8 +250,15 @@ fn ledger_text(report: &ImportReport) -> Option<String> {
         }
         _ => return None,
     };
+    let base = match ledger.base_recorded {
+        Some(true) => "; its base is the bundle before",
+        Some(false) => {
+            "; its base is not the bundle before, so the target alone says whether it is there"
+        }
+        None => "",
+    };
     Some(format!(
-        "ledger: sequence {sequence} of stream {stream}, {said}\n"
+        "ledger: sequence {sequence} of stream {stream}, {said}{base}\n"
     ))
 }
 

@@ -196,3 +196,31 @@ async fn a_ledger_that_cannot_be_relied_on_stops_the_import_before_any_effect() 
         .failed(8, &["ledger", "nothing was sent"]);
     assert!(!site.path("new").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_delta_it_is_said_whether_its_base_was_the_last_bundle() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    for (name, text) in [("key.pem", KEY), ("key.pub", PUBLIC)] {
+        std::fs::write(site.path(name), text).unwrap();
+    }
+    let export = format!(
+        "bundle export {}/app:1.0 --sign-key key.pem",
+        registry.host()
+    );
+    for words in [
+        "--output 1.tgz --sequence 1",
+        "--output 2.tgz --sequence 2 --base 1.tgz",
+        "--output 3.tgz --sequence 3 --base 1.tgz",
+    ] {
+        site.stellaops(&format!("{export} {words}")).await.done();
+    }
+    for (file, said) in [
+        ("1", "the first from this key into this target\n"),
+        ("2", "after 1; its base is the bundle before\n"),
+        ("3", "after 2; its base is not the bundle before"),
+    ] {
+        let ran = import(&site, file, "").await.done();
+        assert!(ran.stdout.contains(said), "{ran:?}");
+    }
+}

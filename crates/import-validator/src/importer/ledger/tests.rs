@@ -20,6 +20,7 @@ fn admitted(
     let claim = Claim {
         ledger: &ledger,
         new,
+        base: None,
     };
     let admitted = claim.admit(allow_rollback, false)?;
     let verdict = admitted.report().verdict;
@@ -99,6 +100,7 @@ fn a_record_that_is_not_whole_is_never_an_empty_one() {
     let path = Claim {
         ledger: &ledger,
         new: record(3, "three"),
+        base: None,
     }
     .path();
     let good = fs::read_to_string(&path).unwrap();
@@ -156,6 +158,7 @@ fn of_two_imports_at_once_one_is_refused() {
     let claim = |sequence| Claim {
         ledger: &ledger,
         new: record(sequence, "content"),
+        base: None,
     };
     let first = claim(1).admit(false, false).unwrap();
     let error = claim(2).admit(false, false).unwrap_err();
@@ -174,6 +177,7 @@ fn a_dry_run_judges_and_leaves_no_trace() {
     let claim = |sequence| Claim {
         ledger: &ledger,
         new: record(sequence, "content"),
+        base: None,
     };
     let verdict = |sequence| {
         claim(sequence)
@@ -198,4 +202,27 @@ fn a_folder_that_cannot_be_written_is_found_before_anything_is_sent() {
         assert_eq!(error.kind(), ImportErrorKind::LocalIo);
         assert!(error.to_string().contains("nothing was sent"), "{error}");
     }
+}
+
+#[test]
+fn a_delta_is_told_whether_its_base_was_the_last_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(folder.path());
+    let base_recorded = |sequence, base: &str| {
+        let claim = Claim {
+            ledger: &ledger,
+            new: record(sequence, &sequence.to_string()),
+            base: Some(Digest::of(base.as_bytes())),
+        };
+        let admitted = claim.admit(true, false).unwrap();
+        let said = admitted.report().base_recorded;
+        admitted.record().unwrap();
+        said
+    };
+    assert_eq!(base_recorded(2, "1"), Some(false));
+    assert_eq!(base_recorded(3, "2"), Some(true));
+    assert_eq!(base_recorded(5, "4"), Some(false));
+    // Nothing is said of a bundle that does not go forward.
+    assert_eq!(base_recorded(5, "4"), None);
+    assert_eq!(base_recorded(4, "3"), None);
 }
