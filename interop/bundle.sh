@@ -45,6 +45,20 @@ layout_by_oras() {
 # with_subject OUT: the pushed referrers that name their subject, so without the legacy tags' manifests, sorted.
 with_subject() { grep -vwFf <(cut -d' ' -f2 "$1/legacy-tags") "$1/pushed" | cut -d' ' -f1 | sort -u; }
 
+# delta_has_what_changed OUT: beside its manifests, the delta has the layer that is new and not the one that the base has, and
+# takes less than a tenth of the base's bytes.
+delta_has_what_changed() {
+  local names old new
+  names=$(tar -tzf "$1/delta.tgz")
+  old=$(sed -n '3s/sha256://p' "$1/changed")
+  new=$(sed -n '4s/sha256://p' "$1/changed")
+  grep "^blobs/sha256/$new$" <<<"$names"
+  if grep "^blobs/sha256/$old$" <<<"$names"; then return 1; fi
+  tar -xzf "$1/delta.tgz" -O manifest.yaml | grep -A3 "path: blobs/sha256/$old$" | grep -q 'base: true$'
+  ls -l "$1/delta.tgz" "$1/bundle.tgz"
+  (($(stat -c %s "$1/delta.tgz") * 10 < $(stat -c %s "$1/bundle.tgz")))
+}
+
 # flip_bit FILE OFFSET
 flip_bit() {
   local byte

@@ -14,6 +14,8 @@ prepare_files() {
   # Large enough for many stored blocks of the bundle.
   seq 1 400000 >"$1/rootfs/data"
   tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$1/layer.tar" -C "$1/rootfs" data
+  seq 1 1000 >"$1/rootfs/more"
+  tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$1/more.tar" -C "$1/rootfs" more
   for name in index-sbom amd64-sbom arm64-sbom; do
     printf '{"bomFormat":"CycloneDX","specVersion":"1.6","metadata":{"component":{"name":"%s"}}}\n' "$name" >"$1/$name.json"
   done
@@ -74,6 +76,19 @@ push_graph() {
   done
   sort "$out/pushed.unsorted" >"$out/pushed"
   rm "$out/pushed.unsorted"
+}
+
+# push_change HOST FILES OUT: pushes what a later export finds: HOST/app:1.1, one of the graph's platforms with a layer more and an
+# SBOM, and the same image as HOST/other:1.1, where the graph has nothing.
+#
+#   OUT/changed      the digests of the image, its SBOM, the layer that the graph has, and the new one
+push_change() {
+  local host=$1 files=$2 image
+  crane append --base "$host/app:amd64" --new_layer "$files/more.tar" --new_tag "$host/app:1.1"
+  crane copy "$host/app:1.1" "$host/other:1.1"
+  image=$(crane digest "$host/app:1.1")
+  printf '%s\n' "$image" "$(attach "$host/app@$image" "$CYCLONEDX" "$files/amd64-sbom.json")" >"$3/changed"
+  crane manifest "$host/app:1.1" | jq -r '.layers[].digest' >>"$3/changed"
 }
 
 # attach SUBJECT ARTIFACT_TYPE FILE: prints the digest of the new referrer.

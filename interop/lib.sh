@@ -89,6 +89,8 @@ start_registry() {
   local kind=$1 folder="$WORK/registry/$2" log port
   log=$folder/log
   mkdir -p "$folder"
+  # It is read before a slow machine has started the program that writes it.
+  : >"$log"
   case $kind in
     docker)
       printf 'version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: "%s"}}\nhttp: {addr: "127.0.0.1:0"}\n' \
