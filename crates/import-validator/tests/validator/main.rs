@@ -19,5 +19,8 @@ mod graph;
 #[cfg(test)]
 mod lies;
 #[cfg(test)]
+#[cfg(feature = "policy")]
+mod policy;
+#[cfg(test)]
 #[cfg(feature = "signature")]
 mod signature;
