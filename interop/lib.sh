@@ -124,6 +124,34 @@ start_registry() {
   die "the $kind registry did not start"
 }
 
+# make_identity FOLDER: cert.pem and key.pem of 127.0.0.1, and a file "users" with the user "interop" and the password "secret".
+make_identity() {
+  mkdir -p "$1"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1/key.pem" -out "$1/cert.pem" -days 2 \
+    -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 2>"$1/log" || { cat "$1/log" >&2; die "openssl made no certificate"; }
+  # As `htpasswd -nbBC 5 interop secret` prints it.
+  # shellcheck disable=SC2016
+  printf '%s\n' 'interop:$2y$05$xbZChBBmWElCq7EBPDb9CuVcaZg9w3oD7k7lpdz6gJS4KcN1DmZRO' >"$1/users"
+}
+
+# serve_store LOG OPTION...: starts `stellaops store serve` on a free loopback port and sets REGISTRY and REGISTRY_PID.
+serve_store() {
+  local log=$1
+  shift
+  : >"$log"
+  "$STELLAOPS" store serve --listen 127.0.0.1:0 "$@" >>"$log" 2>&1 &
+  REGISTRY_PID=$!
+  SERVERS+=("$REGISTRY_PID")
+  for _ in $(seq 100); do
+    REGISTRY=$(sed -n 's!.* at https\{0,1\}://\([^/]*\)/v2/.*!\1!p' "$log")
+    [[ -z $REGISTRY ]] || return 0
+    kill -0 "$REGISTRY_PID" 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$log" >&2
+  die "the store is not served"
+}
+
 stop_registry() {
   kill "$1" 2>/dev/null || true
   wait "$1" 2>/dev/null || true
