@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::Path;
 
 use bundle_format::{OutputError, OutputErrorKind, WriteError, WriteErrorKind};
 use oci_content::ErrorCode;
@@ -54,6 +55,14 @@ impl ExportError {
         }
     }
 
+    /// Names the output, where that is what failed.
+    pub(crate) fn at(mut self, output: &Path) -> Self {
+        if self.kind == ExportErrorKind::LocalIo {
+            self.message = format!("{}: {}", output.display(), self.message);
+        }
+        self
+    }
+
     /// Returns the class.
     pub fn kind(&self) -> ExportErrorKind {
         self.kind
@@ -94,11 +103,7 @@ impl From<WriteError> for ExportError {
             WriteErrorKind::Io => ExportErrorKind::LocalIo,
             _ => ExportErrorKind::Integrity,
         };
-        let mut message = error.to_string();
-        if let Some(source) = std::error::Error::source(&error) {
-            message = format!("{message}: {source}");
-        }
-        Self::new(kind, message)
+        Self::new(kind, error.to_string())
     }
 }
 

@@ -140,7 +140,10 @@ impl Exporter {
         }
         // Taken first: what cannot be written need not be discovered.
         let output = OutputFile::create(&request.output, request.overwrite)?;
-        let (summary, probes, images) = self.export_into(request, &output, started).await?;
+        let (summary, probes, images) = self
+            .export_into(request, &output, started)
+            .await
+            .map_err(|error| error.at(&request.output))?;
         let (elapsed, requests) = (started.elapsed(), self.observer.requests());
         // Before the bundle has its name: a run that is killed here leaves no bundle without its checksum.
         report::write(
