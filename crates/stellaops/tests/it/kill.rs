@@ -240,3 +240,44 @@ async fn discover(site: &Site, host: &str) -> usize {
     let document = site.stellaops(&line).await.done().json();
     document["referrers"].as_array().unwrap().len()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_import_into_a_folder_names_nothing_incomplete_and_the_second_run_finishes() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let layers: Vec<Vec<u8>> = (1..=6u8).map(|n| vec![n; 3_000_000]).collect();
+    source.image_with_layers("app", "2.0", layers);
+    let site = Site::new();
+    let host = source.host();
+    let export = format!("bundle export {host}/app:1.0 {host}/app:2.0 --output b.tgz");
+    site.stellaops(&export).await.done();
+    let objects = objects(&site).await;
+    let import = "bundle import --file b.tgz --to oci:store --no-progress";
+    let whole = timed(&site, import).await;
+    let store = site.path("store");
+    let is_whole = |digest: &Digest| {
+        let path = store.join("blobs/sha256").join(digest.encoded());
+        std::fs::read(path).is_ok_and(|bytes| digest.matches(&bytes))
+    };
+    let mut tally = Tally::default();
+    for moment in moments(whole, 0xf01d) {
+        std::fs::remove_dir_all(&store).unwrap_or_default();
+        let killed = kill_after(&site, import, moment).await;
+        tally.moments += 1;
+        tally.ended += u32::from(!killed);
+        let index = std::fs::read_to_string(store.join("index.json")).unwrap_or_default();
+        if index.contains("org.opencontainers.image.ref.name") {
+            tally.whole += 1;
+            assert!(objects.iter().all(is_whole), "killed after {moment:?}");
+        } else if store.exists() {
+            tally.partial += 1;
+        } else {
+            tally.nothing += 1;
+        }
+        let second = site.stellaops(import).await.done().stdout;
+        tally.second_run += 1;
+        assert!(second.contains("8 of 8 referrers"), "{second}");
+        assert!(objects.iter().all(is_whole), "killed after {moment:?}");
+        tally.equal += 1;
+    }
+    println!("import into a folder, {whole:?} when it is left alone\n{tally}");
+}

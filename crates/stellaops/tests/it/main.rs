@@ -9,6 +9,8 @@ mod delta;
 mod demo;
 mod diagnose;
 mod discover;
+mod disk;
+mod documented;
 mod export;
 mod import;
 mod inspect;
