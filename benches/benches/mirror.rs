@@ -98,14 +98,11 @@ async fn main() {
     let bundle = path("bundle-0.tgz");
     println!("\nthe bundle: {} bytes", size(&bundle));
     let idle = start("empty", 0, 0);
-    let mut valid = None;
     let validated = Measured::of(&idle, async || {
-        let validator = ImportValidator::new().check_referrers(true);
-        valid = validator.validate_path(&bundle).bundle;
-        valid.is_some()
+        validate(&bundle);
+        true
     });
     row("validate everything", &validated.await);
-    let valid = Arc::new(valid.expect("the bundle was just written"));
     let text = bundle.display().to_string();
     for (what, program, arguments) in [
         (
@@ -125,11 +122,15 @@ async fn main() {
         heading(added);
         let target = start("empty", added, 0);
         for what in [
-            "import into an empty registry, with the proof",
+            "validate, import into an empty registry, prove",
             "again, nothing changed",
         ] {
             let imported = Measured::of(&target, async || {
-                import(&target, &valid).await;
+                let registry = ImportTarget::Registry {
+                    registry: target.greeting.parse().expect("a host and a port"),
+                    client: client(),
+                };
+                import(registry, &validate(&bundle)).await;
                 true
             });
             row(what, &imported.await);
@@ -143,6 +144,47 @@ async fn main() {
             &Measured::of(&other, || run("oras", &arguments)).await,
         );
     }
+    heading(0);
+    let layout = ImportTarget::Layout {
+        folder: path("layout"),
+        full_references: false,
+    };
+    for what in [
+        "validate, import into a layout folder, synced",
+        "again, nothing changed",
+    ] {
+        let imported = Measured::of(&idle, async || {
+            import(layout.clone(), &validate(&bundle)).await;
+            true
+        });
+        row(what, &imported.await);
+    }
+    let copied = Measured::of(&idle, async || {
+        let (from, to) = (path("0.backup.tar"), path("copied"));
+        for number in 0..IMAGES {
+            let tag = tag(number);
+            let (from, to) = (
+                format!("{}:{tag}", from.display()),
+                format!("{}:{tag}", to.display()),
+            );
+            let arguments = [
+                "cp",
+                "--recursive",
+                "--from-oci-layout",
+                &from,
+                "--to-oci-layout",
+                &to,
+            ];
+            if !run("oras", &arguments).await {
+                return false;
+            }
+        }
+        true
+    });
+    row(
+        "oras cp of each image of its .tar to a layout folder",
+        &copied.await,
+    );
     println!("\npeak memory of this process: {} MiB", peak_memory() >> 20);
 }
 
@@ -294,12 +336,14 @@ async fn export(source: &Server, output: &Path) -> ExportTimes {
     summary.times
 }
 
-async fn import(target: &Server, bundle: &Arc<ValidatedBundle>) {
-    let registry = ImportTarget::Registry {
-        registry: target.greeting.parse().expect("a host and a port"),
-        client: client(),
-    };
-    let importer = Importer::new(registry, ImportOptions::default(), Arc::new(Quiet));
+fn validate(bundle: &Path) -> Arc<ValidatedBundle> {
+    let validator = ImportValidator::new().check_referrers(true);
+    let valid = validator.validate_path(bundle).bundle;
+    Arc::new(valid.expect("the bundle was just written"))
+}
+
+async fn import(target: ImportTarget, bundle: &Arc<ValidatedBundle>) {
+    let importer = Importer::new(target, ImportOptions::default(), Arc::new(Quiet));
     let report = importer
         .import(Arc::clone(bundle))
         .await

@@ -95,12 +95,10 @@ impl ValidatedBundle {
     ///
     /// When the bundle has no such file, or it cannot be read.
     pub fn open(&self, path: &EntryPath) -> io::Result<Box<dyn Read + Send>> {
-        let unlisted =
-            || io::Error::new(io::ErrorKind::NotFound, format!("the bundle has no {path}"));
         match &self.source {
             Source::Archive(archive) => {
-                let reader = archive.open_entry(path).ok_or_else(unlisted)?;
-                Ok(Box::new(reader))
+                let reader = archive.open_entry(path);
+                Ok(Box::new(reader.ok_or_else(|| unlisted(path))?))
             }
             Source::Folder {
                 folder,
@@ -110,13 +108,25 @@ impl ValidatedBundle {
                 let (size, sha256) = match *path == EntryPath::MANIFEST {
                     true => (*manifest_bytes, self.manifest_digest.clone()),
                     false => {
-                        let file = manifest.file(path).ok_or_else(unlisted)?;
+                        let file = manifest.file(path).ok_or_else(|| unlisted(path))?;
                         (file.size, file.sha256)
                     }
                 };
                 let file = folder.open_file(path)?;
                 Ok(Box::new(VerifyingReader::new(file, sha256, size)))
             }
+        }
+    }
+
+    /// Opens a file that `manifest.yaml` lists, for a caller that compares size and SHA-256 itself.
+    #[cfg(feature = "importer")]
+    pub(crate) fn open_unverified(&self, path: &EntryPath) -> io::Result<Box<dyn Read + Send>> {
+        match &self.source {
+            Source::Archive(archive) => {
+                let reader = archive.open_unverified(path);
+                Ok(Box::new(reader.ok_or_else(|| unlisted(path))?))
+            }
+            Source::Folder { folder, .. } => Ok(Box::new(folder.open_file(path)?)),
         }
     }
 
@@ -138,4 +148,8 @@ impl ValidatedBundle {
             false => Ok(bytes),
         }
     }
+}
+
+fn unlisted(path: &EntryPath) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("the bundle has no {path}"))
 }

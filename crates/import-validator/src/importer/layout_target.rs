@@ -1,10 +1,13 @@
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{BufReader, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use bundle_format::CONTAINERD_IMAGE_NAME;
-use oci_content::{Descriptor, Digest, ImageLayout, REF_NAME, Reference, Tag};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use oci_content::{
+    Descriptor, Digest, ImageLayout, LayoutErrorKind, REF_NAME, Reference, Tag, VerifyingReader,
+};
 use oci_referrers::LayoutReferrers;
 use registry_client::BlobSource as _;
 
@@ -13,7 +16,7 @@ use super::error::{ImportError, ImportErrorKind};
 use super::plan::{ImportPlan, RepositoryPlan};
 use super::proof;
 use super::report::{ImportReport, TransferCounts};
-use super::source::BundleSource;
+use super::source::{BundleBlob, BundleSource};
 use super::{ImportObserver, ImportOptions};
 
 /// An image layout folder that a bundle goes into.
@@ -55,7 +58,7 @@ impl<'a> LayoutTarget<'a> {
         if let Some(layout) = &there {
             self.check_names(layout, &entries)?;
         }
-        self.find_base(there.as_ref(), plan)?;
+        self.find_base(there.as_ref(), plan).await?;
         if self.options.dry_run {
             return Ok(());
         }
@@ -73,8 +76,9 @@ impl<'a> LayoutTarget<'a> {
             let all = repository.descriptors.values();
             manifests.extend(all.map(|descriptor| (descriptor.digest.clone(), descriptor.size)));
         }
-        self.store(&layout, &blobs, &mut report.blobs)?;
-        self.store(&layout, &manifests, &mut report.manifests)?;
+        self.store(&layout, &blobs, &mut report.blobs).await?;
+        self.store(&layout, &manifests, &mut report.manifests)
+            .await?;
         layout
             .add_to_index(&entries)
             .map_err(|error| ImportError::layout(&error))?;
@@ -161,18 +165,25 @@ impl<'a> LayoutTarget<'a> {
         Ok(())
     }
 
-    /// Looks up every blob that the bundle leaves out.
-    fn find_base(&self, there: Option<&ImageLayout>, plan: &ImportPlan) -> Result<(), ImportError> {
+    /// Looks up every blob that the bundle leaves out, and hashes it: nothing in the bundle can replace it.
+    async fn find_base(
+        &self,
+        there: Option<&ImageLayout>,
+        plan: &ImportPlan,
+    ) -> Result<(), ImportError> {
         let repositories = plan.repositories.values();
         let left_out: BTreeMap<_, _> = repositories.flat_map(|r| &r.left_out).collect();
+        let looks = left_out.into_iter().map(|(digest, size)| {
+            let (layout, wanted, size) = (there.cloned(), digest.clone(), *size);
+            async move {
+                let look = move || layout.is_some_and(|layout| is_whole(&layout, &wanted, size));
+                (digest, blocking(look).await)
+            }
+        });
+        let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
         let mut lacking = Vec::new();
-        for (digest, size) in left_out {
-            let found = there.map(|layout| layout.blob_size(digest)).transpose();
-            if found
-                .map_err(|error| ImportError::layout(&error))?
-                .flatten()
-                != Some(*size)
-            {
+        while let Some((digest, whole)) = looks.next().await {
+            if !whole {
                 lacking.push((self.folder.display().to_string(), digest));
             }
         }
@@ -182,37 +193,29 @@ impl<'a> LayoutTarget<'a> {
         }
     }
 
-    fn store(
+    /// Puts blobs that are not there, several at once. What is there is hashed: a file of the right name and size may
+    /// still hold something else, and is then replaced.
+    async fn store(
         &self,
         layout: &ImageLayout,
         blobs: &BTreeMap<Digest, u64>,
         counts: &mut TransferCounts,
     ) -> Result<(), ImportError> {
-        let mut buffer = vec![0; 256 * 1024];
-        for (digest, size) in blobs {
-            let layout_error = |error| ImportError::layout(&error);
-            if layout.blob_size(digest).map_err(layout_error)? == Some(*size) {
-                counts.present += 1;
-            } else {
-                let unreadable = |error: std::io::Error| {
-                    let kind = match error.kind() {
-                        std::io::ErrorKind::InvalidData => ImportErrorKind::Integrity,
-                        _ => ImportErrorKind::LocalIo,
-                    };
-                    ImportError::new(kind, format!("{digest} of the bundle: {error}"))
-                };
-                let mut reader = self.bundle.blob(digest).open().map_err(unreadable)?;
-                let mut writer = layout.blob_writer(digest, *size).map_err(layout_error)?;
-                loop {
-                    match reader.read(&mut buffer).map_err(unreadable)? {
-                        0 => break,
-                        count => writer.write(&buffer[..count]).map_err(layout_error)?,
-                    }
-                }
-                writer.commit().map_err(layout_error)?;
-                counts.sent += 1;
+        let puts = blobs.iter().map(|(digest, size)| {
+            let (layout, digest, size) = (layout.clone(), digest.clone(), *size);
+            let blob = self.bundle.blob(&digest);
+            async move {
+                let sent = blocking(move || put(&layout, &blob, &digest, size)).await?;
+                Ok::<_, ImportError>((sent, size))
             }
-            self.observer.arrived(*size);
+        });
+        let mut puts = stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        while let Some((sent, size)) = puts.try_next().await? {
+            match sent {
+                true => counts.sent += 1,
+                false => counts.present += 1,
+            }
+            self.observer.arrived(size);
         }
         Ok(())
     }
@@ -238,4 +241,67 @@ impl<'a> LayoutTarget<'a> {
         }
         proof::conclude(report, &reasons)
     }
+}
+
+/// Files written at once: while one waits for the disk, others are hashed.
+const AT_ONCE: usize = 4;
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Runs what waits for the disk beside the tasks that do not.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Writes a blob unless it is there; tells whether it was written.
+fn put(
+    layout: &ImageLayout,
+    blob: &BundleBlob,
+    digest: &Digest,
+    size: u64,
+) -> Result<bool, ImportError> {
+    if is_whole(layout, digest, size) {
+        return Ok(false);
+    }
+    let unreadable = |error: std::io::Error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::InvalidData => ImportErrorKind::Integrity,
+            _ => ImportErrorKind::LocalIo,
+        };
+        ImportError::new(kind, format!("{digest} of the bundle: {error}"))
+    };
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut reader = blob.open().map_err(unreadable)?;
+    let mut writer = layout
+        .blob_writer(digest, size)
+        .map_err(|error| ImportError::layout(&error))?;
+    loop {
+        match reader.read(&mut buffer).map_err(unreadable)? {
+            0 => break,
+            count => writer
+                .write(&buffer[..count])
+                .map_err(|error| ImportError::layout(&error))?,
+        }
+    }
+    writer.commit().map_err(|error| match error.kind() {
+        LayoutErrorKind::Corrupt => {
+            let message = format!("{digest} of the bundle changed after it was validated: {error}");
+            ImportError::new(ImportErrorKind::Integrity, message)
+        }
+        _ => ImportError::layout(&error),
+    })?;
+    Ok(true)
+}
+
+fn is_whole(layout: &ImageLayout, digest: &Digest, size: u64) -> bool {
+    // One that cannot be read is written again, and what is wrong with the folder shows there.
+    let file = std::fs::File::open(layout.blob_path(digest));
+    file.is_ok_and(|file| {
+        let reader = VerifyingReader::new(file, digest.clone(), size);
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
+        std::io::copy(&mut reader, &mut std::io::sink()).is_ok()
+    })
 }

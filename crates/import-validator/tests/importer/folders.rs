@@ -1,5 +1,5 @@
 use import_validator::{ImportErrorKind, ImportTarget};
-use oci_content::{ImageLayout, REF_NAME};
+use oci_content::{Digest, ImageLayout, REF_NAME};
 
 use crate::support::Bundle;
 
@@ -71,4 +71,19 @@ async fn a_folder_that_is_no_layout_is_left_as_it_is() {
         std::fs::read_dir(bundle.path("letters")).unwrap().count(),
         1
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_of_the_right_name_and_size_that_holds_something_else_is_replaced() {
+    let bundle = Bundle::new().await;
+    bundle.import(folder(&bundle, "store", true)).await.unwrap();
+    let layout = ImageLayout::open(bundle.path("store")).unwrap();
+    let layer = vec![7; 200_000];
+    let path = layout.blob_path(&Digest::of(&layer));
+    let mut damaged = layer.clone();
+    damaged[100_000] ^= 1;
+    std::fs::write(&path, damaged).unwrap();
+    let again = bundle.import(folder(&bundle, "store", true)).await.unwrap();
+    assert_eq!((again.blobs.sent, again.manifests.sent), (1, 0));
+    assert_eq!(std::fs::read(&path).unwrap(), layer);
 }
