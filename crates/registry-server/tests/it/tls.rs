@@ -112,3 +112,19 @@ fn a_certificate_and_a_key_that_make_no_server_are_told_apart() {
         assert!(matches!(error, TlsError::Key(_)), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_body_that_is_not_read_hides_no_answer() {
+    let identity = identity();
+    let server = served(&identity).await;
+    let root = Certificate::from_pem(identity.certificate.as_bytes()).unwrap();
+    let client = Client::builder().tls_certs_only([root]).build().unwrap();
+    let port = server.addr().port();
+    let url = format!("https://localhost:{port}/v2/app/manifests/1");
+    let request = client.put(url).body(vec![0; 50 << 20]);
+    let answer = request.send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.version()),
+        (413, Version::HTTP_2)
+    );
+}

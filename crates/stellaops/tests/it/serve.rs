@@ -155,4 +155,8 @@ async fn what_would_be_served_wrongly_is_not_served() {
         let line = format!("store serve {words}");
         site.stellaops(&line).await.failed(2, &[part]);
     }
+    // With everything it is let through, to an address that no machine has.
+    let line =
+        "store serve --listen 192.0.2.1:0 --tls-cert cert.pem --tls-key key.pem --auth users";
+    site.stellaops(line).await.failed(8, &["192.0.2.1:0"]);
 }
