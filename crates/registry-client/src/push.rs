@@ -38,7 +38,8 @@ impl Repository {
     /// - A blob that is refused as too large (413), mostly by a proxy before the registry, is sent
     ///   [in chunks](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks)
     ///   (end-5): of 8 MiB, or half of the blob if that is less, then of half as much as long as they are refused,
-    ///   down to 256 KiB or to `OCI-Chunk-Min-Length`. What works is remembered for the next blob.
+    ///   down to 256 KiB or to `OCI-Chunk-Min-Length`. What works is remembered for the next blob. The same is tried
+    ///   after two connections that broke before anything had arrived.
     /// - An upload that breaks goes on from where the registry says it is (end-13). A session that is lost starts
     ///   over with a new one; if the blob is there by then, it is done. It gives up after
     ///   [`max_attempts`](crate::RetryPolicy::max_attempts) tries of which none brought 256 KiB.
@@ -129,6 +130,7 @@ impl Push<'_> {
         let mut chunk = host.max_body_bytes().filter(|max| *max < self.size);
         let mut budget = Budget::new(client.options.retry);
         let mut reached = 0;
+        let mut in_vain = 0;
         loop {
             let open = match session.take() {
                 Some(session) => session,
@@ -161,6 +163,16 @@ impl Push<'_> {
             {
                 reached = session.offset;
                 budget.reset();
+            }
+            if session.is_none() && error.kind() == ErrorKind::Reset {
+                in_vain += 1;
+                // Whoever refuses a large body may close the connection before its 413 can be read; and whoever
+                // takes no chunks, before its 405.
+                chunk = match in_vain {
+                    2 if chunk.is_none() => smaller(self.size, 0),
+                    3 => None,
+                    _ => chunk,
+                };
             }
             let asked = error.response().and_then(Response::retry_after);
             match budget.take_try(asked) {
@@ -201,7 +213,7 @@ impl Push<'_> {
             let answer = self.put(&session, Some(self.part(0..self.size))).await;
             let too_large = |answer: &Response| answer.status() == StatusCode::PAYLOAD_TOO_LARGE;
             *chunk = match &answer {
-                Ok(answer) if too_large(answer) => self.smaller(self.size, &session),
+                Ok(answer) if too_large(answer) => smaller(self.size, session.min_chunk_bytes),
                 _ => None,
             };
             if chunk.is_none() {
@@ -221,7 +233,7 @@ impl Push<'_> {
                 200..=299 => session
                     .advance(&answer, end)
                     .map_err(|failure| self.error(failure))?,
-                413 => match self.smaller(length, &session) {
+                413 => match smaller(length, session.min_chunk_bytes) {
                     Some(less) => *chunk = Some(less),
                     None => return Err(self.refused(&Method::PATCH, answer)),
                 },
@@ -231,6 +243,11 @@ impl Push<'_> {
                     return Ok(Sent::Again(error, Some(session)));
                 }
                 // A registry that takes a blob in one piece need not take it in chunks.
+                405 | 501 => {
+                    *chunk = None;
+                    let error = self.refused(&Method::PATCH, answer);
+                    return Ok(Sent::Again(error, None));
+                }
                 _ if chunk.is_none() && !retry::is_refusal(status) => {
                     let error = self.refused(&Method::PATCH, answer);
                     return Ok(Sent::Again(error, None));
@@ -240,13 +257,6 @@ impl Push<'_> {
         }
         let answer = self.put(&session, None).await;
         self.ended(answer, session)
-    }
-
-    /// Returns the size of chunks to try after so many bytes were too many.
-    fn smaller(&self, refused: u64, session: &UploadSession) -> Option<u64> {
-        let least = MIN_CHUNK_BYTES.max(session.min_chunk_bytes);
-        let less = (refused / 2).clamp(least, MAX_CHUNK_BYTES.max(least));
-        (less < refused).then_some(less)
     }
 
     /// Decides what the answer that ends a session means.
@@ -374,6 +384,13 @@ impl Push<'_> {
     fn error(&self, failure: Failure) -> Error {
         Error::new(self.repository.registry(), failure)
     }
+}
+
+/// Returns the size of chunks to try after so many bytes were too many, where none may be shorter than `min_bytes`.
+fn smaller(refused: u64, min_bytes: u64) -> Option<u64> {
+    let least = MIN_CHUNK_BYTES.max(min_bytes);
+    let less = (refused / 2).clamp(least, MAX_CHUNK_BYTES.max(least));
+    (less < refused).then_some(less)
 }
 
 /// Decides what a request without an answer means.

@@ -81,6 +81,30 @@ async fn end_5_a_blob_that_is_refused_in_one_piece_goes_in_chunks_that_are_taken
 }
 
 #[tokio::test]
+async fn a_413_that_a_broken_connection_overtakes_is_guessed() {
+    let closed = || Fault::break_upload_after(0).times(2);
+    let registry = open().start().await;
+    registry.fault(Route::uploads().method("PUT"), closed());
+    push(&repository(&registry), 3 * MIB).await.unwrap();
+    let found = writes(&registry);
+    assert_eq!(
+        found[2..],
+        [
+            "PATCH 0-1572863 -> 202",
+            "PATCH 1572864-3145727 -> 202",
+            "PUT 0 -> 201"
+        ]
+    );
+    // The guess was wrong where chunks are not taken at all.
+    let registry = open().start().await;
+    registry.fault(Route::uploads().method("PUT"), closed());
+    let no_chunks = Fault::statuses([405]).forever();
+    registry.fault(Route::uploads().method("PATCH"), no_chunks);
+    push(&repository(&registry), 3 * MIB).await.unwrap();
+    assert_eq!(writes(&registry).pop().unwrap(), "PUT 3145728 -> 201");
+}
+
+#[tokio::test]
 async fn a_registry_that_takes_no_chunk_either_ends_the_push_and_says_so() {
     let registry = open().max_body_bytes(1000).start().await;
     let error = push(&repository(&registry), MIB).await.unwrap_err();
