@@ -14,12 +14,17 @@ use crate::walk::{Task, Walk};
 /// From this many subjects on, one complete tag listing is cheaper than asking for each tag.
 const MANY_SUBJECTS: usize = 25;
 
-/// How much a discovery may take. Each limit that is reached is an error in the result, never a shorter list.
+/// How much a discovery may take. A limit that is reached is an error in the result, never a shorter list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// Referrers of one subject; 10,000 by default.
     pub max_referrers_per_subject: usize,
+    /// Pages of one list of referrers or tags; 1,000 by default.
+    pub max_pages: usize,
+    /// Tags that are read of a repository's listing; 10,000 by default. Beyond, each tag is asked for: the one limit that
+    /// does not make a result incomplete.
+    pub max_tags: usize,
     /// Levels of referrers of referrers; 64 by default. Reached only by lying lists or a very odd graph.
     pub max_levels: u32,
     /// Questions under way at once; 64 by default. Requests are limited by the registry client below this.
@@ -30,6 +35,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_referrers_per_subject: 10_000,
+            max_pages: 1_000,
+            max_tags: 10_000,
             max_levels: 64,
             max_active: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
         }

@@ -7,18 +7,17 @@ use registry_client::{Repository, Response};
 use serde::Deserialize;
 use url::Url;
 
-use super::reader::{Reader, refusal};
+use super::reader::{Reader, counted, refusal};
+use crate::discovery::Limits;
 use crate::source::Problem;
 
 /// Tags asked for in one page. Registries clamp it; ACR takes at most 1,000.
 const PAGE_SIZE: u32 = 1_000;
-/// Pages of one listing.
-const MAX_PAGES: usize = 1_000;
 
 /// The tags of one repository that speak of digests, listed at most once for all who ask.
 #[derive(Debug)]
 pub(crate) struct TagCatalog {
-    max_tags: usize,
+    limits: Limits,
     listing: Mutex<Option<Arc<TagListing>>>,
 }
 
@@ -73,9 +72,9 @@ struct TagsBody {
 }
 
 impl TagCatalog {
-    pub(crate) fn new(max_tags: usize) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            max_tags,
+            limits,
             listing: Mutex::new(None),
         }
     }
@@ -97,7 +96,7 @@ impl TagCatalog {
 
     async fn list(&self, reader: &Reader) -> TagListing {
         let mut walk = ListingWalk::default();
-        let end = match walk.run(reader, self.max_tags).await {
+        let end = match walk.run(reader, self.limits).await {
             Ok(end) => end,
             // A token service refuses what a registry would refuse itself.
             Err(problem) if problem.code == ErrorCode::Denied && walk.pages == 0 => {
@@ -109,12 +108,12 @@ impl TagCatalog {
             }),
         };
         let summary = format!(
-            "{} tags in {} pages, {}",
-            walk.seen.len(),
-            walk.pages,
+            "{} in {}, {}",
+            counted(walk.seen.len(), "tag", "tags"),
+            counted(walk.pages, "page", "pages"),
             match &end {
                 ListingEnd::Whole => "all of them".to_owned(),
-                ListingEnd::Limited => format!("more than the limit of {}", self.max_tags),
+                ListingEnd::Limited => format!("more than the limit of {}", self.limits.max_tags),
                 ListingEnd::Denied => "denied".to_owned(),
                 ListingEnd::Failed(problem) => problem.message.clone(),
             }
@@ -147,7 +146,11 @@ fn failed_code(code: ErrorCode) -> ErrorCode {
 pub async fn list_tags(repository: &Repository, max_tags: usize) -> Result<Vec<Tag>, Problem> {
     let reader = Reader::new(repository.clone(), None);
     let mut walk = ListingWalk::default();
-    match walk.run(&reader, max_tags).await? {
+    let limits = Limits {
+        max_tags,
+        ..Limits::default()
+    };
+    match walk.run(&reader, limits).await? {
         ListingEnd::Whole => Ok(walk
             .order
             .iter()
@@ -173,7 +176,7 @@ struct ListingWalk {
 }
 
 impl ListingWalk {
-    async fn run(&mut self, reader: &Reader, max_tags: usize) -> Result<ListingEnd, Problem> {
+    async fn run(&mut self, reader: &Reader, limits: Limits) -> Result<ListingEnd, Problem> {
         let mut page = reader.tags(PAGE_SIZE).await?;
         match page.status().as_u16() {
             200 => {}
@@ -193,11 +196,11 @@ impl ListingWalk {
             let Some(next) = self.next(reader, &page, count, last)? else {
                 return Ok(ListingEnd::Whole);
             };
-            if self.seen.len() > max_tags {
+            if self.seen.len() > limits.max_tags {
                 return Ok(ListingEnd::Limited);
             }
-            if self.pages >= MAX_PAGES {
-                let message = format!("the tag listing has more than {MAX_PAGES} pages");
+            if self.pages >= limits.max_pages {
+                let message = format!("the tag listing has more than {} pages", limits.max_pages);
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
             }
             if !urls.insert(next.url.clone()) {

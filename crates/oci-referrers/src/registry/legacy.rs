@@ -6,10 +6,11 @@ use futures::future::join_all;
 use oci_content::{LegacyTag, SourceKind, Tag, WarningCode, referrers_tag};
 use registry_client::Repository;
 
+use super::LegacyTags;
 use super::catalog::{ListingEnd, TagCatalog};
 use super::reader::{Reader, refusal, tagged_manifest};
 use super::tag_fallback::denied_tag;
-use super::{LegacyTags, RegistrySources};
+use crate::discovery::Limits;
 use crate::source::{Answer, Claim, Exchange, Outcome, Query, ReferrerSource, Warning};
 
 /// Legacy tags: `sha256-<hex>.sig`, `.att`, `.sbom` as cosign wrote them before OCI 1.1, and any other suffix.
@@ -25,7 +26,7 @@ pub struct LegacyTagReferrers {
 impl LegacyTagReferrers {
     /// Creates a source over the legacy tags of a repository.
     pub fn new(repository: Repository, which: LegacyTags) -> Self {
-        let catalog = Arc::new(TagCatalog::new(RegistrySources::MAX_TAGS));
+        let catalog = Arc::new(TagCatalog::new(Limits::default()));
         Self::shared(Reader::new(repository, None), catalog, which)
     }
 

@@ -20,7 +20,7 @@ pub use reader::RegistryManifests;
 pub use resolve::{ResolveError, Resolved, resolve};
 pub use tag_fallback::TagFallbackReferrers;
 
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Limits};
 use catalog::TagCatalog;
 use native::ApiState;
 use reader::Reader;
@@ -48,20 +48,19 @@ pub struct RegistrySources {
     api: Arc<ApiState>,
     configured: Option<Capability>,
     legacy: LegacyTags,
+    limits: Limits,
 }
 
 impl RegistrySources {
-    /// Tags that are read of a listing by default; beyond, each tag is asked for.
-    pub const MAX_TAGS: usize = 10_000;
-
     /// Creates the sources of a repository.
     pub fn new(repository: Repository) -> Self {
         Self {
             repository,
-            catalog: Arc::new(TagCatalog::new(Self::MAX_TAGS)),
+            catalog: Arc::new(TagCatalog::new(Limits::default())),
             api: Arc::default(),
             configured: None,
             legacy: LegacyTags::All,
+            limits: Limits::default(),
         }
     }
 
@@ -79,10 +78,11 @@ impl RegistrySources {
         self
     }
 
-    /// Replaces the number of tags that are read of a listing.
+    /// Replaces the limits, of the lists and of the discoveries over them.
     #[must_use]
-    pub fn max_tags(mut self, max_tags: usize) -> Self {
-        self.catalog = Arc::new(TagCatalog::new(max_tags));
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.catalog = Arc::new(TagCatalog::new(limits));
+        self.limits = limits;
         self
     }
 
@@ -98,13 +98,14 @@ impl RegistrySources {
         };
         let manifests = RegistryManifests::with_reader(until(timeout));
         let reader = until(timeout.map(|timeout| timeout - timeout / 10));
-        let mut discovery = Discovery::new(Arc::new(manifests));
+        let mut discovery = Discovery::new(Arc::new(manifests)).limits(self.limits);
         match self.configured {
             Some(Capability::Unsupported) => {
                 discovery = discovery.configured(Capability::Unsupported)
             }
             _ => {
-                let native = NativeReferrers::shared(reader.clone(), Arc::clone(&self.api));
+                let native =
+                    NativeReferrers::shared(reader.clone(), Arc::clone(&self.api), self.limits);
                 discovery = discovery.source(Arc::new(native));
             }
         }

@@ -7,13 +7,9 @@ use futures::lock::Mutex;
 use oci_content::{Capability, Digest, ErrorCode, SourceKind, WarningCode};
 use registry_client::{AnswerParts, ReferrersAnswer, ReferrersList, Repository, Response, nobody};
 
-use super::reader::{Reader, refusal};
+use super::reader::{Reader, counted, refusal};
+use crate::discovery::Limits;
 use crate::source::{Answer, Claim, Exchange, Outcome, Problem, Query, ReferrerSource, Warning};
-
-/// Pages of one referrers list.
-const MAX_PAGES: usize = 1_000;
-/// Entries of one referrers list, over all pages.
-const MAX_ENTRIES: usize = 10_000;
 
 /// The referrers API: `GET /v2/<name>/referrers/<digest>`, to the last page.
 ///
@@ -25,6 +21,7 @@ const MAX_ENTRIES: usize = 10_000;
 pub struct NativeReferrers {
     reader: Reader,
     state: Arc<ApiState>,
+    limits: Limits,
 }
 
 /// What a run has learned about the API of one repository.
@@ -69,11 +66,26 @@ impl ApiState {
 impl NativeReferrers {
     /// Creates a source over the API of a repository.
     pub fn new(repository: Repository) -> Self {
-        Self::shared(Reader::new(repository, None), Arc::default())
+        Self::shared(
+            Reader::new(repository, None),
+            Arc::default(),
+            Limits::default(),
+        )
     }
 
-    pub(crate) fn shared(reader: Reader, state: Arc<ApiState>) -> Self {
-        Self { reader, state }
+    /// Replaces the limits of a list: its entries over all pages, and its pages.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    pub(crate) fn shared(reader: Reader, state: Arc<ApiState>, limits: Limits) -> Self {
+        Self {
+            reader,
+            state,
+            limits,
+        }
     }
 
     /// Tells whether the API is known to be absent, finding out where a subject got no answer.
@@ -141,9 +153,10 @@ impl NativeReferrers {
             ReferrersAnswer::List(list) => {
                 answer = Answer::list([]);
                 answer.capability = Some(Capability::Supported);
-                answer
-                    .exchanges
-                    .push(say(format!("{status}, {} entries", list.entries.len())));
+                answer.exchanges.push(say(format!(
+                    "{status}, {}",
+                    counted(list.entries.len(), "entry", "entries")
+                )));
                 take_entries(&mut answer, list);
                 return (answer, Some(response));
             }
@@ -220,12 +233,17 @@ impl NativeReferrers {
                 );
                 return answer.fail(Problem::new(ErrorCode::PageFailed, message));
             }
-            if seen.len() > MAX_PAGES {
-                let message = format!("the referrers list has more than {MAX_PAGES} pages");
+            let Limits {
+                max_pages,
+                max_referrers_per_subject: max_entries,
+                ..
+            } = self.limits;
+            if seen.len() > max_pages {
+                let message = format!("the referrers list has more than {max_pages} pages");
                 return answer.fail(Problem::new(ErrorCode::Limit, message));
             }
-            if answer.claims.len() > MAX_ENTRIES {
-                let message = format!("the referrers list has more than {MAX_ENTRIES} entries");
+            if answer.claims.len() > max_entries {
+                let message = format!("the referrers list has more than {max_entries} entries");
                 return answer.fail(Problem::new(ErrorCode::Limit, message));
             }
             let number = seen.len();
@@ -248,9 +266,10 @@ impl NativeReferrers {
             };
             match list {
                 Ok(list) => {
-                    answer
-                        .exchanges
-                        .push(say(format!("{status}, {} entries", list.entries.len())));
+                    answer.exchanges.push(say(format!(
+                        "{status}, {}",
+                        counted(list.entries.len(), "entry", "entries")
+                    )));
                     take_entries(answer, list);
                 }
                 Err(error) => {

@@ -163,3 +163,8 @@ impl ManifestSource for RegistryManifests {
         }
     }
 }
+
+/// Writes a number with the word for what is counted.
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use oci_content::{Digest, SourceKind, Tag, WarningCode, referrers_tag};
 use registry_client::{ReferrersList, Repository, Response};
 
-use super::RegistrySources;
 use super::catalog::TagCatalog;
 use super::native::take_entries;
-use super::reader::{Reader, refusal};
+use super::reader::{Reader, counted, refusal};
+use crate::discovery::Limits;
 use crate::source::{Answer, Exchange, Problem, Query, ReferrerSource, Warning};
 
 /// The referrers tag: an index that clients keep under `sha256-<hex>` where a registry has no referrers API.
@@ -25,7 +25,7 @@ pub struct TagFallbackReferrers {
 impl TagFallbackReferrers {
     /// Creates a source over the referrers tags of a repository.
     pub fn new(repository: Repository) -> Self {
-        let catalog = Arc::new(TagCatalog::new(RegistrySources::MAX_TAGS));
+        let catalog = Arc::new(TagCatalog::new(Limits::default()));
         Self::shared(Reader::new(repository, None), catalog)
     }
 
@@ -58,9 +58,10 @@ impl TagFallbackReferrers {
                 // What a tag holds says its own type; the header adds nothing.
                 list.other_content_type = false;
                 answer = Answer::list([]);
-                answer
-                    .exchanges
-                    .push(say(format!("{status}, {} entries", list.entries.len())));
+                answer.exchanges.push(say(format!(
+                    "{status}, {}",
+                    counted(list.entries.len(), "entry", "entries")
+                )));
                 take_entries(&mut answer, list);
             }
             // The specification lets a client assume that there are no referrers then:

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use oci_content::Capability::Supported;
 use oci_content::DiscoveryMethod::{Native, NativeAndTag};
-use oci_content::{Descriptor, Digest, ErrorCode, WarningCode, media_type};
+use oci_content::{Completeness, Descriptor, Digest, ErrorCode, WarningCode, media_type};
 use oci_referrers::{NativeReferrers, Outcome, Query, ReferrerSource as _, RegistrySources};
 use test_registry::{Fault, Persona, Referrer, Route, TestRegistry};
 
 use crate::support::{
-    API, API_AND_TAG, APP, SBOM, TAG, discover, discovery, expect, list, open, options, repository,
-    repository_with,
+    API, API_AND_TAG, APP, SBOM, TAG, discover, discovery, expect, limits, list, open, options,
+    repository, repository_with, sources,
 };
 
 /// A registry with pages of two, and an image with so many referrers, in the order in which they are listed.
@@ -45,6 +45,30 @@ async fn all_pages_are_read() {
             .fold(expect(Native, Supported), |e, a| e.found(a, API));
         expected.check(&graph);
         assert_eq!(pages_asked(&registry, &image).len(), 4, "{persona}");
+    }
+}
+
+#[tokio::test]
+async fn the_limits_of_a_list_can_be_set_and_are_named_when_they_are_reached() {
+    let (registry, image, _) = paged(Persona::SpecFull, 7).await;
+    for (limits, named) in [
+        (limits(|limits| limits.max_pages = 3), "more than 3 pages"),
+        (
+            limits(|limits| limits.max_referrers_per_subject = 3),
+            "more than 3 entries",
+        ),
+    ] {
+        let run = sources(&registry).limits(limits).discovery(None);
+        let graph = run.run([image.clone()]).await;
+        assert_eq!(graph.status(), Completeness::Incomplete);
+        let errors: Vec<_> = graph.errors().collect();
+        assert!(
+            errors
+                .iter()
+                .any(|e| e.code == ErrorCode::Limit && e.message.contains(named)),
+            "{errors:?}"
+        );
+        assert!(!graph.referrers.is_empty(), "what was read is kept");
     }
 }
 

@@ -6,7 +6,7 @@ use oci_content::{
     Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, SourceKind,
     WarningCode, media_type,
 };
-use oci_referrers::{Discovery, ReferrerGraph, RegistrySources};
+use oci_referrers::{Discovery, Limits, ReferrerGraph, RegistrySources};
 use registry_client::{
     Client, ClientOptions, CredentialError, CredentialSource, Credentials, Repository,
 };
@@ -42,6 +42,13 @@ pub(crate) fn repository(registry: &TestRegistry) -> Repository {
 
 pub(crate) fn sources(registry: &TestRegistry) -> RegistrySources {
     RegistrySources::new(repository(registry))
+}
+
+/// The default limits with a change.
+pub(crate) fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
 }
 
 pub(crate) fn discovery(registry: &TestRegistry) -> Discovery {

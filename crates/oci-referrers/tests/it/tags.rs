@@ -8,7 +8,9 @@ use oci_content::{
 use oci_referrers::{LegacyTags, list_tags};
 use test_registry::{Fault, Persona, RecordedRequest, Route, TestRegistry, Variant};
 
-use crate::support::{API, APP, SBOM, TAG, discover, discovery, expect, open, repository, sources};
+use crate::support::{
+    API, APP, SBOM, TAG, discover, discovery, expect, limits, open, repository, sources,
+};
 
 /// An image with a `.sig` that is a known suffix and a `.vex` that is not.
 fn image_with_legacy(registry: &TestRegistry) -> (Descriptor, Descriptor, Descriptor) {
@@ -209,7 +211,7 @@ async fn fifty_thousand_tags_are_more_than_are_read_unless_somebody_says_so() {
 
     registry.clear_requests();
     let run = sources(&registry)
-        .max_tags(60_000)
+        .limits(limits(|limits| limits.max_tags = 60_000))
         .discovery(None)
         .depth(Some(1));
     let graph = run.run([image.digest.clone()]).await;
@@ -234,7 +236,9 @@ async fn beyond_the_limit_each_tag_of_a_deeper_subject_is_asked_for() {
     let a = registry.referrer(APP, &image, SBOM, "a");
     let b = registry.referrer(APP, &a, SBOM, "b");
     let signature = registry.legacy(APP, &a.digest, "sig", "s");
-    let run = sources(&registry).max_tags(3).discovery(None);
+    let run = sources(&registry)
+        .limits(limits(|limits| limits.max_tags = 3))
+        .discovery(None);
     let graph = run.run([image.digest.clone()]).await;
     expect(FallbackTag, Unsupported)
         .found(&a, TAG)
