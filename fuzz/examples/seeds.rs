@@ -4,12 +4,14 @@
 use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bundle_format::{
     ArtifactRecord, BundleManifest, Container, DiscoveryRecord, EntryPath, EntryRecord,
-    ImageRecord, Missing, OCI_LAYOUT, OmittedChild, SourceRepository, StreamName,
+    ImageRecord, Missing, OCI_LAYOUT, OmittedChild, SigningKey, SourceRepository, StreamName,
     index_descriptors, index_json,
 };
-use fuzz::{plan, write_bundle};
+use fuzz::{MANIFEST, PUBLIC_KEY, SIGNING_KEY, plan, write_bundle};
 use import_validator::ImportValidator;
 use oci_content::{
     Capability, Completeness, Descriptor, Digest, DiscoveryMethod, Reference, SourceKind,
@@ -136,6 +138,8 @@ fn main() {
         ),
     );
 
+    signatures();
+    policies();
     for (name, bundle) in [("small", Bundle::small()), ("full", Bundle::full())] {
         write("bundle_manifest", name, bundle.manifest.to_yaml().unwrap());
         write(
@@ -154,6 +158,44 @@ fn main() {
         "bundle_container",
         "signed.tar",
         small.write(Some(b"{}"), Container::Tar),
+    );
+}
+
+/// Signatures in every form that is accepted.
+fn signatures() {
+    let key = SigningKey::from_pem(SIGNING_KEY).unwrap();
+    let bundle = key.sign(MANIFEST);
+    let json: serde_json::Value = serde_json::from_slice(&bundle).unwrap();
+    let base64 = json["messageSignature"]["signature"].as_str().unwrap();
+    write("signature", "sigstore", &bundle);
+    write("signature", "base64", base64);
+    write("signature", "der", STANDARD.decode(base64).unwrap());
+    write("signature", "key", PUBLIC_KEY);
+}
+
+/// The example of the documentation, and documents that have a date.
+fn policies() {
+    let document = include_str!("../../docs/policy.md");
+    let (_, rest) = document.split_once("```yaml\n").unwrap();
+    write("policy", "example", rest.split_once("```\n").unwrap().0);
+    write(
+        "policy",
+        "lists",
+        "version: 1\nrules:\n- name: x\n  require: [{artifact_type: \"*\", min: 2, per: image, max_age: 6w, undated: allow}]\n  \
+         deny: [{category: vex}]\n  signed: [bundle, platform, other]\n",
+    );
+    let date = "2026-11-01T10:00:00.5+01:00";
+    write(
+        "policy",
+        "cyclonedx",
+        format!(r#"{{"metadata":{{"timestamp":"{date}"}}}}"#),
+    );
+    let statement = format!(r#"{{"predicate":{{"creationInfo":{{"created":"{date}"}}}}}}"#);
+    let payload = STANDARD.encode(statement);
+    write(
+        "policy",
+        "sigstore",
+        format!(r#"{{"dsseEnvelope":{{"payload":"{payload}"}}}}"#),
     );
 }
 

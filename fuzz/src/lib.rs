@@ -6,6 +6,13 @@ use std::sync::Mutex;
 use bundle_format::{BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, Sink};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+/// What the signatures of the seeds are made over.
+pub const MANIFEST: &[u8] = b"format: stellaops-mirror-bundle/v1\n";
+
+/// The key that they are made by, and its public half: keys of tests.
+pub const SIGNING_KEY: &str = include_str!("../../crates/stellaops/tests/it/signature/key.pem");
+pub const PUBLIC_KEY: &str = include_str!("../../crates/stellaops/tests/it/signature/key.pub");
+
 /// Reads each line as one value of a header; what no HTTP library would pass on is left out.
 pub fn headers(name: &HeaderName, data: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -58,6 +65,7 @@ pub fn write_bundle(plan: BundlePlan, mut content: impl FnMut(&EntryPath) -> Vec
         }
     }
     writer.finish().unwrap();
+    drop(writer);
     sink.0.into_inner().unwrap()
 }
 
