@@ -28,8 +28,8 @@ pub(super) fn rule(rule: &Rule, bundle: &JudgedBundle, now: SystemTime) -> Vec<V
         };
         let expected = format!("an image{of} for {}", judge.name());
         let found = match bundle.images.len() {
-            1 => "the one image is not".to_owned(),
-            count => format!("none among the {count} images"),
+            1 => "none; the bundle has one image".to_owned(),
+            count => format!("none; the bundle has {count} images"),
         };
         judge.add(ViolationKind::RuleUnused, None, expected, found);
         return judge.violations;
