@@ -86,7 +86,7 @@ impl Registry {
             || host.ends_with(".localhost")
             || host
                 .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
+                .is_ok_and(|address| address.to_canonical().is_loopback())
     }
 }
 
@@ -522,6 +522,8 @@ mod tests {
             ("127.0.0.1:5000", true),
             ("127.8.8.8", true),
             ("[::1]:5000", true),
+            ("[::ffff:127.0.0.1]:5000", true),
+            ("[::ffff:10.0.0.1]:5000", false),
             ("registry.localhost:80", true),
             ("localhost.example.com", false),
             ("10.0.0.1:5000", false),
