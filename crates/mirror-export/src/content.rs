@@ -129,12 +129,17 @@ impl Content {
         piece
     }
 
-    /// Takes out the blobs that `base` holds, and returns them with their sizes. Manifests stay: with them the graph
-    /// can be judged without the base.
+    /// Takes out the blobs that `base` holds, and returns them with their sizes.
+    ///
+    /// - Manifests stay: with them the graph can be judged without the base.
+    /// - The empty object stays: most referrers have it for a config, so that a repository which is new in a delta would
+    ///   depend on another one of the base for two bytes.
+    ///   <https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidance-for-an-empty-descriptor>
     pub(crate) fn leave_out(&mut self, base: &BaseBundle) -> Vec<(Digest, u64)> {
         let mut left_out = Vec::new();
         self.pieces.retain(|digest, piece| {
-            let carried = piece.raw.is_some() || !base.holds(digest, piece.size);
+            let carried =
+                piece.raw.is_some() || digest.matches(b"{}") || !base.holds(digest, piece.size);
             if !carried {
                 left_out.push((digest.clone(), piece.size));
             }

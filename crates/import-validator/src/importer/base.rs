@@ -165,7 +165,7 @@ pub(super) fn refused(
     };
     let base = bundle.manifest().base.as_ref();
     let message = format!(
-        "this bundle is a delta, and the target lacks {} of the {} blobs that it leaves out: {}{more}; nothing was sent; \
+        "this bundle is a delta, and the target lacks {} of {} blobs that it leaves out: {}{more}; nothing was sent; \
          import the base first, the bundle whose manifest.yaml is {}, or export without --base",
         lacking.len(),
         wanted(plan).count(),

@@ -32,10 +32,11 @@ pub(crate) fn open(path: &Path) -> Result<BaseBundle, Failure> {
 
 /// Reads a file that starts as `manifest.yaml` does, which no bundle does, up to a byte over the limit of one.
 fn bare_manifest(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
+    // Opening a pipe would wait for somebody who writes into it.
+    if !std::fs::metadata(path)?.is_file() {
         return Ok(None);
     }
+    let file = File::open(path)?;
     const START: &[u8] = b"format: ";
     let mut bytes = Vec::new();
     (&file).take(START.len() as u64).read_to_end(&mut bytes)?;

@@ -35,8 +35,8 @@ impl OpenedBundle {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
         let io = |error: io::Error| Failure::new(Exit::LocalIo, format!("{name}: {error}"));
-        let file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
+        // Opening a pipe would wait for somebody who writes into it.
+        let metadata = std::fs::metadata(path).map_err(io)?;
         if metadata.is_dir() {
             return Self::open_folder(path, &name);
         }
@@ -46,6 +46,7 @@ impl OpenedBundle {
             );
             return Err(Failure::new(Exit::Usage, message));
         }
+        let file = File::open(path).map_err(io)?;
         let archive = BundleArchive::open(Arc::new(file), &Limits::default())
             .map_err(|error| open_failure(&name, &error))?;
         let plan = archive.plan();
