@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use benches::{Server, peak_memory};
 use futures::stream::{self, StreamExt as _};
 use oci_content::{Completeness, Digest, Reference, RepositoryName};
 use oci_referrers::{RegistrySources, resolve};
@@ -20,8 +21,15 @@ const ADDED: Duration = Duration::from_millis(20);
 
 #[tokio::main]
 async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments
+        .iter()
+        .position(|argument| argument == "--discover")
+    {
+        return discover(&arguments[at + 1]).await;
+    }
     // `cargo test` runs benches with no arguments of its own; a few referrers show that the code still runs.
-    let full = std::env::args().any(|argument| argument == "--bench");
+    let full = arguments.iter().any(|argument| argument == "--bench");
     let (referrers, images) = if full { (1000, 100) } else { (20, 3) };
     println!(
         "{referrers} referrers of one image and one referrer of a referrer, all levels, {ADDED:?} added to each request\n"
@@ -66,6 +74,60 @@ async fn main() {
         peer(&registry, "regctl", &["artifact", "tree"]).await;
     }
     one_repository(images).await;
+    memory(referrers).await;
+}
+
+/// The other process: finds everything that refers to an image, and says how much and in how much memory.
+async fn discover(reference: &str) {
+    let (client, _) = client(16);
+    let reference: Reference = reference.parse().expect("a reference");
+    let repository = client.repository(reference.registry(), reference.repository());
+    let image = resolve(&repository, &reference)
+        .await
+        .expect("the image was pushed");
+    let graph = RegistrySources::new(repository)
+        .discovery(None)
+        .run([image.manifest.digest().clone()])
+        .await;
+    assert_eq!(graph.status(), Completeness::Complete);
+    println!("{} {}", graph.referrers.len(), peak_memory());
+}
+
+/// The memory of a process that discovers, at some referrers and at nearly ten times as many.
+async fn memory(referrers: usize) {
+    println!("\n{:>9} {:>14}", "referrers", "peak memory");
+    let mut before: Option<(u64, u64)> = None;
+    for referrers in [referrers, referrers * 10 - 1] {
+        let registry = TestRegistry::builder(Persona::SpecFull)
+            .without_auth()
+            .page_size(1_000)
+            .start()
+            .await;
+        let image = registry.image("app", "1.0");
+        for number in 0..referrers {
+            registry.referrer(
+                "app",
+                &image,
+                "application/vnd.example.report",
+                format!("report {number}"),
+            );
+        }
+        let reference = reference(&registry, "1.0").to_string();
+        let start = || Server::start(&["--discover", &reference]);
+        let child = tokio::task::block_in_place(start).expect("this program starts");
+        let (found, peak) = child.greeting.split_once(' ').expect("two numbers");
+        let [found, peak] = [found, peak].map(|text| text.parse::<u64>().expect("a number"));
+        assert_eq!(found, referrers as u64);
+        let each = before.map(|(fewer, less)| peak.saturating_sub(less) / (found - fewer));
+        let each = each.map_or_else(String::new, |each| {
+            format!("  {each} bytes for each further one")
+        });
+        println!(
+            "{found:9} {:10.1} MiB{each}",
+            peak as f64 / f64::from(1 << 20)
+        );
+        before = Some((found, peak));
+    }
 }
 
 #[derive(Debug, Default)]
