@@ -25,6 +25,8 @@ pub(crate) struct Scan<'a, E> {
     /// What `manifest.yaml` says is a manifest.
     manifests: HashSet<Digest>,
     buffer: Vec<u8>,
+    /// Files that have come and are not listed.
+    unlisted: u64,
     signature: SignatureCheck,
     policy: PolicyCheck,
 }
@@ -79,6 +81,7 @@ impl<'a, E> Scan<'a, E> {
             expected: BTreeMap::new(),
             manifests: HashSet::new(),
             buffer: vec![0; BUFFER_BYTES],
+            unlisted: 0,
         }
     }
 
@@ -156,6 +159,16 @@ impl<E: Entries> Scan<'_, E> {
                 break;
             } else if path != EntryPath::SIGNATURE {
                 self.check_file(path, size)?;
+                let limit = self.limits.max_unlisted_entries;
+                if self.unlisted > limit {
+                    self.findings
+                        .add(FindingKind::Entries)
+                        .expected(format_args!(
+                            "at most {limit} files that manifest.yaml does not list"
+                        ))
+                        .found("more");
+                    return Ok(false);
+                }
             }
             first = false;
             if next.is_none() {
@@ -261,6 +274,7 @@ impl<E: Entries> Scan<'_, E> {
 
     fn check_file(&mut self, path: EntryPath, size: u64) -> Result<(), ContainerError> {
         let Some(listed) = self.expected.remove(&path) else {
+            self.unlisted += 1;
             self.findings
                 .add(FindingKind::EntryNotListed)
                 .path(&path)

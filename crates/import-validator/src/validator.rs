@@ -64,6 +64,9 @@ pub struct ValidationLimits {
     pub max_graph_bytes: u64,
     /// The number of referrers that one subject has in one repository. Default 10,000.
     pub max_referrers_per_subject: usize,
+    /// The number of files that `manifest.yaml` does not list. Default 10,000. Each is an error; beyond these, the rest of
+    /// the bundle is not read.
+    pub max_unlisted_entries: u64,
     /// How deep indexes list indexes. Default 16.
     pub max_index_depth: usize,
     /// How many findings of each kind are listed; the others are counted. Default 100.
@@ -79,6 +82,7 @@ impl Default for ValidationLimits {
             max_index_bytes: 64 * MIB,
             max_graph_bytes: 256 * MIB,
             max_referrers_per_subject: 10_000,
+            max_unlisted_entries: 10_000,
             max_index_depth: 16,
             max_findings_per_kind: 100,
         }

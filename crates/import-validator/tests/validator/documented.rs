@@ -66,13 +66,21 @@ fn the_document_gives_the_default_limits() {
             "referrers of one subject in one repository",
             "10,000".to_owned(),
         ),
+        (
+            "files that `manifest.yaml` does not list",
+            "10,000".to_owned(),
+        ),
         ("indexes within indexes", limits.max_index_depth.to_string()),
     ] {
         let row = format!("| {what} | {limit} |");
         assert!(document.contains(&row), "{row}");
     }
     assert_eq!(
-        (bundle.max_entries, limits.max_referrers_per_subject),
-        (1_000_000, 10_000)
+        (
+            bundle.max_entries,
+            limits.max_referrers_per_subject,
+            limits.max_unlisted_entries
+        ),
+        (1_000_000, 10_000, 10_000)
     );
 }

@@ -456,17 +456,18 @@ fn order(corpus: &mut Corpus) {
         let files = (0_u64..).map(|number| header(&format!("blobs/sha256/{number:064x}"), 0));
         Box::new(io::Cursor::new(tar).chain(Headers(files, io::Cursor::new(Vec::new()))))
     };
-    // A million files are the limit.
-    let flooded = corpus.row(
+    let input = || Input::Stream(flood, 8 << 20);
+    corpus.row(46, "entries-10M", input(), Some(Entries), 6);
+    let counted = corpus.row(
         46,
-        "entries-10M",
-        Input::Stream(flood, 1 << 20),
+        "entries-10M, over the number of files",
+        input(),
         Some(Entries),
         6,
     );
     let mut limits = import_validator::ValidationLimits::default();
     limits.bundle.max_entries = 1_000;
-    flooded.validator = flooded.validator.clone().limits(limits);
+    counted.validator = counted.validator.clone().limits(limits);
 }
 
 /// Headers one after the other, made as they are read.
