@@ -1,6 +1,6 @@
 //! What a delta leaves out: found at the target before anything is sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{Digest, Registry, RepositoryName};
@@ -50,7 +50,7 @@ impl BaseSearch<'_> {
             }
         }
         let absent_digests: BTreeSet<&Digest> = absent.iter().map(|(_, digest)| *digest).collect();
-        let homes: Vec<_> = stream::iter(absent_digests)
+        let homes: BTreeMap<_, _> = stream::iter(absent_digests)
             .map(|digest| async move { Ok((digest, self.home(plan, digest).await?)) })
             .buffer_unordered(self.at_once)
             .try_collect()
@@ -58,8 +58,7 @@ impl BaseSearch<'_> {
         let mut mounts = Vec::new();
         let mut lacking = Vec::new();
         for (into, digest) in absent {
-            let home = homes.iter().find(|(known, _)| *known == digest);
-            match home.and_then(|(_, home)| *home) {
+            match homes.get(digest).copied().flatten() {
                 Some(from) => mounts.push(Mount {
                     digest: digest.clone(),
                     from: from.clone(),
