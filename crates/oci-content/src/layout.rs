@@ -139,16 +139,25 @@ impl ImageLayout {
         };
         if !root.join("oci-layout").exists() {
             fs::create_dir_all(&root).map_err(io(&root))?;
-            if fs::read_dir(&root).map_err(io(&root))?.next().is_some() {
+            if !holds_only_leftovers(&root).map_err(io(&root))? {
                 let reason = "the folder is not empty and is no OCI image layout; name another one";
                 return Err(LayoutError::new(&root, LayoutErrorKind::NotALayout, reason));
             }
             let layout = Self { root: root.clone() };
-            fs::create_dir_all(root.join("blobs/sha256")).map_err(io(&root))?;
-            layout.replace("index.json", &index_json(Map::new(), Vec::new()))?;
             layout.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-        Self::open(root)
+        let layout = Self::open(root)?;
+        // The folder of blobs comes last: where it is missing, a run was killed before its end.
+        let blobs = layout.root.join("blobs");
+        if !blobs.exists() {
+            let _lock = layout.lock()?;
+            if !layout.root.join("index.json").exists() {
+                layout.replace("index.json", &index_json(Map::new(), Vec::new()))?;
+            }
+            let blobs = blobs.join("sha256");
+            fs::create_dir_all(&blobs).map_err(io(&blobs))?;
+        }
+        Ok(layout)
     }
 
     /// Returns the folder.
@@ -240,7 +249,7 @@ impl ImageLayout {
         let folder = path.parent().unwrap_or(&self.root).to_owned();
         fs::create_dir_all(&folder).map_err(|error| LayoutError::io(&folder, error))?;
         let file = tempfile::Builder::new()
-            .prefix(".partial-")
+            .prefix(PARTIAL)
             .tempfile_in(&folder)
             .map_err(|error| LayoutError::io(&folder, error))?;
         let hasher = Hasher::new(digest.algorithm());
@@ -319,10 +328,7 @@ impl ImageLayout {
     }
 
     fn edit_index(&self, edit: impl FnOnce(&[Descriptor]) -> IndexEdit) -> Result<(), LayoutError> {
-        let lock_path = self.root.join(".index.lock");
-        let lock = File::create(&lock_path).map_err(|error| LayoutError::io(&lock_path, error))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|error| LayoutError::io(&lock_path, error.into()))?;
+        let _lock = self.lock()?;
         let (document, mut manifests) = self.read_index()?;
         let descriptors = manifests
             .iter()
@@ -366,17 +372,41 @@ impl ImageLayout {
     }
 
     /// Replaces a file at the top of the layout in one step.
+    /// Takes the lock of `index.json`, until the file is dropped.
+    fn lock(&self) -> Result<File, LayoutError> {
+        let path = self.root.join(INDEX_LOCK);
+        let lock = File::create(&path).map_err(|error| LayoutError::io(&path, error))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|error| LayoutError::io(&path, error.into()))?;
+        Ok(lock)
+    }
+
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
         let path = self.root.join(name);
         let write = || -> io::Result<()> {
             let mut file = tempfile::Builder::new()
-                .prefix(".partial-")
+                .prefix(PARTIAL)
                 .tempfile_in(&self.root)?;
             file.write_all(bytes)?;
             publish(file, &path)
         };
         write().map_err(|error| LayoutError::io(&path, error))
     }
+}
+
+const INDEX_LOCK: &str = ".index.lock";
+const PARTIAL: &str = ".partial-";
+
+/// Tells whether a folder holds nothing but what a run leaves that is killed while it makes a layout.
+fn holds_only_leftovers(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if name != INDEX_LOCK && !name.starts_with(PARTIAL) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 struct IndexEdit {
@@ -554,6 +584,35 @@ mod tests {
             .retain_in_index(|d| d.digest != Digest::of(b"three"))
             .unwrap();
         assert_eq!(layout.index().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_a_killed_creation_left_is_taken_over() {
+        const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+        for left in [
+            &[(".partial-x", "{")][..],
+            &[(".index.lock", "")],
+            &[("oci-layout", LAYOUT), (".partial-x", "{")],
+            &[
+                ("oci-layout", LAYOUT),
+                ("index.json", r#"{"schemaVersion":2,"manifests":[]}"#),
+            ],
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, text) in left {
+                fs::write(folder.path().join(name), text).unwrap();
+            }
+            let layout = ImageLayout::create(folder.path()).unwrap();
+            assert_eq!(layout.index().unwrap(), Vec::new(), "{left:?}");
+            let mut writer = layout.blob_writer(&Digest::of(b"x"), 1).unwrap();
+            writer.write(b"x").unwrap();
+            writer.commit().unwrap();
+        }
+        // An index that is lost is not one that was never there.
+        let (_folder, layout) = layout();
+        fs::remove_file(layout.root().join("index.json")).unwrap();
+        assert!(ImageLayout::create(layout.root()).is_ok());
+        assert!(layout.index().is_err());
     }
 
     #[test]
