@@ -51,7 +51,9 @@ impl<'a> LayoutTarget<'a> {
         report: &mut ImportReport,
     ) -> Result<(), ImportError> {
         let entries = self.entries(plan);
-        let there = match self.folder.join("oci-layout").exists() {
+        let has = |name: &str| self.folder.join(name).exists();
+        // A run that was killed while it made the layout has left no index, and nothing to ask.
+        let there = match has("oci-layout") && has("index.json") {
             true => Some(ImageLayout::open(self.folder).map_err(|e| ImportError::layout(&e))?),
             false => None,
         };
