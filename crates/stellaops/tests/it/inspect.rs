@@ -335,3 +335,57 @@ async fn the_page_shows_everything_loads_nothing_and_holds_no_markup_of_a_bundle
         assert!(!page.contains(markup), "{markup:?} is in\n{page}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_without_referrers_are_told_of_in_a_sentence_whatever_their_number() {
+    let registry = TestRegistry::start(Persona::SpecFull).await;
+    let bare = registry.image("app", "bare");
+    let signed = registry.image("app", "signed");
+    registry.referrer(
+        "app",
+        &signed,
+        "application/vnd.cncf.notary.signature",
+        "signature",
+    );
+    registry.image("app", "bare2");
+    assert_ne!(bare.digest, signed.digest);
+    let site = Site::new();
+    let some = "1 of 1 subject (1 signature)";
+    for (tags, found) in [
+        (
+            &["bare"][..],
+            "none; nothing refers to the image".to_owned(),
+        ),
+        (
+            &["signed"],
+            format!("{some}; something refers to the image"),
+        ),
+        (
+            &["bare", "bare2"],
+            "none; nothing refers to any of the 2 images".to_owned(),
+        ),
+        (
+            &["signed", "bare"],
+            format!("{some}; nothing refers to 1 of the 2 images"),
+        ),
+    ] {
+        let images: Vec<_> = tags
+            .iter()
+            .map(|tag| format!("{}/app:{tag}", registry.host()))
+            .collect();
+        let export = format!(
+            "bundle export {} --output b.tgz --overwrite",
+            images.join(" ")
+        );
+        site.stellaops(&export).await.done();
+        let text = site
+            .stellaops("bundle inspect --file b.tgz")
+            .await
+            .done()
+            .stdout;
+        assert!(
+            text.contains(&format!("\n  referrers  {found}\n")),
+            "{found:?} is not in\n{text}"
+        );
+    }
+}

@@ -1,4 +1,4 @@
-use crate::commands::inspect::text::{method, sentence, sources, status};
+use crate::commands::inspect::text::{method, referrers_found, sentence, sources, status};
 use crate::commands::inspect::view::{BundleView, FoundView, ImageView, ReferrerView};
 use crate::log;
 use crate::render;
@@ -118,19 +118,7 @@ fn facts(page: &mut Page, view: &BundleView) {
     );
     let images = render::count(counts.images, "image");
     page.fact("Content", &format!("{images}, {blobs} of {bytes}"));
-    let categories = counts.by_category.iter();
-    let categories: Vec<_> = categories
-        .map(|(name, count)| format!("{count} {name}"))
-        .collect();
-    let categories = match categories.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", categories.join(", ")),
-    };
-    let referrers = format!(
-        "{} of {} subjects{categories}",
-        counts.referrers, counts.subjects
-    );
-    page.fact("Referrers", &referrers);
+    page.fact("Referrers", &referrers_found(counts));
     page.fact("Images without any", &counts.bare_images.to_string());
     page.fact(
         "Stream",

@@ -1,7 +1,9 @@
 use std::fmt::Write as _;
 
 use crate::commands::discover::short;
-use crate::commands::inspect::view::{BundleView, FoundView, ReferrerView, WarningView};
+use crate::commands::inspect::view::{
+    BundleView, CountsView, FoundView, ReferrerView, WarningView,
+};
 use crate::render::{self, Table};
 
 /// Writes a bundle for people: what it is, a table of its images, and what refers to each.
@@ -121,17 +123,31 @@ fn head(view: &BundleView) -> String {
 
 fn referrer_counts(view: &BundleView) -> String {
     let counts = &view.counts;
+    let bare = match (counts.bare_images, counts.images as u64) {
+        (0, 1) => "something refers to the image".to_owned(),
+        (0, _) => "something refers to each of the images".to_owned(),
+        (_, 1) => "nothing refers to the image".to_owned(),
+        (bare, images) if bare == images => format!("nothing refers to any of the {images} images"),
+        (bare, images) => format!("nothing refers to {bare} of the {images} images"),
+    };
+    format!("referrers  {}; {bare}", referrers_found(counts))
+}
+
+/// Says how many referrers there are, of how many subjects, and of which categories.
+pub(crate) fn referrers_found(counts: &CountsView) -> String {
+    if counts.referrers == 0 {
+        return "none".to_owned();
+    }
+    let subjects = usize::try_from(counts.subjects).unwrap_or(usize::MAX);
     let categories = counts.by_category.iter();
     let categories: Vec<_> = categories
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
-    let categories = match categories.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", categories.join(", ")),
-    };
     format!(
-        "referrers  {} of {} subjects{categories}; nothing refers to {} of the images",
-        counts.referrers, counts.subjects, counts.bare_images
+        "{} of {} ({})",
+        counts.referrers,
+        render::count(subjects, "subject"),
+        categories.join(", ")
     )
 }
 
