@@ -41,6 +41,21 @@ impl<S: ReadAt> BundleArchive<S> {
     /// When the first files are not those of a bundle, or the file is longer or shorter than `manifest.yaml` makes
     /// it.
     pub fn open(source: S, limits: &Limits) -> Result<Self, OpenError> {
+        let archive = Self::lay_out(source, limits)?;
+        let size = archive.source.size();
+        let size = size.map_err(|error| ContainerError::io(0, error))?;
+        let listed = archive.plan.size();
+        let kind = match size.cmp(&listed) {
+            std::cmp::Ordering::Equal => return Ok(archive),
+            std::cmp::Ordering::Less => ContainerErrorKind::Truncated,
+            std::cmp::Ordering::Greater => ContainerErrorKind::TrailingData,
+        };
+        let reason = format!("the file is {size} bytes long, manifest.yaml makes it {listed}");
+        Err(ContainerError::new(kind, size.min(listed), reason).into())
+    }
+
+    /// Opens what begins as a bundle, whatever its length.
+    pub(crate) fn lay_out(source: S, limits: &Limits) -> Result<Self, OpenError> {
         let mut reader = BundleReader::new(
             Sequential {
                 source: &source,
@@ -66,25 +81,11 @@ impl<S: ReadAt> BundleArchive<S> {
         }
         let manifest = BundleManifest::parse(&manifest_yaml, limits)?;
         let plan = BundlePlan::lay_out(&manifest, manifest_yaml.into(), signature, container);
-        let size = source
-            .size()
-            .map_err(|error| ContainerError::io(0, error))?;
-        let kind = match size.cmp(&plan.size()) {
-            std::cmp::Ordering::Equal => {
-                return Ok(Self {
-                    source,
-                    manifest,
-                    plan,
-                });
-            }
-            std::cmp::Ordering::Less => ContainerErrorKind::Truncated,
-            std::cmp::Ordering::Greater => ContainerErrorKind::TrailingData,
-        };
-        let reason = format!(
-            "the file is {size} bytes long, manifest.yaml makes it {}",
-            plan.size()
-        );
-        Err(ContainerError::new(kind, size.min(plan.size()), reason).into())
+        Ok(Self {
+            source,
+            manifest,
+            plan,
+        })
     }
 
     /// Returns what the bundle claims to hold.

@@ -9,11 +9,12 @@
 //! - [`BundleReader`] reads a bundle from its first byte to its last, [`BundleArchive`] any file of it, and
 //!   [`BundleFolder`] one that has been extracted.
 //! - [`BaseBundle`] is what a delta leaves out.
+//! - [`OutputFile`] is where a bundle is written, and [`BundleFile`] where one is read from: one file, or volumes.
 //! - With the feature `signature`, `SigningKey` signs a bundle and `PublicKey` verifies it.
 //!
 //! ```
 //! use bundle_format::{BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, EntryRecord};
-//! use bundle_format::{FileSink, OCI_LAYOUT, StreamName, index_json};
+//! use bundle_format::{OCI_LAYOUT, OutputFile, StreamName, index_json};
 //! use oci_content::Digest;
 //!
 //! # let folder = tempfile::tempdir()?;
@@ -27,7 +28,7 @@
 //! manifest.settle(0);
 //!
 //! let plan = BundlePlan::new(&manifest, Container::TarGz)?;
-//! let output = bundle_format::OutputFile::create(output, false)?;
+//! let output = OutputFile::create(output, false)?;
 //! let writer = BundleWriter::new(plan, output.sink())?;
 //! writer.put(&EntryPath::blob(&blob)?, b"content")?;
 //! writer.put(&EntryPath::INDEX, &index)?;
@@ -44,6 +45,8 @@
 
 mod archive;
 mod base;
+mod bundle_file;
+mod checksums;
 mod container;
 mod container_error;
 mod entry_path;
@@ -62,10 +65,14 @@ mod sink;
 mod source_repository;
 mod stream_name;
 mod tar_header;
+mod volume_names;
+mod volume_size;
 mod writer;
 
 pub use archive::{BundleArchive, OpenError};
 pub use base::BaseBundle;
+pub use bundle_file::{BundleFile, BundleFileError, VolumeFault, VolumeFaultKind};
+pub use checksums::{Checksums, VolumeChecksum};
 pub use container::Container;
 pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};
 pub use entry_path::{EntryKind, EntryPath, EntryPathError};
@@ -77,7 +84,7 @@ pub use manifest::{
     ArtifactRecord, BundleManifest, DiscoveryRecord, EntryRecord, ImageRecord, ListedFile,
     ManifestError, ManifestErrorKind, Missing, OmittedChild, ReferrerTotals,
 };
-pub use output_file::{OutputError, OutputErrorKind, OutputFile};
+pub use output_file::{OutputError, OutputErrorKind, OutputFile, OutputSink};
 pub use plan::{BundlePlan, PlannedEntry};
 pub use reader::{BundleReader, EntryHead};
 #[cfg(feature = "signature")]
@@ -87,4 +94,5 @@ pub use signature::{
 pub use sink::{FileSink, ReadAt, Sink};
 pub use source_repository::SourceRepository;
 pub use stream_name::{StreamName, StreamNameError};
+pub use volume_size::{VolumeSize, VolumeSizeError};
 pub use writer::{BundleSummary, BundleWriter, Checksum, EntryWriter, WriteError, WriteErrorKind};

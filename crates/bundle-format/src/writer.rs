@@ -12,6 +12,7 @@ use crate::entry_reader::EntryReader;
 use crate::plan::{BundlePlan, PlannedEntry};
 use crate::sink::{ReadAt, Sink};
 use crate::tar_header;
+use crate::volume_size::VolumeSize;
 
 mod checksum;
 
@@ -237,9 +238,10 @@ impl<S: Sink> BundleWriter<S> {
         )
     }
 
-    /// Returns what computes the SHA-256 of the whole bundle while it is written; `written` reads the sink.
-    pub fn checksum<R: ReadAt>(&self, written: R) -> Checksum<S, R> {
-        Checksum::new(Arc::clone(&self.shared), written)
+    /// Returns what computes the SHA-256 of the whole bundle, and of its volumes if it has any, while it is written;
+    /// `written` reads the sink.
+    pub fn checksum<R: ReadAt>(&self, written: R, volume: Option<VolumeSize>) -> Checksum<S, R> {
+        Checksum::new(Arc::clone(&self.shared), written, volume)
     }
 
     /// Ends the bundle: writes the frame around the files and makes everything durable.

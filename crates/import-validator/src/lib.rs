@@ -35,6 +35,7 @@ mod scan;
 mod signature;
 mod validated;
 mod validator;
+mod volumes;
 
 #[cfg(feature = "importer")]
 pub use importer::{

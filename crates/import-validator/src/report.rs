@@ -162,6 +162,8 @@ enum Class {
 
 const TRANSFER_AGAIN: &str = "compare `sha256sum` of the file with the .sha256 file that was written beside it at \
     the source: if they differ, transfer it again; if they agree, export it again";
+const VOLUME_AGAIN: &str = "bring this volume of the same export again, and check it with `sha256sum -c` and the \
+    .sha256 file of its name";
 const EXPORT_AGAIN: &str = "the bundle was made wrong or changed afterwards; export it again";
 const UPSTREAM: &str = "the source registry has it like this; have the image or the referrer pushed again there, then export again";
 const HOSTILE: &str =
@@ -175,6 +177,16 @@ const COMPLETE: &str = "run `stellaops referrers discover` on the image at the s
 kinds! {
     /// The file cannot be read.
     Io => Container, 8, Always, "check that the file is there, may be read, and that its medium is sound";
+    /// Another volume than the first is named.
+    VolumeNotFirst => Container, 2, Always, "name the first volume; the others are found beside it";
+    /// A volume is not there.
+    VolumeMissing => Container, 8, Always, "bring it into the folder of the first volume, or make a link to it there";
+    /// A volume is shorter or longer than it was written.
+    VolumeSize => Container, 3, Always, VOLUME_AGAIN;
+    /// A volume holds other bytes than it was written with: of another bundle, of another export, or damaged ones.
+    VolumeContent => Container, 4, Always, VOLUME_AGAIN;
+    /// There is a volume behind the last one of the bundle.
+    VolumeUnexpected => Container, 3, Always, "remove it from the folder of the first volume: it is of another export";
     /// Neither a gzip file nor a tar archive.
     NotABundle => Container, 3, Always, "name the bundle file that `stellaops bundle export` wrote";
     /// Gzip or tar in another encoding than a bundle has.
@@ -398,6 +410,8 @@ pub(crate) struct Findings {
     per_kind: std::collections::BTreeMap<FindingKind, usize>,
     pub(crate) signed_by: Option<Digest>,
     pub(crate) counts: Counts,
+    /// The byte of the container where it could not be read any further.
+    pub(crate) broken_at: Option<u64>,
 }
 
 impl Findings {
@@ -410,6 +424,7 @@ impl Findings {
             per_kind: std::collections::BTreeMap::new(),
             signed_by: None,
             counts: Counts::default(),
+            broken_at: None,
         }
     }
 
@@ -443,6 +458,25 @@ impl Findings {
 
     pub(crate) fn has(&self, stage: Stage) -> bool {
         self.per_kind.keys().any(|kind| kind.stage() == stage)
+    }
+
+    pub(crate) fn has_error(&self, stage: Stage) -> bool {
+        let errors = |finding: &&Finding| finding.severity == Severity::Error;
+        self.found
+            .iter()
+            .filter(errors)
+            .any(|finding| finding.stage == stage)
+    }
+
+    /// Returns the files of the bundle that are damaged.
+    pub(crate) fn damaged(&self) -> impl Iterator<Item = &str> {
+        let damaged = self.found.iter().filter(|finding| {
+            matches!(
+                finding.kind,
+                FindingKind::ReferrerChecksumMismatch | FindingKind::EntryChecksumMismatch
+            )
+        });
+        damaged.filter_map(|finding| finding.path.as_deref())
     }
 
     pub(crate) fn into_report(mut self, file: String) -> Report {

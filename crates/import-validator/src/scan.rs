@@ -99,7 +99,11 @@ impl<E: Entries> Scan<'_, E> {
             Err(error) => {
                 add_container_error(self.findings, &error);
                 // The checksum comes behind the last file, so all of them have been seen.
-                error.kind() == ContainerErrorKind::GzipChecksum
+                let seen = error.kind() == ContainerErrorKind::GzipChecksum;
+                if !seen {
+                    self.findings.broken_at = Some(error.offset());
+                }
+                seen
             }
         };
         if !complete {

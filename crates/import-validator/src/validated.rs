@@ -1,8 +1,7 @@
-use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use bundle_format::{BundleArchive, BundleFolder, BundleManifest, EntryPath};
+use bundle_format::{BundleArchive, BundleFile, BundleFolder, BundleManifest, EntryPath};
 use oci_content::{Digest, VerifyingReader};
 
 use crate::signature::Proof;
@@ -25,7 +24,7 @@ pub struct ValidatedBundle {
 
 #[derive(Clone, Debug)]
 enum Source {
-    Archive(Arc<BundleArchive<Arc<File>>>),
+    Archive(Arc<BundleArchive<BundleFile>>),
     Folder {
         folder: BundleFolder,
         manifest: Arc<BundleManifest>,
@@ -34,7 +33,7 @@ enum Source {
 }
 
 impl ValidatedBundle {
-    pub(crate) fn archive(archive: BundleArchive<Arc<File>>, proof: Proof) -> Self {
+    pub(crate) fn archive(archive: BundleArchive<BundleFile>, proof: Proof) -> Self {
         Self {
             manifest_digest: Digest::of(archive.plan().manifest_yaml()),
             source: Source::Archive(Arc::new(archive)),

@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +7,8 @@ use std::time::SystemTime;
 #[cfg(feature = "signature")]
 use bundle_format::PublicKey;
 use bundle_format::{
-    BaseBundle, BundleArchive, BundleFolder, BundleManifest, BundleReader, Limits, OpenError,
+    BaseBundle, BundleArchive, BundleFile, BundleFolder, BundleManifest, BundleReader, Limits,
+    OpenError,
 };
 use oci_content::Digest;
 #[cfg(feature = "policy")]
@@ -20,7 +20,7 @@ use crate::report::{FindingKind, Findings, Report, Stage};
 use crate::scan::{Contents, Scan, add_container_error};
 use crate::signature::{Proof, SignatureCheck};
 use crate::validated::ValidatedBundle;
-use crate::{layout, referrers};
+use crate::{layout, referrers, volumes};
 
 /// Proves a bundle whole, or says exactly what is wrong.
 ///
@@ -181,18 +181,30 @@ impl ImportValidator {
         findings.into_report(name.to_owned())
     }
 
-    /// Validates a bundle file, or a folder into which a bundle was extracted.
+    /// Validates a bundle file, the volumes of a bundle by the name of the first, or a folder into which a bundle was
+    /// extracted.
     ///
     /// Of a file that can be read only once, such as a pipe, there is a report and no [`ValidatedBundle`].
     pub fn validate_path(&self, path: &Path) -> Validation {
         let mut findings = self.findings();
-        let bundle = match File::open(path).and_then(|file| Ok((file.metadata()?, file))) {
-            Ok((metadata, _)) if metadata.is_dir() => self.validate_folder(path, &mut findings),
-            Ok((metadata, file)) => self.validate_file(file, metadata.is_file(), &mut findings),
-            Err(error) => {
-                findings.add(FindingKind::Io).found(error);
-                None
-            }
+        let bundle = match path.is_dir() {
+            true => self.validate_folder(path, &mut findings),
+            false => match BundleFile::open(path) {
+                Ok(file) => self.validate_file(file, &mut findings),
+                Err(error) => {
+                    let kind = match error.is_not_first() {
+                        true => FindingKind::VolumeNotFirst,
+                        false => FindingKind::Io,
+                    };
+                    let draft = findings.add(kind);
+                    let draft = match error.path() == path {
+                        true => draft,
+                        false => draft.path(error.path().display()),
+                    };
+                    draft.found(error.reason());
+                    None
+                }
+            },
         };
         let report = findings.into_report(path.to_string_lossy().into_owned());
         Validation {
@@ -205,15 +217,13 @@ impl ImportValidator {
         Findings::new(self.strict, self.limits.max_findings_per_kind)
     }
 
-    fn validate_file(
-        &self,
-        file: File,
-        regular: bool,
-        findings: &mut Findings,
-    ) -> Option<ValidatedBundle> {
-        let file = Arc::new(file);
-        let (_, digest, proof) = self.read_archive(&*file, findings)?;
-        if !regular || findings.counts.errors > 0 {
+    fn validate_file(&self, file: BundleFile, findings: &mut Findings) -> Option<ValidatedBundle> {
+        let read = self.read_archive(file.reader(), findings);
+        if findings.has_error(Stage::Container) || findings.has_error(Stage::Digests) {
+            volumes::blame(&file, &self.limits.bundle, findings);
+        }
+        let (_, digest, proof) = read?;
+        if !file.is_regular() || findings.counts.errors > 0 {
             return None;
         }
         let changed = |findings: &mut Findings, reason: &dyn std::fmt::Display| {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bundle_format::{
-    BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, FileSink, OCI_LAYOUT,
-    OutputFile,
+    BundleManifest, BundlePlan, BundleWriter, Checksums, Container, EntryPath, OCI_LAYOUT,
+    OutputFile, OutputSink, VolumeChecksum,
 };
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
@@ -42,8 +42,10 @@ pub struct ExportSummary {
     pub output: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// Its digest, as it stands in the checksum file beside it.
+    /// Its digest, as it stands in the checksum file beside it unless it is in volumes.
     pub sha256: Digest,
+    /// The volumes that it is written in, in their order; none when it is one file.
+    pub volumes: Vec<ExportedVolume>,
     /// When each part of the work was over.
     pub times: ExportTimes,
     /// What it says about itself.
@@ -66,6 +68,18 @@ pub struct ExportTimes {
     pub checksum: f64,
     /// The bundle is on the disk, in seconds.
     pub synced: f64,
+}
+
+/// A volume of a bundle.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExportedVolume {
+    /// Its name.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest, as it stands in the checksum file beside it.
+    pub sha256: Digest,
 }
 
 /// What was found of one image.
@@ -139,11 +153,13 @@ impl Exporter {
             ));
         }
         // Taken first: what cannot be written need not be discovered.
-        let output = OutputFile::create(&request.output, request.overwrite)?;
-        let (summary, probes, images) = self
-            .export_into(request, &output, started)
-            .await
-            .map_err(|error| error.at(&request.output))?;
+        let output = match request.volume_size {
+            Some(size) => OutputFile::create_volumes(&request.output, size, request.overwrite)?,
+            None => OutputFile::create(&request.output, request.overwrite)?,
+        };
+        let exported = self.export_into(request, &output, started).await;
+        let (summary, checksums, probes, images) =
+            exported.map_err(|error| error.at(&request.output))?;
         let (elapsed, requests) = (started.elapsed(), self.observer.requests());
         // Before the bundle has its name: a run that is killed here leaves no bundle without its checksum.
         report::write(
@@ -154,7 +170,7 @@ impl Exporter {
             requests,
             output.is_resumed(),
         )?;
-        if let Err(error) = output.publish() {
+        if let Err(error) = output.publish_with(&checksums.volumes) {
             report::remove(&request.output);
             return Err(error.into());
         }
@@ -166,7 +182,7 @@ impl Exporter {
         request: &ExportRequest,
         output: &OutputFile,
         started: Instant,
-    ) -> Result<(ExportSummary, Vec<ProbeReport>, Vec<FoundImage>), ExportError> {
+    ) -> Result<(ExportSummary, Checksums, Vec<ProbeReport>, Vec<FoundImage>), ExportError> {
         let probes = self.probe(&request.images).await;
         let images = self.find(request).await?;
         require_artifact_types(request, &images)?;
@@ -188,12 +204,13 @@ impl Exporter {
                     let summary = ExportSummary {
                         output: request.output.clone(),
                         size: written.size,
-                        sha256: written.sha256,
+                        sha256: written.checksums.whole.clone(),
+                        volumes: exported_volumes(output, &written.checksums),
                         times: written.times,
                         manifest: plan.manifest,
                         images: images.iter().map(ExportedImage::from).collect(),
                     };
-                    return Ok((summary, probes, images));
+                    return Ok((summary, written.checksums, probes, images));
                 }
                 // A referrer whose blob is gone is a referrer that is missing; the plan is made again without it.
                 Err(WriteFailure::Blob(failed))
@@ -339,13 +356,17 @@ impl Exporter {
             let signature = key.sign(bundle_plan.manifest_yaml());
             bundle_plan = bundle_plan.with_signature(signature);
         }
+        if let Some(size) = request.volume_size {
+            size.volumes_of(bundle_plan.size())
+                .map_err(|error| ExportError::new(ExportErrorKind::Usage, error.to_string()))?;
+        }
         let writer = Arc::new(BundleWriter::new(bundle_plan, output.sink())?);
         let since = move || started.elapsed().as_secs_f64();
         let mut times = ExportTimes {
             planned: since(),
             ..ExportTimes::default()
         };
-        let checksum = writer.checksum(Arc::clone(output.file()));
+        let checksum = writer.checksum(output.sink(), request.volume_size);
         let checksum = tokio::task::spawn_blocking(move || (checksum.compute(), since()));
         let filled = self.fill(request, output, plan, &writer).await;
         times.transferred = since();
@@ -361,20 +382,20 @@ impl Exporter {
         };
         times.synced = since();
         // Also after a failure: until it has ended, it holds the file open, and with it the lock.
-        let (sha256, checksum_time) = joined(checksum.await);
+        let (checksums, checksum_time) = joined(checksum.await);
         times.checksum = checksum_time;
         let size = finished?.size;
-        let sha256 = sha256.map_err(|error| {
+        let checksums = checksums.map_err(|error| {
             let message = format!("{}: {error}", request.output.display());
             ExportError::new(ExportErrorKind::LocalIo, message)
         })?;
-        let sha256 = sha256.ok_or_else(|| {
+        let checksums = checksums.ok_or_else(|| {
             let message = "the checksum ended before the bundle";
             ExportError::new(ExportErrorKind::LocalIo, message)
         })?;
         Ok(Written {
             size,
-            sha256,
+            checksums,
             times,
         })
     }
@@ -385,7 +406,7 @@ impl Exporter {
         request: &ExportRequest,
         output: &OutputFile,
         plan: &Plan,
-        writer: &Arc<BundleWriter<FileSink>>,
+        writer: &Arc<BundleWriter<OutputSink>>,
     ) -> Result<(), WriteFailure> {
         let mut blobs = Vec::new();
         let mut kept = 0;
@@ -393,7 +414,7 @@ impl Exporter {
             let path = blob_path(digest)?;
             match &piece.raw {
                 Some(raw) => writer.put(&path, raw)?,
-                None if output.is_resumed() && writer.adopt(&path, output.file())? => kept += 1,
+                None if output.is_resumed() && writer.adopt(&path, output.sink())? => kept += 1,
                 None => blobs.push((digest.clone(), piece.clone())),
             }
         }
@@ -431,6 +452,15 @@ impl Exporter {
     }
 }
 
+fn exported_volumes(output: &OutputFile, checksums: &Checksums) -> Vec<ExportedVolume> {
+    let volume = |volume: &VolumeChecksum| ExportedVolume {
+        path: output.volume_path(volume.number),
+        size: volume.size,
+        sha256: volume.sha256.clone(),
+    };
+    checksums.volumes.iter().map(volume).collect()
+}
+
 /// Takes what a task has returned; a panic of the task goes on here.
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     match result {
@@ -442,7 +472,7 @@ fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
 /// A bundle that is written and not published.
 struct Written {
     size: u64,
-    sha256: Digest,
+    checksums: Checksums,
     times: ExportTimes,
 }
 

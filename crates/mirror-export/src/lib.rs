@@ -20,6 +20,6 @@ mod request;
 mod transfer;
 
 pub use error::{ExportError, ExportErrorKind};
-pub use exporter::{ExportSummary, ExportTimes, ExportedImage, Exporter};
+pub use exporter::{ExportSummary, ExportTimes, ExportedImage, ExportedVolume, Exporter};
 pub use observer::{ExportEvent, ExportObserver};
 pub use request::ExportRequest;

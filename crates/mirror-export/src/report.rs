@@ -26,13 +26,20 @@ pub(crate) fn write(
         .file_name()
         .unwrap_or_default()
         .to_string_lossy();
-    let checksum = format!("{}  {name}\n", summary.sha256.encoded());
-    replace(&beside(&summary.output, CHECKSUM), checksum.as_bytes())?;
+    // Volumes come with the checksums of each.
+    if summary.volumes.is_empty() {
+        let checksum = format!("{}  {name}\n", summary.sha256.encoded());
+        replace(&beside(&summary.output, CHECKSUM), checksum.as_bytes())?;
+    }
     let document = json!({
         "schemaVersion": 1,
         "bundle": name,
         "sha256": summary.sha256,
         "size": summary.size,
+        "volumes": summary.volumes.iter().map(|volume| json!({
+            "file": volume.path.file_name().unwrap_or_default().to_string_lossy(),
+            "size": volume.size, "sha256": volume.sha256,
+        })).collect::<Vec<_>>(),
         "status": summary.manifest.referrers.status,
         "seconds": elapsed.as_secs_f64(),
         "times": {

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use bundle_format::{BaseBundle, SigningKey, StreamName};
+use bundle_format::{BaseBundle, SigningKey, StreamName, VolumeSize};
 use oci_content::{Capability, Platform, Reference, Registry};
 use oci_referrers::{LegacyTags, Policy};
 
@@ -15,6 +15,8 @@ pub struct ExportRequest {
     pub images: Vec<Reference>,
     /// The bundle to write: `NAME.tar` is not compressed, any other name is gzip.
     pub output: PathBuf,
+    /// Write the bundle in volumes `NAME.tgz.001`, `NAME.tgz.002` and so on of this size; in one file by default.
+    pub volume_size: Option<VolumeSize>,
     /// Replace the bundle if it exists.
     pub overwrite: bool,
     /// The platforms to carry; all when empty.
@@ -54,6 +56,7 @@ impl ExportRequest {
         Self {
             images,
             output: output.into(),
+            volume_size: None,
             overwrite: false,
             platforms: Vec::new(),
             allow_incomplete: false,

@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bundle_format::{BundleWriter, EntryPath, EntryWriter, FileSink};
+use bundle_format::{BundleWriter, EntryPath, EntryWriter, OutputSink};
 use oci_content::{Digest, VerifyError};
 use registry_client::BlobSink;
 use tokio::task::JoinSet;
@@ -11,7 +11,7 @@ use crate::error::{ExportError, ExportErrorKind, transfer_failure};
 use crate::observer::{ExportEvent, ExportObserver};
 
 /// A place in the bundle that a download writes into. The writer hashes; nothing is stored anywhere else.
-struct Place(EntryWriter<FileSink>);
+struct Place(EntryWriter<OutputSink>);
 
 impl BlobSink for Place {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -37,7 +37,7 @@ pub(crate) struct Failed {
 
 /// Downloads blobs into their places, several at once; the first failure ends the others.
 pub(crate) async fn download(
-    writer: &Arc<BundleWriter<FileSink>>,
+    writer: &Arc<BundleWriter<OutputSink>>,
     pieces: Vec<(Digest, Piece)>,
     at_once: usize,
     observer: &Arc<dyn ExportObserver>,
@@ -77,7 +77,7 @@ pub(crate) async fn download(
 
 /// Asks each repository that has the blob, until one gives it.
 async fn pull(
-    writer: &BundleWriter<FileSink>,
+    writer: &BundleWriter<OutputSink>,
     digest: &Digest,
     piece: &Piece,
 ) -> Result<(), ExportError> {

@@ -290,6 +290,9 @@ pub(crate) struct PackArgs {
     /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Write it in volumes FILE.001, FILE.002, ... of this size: bytes, 650MB, 4GiB (at least 64KiB), or fat32, dvd, bd
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) volume_size: Option<bundle_format::VolumeSize>,
     /// Replace the bundle if it exists
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -305,6 +308,9 @@ pub(crate) struct ExportArgs {
     /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Write it in volumes FILE.001, FILE.002, ... of this size: bytes, 650MB, 4GiB (at least 64KiB), or fat32, dvd, bd
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) volume_size: Option<bundle_format::VolumeSize>,
     /// Replace the bundle if it exists
     #[arg(long)]
     pub(crate) overwrite: bool,

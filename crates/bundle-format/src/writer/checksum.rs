@@ -1,13 +1,13 @@
 use std::io;
 use std::sync::{Arc, PoisonError};
 
-use oci_content::{Algorithm, Digest, Hasher};
-
 use super::{Progress, Shared, State};
+use crate::checksums::{ChecksumHasher, Checksums};
 use crate::container::{Container, GZIP_HEADER};
 use crate::sink::{ReadAt, Sink};
+use crate::volume_size::VolumeSize;
 
-/// The SHA-256 of a whole bundle, computed while the bundle is written.
+/// The SHA-256 of a whole bundle and of its volumes, computed while the bundle is written.
 ///
 /// It follows the files in the order of the archive and waits for each to be written, so that little is left to be read
 /// when the last one is, and most of what it reads is still in memory. What is not verified yet is not read.
@@ -15,28 +15,28 @@ use crate::sink::{ReadAt, Sink};
 pub struct Checksum<S, R> {
     shared: Arc<Shared<S>>,
     written: R,
-    hasher: Hasher,
+    hasher: ChecksumHasher,
     /// How many bytes of the bundle have been hashed.
     hashed: u64,
 }
 
 impl<S: Sink, R: ReadAt> Checksum<S, R> {
-    pub(super) fn new(shared: Arc<Shared<S>>, written: R) -> Self {
+    pub(super) fn new(shared: Arc<Shared<S>>, written: R, volume: Option<VolumeSize>) -> Self {
         Self {
             shared,
             written,
-            hasher: Hasher::new(Algorithm::Sha256),
+            hasher: ChecksumHasher::new(volume),
             hashed: 0,
         }
     }
 
-    /// Computes it; blocks until [`finish`](super::BundleWriter::finish) has written the last byte. `None` when the
+    /// Computes them; blocks until [`finish`](super::BundleWriter::finish) has written the last byte. `None` when the
     /// writer is dropped before.
     ///
     /// # Errors
     ///
     /// When the bytes that were written cannot be read.
-    pub fn compute(mut self) -> io::Result<Option<Digest>> {
+    pub fn compute(mut self) -> io::Result<Option<Checksums>> {
         let shared = Arc::clone(&self.shared);
         let plan = &shared.plan;
         if plan.container() == Container::TarGz {

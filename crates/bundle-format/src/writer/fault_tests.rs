@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tests::{bundle_of, content, write};
 use super::*;
-use crate::output_file::OutputFile;
-use crate::sink::FileSink;
+use crate::output_file::{OutputFile, OutputSink};
 
 /// A file on a disk that is full from the call `at` on.
 struct Failing {
-    file: FileSink,
+    file: OutputSink,
     calls: AtomicUsize,
     at: usize,
 }
@@ -66,7 +65,7 @@ fn a_disk_that_is_full_at_any_call_leaves_no_bundle_and_the_next_run_finishes_it
         let run = || {
             let writer = BundleWriter::new(plan(), Arc::clone(&sink))?;
             for (path, bytes) in &files {
-                if !(output.is_resumed() && writer.adopt(path, output.file())?) {
+                if !(output.is_resumed() && writer.adopt(path, output.sink())?) {
                     writer.put(path, bytes)?;
                 }
             }

@@ -95,3 +95,60 @@ async fn a_second_export_to_the_same_file_fails_at_once() {
     );
     first.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_are_resumed_as_one_file_is() {
+    let registry = registry().await;
+    let site = Site::new();
+    let images = ["team/app:v0", "team/app:v1"];
+    let clean = export(&site.request(&registry, &images, "clean.tgz"))
+        .await
+        .unwrap();
+    let all = blobs_asked_for(&registry);
+
+    let mut request = site.request(&registry, &images, "b.tgz");
+    request.volume_size = Some("64KiB".parse().unwrap());
+    registry.fault(Route::blobs(), Fault::stall().skip(4).forever());
+    let exporter = exporter();
+    let cut = tokio::time::timeout(Duration::from_secs(3), exporter.export(&request)).await;
+    assert!(cut.is_err(), "the export was to be cut off");
+    let files = site.files();
+    assert!(
+        files.contains(&".b.tgz.002.partial".to_owned()),
+        "{files:?}"
+    );
+    assert!(
+        !files.iter().any(|name| name.starts_with("b.tgz")),
+        "{files:?}"
+    );
+
+    registry.clear_faults();
+    registry.clear_requests();
+    let resumed = export(&request).await.unwrap();
+    assert_eq!(resumed.sha256, clean.sha256);
+    assert_eq!(blobs_asked_for(&registry), all - 4);
+    let volumes = resumed
+        .volumes
+        .iter()
+        .map(|volume| std::fs::read(&volume.path).unwrap());
+    let volumes: Vec<_> = volumes.collect();
+    assert_eq!(
+        volumes.concat(),
+        std::fs::read(site.path("clean.tgz")).unwrap()
+    );
+    let files = site.files();
+    assert!(!files.iter().any(|name| name.starts_with('.')), "{files:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_volumes_than_there_can_be_are_a_matter_of_usage() {
+    let registry = registry().await;
+    let layer = vec![7; 64 << 20];
+    registry.image_with_layers("team/large", "v0", [layer]);
+    let site = Site::new();
+    let mut request = site.request(&registry, &["team/large:v0"], "b.tgz");
+    request.volume_size = Some("64KiB".parse().unwrap());
+    let error = export(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Usage);
+    assert!(error.to_string().contains("volumes of"), "{error}");
+}

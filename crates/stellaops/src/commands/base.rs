@@ -32,8 +32,8 @@ pub(crate) fn open(path: &Path) -> Result<BaseBundle, Failure> {
 
 /// Reads a file that starts as `manifest.yaml` does, which no bundle does, up to a byte over the limit of one.
 fn bare_manifest(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // Opening a pipe would wait for somebody who writes into it.
-    if !std::fs::metadata(path)?.is_file() {
+    // Opening a pipe would wait for somebody who writes into it. What is not there may be in volumes.
+    if !path.is_file() {
         return Ok(None);
     }
     let file = File::open(path)?;
@@ -48,12 +48,16 @@ fn bare_manifest(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Refuses to write a delta over its own base.
+/// Refuses to write a delta over its own base, be that in one file or in volumes.
 pub(crate) fn is_not_the_output(base: &Path, output: &Path) -> Result<(), Failure> {
-    let (Ok(base), Ok(output)) = (base.canonicalize(), output.canonicalize()) else {
+    let Ok(base) = base.canonicalize() else {
         return Ok(());
     };
-    match base == output {
+    let mut first_volume = output.as_os_str().to_owned();
+    first_volume.push(".001");
+    let outputs = [output, Path::new(&first_volume)];
+    let is_base = |output: &&Path| output.canonicalize().is_ok_and(|output| output == base);
+    match outputs.iter().any(is_base) {
         true => {
             let message = format!(
                 "--output {} is the base itself; write the delta under another name",

@@ -111,6 +111,7 @@ async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, 
     }
     let mut request = ExportRequest::new(images, output);
     request.overwrite = args.overwrite;
+    request.volume_size = args.volume_size;
     request.platforms = match args.platform.is_empty() {
         false => args.platform.clone(),
         true => config.platforms.clone(),
@@ -281,6 +282,9 @@ fn json(summary: &ExportSummary) -> Value {
         "bundle": summary.output,
         "size": summary.size,
         "sha256": summary.sha256,
+        "volumes": summary.volumes.iter().map(|volume| json!({
+            "file": volume.path, "size": volume.size, "sha256": volume.sha256,
+        })).collect::<Vec<_>>(),
         "status": referrers.status,
         "base": base_json(&summary.manifest),
         "images": summary.images.iter().map(|image| json!({
@@ -346,9 +350,10 @@ pub(crate) fn table(summary: &ExportSummary) -> String {
         }
     };
     format!(
-        "{table}\n{}: {}, {}\n{} referrers of {} subjects{breakdown}, {}\n{base}",
+        "{table}\n{}: {}{}, {}\n{} referrers of {} subjects{breakdown}, {}\n{base}",
         summary.output.display(),
         render::bytes(summary.size),
+        render::in_volumes(&summary.output, summary.volumes.len()),
         summary.sha256,
         referrers.total,
         referrers.subjects,

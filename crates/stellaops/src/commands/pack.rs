@@ -15,22 +15,29 @@ use crate::render;
 /// Writes the canonical file of an extracted bundle: the same bytes that the export wrote.
 pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
     let bundle = validate::validated(&args.folder, false)?;
-    let output =
-        OutputFile::create(&args.output, args.overwrite).map_err(|error| output_failure(&error))?;
+    let output = match args.volume_size {
+        Some(size) => OutputFile::create_volumes(&args.output, size, args.overwrite),
+        None => OutputFile::create(&args.output, args.overwrite),
+    };
+    let output = output.map_err(|error| output_failure(&error))?;
     let container = Container::from_file_name(&args.output);
     // It covers the manifest, which is the same in the folder and in the file.
     let signature = OpenedBundle::open(&args.folder)?.signature;
-    let size = write(&bundle, &output, container, signature)?;
-    let sha256 = output.sha256().map_err(|error| output_failure(&error))?;
-    output.publish().map_err(|error| output_failure(&error))?;
+    let size = write(args, &bundle, &output, container, signature)?;
+    let checksums = output.checksums().map_err(|error| output_failure(&error))?;
+    let published = output.publish_with(&checksums.volumes);
+    published.map_err(|error| output_failure(&error))?;
     render::text(&format!(
-        "{}: {}, {sha256}",
+        "{}: {}{}, {}",
         args.output.display(),
-        render::bytes(size)
+        render::bytes(size),
+        render::in_volumes(&args.output, checksums.volumes.len()),
+        checksums.whole
     ))
 }
 
 fn write(
+    args: &PackArgs,
     bundle: &Arc<ValidatedBundle>,
     output: &OutputFile,
     container: Container,
@@ -40,6 +47,10 @@ fn write(
         .map_err(|error| Failure::new(Exit::Limit, error.to_string()))?;
     if let Some(signature) = signature {
         plan = plan.with_signature(signature);
+    }
+    if let Some(size) = args.volume_size {
+        size.volumes_of(plan.size())
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     }
     let paths: Vec<EntryPath> = plan.entries().map(|(path, _)| path.clone()).collect();
     let writer = BundleWriter::new(plan, output.sink()).map_err(|error| write_failure(&error))?;

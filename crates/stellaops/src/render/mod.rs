@@ -4,6 +4,7 @@ mod table;
 mod tree;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 
 pub(crate) use table::Table;
 pub(crate) use tree::Tree;
@@ -49,6 +50,18 @@ pub(crate) fn bytes(bytes: u64) -> String {
         value % 1024 * 10 / 1024,
         UNITS[unit]
     )
+}
+
+/// Says in how many volumes a bundle is, and which is named to read it; nothing of one in one file.
+pub(crate) fn in_volumes(bundle: &Path, volumes: usize) -> String {
+    match volumes {
+        0 => String::new(),
+        volumes => format!(
+            " in {}, of which {}.001 is the first",
+            count(volumes, "volume"),
+            bundle.display()
+        ),
+    }
 }
 
 /// Writes a count with its noun.

@@ -22,3 +22,4 @@ mod run;
 mod runbook;
 mod serve;
 mod signature;
+mod volumes;

@@ -1,11 +1,11 @@
-use std::fs::File;
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use bundle_format::{
-    BundleArchive, BundleFolder, BundleManifest, Container, ContainerError, ContainerErrorKind,
-    EntryPath, Limits, ManifestErrorKind, OpenError,
+    BundleArchive, BundleFile, BundleFileError, BundleFolder, BundleManifest, Container,
+    ContainerError, ContainerErrorKind, EntryPath, Limits, ManifestErrorKind, OpenError,
+    VolumeFaultKind,
 };
 use bytes::Bytes;
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
@@ -27,28 +27,29 @@ pub(crate) struct OpenedBundle {
 
 #[derive(Debug)]
 enum Source {
-    Archive(Box<BundleArchive<Arc<File>>>),
+    Archive(Box<BundleArchive<BundleFile>>),
     Folder(BundleFolder),
 }
 
 impl OpenedBundle {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
-        let io = |error: io::Error| Failure::new(Exit::LocalIo, format!("{name}: {error}"));
         // Opening a pipe would wait for somebody who writes into it.
-        let metadata = std::fs::metadata(path).map_err(io)?;
-        if metadata.is_dir() {
+        let metadata = std::fs::metadata(path);
+        if metadata.as_ref().is_ok_and(Metadata::is_dir) {
             return Self::open_folder(path, &name);
         }
-        if !metadata.is_file() {
+        if metadata.is_ok_and(|metadata| !metadata.is_file()) {
             let message = format!(
                 "{name}: a pipe or device cannot be read at any place; `bundle validate` takes it"
             );
             return Err(Failure::new(Exit::Usage, message));
         }
-        let file = File::open(path).map_err(io)?;
-        let archive = BundleArchive::open(Arc::new(file), &Limits::default())
-            .map_err(|error| open_failure(&name, &error))?;
+        let file = BundleFile::open(path).map_err(|error| file_failure(&error))?;
+        let limits = Limits::default();
+        let archive = BundleArchive::open(file.clone(), &limits).map_err(|error| {
+            volume_failure(&file, &limits).unwrap_or(open_failure(&name, &error))
+        })?;
         let plan = archive.plan();
         Ok(Self {
             file: name,
@@ -124,10 +125,30 @@ fn is_absent(error: &ContainerError) -> bool {
     source.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
+fn file_failure(error: &BundleFileError) -> Failure {
+    let exit = match error.is_not_first() {
+        true => Exit::Usage,
+        false => Exit::LocalIo,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// The volume that is to blame for a bundle that cannot be opened, if one is.
+fn volume_failure(file: &BundleFile, limits: &Limits) -> Option<Failure> {
+    let fault = file.find_missing(limits).into_iter().next()?;
+    let code = match fault.kind() {
+        VolumeFaultKind::Missing => Exit::LocalIo as u8,
+        VolumeFaultKind::Content => Exit::Integrity as u8,
+        _ => MALFORMED,
+    };
+    Some(Failure::with_code(code, fault.to_string()))
+}
+
+const MALFORMED: u8 = 3;
+
 /// The exit codes are those with which a validation would end.
 fn open_failure(name: &str, error: &OpenError) -> Failure {
     use ContainerErrorKind as Kind;
-    const MALFORMED: u8 = 3;
     const UNSAFE: u8 = 7;
     let code = match error {
         OpenError::Container(error) => match error.kind() {

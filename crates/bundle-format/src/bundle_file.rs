@@ -1,0 +1,258 @@
+mod fault;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::container::GZIP_HEADER;
+use crate::sink::ReadAt;
+use crate::volume_names::{file_name, parse_volume_path, volume_path};
+use crate::volume_size::VolumeSize;
+
+pub use self::fault::{VolumeFault, VolumeFaultKind};
+
+/// The bytes of a bundle: those of one file, or of its volumes one behind the other.
+///
+/// - The name of the first volume stands for all; the others are looked for beside it, where they may be links.
+/// - Volumes have nothing of their own in them, so reading them proves no more than reading one file does. Where it
+///   fails, [`find_faults`](Self::find_faults) says which of them is to blame.
+#[derive(Clone, Debug)]
+pub struct BundleFile {
+    parts: Arc<[Part]>,
+    /// The name of the bundle, when it is in volumes.
+    volumes_of: Option<Arc<Path>>,
+}
+
+#[derive(Debug)]
+struct Part {
+    path: PathBuf,
+    file: File,
+    regular: bool,
+    start: u64,
+    /// The size when it was opened, in bytes.
+    size: u64,
+}
+
+/// Why the files of a bundle cannot be opened.
+#[derive(Debug)]
+pub struct BundleFileError {
+    path: PathBuf,
+    reason: String,
+    source: Option<io::Error>,
+}
+
+impl BundleFileError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            reason: source.to_string(),
+            source: Some(source),
+        }
+    }
+
+    /// Returns the file at fault.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the reason without the file.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Tells whether another volume than the first was named.
+    pub fn is_not_first(&self) -> bool {
+        self.source.is_none()
+    }
+}
+
+impl fmt::Display for BundleFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for BundleFileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl BundleFile {
+    /// Opens the file at `path`, and if its name ends in `.001` the volumes that follow it.
+    ///
+    /// The first file may be a pipe; then it can be [read](Self::reader) once, and not at any place.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be opened, and when `path` is that of another volume than the first.
+    pub fn open(path: &Path) -> Result<Self, BundleFileError> {
+        let first = Part::open(path, true, 0).map_err(|error| absent(path, error))?;
+        let mut parts = vec![first];
+        let (bundle, number) = match parse_volume_path(path) {
+            Some(parsed) if parts[0].regular => parsed,
+            _ => return Ok(Self::new(parts, None)),
+        };
+        if number > 1 {
+            // Nothing keeps a bundle in one file from having such a name.
+            if parts[0].begins_a_bundle() {
+                return Ok(Self::new(parts, None));
+            }
+            let first = volume_path(&bundle, 1);
+            let reason = format!(
+                "this is volume {number} of a bundle, which is read from its first volume: give {}",
+                file_name(&first)
+            );
+            return Err(BundleFileError {
+                path: path.to_owned(),
+                reason,
+                source: None,
+            });
+        }
+        let mut start = parts[0].size;
+        for number in 2..=VolumeSize::MAX_VOLUMES {
+            let path = volume_path(&bundle, number);
+            let part = match Part::open(&path, false, start) {
+                Ok(part) => part,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(BundleFileError::io(&path, error)),
+            };
+            // The first volume of another bundle is none of this one, and may have this name rightly.
+            if part.begins_a_bundle() {
+                break;
+            }
+            start += part.size;
+            parts.push(part);
+        }
+        Ok(Self::new(parts, Some(bundle)))
+    }
+
+    fn new(parts: Vec<Part>, volumes_of: Option<PathBuf>) -> Self {
+        Self {
+            parts: parts.into(),
+            volumes_of: volumes_of.map(Into::into),
+        }
+    }
+
+    /// Tells whether it can be read at any place: it is not a pipe or a device.
+    pub fn is_regular(&self) -> bool {
+        self.parts[0].regular
+    }
+
+    /// Returns the names of the volumes that are there, from the first to the first that is missing; none when the
+    /// bundle is one file.
+    pub fn volumes(&self) -> impl Iterator<Item = &Path> {
+        let parts = self.parts.iter().filter(|_| self.volumes_of.is_some());
+        parts.map(|part| &*part.path)
+    }
+
+    /// Returns the volumes that hold `length` bytes at `offset`, the first and the last; none when the bundle is one
+    /// file.
+    pub fn volumes_at(&self, offset: u64, length: u64) -> Option<(&Path, &Path)> {
+        self.volumes_of.as_ref()?;
+        let last = offset.saturating_add(length.saturating_sub(1));
+        let path = |offset| &*self.parts[self.part_at(offset)].path;
+        Some((path(offset), path(last)))
+    }
+
+    /// Returns a reader of everything, from the start.
+    pub fn reader(&self) -> impl Read + use<> {
+        Reader {
+            file: self.clone(),
+            offset: 0,
+        }
+    }
+
+    /// Returns the place of the part in which `offset` lies; behind the end it is the last.
+    fn part_at(&self, offset: u64) -> usize {
+        let behind = self.parts.partition_point(|part| part.start <= offset);
+        behind.saturating_sub(1)
+    }
+}
+
+impl ReadAt for BundleFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let place = self.part_at(offset);
+        let part = &self.parts[place];
+        let within = offset - part.start;
+        let room = match place + 1 == self.parts.len() {
+            true => usize::MAX,
+            false => usize::try_from(part.size - within).unwrap_or(usize::MAX),
+        };
+        let count = buffer.len().min(room);
+        part.file.read_at(&mut buffer[..count], within)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        match self.parts.last() {
+            Some(last) => Ok(last.start + last.file.size()?),
+            None => Ok(0),
+        }
+    }
+}
+
+struct Reader {
+    file: BundleFile,
+    offset: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self.file.is_regular() {
+            true => self.file.read_at(buffer, self.offset)?,
+            // A pipe has no places.
+            false => (&self.file.parts[0].file).read(buffer)?,
+        };
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+impl Part {
+    fn open(path: &Path, first: bool, start: u64) -> io::Result<Self> {
+        // Opening a pipe would wait for whoever writes to it; only the first may be one.
+        if !first && !path.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            regular: metadata.is_file(),
+            start,
+            size: metadata.len(),
+        })
+    }
+
+    /// Tells whether it starts as a bundle does, and so is no later volume of one.
+    fn begins_a_bundle(&self) -> bool {
+        const TAR_START: &[u8] = b"manifest.yaml\0";
+        let mut start = [0; TAR_START.len()];
+        let read = self.file.read_at(&mut start, 0);
+        let start = &start[..read.unwrap_or(0)];
+        start.starts_with(&GZIP_HEADER) || start == TAR_START
+    }
+}
+
+/// Says what was probably meant where nothing is.
+fn absent(path: &Path, error: io::Error) -> BundleFileError {
+    let mut failure = BundleFileError::io(path, error);
+    let absent = failure
+        .source
+        .as_ref()
+        .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let first = volume_path(path, 1);
+    if absent && first.is_file() {
+        failure.reason = format!(
+            "the bundle is in volumes: give the first of them, {}",
+            file_name(&first)
+        );
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failure to make an output file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}", path = path.display())]
+pub struct OutputError {
+    path: PathBuf,
+    kind: OutputErrorKind,
+    reason: String,
+    source: Option<io::Error>,
+}
+
+/// The classes of [`OutputError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OutputErrorKind {
+    /// There is a file of that name, and it may not be replaced.
+    Exists,
+    /// Another run is writing the same file.
+    Locked,
+    /// The name is that of a folder, a link, a device, or of nothing that can be a file.
+    NotAFile,
+    /// The file system refused.
+    Io,
+}
+
+impl OutputError {
+    pub(super) fn new(path: &Path, kind: OutputErrorKind, reason: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            kind,
+            reason: reason.into(),
+            source: None,
+        }
+    }
+
+    pub(super) fn io(path: &Path, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        Self {
+            path: path.to_owned(),
+            kind: OutputErrorKind::Io,
+            reason: source.to_string(),
+            source: Some(source),
+        }
+    }
+
+    /// Returns the class.
+    pub fn kind(&self) -> OutputErrorKind {
+        self.kind
+    }
+}

@@ -1,0 +1,114 @@
+//! A file under its temporary name, and its way to the final one.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::io::Errno;
+
+use super::error::{OutputError, OutputErrorKind};
+
+/// Returns the name that a file has while it is written.
+pub(super) fn partial_path(file: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(file.file_name().unwrap_or_default());
+    name.push(".partial");
+    file.with_file_name(name)
+}
+
+/// Opens a temporary file, and makes it if it is not there.
+pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
+    let no_follow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(no_follow.bits().cast_signed())
+        .open(partial)
+        .map_err(|error| OutputError::io(partial, error))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| OutputError::io(partial, error))?;
+    match metadata.is_file() {
+        true => Ok(file),
+        false => Err(not_a_file(partial)),
+    }
+}
+
+/// Opens the temporary file of `target` and locks it.
+pub(super) fn open_locked(partial: &Path, target: &Path) -> Result<File, OutputError> {
+    let io = |error| OutputError::io(partial, error);
+    // Another run may publish or remove the file between our opening and locking it; then the lock is on a file
+    // that no longer has the name.
+    const ATTEMPTS: u32 = 16;
+    for _ in 0..ATTEMPTS {
+        let file = open(partial)?;
+        let ours = file.metadata().map_err(io)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(locked(target)),
+            Err(error) => return Err(OutputError::io(partial, error)),
+        }
+        match fs::symlink_metadata(partial) {
+            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {
+                return Ok(file);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+    }
+    Err(locked(target))
+}
+
+fn locked(target: &Path) -> OutputError {
+    let reason = "another run is writing this file";
+    OutputError::new(target, OutputErrorKind::Locked, reason)
+}
+
+fn not_a_file(path: &Path) -> OutputError {
+    let reason = "it exists and is no regular file";
+    OutputError::new(path, OutputErrorKind::NotAFile, reason)
+}
+
+pub(super) fn refuse_existing(target: &Path, overwrite: bool) -> Result<(), OutputError> {
+    match fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(OutputError::io(target, error)),
+        // Replacing a device or a link by a file is never what the name was given for.
+        Ok(metadata) if !metadata.is_file() => Err(not_a_file(target)),
+        Ok(_) if overwrite => Ok(()),
+        Ok(_) => Err(exists(target)),
+    }
+}
+
+fn exists(target: &Path) -> OutputError {
+    OutputError::new(target, OutputErrorKind::Exists, "the file exists")
+}
+
+pub(super) fn rename(partial: &Path, target: &Path, overwrite: bool) -> Result<(), OutputError> {
+    if !overwrite {
+        let here = rustix::fs::CWD;
+        match rustix::fs::renameat_with(here, partial, here, target, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EXIST) => return Err(exists(target)),
+            // The file system cannot refuse to replace (FAT, some network file systems). The target was not there
+            // a moment ago, and our lock keeps other runs of this program away.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(OutputError::io(target, error)),
+        }
+    }
+    fs::rename(partial, target).map_err(|error| OutputError::io(target, error))
+}
+
+/// Removes a file, which need not be there.
+pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OutputError::io(path, error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,165 @@
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::partial;
+use crate::sink::{FileSink, ReadAt, Sink};
+use crate::volume_names::volume_path;
+use crate::volume_size::VolumeSize;
+
+/// Where an [`OutputFile`](crate::OutputFile) is written, and read while it is: one file, or one behind the other.
+#[derive(Clone, Debug)]
+pub struct OutputSink {
+    names: Arc<Names>,
+    /// A bundle's size is known only when it is planned, and it can be planned again: the first file is there from
+    /// the start, the others are made by [`reserve`](Sink::reserve).
+    files: Arc<RwLock<Vec<Arc<File>>>>,
+}
+
+/// The names of the files of a bundle.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) target: PathBuf,
+    /// The size of its volumes; none when it is one file.
+    pub(super) volume: Option<VolumeSize>,
+}
+
+impl Names {
+    /// Returns the final name of a file; the first is number 1.
+    pub(super) fn name(&self, number: usize) -> PathBuf {
+        match self.volume {
+            Some(_) => volume_path(&self.target, number),
+            None => self.target.clone(),
+        }
+    }
+
+    /// Returns the name that a file has while it is written.
+    pub(super) fn partial(&self, number: usize) -> PathBuf {
+        partial::partial_path(&self.name(number))
+    }
+
+    /// Returns the bytes that a file holds at most.
+    fn max_bytes(&self) -> u64 {
+        self.volume.map_or(u64::MAX, VolumeSize::bytes)
+    }
+
+    /// Returns the most files that there can be.
+    pub(super) fn max_files(&self) -> usize {
+        match self.volume {
+            Some(_) => VolumeSize::MAX_VOLUMES,
+            None => 1,
+        }
+    }
+}
+
+impl OutputSink {
+    pub(super) fn new(names: Names, first: File) -> Self {
+        Self {
+            names: Arc::new(names),
+            files: Arc::new(RwLock::new(vec![Arc::new(first)])),
+        }
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Returns the files as they are now.
+    pub(super) fn files(&self) -> Vec<Arc<File>> {
+        // A thread that panicked has left no half-made list: each change is one call.
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.clone()
+    }
+
+    /// Returns the file in which `offset` lies, and where in it.
+    fn file_at(&self, offset: u64) -> Option<(Arc<File>, u64)> {
+        let max_bytes = self.names.max_bytes();
+        let place = usize::try_from(offset / max_bytes).ok()?;
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        Some((Arc::clone(files.get(place)?), offset % max_bytes))
+    }
+
+    /// Returns the part of `length` bytes at `within` that the same file holds.
+    fn room(&self, within: u64, length: usize) -> usize {
+        let room = self.names.max_bytes() - within;
+        usize::try_from(room).unwrap_or(usize::MAX).min(length)
+    }
+
+    /// Makes or removes files until there are `count`, which is at least 1.
+    fn resize(&self, count: usize) -> io::Result<()> {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        while files.len() < count {
+            let path = self.names.partial(files.len() + 1);
+            files.push(Arc::new(partial::open(&path).map_err(io::Error::other)?));
+        }
+        files.truncate(count);
+        drop(files);
+        // What is left of a longer plan, of this run or of one before it, is none of this bundle.
+        for number in count + 1..=self.names.max_files() {
+            partial::remove(&self.names.partial(number)).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for OutputSink {
+    fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let Some((file, within)) = self.file_at(offset) else {
+                let reason = "a write behind the end of the bundle";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+            };
+            let (now, later) = bytes.split_at(self.room(within, bytes.len()));
+            FileSink::new(file).write_at(now, within)?;
+            offset += now.len() as u64;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, size: u64) -> io::Result<()> {
+        let count = match self.names.volume {
+            Some(volume) => volume
+                .volumes_of(size)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
+            None => 1,
+        };
+        self.resize(count)?;
+        let max_bytes = self.names.max_bytes();
+        let mut left = size;
+        for file in self.files() {
+            let own = left.min(max_bytes);
+            FileSink::new(file).reserve(own)?;
+            left -= own;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut files = self.files().into_iter();
+        files.try_for_each(|file| file.sync_all())
+    }
+}
+
+impl ReadAt for OutputSink {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some((file, within)) = self.file_at(offset) else {
+            return Ok(0);
+        };
+        let room = self.room(within, buffer.len());
+        file.read_at(&mut buffer[..room], within)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.files().iter().map(ReadAt::size).sum()
+    }
+}
+
+/// Returns the folder that holds a file.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
