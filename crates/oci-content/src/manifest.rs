@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_spec::image::{ArtifactManifest, ImageIndex, ImageManifest};
@@ -19,8 +20,12 @@ pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 ///
 /// - The digest is computed from the bytes, never taken from a header.
 /// - The bytes are what is stored and pushed; nothing is ever serialised again.
+/// - Cheap to clone: copies share everything.
 #[derive(Clone, Debug)]
-pub struct Manifest {
+pub struct Manifest(Arc<Parsed>);
+
+#[derive(Debug)]
+struct Parsed {
     raw: Bytes,
     digest: Digest,
     media_type: String,
@@ -293,7 +298,7 @@ impl Manifest {
                 return fail(ManifestErrorKind::Unsupported, reason);
             }
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Parsed {
             raw,
             digest,
             media_type,
@@ -301,53 +306,53 @@ impl Manifest {
             subject,
             annotations,
             content,
-        })
+        })))
     }
 
     /// Returns the bytes as they came.
     pub fn raw(&self) -> &Bytes {
-        &self.raw
+        &self.0.raw
     }
 
     /// Returns the digest of the bytes.
     pub fn digest(&self) -> &Digest {
-        &self.digest
+        &self.0.digest
     }
 
     /// Returns the size of the bytes.
     pub fn size(&self) -> u64 {
-        self.raw.len() as u64
+        self.0.raw.len() as u64
     }
 
     /// Returns the media type: the document's own, else the one it came with.
     pub fn media_type(&self) -> &str {
-        &self.media_type
+        &self.0.media_type
     }
 
     /// Returns the artifact type as the specification derives it: `artifactType`, else for an image manifest the
     /// media type of its config. An index without one has none.
     pub fn artifact_type(&self) -> Option<&str> {
-        self.artifact_type.as_deref()
+        self.0.artifact_type.as_deref()
     }
 
     /// Returns the manifest that this one refers to.
     pub fn subject(&self) -> Option<&Descriptor> {
-        self.subject.as_ref()
+        self.0.subject.as_ref()
     }
 
     /// Returns the annotations.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
-        &self.annotations
+        &self.0.annotations
     }
 
     /// Returns what the manifest lists.
     pub fn content(&self) -> &ManifestContent {
-        &self.content
+        &self.0.content
     }
 
     /// Returns the manifests that an index lists; none for every other kind.
     pub fn children(&self) -> &[Descriptor] {
-        match &self.content {
+        match &self.0.content {
             ManifestContent::Index { manifests } => manifests,
             _ => &[],
         }
@@ -355,7 +360,7 @@ impl Manifest {
 
     /// Returns the blobs that the manifest needs: config and layers, or an artifact manifest's blobs.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        let (config, rest) = match &self.content {
+        let (config, rest) = match &self.0.content {
             ManifestContent::Image { config, layers } => (Some(config.as_ref()), layers.as_slice()),
             ManifestContent::Index { .. } => (None, &[][..]),
             ManifestContent::Artifact { blobs } => (None, blobs.as_slice()),
@@ -366,9 +371,10 @@ impl Manifest {
     /// Returns the descriptor of this manifest, with its artifact type and annotations as a referrers list
     /// carries them.
     pub fn descriptor(&self) -> Descriptor {
-        let mut descriptor = Descriptor::new(&self.media_type, self.digest.clone(), self.size());
-        descriptor.artifact_type.clone_from(&self.artifact_type);
-        descriptor.annotations.clone_from(&self.annotations);
+        let mut descriptor =
+            Descriptor::new(&self.0.media_type, self.0.digest.clone(), self.size());
+        descriptor.artifact_type.clone_from(&self.0.artifact_type);
+        descriptor.annotations.clone_from(&self.0.annotations);
         descriptor
     }
 }

@@ -9,7 +9,7 @@ use crate::graph::ReferrerGraph;
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::{Answer, Query, ReferrerSource};
 use crate::verify::Facts;
-use crate::walk::{Task, Walk};
+use crate::walk::{Keep, Task, Walk};
 
 /// From this many subjects on, one complete tag listing is cheaper than asking for each tag.
 const MANY_SUBJECTS: usize = 25;
@@ -61,7 +61,7 @@ pub struct Discovery {
     limits: Limits,
     depth: Option<u32>,
     many: bool,
-    keep_manifests: bool,
+    keep: Keep,
     configured: Capability,
 }
 
@@ -74,7 +74,7 @@ impl Discovery {
             limits: Limits::default(),
             depth: None,
             many: false,
-            keep_manifests: false,
+            keep: Keep::default(),
             configured: Capability::Unknown,
         }
     }
@@ -117,18 +117,21 @@ impl Discovery {
     /// Keeps the manifests of the referrers in the graph.
     #[must_use]
     pub fn keep_manifests(mut self, keep: bool) -> Self {
-        self.keep_manifests = keep;
+        self.keep.manifests = keep;
+        self
+    }
+
+    /// Keeps what was asked and answered for every subject. Without it, that is kept for the roots, and for those below
+    /// them for which a source failed.
+    #[must_use]
+    pub fn keep_exchanges(mut self, keep: bool) -> Self {
+        self.keep.exchanges = keep;
         self
     }
 
     /// Runs the discovery.
     pub async fn run(&self, roots: impl IntoIterator<Item = Digest>) -> ReferrerGraph {
-        let mut walk = Walk::new(
-            self.sources.len(),
-            self.depth,
-            self.limits,
-            self.keep_manifests,
-        );
+        let mut walk = Walk::new(self.sources.len(), self.depth, self.limits, self.keep);
         for root in roots {
             walk.place(None, root, 0);
         }
@@ -174,7 +177,7 @@ impl Discovery {
     fn read(&self, subject: Digest, digest: Digest) -> BoxFuture<'_, Done> {
         async move {
             let manifest = self.manifests.manifest(&digest).await;
-            let facts = manifest.map(|manifest| Facts::of(manifest, self.keep_manifests));
+            let facts = manifest.map(|manifest| Facts::of(manifest, self.keep.manifests));
             Done::Read(subject, digest, Box::new(facts))
         }
         .boxed()

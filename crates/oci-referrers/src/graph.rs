@@ -66,7 +66,7 @@ pub struct SubjectReport {
     pub errors: Vec<Problem>,
     /// What was noticed.
     pub warnings: Vec<Warning>,
-    /// What was asked and answered.
+    /// What was asked and answered, as far as it [is kept](crate::Discovery::keep_exchanges).
     pub exchanges: Vec<Exchange>,
 }
 

@@ -35,7 +35,14 @@ pub(crate) struct Walk {
     /// Levels that the caller wants.
     wanted: Option<u32>,
     limits: Limits,
-    keep_manifests: bool,
+    keep: Keep,
+}
+
+/// What is kept in the graph although the walk itself needs it no longer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keep {
+    pub(crate) manifests: bool,
+    pub(crate) exchanges: bool,
 }
 
 #[derive(Debug, Default)]
@@ -63,12 +70,7 @@ struct SubjectState {
 
 impl Walk {
     /// Creates a walk that asks so many sources about each subject, to the depth that is wanted.
-    pub(crate) fn new(
-        sources: usize,
-        wanted: Option<u32>,
-        limits: Limits,
-        keep_manifests: bool,
-    ) -> Self {
+    pub(crate) fn new(sources: usize, wanted: Option<u32>, limits: Limits, keep: Keep) -> Self {
         Self {
             queue: VecDeque::new(),
             subjects: BTreeMap::new(),
@@ -77,7 +79,7 @@ impl Walk {
             sources,
             wanted,
             limits,
-            keep_manifests,
+            keep,
         }
     }
 
@@ -114,11 +116,10 @@ impl Walk {
             }
             match self.subjects.get_mut(&subject) {
                 None => {
-                    let mut state = SubjectState {
+                    let state = SubjectState {
                         depth,
                         ..SubjectState::default()
                     };
-                    state.answers.resize_with(self.sources, || None);
                     self.subjects.insert(subject.clone(), state);
                     let asks = (0..self.sources).map(|place| Task::Ask(subject.clone(), place));
                     self.queue.extend(asks);
@@ -151,7 +152,7 @@ impl Walk {
             let digest = &claim.descriptor.digest;
             if let Some(manifest) = claim.manifest.take() {
                 // Bytes that are there count for more than a failure to read them by their digest.
-                let facts = Facts::of(manifest, self.keep_manifests);
+                let facts = Facts::of(manifest, self.keep.manifests);
                 state.facts.insert(digest.clone(), Some(Ok(facts)));
             } else if !state.facts.contains_key(digest)
                 && state.facts.len() < self.limits.max_referrers_per_subject
@@ -161,12 +162,19 @@ impl Walk {
                 self.queue.push_back(task);
             }
         }
+        // Not before the first answer: of thousands of subjects that wait to be asked for, none needs the room.
+        if state.answers.is_empty() {
+            state.answers.resize_with(self.sources, || None);
+        }
         if let Some(slot) = state.answers.get_mut(place) {
             *slot = Some(answer);
         }
         if state.answers.iter().all(Option::is_some) {
             let answers = std::mem::take(&mut state.answers);
             let claims = state.conclude(subject, answers.into_iter().flatten(), &self.limits);
+            if !self.keep.exchanges && state.depth > 0 && state.errors.is_empty() {
+                state.exchanges = Vec::new();
+            }
             self.settle_all(subject, claims);
         }
     }

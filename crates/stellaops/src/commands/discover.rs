@@ -116,6 +116,7 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
         .configured(context.configured_api(reference.registry()));
     found.graph = sources
         .discovery(Some(timeout))
+        .keep_exchanges(args.explain)
         .depth(args.depth)
         .run(roots)
         .await;
