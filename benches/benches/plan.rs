@@ -1,0 +1,141 @@
+//! The memory and the time of an export of many images: what they take for each object, and how they grow.
+//!
+//! Every image has ten referrers, each with a payload of its own. Registry and export run in processes of their own, so
+//! that the memory is that of the export alone. An object is a manifest or a blob of the bundle.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use benches::{Server, peak_memory, serve_until_told};
+use mirror_export::{ExportEvent, ExportObserver, ExportRequest, Exporter};
+use registry_client::{Client, ClientOptions};
+use test_registry::{Persona, TestRegistry};
+
+const REFERRERS: usize = 10;
+
+#[derive(Debug)]
+struct Quiet;
+
+impl ExportObserver for Quiet {
+    fn event(&self, _: ExportEvent<'_>) {}
+
+    fn requests(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let after = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        Some(&arguments[at + 1..])
+    };
+    if let Some(arguments) = after("--serve") {
+        return serve(arguments[0].parse().expect("a number")).await;
+    }
+    if let Some(arguments) = after("--export") {
+        let images = arguments[1].parse().expect("a number");
+        return export(&arguments[0], images, Path::new(&arguments[2])).await;
+    }
+    // `cargo test` runs benches with no arguments of its own; a few images show that the code still runs.
+    let full = arguments.iter().any(|argument| argument == "--bench");
+    let sizes = if full {
+        [500, 1000, 2000, 4000]
+    } else {
+        [1, 2, 3, 4]
+    };
+    println!(
+        "{:>7} {:>9} {:>14} {:>10} {:>12} {:>22} {:>12}",
+        "images",
+        "objects",
+        "manifest.yaml",
+        "planned",
+        "peak memory",
+        "for each further one",
+        "per object"
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut before: Option<(f64, f64)> = None;
+    for images in sizes {
+        let images = images.to_string();
+        let registry = Server::start(&["--serve", &images]).expect("this program starts");
+        let output = folder.path().join(format!("{images}.tgz"));
+        let output = output.display().to_string();
+        let arguments = ["--export", &registry.greeting, &images, &output];
+        let export = Server::start(&arguments).expect("this program starts");
+        let numbers: Vec<f64> = export
+            .greeting
+            .split(' ')
+            .map(|number| number.parse().expect("a number"))
+            .collect();
+        let [objects, manifest, planned, peak] = numbers[..] else {
+            panic!("four numbers, and not {}", export.greeting);
+        };
+        let further = before.map(|(fewer, less)| (peak - less) / (objects - fewer));
+        let further = further.map_or_else(String::new, |bytes| format!("{bytes:.0} bytes"));
+        println!(
+            "{images:>7} {objects:9} {:10.1} MiB {planned:8.2} s {:8.1} MiB {further:>22} {:9.1} µs",
+            manifest / f64::from(1 << 20),
+            peak / f64::from(1 << 20),
+            planned * 1e6 / objects,
+        );
+        before = Some((objects, peak));
+    }
+}
+
+fn tag(number: usize) -> String {
+    format!("v{number}")
+}
+
+/// The registry.
+async fn serve(images: usize) {
+    let registry = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .page_size(1_000)
+        .start()
+        .await;
+    for number in 0..images {
+        let image = registry.image_with_layers("app", &tag(number), [format!("layer {number}")]);
+        for referrer in 0..REFERRERS {
+            registry.referrer(
+                "app",
+                &image,
+                "application/vnd.example.report",
+                format!("report {referrer} of {number}"),
+            );
+        }
+    }
+    println!("{}", registry.host());
+    let told = tokio::task::spawn_blocking(serve_until_told).await;
+    told.expect("it does not panic");
+}
+
+/// The export: prints the objects, the size of manifest.yaml, the seconds until everything was planned, and the peak of its
+/// memory, which is reached then or later.
+async fn export(host: &str, images: usize, output: &Path) {
+    let reference = |number| format!("{host}/app:{}", tag(number)).parse();
+    let references = (0..images)
+        .map(reference)
+        .collect::<Result<_, _>>()
+        .expect("a loopback address is a registry");
+    let client = Client::new(ClientOptions::default());
+    let client = client.expect("no certificate is configured that could be wrong");
+    let started = Instant::now();
+    let summary = Exporter::new(client, Arc::new(Quiet))
+        .export(&ExportRequest::new(references, output))
+        .await
+        .expect("everything is there");
+    assert!(started.elapsed().as_secs_f64() >= summary.times.planned);
+    let found = summary.manifest.referrers.total;
+    assert_eq!(found, (images * REFERRERS) as u64);
+    let peak = peak_memory();
+    let yaml = summary.manifest.to_yaml().expect("it was written").len();
+    println!(
+        "{} {yaml} {} {peak}",
+        summary.manifest.entries.len(),
+        summary.times.planned
+    );
+}
