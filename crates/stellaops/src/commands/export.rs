@@ -350,13 +350,13 @@ pub(crate) fn table(summary: &ExportSummary) -> String {
         }
     };
     format!(
-        "{table}\n{}: {}{}, {}\n{} referrers of {} subjects{breakdown}, {}\n{base}",
+        "{table}\n{}: {}{}, {}\n{} of {}{breakdown}, {}\n{base}",
         summary.output.display(),
         render::bytes(summary.size),
         render::in_volumes(&summary.output, summary.volumes.len()),
         summary.sha256,
-        referrers.total,
-        referrers.subjects,
+        render::count(referrers.total, "referrer"),
+        render::count(referrers.subjects, "subject"),
         referrers.status,
     )
 }

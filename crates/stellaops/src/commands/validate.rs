@@ -96,21 +96,21 @@ pub(crate) fn text(report: &Report) -> String {
         0 => String::new(),
         blobs => format!(
             ", without {} of {} that its base holds",
-            render::count(usize::try_from(blobs).unwrap_or(usize::MAX), "blob"),
+            render::count(blobs, "blob"),
             render::bytes(counts.blob_bytes_in_base)
         ),
     };
     let verdict = if report.ok { "valid" } else { "not valid" };
     text.push_str(&format!(
-        "{}: {verdict}; {} files, {}{left_out}, {} images, {} referrers of {} subjects, {} errors, {} warnings\n",
+        "{}: {verdict}; {}, {}{left_out}, {}, {} of {}, {}, {}\n",
         report.file,
-        counts.entries,
+        render::count(counts.entries, "file"),
         render::bytes(counts.bytes),
-        counts.images,
-        counts.referrers,
-        counts.subjects,
-        counts.errors,
-        counts.warnings,
+        render::count(counts.images, "image"),
+        render::count(counts.referrers, "referrer"),
+        render::count(counts.subjects, "subject"),
+        render::count(counts.errors, "error"),
+        render::count(counts.warnings, "warning"),
     ));
     text
 }

@@ -181,7 +181,7 @@ async fn a_rule_that_is_about_no_image_is_a_warning_in_each_place() {
         .await
         .done();
     assert!(ran.stdout.contains("warning PolicyRuleUnused\n"), "{ran:?}");
-    assert!(ran.stdout.contains("0 errors, 1 warnings"), "{ran:?}");
+    assert!(ran.stdout.contains("0 errors, 1 warning\n"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
