@@ -42,6 +42,19 @@ layout_by_oras() {
   } | referrers_by_oras | sort -u
 }
 
+# referrers_of_image DISCOVERED: what refers to the image itself and names it as its subject, sorted.
+referrers_of_image() {
+  jq -r '.subject.digest as $image | .referrers[] | select(.subject == $image and .tag == null) | .digest' "$1" | sort -u
+}
+
+# layout_by_regctl FOLDER: what regctl finds to refer to the image of a layout with referrers tags, sorted.
+layout_by_regctl() {
+  regctl artifact list --format '{{range .Descriptors}}{{println .Digest}}{{end}}' "ocidir://$1:1.0" | grep . | sort -u
+}
+
+# image_by_oras REFERENCE: what oras finds to refer to an image in a registry, sorted.
+image_by_oras() { oras discover --plain-http --format json "$1" | referrers_by_oras | sort -u; }
+
 # with_subject OUT: the pushed referrers that name their subject, so without the legacy tags' manifests, sorted.
 with_subject() { grep -vwFf <(cut -d' ' -f2 "$1/legacy-tags") "$1/pushed" | cut -d' ' -f1 | sort -u; }
 
