@@ -1,4 +1,4 @@
-use std::io::{self, Read};
+use std::io::Read;
 
 use crate::container::Container;
 use crate::container_error::{ContainerError, ContainerErrorKind};
@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::manifest::{BundleManifest, ManifestError};
 use crate::plan::BundlePlan;
 use crate::reader::BundleReader;
-use crate::sink::ReadAt;
+use crate::sink::{ReadAt, Sequential};
 
 /// A bundle in which any file can be read without the others.
 ///
@@ -56,13 +56,7 @@ impl<S: ReadAt> BundleArchive<S> {
 
     /// Opens what begins as a bundle, whatever its length.
     pub(crate) fn lay_out(source: S, limits: &Limits) -> Result<Self, OpenError> {
-        let mut reader = BundleReader::new(
-            Sequential {
-                source: &source,
-                offset: 0,
-            },
-            *limits,
-        );
+        let mut reader = BundleReader::new(Sequential::new(&source), *limits);
         let mut manifest_yaml = Vec::new();
         let mut signature = None;
         // The container is known when the first file is, and there is no bundle without one.
@@ -126,20 +120,6 @@ fn read_all(reader: &mut impl Read, into: &mut Vec<u8>) -> Result<(), ContainerE
     match reader.read_to_end(into) {
         Ok(_) => Ok(()),
         Err(error) => Err(ContainerError::from_io(error)),
-    }
-}
-
-/// Reads a source from its start.
-struct Sequential<S> {
-    source: S,
-    offset: u64,
-}
-
-impl<S: ReadAt> Read for Sequential<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::container::GZIP_HEADER;
-use crate::sink::ReadAt;
+use crate::sink::{ReadAt, Sequential};
 use crate::volume_names::{file_name, parse_volume_path, volume_path};
 use crate::volume_size::VolumeSize;
 
@@ -158,10 +158,11 @@ impl BundleFile {
     }
 
     /// Returns a reader of everything, from the start.
-    pub fn reader(&self) -> impl Read + use<> {
-        Reader {
-            file: self.clone(),
-            offset: 0,
+    pub fn reader(&self) -> Box<dyn Read + Send> {
+        match self.is_regular() {
+            true => Box::new(Sequential::new(self.clone())),
+            // A pipe has no places.
+            false => Box::new(Pipe(self.clone())),
         }
     }
 
@@ -193,20 +194,11 @@ impl ReadAt for BundleFile {
     }
 }
 
-struct Reader {
-    file: BundleFile,
-    offset: u64,
-}
+struct Pipe(BundleFile);
 
-impl Read for Reader {
+impl Read for Pipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = match self.file.is_regular() {
-            true => self.file.read_at(buffer, self.offset)?,
-            // A pipe has no places.
-            false => (&self.file.parts[0].file).read(buffer)?,
-        };
-        self.offset += count as u64;
-        Ok(count)
+        (&self.0.parts[0].file).read(buffer)
     }
 }
 

@@ -14,8 +14,9 @@ use self::partial::{open_locked, partial_path, refuse_existing, remove, rename};
 pub use self::sink::OutputSink;
 use self::sink::{Names, parent};
 use crate::checksums::{ChecksumHasher, Checksums, VolumeChecksum};
+use crate::sink::read_range;
 use crate::volume_names::{
-    checksum_line, checksum_path, file_name, parse_volume_path, read_all, volume_path,
+    checksum_line, checksum_path, file_name, parse_volume_path, volume_path,
 };
 use crate::volume_size::VolumeSize;
 
@@ -123,7 +124,7 @@ impl OutputFile {
     pub fn checksums(&self) -> Result<Checksums, OutputError> {
         let names = self.sink.names();
         let mut hasher = ChecksumHasher::new(names.volume);
-        let read = read_all(&self.sink, |bytes| hasher.update(bytes));
+        let read = read_range(&self.sink, 0..u64::MAX, |bytes| hasher.update(bytes));
         read.map_err(|error| OutputError::io(&names.partial(1), error))?;
         Ok(hasher.finish())
     }

@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
@@ -92,6 +93,52 @@ impl ReadAt for Vec<u8> {
     fn size(&self) -> io::Result<u64> {
         Ok(self.len() as u64)
     }
+}
+
+/// Reads a source from its start.
+#[derive(Debug)]
+pub(crate) struct Sequential<S> {
+    source: S,
+    offset: u64,
+}
+
+impl<S> Sequential<S> {
+    pub(crate) fn new(source: S) -> Self {
+        Self { source, offset: 0 }
+    }
+}
+
+impl<S: ReadAt> io::Read for Sequential<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+/// Hands on what `source` holds in a range, or until it ends; returns where that was.
+pub(crate) fn read_range(
+    source: &impl ReadAt,
+    range: Range<u64>,
+    mut take: impl FnMut(&[u8]),
+) -> io::Result<u64> {
+    const BUFFER_BYTES: u64 = 256 << 10;
+    let left = |offset: u64| range.end.saturating_sub(offset).min(BUFFER_BYTES);
+    let mut buffer = vec![0; usize::try_from(left(range.start)).unwrap_or_default()];
+    let mut offset = range.start;
+    while offset < range.end {
+        let part = usize::try_from(left(offset)).unwrap_or_default();
+        match source.read_at(&mut buffer[..part], offset) {
+            Ok(0) => break,
+            Ok(count) => {
+                take(&buffer[..count]);
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(offset)
 }
 
 /// A file as the place that a bundle is written to.

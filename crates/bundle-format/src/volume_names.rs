@@ -2,13 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use oci_content::Digest;
-
-use crate::sink::ReadAt;
 
 /// Returns the name of a volume, the first of which is number 1.
 pub(crate) fn volume_path(bundle: &Path, number: usize) -> PathBuf {
@@ -67,24 +65,6 @@ pub(crate) fn read_checksums(path: &Path) -> Option<Vec<(Digest, PathBuf)>> {
         Some((format!("sha256:{digest}").parse().ok()?, name.into()))
     };
     text.lines().map(line).collect()
-}
-
-/// Hands on everything that `file` holds, from its start to its end.
-pub(crate) fn read_all(file: &impl ReadAt, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    const BUFFER_BYTES: usize = 1 << 20;
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut offset = 0;
-    loop {
-        match file.read_at(&mut buffer, offset) {
-            Ok(0) => return Ok(()),
-            Ok(count) => {
-                take(&buffer[..count]);
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use super::BundleFile;
 use crate::archive::{BundleArchive, OpenError};
 use crate::container_error::ContainerErrorKind;
 use crate::limits::Limits;
+use crate::sink::read_range;
 use crate::volume_names::{
-    checksum_path, file_name, parse_volume_path, read_all, read_checksums, volume_path,
+    checksum_path, file_name, parse_volume_path, read_checksums, volume_path,
 };
 use crate::volume_size::VolumeSize;
 
@@ -232,7 +233,7 @@ impl BundleFile {
 /// `None` when it cannot be read.
 fn digest_of(file: &File) -> Option<Digest> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    read_all(file, |bytes| hasher.update(bytes)).ok()?;
+    read_range(file, 0..u64::MAX, |bytes| hasher.update(bytes)).ok()?;
     Some(hasher.finish())
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use super::{Progress, Shared, State};
 use crate::checksums::{ChecksumHasher, Checksums};
 use crate::container::{Container, GZIP_HEADER};
-use crate::sink::{ReadAt, Sink};
+use crate::sink::{ReadAt, Sink, read_range};
 use crate::volume_size::VolumeSize;
 
 /// The SHA-256 of a whole bundle and of its volumes, computed while the bundle is written.
@@ -68,22 +68,12 @@ impl<S: Sink, R: ReadAt> Checksum<S, R> {
     }
 
     fn read_to(&mut self, end: u64) -> io::Result<()> {
-        const BUFFER_BYTES: u64 = 256 << 10;
-        let left = end.saturating_sub(self.hashed);
-        let mut buffer = vec![0; usize::try_from(left.min(BUFFER_BYTES)).unwrap_or_default()];
-        while self.hashed < end {
-            let left = usize::try_from(end - self.hashed).unwrap_or(usize::MAX);
-            let part = buffer.len().min(left);
-            match self.written.read_at(&mut buffer[..part], self.hashed) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => {
-                    self.hasher.update(&buffer[..count]);
-                    self.hashed += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let hasher = &mut self.hasher;
+        let range = self.hashed..end;
+        self.hashed = read_range(&self.written, range, |bytes| hasher.update(bytes))?;
+        match self.hashed < end {
+            true => Err(io::ErrorKind::UnexpectedEof.into()),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
