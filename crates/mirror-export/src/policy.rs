@@ -35,12 +35,13 @@ impl Judged {
         for found in found {
             let reference = found.reference.clone();
             let mut image = JudgedImage::discovered(reference, &found.tree, &found.graph);
+            let known = found.graph.referrers.iter();
+            let known: BTreeMap<&Digest, _> = known.map(|known| (&known.digest, known)).collect();
             for referrer in &mut image.referrers {
                 if !policy.needs_date_of(&found.reference, referrer) {
                     continue;
                 }
-                let mut known = found.graph.referrers.iter();
-                let known = known.find(|known| known.digest == referrer.digest);
+                let known = known.get(&referrer.digest);
                 let manifest = known.and_then(|known| known.manifest.as_ref());
                 let payloads = manifest.into_iter().flat_map(|manifest| manifest.blobs());
                 let payloads: Vec<_> = payloads.cloned().collect();
@@ -71,10 +72,11 @@ impl Judged {
             .flat_map(|record| &record.artifacts)
             .map(|artifact| &artifact.digest)
             .collect();
+        let records = plan.manifest.images.iter();
+        let images: BTreeSet<_> = records.map(|record| &record.reference).collect();
         let mut bundle = JudgedBundle::new(request.sign_key.is_some());
         for image in &self.images {
-            let mut records = plan.manifest.images.iter();
-            if records.any(|record| record.reference == image.reference) {
+            if images.contains(&image.reference) {
                 let mut image = image.clone();
                 image
                     .referrers
