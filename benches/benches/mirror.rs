@@ -11,10 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use benches::{Server, cpu, peak_memory, serve_until_told};
-use import_validator::{
-    ImportObserver, ImportOptions, ImportTarget, ImportValidator, Importer, ValidatedBundle,
-};
-use mirror_export::{ExportEvent, ExportObserver, ExportRequest, ExportTimes, Exporter};
+use import_validator::{ImportOptions, ImportTarget, ImportValidator, Importer, ValidatedBundle};
+use mirror_export::{ExportRequest, ExportTimes, Exporter};
 use oci_content::{Descriptor, Manifest, Registry, Tag};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
@@ -22,23 +20,6 @@ use test_registry::{Persona, TestRegistry};
 const ADDED_MS: u64 = 20;
 const IMAGES: u64 = 10;
 const REPOSITORY: &str = "mirror/app";
-
-#[derive(Debug)]
-struct Quiet;
-
-impl ExportObserver for Quiet {
-    fn event(&self, _: ExportEvent<'_>) {}
-
-    fn requests(&self) -> u64 {
-        0
-    }
-}
-
-impl ImportObserver for Quiet {
-    fn planned(&self, _: usize) {}
-
-    fn arrived(&self, _: u64) {}
-}
 
 #[tokio::main]
 async fn main() {
@@ -328,7 +309,7 @@ async fn export(source: &Server, output: &Path) -> ExportTimes {
         .collect::<Result<_, _>>()
         .expect("a loopback address is a registry");
     let request = ExportRequest::new(images, output);
-    let summary = Exporter::new(client(), Arc::new(Quiet))
+    let summary = Exporter::new(client(), Arc::new(()))
         .export(&request)
         .await
         .expect("everything is there");
@@ -343,7 +324,7 @@ fn validate(bundle: &Path) -> Arc<ValidatedBundle> {
 }
 
 async fn import(target: ImportTarget, bundle: &Arc<ValidatedBundle>) {
-    let importer = Importer::new(target, ImportOptions::default(), Arc::new(Quiet));
+    let importer = Importer::new(target, ImportOptions::default(), Arc::new(()));
     let report = importer
         .import(Arc::clone(bundle))
         .await

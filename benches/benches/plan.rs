@@ -9,22 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use benches::{Server, peak_memory, serve_until_told};
-use mirror_export::{ExportEvent, ExportObserver, ExportRequest, Exporter};
+use mirror_export::{ExportRequest, Exporter};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
 
 const REFERRERS: usize = 10;
-
-#[derive(Debug)]
-struct Quiet;
-
-impl ExportObserver for Quiet {
-    fn event(&self, _: ExportEvent<'_>) {}
-
-    fn requests(&self) -> u64 {
-        0
-    }
-}
 
 #[tokio::main]
 async fn main() {
@@ -124,7 +113,7 @@ async fn export(host: &str, images: usize, output: &Path) {
     let client = Client::new(ClientOptions::default());
     let client = client.expect("no certificate is configured that could be wrong");
     let started = Instant::now();
-    let summary = Exporter::new(client, Arc::new(Quiet))
+    let summary = Exporter::new(client, Arc::new(()))
         .export(&ExportRequest::new(references, output))
         .await
         .expect("everything is there");

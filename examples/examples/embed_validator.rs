@@ -3,27 +3,10 @@
 
 use std::sync::Arc;
 
-use import_validator::{ImportObserver, ImportOptions, ImportTarget, ImportValidator, Importer};
-use mirror_export::{ExportEvent, ExportObserver, ExportRequest, Exporter};
+use import_validator::{ImportOptions, ImportTarget, ImportValidator, Importer};
+use mirror_export::{ExportRequest, Exporter};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
-
-#[derive(Debug)]
-struct Quiet;
-
-impl ExportObserver for Quiet {
-    fn event(&self, _: ExportEvent<'_>) {}
-
-    fn requests(&self) -> u64 {
-        0
-    }
-}
-
-impl ImportObserver for Quiet {
-    fn planned(&self, _: usize) {}
-
-    fn arrived(&self, _: u64) {}
-}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,9 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         vec![format!("{}/team/app:1.0", registry.host()).parse()?],
         &bundle,
     );
-    Exporter::new(client, Arc::new(Quiet))
-        .export(&request)
-        .await?;
+    Exporter::new(client, Arc::new(())).export(&request).await?;
 
     let validation = ImportValidator::new()
         .check_referrers(true)
@@ -53,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         folder: folder.path().join("store"),
         full_references: true,
     };
-    let importer = Importer::new(target, ImportOptions::default(), Arc::new(Quiet));
+    let importer = Importer::new(target, ImportOptions::default(), Arc::new(()));
     let report = importer.import(Arc::new(valid)).await?;
     println!(
         "{} of {} referrers found on the target",

@@ -97,6 +97,13 @@ pub trait ImportObserver: fmt::Debug + Send + Sync {
     fn arrived(&self, bytes: u64);
 }
 
+/// Nobody is told.
+impl ImportObserver for () {
+    fn planned(&self, _: usize) {}
+
+    fn arrived(&self, _: u64) {}
+}
+
 /// Puts a validated bundle into a target and proves that it arrived.
 ///
 /// - Nothing is sent before it is known that no tag would be moved against the caller's will, that the target has what a

@@ -14,6 +14,15 @@ pub trait ExportObserver: fmt::Debug + Send + Sync {
     fn requests(&self) -> u64;
 }
 
+/// Nobody is told, and no request counted.
+impl ExportObserver for () {
+    fn event(&self, _: ExportEvent<'_>) {}
+
+    fn requests(&self) -> u64 {
+        0
+    }
+}
+
 /// Something that happened.
 #[derive(Debug)]
 #[non_exhaustive]

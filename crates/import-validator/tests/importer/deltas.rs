@@ -9,7 +9,7 @@ use mirror_export::{ExportRequest, Exporter};
 use oci_content::{Descriptor, Digest, ImageLayout};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{Quiet, client, open, writes};
+use crate::support::{client, open, writes};
 
 /// A source that changes, with bundles of its states.
 struct Site {
@@ -51,7 +51,7 @@ impl Site {
         let mut request = ExportRequest::new(images.collect(), self.folder.path().join(name));
         request.base = base
             .map(|base| BaseBundle::parse(&base.to_yaml().unwrap(), &Limits::default()).unwrap());
-        let exporter = Exporter::new(client(), Arc::new(Quiet));
+        let exporter = Exporter::new(client(), Arc::new(()));
         exporter.export(&request).await.unwrap().manifest
     }
 
@@ -65,7 +65,7 @@ impl Site {
             .strict(true)
             .validate_path(&self.folder.path().join(name));
         let bundle = validation.bundle.expect("the bundle is valid by itself");
-        Importer::new(target, options, Arc::new(Quiet))
+        Importer::new(target, options, Arc::new(()))
             .import(Arc::new(bundle))
             .await
     }

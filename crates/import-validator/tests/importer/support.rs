@@ -5,30 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use import_validator::{
-    ImportError, ImportObserver, ImportOptions, ImportReport, ImportTarget, ImportValidator,
-    Importer, ValidatedBundle,
+    ImportError, ImportOptions, ImportReport, ImportTarget, ImportValidator, Importer,
+    ValidatedBundle,
 };
-use mirror_export::{ExportEvent, ExportObserver, ExportRequest, Exporter};
+use mirror_export::{ExportRequest, Exporter};
 use oci_content::{Descriptor, Digest};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, RecordedRequest, TestRegistry};
-
-#[derive(Debug)]
-pub(crate) struct Quiet;
-
-impl ExportObserver for Quiet {
-    fn event(&self, _: ExportEvent<'_>) {}
-
-    fn requests(&self) -> u64 {
-        0
-    }
-}
-
-impl ImportObserver for Quiet {
-    fn planned(&self, _: usize) {}
-
-    fn arrived(&self, _: u64) {}
-}
 
 /// A bundle of `app:1` and `other:1`, which share a layer; with an SBOM, a signature on it and a legacy tag on the
 /// first.
@@ -140,7 +123,7 @@ async fn export(source: &TestRegistry, images: &[&str]) -> tempfile::TempDir {
     let reference = |image: &&str| format!("{}/{image}", source.host()).parse().unwrap();
     let images = images.iter().map(reference).collect();
     let request = ExportRequest::new(images, folder.path().join("b.tgz"));
-    Exporter::new(client(), Arc::new(Quiet))
+    Exporter::new(client(), Arc::new(()))
         .export(&request)
         .await
         .unwrap();
@@ -152,7 +135,7 @@ async fn import(
     target: ImportTarget,
     options: ImportOptions,
 ) -> Result<ImportReport, ImportError> {
-    Importer::new(target, options, Arc::new(Quiet))
+    Importer::new(target, options, Arc::new(()))
         .import(bundle)
         .await
 }

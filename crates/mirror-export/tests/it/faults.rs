@@ -8,7 +8,7 @@ use oci_content::Digest;
 use registry_client::{Client, ClientOptions};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{Quiet, Site, export, registry};
+use crate::support::{Site, export, registry};
 
 const IMAGE: &[&str] = &["team/app:v0"];
 
@@ -17,7 +17,7 @@ fn patient() -> Exporter {
     let mut options = ClientOptions::default();
     options.retry.base_delay = Duration::from_millis(1);
     options.idle_timeout = Duration::from_millis(500);
-    Exporter::new(Client::new(options).unwrap(), Arc::new(Quiet))
+    Exporter::new(Client::new(options).unwrap(), Arc::new(()))
 }
 
 /// A layer of the image.

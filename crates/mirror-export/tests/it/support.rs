@@ -4,22 +4,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mirror_export::{
-    ExportError, ExportEvent, ExportObserver, ExportRequest, ExportSummary, Exporter,
-};
+use mirror_export::{ExportError, ExportRequest, ExportSummary, Exporter};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
-
-#[derive(Debug)]
-pub(crate) struct Quiet;
-
-impl ExportObserver for Quiet {
-    fn event(&self, _: ExportEvent<'_>) {}
-
-    fn requests(&self) -> u64 {
-        0
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -60,7 +47,7 @@ impl Site {
 pub(crate) fn exporter() -> Exporter {
     let mut options = ClientOptions::default();
     options.retry.max_attempts = NonZeroU32::MIN;
-    Exporter::new(Client::new(options).unwrap(), Arc::new(Quiet))
+    Exporter::new(Client::new(options).unwrap(), Arc::new(()))
 }
 
 pub(crate) async fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
