@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use benches::{Server, peak_memory};
+use benches::{Server, arguments_behind, is_full, peak_memory};
 use futures::stream::{self, StreamExt as _};
 use oci_content::{Completeness, Digest, Reference, RepositoryName};
 use oci_referrers::{RegistrySources, resolve};
@@ -21,16 +21,10 @@ const ADDED: Duration = Duration::from_millis(20);
 
 #[tokio::main]
 async fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments
-        .iter()
-        .position(|argument| argument == "--discover")
-    {
-        return discover(&arguments[at + 1]).await;
+    if let Some(arguments) = arguments_behind("--discover") {
+        return discover(&arguments[0]).await;
     }
-    // `cargo test` runs benches with no arguments of its own; a few referrers show that the code still runs.
-    let full = arguments.iter().any(|argument| argument == "--bench");
-    let (referrers, images) = if full { (1000, 100) } else { (20, 3) };
+    let (referrers, images) = if is_full() { (1000, 100) } else { (20, 3) };
     println!(
         "{referrers} referrers of one image and one referrer of a referrer, all levels, {ADDED:?} added to each request\n"
     );
@@ -80,9 +74,15 @@ async fn main() {
 /// The other process: finds everything that refers to an image, and says how much and in how much memory.
 async fn discover(reference: &str) {
     let (client, _) = client(16);
-    let reference: Reference = reference.parse().expect("a reference");
+    let reference = reference.parse().expect("a reference");
+    let found = found(&client, &reference).await;
+    println!("{found} {}", peak_memory());
+}
+
+/// Discovers everything that refers to an image; returns how many there are.
+async fn found(client: &Client, reference: &Reference) -> usize {
     let repository = client.repository(reference.registry(), reference.repository());
-    let image = resolve(&repository, &reference)
+    let image = resolve(&repository, reference)
         .await
         .expect("the image was pushed");
     let graph = RegistrySources::new(repository)
@@ -90,7 +90,7 @@ async fn discover(reference: &str) {
         .run([image.manifest.digest().clone()])
         .await;
     assert_eq!(graph.status(), Completeness::Complete);
-    println!("{} {}", graph.referrers.len(), peak_memory());
+    graph.referrers.len()
 }
 
 /// The memory of a process that discovers, at some referrers and at nearly ten times as many.
@@ -158,19 +158,9 @@ async fn ours(registry: &TestRegistry, in_flight: usize, expected: usize) {
     let (client, requests) = client(in_flight);
     let reference = reference(registry, "1.0");
     let started = Instant::now();
-    let repository = client.repository(reference.registry(), reference.repository());
-    let image = resolve(&repository, &reference)
-        .await
-        .expect("the image was pushed");
-    let graph = RegistrySources::new(repository)
-        .discovery(None)
-        .run([image.manifest.digest().clone()])
-        .await;
+    let found = found(&client, &reference).await;
     let seconds = started.elapsed().as_secs_f64();
-    assert_eq!(
-        (graph.status(), graph.referrers.len()),
-        (Completeness::Complete, expected)
-    );
+    assert_eq!(found, expected);
     row(
         registry,
         &format!("this, {in_flight} in flight"),

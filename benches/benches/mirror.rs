@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use benches::{Server, cpu, peak_memory, serve_until_told};
+use benches::{Server, arguments_behind, cpu, is_full, peak_memory, serve_until_told};
 use import_validator::{ImportOptions, ImportTarget, ImportValidator, Importer, ValidatedBundle};
 use mirror_export::{ExportRequest, ExportTimes, Exporter};
 use oci_content::{Descriptor, Manifest, Registry, Tag};
@@ -23,13 +23,10 @@ const REPOSITORY: &str = "mirror/app";
 
 #[tokio::main]
 async fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--serve") {
-        return serve(&arguments[at + 1..]).await;
+    if let Some(arguments) = arguments_behind("--serve") {
+        return serve(&arguments).await;
     }
-    // `cargo test` runs benches with no arguments of its own; small layers show that the code still runs.
-    let full = arguments.iter().any(|argument| argument == "--bench");
-    let layer_bytes = if full { 10 << 20 } else { 10 << 10 };
+    let layer_bytes = if is_full() { 10 << 20 } else { 10 << 10 };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
     println!(

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use benches::{Server, peak_memory, serve_until_told};
+use benches::{Server, arguments_behind, is_full, peak_memory, serve_until_told};
 use mirror_export::{ExportRequest, Exporter};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
@@ -17,21 +17,14 @@ const REFERRERS: usize = 10;
 
 #[tokio::main]
 async fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let after = |flag: &str| {
-        let at = arguments.iter().position(|argument| argument == flag)?;
-        Some(&arguments[at + 1..])
-    };
-    if let Some(arguments) = after("--serve") {
+    if let Some(arguments) = arguments_behind("--serve") {
         return serve(arguments[0].parse().expect("a number")).await;
     }
-    if let Some(arguments) = after("--export") {
+    if let Some(arguments) = arguments_behind("--export") {
         let images = arguments[1].parse().expect("a number");
         return export(&arguments[0], images, Path::new(&arguments[2])).await;
     }
-    // `cargo test` runs benches with no arguments of its own; a few images show that the code still runs.
-    let full = arguments.iter().any(|argument| argument == "--bench");
-    let sizes = if full {
+    let sizes = if is_full() {
         [500, 1000, 2000, 4000]
     } else {
         [1, 2, 3, 4]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use benches::is_full;
 use bundle_format::{
     ArtifactRecord, BundleManifest, BundlePlan, BundleWriter, Container, DiscoveryRecord,
     EntryPath, EntryRecord, ImageRecord, OCI_LAYOUT, OutputFile, SourceRepository, StreamName,
@@ -28,8 +29,7 @@ fn main() {
     {
         return validate(what);
     }
-    // `cargo test` runs benches with no arguments of its own; small inputs show that the code still runs.
-    let full = arguments.iter().any(|argument| argument == "--bench");
+    let full = is_full();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
 

@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use benches::{Server, cpu, serve_until_told};
+use benches::{Server, arguments_behind, cpu, is_full, serve_until_told};
 use futures::stream::{self, StreamExt as _};
 use oci_content::{Digest, Registry, RepositoryName, VerifyError, media_type};
 use registry_client::{BlobSink, Client, ClientOptions, Http2, Repository};
@@ -25,14 +25,10 @@ const BLOBS: usize = 60;
 
 #[tokio::main]
 async fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--serve") {
-        let size = arguments[at + 1].parse().expect("a size");
-        return serve(size).await;
+    if let Some(arguments) = arguments_behind("--serve") {
+        return serve(arguments[0].parse().expect("a size")).await;
     }
-    // `cargo test` runs benches with no arguments of its own; small blobs show that the code still runs.
-    let full = arguments.iter().any(|argument| argument == "--bench");
-    let (count, size) = if full {
+    let (count, size) = if is_full() {
         (MANIFESTS, 10 << 20)
     } else {
         (20, 1000)

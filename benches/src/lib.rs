@@ -50,6 +50,19 @@ impl Drop for Server {
     }
 }
 
+/// Returns what stands behind `flag` among the arguments of this program, if it is there: what another process of it is to do.
+pub fn arguments_behind(flag: &str) -> Option<Vec<String>> {
+    let mut arguments = std::env::args();
+    arguments.by_ref().find(|argument| argument == flag)?;
+    Some(arguments.collect())
+}
+
+/// Tells whether this is to measure. `cargo test` runs benches as well, with no arguments of its own: then a little of
+/// everything shows that the code still runs.
+pub fn is_full() -> bool {
+    std::env::args().any(|argument| argument == "--bench")
+}
+
 /// Blocks until the process that started this one is gone or wants this one to end.
 pub fn serve_until_told() {
     // Either way there is nothing more to read.
