@@ -5,9 +5,11 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Usage = 2,
+    Malformed = 3,
     Integrity = 4,
     Authenticity = 5,
     Limit = 6,
+    Unsafe = 7,
     LocalIo = 8,
     Network = 9,
     Access = 10,

@@ -18,13 +18,12 @@ pub(crate) fn open(path: &Path) -> Result<BaseBundle, Failure> {
         None => OpenedBundle::open(path)?.manifest_yaml,
     };
     BaseBundle::parse(&yaml, &Limits::default()).map_err(|error| {
-        const MALFORMED: u8 = 3;
-        let code = match error.kind() {
-            ManifestErrorKind::TooLarge => Exit::Limit as u8,
-            _ => MALFORMED,
+        let exit = match error.kind() {
+            ManifestErrorKind::TooLarge => Exit::Limit,
+            _ => Exit::Malformed,
         };
-        Failure::with_code(
-            code,
+        Failure::new(
+            exit,
             format!("{name} is no manifest.yaml of a bundle: {error}"),
         )
     })

@@ -136,36 +136,31 @@ fn file_failure(error: &BundleFileError) -> Failure {
 /// The volume that is to blame for a bundle that cannot be opened, if one is.
 fn volume_failure(file: &BundleFile, limits: &Limits) -> Option<Failure> {
     let fault = file.find_missing(limits).into_iter().next()?;
-    let code = match fault.kind() {
-        VolumeFaultKind::Missing => Exit::LocalIo as u8,
-        VolumeFaultKind::Content => Exit::Integrity as u8,
-        _ => MALFORMED,
+    let exit = match fault.kind() {
+        VolumeFaultKind::Missing => Exit::LocalIo,
+        VolumeFaultKind::Content => Exit::Integrity,
+        _ => Exit::Malformed,
     };
-    Some(Failure::with_code(code, fault.to_string()))
+    Some(Failure::new(exit, fault.to_string()))
 }
-
-const MALFORMED: u8 = 3;
 
 /// The exit codes are those with which a validation would end.
 fn open_failure(name: &str, error: &OpenError) -> Failure {
     use ContainerErrorKind as Kind;
-    const UNSAFE: u8 = 7;
-    let code = match error {
+    let exit = match error {
         OpenError::Container(error) => match error.kind() {
-            Kind::Io => Exit::LocalIo as u8,
-            Kind::EntryType | Kind::UnsafePath | Kind::DuplicatePath => UNSAFE,
-            Kind::UnknownPath => Exit::Integrity as u8,
+            Kind::Io => Exit::LocalIo,
+            Kind::EntryType | Kind::UnsafePath | Kind::DuplicatePath => Exit::Unsafe,
+            Kind::UnknownPath => Exit::Integrity,
             Kind::ManifestBytes
             | Kind::SignatureBytes
             | Kind::Entries
             | Kind::EntryBytes
-            | Kind::TotalBytes => Exit::Limit as u8,
-            _ => MALFORMED,
+            | Kind::TotalBytes => Exit::Limit,
+            _ => Exit::Malformed,
         },
-        OpenError::Manifest(error) if error.kind() == ManifestErrorKind::TooLarge => {
-            Exit::Limit as u8
-        }
-        _ => MALFORMED,
+        OpenError::Manifest(error) if error.kind() == ManifestErrorKind::TooLarge => Exit::Limit,
+        _ => Exit::Malformed,
     };
     let path = match error {
         OpenError::Container(error) => error.path(),
@@ -181,5 +176,5 @@ fn open_failure(name: &str, error: &OpenError) -> Failure {
         message.push_str("; ");
         message.push_str(bundle_format::REPACK_REMEDY);
     }
-    Failure::with_code(code, message)
+    Failure::new(exit, message)
 }
