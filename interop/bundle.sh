@@ -72,6 +72,39 @@ delta_has_what_changed() {
   (($(stat -c %s "$1/delta.tgz") * 10 < $(stat -c %s "$1/bundle.tgz")))
 }
 
+# make_keys FOLDER: a key of openssl's, with which bundles are signed, and where there is cosign one of its own. Its signing
+# configuration has no service, so that it asks none.
+make_keys() {
+  mkdir -p "$1"
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1/key.pem"
+  openssl pkey -in "$1/key.pem" -pubout -out "$1/key.pub"
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | openssl pkey -pubout -out "$1/other.pub"
+  have cosign || return 0
+  COSIGN_PASSWORD='' cosign generate-key-pair --output-key-prefix "$1/cosign"
+  cosign signing-config create --out "$1/no-services.json"
+}
+
+# check_by_lines TOOL BUNDLE KEY: extracts, and runs the lines that `bundle inspect` prints for this tool.
+check_by_lines() {
+  local lines folder
+  folder=$(mktemp -d -p "$WORK")
+  lines=$(stellaops bundle inspect --file "$2" --format json | jq -er --arg tool "$1" '.signature | (.extract + .[$tool])[]')
+  lines=${lines//KEY.pub/$3}
+  echo "$lines"
+  (cd "$folder" && bash -euo pipefail -c "$lines")
+}
+
+# no_check_by_lines TOOL BUNDLE KEY: the key is not the one that signed.
+no_check_by_lines() { if check_by_lines "$@"; then return 1; fi; }
+
+# sign_by_cosign BUNDLE FOLDER: cosign signs what `bundle manifest` prints, and its signature is accepted beside the bundle.
+sign_by_cosign() {
+  stellaops bundle manifest --file "$1" >"$2/manifest.yaml"
+  COSIGN_PASSWORD='' cosign sign-blob --key "$2/cosign.key" --signing-config "$2/no-services.json" \
+    --bundle "$2/cosign.json" "$2/manifest.yaml"
+  stellaops bundle validate --file "$1" --key "$2/cosign.pub" --signature "$2/cosign.json"
+}
+
 # flip_bit FILE OFFSET
 flip_bit() {
   local byte
