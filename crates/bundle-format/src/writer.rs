@@ -434,20 +434,24 @@ struct Encoder {
     crc: crc32fast::Hasher,
 }
 
-/// Large enough that a call of the sink costs little beside the copy.
-const BUFFER_BYTES: usize = 256 << 10;
+/// Large enough that a call of the sink costs little beside the copy; each file that is being written has one.
+const BUFFER_BYTES: usize = 128 << 10;
+/// What a part adds to the buffer beside its own bytes: a tar header, block headers, padding.
+const FRAMING_BYTES: usize = 2 << 10;
 
 impl Encoder {
     fn new(path: &EntryPath, entry: &PlannedEntry, container: Container) -> Self {
         let header = Box::new(tar_header::encode(path, entry.size));
         let tar_bytes = tar_bytes(entry.size);
+        let content = usize::try_from(entry.size).unwrap_or(BUFFER_BYTES);
+        let capacity = content.min(BUFFER_BYTES) + FRAMING_BYTES;
         let mut encoder = Self {
             container,
             header,
             tar_bytes,
             start: entry.offset,
             offset: entry.offset,
-            buffer: Vec::new(),
+            buffer: Vec::with_capacity(capacity),
             tar_left: tar_bytes,
             block_left: 0,
             crc: crc32fast::Hasher::new(),

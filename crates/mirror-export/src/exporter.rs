@@ -443,8 +443,6 @@ impl Exporter {
             kept,
             left_out: plan.manifest.left_out().count(),
         });
-        // The largest first: the last transfer to end is then a short one.
-        blobs.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.size));
         let at_once = request.max_concurrent_transfers.get();
         download(writer, blobs, at_once, &self.observer)
             .await

@@ -43,7 +43,7 @@ pub struct ExportRequest {
     pub discovery_timeout: Duration,
     /// Images whose referrers are discovered at once; 4 by default.
     pub max_concurrent_discoveries: NonZeroUsize,
-    /// Blobs that are downloaded at once; 16 by default.
+    /// Blobs that are downloaded at once; 16 by default. No more than 8 of them are of 1 MiB or more.
     pub max_concurrent_transfers: NonZeroUsize,
     /// What is configured about the referrers API of some registries.
     pub configured: BTreeMap<Registry, Capability>,

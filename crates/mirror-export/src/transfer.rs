@@ -1,3 +1,5 @@
+use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -35,20 +37,35 @@ pub(crate) struct Failed {
     pub(crate) error: ExportError,
 }
 
+/// How many large blobs are downloaded at once. Each takes up to a megabyte of buffers; where the network is slow, few of them
+/// fill it, and where it is fast, two processors are busy with fewer.
+const LARGE_AT_ONCE: usize = 8;
+const LARGE_BYTES: u64 = 1 << 20;
+
 /// Downloads blobs into their places, several at once; the first failure ends the others.
 pub(crate) async fn download(
     writer: &Arc<BundleWriter<OutputSink>>,
-    pieces: Vec<(Digest, Piece)>,
+    mut pieces: Vec<(Digest, Piece)>,
     at_once: usize,
     observer: &Arc<dyn ExportObserver>,
 ) -> Result<(), Failed> {
+    long_first(&mut pieces, at_once);
     let mut tasks = JoinSet::new();
-    let mut queue = pieces.into_iter();
+    let (mut large, mut small): (VecDeque<_>, VecDeque<_>) = pieces
+        .into_iter()
+        .partition(|(_, piece)| piece.size >= LARGE_BYTES);
+    let mut large_in_flight = 0;
     loop {
         while tasks.len() < at_once {
-            let Some((digest, piece)) = queue.next() else {
+            let next = match large_in_flight < LARGE_AT_ONCE {
+                true => large.pop_front().or_else(|| small.pop_front()),
+                false => small.pop_front(),
+            };
+            let Some((digest, piece)) = next else {
                 break;
             };
+            let is_large = piece.size >= LARGE_BYTES;
+            large_in_flight += usize::from(is_large);
             let (writer, observer) = (Arc::clone(writer), Arc::clone(observer));
             // Spawned, because hashing and writing are work for more than one processor.
             tasks.spawn(async move {
@@ -56,7 +73,7 @@ pub(crate) async fn download(
                 match pull(&writer, &digest, &piece).await {
                     Ok(()) => {
                         observer.event(ExportEvent::Transferred { bytes: size });
-                        Ok(())
+                        Ok(is_large)
                     }
                     Err(error) => Err(Failed { digest, error }),
                 }
@@ -64,7 +81,7 @@ pub(crate) async fn download(
         }
         match tasks.join_next().await {
             None => return Ok(()),
-            Some(Ok(Ok(()))) => {}
+            Some(Ok(Ok(was_large))) => large_in_flight -= usize::from(was_large),
             Some(Ok(Err(failed))) => {
                 // None of them may hold the file open when this run has ended.
                 tasks.shutdown().await;
@@ -73,6 +90,19 @@ pub(crate) async fn download(
             Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
+}
+
+/// Puts the blobs into the order in which they are asked for.
+///
+/// They stay in the order of the file, which the checksum follows. Only those that are longer than an even share of a
+/// transfer go first: begun late, one of them would end long after all others.
+fn long_first(blobs: &mut [(Digest, Piece)], at_once: usize) {
+    let total: u64 = blobs.iter().map(|(_, piece)| piece.size).sum();
+    let share = total / at_once as u64;
+    blobs.sort_by_key(|(_, piece)| match piece.size > share {
+        true => (false, Reverse(piece.size)),
+        false => (true, Reverse(0)),
+    });
 }
 
 /// Asks each repository that has the blob, until one gives it.
@@ -104,4 +134,22 @@ async fn pull(
             format!("no repository is known that has {digest}"),
         )
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_longer_than_an_even_share_leaves_the_order_of_the_file() {
+        let piece = |size: u64| {
+            let (raw, from) = (None, Vec::new());
+            (Digest::of(&size.to_le_bytes()), Piece { size, raw, from })
+        };
+        // 100 bytes for 4 transfers: 25 for each.
+        let mut pieces: Vec<_> = [5, 27, 2, 25, 1, 40].map(piece).into();
+        long_first(&mut pieces, 4);
+        let sizes: Vec<_> = pieces.iter().map(|(_, piece)| piece.size).collect();
+        assert_eq!(sizes, [40, 27, 5, 2, 25, 1]);
+    }
 }
