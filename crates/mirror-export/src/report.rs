@@ -1,8 +1,7 @@
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oci_content::sync_dir;
+use oci_content::replace_file;
 use registry_probe::ProbeReport;
 use serde_json::{Value, json};
 
@@ -92,23 +91,7 @@ fn beside(bundle: &Path, suffix: &str) -> PathBuf {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mut file = tempfile::Builder::new()
-            .prefix(".partial-")
-            .tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        sync_dir(folder)
-    };
-    write().map_err(|error| {
+    replace_file(path, bytes).map_err(|error| {
         ExportError::new(
             ExportErrorKind::LocalIo,
             format!("{}: {error}", path.display()),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::descriptor::Descriptor;
 use crate::digest::{Digest, Hasher, VerifyError};
+use crate::durable::{PARTIAL, publish, replace_file};
 use crate::media_type;
 
 /// The annotation that names an entry of `index.json`:
@@ -383,19 +384,11 @@ impl ImageLayout {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
         let path = self.root.join(name);
-        let write = || -> io::Result<()> {
-            let mut file = tempfile::Builder::new()
-                .prefix(PARTIAL)
-                .tempfile_in(&self.root)?;
-            file.write_all(bytes)?;
-            publish(file, &path)
-        };
-        write().map_err(|error| LayoutError::io(&path, error))
+        replace_file(&path, bytes).map_err(|error| LayoutError::io(&path, error))
     }
 }
 
 const INDEX_LOCK: &str = ".index.lock";
-const PARTIAL: &str = ".partial-";
 
 /// Tells whether a folder holds nothing but what a run leaves that is killed while it makes a layout.
 fn holds_only_leftovers(folder: &Path) -> io::Result<bool> {
@@ -423,28 +416,6 @@ fn index_json(mut document: Map<String, Value>, manifests: Vec<Value>) -> Vec<u8
         .or_insert_with(|| media_type::IMAGE_INDEX.into());
     document.insert("manifests".into(), manifests.into());
     Value::Object(document).to_string().into_bytes()
-}
-
-/// Gives a temporary file its final name so that a crash leaves either nothing or all of it there.
-fn publish(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.as_file()
-        .set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    match path.parent() {
-        Some(folder) => sync_dir(folder),
-        None => Ok(()),
-    }
-}
-
-/// Makes the names in a folder durable.
-///
-/// # Errors
-///
-/// When the folder cannot be opened or synced.
-pub fn sync_dir(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 /// A blob of a layout while it is being written; dropped before [`commit`](Self::commit), it leaves nothing.

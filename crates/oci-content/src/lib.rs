@@ -25,6 +25,7 @@ mod category;
 mod descriptor;
 mod digest;
 mod discovery;
+mod durable;
 mod layout;
 mod legacy_tag;
 mod manifest;
@@ -38,7 +39,8 @@ pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingR
 pub use discovery::{
     Capability, Completeness, DiscoveryMethod, ErrorCode, SourceKind, WarningCode,
 };
-pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, REF_NAME, sync_dir};
+pub use durable::{replace_file, sync_dir};
+pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, REF_NAME};
 pub use legacy_tag::LegacyTag;
 pub use manifest::{
     MAX_MANIFEST_BYTES, Manifest, ManifestContent, ManifestError, ManifestErrorKind,

@@ -1,11 +1,11 @@
 //! The file of a cache.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use oci_content::{Capability, sync_dir};
+use oci_content::{Capability, replace_file};
 use registry_client::Evidence;
 use serde::{Deserialize, Serialize};
 
@@ -96,13 +96,7 @@ pub(crate) fn write(path: &Path, entries: &Entries) -> io::Result<()> {
         .parent()
         .ok_or_else(|| io::Error::other("it has no folder"))?;
     std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempfile_in(folder)?;
-    file.write_all(&bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_dir(folder)
+    replace_file(path, &bytes)
 }
 
 impl Record {

@@ -137,20 +137,7 @@ impl Metrics {
 
     /// Replaces a file with the text, in one step, as a textfile collector expects it.
     pub(crate) fn write(&self, path: &Path) -> std::io::Result<()> {
-        use std::io::Write as _;
-        use std::os::unix::fs::PermissionsExt as _;
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".metrics-")
-            .tempfile_in(folder)?;
-        file.write_all(self.render().as_bytes())?;
-        file.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        oci_content::replace_file(path, self.render().as_bytes())
     }
 }
 
