@@ -346,15 +346,18 @@ impl<'a> Walk<'a> {
         if !self.complete {
             return self.reached;
         }
-        for digest in self.contents.blobs.keys() {
-            if !self.needed.contains(digest)
-                && let Ok(path) = EntryPath::blob(digest)
-            {
-                self.findings
-                    .add(FindingKind::UnreferencedObject)
-                    .path(path)
-                    .found("no image and no referrer needs it");
-            }
+        let mut unneeded: Vec<_> = self.contents.blobs.keys().collect();
+        unneeded.retain(|digest| !self.needed.contains(*digest));
+        // Of many findings the first are listed: the same ones each time.
+        unneeded.sort_unstable();
+        for path in unneeded
+            .into_iter()
+            .filter_map(|digest| EntryPath::blob(digest).ok())
+        {
+            self.findings
+                .add(FindingKind::UnreferencedObject)
+                .path(path)
+                .found("no image and no referrer needs it");
         }
         self.reached
     }

@@ -24,6 +24,7 @@
 //! judges by the rules that the caller gives. Without the feature `importer` the crate has no HTTP and no async runtime.
 
 mod entries;
+mod hashing;
 #[cfg(feature = "importer")]
 mod importer;
 mod layout;

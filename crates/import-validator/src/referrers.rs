@@ -77,21 +77,24 @@ pub(crate) fn check(contents: &Contents, reached: &HashSet<Digest>, findings: &m
             }
         }
     }
-    for digest in reached {
-        let links = contents.objects.links(digest);
-        if let Some(subject) = links.and_then(|links| links.subject.as_ref())
-            && contents.holds(&subject.digest)
-            && !listed.contains(&(&subject.digest, digest))
-        {
-            findings
-                .add(FindingKind::UnlistedReferrer)
-                .path(format_args!("blobs/sha256/{}", digest.encoded()))
-                .expected(format_args!(
-                    "an artifact of {} in manifest.yaml",
-                    subject.digest
-                ))
-                .found("none");
-        }
+    let unlisted = |digest| {
+        let subject = contents.objects.links(digest)?.subject.as_ref()?;
+        let is_due =
+            contents.holds(&subject.digest) && !listed.contains(&(&subject.digest, digest));
+        is_due.then_some((digest, subject))
+    };
+    let mut unlisted: Vec<_> = reached.iter().filter_map(unlisted).collect();
+    // Of many findings the first are listed: the same ones each time.
+    unlisted.sort_unstable_by_key(|(digest, _)| *digest);
+    for (digest, subject) in unlisted {
+        findings
+            .add(FindingKind::UnlistedReferrer)
+            .path(format_args!("blobs/sha256/{}", digest.encoded()))
+            .expected(format_args!(
+                "an artifact of {} in manifest.yaml",
+                subject.digest
+            ))
+            .found("none");
     }
     check_bare_images(contents, findings);
 }

@@ -1,13 +1,14 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::SystemTime;
 
 use bundle_format::{
     BundleManifest, ContainerError, ContainerErrorKind, EntryKind, EntryPath, ListedFile,
     ManifestErrorKind,
 };
-use oci_content::{Algorithm, Digest, Hasher, MAX_MANIFEST_BYTES};
+use oci_content::{Digest, MAX_MANIFEST_BYTES};
 
 use crate::entries::Entries;
+use crate::hashing::{Hash, Hashing};
 use crate::objects::Objects;
 use crate::policy::PolicyCheck;
 use crate::report::{FindingKind, Findings};
@@ -24,11 +25,27 @@ pub(crate) struct Scan<'a, E> {
     expected: BTreeMap<EntryPath, ListedFile>,
     /// What `manifest.yaml` says is a manifest.
     manifests: HashSet<Digest>,
-    buffer: Vec<u8>,
+    hashing: Hashing,
+    /// Files that have come and are not judged yet, in their order.
+    pending: VecDeque<Pending>,
+    /// Bytes that are kept of them.
+    pending_bytes: usize,
     /// Files that have come and are not listed.
     unlisted: u64,
     signature: SignatureCheck,
     policy: PolicyCheck,
+}
+
+/// A file that has come, until everything before it is judged: findings stand in the order of the files.
+struct Pending {
+    path: EntryPath,
+    /// The size that it has.
+    size: u64,
+    /// What `manifest.yaml` says of it, if anything.
+    listed: Option<ListedFile>,
+    /// Its digest, where its size made it worth reading.
+    hash: Option<Hash>,
+    kept: Vec<u8>,
 }
 
 /// What is known of a bundle after the pass.
@@ -54,7 +71,11 @@ pub(crate) struct Contents {
     pub(crate) index: Option<Vec<u8>>,
 }
 
-const BUFFER_BYTES: usize = 256 << 10;
+/// How much may wait for the digest of a large file.
+const MAX_PENDING_BYTES: usize = 4 << 20;
+const MAX_PENDING: usize = 1024;
+/// How much of `manifest.yaml` is read at once.
+const BUFFER_BYTES: usize = 64 << 10;
 
 impl Contents {
     /// Tells whether the bundle itself holds content, and not only its base.
@@ -69,6 +90,7 @@ impl<'a, E> Scan<'a, E> {
         limits: &'a ValidationLimits,
         signature: SignatureCheck,
         policy: PolicyCheck,
+        hashing: Hashing,
         findings: &'a mut Findings,
     ) -> Self {
         Self {
@@ -80,7 +102,9 @@ impl<'a, E> Scan<'a, E> {
             contents: None,
             expected: BTreeMap::new(),
             manifests: HashSet::new(),
-            buffer: vec![0; BUFFER_BYTES],
+            hashing,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
             unlisted: 0,
         }
     }
@@ -94,7 +118,10 @@ impl<'a, E> Scan<'a, E> {
 impl<E: Entries> Scan<'_, E> {
     /// Reads the bundle to its end, or as far as its framing allows.
     pub(crate) fn run(&mut self) {
-        let complete = match self.read_all() {
+        let read = self.read_all();
+        // Whatever ended the reading, what was read before it is judged before it.
+        self.settle(0);
+        let complete = match read {
             Ok(complete) => complete,
             Err(error) => {
                 add_container_error(self.findings, &error);
@@ -165,6 +192,7 @@ impl<E: Entries> Scan<'_, E> {
                 self.check_file(path, size)?;
                 let limit = self.limits.max_unlisted_entries;
                 if self.unlisted > limit {
+                    self.settle(0);
                     self.findings
                         .add(FindingKind::Entries)
                         .expected(format_args!(
@@ -276,23 +304,65 @@ impl<E: Entries> Scan<'_, E> {
         }
     }
 
+    /// Reads a file if it is one that can be right, and puts it behind those that wait to be judged.
     fn check_file(&mut self, path: EntryPath, size: u64) -> Result<(), ContainerError> {
-        let Some(listed) = self.expected.remove(&path) else {
-            self.unlisted += 1;
+        let listed = self.expected.remove(&path);
+        self.unlisted += u64::from(listed.is_none());
+        let mut kept = Vec::new();
+        let (mut hash, mut length) = (None, size);
+        if listed.as_ref().is_some_and(|listed| listed.size == size) {
+            let keep = self.bytes_to_keep(&path, size);
+            let read = self.read_and_hash(&mut kept, keep, size)?;
+            (hash, length) = (Some(read.0), read.1);
+        }
+        self.pending_bytes += kept.len();
+        self.pending.push_back(Pending {
+            path,
+            size: length,
+            listed,
+            hash,
+            kept,
+        });
+        self.settle(MAX_PENDING);
+        Ok(())
+    }
+
+    /// Judges files in their order, as far as their digests are known; waits for digests while more than `most` files, or
+    /// too many bytes, are left.
+    fn settle(&mut self, most: usize) {
+        while let Some(mut file) = self.pending.pop_front() {
+            let wait = self.pending.len() >= most || self.pending_bytes > MAX_PENDING_BYTES;
+            let found = match file
+                .hash
+                .take()
+                .map(|hash| if wait { Ok(hash.wait()) } else { hash.poll() })
+            {
+                Some(Err(hash)) => {
+                    file.hash = Some(hash);
+                    return self.pending.push_front(file);
+                }
+                Some(Ok(found)) => Some(found),
+                None => None,
+            };
+            self.pending_bytes -= file.kept.len();
+            self.judge(file, found);
+        }
+    }
+
+    fn judge(&mut self, file: Pending, found: Option<Digest>) {
+        let Pending {
+            path, size, kept, ..
+        } = file;
+        let Some(listed) = file.listed else {
             self.findings
                 .add(FindingKind::EntryNotListed)
                 .path(&path)
                 .expected("a file that manifest.yaml lists")
                 .found(format_args!("{size} bytes"));
-            return Ok(());
+            return;
         };
         let is_referrer = matches!(path.kind(), EntryKind::Referrer { .. });
-        let mut kept = Vec::new();
-        let (found, length) = match listed.size == size {
-            true => self.read_and_hash(&mut kept, self.bytes_to_keep(&path, size))?,
-            false => (None, size),
-        };
-        if length != listed.size {
+        if size != listed.size {
             let kind = match is_referrer {
                 true => FindingKind::ReferrerSizeMismatch,
                 false => FindingKind::EntrySizeMismatch,
@@ -301,9 +371,8 @@ impl<E: Entries> Scan<'_, E> {
                 .add(kind)
                 .path(&path)
                 .expected(format_args!("{} bytes", listed.size))
-                .found(format_args!("{length} bytes"));
-            self.damaged(path);
-            return Ok(());
+                .found(format_args!("{size} bytes"));
+            return self.damaged(path);
         }
         if let Some(found) = found.filter(|found| *found != listed.sha256) {
             let kind = match is_referrer {
@@ -315,11 +384,9 @@ impl<E: Entries> Scan<'_, E> {
                 .path(&path)
                 .expected(&listed.sha256)
                 .found(found);
-            self.damaged(path);
-            return Ok(());
+            return self.damaged(path);
         }
         self.keep(&path, &listed.sha256, kept, size);
-        Ok(())
     }
 
     /// Returns how much of a file later stages need: all or nothing.
@@ -385,36 +452,39 @@ impl<E: Entries> Scan<'_, E> {
         }
     }
 
-    /// Reads the current file to its end, and keeps its bytes if they are as many as `keep`.
+    /// Reads the current file to its end, and keeps its bytes if they are as many as `keep`. Returns its digest and how
+    /// long it is.
     fn read_and_hash(
         &mut self,
         kept: &mut Vec<u8>,
         keep: u64,
-    ) -> Result<(Option<Digest>, u64), ContainerError> {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
+        size: u64,
+    ) -> Result<(Hash, u64), ContainerError> {
+        self.hashing.start(size);
         let mut length = 0;
         loop {
-            let count = self.entries.read(&mut self.buffer)?;
-            if count == 0 {
-                return Ok((Some(hasher.finish()), length));
-            }
-            let bytes = &self.buffer[..count];
-            hasher.update(bytes);
-            length += count as u64;
+            let mut buffer = self.hashing.buffer();
+            let ended = buffer.fill(|into| self.entries.read(into))?;
+            length += buffer.filled().len() as u64;
             if length <= keep {
-                kept.extend_from_slice(bytes);
+                kept.extend_from_slice(buffer.filled());
+            }
+            self.hashing.update(buffer);
+            if ended {
+                return Ok((self.hashing.end(), length));
             }
         }
     }
 
     /// Reads the current file, and stops where it is known to be longer than it may be.
     fn read_into(&mut self, bytes: &mut Vec<u8>, max_bytes: u64) -> Result<(), ContainerError> {
+        let mut buffer = vec![0; BUFFER_BYTES];
         while bytes.len() as u64 <= max_bytes {
-            let count = self.entries.read(&mut self.buffer)?;
+            let count = self.entries.read(&mut buffer)?;
             if count == 0 {
                 break;
             }
-            bytes.extend_from_slice(&self.buffer[..count]);
+            bytes.extend_from_slice(&buffer[..count]);
         }
         Ok(())
     }

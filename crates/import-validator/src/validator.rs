@@ -1,4 +1,5 @@
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 #[cfg(feature = "policy")]
@@ -15,6 +16,7 @@ use oci_content::Digest;
 use oci_referrers::Policy;
 
 use crate::entries::FolderEntries;
+use crate::hashing::Hashing;
 use crate::policy::PolicyCheck;
 use crate::report::{FindingKind, Findings, Report, Stage};
 use crate::scan::{Contents, Scan, add_container_error};
@@ -24,7 +26,8 @@ use crate::{layout, referrers, volumes};
 
 /// Proves a bundle whole, or says exactly what is wrong.
 ///
-/// - A bundle is read once, from its first byte to its last, and nothing is extracted or written.
+/// - A bundle is read once, from its first byte to its last, and nothing is extracted or written. Large files are hashed on
+///   [threads](Self::threads) of their own meanwhile.
 /// - Memory is bounded by the [limits](ValidationLimits): a few times the bytes of `manifest.yaml` and of all
 ///   manifests together, never the size of a layer.
 /// - What is corrupt, missing or not listed is an error, whatever the options. What the export could not complete is
@@ -49,6 +52,7 @@ pub struct ImportValidator {
     signature: SignatureCheck,
     policy: PolicyCheck,
     base: Option<Arc<BaseBundle>>,
+    threads: Option<NonZeroUsize>,
 }
 
 /// The bounds of a validation. A limit that is reached is an error that names it.
@@ -125,6 +129,15 @@ impl ImportValidator {
     #[must_use]
     pub fn limits(mut self, limits: ValidationLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets how many threads hash large files beside the one that reads. By default as many as there are processors, at most
+    /// 4, and with 1 everything happens on the thread that calls. The report is the same, and so is the memory, some
+    /// 16 MiB.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = Some(threads);
         self
     }
 
@@ -293,7 +306,8 @@ impl ImportValidator {
 
     fn scan<'a, E>(&'a self, entries: E, findings: &'a mut Findings) -> Scan<'a, E> {
         let (signature, policy) = (self.signature.clone(), self.policy.clone());
-        Scan::new(entries, &self.limits, signature, policy, findings)
+        let hashing = Hashing::new(self.threads);
+        Scan::new(entries, &self.limits, signature, policy, hashing, findings)
     }
 
     /// Runs the stages that need the whole bundle.

@@ -24,3 +24,5 @@ mod policy;
 #[cfg(test)]
 #[cfg(feature = "signature")]
 mod signature;
+#[cfg(test)]
+mod threads;
