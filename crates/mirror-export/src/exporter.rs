@@ -265,12 +265,13 @@ impl Exporter {
         let images = unique
             .into_iter()
             .filter_map(|text| text.parse::<Reference>().ok());
-        let finds = images.map(|reference| {
+        // Made one by one: a search that waits for its turn takes as much memory as one that is under way.
+        let finds = stream::iter(images).map(|reference| {
             let key = (reference.registry().clone(), reference.repository().clone());
             let (sources, count) = &sources[&key];
             self.find_image(request, reference, sources, *count)
         });
-        let mut found: Vec<FoundImage> = stream::iter(finds.collect::<Vec<_>>())
+        let mut found: Vec<FoundImage> = finds
             .buffer_unordered(request.max_concurrent_discoveries.get())
             .try_collect()
             .await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
@@ -173,28 +173,25 @@ impl Open {
         if success && announced > limit && self.report.method != Method::HEAD {
             return Err(self.over(limit, limit_name));
         }
-        let mut body = Bytes::new();
-        let mut joined = BytesMut::new();
+        // Copied, because a chunk is a part of the connection's buffer and keeps all of it in memory.
+        let expected = announced.min(cut).min(MAX_ERROR_BODY);
+        let mut body = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
         while let Some(chunk) = self.chunk().await? {
-            let read = joined.len().max(body.len());
-            let room = cut.saturating_sub(read as u64);
+            let room = cut.saturating_sub(body.len() as u64);
             if chunk.len() as u64 > room {
                 if success {
                     return Err(self.over(limit, limit_name));
                 }
                 let room = usize::try_from(room).unwrap_or(chunk.len());
-                extend(&mut body, &mut joined, chunk.slice(..room));
+                body.extend_from_slice(&chunk[..room]);
                 break;
             }
-            extend(&mut body, &mut joined, chunk);
-        }
-        if !joined.is_empty() {
-            body = joined.freeze();
+            body.extend_from_slice(&chunk);
         }
         Ok(Collected {
             status: self.status(),
             headers: std::mem::take(self.response.headers_mut()),
-            body,
+            body: body.into_boxed_slice().into(),
         })
     }
 
@@ -203,18 +200,6 @@ impl Open {
         let text = format!("the answer is larger than {limit_name} ({limit} bytes)");
         Failure::new(ErrorKind::LimitExceeded, text).at(&self.report.method, &self.report.url)
     }
-}
-
-/// Appends without copying while there is only one chunk, which is the rule.
-fn extend(first: &mut Bytes, joined: &mut BytesMut, chunk: Bytes) {
-    if joined.is_empty() && first.is_empty() {
-        *first = chunk;
-        return;
-    }
-    if joined.is_empty() {
-        joined.extend_from_slice(first);
-    }
-    joined.extend_from_slice(&chunk);
 }
 
 /// An answer that was read to its end.
