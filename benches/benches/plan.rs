@@ -25,7 +25,7 @@ async fn main() {
         return export(&arguments[0], images, Path::new(&arguments[2])).await;
     }
     let sizes = if is_full() {
-        [500, 1000, 2000, 4000]
+        [500, 1000, 4000, 10_000]
     } else {
         [1, 2, 3, 4]
     };

@@ -1,4 +1,5 @@
 use std::io::Read;
+use std::sync::Arc;
 
 use crate::container::Container;
 use crate::container_error::{ContainerError, ContainerErrorKind};
@@ -74,7 +75,7 @@ impl<S: ReadAt> BundleArchive<S> {
             }
         }
         let manifest = BundleManifest::parse(&manifest_yaml, limits)?;
-        let plan = BundlePlan::lay_out(&manifest, manifest_yaml.into(), signature, container);
+        let plan = BundlePlan::lay_out(&manifest, Arc::new(manifest_yaml), signature, container);
         Ok(Self {
             source,
             manifest,

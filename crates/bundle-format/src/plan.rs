@@ -11,7 +11,7 @@ use crate::manifest::{BundleManifest, ManifestError};
 #[derive(Clone, Debug)]
 pub struct BundlePlan {
     container: Container,
-    manifest_yaml: Arc<[u8]>,
+    manifest_yaml: Arc<Vec<u8>>,
     signature: Option<Arc<[u8]>>,
     entries: BTreeMap<EntryPath, PlannedEntry>,
     size: u64,
@@ -38,7 +38,7 @@ impl BundlePlan {
     ///
     /// When the manifest cannot be encoded: see [`BundleManifest::to_yaml`].
     pub fn new(manifest: &BundleManifest, container: Container) -> Result<Self, ManifestError> {
-        let manifest_yaml = manifest.to_yaml()?.into();
+        let manifest_yaml = Arc::new(manifest.to_yaml()?);
         Ok(Self::lay_out(manifest, manifest_yaml, None, container))
     }
 
@@ -61,7 +61,7 @@ impl BundlePlan {
     /// Lays out what `manifest` lists; `manifest_yaml` is its encoding.
     pub(crate) fn lay_out(
         manifest: &BundleManifest,
-        manifest_yaml: Arc<[u8]>,
+        manifest_yaml: Arc<Vec<u8>>,
         signature: Option<Arc<[u8]>>,
         container: Container,
     ) -> Self {
@@ -73,7 +73,7 @@ impl BundlePlan {
     /// Places the files one behind the other; they come in the archive's order.
     fn place(
         files: impl Iterator<Item = (EntryPath, u64, Digest)>,
-        manifest_yaml: Arc<[u8]>,
+        manifest_yaml: Arc<Vec<u8>>,
         signature: Option<Arc<[u8]>>,
         container: Container,
     ) -> Self {
@@ -83,8 +83,8 @@ impl BundlePlan {
             .map(|bytes| own(EntryPath::SIGNATURE, bytes));
         let first = own(EntryPath::MANIFEST, &manifest_yaml);
         let mut offset = container.head_bytes();
-        let mut entries = BTreeMap::new();
-        for (path, size, sha256) in std::iter::once(first).chain(signed).chain(files) {
+        let files = std::iter::once(first).chain(signed).chain(files);
+        let place = |(path, size, sha256)| {
             let stored_bytes = container.stored_bytes(tar_bytes(size));
             let entry = PlannedEntry {
                 size,
@@ -92,9 +92,11 @@ impl BundlePlan {
                 offset,
                 stored_bytes,
             };
-            entries.insert(path, entry);
             offset += stored_bytes;
-        }
+            (path, entry)
+        };
+        // Collected and not inserted: what comes in order would leave a map half empty.
+        let entries = files.map(place).collect();
         let size = offset + container.tail_bytes();
         Self {
             container,

@@ -37,8 +37,8 @@ struct Shared<S> {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// What has been begun; a file that is not in here has not.
-    states: BTreeMap<EntryPath, State>,
+    /// What has been begun, by the offset of the file, which is shorter than its path; a file that is not in here has not.
+    states: BTreeMap<u64, State>,
     /// The frame around the files is written: every byte is there.
     framed: bool,
     /// The writer is gone: nothing more will come.
@@ -172,11 +172,11 @@ impl<S: Sink> BundleWriter<S> {
             return Err(WriteError::new(path, WriteErrorKind::NotListed, reason));
         };
         let mut progress = self.shared.progress();
-        if progress.states.contains_key(path) {
+        if progress.states.contains_key(&entry.offset) {
             let reason = "it is being written, or has been";
             return Err(WriteError::new(path, WriteErrorKind::Taken, reason));
         }
-        progress.states.insert(path.clone(), State::Open);
+        progress.states.insert(entry.offset, State::Open);
         drop(progress);
         let writer = EntryWriter {
             encoder: Encoder::new(path, entry, self.plan().container()),
@@ -232,10 +232,10 @@ impl<S: Sink> BundleWriter<S> {
 
     /// Tells whether a file has been written or taken over.
     pub fn is_done(&self, path: &EntryPath) -> bool {
-        matches!(
-            self.shared.progress().states.get(path),
-            Some(State::Done(_))
-        )
+        self.plan().entry(path).is_some_and(|entry| {
+            let progress = self.shared.progress();
+            matches!(progress.states.get(&entry.offset), Some(State::Done(_)))
+        })
     }
 
     /// Returns what computes the SHA-256 of the whole bundle, and of its volumes if it has any, while it is written;
@@ -256,7 +256,7 @@ impl<S: Sink> BundleWriter<S> {
         let mut crc = crc32fast::Hasher::new();
         let progress = self.shared.progress();
         for (path, entry) in plan.entries() {
-            let Some(State::Done(part)) = progress.states.get(path) else {
+            let Some(State::Done(part)) = progress.states.get(&entry.offset) else {
                 let reason = "it has not been written";
                 return Err(WriteError::new(path, WriteErrorKind::Missing, reason));
             };
@@ -390,7 +390,7 @@ impl<S: Sink> EntryWriter<S> {
         self.shared
             .progress()
             .states
-            .insert(self.path.clone(), State::Done(crc));
+            .insert(self.encoder.start, State::Done(crc));
         self.shared.advanced.notify_all();
     }
 
@@ -413,7 +413,7 @@ impl<S: Sink> EntryWriter<S> {
 impl<S: Sink> Drop for EntryWriter<S> {
     fn drop(&mut self) {
         if !self.done {
-            self.shared.progress().states.remove(&self.path);
+            self.shared.progress().states.remove(&self.encoder.start);
         }
     }
 }

@@ -1,8 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bundle_format::BaseBundle;
 use bytes::Bytes;
-use oci_content::{Algorithm, Descriptor, Digest, Manifest};
+use oci_content::{Algorithm, Digest, Manifest};
 use registry_client::Repository;
 
 /// Everything that a bundle will hold under `blobs/`, and where it comes from.
@@ -18,7 +19,7 @@ pub(crate) struct Piece {
     /// The bytes of a manifest; a blob is downloaded into its place.
     pub(crate) raw: Option<Bytes>,
     /// The repositories that have it.
-    pub(crate) from: Vec<Repository>,
+    pub(crate) from: Vec<Arc<Repository>>,
 }
 
 /// Why something cannot be carried.
@@ -29,30 +30,40 @@ pub(crate) struct NotCarried {
     pub(crate) message: String,
 }
 
-/// A manifest with what it needs, before it is known whether all of it can be carried.
+/// Manifests with what they need, before it is known whether all of it can be carried.
+///
+/// There is one for each image and each referrer until the export ends, so nothing is in it that was parsed.
 #[derive(Debug, Default)]
 pub(crate) struct Bill {
-    manifests: Vec<Manifest>,
-    blobs: Vec<Descriptor>,
+    manifests: Box<[(Digest, Bytes)]>,
+    blobs: Box<[(Digest, u64)]>,
 }
 
 impl Bill {
-    pub(crate) fn add(&mut self, manifest: &Manifest) {
-        self.blobs.extend(manifest.blobs().cloned());
-        self.manifests.push(manifest.clone());
+    pub(crate) fn of<'a>(manifests: impl Iterator<Item = &'a Manifest> + Clone) -> Self {
+        let blobs = manifests.clone().flat_map(Manifest::blobs);
+        Self {
+            blobs: blobs.map(|blob| (blob.digest.clone(), blob.size)).collect(),
+            manifests: manifests
+                .map(|manifest| (manifest.digest().clone(), manifest.raw().clone()))
+                .collect(),
+        }
     }
 
-    /// Returns the layers that may have to be had elsewhere: their descriptor names URLs.
-    pub(crate) fn with_urls(&self) -> impl Iterator<Item = &Descriptor> {
-        self.blobs.iter().filter(|blob| !blob.urls.is_empty())
+    /// Returns what a single manifest lists; nothing of an index and what is below it.
+    pub(crate) fn payloads(&self) -> &[(Digest, u64)] {
+        match *self.manifests {
+            [_] => &self.blobs,
+            _ => &[],
+        }
     }
 
     fn digests(&self) -> impl Iterator<Item = (&Digest, u64)> {
         let manifests = self
             .manifests
             .iter()
-            .map(|manifest| (manifest.digest(), manifest.size()));
-        manifests.chain(self.blobs.iter().map(|blob| (&blob.digest, blob.size)))
+            .map(|(digest, raw)| (digest, raw.len() as u64));
+        manifests.chain(self.blobs.iter().map(|(digest, size)| (digest, *size)))
     }
 }
 
@@ -60,8 +71,8 @@ impl Content {
     /// Adds a bill, all of it or nothing.
     pub(crate) fn add(
         &mut self,
-        bill: Bill,
-        from: &Repository,
+        bill: &Bill,
+        from: &Arc<Repository>,
         unavailable: &BTreeSet<Digest>,
     ) -> Result<(), NotCarried> {
         for (digest, size) in bill.digests() {
@@ -93,12 +104,11 @@ impl Content {
                 return fail("integrity", message);
             }
         }
-        for manifest in bill.manifests {
-            let piece = self.piece(manifest.digest(), manifest.size(), from);
-            piece.raw = Some(manifest.raw().clone());
+        for (digest, raw) in &bill.manifests {
+            self.piece(digest, raw.len() as u64, from).raw = Some(raw.clone());
         }
-        for blob in bill.blobs {
-            self.piece(&blob.digest, blob.size, from);
+        for (digest, size) in &bill.blobs {
+            self.piece(digest, *size, from);
         }
         Ok(())
     }
@@ -115,16 +125,19 @@ impl Content {
         );
     }
 
-    fn piece(&mut self, digest: &Digest, size: u64, from: &Repository) -> &mut Piece {
+    fn piece(&mut self, digest: &Digest, size: u64, from: &Arc<Repository>) -> &mut Piece {
         let piece = self.pieces.entry(digest.clone()).or_insert_with(|| Piece {
             size,
             raw: None,
-            from: Vec::new(),
+            // Most have one; room for more would be most of what a piece takes.
+            from: Vec::with_capacity(1),
         });
-        let known =
-            |other: &Repository| other.registry() == from.registry() && other.name() == from.name();
+        let known = |other: &Arc<Repository>| {
+            Arc::ptr_eq(other, from)
+                || (other.registry() == from.registry() && other.name() == from.name())
+        };
         if !piece.from.iter().any(known) {
-            piece.from.push(from.clone());
+            piece.from.push(Arc::clone(from));
         }
         piece
     }
@@ -148,7 +161,7 @@ impl Content {
         left_out
     }
 
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = (&Digest, &Piece)> {
+    pub(crate) fn pieces(&self) -> impl ExactSizeIterator<Item = (&Digest, &Piece)> {
         self.pieces.iter()
     }
 }

@@ -8,18 +8,13 @@ use bundle_format::{
     OutputFile, OutputSink, VolumeChecksum,
 };
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::{
-    Completeness, Descriptor, Digest, DiscoveryMethod, Manifest, Reference, Registry,
-    RepositoryName,
-};
-use oci_referrers::{
-    ImageDepth, ImageTree, ReferrerGraph, RegistryManifests, RegistrySources, resolve,
-};
+use oci_content::{Completeness, Digest, DiscoveryMethod, Reference, Registry, RepositoryName};
+use oci_referrers::{ImageDepth, ImageTree, RegistryManifests, RegistrySources, resolve};
 use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
 
-use crate::content::Bill;
 use crate::error::{ExportError, ExportErrorKind};
+use crate::found::{FoundImage, absent_layers, below_referrers};
 use crate::observer::{ExportEvent, ExportObserver};
 use crate::plan::{Plan, blob_path, plan};
 use crate::policy::Judged;
@@ -100,9 +95,9 @@ pub struct ExportedImage {
 
 impl From<&FoundImage> for ExportedImage {
     fn from(image: &FoundImage) -> Self {
-        let root = image.tree.root.digest();
+        let root = &image.record.digest;
         Self {
-            reference: image.reference.clone(),
+            reference: image.reference().clone(),
             digest: root.clone(),
             referrers: image.graph.referrers.len(),
             method: image
@@ -114,18 +109,11 @@ impl From<&FoundImage> for ExportedImage {
     }
 }
 
-/// An image with everything that was found out about it.
-#[derive(Debug)]
-pub(crate) struct FoundImage {
-    pub(crate) reference: Reference,
-    pub(crate) repository: Repository,
-    pub(crate) tree: ImageTree,
-    pub(crate) graph: ReferrerGraph,
-    pub(crate) seconds: f64,
-    /// The manifests below referrers that are indexes, by the referrer.
-    pub(crate) below: BTreeMap<Digest, Vec<Manifest>>,
-    /// Layers that name URLs and that the registry does not have.
-    pub(crate) absent: BTreeSet<Digest>,
+/// Where images are looked for: a repository, and how many of the images are in it.
+struct Source {
+    repository: Arc<Repository>,
+    sources: RegistrySources,
+    images: usize,
 }
 
 impl Exporter {
@@ -184,9 +172,9 @@ impl Exporter {
         started: Instant,
     ) -> Result<(ExportSummary, Checksums, Vec<ProbeReport>, Vec<FoundImage>), ExportError> {
         let probes = self.probe(&request.images).await;
-        let images = self.find(request).await?;
+        let mut images = self.find(request).await?;
         require_artifact_types(request, &images)?;
-        let judged = Judged::new(request, &images).await?;
+        let judged = Judged::new(request, &mut images).await?;
         let mut unavailable = BTreeSet::new();
         if output.is_resumed() {
             output.keep();
@@ -245,21 +233,24 @@ impl Exporter {
     }
 
     async fn find(&self, request: &ExportRequest) -> Result<Vec<FoundImage>, ExportError> {
-        let mut sources: BTreeMap<(Registry, RepositoryName), (RegistrySources, usize)> =
-            BTreeMap::new();
+        let mut sources: BTreeMap<(Registry, RepositoryName), Source> = BTreeMap::new();
         for reference in &request.images {
             let (registry, name) = (reference.registry().clone(), reference.repository().clone());
-            let (_, count) = sources.entry((registry, name)).or_insert_with(|| {
+            let source = sources.entry((registry, name)).or_insert_with(|| {
                 let repository = self
                     .client
                     .repository(reference.registry(), reference.repository());
                 let configured = request.configured.get(reference.registry()).copied();
-                let sources = RegistrySources::new(repository)
+                let sources = RegistrySources::new(repository.clone())
                     .legacy_tags(request.legacy_tags)
                     .configured(configured);
-                (sources, 0)
+                Source {
+                    repository: Arc::new(repository),
+                    sources,
+                    images: 0,
+                }
             });
-            *count += 1;
+            source.images += 1;
         }
         let unique: BTreeSet<String> = request.images.iter().map(ToString::to_string).collect();
         let images = unique
@@ -268,14 +259,13 @@ impl Exporter {
         // Made one by one: a search that waits for its turn takes as much memory as one that is under way.
         let finds = stream::iter(images).map(|reference| {
             let key = (reference.registry().clone(), reference.repository().clone());
-            let (sources, count) = &sources[&key];
-            self.find_image(request, reference, sources, *count)
+            self.find_image(request, reference, &sources[&key])
         });
         let mut found: Vec<FoundImage> = finds
             .buffer_unordered(request.max_concurrent_discoveries.get())
             .try_collect()
             .await?;
-        found.sort_by_cached_key(|image| image.reference.to_string());
+        found.sort_by_cached_key(|image| image.reference().to_string());
         Ok(found)
     }
 
@@ -283,14 +273,11 @@ impl Exporter {
         &self,
         request: &ExportRequest,
         reference: Reference,
-        sources: &RegistrySources,
-        images_in_repository: usize,
+        source: &Source,
     ) -> Result<FoundImage, ExportError> {
         let started = Instant::now();
-        let repository = self
-            .client
-            .repository(reference.registry(), reference.repository());
-        let resolved = resolve(&repository, &reference)
+        let repository = &source.repository;
+        let resolved = resolve(repository, &reference)
             .await
             .map_err(|error| ExportError::from(&error))?;
         if let Some(now) = &resolved.tag_moved_to {
@@ -299,7 +286,7 @@ impl Exporter {
                 now,
             });
         }
-        let manifests = RegistryManifests::new(repository.clone());
+        let manifests = RegistryManifests::new(Repository::clone(repository));
         let root = resolved.manifest;
         let tree =
             ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
@@ -315,14 +302,15 @@ impl Exporter {
             return Err(ExportError::new(ExportErrorKind::Access, message));
         }
         let subjects = tree.all_subjects();
-        let many = images_in_repository * subjects.len() >= 25;
-        let discovery = sources
+        let many = source.images * subjects.len() >= 25;
+        let discovery = source
+            .sources
             .discovery(Some(request.discovery_timeout))
             .one_of_many(many)
             .keep_manifests(true);
         let mut graph = discovery.run(subjects).await;
         let below = below_referrers(&manifests, &mut graph).await;
-        let absent = absent_layers(request, &repository, &tree, &graph).await?;
+        let absent = absent_layers(request, repository, &tree, &graph).await?;
         let root = graph.report(tree.root.digest());
         self.observer.event(ExportEvent::Discovered {
             reference: &reference,
@@ -330,16 +318,11 @@ impl Exporter {
             graph: &graph,
             timeout: request.discovery_timeout,
         });
-        let seconds = started.elapsed().as_secs_f64();
-        Ok(FoundImage {
-            reference,
-            repository,
-            tree,
-            graph,
-            seconds,
-            below,
-            absent,
-        })
+        let repository = Arc::clone(repository);
+        let mut image = FoundImage::new(request, reference, repository, &tree, graph, &below);
+        image.absent = absent;
+        image.seconds = started.elapsed().as_secs_f64();
+        Ok(image)
     }
 
     /// Writes everything into its place.
@@ -416,7 +399,7 @@ impl Exporter {
             match &piece.raw {
                 Some(raw) => writer.put(&path, raw)?,
                 None if output.is_resumed() && writer.adopt(&path, output.sink())? => kept += 1,
-                None => blobs.push((digest.clone(), piece.clone())),
+                None => blobs.push((digest, piece)),
             }
         }
         writer.put(&EntryPath::OCI_LAYOUT, OCI_LAYOUT)?;
@@ -488,71 +471,6 @@ impl<E: Into<ExportError>> From<E> for WriteFailure {
     }
 }
 
-/// Reads the manifests below referrers that are indexes. One that cannot be read makes its referrer's subject
-/// incomplete.
-async fn below_referrers(
-    manifests: &RegistryManifests,
-    graph: &mut ReferrerGraph,
-) -> BTreeMap<Digest, Vec<Manifest>> {
-    let mut below = BTreeMap::new();
-    for referrer in &graph.referrers {
-        let Some(manifest) = referrer
-            .manifest
-            .clone()
-            .filter(|manifest| !manifest.children().is_empty())
-        else {
-            continue;
-        };
-        let tree = ImageTree::walk(manifests, manifest, &[], ImageDepth::Manifests).await;
-        if let Some(report) = graph
-            .subjects
-            .iter_mut()
-            .find(|report| report.subject == referrer.subject)
-            && !tree.problems.is_empty()
-        {
-            report.errors.extend(tree.problems);
-            report.status = Completeness::Incomplete;
-        }
-        let children = tree.children.into_iter().filter_map(|child| child.manifest);
-        below.insert(referrer.digest.clone(), children.collect());
-    }
-    below
-}
-
-/// Finds the layers that name URLs and that the registry does not have. The URLs are never asked.
-async fn absent_layers(
-    request: &ExportRequest,
-    repository: &Repository,
-    tree: &ImageTree,
-    graph: &ReferrerGraph,
-) -> Result<BTreeSet<Digest>, ExportError> {
-    let mut bill = Bill::default();
-    bill.add(&tree.root);
-    tree.children
-        .iter()
-        .filter_map(|child| child.manifest.as_ref())
-        .for_each(|manifest| bill.add(manifest));
-    graph
-        .referrers
-        .iter()
-        .filter_map(|referrer| referrer.manifest.as_ref())
-        .for_each(|m| bill.add(m));
-    let mut absent = BTreeSet::new();
-    let base = request.base.as_ref();
-    let in_base = |layer: &&Descriptor| base.is_some_and(|b| b.holds(&layer.digest, layer.size));
-    // What the base holds is not needed from the registry.
-    for layer in bill.with_urls().filter(|layer| !in_base(layer)) {
-        let response = repository.head_blob(&layer.digest).await.map_err(|error| {
-            let (kind, message) = crate::error::transfer_failure(&error);
-            ExportError::new(kind, message)
-        })?;
-        if response.status().as_u16() == 404 {
-            absent.insert(layer.digest.clone());
-        }
-    }
-    Ok(absent)
-}
-
 fn require_artifact_types(
     request: &ExportRequest,
     images: &[FoundImage],
@@ -568,7 +486,7 @@ fn require_artifact_types(
             {
                 let message = format!(
                     "{} has no referrer of the required artifact type {wanted}",
-                    image.reference
+                    image.reference()
                 );
                 return Err(ExportError::new(ExportErrorKind::Incomplete, message));
             }

@@ -12,6 +12,7 @@
 mod content;
 mod error;
 mod exporter;
+mod found;
 mod observer;
 mod plan;
 mod policy;

@@ -1,19 +1,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bundle_format::{
-    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryPath, EntryRecord, ImageRecord, Missing,
-    OCI_LAYOUT, OmittedChild, SourceRepository, index_descriptors, index_json,
+    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryPath, EntryRecord, Missing, OCI_LAYOUT,
+    SourceRepository, index_descriptors, index_json,
 };
 use bytes::Bytes;
 use oci_content::{
-    Completeness, Descriptor, Digest, Manifest, REF_NAME, WarningCode, media_type, referrers_tag,
+    Completeness, Descriptor, Digest, REF_NAME, WarningCode, media_type, referrers_tag,
 };
 use oci_referrers::{Problem, Referrer};
 use serde_json::json;
 
 use crate::content::{Bill, Content, NotCarried};
 use crate::error::{ExportError, ExportErrorKind};
-use crate::exporter::FoundImage;
+use crate::found::FoundImage;
 use crate::request::ExportRequest;
 
 /// A plan: what the manifest says, and where the bytes come from.
@@ -41,7 +41,7 @@ pub(crate) fn plan(
             draft.leave_out(image, &why)?;
             continue;
         }
-        manifest.images.push(image_record(image));
+        manifest.images.push(image.record.clone());
         if image.graph.referrers.is_empty() {
             bare_images += 1;
         }
@@ -57,7 +57,8 @@ pub(crate) fn plan(
         missing,
     } = draft;
     manifest.discovery = records.into_values().collect();
-    let index = index_json(&index_entries(request, images, &manifest, &mut content)?);
+    let mut index = index_json(&index_entries(request, images, &manifest, &mut content)?);
+    index.shrink_to_fit();
     let entry = |path, bytes: &[u8]| EntryRecord::new(path, bytes.len() as u64, Digest::of(bytes));
     manifest
         .entries
@@ -71,6 +72,7 @@ pub(crate) fn plan(
             manifest.entries.push(entry);
         }
     }
+    manifest.entries.reserve_exact(content.pieces().len());
     for (digest, piece) in content.pieces() {
         manifest.entries.push(EntryRecord::new(
             blob_path(digest)?,
@@ -99,41 +101,26 @@ struct Draft {
 impl Draft {
     /// Puts an image into the content, all of it or nothing.
     fn carry(&mut self, image: &FoundImage, gone: &BTreeSet<Digest>) -> Result<(), NotCarried> {
-        if let Some(problem) = image.tree.problems.first() {
-            return Err(NotCarried {
-                digest: problem
-                    .digest
-                    .clone()
-                    .unwrap_or_else(|| image.tree.root.digest().clone()),
-                code: problem.code.as_str(),
-                message: problem.message.clone(),
-            });
+        match &image.problem {
+            Some(problem) => Err(problem.clone()),
+            None => self.content.add(&image.bill, &image.repository, gone),
         }
-        let mut bill = Bill::default();
-        bill.add(&image.tree.root);
-        image
-            .tree
-            .children
-            .iter()
-            .filter_map(|child| child.manifest.as_ref())
-            .for_each(|child| bill.add(child));
-        self.content.add(bill, &image.repository, gone)
     }
 
     /// Notes that an image is left out, with all that refers to it.
     fn leave_out(&mut self, image: &FoundImage, why: &NotCarried) -> Result<(), ExportError> {
-        let message = format!("{} cannot be carried: {}", image.reference, why.message);
+        let message = format!("{} cannot be carried: {}", image.reference(), why.message);
         // One digest with two sizes is no matter of leave.
         if why.code == "integrity" {
             return Err(ExportError::new(ExportErrorKind::Integrity, message));
         }
         self.missing.push(message);
-        let root = image.tree.root.digest();
+        let root = &image.record.digest;
         let (capability, method) = match image.graph.report(root) {
             Some(report) => (report.capability, report.method),
             None => return Ok(()),
         };
-        let repository = SourceRepository::from(&image.reference);
+        let repository = SourceRepository::from(image.reference());
         let mut record = DiscoveryRecord::new(repository, root.clone(), capability, method);
         record.status = Completeness::Incomplete;
         let mut noted = Missing::new(why.code);
@@ -171,13 +158,11 @@ impl Draft {
         image: &FoundImage,
         gone: &BTreeSet<Digest>,
     ) -> Result<(), ExportError> {
-        let repository = SourceRepository::from(&image.reference);
-        let mut by_subject: BTreeMap<&Digest, Vec<&Referrer>> = BTreeMap::new();
-        for referrer in &image.graph.referrers {
-            by_subject
-                .entry(&referrer.subject)
-                .or_default()
-                .push(referrer);
+        let repository = SourceRepository::from(image.reference());
+        let mut by_subject: BTreeMap<&Digest, Vec<(&Referrer, &Bill)>> = BTreeMap::new();
+        for (referrer, bill) in image.graph.referrers.iter().zip(&image.bills) {
+            let known = by_subject.entry(&referrer.subject).or_default();
+            known.extend(bill.as_ref().map(|bill| (referrer, bill)));
         }
         for report in &image.graph.subjects {
             let subject = &report.subject;
@@ -191,7 +176,7 @@ impl Draft {
             for problem in &report.errors {
                 record.missing.push(missing_of(problem));
                 self.missing
-                    .push(format!("{}: {}", image.reference, problem.message));
+                    .push(format!("{}: {}", image.reference(), problem.message));
             }
             for warning in &report.warnings {
                 if matches!(
@@ -203,9 +188,10 @@ impl Draft {
                     record.missing.push(noted);
                 }
             }
-            for referrer in by_subject.get(subject).into_iter().flatten() {
-                self.add_referrer(image, referrer, gone, &mut record)?;
+            for (referrer, bill) in by_subject.get(subject).into_iter().flatten() {
+                self.add_referrer(image, referrer, bill, gone, &mut record)?;
             }
+            record.artifacts.shrink_to_fit();
             // A referrer that nothing refers to needs no record of its own.
             let silent =
                 report.depth > 0 && record.artifacts.is_empty() && record.missing.is_empty();
@@ -220,20 +206,10 @@ impl Draft {
         &mut self,
         image: &FoundImage,
         referrer: &Referrer,
+        bill: &Bill,
         gone: &BTreeSet<Digest>,
         record: &mut DiscoveryRecord,
     ) -> Result<(), ExportError> {
-        let Some(own) = &referrer.manifest else {
-            return Ok(());
-        };
-        let mut bill = Bill::default();
-        bill.add(own);
-        image
-            .below
-            .get(&referrer.digest)
-            .into_iter()
-            .flatten()
-            .for_each(|child| bill.add(child));
         if let Err(why) = self.content.add(bill, &image.repository, gone) {
             record.status = Completeness::Incomplete;
             let mut noted = Missing::new(why.code);
@@ -241,7 +217,9 @@ impl Draft {
             record.missing.push(noted);
             self.missing.push(format!(
                 "{}, referrer {}: {}",
-                image.reference, referrer.digest, why.message
+                image.reference(),
+                referrer.digest,
+                why.message
             ));
             return Ok(());
         }
@@ -278,18 +256,16 @@ fn index_entries(
     if !request.layout_tags {
         return Ok(entries);
     }
-    let mut subjects: BTreeMap<&Digest, BTreeMap<&Digest, &Manifest>> = BTreeMap::new();
-    let known = images.iter().flat_map(|image| &image.graph.referrers);
-    let manifests: BTreeMap<_, _> = known
-        .filter_map(|referrer| Some((&referrer.digest, referrer.manifest.as_ref()?)))
-        .collect();
+    let mut subjects: BTreeMap<&Digest, BTreeMap<&Digest, &Descriptor>> = BTreeMap::new();
+    let known = images.iter().flat_map(|image| &image.descriptors);
+    let descriptors: BTreeMap<_, _> = known.map(|own| (&own.digest, own)).collect();
     for record in &manifest.discovery {
         for artifact in record
             .artifacts
             .iter()
             .filter(|artifact| artifact.tag.is_none())
         {
-            if let Some(own) = manifests.get(&artifact.digest) {
+            if let Some(own) = descriptors.get(&artifact.digest) {
                 subjects
                     .entry(&record.subject)
                     .or_default()
@@ -298,7 +274,7 @@ fn index_entries(
         }
     }
     for (subject, referrers) in subjects {
-        let listed: Vec<_> = referrers.values().map(|own| own.descriptor()).collect();
+        let listed: Vec<_> = referrers.values().collect();
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": listed });
         let raw = Bytes::from(index.to_string());
         let mut descriptor = Descriptor::of(media_type::IMAGE_INDEX, &raw);
@@ -309,23 +285,6 @@ fn index_entries(
         entries.push(descriptor);
     }
     Ok(entries)
-}
-
-fn image_record(image: &FoundImage) -> ImageRecord {
-    let root = &image.tree.root;
-    let mut record = ImageRecord::new(
-        image.reference.clone(),
-        root.digest().clone(),
-        root.media_type(),
-        root.size(),
-    );
-    record.omitted = image
-        .tree
-        .omitted
-        .iter()
-        .map(|child| OmittedChild::new(child.digest.clone(), "platform"))
-        .collect();
-    record
 }
 
 fn missing_of(problem: &Problem) -> Missing {

@@ -2,12 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::{Descriptor, Digest};
+use oci_content::Digest;
 use oci_referrers::{JudgedBundle, JudgedImage, MAX_DATED_DOCUMENT_BYTES, document_date};
 use registry_client::{MemorySink, Repository};
 
+use crate::content::Bill;
 use crate::error::{ExportError, ExportErrorKind, transfer_failure};
-use crate::exporter::FoundImage;
+use crate::found::FoundImage;
 use crate::observer::{ExportEvent, ExportObserver};
 use crate::plan::Plan;
 use crate::request::ExportRequest;
@@ -25,7 +26,7 @@ impl Judged {
     /// Describes what was discovered, and fetches the documents whose dates decide.
     pub(crate) async fn new(
         request: &ExportRequest,
-        found: &[FoundImage],
+        found: &mut [FoundImage],
     ) -> Result<Self, ExportError> {
         let Some((policy, _)) = &request.policy else {
             return Ok(Self::default());
@@ -33,21 +34,25 @@ impl Judged {
         let mut images = Vec::new();
         let mut dates = BTreeMap::new();
         for found in found {
-            let reference = found.reference.clone();
-            let mut image = JudgedImage::discovered(reference, &found.tree, &found.graph);
-            let known = found.graph.referrers.iter();
-            let known: BTreeMap<&Digest, _> = known.map(|known| (&known.digest, known)).collect();
+            let Some(mut image) = found.judged.take() else {
+                continue;
+            };
+            let known = found.graph.referrers.iter().zip(&found.bills);
+            let known: BTreeMap<&Digest, _> = known
+                .map(|(referrer, bill)| (&referrer.digest, bill))
+                .collect();
             for referrer in &mut image.referrers {
-                if !policy.needs_date_of(&found.reference, referrer) {
+                if !policy.needs_date_of(&image.reference, referrer) {
                     continue;
                 }
-                let known = known.get(&referrer.digest);
-                let manifest = known.and_then(|known| known.manifest.as_ref());
-                let payloads = manifest.into_iter().flat_map(|manifest| manifest.blobs());
-                let payloads: Vec<_> = payloads.cloned().collect();
-                fetch_dates(&found.repository, &payloads, &mut dates).await?;
-                let own = payloads.iter().filter_map(|payload| {
-                    let date: Option<SystemTime> = *dates.get(&payload.digest)?;
+                let bill = known
+                    .get(&referrer.digest)
+                    .copied()
+                    .and_then(Option::as_ref);
+                let payloads = bill.map_or(&[][..], Bill::payloads);
+                fetch_dates(&found.repository, payloads, &mut dates).await?;
+                let own = payloads.iter().filter_map(|(payload, _)| {
+                    let date: Option<SystemTime> = *dates.get(payload)?;
                     date
                 });
                 referrer.created = own.max().or(referrer.created);
@@ -98,29 +103,23 @@ impl Judged {
 /// Fetches documents and reads their dates. One that the registry does not have is left for the plan to name.
 async fn fetch_dates(
     repository: &Repository,
-    payloads: &[Descriptor],
+    payloads: &[(Digest, u64)],
     dates: &mut BTreeMap<Digest, Option<SystemTime>>,
 ) -> Result<(), ExportError> {
-    let wanted = payloads.iter().filter(|payload| {
-        payload.size <= MAX_DATED_DOCUMENT_BYTES && !dates.contains_key(&payload.digest)
+    let wanted = payloads.iter().filter(|(payload, size)| {
+        *size <= MAX_DATED_DOCUMENT_BYTES && !dates.contains_key(payload)
     });
-    let fetches = wanted.map(|payload| async move {
-        let mut sink = MemorySink::new(payload.digest.clone(), payload.size);
-        match repository
-            .pull_blob(&payload.digest, payload.size, &mut sink)
-            .await
-        {
+    let fetches = wanted.map(|(payload, size)| async move {
+        let mut sink = MemorySink::new(payload.clone(), *size);
+        match repository.pull_blob(payload, *size, &mut sink).await {
             Ok(()) => {
                 let document = sink.into_bytes().unwrap_or_default();
-                Ok((payload.digest.clone(), document_date(&document)))
+                Ok((payload.clone(), document_date(&document)))
             }
             Err(error) => match transfer_failure(&error) {
-                (ExportErrorKind::Incomplete, _) => Ok((payload.digest.clone(), None)),
+                (ExportErrorKind::Incomplete, _) => Ok((payload.clone(), None)),
                 (kind, reason) => {
-                    let message = format!(
-                        "{}, whose date the policy asks for: {reason}",
-                        payload.digest
-                    );
+                    let message = format!("{payload}, whose date the policy asks for: {reason}");
                     Err(ExportError::new(kind, message))
                 }
             },

@@ -6,7 +6,8 @@ use registry_probe::ProbeReport;
 use serde_json::{Value, json};
 
 use crate::error::{ExportError, ExportErrorKind};
-use crate::exporter::{ExportSummary, FoundImage};
+use crate::exporter::ExportSummary;
+use crate::found::FoundImage;
 
 const CHECKSUM: &str = ".sha256";
 const REPORT: &str = ".report.json";
@@ -65,10 +66,10 @@ pub(crate) fn remove(output: &Path) {
 }
 
 fn image(image: &FoundImage) -> Value {
-    let report = image.graph.report(image.tree.root.digest());
+    let report = image.graph.report(&image.record.digest);
     json!({
-        "reference": image.reference,
-        "digest": image.tree.root.digest(),
+        "reference": image.reference(),
+        "digest": image.record.digest,
         "status": image.graph.status(),
         "method": report.map(|report| report.method),
         "capability": report.map(|report| report.capability),

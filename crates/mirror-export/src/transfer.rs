@@ -45,7 +45,7 @@ const LARGE_BYTES: u64 = 1 << 20;
 /// Downloads blobs into their places, several at once; the first failure ends the others.
 pub(crate) async fn download(
     writer: &Arc<BundleWriter<OutputSink>>,
-    mut pieces: Vec<(Digest, Piece)>,
+    mut pieces: Vec<(&Digest, &Piece)>,
     at_once: usize,
     observer: &Arc<dyn ExportObserver>,
 ) -> Result<(), Failed> {
@@ -67,6 +67,7 @@ pub(crate) async fn download(
             let is_large = piece.size >= LARGE_BYTES;
             large_in_flight += usize::from(is_large);
             let (writer, observer) = (Arc::clone(writer), Arc::clone(observer));
+            let (digest, piece) = (digest.clone(), piece.clone());
             // Spawned, because hashing and writing are work for more than one processor.
             tasks.spawn(async move {
                 let size = piece.size;
@@ -96,7 +97,7 @@ pub(crate) async fn download(
 ///
 /// They stay in the order of the file, which the checksum follows. Only those that are longer than an even share of a
 /// transfer go first: begun late, one of them would end long after all others.
-fn long_first(blobs: &mut [(Digest, Piece)], at_once: usize) {
+fn long_first(blobs: &mut [(&Digest, &Piece)], at_once: usize) {
     let total: u64 = blobs.iter().map(|(_, piece)| piece.size).sum();
     let share = total / at_once as u64;
     blobs.sort_by_key(|(_, piece)| match piece.size > share {
@@ -147,7 +148,11 @@ mod tests {
             (Digest::of(&size.to_le_bytes()), Piece { size, raw, from })
         };
         // 100 bytes for 4 transfers: 25 for each.
-        let mut pieces: Vec<_> = [5, 27, 2, 25, 1, 40].map(piece).into();
+        let pieces = [5, 27, 2, 25, 1, 40].map(piece);
+        let mut pieces: Vec<_> = pieces
+            .iter()
+            .map(|(digest, piece)| (digest, piece))
+            .collect();
         long_first(&mut pieces, 4);
         let sizes: Vec<_> = pieces.iter().map(|(_, piece)| piece.size).collect();
         assert_eq!(sizes, [40, 27, 5, 2, 25, 1]);

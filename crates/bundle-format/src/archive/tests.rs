@@ -5,7 +5,7 @@ use crate::writer::tests::{bundle_of, content, edge_blobs, write};
 fn any_file_is_read_without_the_others() {
     let (manifest, files) = bundle_of(&edge_blobs());
     for container in [Container::TarGz, Container::Tar] {
-        let bytes = std::sync::Arc::new(write(&manifest, &files, container));
+        let bytes = Arc::new(write(&manifest, &files, container));
         let archive = BundleArchive::open(bytes, &Limits::default()).unwrap();
         assert_eq!(*archive.manifest(), manifest);
         assert_eq!(archive.plan().container(), container);

@@ -15,6 +15,15 @@ impl Out for Vec<u8> {
     }
 }
 
+/// How many bytes an encoding takes.
+struct Length(usize);
+
+impl Out for Length {
+    fn put(&mut self, text: &str) {
+        self.0 += text.len();
+    }
+}
+
 impl BundleManifest {
     /// Writes the manifest in its one encoding.
     ///
@@ -25,7 +34,10 @@ impl BundleManifest {
     /// parses.
     pub fn to_yaml(&self) -> Result<Vec<u8>, ManifestError> {
         self.check()?;
-        let mut out = Vec::new();
+        // Counted first: of a large bundle, a buffer that grows takes twice as much.
+        let mut length = Length(0);
+        emit(self, &mut length);
+        let mut out = Vec::with_capacity(length.0);
         emit(self, &mut out);
         Ok(out)
     }

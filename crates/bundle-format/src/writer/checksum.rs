@@ -44,9 +44,10 @@ impl<S: Sink, R: ReadAt> Checksum<S, R> {
             self.hasher.update(&GZIP_HEADER);
             self.hashed = GZIP_HEADER.len() as u64;
         }
-        for (path, entry) in plan.entries() {
-            let done =
-                |progress: &Progress| matches!(progress.states.get(path), Some(State::Done(_)));
+        for (_, entry) in plan.entries() {
+            let done = |progress: &Progress| {
+                matches!(progress.states.get(&entry.offset), Some(State::Done(_)))
+            };
             if !self.wait(done) {
                 return Ok(None);
             }

@@ -1,0 +1,189 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bundle_format::{ImageRecord, OmittedChild};
+use oci_content::{Completeness, Descriptor, Digest, Manifest, Reference};
+use oci_referrers::{ImageDepth, ImageTree, JudgedImage, ReferrerGraph, RegistryManifests};
+use registry_client::Repository;
+
+use crate::content::{Bill, NotCarried};
+use crate::error::{ExportError, transfer_failure};
+use crate::request::ExportRequest;
+
+/// An image with what the rest of an export needs to know about it.
+///
+/// All images are held until the export ends; so what was parsed of their manifests is not.
+#[derive(Debug)]
+pub(crate) struct FoundImage {
+    pub(crate) record: ImageRecord,
+    pub(crate) repository: Arc<Repository>,
+    /// Why it cannot be carried, if that is known already.
+    pub(crate) problem: Option<NotCarried>,
+    /// What the image itself needs.
+    pub(crate) bill: Bill,
+    /// Its referrers, without their manifests.
+    pub(crate) graph: ReferrerGraph,
+    /// What each referrer needs, in the order of the graph; nothing, where its manifest could not be read.
+    pub(crate) bills: Vec<Option<Bill>>,
+    /// The descriptors of the referrers, where tags in the layout list them.
+    pub(crate) descriptors: Vec<Descriptor>,
+    /// Layers that name URLs and that the registry does not have.
+    pub(crate) absent: BTreeSet<Digest>,
+    /// The image as a policy sees it, where there is one.
+    pub(crate) judged: Option<JudgedImage>,
+    /// How long it took to find all that.
+    pub(crate) seconds: f64,
+}
+
+impl FoundImage {
+    pub(crate) fn new(
+        request: &ExportRequest,
+        reference: Reference,
+        repository: Arc<Repository>,
+        tree: &ImageTree,
+        mut graph: ReferrerGraph,
+        below: &BTreeMap<Digest, Vec<Manifest>>,
+    ) -> Self {
+        let judged = request.policy.is_some();
+        let judged = judged.then(|| JudgedImage::discovered(reference.clone(), tree, &graph));
+        let problem = tree.problems.first().map(|problem| NotCarried {
+            digest: problem
+                .digest
+                .clone()
+                .unwrap_or_else(|| tree.root.digest().clone()),
+            code: problem.code.as_str(),
+            message: problem.message.clone(),
+        });
+        let children = tree
+            .children
+            .iter()
+            .filter_map(|child| child.manifest.as_ref());
+        let mut descriptors = Vec::new();
+        let mut bills = Vec::with_capacity(graph.referrers.len());
+        for referrer in &mut graph.referrers {
+            let own = referrer.manifest.take();
+            if let Some(own) = &own {
+                // The same digest, in the memory of the one in the bill.
+                referrer.digest = own.digest().clone();
+            }
+            let below = below.get(&referrer.digest).into_iter().flatten();
+            bills.push(
+                own.as_ref()
+                    .map(|own| Bill::of([own].into_iter().chain(below))),
+            );
+            if let Some(own) = own.filter(|_| request.layout_tags) {
+                descriptors.push(own.descriptor());
+            }
+            referrer.annotations = BTreeMap::new();
+        }
+        graph.referrers.shrink_to_fit();
+        // A referrer that nothing refers to has nothing to say.
+        let subjects: BTreeSet<&Digest> =
+            graph.referrers.iter().map(|known| &known.subject).collect();
+        graph.subjects.retain(|report| {
+            report.depth == 0
+                || report.status == Completeness::Incomplete
+                || !(report.errors.is_empty() && report.warnings.is_empty())
+                || subjects.contains(&report.subject)
+        });
+        graph.subjects.shrink_to_fit();
+        Self {
+            record: record(reference, tree),
+            repository,
+            problem,
+            bill: Bill::of([&tree.root].into_iter().chain(children)),
+            graph,
+            bills,
+            descriptors,
+            absent: BTreeSet::new(),
+            judged,
+            seconds: 0.0,
+        }
+    }
+
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.record.reference
+    }
+}
+
+fn record(reference: Reference, tree: &ImageTree) -> ImageRecord {
+    let root = &tree.root;
+    let mut record = ImageRecord::new(
+        reference,
+        root.digest().clone(),
+        root.media_type(),
+        root.size(),
+    );
+    record.omitted = tree
+        .omitted
+        .iter()
+        .map(|child| OmittedChild::new(child.digest.clone(), "platform"))
+        .collect();
+    record
+}
+
+/// Reads the manifests below referrers that are indexes. One that cannot be read makes its referrer's subject
+/// incomplete.
+pub(crate) async fn below_referrers(
+    manifests: &RegistryManifests,
+    graph: &mut ReferrerGraph,
+) -> BTreeMap<Digest, Vec<Manifest>> {
+    let mut below = BTreeMap::new();
+    for referrer in &graph.referrers {
+        let Some(manifest) = referrer
+            .manifest
+            .clone()
+            .filter(|manifest| !manifest.children().is_empty())
+        else {
+            continue;
+        };
+        let tree = ImageTree::walk(manifests, manifest, &[], ImageDepth::Manifests).await;
+        if let Some(report) = graph
+            .subjects
+            .iter_mut()
+            .find(|report| report.subject == referrer.subject)
+            && !tree.problems.is_empty()
+        {
+            report.errors.extend(tree.problems);
+            report.status = Completeness::Incomplete;
+        }
+        let children = tree.children.into_iter().filter_map(|child| child.manifest);
+        below.insert(referrer.digest.clone(), children.collect());
+    }
+    below
+}
+
+/// Finds the layers that name URLs and that the registry does not have. The URLs are never asked.
+pub(crate) async fn absent_layers(
+    request: &ExportRequest,
+    repository: &Repository,
+    tree: &ImageTree,
+    graph: &ReferrerGraph,
+) -> Result<BTreeSet<Digest>, ExportError> {
+    let children = tree
+        .children
+        .iter()
+        .filter_map(|child| child.manifest.as_ref());
+    let referrers = graph
+        .referrers
+        .iter()
+        .filter_map(|referrer| referrer.manifest.as_ref());
+    let manifests = [&tree.root].into_iter().chain(children).chain(referrers);
+    let layers = manifests
+        .flat_map(Manifest::blobs)
+        .filter(|layer| !layer.urls.is_empty());
+    let mut absent = BTreeSet::new();
+    let base = request.base.as_ref();
+    let in_base = |layer: &&Descriptor| base.is_some_and(|b| b.holds(&layer.digest, layer.size));
+    // What the base holds is not needed from the registry.
+    for layer in layers.filter(|layer| !in_base(layer)) {
+        let response = repository.head_blob(&layer.digest).await.map_err(|error| {
+            let (kind, message) = transfer_failure(&error);
+            ExportError::new(kind, message)
+        })?;
+        if response.status().as_u16() == 404 {
+            absent.insert(layer.digest.clone());
+        }
+    }
+    Ok(absent)
+}
