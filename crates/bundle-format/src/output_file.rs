@@ -25,8 +25,9 @@ use crate::volume_size::VolumeSize;
 /// - While it is written it is `.<name>.partial` in the same folder, locked: a second run that wants the same file
 ///   fails at once.
 /// - What an interrupted run left under that name is taken over, so that a bundle can be resumed.
-/// - Volumes get their names from the last to the first, so that where the first is, all are. Beside them come their
-///   checksums: one file for each, and `<name>.sha256` for all.
+/// - Volumes get their names from the last to the first, so that where the first is, all are. Where a run was killed in
+///   between, the next one takes the names back. Beside them come their checksums: one file for each, and `<name>.sha256`
+///   for all.
 /// - Dropped before [`publish`](Self::publish), it leaves nothing, unless [`keep`](Self::keep) was called.
 #[derive(Debug)]
 pub struct OutputFile {
@@ -81,9 +82,16 @@ impl OutputFile {
             return Err(OutputError::new(&target, OutputErrorKind::NotAFile, reason));
         }
         let names = Names { target, volume };
-        refuse_all_existing(&names, overwrite)?;
         let partial = names.partial(1);
+        // What a run has left that was killed while it gave its volumes their names is no bundle that exists.
+        let interrupted = volume.is_some() && is_file(&partial);
+        if !interrupted {
+            refuse_all_existing(&names, overwrite)?;
+        }
         let first = open_locked(&partial, &names.name(1))?;
+        if interrupted {
+            take_back(&names)?;
+        }
         // The run that held the lock may have ended just now, with success.
         refuse_all_existing(&names, overwrite)?;
         let metadata = first.metadata().map_err(|e| OutputError::io(&partial, e))?;
@@ -208,6 +216,38 @@ fn refuse_all_existing(names: &Names, overwrite: bool) -> Result<(), OutputError
             .try_for_each(|number| refuse_existing(&volume_path(&names.target, number), overwrite)),
         None => Ok(()),
     }
+}
+
+/// Takes the names from volumes that were given them by a run which ended before the first had its own.
+///
+/// That is so when the last volumes have their names, the first ones have only their temporary ones, and none has both: an
+/// order that nothing but [`OutputFile::publish_with`] leaves.
+fn take_back(names: &Names) -> Result<(), OutputError> {
+    let unnamed = (1..=names.max_files()).take_while(|number| is_file(&names.partial(*number)));
+    let first = unnamed.count() + 1;
+    let named = (first..=names.max_files()).take_while(|number| is_file(&names.name(*number)));
+    let named: Vec<_> = named.collect();
+    let behind = first + named.len();
+    let others = (1..first).chain(behind..=names.max_files());
+    let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
+    let mut unnamed = first..=names.max_files();
+    if others
+        .into_iter()
+        .any(|number| is_there(names.name(number)))
+        || unnamed.any(|number| is_there(names.partial(number)))
+    {
+        return Ok(());
+    }
+    // In this order, a run that is killed here leaves the same picture.
+    for number in named {
+        rename(&names.name(number), &names.partial(number), false)?;
+    }
+    Ok(())
+}
+
+fn is_file(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Removes what volumes replace: the same bundle as one file, and of its volumes the first and those behind `count`.

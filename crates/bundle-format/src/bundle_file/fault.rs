@@ -1,5 +1,6 @@
 use std::fmt;
 use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use oci_content::{Algorithm, Digest, Hasher};
@@ -71,6 +72,42 @@ impl BundleFile {
     /// Nothing is found in a bundle that is one file.
     pub fn find_missing(&self, limits: &Limits) -> Vec<VolumeFault> {
         self.compare_sizes(limits, self.list().as_ref())
+    }
+
+    /// Says which volumes cannot be those of the bundle that was opened, by the headers of files that begin in each: in a
+    /// volume of another bundle or export, something else stands there.
+    ///
+    /// Some headers of each volume are read, so nothing is proved of those in which no fault is found, or no file begins.
+    /// Nothing is found in a bundle that is one file.
+    pub fn find_foreign(&self, archive: &BundleArchive<Self>) -> Vec<VolumeFault> {
+        const MAX_HEADERS: usize = 64;
+        let mut faults: Vec<VolumeFault> = Vec::new();
+        let (mut place, mut headers) = (0, 0);
+        for (path, entry) in archive.plan().entries() {
+            let own = self.part_at(entry.offset);
+            if own != place {
+                (place, headers) = (own, 0);
+            }
+            headers += 1;
+            let part = &self.parts[place];
+            let known = faults.last().is_some_and(|fault| fault.path == part.path);
+            if self.volumes_of.is_none() || place == 0 || known || headers > MAX_HEADERS {
+                continue;
+            }
+            // The header is compared before the first byte of the content is read.
+            let reader = archive.open_unverified(path);
+            if reader.is_some_and(|mut reader| reader.read(&mut [0]).is_err()) {
+                faults.push(VolumeFault {
+                    path: part.path.clone(),
+                    kind: VolumeFaultKind::Content,
+                    reason: format!(
+                        "something else stands where the file {path} begins, so this volume is of another bundle or export, or \
+                         damaged; `stellaops bundle validate` says more"
+                    ),
+                });
+            }
+        }
+        faults
     }
 
     /// Says which volumes are to blame for a bundle that is not valid: compares them with the checksums that were

@@ -309,6 +309,49 @@ fn swapped_volumes_are_told_which_they_are() {
 }
 
 #[test]
+fn a_volume_of_another_bundle_is_seen_where_a_file_begins_in_it() {
+    let shelf = Shelf::new();
+    let blobs = |seed: u8| {
+        (0..40)
+            .map(|byte| vec![byte ^ seed; 900])
+            .collect::<Vec<_>>()
+    };
+    shelf.export("b.tgz", &blobs(0), 4_096);
+    shelf.export("other.tgz", &blobs(0x40), 4_096);
+    let foreign = || {
+        let file = shelf.open("b.tgz.001");
+        let archive = BundleArchive::open(file.clone(), &Limits::default()).unwrap();
+        let faults = file.find_foreign(&archive);
+        let faults = faults.into_iter().map(|fault| file_name(fault.path()));
+        faults.collect::<Vec<_>>()
+    };
+    assert!(foreign().is_empty());
+    let count = shelf.open("b.tgz.001").volumes().count();
+    let manifest = shelf.open("b.tgz.001");
+    let manifest = BundleArchive::open(manifest, &Limits::default()).unwrap();
+    let mut entries = manifest.plan().entries();
+    let blob = entries.find(|(path, _)| path.digest().is_some());
+    let first = usize::try_from(blob.unwrap().1.offset / 4_096).unwrap() + 2;
+    assert!(first + 5 < count);
+    for number in first..=count {
+        let (own, other) = (
+            format!("b.tgz.{number:03}"),
+            format!("other.tgz.{number:03}"),
+        );
+        let bytes = fs::read(shelf.path(&own)).unwrap();
+        fs::copy(shelf.path(&other), shelf.path(&own)).unwrap();
+        // A header may begin at the end of the volume before; the last one may hold nothing but an end.
+        let seen = foreign();
+        assert!(
+            seen.contains(&own) || number == count,
+            "{own} of {count}: {seen:?}"
+        );
+        fs::write(shelf.path(&own), bytes).unwrap();
+    }
+    assert!(foreign().is_empty());
+}
+
+#[test]
 fn the_first_volume_of_another_bundle_in_the_place_of_a_later_one_is_named() {
     let shelf = Shelf::new();
     five_volumes(&shelf);

@@ -242,6 +242,69 @@ fn interrupted_volumes_are_taken_over_whatever_their_size_was() {
 }
 
 #[test]
+fn volumes_are_taken_over_wherever_a_run_was_killed_between_their_names() {
+    let bytes = b"0123456789abcdefghijklmnopqrs";
+    for unnamed in 1..=3 {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("b");
+        let output = volumes(&target, false).unwrap();
+        write(&output, bytes);
+        output.publish().unwrap();
+        // As the disk is when only the volumes behind these have their names.
+        let name = |number: usize| folder.path().join(format!("b.{number:03}"));
+        let partial = |number: usize| folder.path().join(format!(".b.{number:03}.partial"));
+        for number in 1..=unnamed {
+            fs::rename(name(number), partial(number)).unwrap();
+        }
+        let output = volumes(&target, false).unwrap();
+        assert!(output.is_resumed());
+        crate::sink::Sink::reserve(&output.sink(), 29).unwrap();
+        let mut read = Vec::new();
+        read_range(&output.sink(), 0..u64::MAX, |bytes| {
+            read.extend_from_slice(bytes)
+        })
+        .unwrap();
+        assert_eq!(read, bytes);
+        output.publish().unwrap();
+        assert_eq!(fs::read(name(3)).unwrap(), &bytes[20..]);
+        assert!(
+            !names(folder.path())
+                .iter()
+                .any(|name| name.contains("partial"))
+        );
+    }
+}
+
+#[test]
+fn volumes_that_no_killed_run_can_have_left_are_not_taken() {
+    for (partials, finals) in [
+        (&[1, 2][..], &[2, 3][..]),
+        (&[1], &[3]),
+        (&[1], &[1, 2]),
+        (&[1, 3], &[2]),
+        (&[], &[2, 3]),
+        (&[1], &[2, 9]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("b");
+        for number in partials {
+            fs::write(folder.path().join(format!(".b.00{number}.partial")), "new").unwrap();
+        }
+        for number in finals {
+            fs::write(folder.path().join(format!("b.00{number}")), "old").unwrap();
+        }
+        let before = names(folder.path());
+        let error = volumes(&target, false).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            OutputErrorKind::Exists,
+            "{partials:?} {finals:?}"
+        );
+        assert_eq!(names(folder.path()), before);
+    }
+}
+
+#[test]
 fn a_second_run_that_wants_the_same_volumes_fails_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("b");

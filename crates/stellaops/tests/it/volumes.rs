@@ -198,6 +198,22 @@ async fn a_volume_that_is_wrong_is_named() {
         site.shell("rm -f b.tgz.005 && cp good/* .").await.done();
         validate(&site).await.done();
     }
+    // What reads little sees a volume in which another file begins.
+    site.shell("for n in 2 3 4; do cp other.tgz.00$n b.tgz.00$n; done")
+        .await
+        .done();
+    for line in [
+        "bundle inspect --file b.tgz.001",
+        "bundle diff b.tgz.001 other.tgz.001",
+    ] {
+        site.stellaops(line)
+            .await
+            .failed(4, &[": something else stands where the file"]);
+    }
+    site.shell("cp good/* .").await.done();
+    site.stellaops("bundle inspect --file b.tgz.001")
+        .await
+        .done();
     // Without the checksums, the place of the damage is what is left.
     site.shell("rm *.sha256 && printf x | dd of=b.tgz.002 bs=1 seek=30000 conv=notrunc")
         .await

@@ -5,7 +5,7 @@ use std::path::Path;
 use bundle_format::{
     BundleArchive, BundleFile, BundleFileError, BundleFolder, BundleManifest, Container,
     ContainerError, ContainerErrorKind, EntryPath, Limits, ManifestErrorKind, OpenError,
-    VolumeFaultKind,
+    VolumeFault, VolumeFaultKind,
 };
 use bytes::Bytes;
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
@@ -50,6 +50,9 @@ impl OpenedBundle {
         let archive = BundleArchive::open(file.clone(), &limits).map_err(|error| {
             volume_failure(&file, &limits).unwrap_or(open_failure(&name, &error))
         })?;
+        if let Some(fault) = file.find_foreign(&archive).first() {
+            return Err(fault_failure(fault));
+        }
         let plan = archive.plan();
         Ok(Self {
             file: name,
@@ -135,13 +138,16 @@ fn file_failure(error: &BundleFileError) -> Failure {
 
 /// The volume that is to blame for a bundle that cannot be opened, if one is.
 fn volume_failure(file: &BundleFile, limits: &Limits) -> Option<Failure> {
-    let fault = file.find_missing(limits).into_iter().next()?;
+    Some(fault_failure(file.find_missing(limits).first()?))
+}
+
+fn fault_failure(fault: &VolumeFault) -> Failure {
     let exit = match fault.kind() {
         VolumeFaultKind::Missing => Exit::LocalIo,
         VolumeFaultKind::Content => Exit::Integrity,
         _ => Exit::Malformed,
     };
-    Some(Failure::new(exit, fault.to_string()))
+    Failure::new(exit, fault.to_string())
 }
 
 /// The exit codes are those with which a validation would end.
