@@ -6,11 +6,13 @@ mod vector {
     use std::path::Path;
 
     use bundle_format::{
-        BundleManifest, BundlePlan, BundleReader, BundleWriter, Container, DiscoveryRecord,
-        EntryPath, EntryRecord, ImageRecord, Limits, OCI_LAYOUT, OutputFile, SourceRepository,
-        StreamName, index_descriptors, index_json,
+        BaseBundle, BundleManifest, BundlePlan, BundleReader, BundleWriter, Container,
+        DiscoveryRecord, EntryPath, EntryRecord, ImageRecord, Limits, OCI_LAYOUT, OutputFile,
+        SourceRepository, StreamName, index_descriptors, index_json,
     };
-    use oci_content::{Capability, Digest, DiscoveryMethod, Reference, media_type};
+    use oci_content::{Capability, Descriptor, Digest, DiscoveryMethod, Reference, media_type};
+
+    type Files = Vec<(EntryPath, Vec<u8>)>;
 
     fn document() -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/bundle-format.md");
@@ -45,7 +47,7 @@ mod vector {
     }
 
     /// An image without layers that nothing refers to.
-    fn bundle() -> (BundleManifest, Vec<(EntryPath, Vec<u8>)>) {
+    fn bundle() -> (BundleManifest, Files) {
         let config = b"{}".to_vec();
         let image = format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{}","size":2}},"layers":[]}}"#,
@@ -81,10 +83,76 @@ mod vector {
         (manifest, files)
     }
 
+    /// An image with these layers that nothing refers to, whose layers that `base` holds are left out.
+    fn layered(tag: &str, layers: &[&str], base: Option<&BaseBundle>) -> (BundleManifest, Files) {
+        let config = b"{}".to_vec();
+        let listed: Vec<_> = layers
+            .iter()
+            .map(|layer| Descriptor::of("application/vnd.oci.image.layer.v1.tar", layer.as_bytes()))
+            .map(|layer| serde_json::to_string(&layer).unwrap())
+            .collect();
+        let image = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","digest":"{}","size":2}},"layers":[{}]}}"#,
+            media_type::IMAGE_MANIFEST,
+            media_type::EMPTY,
+            Digest::of(&config),
+            listed.join(",")
+        );
+        let image = image.into_bytes();
+        let (digest, size) = (Digest::of(&image), image.len() as u64);
+        let reference: Reference = format!("registry.example.com/app:{tag}").parse().unwrap();
+        let mut manifest = BundleManifest::new(StreamName::default(), 0);
+        manifest.base = base.map(|base| base.digest().clone());
+        manifest.discovery.push(DiscoveryRecord::new(
+            SourceRepository::from(&reference),
+            digest.clone(),
+            Capability::Supported,
+            DiscoveryMethod::Native,
+        ));
+        let record = ImageRecord::new(reference, digest, media_type::IMAGE_MANIFEST, size);
+        manifest.images.push(record);
+        let index = index_json(&index_descriptors(&manifest.images, &manifest.discovery));
+        let mut files = vec![
+            (EntryPath::OCI_LAYOUT, OCI_LAYOUT.to_vec()),
+            (EntryPath::INDEX, index),
+        ];
+        let layers = layers.iter().map(|layer| layer.as_bytes().to_vec());
+        for bytes in [config, image].into_iter().chain(layers) {
+            let path = EntryPath::blob(&Digest::of(&bytes)).unwrap();
+            let mut entry = EntryRecord::of(path.clone(), &bytes);
+            let is_layer = bytes.first() != Some(&b'{');
+            entry.base = is_layer && base.is_some_and(|base| base.holds(&entry.sha256, entry.size));
+            match entry.base {
+                true => manifest.entries.push(entry),
+                false => files.push((path, bytes)),
+            }
+        }
+        let entries = files
+            .iter()
+            .map(|(path, bytes)| EntryRecord::of(path.clone(), bytes));
+        manifest.entries.extend(entries);
+        manifest.settle(1);
+        (manifest, files)
+    }
+
+    /// Three images: the vector, one with a layer, and one with that layer and another, which is based on the second.
+    fn contents(name: &str) -> (BundleManifest, Files) {
+        let base = || layered("1.0", &["a layer\n"], None);
+        match name.split_once('.').unwrap().0 {
+            "vector" => bundle(),
+            "base" => base(),
+            _ => {
+                let yaml = base().0.to_yaml().unwrap();
+                let base = BaseBundle::parse(&yaml, &Limits::default()).unwrap();
+                layered("1.1", &["a layer\n", "another\n"], Some(&base))
+            }
+        }
+    }
+
     fn write(name: &str) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join(name);
-        let (manifest, files) = bundle();
+        let (manifest, files) = contents(name);
         let plan = BundlePlan::new(&manifest, Container::from_file_name(&target)).unwrap();
         let output = OutputFile::create(&target, false).unwrap();
         let writer = BundleWriter::new(plan, output.sink()).unwrap();
@@ -103,9 +171,15 @@ mod vector {
     }
 
     #[test]
-    fn the_digests_of_the_test_vector_are_the_documented_ones() {
-        let sums = block(&document(), "### Digests of the vector");
-        for name in ["vector.tgz", "vector.tar"] {
+    fn the_digests_of_the_test_vectors_are_the_documented_ones() {
+        let sums = block(&document(), "### Digests of the vectors");
+        for name in [
+            "vector.tgz",
+            "vector.tar",
+            "base.tgz",
+            "delta.tgz",
+            "delta.tar",
+        ] {
             let bytes = write(name);
             let line = format!("{}  {name}", Digest::of(&bytes).encoded());
             assert!(sums.lines().any(|found| found == line), "{line}");
@@ -127,6 +201,21 @@ mod vector {
             found.push((head.path, bytes));
         }
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_delta_lists_what_the_document_shows() {
+        let (manifest, files) = contents("delta.tgz");
+        let shown = block(&document(), "### `manifest.yaml` of `delta.tgz`");
+        let yaml = manifest.to_yaml().unwrap();
+        assert_eq!(String::from_utf8(yaml).unwrap(), shown);
+        // Of its two layers, only the one that the base has not.
+        let layers = files.iter().filter(|(_, bytes)| bytes.ends_with(b"\n"));
+        assert_eq!(
+            layers.map(|(_, bytes)| &bytes[..]).collect::<Vec<_>>(),
+            [b"another\n"]
+        );
+        assert_eq!(manifest.left_out().count(), 1);
     }
 
     #[test]

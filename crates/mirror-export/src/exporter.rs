@@ -49,6 +49,16 @@ pub struct ExportSummary {
     pub images: Vec<ExportedImage>,
 }
 
+impl ExportSummary {
+    /// Counts the blobs that are left to the base, and their bytes.
+    pub fn left_out(&self) -> (usize, u64) {
+        let sizes = self.manifest.left_out().map(|entry| entry.size);
+        sizes.fold((0, 0), |(blobs, bytes), size| {
+            (blobs + 1, bytes.saturating_add(size))
+        })
+    }
+}
+
 /// When each part of an export was over, each from the start of the export.
 ///
 /// The last two go on at the same time.

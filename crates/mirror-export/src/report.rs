@@ -41,6 +41,7 @@ pub(crate) fn write(
             "size": volume.size, "sha256": volume.sha256,
         })).collect::<Vec<_>>(),
         "status": summary.manifest.referrers.status,
+        "base": base(summary),
         "seconds": elapsed.as_secs_f64(),
         "times": {
             "planned": summary.times.planned, "transferred": summary.times.transferred,
@@ -55,6 +56,13 @@ pub(crate) fn write(
         &beside(&summary.output, REPORT),
         format!("{document:#}\n").as_bytes(),
     )
+}
+
+/// What a delta leaves to its base; nothing, where the bundle is none.
+fn base(summary: &ExportSummary) -> Option<Value> {
+    let base = summary.manifest.base.as_ref()?;
+    let (blobs, bytes) = summary.left_out();
+    Some(json!({ "manifest": base, "blobs": blobs, "bytes": bytes }))
 }
 
 /// Removes what stands beside a bundle that could not be given its name.

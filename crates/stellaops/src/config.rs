@@ -19,6 +19,8 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ExportConfig {
     pub(crate) output: Option<PathBuf>,
+    /// The bundle that a delta is based on.
+    pub(crate) base: Option<PathBuf>,
     pub(crate) images: Vec<ImageConfig>,
     #[serde(deserialize_with = "platforms")]
     pub(crate) platforms: Vec<oci_content::Platform>,

@@ -2,7 +2,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bundle_format::BundleManifest;
 use import_validator::Report;
 use mirror_export::{
     ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest, ExportSummary,
@@ -124,7 +123,7 @@ async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, 
     request.layout_tags = args.layout_tags;
     request.stream = args.stream.clone().unwrap_or_default();
     request.sequence = args.sequence.unwrap_or_default();
-    if let Some(base) = &args.base {
+    if let Some(base) = args.base.as_ref().or(config.base.as_ref()) {
         base::is_not_the_output(base, &request.output)?;
         request.base = Some(base::open(base)?);
     }
@@ -286,7 +285,7 @@ fn json(summary: &ExportSummary) -> Value {
             "file": volume.path, "size": volume.size, "sha256": volume.sha256,
         })).collect::<Vec<_>>(),
         "status": referrers.status,
-        "base": base_json(&summary.manifest),
+        "base": base_json(summary),
         "images": summary.images.iter().map(|image| json!({
             "reference": image.reference, "digest": image.digest, "referrers": image.referrers,
             "method": image.method, "status": image.status,
@@ -298,20 +297,12 @@ fn json(summary: &ExportSummary) -> Value {
     })
 }
 
-fn base_json(manifest: &BundleManifest) -> Value {
-    let (blobs, bytes) = left_out(manifest);
-    match &manifest.base {
+fn base_json(summary: &ExportSummary) -> Value {
+    let (blobs, bytes) = summary.left_out();
+    match &summary.manifest.base {
         None => Value::Null,
         Some(base) => json!({ "manifest": base, "blobs": blobs, "bytes": bytes }),
     }
-}
-
-/// Counts the blobs that the base holds, and their bytes.
-fn left_out(manifest: &BundleManifest) -> (usize, u64) {
-    let sizes = manifest.left_out().map(|entry| entry.size);
-    sizes.fold((0, 0), |(blobs, bytes), size| {
-        (blobs + 1, bytes.saturating_add(size))
-    })
 }
 
 pub(crate) fn table(summary: &ExportSummary) -> String {
@@ -344,7 +335,7 @@ pub(crate) fn table(summary: &ExportSummary) -> String {
     let base = match &manifest.base {
         None => String::new(),
         Some(base) => {
-            let (blobs, bytes) = left_out(manifest);
+            let (blobs, bytes) = summary.left_out();
             let (blobs, bytes) = (render::count(blobs, "blob"), render::bytes(bytes));
             format!("without {blobs} of {bytes} that the target must have from the base {base}\n")
         }

@@ -71,6 +71,19 @@ async fn a_delta_is_smaller_and_arrives_after_its_base_and_not_before() {
         .stellaops("bundle validate --file delta.tgz --strict-referrer-validation")
         .await
         .done();
+    let report = site.shell("cat delta.tgz.report.json").await.done().json();
+    assert_eq!(
+        (&report["base"]["blobs"], &report["base"]["bytes"]),
+        (&1.into(), &300_000.into())
+    );
+    let base = site
+        .shell("grep ^base: $(tar -xf delta.tgz manifest.yaml && echo manifest.yaml)")
+        .await
+        .done();
+    assert_eq!(
+        base.stdout.trim_end(),
+        format!("base: {}", report["base"]["manifest"].as_str().unwrap())
+    );
     let counted = "without 1 blob of 292.9 KiB that its base holds";
     assert!(ran.stdout.contains(counted), "{}", ran.stdout);
 
@@ -333,4 +346,24 @@ async fn inspect_and_diff_show_the_base_and_what_it_holds() {
         (&json["a"]["base"], &json["b"]["base"]),
         (&Value::Null, &Value::from(base))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_names_a_base_too_and_the_command_line_goes_first() {
+    let (site, source) = site().await;
+    let host = source.host();
+    site.shell(&format!(
+        "printf 'export:\\n  base: old.tgz\\n  images: [{{reference: {host}/app:1}}]\\n' > c.yaml"
+    ))
+    .await
+    .done();
+    site.stellaops("bundle export --config c.yaml --output again.tgz")
+        .await
+        .done();
+    site.shell("cmp delta.tgz again.tgz").await.done();
+    site.stellaops("bundle export --config c.yaml --output other.tgz --base delta.tgz")
+        .await
+        .done();
+    let compared = site.shell("cmp delta.tgz other.tgz").await;
+    assert_eq!(compared.code, 1, "{compared:?}");
 }
