@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{Receiver, RecvError, SendError, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 
@@ -152,7 +152,7 @@ impl Hashing {
             let (jobs, from) = channel();
             let back = self.buffers.back.0.clone();
             let builder = thread::Builder::new().name("hash".into());
-            match builder.spawn(move || hash(&from, &back)) {
+            match builder.spawn(move || hash(from, &back)) {
                 Ok(handle) => self.threads.push(HashThread { jobs, handle }),
                 Err(_) => self.max_threads = self.threads.len(),
             }
@@ -234,13 +234,20 @@ impl Buffers {
 }
 
 /// What a thread does until nobody gives it anything any more.
-fn hash(jobs: &Receiver<Job>, back: &Sender<Buffer>) {
+fn hash(jobs: Receiver<Job>, back: &Sender<Buffer>) {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    for job in jobs {
+    while let Ok(job) = jobs.recv() {
         match job {
             Job::Start => hasher = Hasher::new(Algorithm::Sha256),
             Job::Bytes(buffer) => {
-                hasher.update(buffer.filled());
+                let update = AssertUnwindSafe(|| hasher.update(buffer.filled()));
+                let updated = panic::catch_unwind(update);
+                if let Err(reason) = updated {
+                    // Whoever reads may wait for a buffer: it gets this one, and learns of the panic when it sends it.
+                    drop(jobs);
+                    drop(back.send(buffer));
+                    panic::resume_unwind(reason);
+                }
                 // Whoever reads may have ended early; the buffer is then needed no more.
                 drop(back.send(buffer));
             }
@@ -306,5 +313,41 @@ mod tests {
         }
         let bytes = vec![5; 1 << 20];
         assert_eq!(put(&mut hashing, &bytes).wait(), Digest::of(&bytes));
+    }
+
+    /// No buffer holds as much as this one says.
+    fn impossible() -> Buffer {
+        Buffer {
+            bytes: Box::default(),
+            filled: 1,
+        }
+    }
+
+    #[test]
+    fn a_thread_that_panics_takes_no_more_and_gives_its_buffer_back() {
+        let ((jobs, from), (back, returned)) = (channel(), channel());
+        for _ in 0..3 {
+            jobs.send(Job::Bytes(impossible())).unwrap();
+        }
+        let hashing = AssertUnwindSafe(move || hash(from, &back));
+        panic::catch_unwind(hashing).unwrap_err();
+        assert!(jobs.send(Job::Start).is_err());
+        assert_eq!(returned.into_iter().count(), 1);
+    }
+
+    #[test]
+    fn a_panic_of_a_thread_goes_on_in_the_one_that_reads() {
+        let read = || {
+            let mut hashing = Hashing::new(NonZeroUsize::new(2));
+            hashing.start(1 << 30);
+            hashing.update(impossible());
+            loop {
+                let buffer = hashing.buffer();
+                hashing.update(buffer);
+            }
+        };
+        let reason = panic::catch_unwind(read).unwrap_err();
+        let reason = reason.downcast::<String>().unwrap();
+        assert!(reason.contains("out of range"), "{reason}");
     }
 }

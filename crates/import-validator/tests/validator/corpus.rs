@@ -11,6 +11,7 @@ mod signatures;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
 
@@ -139,6 +140,12 @@ fn run(row: &Row) -> Report {
             report
         }
     };
+    for threads in [1, 2, 8] {
+        let other = on_threads(row, threads);
+        assert_eq!(other.findings, report.findings, "{}, {threads}", row.name);
+        assert_eq!(other.counts, report.counts, "{}, {threads}", row.name);
+        assert_eq!(other.ok, report.ok, "{}, {threads}", row.name);
+    }
     let json = serde_json::to_string(&report).unwrap();
     let text: String = report
         .findings
@@ -153,6 +160,15 @@ fn run(row: &Row) -> Report {
         );
     }
     report
+}
+
+fn on_threads(row: &Row, threads: usize) -> Report {
+    let threads = NonZeroUsize::new(threads).unwrap();
+    let validator = row.validator.clone().threads(threads);
+    match &row.input {
+        Input::Bytes(bytes) => validator.validate("stream", &**bytes),
+        Input::Stream(open, _) => validator.validate("stream", open()),
+    }
 }
 
 fn from_folder(row: &Row, bytes: &[u8]) -> Report {
