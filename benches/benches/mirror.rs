@@ -5,9 +5,11 @@
 //! are on the path: `oras`, `curl`, `openssl`, `sha256sum`. Processor time of a peer is that of its process.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use benches::{Server, arguments_behind, cpu, is_full, peak_memory, serve_until_told};
@@ -16,6 +18,7 @@ use mirror_export::{ExportRequest, ExportTimes, Exporter};
 use oci_content::{Descriptor, Manifest, Registry, Tag};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const ADDED_MS: u64 = 20;
 const IMAGES: u64 = 10;
@@ -25,6 +28,9 @@ const REPOSITORY: &str = "mirror/app";
 async fn main() {
     if let Some(arguments) = arguments_behind("--serve") {
         return serve(&arguments).await;
+    }
+    if let Some(arguments) = arguments_behind("--proxy") {
+        return proxy(&arguments).await;
     }
     let layer_bytes = if is_full() { 10 << 20 } else { 10 << 10 };
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -122,6 +128,37 @@ async fn main() {
             &Measured::of(&other, || run("oras", &arguments)).await,
         );
     }
+    for added in [0, ADDED_MS] {
+        let Some(first) = DockerRegistry::start(&path(&format!("docker-{added}"))) else {
+            println!("\nno docker-registry on the path: not measured");
+            break;
+        };
+        heading(added);
+        let ours = first.behind(added);
+        let imported = Measured::of(&ours, async || {
+            let registry = ImportTarget::Registry {
+                registry: ours.greeting.parse().expect("a host and a port"),
+                client: client(),
+            };
+            import(registry, &validate(&bundle)).await;
+            true
+        });
+        row(
+            "validate, import into docker-registry (no API), prove",
+            &imported.await,
+        );
+        drop(first);
+        let second = DockerRegistry::start(&path(&format!("docker-{added}-oras")));
+        let second = second.expect("it started a moment ago");
+        let theirs = second.behind(added);
+        let input = path("0.backup.tar").display().to_string();
+        let target = format!("{}/{REPOSITORY}", theirs.greeting);
+        let arguments = ["restore", "--plain-http", "--input", &input, &target];
+        row(
+            "oras restore of its .tar",
+            &Measured::of(&theirs, || run("oras", &arguments)).await,
+        );
+    }
     heading(0);
     let layout = ImportTarget::Layout {
         folder: path("layout"),
@@ -214,6 +251,106 @@ async fn serve(arguments: &[String]) {
     println!("{}", registry.host());
     let told = tokio::task::spawn_blocking(serve_until_told).await;
     told.expect("it does not panic");
+}
+
+/// Debian's docker-registry in a folder of its own. It ends when this is dropped.
+struct DockerRegistry {
+    child: std::process::Child,
+    address: String,
+}
+
+impl DockerRegistry {
+    fn start(folder: &Path) -> Option<Self> {
+        std::fs::create_dir(folder).expect("the folder can be written");
+        let config = folder.join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: \"{}\"}}}}\n\
+             http: {{addr: \"127.0.0.1:0\"}}\n",
+            folder.join("data").display()
+        );
+        std::fs::write(&config, text).expect("the folder can be written");
+        let mut child = std::process::Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            // REGISTRY_* overrides the configuration.
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut lines = BufReader::new(child.stderr.take()?).lines();
+        let address = lines.by_ref().find_map(|line| {
+            let line = line.ok()?;
+            let (_, behind) = line.split_once("listening on ")?;
+            Some(behind.split(['"', ',', ' ']).next()?.to_owned())
+        });
+        // Read on, so that it can go on writing.
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(Self {
+            child,
+            address: address?,
+        })
+    }
+
+    /// Returns a process through which each request takes longer.
+    fn behind(&self, added: u64) -> Server {
+        let added = added.to_string();
+        Server::start(&["--proxy", &self.address, &added]).expect("this program starts")
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The other process: hands everything on, and what a client says after an answer, so a request, so many milliseconds later.
+async fn proxy(arguments: &[String]) {
+    let added = Duration::from_millis(arguments[1].parse().expect("a number"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("loopback is there");
+    println!("{}", listener.local_addr().expect("it listens"));
+    let target = arguments[0].clone();
+    let accept = async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(server) = tokio::net::TcpStream::connect(&target).await else {
+                continue;
+            };
+            drop((client.set_nodelay(true), server.set_nodelay(true)));
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            let answered = Arc::new(AtomicBool::new(true));
+            let answers = Arc::clone(&answered);
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 256 << 10];
+                while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+                    if answered.swap(false, Ordering::SeqCst) {
+                        tokio::time::sleep(added).await;
+                    }
+                    if to_server.write_all(&buffer[..count]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 256 << 10];
+                while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
+                    answers.store(true, Ordering::SeqCst);
+                    if to_client.write_all(&buffer[..count]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    };
+    let told = tokio::task::spawn_blocking(serve_until_told);
+    tokio::select! {
+        () = accept => {}
+        told = told => told.expect("it does not panic"),
+    }
 }
 
 /// Bytes that do not compress: a counter through a multiplicative hash.

@@ -27,6 +27,7 @@
 //! that has what is missing, or keep it on loopback.
 
 mod blobs;
+mod connections;
 mod endpoint;
 mod error;
 #[cfg(feature = "basic-auth")]

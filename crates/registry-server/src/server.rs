@@ -2,6 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use url::form_urlencoded;
 
+use crate::connections::{self, ConnectionLimits};
 use crate::endpoint::Endpoint;
 use crate::error::{ApiError, ErrorCode};
 use crate::store::{Repository, Store, StoreError};
@@ -35,6 +37,7 @@ pub struct RegistryServer {
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) options: Options,
+    connections: ConnectionLimits,
     pub(crate) sessions: Sessions,
     #[cfg(feature = "basic-auth")]
     users: Option<crate::Htpasswd>,
@@ -57,6 +60,7 @@ pub(crate) struct Options {
 pub struct RegistryServerBuilder {
     store: Arc<dyn Store>,
     options: Options,
+    connections: ConnectionLimits,
     max_sessions: usize,
     #[cfg(feature = "basic-auth")]
     users: Option<crate::Htpasswd>,
@@ -77,6 +81,7 @@ impl RegistryServer {
                 sparse_manifests: false,
                 chunk_min_bytes: None,
             },
+            connections: ConnectionLimits::default(),
             max_sessions: 1024,
             #[cfg(feature = "basic-auth")]
             users: None,
@@ -144,14 +149,13 @@ impl RegistryServer {
     {
         let (stop, stopped) = oneshot::channel::<()>();
         let service = self.router();
+        let limits = self.shared.connections;
         let task = tokio::spawn(async move {
             let stopped = async move {
                 // Sent or dropped, both say stop.
                 let _sent = stopped.await;
             };
-            axum::serve(listener, service)
-                .with_graceful_shutdown(stopped)
-                .await
+            connections::serve(listener, service, limits, stopped).await;
         });
         RunningServer {
             address,
@@ -228,6 +232,28 @@ impl RegistryServerBuilder {
         self
     }
 
+    /// Keeps at most this many connections open; more wait to be accepted until one is closed. Default: 1024.
+    #[must_use]
+    pub fn max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.connections.max_connections = connections.get();
+        self
+    }
+
+    /// Closes a connection on which the head of a request has not come after this time, from the opening of the connection or
+    /// from the last answer; also one that is idle. Over HTTP/2, one whose client does not answer a ping. Default: 60 seconds.
+    #[must_use]
+    pub fn head_timeout(mut self, time: Duration) -> Self {
+        self.connections.head_timeout = time;
+        self
+    }
+
+    /// Cuts off answers that are not finished this long after the server was stopped. Default: 30 seconds.
+    #[must_use]
+    pub fn shutdown_timeout(mut self, time: Duration) -> Self {
+        self.connections.shutdown_timeout = time;
+        self
+    }
+
     /// Answers these users only, by basic authentication. Default: everybody.
     #[cfg(feature = "basic-auth")]
     #[must_use]
@@ -242,6 +268,7 @@ impl RegistryServerBuilder {
             shared: Arc::new(Shared {
                 store: self.store,
                 options: self.options,
+                connections: self.connections,
                 sessions: Sessions::new(self.max_sessions),
                 #[cfg(feature = "basic-auth")]
                 users: self.users,
@@ -251,12 +278,12 @@ impl RegistryServerBuilder {
 }
 
 /// A registry that is being served. Dropping it stops it: no new connection is taken, answers under way are
-/// finished.
+/// finished, if that takes no longer than [they may](RegistryServerBuilder::shutdown_timeout).
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
-    task: Option<JoinHandle<io::Result<()>>>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl RunningServer {
@@ -273,7 +300,7 @@ impl RunningServer {
     pub async fn shutdown(mut self) {
         drop(self.stop.take());
         if let Some(task) = self.task.take() {
-            // `axum::serve` never returns an error, and a panic in a connection is not one of this task.
+            // A panic in a connection is not one of this task.
             let _ended = task.await;
         }
     }
