@@ -203,13 +203,18 @@ impl Importer {
         Ok(Some(admitted))
     }
 
-    /// Names the target for the ledger: a folder by its one path, however it was given.
+    /// Names the target for the ledger: a folder by its one path, however it was given, and a registry without the port that
+    /// it has anyway.
     fn ledger_target(&self) -> String {
         match &self.target {
-            ImportTarget::Registry { registry, .. } => match &self.options.mapping.prefix {
-                Some(prefix) => format!("{registry}/{prefix}"),
-                None => registry.to_string(),
-            },
+            ImportTarget::Registry { registry, .. } => {
+                let registry = registry.to_string();
+                let registry = registry.strip_suffix(":443").unwrap_or(&registry);
+                match &self.options.mapping.prefix {
+                    Some(prefix) => format!("{registry}/{prefix}"),
+                    None => registry.to_owned(),
+                }
+            }
             ImportTarget::Layout { folder, .. } => {
                 let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
                 // What is not there yet cannot be a link, so its name is kept.
@@ -263,6 +268,38 @@ impl Importer {
             referrers_expected: plan.referrers(),
             referrers_found: 0,
             missing: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_client::{Client, ClientOptions};
+
+    use super::*;
+
+    #[test]
+    fn the_ledger_knows_a_registry_however_it_was_typed() {
+        let name = |registry: &str, prefix: Option<&str>| {
+            let target = ImportTarget::Registry {
+                registry: registry.parse().unwrap(),
+                client: Client::new(ClientOptions::default()).unwrap(),
+            };
+            let mut options = ImportOptions::default();
+            options.mapping.prefix = prefix.map(|prefix| prefix.parse().unwrap());
+            Importer::new(target, options, Arc::new(())).ledger_target()
+        };
+        assert_eq!(
+            name("Registry.Example.com:443", None),
+            "registry.example.com"
+        );
+        assert_eq!(
+            name("registry.example.com", Some("a/b")),
+            "registry.example.com/a/b"
+        );
+        assert_eq!(name("[::1]:443", None), "[::1]");
+        for other in ["registry.example.com:8443", "registry.example.com:80"] {
+            assert_eq!(name(other, None), other);
         }
     }
 }

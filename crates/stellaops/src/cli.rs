@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oci_content::{Platform, Reference, Registry, RepositoryName};
 
@@ -248,10 +249,18 @@ pub(crate) enum BundleCommand {
     Diff(DiffArgs),
 }
 
+/// A bundle's path; `-` is standard input, as everywhere.
+fn bundle_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(|text| match text.as_encoded_bytes() {
+        b"-" => "/dev/stdin".into(),
+        _ => text.into(),
+    })
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// The bundle, or the folder of an extracted one
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
     pub(crate) file: PathBuf,
     /// Form of the result
     #[arg(long, default_value = "text", value_name = "FORMAT")]
@@ -268,7 +277,7 @@ pub(crate) enum InspectFormat {
 #[derive(Debug, Args)]
 pub(crate) struct ManifestArgs {
     /// The bundle, or the folder of an extracted one
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
     pub(crate) file: PathBuf,
 }
 
@@ -374,8 +383,8 @@ pub(crate) struct PolicyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
-    /// The bundle, or the folder of an extracted one
-    #[arg(long, short, value_name = "FILE")]
+    /// The bundle, or the folder of an extracted one; - is standard input
+    #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
     pub(crate) file: PathBuf,
     /// Also prove that the referrers are the graph that the bundle claims
     #[arg(long)]
@@ -404,7 +413,7 @@ pub(crate) enum TextFormat {
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// The bundle, or the folder of an extracted one
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
     pub(crate) file: PathBuf,
     /// REGISTRY[/PREFIX], or oci:FOLDER [default: the local store]
     #[arg(long, value_name = "DEST")]

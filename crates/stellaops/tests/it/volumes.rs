@@ -91,6 +91,30 @@ async fn volumes_are_the_parts_of_the_bundle_and_every_command_reads_them_by_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_validated_from_standard_input() {
+    let registry = registry(1).await;
+    let site = site(&registry).await;
+    let ran = site
+        .shell("cat b.tgz.??? | stellaops bundle validate --file - --check-referrers")
+        .await
+        .done();
+    assert!(ran.stdout.contains("/dev/stdin"), "{}", ran.stdout);
+    let cut = site
+        .shell("head -c 90000 whole.tgz | stellaops bundle validate --file -")
+        .await;
+    cut.failed(3, &["Truncated"]);
+    for command in [
+        "inspect --file -",
+        "manifest --file -",
+        "import --file - --to oci:layout",
+    ] {
+        site.shell(&format!("cat whole.tgz | stellaops bundle {command}"))
+            .await
+            .failed(2, &["/dev/stdin", "pipe"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_packed_into_the_same_volumes() {
     let registry = registry(1).await;
     let site = site(&registry).await;
