@@ -119,7 +119,11 @@ impl<S: ReadAt + Clone> BundleArchive<S> {
 fn read_all(reader: &mut impl Read, into: &mut Vec<u8>) -> Result<(), ContainerError> {
     // The reader has checked the size against the limit of the file.
     match reader.read_to_end(into) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            // It grew by doubling, and is kept as long as the bundle is open.
+            into.shrink_to_fit();
+            Ok(())
+        }
         Err(error) => Err(ContainerError::from_io(error)),
     }
 }

@@ -14,7 +14,7 @@ use registry_client::BlobSource as _;
 use super::base;
 use super::error::{ImportError, ImportErrorKind};
 use super::plan::{ImportPlan, RepositoryPlan};
-use super::proof;
+use super::proof::{self, Comparison};
 use super::report::{ImportReport, TransferCounts};
 use super::source::{BundleBlob, BundleSource};
 use super::{ImportObserver, ImportOptions};
@@ -232,14 +232,10 @@ impl<'a> LayoutTarget<'a> {
             LayoutReferrers::open(layout).map_err(|error| ImportError::layout(&error))?;
         let mut reasons = Vec::new();
         for (name, repository) in &plan.repositories {
-            let graph = referrers
-                .discovery()
-                .run(repository.roots.iter().cloned())
-                .await;
-            report
-                .missing
-                .extend(proof::missing(name, repository, &graph));
-            reasons.extend(proof::reasons(&graph));
+            let discovery = |many| referrers.discovery().one_of_many(many);
+            let (missing, why) = Comparison::of(name, repository, discovery).await.missing();
+            report.missing.extend(missing);
+            reasons.extend(why);
         }
         proof::conclude(report, &reasons)
     }

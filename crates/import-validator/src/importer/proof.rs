@@ -1,40 +1,80 @@
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use oci_content::{Completeness, Digest, RepositoryName, Tag};
-use oci_referrers::ReferrerGraph;
+use oci_referrers::{Discovery, ReferrerGraph};
 
 use super::error::{ImportError, ImportErrorKind};
 use super::plan::RepositoryPlan;
 use super::report::{ImportReport, MissingReferrer};
 
-/// Compares what a discovery at the target found with what the bundle holds; returns what is missing.
-pub(super) fn missing(
-    name: &RepositoryName,
-    plan: &RepositoryPlan,
-    graph: &ReferrerGraph,
-) -> Vec<MissingReferrer> {
-    let found: BTreeSet<(&Digest, &Digest, Option<&Tag>)> = graph
-        .referrers
-        .iter()
-        .map(|referrer| (&referrer.subject, &referrer.digest, referrer.tag.as_ref()))
-        .collect();
-    let edges: BTreeSet<(&Digest, &Digest)> = graph.edges();
-    let is_missing = |edge: &&(Digest, Digest, Option<Tag>)| {
-        let (subject, referrer, tag) = edge;
-        match tag {
-            Some(tag) => !found.contains(&(subject, referrer, Some(tag))),
-            None => !edges.contains(&(subject, referrer)),
+/// How many images and subjects are discovered at once: what was found of them is compared, and then dropped.
+const ROOTS_AT_ONCE: usize = 256;
+
+/// What a discovery at a target has found of a repository, compared with what the bundle holds.
+#[derive(Debug)]
+pub(super) struct Comparison<'p> {
+    name: &'p RepositoryName,
+    /// Every edge of the bundle, and its place in `found`.
+    places: HashMap<(&'p Digest, &'p Digest, Option<&'p Tag>), usize>,
+    found: Vec<bool>,
+    plan: &'p RepositoryPlan,
+    reasons: Vec<String>,
+}
+
+impl<'p> Comparison<'p> {
+    /// Discovers from all roots of a repository, some at a time; `discovery` is one that is [made for
+    /// many](Discovery::one_of_many) where it is told so.
+    pub(super) async fn of(
+        name: &'p RepositoryName,
+        plan: &'p RepositoryPlan,
+        discovery: impl Fn(bool) -> Discovery,
+    ) -> Self {
+        let edges = plan.edges.iter();
+        let keys = edges.map(|(subject, referrer, tag)| (subject, referrer, tag.as_ref()));
+        let mut comparison = Self {
+            name,
+            places: keys.zip(0..).collect(),
+            found: vec![false; plan.edges.len()],
+            plan,
+            reasons: Vec::new(),
+        };
+        let roots: Vec<&Digest> = plan.roots.iter().collect();
+        let many = roots.len() > ROOTS_AT_ONCE;
+        for roots in roots.chunks(ROOTS_AT_ONCE) {
+            let roots = roots.iter().copied().cloned();
+            comparison.add(&discovery(many).run(roots).await);
         }
-    };
-    let missing = plan.edges.iter().filter(is_missing);
-    missing
-        .map(|(subject, referrer, tag)| MissingReferrer {
-            repository: name.to_string(),
+        comparison
+    }
+
+    fn add(&mut self, graph: &ReferrerGraph) {
+        for known in &graph.referrers {
+            // What a list names is found, whether a legacy tag names it as well or not.
+            for tag in [None, known.tag.as_ref()] {
+                let place = self.places.get(&(&known.subject, &known.digest, tag));
+                if let Some(place) = place {
+                    self.found[*place] = true;
+                }
+            }
+        }
+        if graph.status() == Completeness::Incomplete {
+            let messages = graph.errors().map(|problem| problem.message.clone());
+            self.reasons.extend(messages);
+        }
+    }
+
+    /// Returns what was not found, and why a discovery could not settle something, in words.
+    pub(super) fn missing(self) -> (Vec<MissingReferrer>, Vec<String>) {
+        let edges = self.plan.edges.iter().zip(&self.found);
+        let missing = edges.filter(|(_, found)| !**found);
+        let missing = missing.map(|((subject, referrer, tag), _)| MissingReferrer {
+            repository: self.name.to_string(),
             subject: subject.clone(),
             referrer: referrer.clone(),
             tag: tag.clone(),
-        })
-        .collect()
+        });
+        (missing.collect(), self.reasons)
+    }
 }
 
 /// Ends an import: everything was found, or an error names what was not.
@@ -62,15 +102,4 @@ pub(super) fn conclude(report: &mut ImportReport, reasons: &[String]) -> Result<
         first.repository,
     );
     Err(ImportError::new(ImportErrorKind::Incomplete, message).with_report(report.clone()))
-}
-
-/// Returns why a discovery at the target could not settle something, in words.
-pub(super) fn reasons(graph: &ReferrerGraph) -> Vec<String> {
-    match graph.status() {
-        Completeness::Complete => Vec::new(),
-        _ => graph
-            .errors()
-            .map(|problem| problem.message.clone())
-            .collect(),
-    }
 }

@@ -11,7 +11,7 @@ use super::base::BaseSearch;
 use super::error::{ImportError, ImportErrorKind};
 use super::manifest_push;
 use super::plan::{ImportPlan, RepositoryPlan};
-use super::proof;
+use super::proof::{self, Comparison};
 use super::referrers_tag;
 use super::report::{ImportReport, MissingReferrer, TransferCounts};
 use super::source::BundleSource;
@@ -347,11 +347,8 @@ impl<'a> RegistryTarget<'a> {
         plan: &RepositoryPlan,
     ) -> (Vec<MissingReferrer>, Vec<String>) {
         let sources = RegistrySources::new(self.repository(name));
-        let graph = sources
-            .discovery(None)
-            .run(plan.roots.iter().cloned())
-            .await;
-        (proof::missing(name, plan, &graph), proof::reasons(&graph))
+        let discovery = |many| sources.discovery(None).one_of_many(many);
+        Comparison::of(name, plan, discovery).await.missing()
     }
 
     async fn repair(
