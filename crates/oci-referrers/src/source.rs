@@ -92,7 +92,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// What was named.
     pub claims: Vec<Claim>,
-    /// What could not be settled; any of these makes the discovery incomplete.
+    /// What could not be settled; any of these makes the discovery incomplete, apart from those that a referrers tag
+    /// [settles](Problem::settled_by_tag).
     pub errors: Vec<Problem>,
     /// What was noticed.
     pub warnings: Vec<Warning>,
@@ -108,8 +109,6 @@ pub struct Answer {
 pub enum Outcome {
     /// There is nothing here that could list referrers: no such API, no such tag. No claim about their number.
     NoAnswer,
-    /// The source refuses this client although the subject may be read. Complete only if a referrers tag answers.
-    Blocked,
     /// The whole list.
     List,
     /// The list up to a failure, which stands in [`Answer::errors`].
@@ -203,6 +202,10 @@ pub struct Problem {
     pub source: Option<SourceKind>,
     /// What happened, in a sentence fragment.
     pub message: String,
+    /// Whether a referrers tag that answers with an index makes up for it: the problem then does not count.
+    ///
+    /// For a source that gave no list because something before it refused, while the subject itself may be read.
+    pub settled_by_tag: bool,
 }
 
 impl Problem {
@@ -213,6 +216,7 @@ impl Problem {
             digest: None,
             source: None,
             message: message.into(),
+            settled_by_tag: false,
         }
     }
 
@@ -220,6 +224,13 @@ impl Problem {
     #[must_use]
     pub fn about(mut self, digest: &Digest) -> Self {
         self.digest = Some(digest.clone());
+        self
+    }
+
+    /// Drops the problem if a referrers tag of the subject answers with an index.
+    #[must_use]
+    pub fn unless_tag_answers(mut self) -> Self {
+        self.settled_by_tag = true;
         self
     }
 }

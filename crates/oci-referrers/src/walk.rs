@@ -318,13 +318,12 @@ impl SubjectState {
         answers: impl Iterator<Item = (SourceKind, Answer)>,
         limits: &Limits,
     ) -> Vec<MergedClaim> {
-        let mut blocked = false;
+        let mut unless_tag_answers: Vec<Problem> = Vec::new();
         let mut tag_listed = false;
         let mut tag_silent = false;
         let mut claims: Vec<(SourceKind, Claim)> = Vec::new();
         for (kind, answer) in answers {
             let listed = matches!(answer.outcome, Outcome::List | Outcome::PartialList);
-            blocked |= answer.outcome == Outcome::Blocked;
             match kind {
                 SourceKind::ReferrersApi => {
                     self.api_listed |= listed;
@@ -339,23 +338,25 @@ impl SubjectState {
             self.capability = self.capability.or(answer.capability);
             self.warnings.extend(answer.warnings);
             self.exchanges.extend(answer.exchanges);
-            self.errors
-                .extend(answer.errors.into_iter().map(|mut problem| {
-                    problem.source.get_or_insert(kind);
-                    problem
-                }));
+            for mut problem in answer.errors {
+                problem.source.get_or_insert(kind);
+                match problem.settled_by_tag {
+                    true => unless_tag_answers.push(problem),
+                    false => self.errors.push(problem),
+                }
+            }
             claims.extend(answer.claims.into_iter().map(|claim| (kind, claim)));
         }
         self.tag_absent = tag_silent && !tag_listed;
-        if blocked && tag_listed {
-            let message = "the referrers API is denied although the subject may be read; the referrers tag answers";
-            self.warnings
-                .push(Warning::new(WarningCode::CapabilityBlocked, message));
-        } else if blocked {
-            let message = "the referrers API is denied although the subject may be read, and no referrers tag answers";
-            let mut problem = Problem::new(ErrorCode::Denied, message);
-            problem.source = Some(SourceKind::ReferrersApi);
-            self.errors.push(problem);
+        for mut problem in unless_tag_answers {
+            if !tag_listed {
+                problem.message.push_str(", and no referrers tag answers");
+                self.errors.push(problem);
+            } else if problem.code == ErrorCode::Denied {
+                let message = format!("{}; the referrers tag answers", problem.message);
+                self.warnings
+                    .push(Warning::new(WarningCode::CapabilityBlocked, message));
+            }
         }
         let mut claims = merge(claims);
         if claims.len() > limits.max_referrers_per_subject {
@@ -438,4 +439,36 @@ fn merge(claims: Vec<(SourceKind, Claim)>) -> Vec<MergedClaim> {
         }
     }
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_a_referrers_tag_settles_counts_only_without_one() {
+        let subject = Digest::of(b"image");
+        for (code, settled) in [
+            (ErrorCode::RateLimited, None),
+            (ErrorCode::ServerError, None),
+            (ErrorCode::Denied, Some(WarningCode::CapabilityBlocked)),
+        ] {
+            for tag in [Answer::list([]), Answer::none()] {
+                let answers = tag.outcome == Outcome::List;
+                let mut walk = Walk::new(2, None, Limits::default(), Keep::default());
+                walk.place(None, subject.clone(), 0);
+                let api = Answer::failed(Problem::new(code, "no list").unless_tag_answers());
+                walk.answered(&subject, 0, (SourceKind::ReferrersApi, api));
+                walk.answered(&subject, 1, (SourceKind::ReferrersTag, tag));
+                let graph = walk.finish(Capability::Unknown);
+                let errors: Vec<_> = graph.errors().map(|problem| problem.code).collect();
+                let warnings: Vec<_> = graph.warnings().map(|warning| warning.code).collect();
+                if answers {
+                    assert_eq!((errors, warnings), (vec![], settled.into_iter().collect()));
+                } else {
+                    assert_eq!((errors, warnings), (vec![code], vec![]));
+                }
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ use registry_client::{AnswerParts, ReferrersAnswer, ReferrersList, Repository, R
 
 use super::reader::{Reader, counted, refusal};
 use crate::discovery::Limits;
-use crate::source::{Answer, Claim, Exchange, Outcome, Problem, Query, ReferrerSource, Warning};
+use crate::source::{Answer, Claim, Exchange, Problem, Query, ReferrerSource, Warning};
 
 /// The referrers API: `GET /v2/<name>/referrers/<digest>`, to the last page.
 ///
@@ -203,7 +203,12 @@ impl NativeReferrers {
                 answer.capability = Some(Capability::Unknown);
                 answer.exchanges.push(say(format!("{status}")));
                 match self.subject_status(subject).await {
-                    Ok(200) => answer.outcome = Outcome::Blocked,
+                    Ok(200) => {
+                        let message =
+                            "the referrers API is denied although the subject may be read";
+                        let problem = Problem::new(ErrorCode::Denied, message);
+                        answer.fail(problem.unless_tag_answers());
+                    }
                     Ok(_) => answer.fail(refusal(&response)),
                     Err(problem) => answer.fail(problem),
                 }
