@@ -44,7 +44,7 @@ pub(crate) fn refuse(shared: &Shared, parts: &Parts) -> Option<Response> {
             ..
         } => {
             let host = match foreign {
-                true => shared.foreign_host.as_deref().unwrap_or(&shared.host),
+                true => &shared.foreign_host,
                 false => &shared.host,
             };
             bearer(shared, parts, &format!("http://{host}{realm}"), challenge)

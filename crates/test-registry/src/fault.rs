@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Fault {
     pub(crate) headers: Vec<(HeaderName, Option<HeaderValue>)>,
     skip: usize,
     times: Option<usize>,
+    /// Each path has its own count of what is skipped and what has happened.
+    per_path: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -31,6 +34,9 @@ pub(crate) enum Action {
     },
     Redirect {
         to: String,
+        status: StatusCode,
+    },
+    RedirectElsewhere {
         status: StatusCode,
     },
     Pass,
@@ -59,6 +65,7 @@ impl Fault {
             headers: Vec::new(),
             skip: 0,
             times: Some(times),
+            per_path: false,
         }
     }
 
@@ -96,6 +103,18 @@ impl Fault {
     pub fn redirect(to: impl Into<String>, status: u16) -> Self {
         Self::new(Action::Redirect {
             to: to.into(),
+            status: status_code(status),
+        })
+    }
+
+    /// Sends the client to the same path and query of the [second host](crate::TestRegistry::foreign_host), which
+    /// has the content.
+    ///
+    /// # Panics
+    ///
+    /// When `status` is none.
+    pub fn redirect_elsewhere(status: u16) -> Self {
+        Self::new(Action::RedirectElsewhere {
             status: status_code(status),
         })
     }
@@ -217,6 +236,14 @@ impl Fault {
         self
     }
 
+    /// Counts for each path by itself: `Fault::statuses([429]).per_path()` refuses every path once. The query does
+    /// not count.
+    #[must_use]
+    pub fn per_path(mut self) -> Self {
+        self.per_path = true;
+        self
+    }
+
     /// Happens to every matching request; a list of statuses begins again at its end.
     #[must_use]
     pub fn forever(mut self) -> Self {
@@ -241,6 +268,12 @@ pub(crate) struct Faults(Arc<Mutex<Vec<Planned>>>);
 struct Planned {
     route: Route,
     fault: Fault,
+    /// What has come of it, by the path if that matters.
+    counts: HashMap<String, Count>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
     skipped: usize,
     used: usize,
 }
@@ -258,8 +291,7 @@ impl Faults {
         let planned = Planned {
             route,
             fault,
-            skipped: 0,
-            used: 0,
+            counts: HashMap::new(),
         };
         self.0
             .lock()
@@ -278,21 +310,26 @@ impl Faults {
     pub(crate) fn due(&self, parts: &Parts, host: Host, is_token: bool) -> Option<Due> {
         let mut planned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for planned in planned.iter_mut() {
-            let over = planned
-                .fault
-                .times
-                .is_some_and(|times| planned.used >= times);
-            if over || !planned.route.matches(parts, host, is_token) {
+            if !planned.route.matches(parts, host, is_token) {
                 continue;
             }
-            if planned.skipped < planned.fault.skip {
-                planned.skipped += 1;
+            let fault = &planned.fault;
+            let key = match fault.per_path {
+                true => parts.uri.path().to_owned(),
+                false => String::new(),
+            };
+            let count = planned.counts.entry(key).or_default();
+            if fault.times.is_some_and(|times| count.used >= times) {
                 continue;
             }
-            planned.used += 1;
+            if count.skipped < fault.skip {
+                count.skipped += 1;
+                continue;
+            }
+            count.used += 1;
             return Some(Due {
-                fault: planned.fault.clone(),
-                used: planned.used - 1,
+                fault: fault.clone(),
+                used: count.used - 1,
             });
         }
         None

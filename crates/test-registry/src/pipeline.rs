@@ -8,6 +8,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use oci_content::{Digest, RepositoryName};
 use registry_server::{
@@ -41,7 +42,7 @@ pub(crate) struct Shared {
     pub(crate) latency: Duration,
     pub(crate) max_body_bytes: Option<u64>,
     pub(crate) host: String,
-    pub(crate) foreign_host: Option<String>,
+    pub(crate) foreign_host: String,
     pub(crate) store: MemoryStore,
     pub(crate) server: RegistryServer,
     pub(crate) tokens: Tokens,
@@ -89,6 +90,11 @@ async fn handle(
         }
         if matches!(due.fault.action, Action::RateLimited) {
             let response = due.with_headers(manifests::too_many_requests(&shared));
+            return in_flight.answered(response);
+        }
+        if let Action::RedirectElsewhere { status } = due.fault.action {
+            let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            let response = due.with_headers(referrers::redirect(&shared, status, path));
             return in_flight.answered(response);
         }
         if let Some(response) = due.answer().await {
@@ -186,28 +192,29 @@ impl Shared {
     /// Answers as the persona does, and has the server answer where the persona follows the specification.
     async fn persona(&self, endpoint: Option<Endpoint>, parts: Parts, body: Body) -> Response {
         let reads = [Method::GET, Method::HEAD].contains(&parts.method);
-        let referrers = match &endpoint {
-            Some(Endpoint::Referrers { repository, digest }) if reads => {
-                Some((repository.as_str(), digest.as_str()))
-            }
-            _ => None,
-        };
-        if let Some((name, subject)) = referrers
+        if reads
             && self.profile.referrers.precedes_auth()
-            && let Some(response) = referrers::answer(self, &parts, name, subject)
+            && let Some(Endpoint::Referrers { repository, digest }) = &endpoint
+            && let Some(response) = referrers::answer(self, &parts, repository, digest)
         {
             return response;
         }
         if let Some(refused) = auth::refuse(self, &parts) {
             return refused;
         }
-        if let Some((name, subject)) = referrers
-            && let Some(response) = referrers::answer(self, &parts, name, subject)
-        {
-            return response;
-        }
+        self.content(endpoint, parts, body).await
+    }
+
+    /// Answers whoever has been let in.
+    async fn content(&self, endpoint: Option<Endpoint>, parts: Parts, body: Body) -> Response {
         let method = parts.method.clone();
+        let reads = [Method::GET, Method::HEAD].contains(&method);
         match endpoint {
+            Some(Endpoint::Referrers { repository, digest }) if reads => {
+                if let Some(response) = referrers::answer(self, &parts, &repository, &digest) {
+                    return response;
+                }
+            }
             Some(Endpoint::Ping) if reads => {
                 if let Some(ping) = self.profile.ping {
                     return ping.into_response();
@@ -323,10 +330,21 @@ impl Shared {
         exists.then(|| tags.iter().map(ToString::to_string).collect())
     }
 
-    /// Answers on the second host: a token service, whatever a redirect leads to, or the upstream of a proxy.
+    /// Answers on the second host: a token service, a page that a persona redirects to, or the content itself, as
+    /// a storage behind signed addresses and as the upstream of a proxy.
     async fn answer_elsewhere(&self, parts: Parts, body: Body) -> Response {
         if self.is_token(&parts, Host::Foreign) {
             return self.serve_token(&parts, body).await;
+        }
+        if let Some(endpoint) = Endpoint::of(parts.uri.path()) {
+            let reads = [Method::GET, Method::HEAD].contains(&parts.method);
+            // A proxy would send its own upstream's clients to the upstream.
+            let is_upstream = self.profile.manifests.redirected;
+            return match (reads, is_upstream) {
+                (false, _) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+                (true, true) => self.server.respond(Request::from_parts(parts, body)).await,
+                (true, false) => self.content(Some(endpoint), parts, body).await,
+            };
         }
         let page = |status: StatusCode, content_type: &'static str, body: &'static str| {
             (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
@@ -346,7 +364,6 @@ impl Shared {
                 HTML,
                 "<!doctype html><title>Sign in</title>",
             ),
-            (Persona::EdgeProxy, _) => self.server.respond(Request::from_parts(parts, body)).await,
             _ => page(
                 StatusCode::NOT_FOUND,
                 "text/plain; charset=utf-8",

@@ -23,8 +23,6 @@ pub(crate) struct Profile {
     pub(crate) headers: &'static [(&'static str, &'static str)],
     /// What `/v2/` answers, if it is not `{}`.
     pub(crate) ping: Option<Absent>,
-    /// The persona has a second host.
-    pub(crate) has_foreign: bool,
     pub(crate) read_only: bool,
     /// `Location` has scheme and host, and an upload's a state that must come back.
     pub(crate) absolute_locations: bool,
@@ -134,7 +132,6 @@ impl Profile {
             manifests: Manifests::default(),
             headers: &[],
             ping: None,
-            has_foreign: false,
             read_only: false,
             absolute_locations: false,
             poor_tag_index: false,
@@ -223,7 +220,6 @@ impl Profile {
                     pull_limit: Some(100),
                     ..plain.manifests
                 },
-                has_foreign: true,
                 ..plain
             },
             Persona::HubLiar => Self {
@@ -235,18 +231,13 @@ impl Profile {
                     pull_limit: Some(100),
                     ..plain.manifests
                 },
-                has_foreign: true,
                 ..plain
             },
             Persona::Ghcr => Self::ghcr(plain, ReferrersApi::Absent(MANIFEST_UNKNOWN)),
-            Persona::Ghcr303 => Self {
-                has_foreign: true,
-                ..Self::ghcr(plain, ReferrersApi::ToPackagePage)
-            },
+            Persona::Ghcr303 => Self::ghcr(plain, ReferrersApi::ToPackagePage),
             Persona::Html200 => Self {
                 auth: bearer("/v2/token", 60 * MINUTE),
                 referrers: ReferrersApi::ToLoginPage,
-                has_foreign: true,
                 ..plain
             },
             Persona::Quay => Self {
@@ -321,7 +312,6 @@ impl Profile {
                     ]),
                     ..plain.manifests
                 },
-                has_foreign: true,
                 ..plain
             },
             Persona::ArtifactoryOld => Self {
@@ -508,7 +498,6 @@ impl Profile {
                 content_type: "text/html",
                 body: "",
             }),
-            has_foreign: true,
             read_only: true,
             ..plain
         }

@@ -198,7 +198,7 @@ pub(crate) fn answer(
 
 pub(crate) fn redirect(shared: &Shared, status: StatusCode, path: &str) -> Response {
     let mut response = status.into_response();
-    let host = shared.foreign_host.as_deref().unwrap_or(&shared.host);
+    let host = &shared.foreign_host;
     if let Ok(location) = HeaderValue::from_str(&format!("http://{host}{path}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -303,8 +303,8 @@ fn list(
             (page, link, false)
         }
         Pages::Upstream(size) => {
-            let host = shared.foreign_host.clone().unwrap_or_default();
-            let (page, link) = opaque(shared, parts, entries, size, field("nextToken"), &host);
+            let host = &shared.foreign_host;
+            let (page, link) = opaque(shared, parts, entries, size, field("nextToken"), host);
             (page, link, false)
         }
     };

@@ -123,10 +123,12 @@ impl TestRegistry {
         self.shared.recorder.max_in_flight()
     }
 
-    /// Returns the host and port of the persona's second host; `None` for personas that have one only.
+    /// Returns the host and port of the second host, which has the registry's content and asks nobody for
+    /// credentials.
     ///
-    /// It is where tokens come from, where a redirect leads, or what a proxy stands before.
-    pub fn foreign_host(&self) -> Option<String> {
+    /// It is the storage that [a fault](Fault::redirect_elsewhere) sends clients to, and with some personas it is
+    /// where tokens come from, where a redirect leads, or what a proxy stands before.
+    pub fn foreign_host(&self) -> String {
         self.shared.foreign_host.clone()
     }
 
@@ -324,8 +326,8 @@ impl TestRegistryBuilder {
         let address = listener.local_addr()?;
         let name = address.to_string().parse().map_err(io::Error::other)?;
         let profile = Profile::of(self.persona, self.variant);
-        let foreign = profile.has_foreign.then(bind).transpose()?;
-        let foreign_host = foreign.as_ref().map(StdListener::local_addr).transpose()?;
+        let foreign = bind()?;
+        let foreign_host = foreign.local_addr()?.to_string();
         let store = MemoryStore::new();
         let mut server = RegistryServer::builder(Arc::new(store.clone()))
             .referrers_api(profile.referrers.is_there())
@@ -354,7 +356,7 @@ impl TestRegistryBuilder {
             latency: self.latency,
             max_body_bytes: self.max_body_bytes,
             host: address.to_string(),
-            foreign_host: foreign_host.map(|address| address.to_string()),
+            foreign_host,
             store,
             server: server.build(),
             tokens: Tokens::new(self.accounts, self.token_ttl),
@@ -374,7 +376,7 @@ impl TestRegistryBuilder {
             runtime.block_on(async {
                 tokio::select! {
                     () = serve(listener, &served, Host::Own) => {}
-                    () = serve_foreign(foreign, &served) => {}
+                    () = serve(foreign, &served, Host::Foreign) => {}
                     _stopped = stopped => {}
                 }
             });
@@ -402,13 +404,6 @@ async fn serve(listener: StdListener, shared: &Arc<Shared>, host: Host) {
         .into_make_service_with_connect_info::<Connection>();
     // It never ends, and so has no error to tell.
     let _ended = axum::serve(BreakableListener(listener), service).await;
-}
-
-async fn serve_foreign(listener: Option<StdListener>, shared: &Arc<Shared>) {
-    match listener {
-        Some(listener) => serve(listener, shared, Host::Foreign).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn bind() -> io::Result<StdListener> {

@@ -112,7 +112,7 @@ impl Route {
         self
     }
 
-    /// Only requests to the persona's [second host](crate::TestRegistry::foreign_host), which are otherwise left
+    /// Only requests to the registry's [second host](crate::TestRegistry::foreign_host), which are otherwise left
     /// alone except for [`token`](Self::token) and [`path_prefix`](Self::path_prefix).
     #[must_use]
     pub fn elsewhere(mut self) -> Self {

@@ -162,7 +162,7 @@ async fn a_head_has_no_body_that_a_fault_could_change() {
 #[tokio::test]
 async fn faults_reach_the_second_host_where_they_are_told_to() {
     let registry = TestRegistry::start(Persona::HubNow).await;
-    let foreign = registry.foreign_host().unwrap();
+    let foreign = registry.foreign_host();
     let ask = async |path: &str| {
         let url = format!("http://{foreign}{path}");
         Answer::of(client().get(url)).await.status

@@ -2,6 +2,7 @@
 
 mod client;
 mod content;
+mod elsewhere;
 mod faults;
 mod personas;
 mod tokens;

@@ -385,7 +385,7 @@ async fn p5_hub_now() {
             .header("www-authenticate")
             .ends_with("error=\"insufficient_scope\"")
     );
-    let foreign = registry.foreign_host().unwrap();
+    let foreign = registry.foreign_host();
     let realm = format!("Bearer realm=\"http://{foreign}/token\"");
     assert!(rows[3].header("www-authenticate").starts_with(&realm));
     let token = format!("http://{foreign}/token?scope=repository:no/such:pull");
@@ -495,7 +495,7 @@ async fn p8_ghcr_303() {
         let (registry, image, sbom, vex) = filled(builder.start().await);
         let rows = rows(&registry).await;
         assert_eq!(statuses(&rows), [303, 303, 303, 303]);
-        let foreign = registry.foreign_host().unwrap();
+        let foreign = registry.foreign_host();
         let location = format!(
             "http://{foreign}/-/v2/packages/container/package/team%2Fapp%2Freferrers%2Fsha256"
         );
@@ -777,7 +777,7 @@ async fn p14_gitlab() {
     let rows = rows(&registry).await;
     assert_eq!(statuses(&rows), [404, 404, 404, 401]);
     assert_eq!(rows[0].header("content-type"), "application/json");
-    let foreign = registry.foreign_host().unwrap();
+    let foreign = registry.foreign_host();
     let realm = format!("Bearer realm=\"http://{foreign}/jwt/auth\"");
     assert!(rows[3].header("www-authenticate").starts_with(&realm));
     let token = format!("http://{foreign}/jwt/auth?scope=repository:team/app:pull");
@@ -880,7 +880,7 @@ async fn p16_edge_proxy() {
     assert_eq!(statuses(&rows), [404, 404, 404, 404]);
     assert!(rows[0].header("content-type").starts_with("text/html"));
     let moved = anonymous(&registry, "/v2/team/app/manifests/1.0").await;
-    let foreign = registry.foreign_host().unwrap();
+    let foreign = registry.foreign_host();
     let location = format!("http://{foreign}/v2/team/app/manifests/1.0");
     assert_eq!(
         (moved.status, moved.header("location")),
@@ -925,9 +925,6 @@ async fn p16_variants() {
     let builder = TestRegistry::builder(Persona::EdgeProxy).variant(Variant::EdgeUpstreamLink);
     let (registry, image, ..) = filled(builder.page_size(1).start().await);
     let page = referrers(&registry, "team/app", &image.digest).await;
-    let upstream = format!(
-        "http://{}/v2/team/app/referrers/",
-        registry.foreign_host().unwrap()
-    );
+    let upstream = format!("http://{}/v2/team/app/referrers/", registry.foreign_host());
     assert!(page.link().unwrap().0.starts_with(&upstream));
 }
