@@ -21,7 +21,7 @@ impl Due {
         match &self.fault.action {
             Action::Statuses(statuses) => {
                 let status = statuses[self.used % statuses.len()];
-                (!status.is_success()).then(|| self.with_headers(status_response(status)))
+                (!status.is_success()).then(|| status_response(status))
             }
             Action::Body {
                 status,
@@ -35,14 +35,14 @@ impl Due {
                 {
                     response.headers_mut().insert(header::CONTENT_TYPE, value);
                 }
-                Some(self.with_headers(response))
+                Some(response)
             }
             Action::Redirect { to, status } => {
                 let mut response = status.into_response();
                 if let Ok(to) = HeaderValue::from_str(to) {
                     response.headers_mut().insert(header::LOCATION, to);
                 }
-                Some(self.with_headers(response))
+                Some(response)
             }
             Action::Stall(None) => std::future::pending().await,
             Action::Delay(time) => {
@@ -85,14 +85,8 @@ impl Due {
         is_head: bool,
         connection: &Connection,
     ) -> Response {
-        let statuses_pass = matches!(self.fault.action, Action::Statuses(_));
-        // The headers of a list of statuses are the errors'.
-        let response = match statuses_pass {
-            true => response,
-            false => self.with_headers(response),
-        };
         let connection = connection.clone();
-        match self.fault.action {
+        let response = match self.fault.action {
             Action::Reset(None) => {
                 connection.reset();
                 response
@@ -121,11 +115,6 @@ impl Due {
                 })
                 .await
             }
-            Action::Unframed(bytes) => {
-                let mut response = cut(response, bytes, stream::empty()).await;
-                response.headers_mut().remove(header::CONTENT_LENGTH);
-                response
-            }
             Action::Corrupt(at) => {
                 rewrite(response, |bytes| {
                     let last = bytes.len().saturating_sub(1);
@@ -137,19 +126,49 @@ impl Due {
                 .await
             }
             Action::Extend => rewrite(response, |bytes| bytes.push(b'\n')).await,
+            Action::Prefix(ref prefix) => {
+                rewrite(response, |bytes| {
+                    bytes.splice(..0, prefix.iter().copied());
+                })
+                .await
+            }
+            Action::Encoded(ref codings) => {
+                let names: Vec<_> = codings.iter().map(|coding| coding.name()).collect();
+                let mut response = rewrite(response, |bytes| {
+                    for coding in codings {
+                        *bytes = coding.encode(bytes);
+                    }
+                })
+                .await;
+                if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+                    response
+                        .headers_mut()
+                        .insert(header::CONTENT_ENCODING, names);
+                }
+                response
+            }
             Action::Slow(bytes_per_second) => slowed(response, bytes_per_second).await,
             _ => response,
+        };
+        match self.fault.action {
+            // What is told of a list of statuses is told of its errors.
+            Action::Statuses(_) => response,
+            _ => self.finish(response, is_head),
         }
     }
 
-    pub(crate) fn with_headers(&self, mut response: Response) -> Response {
+    /// Gives an answer the headers and the framing of the fault's answers.
+    pub(crate) fn finish(&self, mut response: Response, is_head: bool) -> Response {
         for (name, value) in &self.fault.headers {
             match value {
                 Some(value) => response.headers_mut().insert(name, value.clone()),
                 None => response.headers_mut().remove(name),
             };
         }
-        response
+        match is_head {
+            true => response,
+            false => self.fault.framing.apply(response),
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::json;
 
+use crate::coding::Coding;
+use crate::framing::Framing;
 use crate::pipeline::Host;
 use crate::route::Route;
 
@@ -18,6 +21,7 @@ pub struct Fault {
     pub(crate) action: Action,
     /// Headers that the answer gets, and with `None` loses.
     pub(crate) headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    pub(crate) framing: Framing,
     skip: usize,
     times: Option<usize>,
     /// Each path has its own count of what is skipped and what has happened.
@@ -44,9 +48,10 @@ pub(crate) enum Action {
     Reset(Option<u64>),
     Truncate(u64),
     Shorten(u64),
-    Unframed(u64),
     Corrupt(u64),
     Extend,
+    Prefix(Bytes),
+    Encoded(Vec<Coding>),
     Slow(u64),
     BreakUpload(u64),
     Delay(Duration),
@@ -63,6 +68,7 @@ impl Fault {
         Self {
             action,
             headers: Vec::new(),
+            framing: Framing::default(),
             skip: 0,
             times: Some(times),
             per_path: false,
@@ -80,6 +86,17 @@ impl Fault {
         let statuses: Vec<_> = statuses.into_iter().map(status_code).collect();
         assert!(!statuses.is_empty(), "a fault needs a status");
         Self::new(Action::Statuses(statuses))
+    }
+
+    /// Answers with a status, and this code in the specification's envelope.
+    ///
+    /// # Panics
+    ///
+    /// When `status` is none.
+    pub fn error(status: u16, code: &str) -> Self {
+        let message = "this answer is a planned fault";
+        let envelope = json!({"errors": [{"code": code, "message": message}]});
+        Self::body(status, "application/json", envelope.to_string())
     }
 
     /// Answers with this instead.
@@ -150,14 +167,9 @@ impl Fault {
         Self::new(Action::Truncate(bytes))
     }
 
-    /// Sends this many bytes of the body as if they were all: `Content-Length` agrees.
+    /// Sends this many bytes of the body as if they were all; the [framing](Self::framing) agrees.
     pub fn shorten(bytes: u64) -> Self {
         Self::new(Action::Shorten(bytes))
-    }
-
-    /// Sends this many bytes of the body as if they were all, in chunks, without a `Content-Length`.
-    pub fn unframed(bytes: u64) -> Self {
-        Self::new(Action::Unframed(bytes))
     }
 
     /// Flips the bits of the byte at this offset of the body, or of the last one of a shorter body.
@@ -168,6 +180,17 @@ impl Fault {
     /// Adds a byte to the body's end; `Content-Length` agrees.
     pub fn extend() -> Self {
         Self::new(Action::Extend)
+    }
+
+    /// Sends these bytes before the body, such as a byte order mark or blanks; `Content-Length` agrees.
+    pub fn prefix(bytes: impl Into<Bytes>) -> Self {
+        Self::new(Action::Prefix(bytes.into()))
+    }
+
+    /// Sends the body in these content codings, one applied after the other, and names them in `Content-Encoding`,
+    /// whatever the client accepts.
+    pub fn encoded(codings: impl IntoIterator<Item = Coding>) -> Self {
+        Self::new(Action::Encoded(codings.into_iter().collect()))
     }
 
     /// Sends the body at this many bytes a second.
@@ -196,6 +219,16 @@ impl Fault {
     /// message only, without any, with a page of HTML.
     pub fn rate_limited() -> Self {
         Self::new(Action::RateLimited)
+    }
+
+    /// Frames the body of each answer of this fault so, instead of with a `Content-Length`.
+    ///
+    /// Without a length, and with the end of the connection for the end of the body, what is
+    /// [truncated](Self::truncate_after) looks whole.
+    #[must_use]
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = framing;
+        self
     }
 
     /// Sets a header on each answer of this fault: on those that it makes, and on those of the registry that it

@@ -23,9 +23,11 @@
 
 mod apply;
 mod auth;
+mod coding;
 mod connection;
 mod content;
 mod fault;
+mod framing;
 mod manifests;
 mod persona;
 mod pipeline;
@@ -37,8 +39,10 @@ mod route;
 mod tags;
 mod token;
 
+pub use coding::Coding;
 pub use content::{Referrer, TestIndex};
 pub use fault::Fault;
+pub use framing::Framing;
 pub use persona::{Persona, UnknownPersona, Variant};
 pub use record::RecordedRequest;
 pub use registry::{TestRegistry, TestRegistryBuilder};

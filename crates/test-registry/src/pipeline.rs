@@ -16,7 +16,7 @@ use registry_server::{
 };
 
 use crate::connection::Connection;
-use crate::fault::{Action, Faults};
+use crate::fault::{Action, Due, Faults};
 use crate::manifests::{self, Limiter, Reading};
 use crate::persona::{Persona, Variant};
 use crate::profile::{Auth, Profile};
@@ -84,27 +84,15 @@ async fn handle(
     let due = shared
         .faults
         .due(&parts, host, shared.is_token(&parts, host));
-    if let Some(due) = &due {
-        if matches!(due.fault.action, Action::ExpireToken) {
-            shared.tokens.expire_all();
-        }
-        if matches!(due.fault.action, Action::RateLimited) {
-            let response = due.with_headers(manifests::too_many_requests(&shared));
-            return in_flight.answered(response);
-        }
-        if let Action::RedirectElsewhere { status } = due.fault.action {
-            let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-            let response = due.with_headers(referrers::redirect(&shared, status, path));
-            return in_flight.answered(response);
-        }
-        if let Some(response) = due.answer().await {
-            return in_flight.answered(response);
-        }
+    let is_head = parts.method == Method::HEAD;
+    if let Some(due) = &due
+        && let Some(response) = shared.fail(due, &parts).await
+    {
+        return in_flight.answered(due.finish(response, is_head));
     }
     if too_large(&parts, shared.max_body_bytes) {
         return in_flight.answered(apply::refuse_body(body).await);
     }
-    let is_head = parts.method == Method::HEAD;
     let body = match &due {
         Some(due) => due.cut_request(body, &connection),
         None => body,
@@ -144,6 +132,22 @@ impl Shared {
         }
         let found = self.store.manifest(&Repository::new(name.clone()), digest);
         found.ok().flatten().map(|manifest| manifest.bytes)
+    }
+
+    /// Does of a fault what comes before the registry's own answer, or instead of it.
+    async fn fail(&self, due: &Due, parts: &Parts) -> Option<Response> {
+        match due.fault.action {
+            Action::ExpireToken => {
+                self.tokens.expire_all();
+                None
+            }
+            Action::RateLimited => Some(manifests::too_many_requests(self)),
+            Action::RedirectElsewhere { status } => {
+                let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+                Some(referrers::redirect(self, status, path))
+            }
+            _ => due.answer().await,
+        }
     }
 
     fn is_token(&self, parts: &Parts, host: Host) -> bool {

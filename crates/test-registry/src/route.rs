@@ -1,5 +1,6 @@
 use http::request::Parts;
 use registry_server::Endpoint;
+use url::form_urlencoded;
 
 use crate::pipeline::Host;
 
@@ -11,6 +12,7 @@ pub struct Route {
     repository: Option<String>,
     reference: Option<String>,
     fragment: Option<String>,
+    n_above: Option<u64>,
     elsewhere: bool,
 }
 
@@ -35,6 +37,7 @@ impl Route {
             repository: None,
             reference: None,
             fragment: None,
+            n_above: None,
             elsewhere: false,
         }
     }
@@ -112,6 +115,13 @@ impl Route {
         self
     }
 
+    /// Only requests that ask in `n` for more entries than this; above 0 that is every `n`.
+    #[must_use]
+    pub fn n_above(mut self, entries: u64) -> Self {
+        self.n_above = Some(entries);
+        self
+    }
+
     /// Only requests to the registry's [second host](crate::TestRegistry::foreign_host), which are otherwise left
     /// alone except for [`token`](Self::token) and [`path_prefix`](Self::path_prefix).
     #[must_use]
@@ -149,11 +159,19 @@ impl Route {
                 .path_and_query()
                 .map_or("", |whole| whole.as_str())
         };
+        let asked_n = || {
+            let query = parts.uri.query().unwrap_or_default().as_bytes();
+            let mut fields = form_urlencoded::parse(query);
+            fields.find_map(|(name, value)| (name == "n").then(|| value.parse::<u64>().ok())?)
+        };
         kind && method.is_none_or(|method| parts.method.as_str().eq_ignore_ascii_case(method))
             && repository.is_none_or(|wanted| asked() == Some(wanted))
             && reference
                 .is_none_or(|wanted| path.replace("%3A", ":").rsplit('/').next() == Some(wanted))
             && fragment.is_none_or(|wanted| whole().contains(wanted))
+            && self
+                .n_above
+                .is_none_or(|most| asked_n().is_some_and(|asked| asked > most))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mirror_export::{ExportErrorKind, Exporter};
 use oci_content::Digest;
 use registry_client::{Client, ClientOptions};
-use test_registry::{Fault, Persona, Route, TestRegistry};
+use test_registry::{Fault, Framing, Persona, Route, TestRegistry};
 
 use crate::support::{Site, export, registry};
 
@@ -56,7 +56,10 @@ async fn a_blob_that_comes_wrong_once_is_fetched_again() {
     for (what, fault) in [
         ("short", Fault::shorten(60_000)),
         ("cut off", Fault::truncate_after(60_000)),
-        ("without a length and short", Fault::unframed(60_000)),
+        (
+            "without a length and short",
+            Fault::shorten(60_000).framing(Framing::Chunked),
+        ),
         ("corrupt", Fault::corrupt_byte(50_000)),
         ("reset in the middle", Fault::reset_after(50_000)),
         ("reset before the first byte", Fault::reset_after(0)),

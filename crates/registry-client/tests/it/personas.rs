@@ -9,7 +9,7 @@ use oci_content::{Digest, Tag, media_type};
 use registry_client::{
     BlobPush, Client, ClientOptions, Credentials, ErrorKind, MemorySink, Repository,
 };
-use test_registry::{Fault, Persona, Route, TestRegistry};
+use test_registry::{Fault, Framing, Persona, Route, TestRegistry};
 
 use crate::bearer::{user, with};
 use crate::support::{name, options};
@@ -192,7 +192,7 @@ async fn a_blob_survives_what_happens_on_the_way() {
         Fault::reset_after(100_000),
         Fault::truncate_after(100_000),
         Fault::shorten(100_000),
-        Fault::unframed(100_000),
+        Fault::shorten(100_000).framing(Framing::Chunked),
         Fault::corrupt_byte(200_000),
         Fault::stall_after(100_000),
         Fault::statuses([500, 503]),

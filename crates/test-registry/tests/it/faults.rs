@@ -136,17 +136,6 @@ async fn bytes_are_changed_added_and_left_out_under_a_length_that_agrees() {
 }
 
 #[tokio::test]
-async fn a_body_without_a_length_ends_where_it_likes() {
-    let (registry, blob) = registry_with_blob().await;
-    registry.fault(Route::blobs(), Fault::unframed(10));
-    let mut answer = send(&registry, &blob).await;
-    assert_eq!(answer.content_length(), None);
-    let (bytes, error) = read(&mut answer).await;
-    assert!(error.is_none());
-    assert_eq!(bytes.len(), 10);
-}
-
-#[tokio::test]
 async fn a_head_has_no_body_that_a_fault_could_change() {
     let (registry, blob) = registry_with_blob().await;
     registry.fault(Route::blobs(), Fault::shorten(10).header("X-Own", "1"));
