@@ -71,14 +71,21 @@ impl LayoutReferrers {
                             .or_default()
                             .push(digest.clone());
                     }
-                    let children = manifest.children().iter();
-                    // A child that is not there was left out by a platform filter, or is named by a stale tag.
-                    let there = children
-                        .filter(|child| media_type::is_manifest(&child.media_type))
-                        .filter(|child| {
-                            matches!(contents.layout.blob_size(&child.digest), Ok(Some(_)))
-                        });
-                    stack.extend(there.map(|child| child.digest.clone()));
+                    for child in manifest.children() {
+                        if !media_type::is_manifest(&child.media_type) {
+                            continue;
+                        }
+                        match contents.layout.blob_size(&child.digest) {
+                            // It was left out by a platform filter, or is named by a stale tag.
+                            Ok(None) => {}
+                            Ok(Some(_)) => stack.push(child.digest.clone()),
+                            Err(error) => {
+                                let problem =
+                                    Problem::new(ErrorCode::ServerError, error.to_string());
+                                contents.unreadable.push(problem.about(&child.digest));
+                            }
+                        }
+                    }
                 }
                 Err(ManifestFailure::NotFound) => {
                     let message = "index.json lists a manifest that is not there";
@@ -137,11 +144,21 @@ impl Contents {
             .map_err(|error| failed(ErrorCode::Malformed, error.to_string()))
     }
 
-    fn claims(&self, digests: &[Digest]) -> Vec<Claim> {
-        let manifests = digests.iter().filter_map(|digest| self.read(digest).ok());
-        manifests
-            .map(|manifest| Claim::new(manifest.descriptor()))
-            .collect()
+    /// Reads what was found to refer to a subject. It was there when the folder was opened, so what cannot be read now
+    /// is a failure.
+    fn list(&self, digests: &[Digest]) -> Answer {
+        let mut answer = Answer::list([]);
+        for digest in digests {
+            match self.read(digest) {
+                Ok(manifest) => answer.claims.push(Claim::new(manifest.descriptor())),
+                Err(ManifestFailure::NotFound) => {
+                    let message = "a manifest has gone since the folder was opened";
+                    answer.fail(Problem::new(ErrorCode::Integrity, message).about(digest));
+                }
+                Err(ManifestFailure::Failed(problem)) => answer.fail(problem),
+            }
+        }
+        answer
     }
 }
 
@@ -173,7 +190,7 @@ impl ReferrerSource for LayoutSource {
                     .get(subject)
                     .map(Vec::as_slice)
                     .unwrap_or_default();
-                let mut answer = Answer::list(contents.claims(digests));
+                let mut answer = contents.list(digests);
                 for problem in &contents.unreadable {
                     answer.fail(problem.clone());
                 }
@@ -280,6 +297,16 @@ mod tests {
         let mut first = [(1, &sbom.digest, false), (1, &legacy.digest, true)];
         first.sort();
         assert_eq!(found, [first[0], first[1], (2, &signature.digest, false)]);
+
+        // The folder was opened before its content is damaged, or taken away.
+        std::fs::write(layout.blob_path(&signature.digest), b"other bytes").unwrap();
+        for _ in 0..2 {
+            let graph = block_on(referrers.discovery().run([image.digest.clone()]));
+            assert_eq!(graph.status(), Completeness::Incomplete);
+            let codes: Vec<_> = graph.errors().map(|problem| problem.code).collect();
+            assert_eq!(codes, [ErrorCode::Integrity]);
+            let _gone = std::fs::remove_file(layout.blob_path(&signature.digest));
+        }
 
         std::fs::write(layout.blob_path(&signature.digest), b"other bytes").unwrap();
         let referrers = LayoutReferrers::open(layout).unwrap();

@@ -1,16 +1,19 @@
 //! One call: as many requests as it takes to get an answer that stands.
 
-use http::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION};
 use http::{Method, StatusCode};
-use oci_content::{Registry, RepositoryName};
+use oci_content::{Digest, Registry, RepositoryName};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::auth::{Access, Carried, Progress};
+use crate::body::Body as Content;
 use crate::client::Inner;
 use crate::error::{Error, ErrorKind, Failure};
 use crate::exchange::{self, About, Collected, MAX_ERROR_BODY, Open, Payload};
-use crate::host::Place;
+use crate::host::{Host, Place};
 use crate::observer::Endpoint;
 use crate::origin;
 use crate::response::Response;
@@ -31,6 +34,20 @@ pub(crate) struct Call<'a> {
     pub(crate) access: Access,
     /// Another repository that the request reads from.
     pub(crate) mount_from: Option<&'a RepositoryName>,
+    /// What the body of a 200 has to be.
+    pub(crate) expect: Expect<'a>,
+}
+
+/// What the body of a 200 has to be to count as an answer. Anything else is broken transport: it is asked for again,
+/// and then an error.
+#[derive(Clone, Copy)]
+pub(crate) enum Expect<'a> {
+    /// Whatever it is.
+    Anything,
+    /// Something that can be read: JSON that is whole, or what is plainly something else.
+    Readable,
+    /// The content of this digest.
+    Content(&'a Digest),
 }
 
 /// What is done with the body of a 2xx answer.
@@ -60,6 +77,17 @@ struct State {
     budget: Budget,
     requests: u32,
     started: Instant,
+    /// The host that answered last.
+    host: Arc<Host>,
+    /// Bodies that came and could not be read.
+    unreadable: u32,
+}
+
+/// How one request ended.
+enum Attempt {
+    Answered(Reply),
+    /// The answer that closed the gate of a host, which opens too late.
+    Gated(Response),
 }
 
 impl<'a> Call<'a> {
@@ -88,6 +116,7 @@ impl<'a> Call<'a> {
             idempotent,
             access,
             mount_from: None,
+            expect: Expect::Anything,
         }
     }
 
@@ -97,27 +126,28 @@ impl<'a> Call<'a> {
             budget: Budget::new(self.client.options.retry),
             requests: 0,
             started: Instant::now(),
+            host: self.client.host(&self.url, self.registry.as_str()),
+            unreadable: 0,
         };
         self.answer(mode, &mut state).await
     }
 
     async fn answer(&self, mode: Mode, state: &mut State) -> Result<Reply, Error> {
-        let host = self.client.host(&self.url, self.registry.as_str());
         let auth = &self.client.auth;
         let mut progress = Progress::new(state.started);
         loop {
             // Before the place is taken: a token request may need one at the same host.
             let carried = auth.carry(self, &progress, &mut state.requests).await?;
-            let place = match host.enter(&mut state.budget).await {
-                Ok(place) => place,
-                Err(mut answer) => {
+            let sent = Instant::now();
+            let outcome = match self.attempt(mode, &carried, state).await {
+                Ok(Attempt::Answered(reply)) => Ok(reply),
+                Ok(Attempt::Gated(mut answer)) => {
                     answer.requests = state.requests;
                     answer.elapsed = state.started.elapsed();
                     return Ok(Reply::Response(answer));
                 }
+                Err(failure) => Err(failure),
             };
-            let sent = Instant::now();
-            let outcome = self.attempt(mode, place, &carried, state).await;
             if let Ok(Reply::Response(answer)) = &outcome
                 && answer.status() == StatusCode::UNAUTHORIZED
                 && !answer.is_foreign()
@@ -127,18 +157,29 @@ impl<'a> Call<'a> {
             {
                 continue;
             }
+            let outcome = match outcome {
+                Ok(Reply::Response(answer)) => match self.unreadable(&answer) {
+                    None => Ok(Reply::Response(answer)),
+                    Some(failure) => {
+                        state.unreadable += 1;
+                        match state.unreadable < retry::MAX_UNREADABLE {
+                            true => Err(failure.transient()),
+                            false => return self.stands(Err(failure)),
+                        }
+                    }
+                },
+                other => other,
+            };
             let (wait, status) = match &outcome {
                 Ok(reply) => {
                     let response = reply.head();
                     let status = response.status();
                     let throttled = status == StatusCode::TOO_MANY_REQUESTS;
                     if !throttled {
-                        host.speed_up();
+                        state.host.speed_up();
                     }
-                    // Another host's rate limit says nothing about the registry.
                     let repeat = retry::is_transient(status)
-                        && (self.idempotent || retry::is_refusal(status))
-                        && !(throttled && response.is_foreign());
+                        && (self.idempotent || retry::is_refusal(status));
                     if !repeat {
                         return self.stands(outcome);
                     }
@@ -147,10 +188,10 @@ impl<'a> Call<'a> {
                     if throttled {
                         match asked.filter(|wait| !wait.is_zero()) {
                             Some(wait) if wait <= self.client.options.retry.deadline => {
-                                news = host.close_gate(wait, response);
+                                news = state.host.close_gate(wait, response);
                             }
                             Some(_) => {}
-                            None => host.slow_down(sent),
+                            None => state.host.slow_down(sent),
                         }
                     }
                     match state.budget.take_try(asked) {
@@ -178,20 +219,60 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Returns why a 200 is no answer, if its body is not what it has to be.
+    fn unreadable(&self, answer: &Response) -> Option<Failure> {
+        if self.method != Method::GET || answer.status() != StatusCode::OK {
+            return None;
+        }
+        let failure = |kind, text: String| {
+            let failure = Failure::new(kind, text).at(&self.method, answer.url());
+            Some(failure.answered(answer.clone()))
+        };
+        let body = answer.body();
+        match self.expect {
+            Expect::Anything => return None,
+            Expect::Content(digest) if digest.matches(body) => return None,
+            Expect::Content(digest) => {
+                let text = format!("the {} bytes that came do not hash to {digest}", body.len());
+                return failure(ErrorKind::Integrity, text);
+            }
+            Expect::Readable => {}
+        }
+        if let Some(coding) = &answer.coding {
+            let text = format!("the body has the content coding {coding}, which was not asked for");
+            return failure(ErrorKind::Unreadable, text);
+        }
+        // Where a digest was asked for, a header that repeats it says nothing about the list that comes with it.
+        if let Some(named) = answer.content_digest()
+            && !named.matches(body)
+            && !self.url.path().ends_with(&named.to_string())
+        {
+            let text = format!(
+                "the {} bytes that came do not hash to {named}, as their header says",
+                body.len()
+            );
+            return failure(ErrorKind::Unreadable, text);
+        }
+        let content_type = answer.header(CONTENT_TYPE.as_str());
+        let reason = Content::read(body, content_type).unreadable()?;
+        failure(ErrorKind::Unreadable, format!("the answer is {reason}"))
+    }
+
     fn stands(&self, outcome: Result<Reply, Failure>) -> Result<Reply, Error> {
         outcome.map_err(|failure| Error::new(self.registry, failure))
     }
 
-    /// Sends one request and follows its redirects.
+    /// Sends one request and follows its redirects, at each host behind its gate and within its limit of requests in
+    /// flight. The place at one host is given back before the next one is taken.
     async fn attempt(
         &self,
         mode: Mode,
-        place: Place,
         carried: &Carried,
         state: &mut State,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Attempt, Failure> {
         let options = &self.client.options;
         let mut url = self.url.clone();
+        state.host = self.client.host(&url, self.registry.as_str());
         let mut headers = self.headers.clone();
         if let Some(authorization) = carried.header() {
             headers.insert(AUTHORIZATION, authorization.clone());
@@ -199,6 +280,10 @@ impl<'a> Call<'a> {
         let mut foreign = false;
         let mut hops = 0;
         loop {
+            let place = match Arc::clone(&state.host).enter(&mut state.budget).await {
+                Ok(place) => place,
+                Err(answer) => return Ok(Attempt::Gated(answer)),
+            };
             let pools = match foreign {
                 true => &self.client.foreign,
                 false => &self.client.home,
@@ -225,6 +310,7 @@ impl<'a> Call<'a> {
                 status: collected.status,
                 headers: collected.headers,
                 body: collected.body,
+                coding: collected.coding,
                 url: url.clone(),
                 foreign,
                 requests: state.requests,
@@ -250,6 +336,8 @@ impl<'a> Call<'a> {
                     foreign = true;
                     headers.remove(AUTHORIZATION);
                 }
+                let name = origin::host_and_port(&next);
+                state.host = self.client.host(&next, &name);
                 url = next;
                 continue;
             }
@@ -259,19 +347,21 @@ impl<'a> Call<'a> {
                         status: open.status(),
                         headers: open.headers().clone(),
                         body: bytes::Bytes::new(),
+                        coding: None,
                     });
                     let body = Body {
                         open,
                         _place: place,
                     };
-                    Ok(Reply::Stream(response, Box::new(body)))
+                    Ok(Attempt::Answered(Reply::Stream(response, Box::new(body))))
                 }
                 Mode::Stream => {
                     let collected = open.collect(MAX_ERROR_BODY, "64 KiB").await?;
-                    Ok(Reply::Response(head(collected)))
+                    Ok(Attempt::Answered(Reply::Response(head(collected))))
                 }
                 Mode::Collect(limit, name) => {
-                    Ok(Reply::Response(head(open.collect(limit, name).await?)))
+                    let collected = open.collect(limit, name).await?;
+                    Ok(Attempt::Answered(Reply::Response(head(collected))))
                 }
             };
         }

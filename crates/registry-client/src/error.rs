@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
-use oci_content::Registry;
+use oci_content::{ErrorCode, Registry};
 use url::Url;
 
 use crate::response::Response;
@@ -54,6 +54,9 @@ pub enum ErrorKind {
     LimitExceeded,
     /// The bytes are not those of the digest that was asked for.
     Integrity,
+    /// The body of a 200 cannot be read, also when asked for again: it is empty, ends in the middle, begins with a byte
+    /// order mark, has a content coding other than gzip or deflate, or is not what its own `Docker-Content-Digest` says.
+    Unreadable,
     /// A blob was refused; [`Error::response`] is the registry's last answer.
     Status,
     /// The caller's source or sink failed.
@@ -77,6 +80,7 @@ impl ErrorKind {
             Self::Credentials => "the credentials could not be had",
             Self::LimitExceeded => "the answer is too large",
             Self::Integrity => "the bytes are not what was asked for",
+            Self::Unreadable => "the answer cannot be read",
             Self::Status => "the registry refused",
             Self::LocalIo => "reading or writing locally failed",
             Self::Protocol => "the answer breaks the protocol",
@@ -101,6 +105,27 @@ impl Error {
     /// Returns what the error means to the caller.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Returns the word by which a discovery speaks of such a failure.
+    pub fn code(&self) -> ErrorCode {
+        match self.kind() {
+            ErrorKind::Timeout => ErrorCode::Timeout,
+            ErrorKind::UntrustedLink => ErrorCode::UntrustedLink,
+            ErrorKind::LimitExceeded => ErrorCode::Limit,
+            ErrorKind::Integrity => ErrorCode::Integrity,
+            ErrorKind::Unreadable => ErrorCode::Malformed,
+            ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
+            // A token service that is down denies nothing.
+            ErrorKind::Token => match self.response().map(|answer| answer.status().as_u16()) {
+                Some(400..=403) => ErrorCode::Denied,
+                Some(429) => ErrorCode::RateLimited,
+                _ => ErrorCode::ServerError,
+            },
+            // The registry was reached; what it said leads nowhere.
+            ErrorKind::Redirect | ErrorKind::Protocol => ErrorCode::ServerError,
+            _ => ErrorCode::Network,
+        }
     }
 
     /// Returns the registry that was spoken to.

@@ -10,6 +10,7 @@ use oci_content::{Registry, RepositoryName};
 use tokio::time::{Instant, sleep_until, timeout};
 use url::Url;
 
+use crate::coding;
 use crate::error::{ErrorKind, Failure, without_secrets};
 use crate::observer::{Endpoint, RequestEvent, RequestObserver};
 use crate::options::{ClientOptions, MIN_BODY_BYTES};
@@ -55,7 +56,7 @@ pub(crate) async fn send(
     mut headers: HeaderMap,
     payload: &Payload<'_>,
 ) -> Result<Open, Failure> {
-    // What is hashed are the bytes as the registry keeps them.
+    // What is hashed are the bytes as the registry keeps them. Some servers and caches encode them all the same.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let mut request = http.request(method.clone(), url.clone());
     let mut state = None;
@@ -188,10 +189,18 @@ impl Open {
             }
             body.extend_from_slice(&chunk);
         }
+        let headers = std::mem::take(self.response.headers_mut());
+        let (body, coding) = match coding::take_off(&headers, body, cut) {
+            Ok(plain) => (plain, None),
+            Err(coding::Refused::TooLarge) if success => return Err(self.over(limit, limit_name)),
+            Err(coding::Refused::TooLarge) => (Vec::new(), None),
+            Err(coding::Refused::Unknown(body, coding)) => (body, Some(coding)),
+        };
         Ok(Collected {
             status: self.status(),
-            headers: std::mem::take(self.response.headers_mut()),
+            headers,
             body: body.into_boxed_slice().into(),
+            coding,
         })
     }
 
@@ -208,6 +217,8 @@ pub(crate) struct Collected {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// The content coding that the body still has, because it is not known or the body does not have it.
+    pub(crate) coding: Option<String>,
 }
 
 /// Tells the observer about a request when it is dropped, so that a cancelled one is told as well.

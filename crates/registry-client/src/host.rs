@@ -281,6 +281,7 @@ mod tests {
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::new(),
             url: url::Url::parse("https://r.test/v2/").unwrap(),
+            coding: None,
             foreign: false,
             requests: 1,
             elapsed: Duration::ZERO,

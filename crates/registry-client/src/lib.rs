@@ -44,10 +44,12 @@
 mod answer;
 mod auth;
 mod blob;
+mod body;
 mod call;
 mod capability;
 mod challenge;
 mod client;
+mod coding;
 mod credentials;
 mod docker_config;
 mod envelope;
@@ -74,8 +76,9 @@ mod token;
 mod upload;
 mod upload_session;
 
-pub use answer::{AnswerParts, NotAnIndex, ReferrersAnswer, ReferrersList, nobody};
+pub use answer::{AnswerParts, ReferrersAnswer, ReferrersList, ReferrersTagAnswer, nobody};
 pub use blob::{BlobSink, BlobSource, MemorySink, VerifyingSink};
+pub use body::Body;
 pub use capability::Evidence;
 pub use client::{BuildError, Client};
 pub use credentials::{CredentialError, CredentialSource, Credentials};

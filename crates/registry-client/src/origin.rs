@@ -15,6 +15,15 @@ pub(crate) fn base_url(
     Url::parse(&format!("{scheme}://{}/", registry.api_host()))
 }
 
+/// Returns host and port of a URL as a reference names a registry: without the port that the scheme has anyway.
+pub(crate) fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
 /// Tells whether two URLs have the same scheme, host and port.
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
     // Opaque origins (of `data:` and the like) are unequal to everything, themselves included.

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 use oci_content::{Digest, Registry, RepositoryName, Tag, media_type};
 use url::Url;
 
-use crate::call::{Call, Mode, Reply};
+use crate::call::{Call, Expect, Mode, Reply};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Failure};
 use crate::exchange::Payload;
@@ -81,11 +81,13 @@ impl Repository {
         &self.client
     }
 
-    /// Gets a manifest (end-3). Its bytes are not checked against any digest.
+    /// Gets a manifest (end-3). The bytes of a 200 hash to the digest, where one was asked for.
     ///
     /// # Errors
-    /// When there is no usable answer, or it is larger than
-    /// [`max_manifest_bytes`](crate::ClientOptions::max_manifest_bytes).
+    /// - [`ErrorKind::Integrity`] when they do not, also when asked for again.
+    /// - [`ErrorKind::Unreadable`] when what a tag holds cannot be read, also when asked for again.
+    /// - When there is no usable answer, or it is larger than
+    ///   [`max_manifest_bytes`](crate::ClientOptions::max_manifest_bytes).
     pub async fn get_manifest(
         &self,
         id: impl Into<ManifestId<'_>> + Send,
@@ -106,6 +108,10 @@ impl Repository {
 
     async fn manifest(&self, method: Method, id: ManifestId<'_>) -> Result<Response, Error> {
         let mut call = self.call(method, self.url(&format!("manifests/{id}"))?);
+        call.expect = match id {
+            ManifestId::Tag(_) => Expect::Readable,
+            ManifestId::Digest(digest) => Expect::Content(digest),
+        };
         set(&mut call.headers, ACCEPT, media_type::ACCEPT_MANIFEST);
         let limit = self.client.inner().options.max_manifest_bytes;
         self.collect(call, limit, "max_manifest_bytes").await
@@ -116,8 +122,9 @@ impl Repository {
     /// [`filter_applied`](Response::filter_applied).
     ///
     /// # Errors
-    /// When there is no usable answer, or it is larger than
-    /// [`max_list_bytes`](crate::ClientOptions::max_list_bytes).
+    /// - [`ErrorKind::Unreadable`] when the body of a 200 cannot be read, also when asked for again.
+    /// - When there is no usable answer, or it is larger than
+    ///   [`max_list_bytes`](crate::ClientOptions::max_list_bytes).
     pub async fn referrers(
         &self,
         subject: &Digest,
@@ -137,8 +144,9 @@ impl Repository {
     /// give no link (go-containerregistry's). Without `n` they list everything.
     ///
     /// # Errors
-    /// When there is no usable answer, or it is larger than
-    /// [`max_list_bytes`](crate::ClientOptions::max_list_bytes).
+    /// - [`ErrorKind::Unreadable`] when the body of a 200 cannot be read, also when asked for again.
+    /// - When there is no usable answer, or it is larger than
+    ///   [`max_list_bytes`](crate::ClientOptions::max_list_bytes).
     pub async fn tags(&self, n: Option<u32>) -> Result<Response, Error> {
         let mut url = self.url("tags/list")?;
         if let Some(n) = n {
@@ -186,6 +194,7 @@ impl Repository {
     async fn page(&self, url: Url, endpoint: Endpoint) -> Result<Response, Error> {
         let mut call = self.call(Method::GET, url);
         call.endpoint = endpoint;
+        call.expect = Expect::Readable;
         let accept = match endpoint {
             Endpoint::Tags => "application/json",
             _ => media_type::IMAGE_INDEX,

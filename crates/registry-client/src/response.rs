@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use oci_content::Digest;
 use url::Url;
 
+use crate::answer::{AnswerParts, ReferrersAnswer, ReferrersTagAnswer};
 use crate::envelope;
 use crate::error::without_secrets;
 use crate::rate_limit::RateLimit;
@@ -22,6 +23,8 @@ pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// The content coding that the body still has.
+    pub(crate) coding: Option<String>,
     pub(crate) url: Url,
     pub(crate) foreign: bool,
     pub(crate) requests: u32,
@@ -81,6 +84,25 @@ impl Response {
         let value = self.header(CONTENT_TYPE.as_str())?;
         let media_type = value.split(';').next().unwrap_or(value).trim();
         (!media_type.is_empty()).then(|| media_type.to_ascii_lowercase())
+    }
+
+    /// Returns what the answer means where a subject's referrers were asked for.
+    pub fn referrers_answer(&self) -> ReferrersAnswer {
+        let codes = self.error_codes();
+        ReferrersAnswer::decide(self.parts(&codes))
+    }
+
+    /// Returns what the answer means where a referrers tag was asked for.
+    pub fn referrers_tag_answer(&self) -> ReferrersTagAnswer {
+        ReferrersTagAnswer::decide(self.parts(&[]))
+    }
+
+    fn parts<'a>(&'a self, error_codes: &'a [String]) -> AnswerParts<'a> {
+        let content_type = self.header(CONTENT_TYPE.as_str());
+        AnswerParts {
+            foreign: self.foreign,
+            ..AnswerParts::new(self.status.as_u16(), content_type, error_codes, &self.body)
+        }
     }
 
     /// Returns the error codes of the body in their order, as written; empty where there are none.

@@ -7,9 +7,12 @@ use http::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// How often and how long one call tries again.
 ///
-/// - Tried again: 408, 429, 499, 500, 502, 503, 504, 522 and broken connections, where the request can be
+/// - Tried again: 408, 425, 429, 499, every 5xx but 501 and 505, and broken connections, where the request can be
 ///   repeated without another effect (GET, HEAD, PUT by digest); 429, 503 and connections that were never
-///   made for every request. Never 501.
+///   made for every request. What a status of the class means is
+///   [RFC 9110, 15](https://www.rfc-editor.org/rfc/rfc9110#section-15).
+/// - A 200 whose body cannot be read ([`ErrorKind::Unreadable`](crate::ErrorKind::Unreadable), or
+///   [`Integrity`](crate::ErrorKind::Integrity) of a manifest) is asked for at most twice more.
 /// - `Retry-After` is obeyed in full. One that does not fit into what is left of `deadline` ends the call
 ///   with the answer that carries it.
 /// - Without `Retry-After` the wait before the n-th retry is drawn evenly from zero to
@@ -35,6 +38,10 @@ impl Default for RetryPolicy {
         }
     }
 }
+
+/// How often a body that cannot be read is asked for, the first time included. It is mostly as bad the next time, so
+/// the policy's own number would only cost time.
+pub(crate) const MAX_UNREADABLE: u32 = 3;
 
 /// What is left of a [`RetryPolicy`] during one call.
 #[derive(Debug)]
@@ -103,10 +110,13 @@ fn full_jitter(base: Duration, exponent: u32) -> Duration {
 
 /// Tells whether an answer may be another one later.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
-    matches!(
-        status.as_u16(),
-        408 | 429 | 499 | 500 | 502 | 503 | 504 | 522
-    )
+    match status.as_u16() {
+        // What the server does not have it will not have in a second either.
+        501 | 505 => false,
+        // 499: nginx, a proxy's client went away. 425: too early for a replay-safe request.
+        408 | 425 | 429 | 499 | 500..=599 => true,
+        _ => false,
+    }
 }
 
 /// Tells whether the status says that the request was not acted upon.
@@ -200,10 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn a_501_is_final() {
-        let transient: Vec<u16> = (100..=599)
-            .filter(|code| is_transient(StatusCode::from_u16(*code).unwrap()))
-            .collect();
-        assert_eq!(transient, [408, 429, 499, 500, 502, 503, 504, 522]);
+    fn server_errors_are_transient_as_a_class_but_for_501_and_505() {
+        for code in 100..=999 {
+            let expected = match code {
+                501 | 505 => false,
+                408 | 425 | 429 | 499 => true,
+                _ => (500..600).contains(&code),
+            };
+            let status = StatusCode::from_u16(code).unwrap();
+            assert_eq!(is_transient(status), expected, "{code}");
+        }
     }
 }

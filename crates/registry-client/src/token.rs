@@ -245,6 +245,7 @@ impl TokenRequest<'_> {
                 status: collected.status,
                 headers: collected.headers,
                 body: collected.body,
+                coding: collected.coding,
                 foreign: !origin::same_origin(&url, self.registry_url),
                 url: url.clone(),
                 requests: *requests,

@@ -1,9 +1,7 @@
 //! What is found out beside the referrers API, by reading alone.
 
 use oci_content::{Capability, Digest, Tag};
-use registry_client::{
-    AnswerParts, Client, Error, Evidence, ReferrersAnswer, Repository, Response, nobody,
-};
+use registry_client::{Client, Error, Evidence, ReferrersAnswer, Repository, Response, nobody};
 use serde::Deserialize;
 
 use crate::fact::{Fact, FactName};
@@ -222,15 +220,7 @@ async fn referrers_lists(
 }
 
 fn entries(response: &Response) -> Option<usize> {
-    let codes = response.error_codes();
-    let mut parts = AnswerParts::new(
-        response.status().as_u16(),
-        response.header("content-type"),
-        &codes,
-        response.body(),
-    );
-    parts.foreign = response.is_foreign();
-    match ReferrersAnswer::decide(parts) {
+    match response.referrers_answer() {
         ReferrersAnswer::List(list) => Some(list.entries.len()),
         _ => None,
     }

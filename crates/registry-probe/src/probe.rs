@@ -2,13 +2,11 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use oci_content::{Capability, ErrorCode, Registry, RepositoryName};
-use registry_client::{
-    AnswerParts, Client, CredentialSource, Evidence, ReferrersAnswer, Response, nobody,
-};
+use registry_client::{Client, CredentialSource, Evidence, ReferrersAnswer, Response, nobody};
 
 use crate::cache::{Key, ProbeCache};
 use crate::facts;
-use crate::report::{ProbeFailure, ProbeReport, code_of, evidence};
+use crate::report::{ProbeFailure, ProbeReport, evidence};
 use crate::scope::CredentialScope;
 
 /// Asks registries what they can do. It never writes to one.
@@ -119,7 +117,7 @@ impl Probe {
             }
             Err(error) => {
                 report.failure = Some(ProbeFailure {
-                    code: code_of(error),
+                    code: error.code(),
                     message: error.with_causes(),
                 });
                 let request = match error.url() {
@@ -146,14 +144,7 @@ impl Probe {
         report.note_version(response);
         let codes = response.error_codes();
         let status = response.status().as_u16();
-        let mut parts = AnswerParts::new(
-            status,
-            response.header("content-type"),
-            &codes,
-            response.body(),
-        );
-        parts.foreign = response.is_foreign();
-        let (capability, reason, failure) = match ReferrersAnswer::decide(parts) {
+        let (capability, reason, failure) = match response.referrers_answer() {
             ReferrersAnswer::List(_) => (
                 Capability::Supported,
                 "it answers with a referrers list".to_owned(),
@@ -204,7 +195,9 @@ impl Probe {
                 format!("{status}"),
                 Some(ErrorCode::Denied),
             ),
-            ReferrersAnswer::Unavailable { rate_limited: true } => (
+            ReferrersAnswer::Unavailable {
+                rate_limited: true, ..
+            } => (
                 Capability::Unknown,
                 "429".to_owned(),
                 Some(ErrorCode::RateLimited),

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use oci_content::{Capability, ErrorCode, Registry, RepositoryName};
-use registry_client::{Error, ErrorKind, Evidence, Response};
+use registry_client::{Evidence, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::fact::Fact;
@@ -116,21 +116,4 @@ pub(crate) fn evidence(response: &Response, capability: Capability, reason: &str
     let headers = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let request = format!("GET {}", response.display_url());
     Evidence::new(request, capability, reason).with_answer(response.status().as_u16(), headers)
-}
-
-pub(crate) fn code_of(error: &Error) -> ErrorCode {
-    match error.kind() {
-        ErrorKind::Timeout => ErrorCode::Timeout,
-        ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
-        // A token service that is down denies nothing.
-        ErrorKind::Token => match error.response().map(|response| response.status().as_u16()) {
-            Some(400..=403) => ErrorCode::Denied,
-            Some(429) => ErrorCode::RateLimited,
-            _ => ErrorCode::ServerError,
-        },
-        ErrorKind::LimitExceeded => ErrorCode::Limit,
-        // The registry was reached; what it said leads nowhere.
-        ErrorKind::Redirect | ErrorKind::Protocol => ErrorCode::ServerError,
-        _ => ErrorCode::Network,
-    }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use oci_content::{Descriptor, Digest, media_type, referrers_tag};
-use registry_client::{ReferrersList, Repository};
+use registry_client::{ReferrersTagAnswer, Repository};
 use serde_json::{Value, json};
 
 use super::error::{ImportError, ImportErrorKind};
@@ -110,29 +110,27 @@ impl Current {
             .get_manifest(&referrers_tag(subject))
             .await
             .map_err(|error| ImportError::request(what, &error))?;
-        match response.status().as_u16() {
-            200 => {}
-            404 => {
+        // The specification asks a client to report a failure and stop when the tag holds something else.
+        let not_an_index = |found: &str| {
+            let message =
+                format!("{what} holds {found}; remove that tag at the target, then import again");
+            Err(ImportError::new(ImportErrorKind::Access, message))
+        };
+        let list = match response.referrers_tag_answer() {
+            _ if response.status() == 200 && subject.matches(response.body()) => {
+                return not_an_index("the subject itself");
+            }
+            ReferrersTagAnswer::List(list) => list,
+            ReferrersTagAnswer::Absent => {
                 return Ok(Self {
                     entries: Vec::new(),
                     digests: BTreeSet::new(),
                     etag: None,
                 });
             }
+            ReferrersTagAnswer::NotAnIndex(found) => return not_an_index(found),
+            ReferrersTagAnswer::Unreadable(reason) => return not_an_index(&reason),
             _ => return Err(ImportError::refused(what, &response)),
-        }
-        // The specification asks a client to report a failure and stop when the tag holds something else.
-        let not_an_index = |found: String| {
-            let message =
-                format!("{what} holds {found}; remove that tag at the target, then import again");
-            Err(ImportError::new(ImportErrorKind::Access, message))
-        };
-        if subject.matches(response.body()) {
-            return not_an_index("the subject itself".to_owned());
-        }
-        let list = match ReferrersList::parse(response.body(), response.header("content-type")) {
-            Ok(list) => list,
-            Err(error) => return not_an_index(error.to_string()),
         };
         let document: Value = serde_json::from_slice(response.body()).map_err(|error| {
             ImportError::new(ImportErrorKind::Access, format!("{what}: {error}"))

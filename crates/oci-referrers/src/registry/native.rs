@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use futures::lock::Mutex;
 use oci_content::{Capability, Digest, ErrorCode, SourceKind, WarningCode};
-use registry_client::{AnswerParts, ReferrersAnswer, ReferrersList, Repository, Response, nobody};
+use registry_client::{ReferrersAnswer, ReferrersList, Repository, Response, nobody};
 
 use super::reader::{Reader, counted, refusal};
 use crate::discovery::Limits;
@@ -111,8 +111,7 @@ impl NativeReferrers {
         let Ok(response) = self.reader.referrers(&nobody()).await else {
             return false;
         };
-        let codes = response.error_codes();
-        let known = match ReferrersAnswer::decide(parts(&response, &codes)) {
+        let known = match response.referrers_answer() {
             ReferrersAnswer::NoAnswer {
                 capability: Capability::Unsupported,
                 false_200,
@@ -147,9 +146,8 @@ impl NativeReferrers {
             }
         };
         let status = response.status();
-        let codes = response.error_codes();
         let mut answer = Answer::none();
-        match ReferrersAnswer::decide(parts(&response, &codes)) {
+        match response.referrers_answer() {
             ReferrersAnswer::List(list) => {
                 answer = Answer::list([]);
                 answer.capability = Some(Capability::Supported);
@@ -213,6 +211,21 @@ impl NativeReferrers {
                     Err(problem) => answer.fail(problem),
                 }
             }
+            ReferrersAnswer::Unreadable(reason) => {
+                answer.capability = Some(Capability::Unknown);
+                answer.exchanges.push(say(format!("{status}, {reason}")));
+                let message = format!("the referrers list is {reason}");
+                answer.fail(Problem::new(ErrorCode::Malformed, message));
+            }
+            ReferrersAnswer::Unavailable { foreign: true, .. } => {
+                answer.capability = Some(Capability::Unknown);
+                answer
+                    .exchanges
+                    .push(say(format!("{status} from another host")));
+                let mut problem = refusal(&response);
+                problem.message = format!("{} (another host, by redirect)", problem.message);
+                answer.fail(problem.unless_tag_answers());
+            }
             _ => {
                 answer.capability = Some(Capability::Unknown);
                 answer.exchanges.push(say(format!("{status}")));
@@ -262,27 +275,29 @@ impl NativeReferrers {
                 }
             };
             let status = page.status();
-            let list = match status.as_u16() {
-                200 => ReferrersList::parse(page.body(), page.header("content-type")),
-                _ => {
-                    answer.exchanges.push(say(status.to_string()));
-                    return answer.fail(cut_off(refusal(&page)));
-                }
-            };
-            match list {
-                Ok(list) => {
+            let (code, what) = match page.referrers_answer() {
+                ReferrersAnswer::List(list) => {
                     answer.exchanges.push(say(format!(
                         "{status}, {}",
                         counted(list.entries.len(), "entry", "entries")
                     )));
                     take_entries(answer, list);
+                    continue;
                 }
-                Err(error) => {
-                    answer.exchanges.push(say(format!("{status}, {error}")));
-                    let message = format!("page {number} of the referrers list is {error}");
-                    return answer.fail(Problem::new(ErrorCode::PageFailed, message));
+                ReferrersAnswer::NoAnswer {
+                    false_200: true,
+                    reason,
+                    ..
+                } => (ErrorCode::PageFailed, reason),
+                ReferrersAnswer::Unreadable(reason) => (ErrorCode::Malformed, reason),
+                _ => {
+                    answer.exchanges.push(say(status.to_string()));
+                    return answer.fail(cut_off(refusal(&page)));
                 }
-            }
+            };
+            answer.exchanges.push(say(format!("{status}, {what}")));
+            let message = format!("page {number} of the referrers list is {what}");
+            return answer.fail(Problem::new(code, message));
         }
     }
 }
@@ -296,18 +311,6 @@ fn cut_off(problem: Problem) -> Problem {
         },
         _ => problem,
     }
-}
-
-fn parts<'a>(response: &'a Response, codes: &'a [String]) -> AnswerParts<'a> {
-    let status = response.status().as_u16();
-    let mut parts = AnswerParts::new(
-        status,
-        response.header("content-type"),
-        codes,
-        response.body(),
-    );
-    parts.foreign = response.is_foreign();
-    parts
 }
 
 /// Turns the entries of a list into claims; a malformed one is an error beside the others.

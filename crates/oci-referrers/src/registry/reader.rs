@@ -2,7 +2,7 @@ use std::future::Future;
 
 use async_trait::async_trait;
 use oci_content::{Digest, ErrorCode, Manifest, ManifestErrorKind, Tag};
-use registry_client::{ErrorKind, ManifestId, Repository, Response};
+use registry_client::{ManifestId, Repository, Response};
 use tokio::time::Instant;
 use url::Url;
 
@@ -77,22 +77,7 @@ impl Reader {
 
 /// Classifies a request that got no usable answer.
 fn problem(error: &registry_client::Error) -> Problem {
-    let code = match error.kind() {
-        ErrorKind::Timeout => ErrorCode::Timeout,
-        ErrorKind::UntrustedLink => ErrorCode::UntrustedLink,
-        ErrorKind::LimitExceeded => ErrorCode::Limit,
-        ErrorKind::Integrity => ErrorCode::Integrity,
-        ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
-        ErrorKind::Token => match error.response().map(|response| response.status().as_u16()) {
-            Some(400..=403) => ErrorCode::Denied,
-            Some(429) => ErrorCode::RateLimited,
-            _ => ErrorCode::ServerError,
-        },
-        // The registry was reached; what it said leads nowhere.
-        ErrorKind::Redirect | ErrorKind::Protocol => ErrorCode::ServerError,
-        _ => ErrorCode::Network,
-    };
-    Problem::new(code, error.with_causes())
+    Problem::new(error.code(), error.with_causes())
 }
 
 /// Classifies an answer that is no success, after all retries.

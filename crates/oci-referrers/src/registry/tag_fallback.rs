@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_content::{Digest, SourceKind, Tag, WarningCode, referrers_tag};
-use registry_client::{ReferrersList, Repository, Response};
+use oci_content::{Digest, ErrorCode, SourceKind, Tag, WarningCode, referrers_tag};
+use registry_client::{ReferrersTagAnswer, Repository, Response};
 
 use super::catalog::TagCatalog;
 use super::native::take_entries;
@@ -32,50 +32,15 @@ impl TagFallbackReferrers {
     pub(crate) fn shared(reader: Reader, catalog: Arc<TagCatalog>) -> Self {
         Self { reader, catalog }
     }
+}
 
-    fn read(
-        subject: &Digest,
-        tag: &Tag,
-        response: &Response,
-        say: impl Fn(String) -> Exchange,
-    ) -> Answer {
-        let status = response.status();
-        let mut answer = Answer::none();
-        // GitLab resolves `sha256-<hex>` to the digest, so the "tag" is the subject and its children would pass
-        // for referrers.
-        if subject.matches(response.body()) {
-            let message = format!("tag {tag} resolves to the subject itself");
-            answer
-                .exchanges
-                .push(say(format!("{status}, the subject itself")));
-            answer
-                .warnings
-                .push(Warning::new(WarningCode::TagIsSubject, message));
-            return answer;
-        }
-        match ReferrersList::parse(response.body(), response.header("content-type")) {
-            Ok(mut list) => {
-                // What a tag holds says its own type; the header adds nothing.
-                list.other_content_type = false;
-                answer = Answer::list([]);
-                answer.exchanges.push(say(format!(
-                    "{status}, {}",
-                    counted(list.entries.len(), "entry", "entries")
-                )));
-                take_entries(&mut answer, list);
-            }
-            // The specification lets a client assume that there are no referrers then:
-            // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
-            Err(error) => {
-                answer.exchanges.push(say(format!("{status}, {error}")));
-                let message = format!("tag {tag} holds {error}; it is ignored");
-                answer
-                    .warnings
-                    .push(Warning::new(WarningCode::NotAnIndex, message));
-            }
-        }
-        answer
-    }
+fn tag_is_subject(tag: &Tag) -> Answer {
+    let mut answer = Answer::none();
+    let message = format!("tag {tag} resolves to the subject itself");
+    answer
+        .warnings
+        .push(Warning::new(WarningCode::TagIsSubject, message));
+    answer
 }
 
 #[async_trait]
@@ -101,24 +66,43 @@ impl ReferrerSource for TagFallbackReferrers {
             }
         };
         let status = response.status();
-        match status.as_u16() {
-            200 => Self::read(subject, &tag, &response, say),
-            404 => {
+        let (mut answer, said) = match response.referrers_tag_answer() {
+            _ if status == 200 && subject.matches(response.body()) => (
+                tag_is_subject(&tag),
+                format!("{status}, the subject itself"),
+            ),
+            ReferrersTagAnswer::List(mut list) => {
+                // What a tag holds says its own type; the header adds nothing.
+                list.other_content_type = false;
+                let said = counted(list.entries.len(), "entry", "entries");
+                let mut answer = Answer::list([]);
+                take_entries(&mut answer, list);
+                (answer, format!("{status}, {said}"))
+            }
+            ReferrersTagAnswer::Absent => (Answer::none(), format!("{status}, no such tag")),
+            // The specification lets a client assume that there are no referrers then:
+            // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+            ReferrersTagAnswer::NotAnIndex(found) => {
                 let mut answer = Answer::none();
-                answer.exchanges.push(say(format!("{status}, no such tag")));
+                let message = format!("tag {tag} holds {found} instead of an index; it is ignored");
                 answer
+                    .warnings
+                    .push(Warning::new(WarningCode::NotAnIndex, message));
+                (answer, format!("{status}, {found}"))
             }
-            403 => {
-                let mut answer = denied_tag(&self.reader, subject, &tag, &response).await;
-                answer.exchanges.push(say(status.to_string()));
-                answer
+            ReferrersTagAnswer::Denied => {
+                let answer = denied_tag(&self.reader, subject, &tag, &response).await;
+                (answer, status.to_string())
             }
-            _ => {
-                let mut answer = Answer::failed(refusal(&response));
-                answer.exchanges.push(say(status.to_string()));
-                answer
+            ReferrersTagAnswer::Unreadable(reason) => {
+                let message = format!("tag {tag} holds {reason}");
+                let answer = Answer::failed(Problem::new(ErrorCode::Malformed, message));
+                (answer, format!("{status}, {reason}"))
             }
-        }
+            _ => (Answer::failed(refusal(&response)), status.to_string()),
+        };
+        answer.exchanges.push(say(said));
+        answer
     }
 }
 

@@ -34,16 +34,16 @@ async fn a_login_page_with_status_200_is_no_list() {
 }
 
 #[tokio::test]
-async fn a_200_whose_body_is_no_index_is_no_list_whatever_its_content_type() {
+async fn a_200_whose_body_is_something_else_is_no_list_whatever_its_content_type() {
     let docker = r#"{"schemaVersion":2,
         "mediaType":"application/vnd.docker.distribution.manifest.list.v2+json","manifests":[]}"#;
     for (content_type, body) in [
         ("text/html", "<!doctype html><title>Sign in</title>"),
         (media_type::IMAGE_INDEX, "<!doctype html>"),
-        (media_type::IMAGE_INDEX, "{\"schemaVersion\": 2, \"manif"),
         ("application/json", "{}"),
         ("application/json", r#"{"message":"ok"}"#),
-        ("text/plain", ""),
+        ("application/json", "null"),
+        ("text/plain", "404 page not found"),
         (
             "application/vnd.docker.distribution.manifest.list.v2+json",
             docker,

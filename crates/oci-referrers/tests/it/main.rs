@@ -18,3 +18,4 @@ mod support;
 mod tags;
 mod time;
 mod union;
+mod unreadable;

@@ -526,6 +526,7 @@ impl World {
                         Variant::EdgeForbidden
                             | Variant::EdgeFailedDependency
                             | Variant::EdgeUpstreamLink
+                            | Variant::Ghcr303TooManyRequests
                     )
                 )
         );

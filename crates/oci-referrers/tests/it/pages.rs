@@ -122,7 +122,7 @@ async fn a_page_that_fails_for_good_makes_the_list_a_partial_one() {
         (Fault::statuses([400]), ErrorCode::PageFailed),
         (html(), ErrorCode::PageFailed),
         (other(), ErrorCode::PageFailed),
-        (Fault::shorten(20), ErrorCode::PageFailed),
+        (Fault::shorten(20), ErrorCode::Malformed),
         (Fault::statuses([403]), ErrorCode::Denied),
         (Fault::statuses([401]), ErrorCode::Denied),
         (Fault::statuses([429]), ErrorCode::RateLimited),

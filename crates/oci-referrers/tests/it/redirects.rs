@@ -12,12 +12,8 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn github_s_redirect_is_no_answer_whatever_the_other_host_says() {
-    for variant in [
-        None,
-        Some(Variant::Ghcr303TooManyRequests),
-        Some(Variant::Ghcr303Html),
-    ] {
+async fn github_s_redirect_to_a_404_or_a_page_is_no_answer() {
+    for variant in [None, Some(Variant::Ghcr303Html)] {
         let mut builder = TestRegistry::builder(Persona::Ghcr303);
         if let Some(variant) = variant {
             builder = builder.variant(variant);
@@ -41,6 +37,26 @@ async fn github_s_redirect_is_no_answer_whatever_the_other_host_says() {
                 .all(|request| request.authorization.is_none())
         );
     }
+}
+
+#[tokio::test]
+async fn a_rate_limit_behind_github_s_redirect_is_settled_by_the_tag_of_each_subject() {
+    let builder = TestRegistry::builder(Persona::Ghcr303).variant(Variant::Ghcr303TooManyRequests);
+    let registry = builder.start().await;
+    let image = registry.image(APP, "1.0");
+    let a = registry.referrer(APP, &image, SBOM, "a");
+    let expected = expect(FallbackTag, Unknown)
+        .found(&a, TAG)
+        .warning(WarningCode::CapabilityBlocked)
+        .warning_about(WarningCode::ArtifactTypeCorrected, &a.digest);
+    let graph = discover(&registry, &image.digest).await;
+    // The referrer is a subject too, and nobody wrote a tag for it.
+    let unsettled = expected.clone().error(ErrorCode::RateLimited);
+    unsettled.check(&graph);
+
+    registry.referrers_tag_index(APP, &a.digest, &[]);
+    let graph = discover(&registry, &image.digest).await;
+    expected.check(&graph);
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ async fn bytes_that_are_not_those_of_the_digest_are_refused() {
     let other = registry
         .manifest(APP, &registry.image(APP, "2.0").digest)
         .unwrap();
-    let wrong = Fault::body(200, media_type::IMAGE_MANIFEST, other);
+    let wrong = Fault::body(200, media_type::IMAGE_MANIFEST, other).forever();
     registry.fault(Route::manifests(), wrong);
     match ask(&registry, &format!("@{}", image.digest))
         .await

@@ -39,9 +39,9 @@ async fn end_3_names_every_manifest_type_it_takes() {
             .and(header("accept-encoding", "identity"))
             .respond_with(
                 ResponseTemplate::new(200)
-                    .insert_header("Docker-Content-Digest", Digest::of(b"x").to_string())
+                    .insert_header("Docker-Content-Digest", Digest::of(b"{}").to_string())
                     .set_body_raw(
-                        "x",
+                        "{}",
                         "application/vnd.oci.image.manifest.v1+json; charset=utf-8",
                     ),
             )
@@ -51,12 +51,12 @@ async fn end_3_names_every_manifest_type_it_takes() {
     }
     let answer = repository.get_manifest(&tag()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
-    assert_eq!(answer.body(), "x");
+    assert_eq!(answer.body(), "{}");
     assert_eq!(
         answer.media_type().as_deref(),
         Some(media_type::IMAGE_MANIFEST)
     );
-    assert_eq!(answer.content_digest(), Some(Digest::of(b"x")));
+    assert_eq!(answer.content_digest(), Some(Digest::of(b"{}")));
     assert_eq!((answer.requests(), answer.is_foreign()), (1, false));
     let head = repository.head_manifest(&tag()).await.unwrap();
     assert_eq!((head.status(), head.body().len()), (StatusCode::OK, 0));
@@ -74,7 +74,9 @@ async fn end_12_escapes_the_artifact_type_and_reads_the_filter_header() {
         ))
         .and(header("accept", media_type::IMAGE_INDEX))
         .respond_with(
-            ResponseTemplate::new(200).insert_header("OCI-Filters-Applied", "x, ArtifactType"),
+            ResponseTemplate::new(200)
+                .set_body_string("{}")
+                .insert_header("OCI-Filters-Applied", "x, ArtifactType"),
         )
         .expect(1)
         .mount(&server)
@@ -143,6 +145,7 @@ async fn a_page_of_another_origin_is_never_asked_for() {
     Mock::given(method("GET"))
         .respond_with(
             ResponseTemplate::new(200)
+                .set_body_string("{}")
                 .insert_header("Link", "<https://other.test/v2/x?secret=1>; rel=\"next\""),
         )
         .expect(1)
@@ -218,7 +221,7 @@ async fn end_7_puts_the_bytes_as_they_are() {
 async fn every_final_status_is_a_value() {
     let (server, repository) = server().await;
     for status in [
-        204, 400, 401, 403, 404, 405, 406, 410, 413, 415, 416, 418, 424, 451, 501, 505, 599,
+        204, 400, 401, 403, 404, 405, 406, 410, 413, 415, 416, 418, 424, 451, 501, 505,
     ] {
         server.reset().await;
         Mock::given(method("GET"))

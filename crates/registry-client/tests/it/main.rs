@@ -4,8 +4,10 @@
     reason = "the lint exempts test functions, but not what they share"
 )]
 
+mod answers;
 mod auth;
 mod bearer;
+mod bodies;
 mod calls;
 mod chunks;
 mod limits;

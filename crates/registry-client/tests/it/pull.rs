@@ -297,7 +297,7 @@ async fn without_progress_it_gives_up_and_progress_counts_anew() {
 
 #[tokio::test]
 async fn an_empty_blob_is_a_blob() {
-    let server = Server::start(|_, _| answer(200)).await;
+    let server = Server::start(|_, _| answer(200).body("")).await;
     let digest = Digest::of(b"");
     let mut sink = MemorySink::new(digest.clone(), 0);
     let repository = server.repository(options());

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use http::StatusCode;
 use oci_content::{Digest, Tag};
@@ -151,8 +153,74 @@ async fn writes_are_redirected_only_within_the_registry_and_only_with_their_meth
 }
 
 #[tokio::test]
-async fn a_foreign_429_is_not_the_registrys_and_stands() {
-    let edge = Server::start(|_, _| answer(429).header("Retry-After", "30")).await;
+async fn the_rate_limit_of_another_host_is_waited_out_behind_a_gate_of_its_own() {
+    for status in [429, 503] {
+        for retry_after in [true, false] {
+            let edge = Server::start(move |_, before| match (before, retry_after) {
+                (0, true) => answer(status).header("Retry-After", "1"),
+                (0 | 1, _) => answer(status),
+                _ => answer(200),
+            })
+            .await;
+            let target = edge.url("/busy");
+            let server = Server::start(move |_, _| answer(307).header("Location", &target)).await;
+            let reply = server.repository(options()).get_manifest(&tag()).await;
+            let reply = reply.unwrap();
+            assert_eq!(reply.status(), StatusCode::OK, "{status}");
+            assert!(reply.is_foreign());
+            assert_eq!(
+                server.lines().len(),
+                3,
+                "a retry asks the registry for a fresh redirect"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_closed_gate_of_another_host_holds_back_what_is_led_there_and_nothing_else() {
+    let edge = Server::start(|_, before| match before {
+        0 => answer(429).header("Retry-After", "2"),
+        _ => answer(200),
+    })
+    .await;
+    let target = edge.url("/busy");
+    let server = Server::start(move |seen, _| match seen.target.contains("manifests") {
+        true => answer(307).header("Location", &target),
+        false => answer(200),
+    })
+    .await;
+    let repository = server.repository(options());
+    let tag = tag();
+    let started = Instant::now();
+    let many = futures::future::join_all((0..8).map(|_| repository.get_manifest(&tag)));
+    let own = async {
+        while edge.lines().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        repository.tags(None).await.unwrap();
+        started.elapsed()
+    };
+    let (many, own) = futures::join!(many, own);
+    assert!(
+        many.iter()
+            .all(|reply| reply.as_ref().unwrap().status() == StatusCode::OK)
+    );
+    assert!(
+        own < Duration::from_secs(2),
+        "the registry's own gate is open: {own:?}"
+    );
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    let told_once = edge.lines().len();
+    assert!(
+        told_once <= 16,
+        "{told_once}: those under way, then each once more"
+    );
+}
+
+#[tokio::test]
+async fn a_rate_limit_of_another_host_that_stays_is_the_answer() {
+    let edge = Server::start(|_, _| answer(429).header("Retry-After", "300")).await;
     let target = edge.url("/blocked");
     let server = Server::start(move |_, _| answer(303).header("Location", &target)).await;
     let reply = server.repository(options()).get_manifest(&tag()).await;
@@ -160,19 +228,4 @@ async fn a_foreign_429_is_not_the_registrys_and_stands() {
     assert_eq!(reply.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(reply.is_foreign());
     assert_eq!((reply.requests(), edge.lines().len()), (2, 1));
-
-    let edge = Server::start(|_, before| match before {
-        0 => answer(503),
-        _ => answer(200),
-    })
-    .await;
-    let target = edge.url("/busy");
-    let server = Server::start(move |_, _| answer(307).header("Location", &target)).await;
-    let reply = server.repository(options()).get_manifest(&tag()).await;
-    assert_eq!(reply.unwrap().status(), StatusCode::OK);
-    assert_eq!(
-        server.lines().len(),
-        2,
-        "a retry asks the registry for a fresh redirect"
-    );
 }

@@ -278,7 +278,9 @@ async fn counting(throttled: usize) -> (wiremock::MockServer, Arc<AtomicUsize>) 
             started.retain(|at| at.elapsed() < HOLD);
             started.push(Instant::now());
             max.fetch_max(started.len(), Ordering::SeqCst);
-            wiremock::ResponseTemplate::new(200).set_delay(HOLD)
+            wiremock::ResponseTemplate::new(200)
+                .set_body_string("{}")
+                .set_delay(HOLD)
         })
         .mount(&server)
         .await;

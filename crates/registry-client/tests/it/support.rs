@@ -56,11 +56,13 @@ pub(crate) struct Answer {
     pause: Duration,
 }
 
+/// A 200 has a body that can be read as JSON, any other status has none.
 pub(crate) fn answer(status: u16) -> Answer {
+    let body: &[u8] = if status == 200 { b"{}" } else { b"" };
     Answer {
         head: format!("HTTP/1.1 {status} X\r\nConnection: close\r\n"),
-        body: Vec::new(),
-        length: Some(0),
+        body: body.to_vec(),
+        length: Some(body.len()),
         then: Then::Close,
         delay: Duration::ZERO,
         piece: usize::MAX,
@@ -116,6 +118,7 @@ impl Answer {
 pub(crate) fn hang_up() -> Answer {
     Answer {
         head: String::new(),
+        body: Vec::new(),
         length: None,
         ..answer(200)
     }

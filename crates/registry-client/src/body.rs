@@ -1,0 +1,154 @@
+use crate::answer::ReferrersList;
+use oci_content::media_type;
+
+/// What the body of an answer is, as far as its bytes and its content type tell.
+///
+/// The line that matters runs between what can be read and is something else, which is a statement, and what
+/// cannot be read, which is none: [`Unreadable`](Self::Unreadable) and [`Absent`](Self::Absent) never mean
+/// "there is nothing".
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Body {
+    /// A whole image index.
+    Index(ReferrersList),
+    /// Whole JSON of another kind, such as `{}`, `null` or an image manifest; in words.
+    OtherJson(&'static str),
+    /// HTML, or other text under a type that is not JSON; in words.
+    Page(&'static str),
+    /// Neither: JSON that ends in the middle or goes on after its end, a byte order mark, bytes that are no text,
+    /// an index whose members have the wrong types; in words.
+    Unreadable(String),
+    /// No bytes, or only white space.
+    Absent,
+}
+
+impl Body {
+    /// Reads a body.
+    pub fn read(bytes: &[u8], content_type: Option<&str>) -> Self {
+        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        let essence = content_type.map(media_type::essence).unwrap_or_default();
+        let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        let start = text.trim_ascii_start();
+        match start.first() {
+            None if text.len() == bytes.len() => return Self::Absent,
+            // Markup is never JSON, whatever the type says: login pages come as JSON too.
+            Some(b'<') => return Self::Page("an HTML page"),
+            _ if text.len() != bytes.len() => {
+                return Self::Unreadable("JSON behind a byte order mark".into());
+            }
+            _ => {}
+        }
+        let is_json = is_json(&essence);
+        match serde_json::from_slice::<&serde_json::value::RawValue>(bytes) {
+            Ok(_) if start.starts_with(b"{") => ReferrersList::read(bytes, &essence),
+            // Text such as `404` or `"gone"` happens to be JSON.
+            Ok(_) if !is_json && !start.starts_with(b"[") => Self::Page("text"),
+            Ok(_) => Self::OtherJson("other JSON"),
+            Err(error) if is_json || start.starts_with(b"{") || start.starts_with(b"[") => {
+                Self::Unreadable(format!("JSON that cannot be read ({error})"))
+            }
+            Err(_) if std::str::from_utf8(bytes).is_ok_and(|text| !text.contains('\0')) => {
+                Self::Page("text")
+            }
+            Err(_) => Self::Unreadable("bytes that are neither JSON nor text".into()),
+        }
+    }
+
+    /// Returns why the body cannot be read, if it cannot.
+    pub(crate) fn unreadable(self) -> Option<String> {
+        match self {
+            Self::Unreadable(reason) => Some(reason),
+            Self::Absent => Some("an empty body".into()),
+            Self::Index(_) | Self::OtherJson(_) | Self::Page(_) => None,
+        }
+    }
+}
+
+/// Says whether a media type promises JSON: `application/json`, anything with the suffix `+json`, and Docker's signed
+/// manifests.
+fn is_json(essence: &str) -> bool {
+    essence.ends_with("/json") || essence.ends_with("+json") || essence.ends_with("+prettyjws")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(bytes: &[u8], content_type: &str) -> String {
+        let content_type = (!content_type.is_empty()).then_some(content_type);
+        match Body::read(bytes, content_type) {
+            Body::Index(list) => format!("index of {}", list.entries.len()),
+            Body::OtherJson(_) => "other JSON".into(),
+            Body::Page(_) => "page".into(),
+            Body::Unreadable(_) => "unreadable".into(),
+            Body::Absent => "absent".into(),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_from_what_is_something_else() {
+        const INDEX: &str = media_type::IMAGE_INDEX;
+        let index = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#);
+        let typed =
+            |members: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}"{members}}}"#);
+        let blanks = format!("{}{index}", " \r\n\t".repeat(1 << 20));
+        for (content_type, bytes, expected) in [
+            (INDEX, index.as_str(), "index of 0"),
+            ("", &index, "index of 0"),
+            ("text/html", &index, "index of 0"),
+            (INDEX, &blanks, "index of 0"),
+            (INDEX, &typed(r#","manifests":null"#), "index of 0"),
+            (INDEX, "", "absent"),
+            ("text/html", "", "absent"),
+            (INDEX, " \n\t ", "absent"),
+            (INDEX, "\u{feff}", "unreadable"),
+            (INDEX, &format!("\u{feff}{index}"), "unreadable"),
+            (INDEX, "\u{feff}<html>", "page"),
+            (INDEX, "  <!doctype html>", "page"),
+            ("text/html", "<html>", "page"),
+            ("text/plain", "404 page not found", "page"),
+            ("", "no such page", "page"),
+            ("text/plain", "404", "page"),
+            (INDEX, "404", "other JSON"),
+            ("application/json", "null", "other JSON"),
+            ("text/plain", "null", "page"),
+            ("application/json", "[]", "other JSON"),
+            ("text/plain", "[]", "other JSON"),
+            ("application/json", "{}", "other JSON"),
+            ("text/plain", "{}", "other JSON"),
+            ("application/json", "404 page not found", "unreadable"),
+            ("application/problem+json", "oops", "unreadable"),
+            (INDEX, &index[..index.len() - 1], "unreadable"),
+            (INDEX, "{", "unreadable"),
+            ("text/html", &index[..20], "unreadable"),
+            ("", "[1, 2", "unreadable"),
+            (INDEX, &format!("{index}x"), "unreadable"),
+            (INDEX, &format!("{index}{index}"), "unreadable"),
+            // It says that it is an index, and its members are none of an index.
+            (INDEX, &typed(r#","manifests":{}"#), "unreadable"),
+            (INDEX, &typed(r#","manifests":"[]""#), "unreadable"),
+            (
+                INDEX,
+                &typed(r#","manifests":[],"manifests":[1]"#),
+                "unreadable",
+            ),
+            (INDEX, &typed(""), "other JSON"),
+        ] {
+            let shown: String = bytes.chars().take(60).collect();
+            assert_eq!(
+                kind(bytes.as_bytes(), content_type),
+                expected,
+                "{content_type:?} {shown:?}"
+            );
+        }
+        for bytes in [&b"\x1f\x8b\x08\x00"[..], b"\0\0\0\0", b"\xff\xfe{\0}\0"] {
+            assert_eq!(
+                kind(bytes, "application/octet-stream"),
+                "unreadable",
+                "{bytes:?}"
+            );
+        }
+        let latin = b"<html><p>\xfcber</html>";
+        assert_eq!(kind(latin, ""), "page");
+    }
+}
