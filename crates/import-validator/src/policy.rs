@@ -124,6 +124,12 @@ fn judged(contents: &Contents, edges: &Edges<'_>, record: &ImageRecord) -> Judge
     }
     let repository = SourceRepository::from(&record.reference);
     while let Some(subject) = subjects.pop() {
+        // A referrer can be an index as well, and what refers to its children belongs to the image.
+        let links = contents.objects.links(subject);
+        let below = links.map(|links| &*links.children).unwrap_or_default();
+        let below = below.iter().map(|child| &child.target.digest);
+        subjects
+            .extend(below.filter(|child| contents.blobs.contains_key(child) && seen.insert(child)));
         for artifact in edges.get(&(&repository, subject)).into_iter().flatten() {
             image.referrers.push(referrer(contents, subject, artifact));
             if seen.insert(&artifact.digest) {

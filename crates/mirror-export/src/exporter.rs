@@ -14,7 +14,7 @@ use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
 
 use crate::error::{ExportError, ExportErrorKind};
-use crate::found::{FoundImage, absent_layers, below_referrers};
+use crate::found::{FoundImage, absent_layers};
 use crate::observer::{ExportEvent, ExportObserver};
 use crate::plan::{Plan, blob_path, plan};
 use crate::policy::Judged;
@@ -317,9 +317,9 @@ impl Exporter {
             .sources
             .discovery(Some(request.discovery_timeout))
             .one_of_many(many)
+            .children(Some(ImageDepth::Manifests))
             .keep_manifests(true);
-        let mut graph = discovery.run(subjects).await;
-        let below = below_referrers(&manifests, &mut graph).await;
+        let graph = discovery.run(subjects).await;
         let absent = absent_layers(request, repository, &tree, &graph).await?;
         let root = graph.report(tree.root.digest());
         self.observer.event(ExportEvent::Discovered {
@@ -329,7 +329,7 @@ impl Exporter {
             timeout: request.discovery_timeout,
         });
         let repository = Arc::clone(repository);
-        let mut image = FoundImage::new(request, reference, repository, &tree, graph, &below);
+        let mut image = FoundImage::new(request, reference, repository, &tree, graph);
         image.absent = absent;
         image.seconds = started.elapsed().as_secs_f64();
         Ok(image)

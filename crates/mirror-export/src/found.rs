@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bundle_format::{ImageRecord, OmittedChild};
 use oci_content::{Completeness, Descriptor, Digest, Manifest, Reference};
-use oci_referrers::{ImageDepth, ImageTree, JudgedImage, ReferrerGraph, RegistryManifests};
+use oci_referrers::{ImageTree, JudgedImage, ReferrerGraph};
 use registry_client::Repository;
 
 use crate::content::{Bill, NotCarried};
@@ -42,7 +42,6 @@ impl FoundImage {
         repository: Arc<Repository>,
         tree: &ImageTree,
         mut graph: ReferrerGraph,
-        below: &BTreeMap<Digest, Vec<Manifest>>,
     ) -> Self {
         let judged = request.policy.is_some();
         let judged = judged.then(|| JudgedImage::discovered(reference.clone(), tree, &graph));
@@ -54,10 +53,7 @@ impl FoundImage {
             code: problem.code.as_str(),
             message: problem.message.clone(),
         });
-        let children = tree
-            .children
-            .iter()
-            .filter_map(|child| child.manifest.as_ref());
+        let indexes = std::mem::take(&mut graph.indexes);
         let mut descriptors = Vec::new();
         let mut bills = Vec::with_capacity(graph.referrers.len());
         for referrer in &mut graph.referrers {
@@ -66,11 +62,17 @@ impl FoundImage {
                 // The same digest, in the memory of the one in the bill.
                 referrer.digest = own.digest().clone();
             }
-            let below = below.get(&referrer.digest).into_iter().flatten();
-            bills.push(
-                own.as_ref()
-                    .map(|own| Bill::of([own].into_iter().chain(below))),
-            );
+            bills.push(match (&own, indexes.get(&referrer.digest)) {
+                // An index without one of its manifests is nothing that a target takes.
+                (Some(own), None) if !own.children().is_empty() => None,
+                (Some(_), Some(below)) if !below.problems.is_empty() => None,
+                (Some(own), below) => Some(Bill::of(
+                    [own]
+                        .into_iter()
+                        .chain(below.into_iter().flat_map(children)),
+                )),
+                (None, _) => None,
+            });
             if let Some(own) = own.filter(|_| request.layout_tags) {
                 descriptors.push(own.descriptor());
             }
@@ -91,7 +93,7 @@ impl FoundImage {
             record: record(reference, tree),
             repository,
             problem,
-            bill: Bill::of([&tree.root].into_iter().chain(children)),
+            bill: Bill::of([&tree.root].into_iter().chain(children(tree))),
             graph,
             bills,
             descriptors,
@@ -122,35 +124,11 @@ fn record(reference: Reference, tree: &ImageTree) -> ImageRecord {
     record
 }
 
-/// Reads the manifests below referrers that are indexes. One that cannot be read makes its referrer's subject
-/// incomplete.
-pub(crate) async fn below_referrers(
-    manifests: &RegistryManifests,
-    graph: &mut ReferrerGraph,
-) -> BTreeMap<Digest, Vec<Manifest>> {
-    let mut below = BTreeMap::new();
-    for referrer in &graph.referrers {
-        let Some(manifest) = referrer
-            .manifest
-            .clone()
-            .filter(|manifest| !manifest.children().is_empty())
-        else {
-            continue;
-        };
-        let tree = ImageTree::walk(manifests, manifest, &[], ImageDepth::Manifests).await;
-        if let Some(report) = graph
-            .subjects
-            .iter_mut()
-            .find(|report| report.subject == referrer.subject)
-            && !tree.problems.is_empty()
-        {
-            report.errors.extend(tree.problems);
-            report.status = Completeness::Incomplete;
-        }
-        let children = tree.children.into_iter().filter_map(|child| child.manifest);
-        below.insert(referrer.digest.clone(), children.collect());
-    }
-    below
+/// Returns the manifests below an index.
+fn children(tree: &ImageTree) -> impl Iterator<Item = &Manifest> + Clone {
+    tree.children
+        .iter()
+        .filter_map(|child| child.manifest.as_ref())
 }
 
 /// Finds the layers that name URLs and that the registry does not have. The URLs are never asked.
@@ -160,15 +138,13 @@ pub(crate) async fn absent_layers(
     tree: &ImageTree,
     graph: &ReferrerGraph,
 ) -> Result<BTreeSet<Digest>, ExportError> {
-    let children = tree
-        .children
-        .iter()
-        .filter_map(|child| child.manifest.as_ref());
+    let below = graph.indexes.values().flat_map(children);
     let referrers = graph
         .referrers
         .iter()
         .filter_map(|referrer| referrer.manifest.as_ref());
-    let manifests = [&tree.root].into_iter().chain(children).chain(referrers);
+    let manifests = [&tree.root].into_iter().chain(children(tree));
+    let manifests = manifests.chain(referrers).chain(below);
     let layers = manifests
         .flat_map(Manifest::blobs)
         .filter(|layer| !layer.urls.is_empty());

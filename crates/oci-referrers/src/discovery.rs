@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use oci_content::{Capability, Digest, SourceKind};
+use oci_content::{Capability, Digest, Manifest, SourceKind};
 
 use crate::graph::ReferrerGraph;
+use crate::image::{ImageDepth, ImageTree};
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::{Answer, Query, ReferrerSource};
 use crate::verify::Facts;
@@ -62,6 +63,7 @@ pub struct Discovery {
     depth: Option<u32>,
     many: bool,
     keep: Keep,
+    children: Option<ImageDepth>,
     configured: Capability,
 }
 
@@ -75,6 +77,7 @@ impl Discovery {
             depth: None,
             many: false,
             keep: Keep::default(),
+            children: None,
             configured: Capability::Unknown,
         }
     }
@@ -129,9 +132,22 @@ impl Discovery {
         self
     }
 
+    /// Asks for the referrers of the children too where a referrer is an index, as for the children of an image: at each
+    /// level, within the limits of [`ImageTree::walk`]. Not by default: then each such referrer that is in reach is named
+    /// in [`ReferrerGraph::unopened`].
+    ///
+    /// With [`ImageDepth::Indexes`], attestations that BuildKit keeps in an index are left out; with
+    /// [`ImageDepth::Manifests`] they are asked for as well, and every manifest is read and verified.
+    #[must_use]
+    pub fn children(mut self, depth: Option<ImageDepth>) -> Self {
+        self.children = depth;
+        self
+    }
+
     /// Runs the discovery.
     pub async fn run(&self, roots: impl IntoIterator<Item = Digest>) -> ReferrerGraph {
-        let mut walk = Walk::new(self.sources.len(), self.depth, self.limits, self.keep);
+        let mut walk = Walk::new(self.sources.len(), self.depth, self.limits, self.keep)
+            .children(self.children);
         for root in roots {
             walk.place(None, root, 0);
         }
@@ -145,6 +161,7 @@ impl Discovery {
                         active.push(self.ask(subject, place, direct));
                     }
                     Some(Task::Read(subject, digest)) => active.push(self.read(subject, digest)),
+                    Some(Task::Below(index)) => active.push(self.below(index)),
                     None => break,
                 }
             }
@@ -153,6 +170,7 @@ impl Discovery {
                     walk.answered(&subject, place, answer);
                 }
                 Some(Done::Read(subject, digest, facts)) => walk.read(&subject, digest, *facts),
+                Some(Done::Below(tree)) => walk.below(*tree),
                 None => break,
             }
         }
@@ -182,6 +200,15 @@ impl Discovery {
         }
         .boxed()
     }
+
+    fn below(&self, index: Manifest) -> BoxFuture<'_, Done> {
+        let depth = self.children.unwrap_or(ImageDepth::Indexes);
+        async move {
+            let tree = ImageTree::walk(&*self.manifests, index, &[], depth).await;
+            Done::Below(Box::new(tree))
+        }
+        .boxed()
+    }
 }
 
 /// A question that was answered.
@@ -189,4 +216,5 @@ enum Done {
     /// By the source at this place.
     Answered(Digest, usize, (SourceKind, Answer)),
     Read(Digest, Digest, Box<Result<Facts, ManifestFailure>>),
+    Below(Box<ImageTree>),
 }

@@ -4,6 +4,7 @@ use oci_content::{
     ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Manifest, SourceKind, Tag,
 };
 
+use crate::image::ImageTree;
 use crate::source::{Exchange, Problem, Warning};
 
 /// Everything that refers to a set of subjects, with how it was found and what could not be settled.
@@ -18,6 +19,14 @@ pub struct ReferrerGraph {
     pub referrers: Vec<Referrer>,
     /// What each subject that was asked for said, the roots first.
     pub subjects: Vec<SubjectReport>,
+    /// What is below each referrer that is an index, by the digest of the referrer, where
+    /// [children are walked](crate::Discovery::children).
+    ///
+    /// What could not be read of it stands in the errors of the referrer's subject as well.
+    pub indexes: BTreeMap<Digest, ImageTree>,
+    /// The referrers in reach that are indexes, where children are not walked: what refers to their children was not asked
+    /// for.
+    pub unopened: BTreeSet<Digest>,
 }
 
 /// A verified referrer.

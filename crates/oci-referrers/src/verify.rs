@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     size: u64,
     annotations: BTreeMap<String, String>,
     subject: Option<Digest>,
-    /// The manifest itself, if it is to be kept.
+    /// The manifest itself, if it is to be kept, or lists others.
     manifest: Option<Manifest>,
 }
 
@@ -37,7 +37,7 @@ impl Facts {
             size: manifest.size(),
             annotations: manifest.annotations().clone(),
             subject: manifest.subject().map(|subject| subject.digest.clone()),
-            manifest: keep.then_some(manifest),
+            manifest: (keep || !manifest.children().is_empty()).then_some(manifest),
         }
     }
 }

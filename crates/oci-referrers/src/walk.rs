@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use oci_content::{
-    Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, SourceKind, Tag,
-    WarningCode,
+    Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, Manifest, SourceKind,
+    Tag, WarningCode,
 };
 
 use crate::discovery::Limits;
 use crate::graph::{Referrer, ReferrerGraph, SubjectReport};
+use crate::image::{ImageDepth, ImageTree};
 use crate::manifests::ManifestFailure;
 use crate::source::{Answer, Claim, Exchange, Outcome, Problem, Warning};
 use crate::verify::{Facts, Verdict, verify};
@@ -18,6 +19,8 @@ pub(crate) enum Task {
     Ask(Digest, usize),
     /// What is the manifest that was named as a referrer of the subject?
     Read(Digest, Digest),
+    /// What is below this referrer, which is an index?
+    Below(Manifest),
 }
 
 /// What a discovery knows so far, and what it has yet to ask. Does no I/O.
@@ -28,6 +31,8 @@ pub(crate) struct Walk {
     queue: VecDeque<Task>,
     subjects: BTreeMap<Digest, SubjectState>,
     referrers: Vec<Referrer>,
+    /// The referrers that are indexes.
+    indexes: BTreeMap<Digest, Index>,
     /// Subjects with the referrers of theirs that were too far away to be asked for.
     cut: BTreeSet<(Digest, Digest)>,
     /// How many are asked about each subject.
@@ -36,6 +41,8 @@ pub(crate) struct Walk {
     wanted: Option<u32>,
     limits: Limits,
     keep: Keep,
+    /// How far indexes are read whose children are subjects too.
+    children: Option<ImageDepth>,
 }
 
 /// What is kept in the graph although the walk itself needs it no longer.
@@ -43,6 +50,16 @@ pub(crate) struct Walk {
 pub(crate) struct Keep {
     pub(crate) manifests: bool,
     pub(crate) exchanges: bool,
+}
+
+/// A referrer that is an index.
+#[derive(Debug)]
+enum Index {
+    /// What is below it is not asked for, or not yet.
+    Closed(Option<Manifest>),
+    /// It is being read.
+    Opening,
+    Open(ImageTree),
 }
 
 #[derive(Debug, Default)]
@@ -75,12 +92,20 @@ impl Walk {
             queue: VecDeque::new(),
             subjects: BTreeMap::new(),
             referrers: Vec::new(),
+            indexes: BTreeMap::new(),
             cut: BTreeSet::new(),
             sources,
             wanted,
             limits,
             keep,
+            children: None,
         }
+    }
+
+    /// Asks for the referrers of the children of indexes too.
+    pub(crate) fn children(mut self, children: Option<ImageDepth>) -> Self {
+        self.children = children;
+        self
     }
 
     pub(crate) fn next_task(&mut self) -> Option<Task> {
@@ -102,6 +127,8 @@ impl Walk {
     ///
     /// A legacy tag can lead to one manifest over ways of different lengths. The shortest decides, also when it is
     /// found last: what stands below comes nearer then, and may come within reach.
+    ///
+    /// The children of an index are as far away as the index: no referrer's step leads to them.
     pub(crate) fn place(&mut self, parent: Option<Digest>, subject: Digest, depth: u32) {
         let mut places = vec![(parent, subject, depth)];
         while let Some((parent, subject, depth)) = places.pop() {
@@ -114,7 +141,7 @@ impl Walk {
                     continue;
                 }
             }
-            match self.subjects.get_mut(&subject) {
+            let moved = match self.subjects.get_mut(&subject) {
                 None => {
                     let state = SubjectState {
                         depth,
@@ -123,6 +150,7 @@ impl Walk {
                     self.subjects.insert(subject.clone(), state);
                     let asks = (0..self.sources).map(|place| Task::Ask(subject.clone(), place));
                     self.queue.extend(asks);
+                    true
                 }
                 Some(state) if depth < state.depth => {
                     state.depth = depth;
@@ -132,8 +160,33 @@ impl Walk {
                         let digest = referrer.digest.clone();
                         places.push((Some(subject.clone()), digest, depth + 1));
                     }
+                    true
                 }
-                Some(_) => {}
+                Some(_) => false,
+            };
+            match self.indexes.get_mut(&subject) {
+                Some(index @ Index::Closed(Some(_))) => {
+                    if let Index::Closed(Some(root)) = std::mem::replace(index, Index::Opening) {
+                        self.queue.push_back(Task::Below(root));
+                    }
+                }
+                Some(Index::Open(tree)) if moved => {
+                    let children = children(tree, self.children);
+                    places.extend(children.map(|child| (None, child, depth)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes what is below a referrer that is an index, and asks for the referrers of that.
+    pub(crate) fn below(&mut self, tree: ImageTree) {
+        let index = tree.root.digest().clone();
+        let subjects: Vec<_> = children(&tree, self.children).collect();
+        self.indexes.insert(index.clone(), Index::Open(tree));
+        if let Some(depth) = self.subjects.get(&index).map(|state| state.depth) {
+            for subject in subjects {
+                self.place(None, subject, depth);
             }
         }
     }
@@ -257,6 +310,14 @@ impl Walk {
                 state.legacy_found |= claim.sources.contains(&SourceKind::LegacyTag);
                 referrer.depth = state.depth + 1;
                 let depth = referrer.depth;
+                let index = referrer.manifest.clone();
+                if let Some(index) = index.filter(|manifest| !manifest.children().is_empty()) {
+                    let closed = Index::Closed(self.children.map(|_| index));
+                    self.indexes.entry(digest.clone()).or_insert(closed);
+                }
+                if !self.keep.manifests {
+                    referrer.manifest = None;
+                }
                 self.referrers.push(*referrer);
                 self.place(Some(subject.clone()), digest, depth);
             }
@@ -276,6 +337,26 @@ impl Walk {
                 );
                 let problem = Problem::new(ErrorCode::Limit, message);
                 state.errors.push(problem.about(&digest));
+            }
+        }
+        for referrer in &self.referrers {
+            if let Some(Index::Open(tree)) = self.indexes.get(&referrer.digest)
+                && let Some(state) = self.subjects.get_mut(&referrer.subject)
+            {
+                state.errors.extend(tree.problems.iter().cloned());
+            }
+        }
+        let mut indexes = BTreeMap::new();
+        let mut unopened = BTreeSet::new();
+        for (digest, index) in self.indexes {
+            match index {
+                Index::Open(tree) => {
+                    indexes.insert(digest, tree);
+                }
+                _ if self.subjects.contains_key(&digest) => {
+                    unopened.insert(digest);
+                }
+                _ => {}
             }
         }
         let subjects = self
@@ -304,6 +385,8 @@ impl Walk {
         let mut graph = ReferrerGraph {
             referrers: self.referrers,
             subjects: subjects.collect(),
+            indexes,
+            unopened,
         };
         graph.sort();
         graph
@@ -383,6 +466,15 @@ impl SubjectState {
             ManifestFailure::Failed(problem) => self.errors.push(problem.about(digest)),
         }
     }
+}
+
+/// Returns the subjects below an index: with only its indexes read, no attestations, as for an image.
+fn children(tree: &ImageTree, depth: Option<ImageDepth>) -> impl Iterator<Item = Digest> + use<> {
+    let subjects = match depth {
+        Some(ImageDepth::Manifests) => tree.all_subjects(),
+        _ => tree.subjects(),
+    };
+    subjects.into_iter().skip(1)
 }
 
 /// What all sources together say about one manifest.

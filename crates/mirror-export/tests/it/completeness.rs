@@ -130,3 +130,82 @@ async fn a_referrer_that_is_an_index_is_carried_with_its_children() {
         "{blobs:?}"
     );
 }
+
+/// An image with a set of two manifests as its referrer, and an SBOM on one of them.
+async fn registry_with_a_set() -> (TestRegistry, [Descriptor; 4]) {
+    let registry = empty().await;
+    let image = registry.image("app", "1");
+    let [one, two] = ["one", "two"].map(|tag| registry.image("app", tag));
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "artifactType": "application/vnd.example.set",
+        "manifests": [one, two],
+        "subject": { "mediaType": image.media_type, "digest": image.digest, "size": image.size },
+    });
+    let set = registry.put_manifest("app", media_type::IMAGE_INDEX, index.to_string());
+    let sbom = registry.referrer("app", &two, "application/spdx+json", "sbom");
+    (registry, [set, one, two, sbom])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_manifest_that_is_carried_has_been_asked_for_its_referrers() {
+    let (registry, [set, _, two, sbom]) = registry_with_a_set().await;
+    let site = Site::new();
+    let request = site.request(&registry, &["app:1"], "b.tgz");
+    let manifest = export(&request).await.unwrap().manifest;
+    assert_eq!(manifest.referrers.status, Completeness::Complete);
+    let found: Vec<_> = manifest
+        .discovery
+        .iter()
+        .flat_map(|record| {
+            record
+                .artifacts
+                .iter()
+                .map(|own| (&record.subject, &own.digest))
+        })
+        .collect();
+    assert!(found.contains(&(&two.digest, &sbom.digest)), "{found:?}");
+    assert!(found.iter().any(|(_, digest)| **digest == set.digest));
+    let asked: Vec<_> = registry
+        .requests()
+        .into_iter()
+        .filter_map(|request| Some(request.path.split_once("/referrers/")?.1.to_owned()))
+        .collect();
+    let blobs = manifest.entries.iter().map(|entry| entry.path.to_string());
+    let blobs = blobs.filter_map(|path| Some(path.strip_prefix("blobs/sha256/")?.to_owned()));
+    let mut manifests = 0;
+    for hex in blobs {
+        let digest = format!("sha256:{hex}").parse().unwrap();
+        if registry.manifest("app", &digest).is_some() {
+            manifests += 1;
+            assert!(
+                asked.contains(&digest.to_string()),
+                "{digest} was not asked for"
+            );
+        }
+    }
+    assert_eq!(manifests, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_without_one_of_its_manifests_is_named_and_left_out_only_with_leave() {
+    let (registry, [set, one, ..]) = registry_with_a_set().await;
+    registry.delete("app", &one.digest);
+    let site = Site::new();
+    let mut request = site.request(&registry, &["app:1"], "b.tgz");
+    let error = export(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Incomplete);
+
+    request.allow_incomplete = true;
+    let manifest = export(&request).await.unwrap().manifest;
+    assert_eq!(manifest.referrers.status, Completeness::Incomplete);
+    let mut artifacts = manifest
+        .discovery
+        .iter()
+        .flat_map(|record| &record.artifacts);
+    assert!(artifacts.all(|artifact| artifact.digest != set.digest));
+    let missing = manifest.discovery.iter().flat_map(|record| &record.missing);
+    let missing: Vec<_> = missing
+        .filter_map(|missing| missing.digest.as_ref())
+        .collect();
+    assert!(missing.contains(&&one.digest), "{missing:?}");
+}

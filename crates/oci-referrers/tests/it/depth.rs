@@ -339,3 +339,114 @@ async fn an_index_of_a_thousand_children_ends() {
     let wide = tree(&registry, &index("wide", &inner), &[], ImageDepth::Indexes).await;
     assert_eq!(wide.problems[0].code, ErrorCode::Limit);
 }
+
+/// Puts in an index of these manifests, with a subject, and lists it as the persona lists referrers.
+fn index_referrer(
+    registry: &TestRegistry,
+    persona: Persona,
+    subject: &Descriptor,
+    children: &[&Descriptor],
+) -> Descriptor {
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "artifactType": "application/vnd.example.set",
+        "manifests": children,
+        "subject": { "mediaType": subject.media_type, "digest": subject.digest, "size": subject.size },
+    });
+    let index = registry.put_manifest(APP, media_type::IMAGE_INDEX, index.to_string());
+    if persona == Persona::Dist2 {
+        registry.referrers_tag_index(APP, &subject.digest, &[index.clone()]);
+    }
+    index
+}
+
+#[tokio::test]
+async fn the_children_of_a_referrer_that_is_an_index_have_referrers_too() {
+    for (persona, sources, method, capability) in [
+        (Persona::SpecFull, API, Native, Supported),
+        (Persona::Dist2, TAG, FallbackTag, Unsupported),
+    ] {
+        let registry = open(persona).await;
+        let image = registry.image(APP, "1.0");
+        let [one, two, deep] = ["one", "two", "deep"].map(|tag| registry.image(APP, tag));
+        let nested = json!({
+            "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [deep],
+        });
+        let nested = registry.put_manifest(APP, media_type::IMAGE_INDEX, nested.to_string());
+        let set = index_referrer(&registry, persona, &image, &[&one, &two, &nested]);
+        let on_one = registry.referrer(APP, &one, SBOM, "on one");
+        let on_that = registry.referrer(APP, &on_one, SIGNATURE, "on that");
+        let on_deep = registry.referrer(APP, &deep, SBOM, "on deep");
+        // A referrer of a child can be an index again.
+        let more = registry.image(APP, "more");
+        let again = index_referrer(&registry, persona, &two, &[&more]);
+        let on_more = registry.referrer(APP, &more, SBOM, "on more");
+        let on_nested = registry.legacy(APP, &nested.digest, "sig", "on nested");
+
+        let own = expect(method, capability).found(&set, sources);
+        let graph = discover(&registry, &image.digest).await;
+        own.check(&graph);
+        assert!(graph.unopened.iter().eq([&set.digest]));
+        let all = own
+            .clone()
+            .found_at(2, &on_one, sources)
+            .found_at(3, &on_that, sources)
+            .found_at(2, &on_deep, sources)
+            .found_at(2, &again, sources)
+            .found_at(3, &on_more, sources)
+            .tagged(2, &nested.digest, &on_nested, "sig", LEGACY);
+        for depth in [ImageDepth::Indexes, ImageDepth::Manifests] {
+            let discovery = discovery(&registry).children(Some(depth));
+            let graph = discovery.run([image.digest.clone()]).await;
+            all.check(&graph);
+            assert_eq!(graph.indexes[&set.digest].children.len(), 4);
+            assert_eq!(graph.indexes[&again.digest].children.len(), 1);
+            assert!(graph.unopened.is_empty());
+        }
+        // What is beyond the wanted depth is neither asked for nor warned of.
+        let discovery = discovery(&registry).depth(Some(1));
+        let graph = discovery.run([image.digest.clone()]).await;
+        own.check(&graph);
+        assert!(graph.unopened.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_index_below_a_legacy_tag_is_walked_and_its_attestations_with_its_manifests() {
+    let registry = open(Persona::SpecFull).await;
+    let image = registry.image(APP, "1.0");
+    let set = registry.index_with_attestations(APP, "set", &["linux/amd64"]);
+    let tag = format!("{}.sig", referrers_tag(&image.digest));
+    registry.tag(APP, &tag, &set.descriptor.digest);
+    // The way back, by another tag: such a circle ends.
+    let platform = &set.children[0];
+    let back = format!("{}.sig", referrers_tag(&platform.digest));
+    registry.tag(APP, &back, &set.descriptor.digest);
+    let on_attestation = registry.referrer(APP, &set.attestations[0], SIGNATURE, "a");
+    let without = expect(Native, Supported)
+        .tagged(1, &image.digest, &set.descriptor, "sig", LEGACY)
+        .tagged(2, &platform.digest, &set.descriptor, "sig", LEGACY);
+    let with = without.clone().found_at(2, &on_attestation, API);
+    for (depth, expected) in [
+        (ImageDepth::Indexes, without),
+        (ImageDepth::Manifests, with),
+    ] {
+        let discovery = discovery(&registry).children(Some(depth));
+        expected.check(&discovery.run([image.digest.clone()]).await);
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_be_read_leaves_the_subject_of_its_index_incomplete() {
+    let registry = open(Persona::SpecFull).await;
+    let image = registry.image(APP, "1.0");
+    let [one, two] = ["one", "two"].map(|tag| registry.image(APP, tag));
+    let set = index_referrer(&registry, Persona::SpecFull, &image, &[&one, &two]);
+    let on_two = registry.referrer(APP, &two, SBOM, "on two");
+    registry.delete(APP, &one.digest);
+    let discovery = discovery(&registry).children(Some(ImageDepth::Manifests));
+    expect(Native, Supported)
+        .found(&set, API)
+        .found_at(2, &on_two, API)
+        .error_about(ErrorCode::ServerError, &one.digest)
+        .check(&discovery.run([image.digest.clone()]).await);
+}

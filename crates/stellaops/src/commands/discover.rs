@@ -116,10 +116,18 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
         .configured(context.configured_api(reference.registry()));
     found.graph = sources
         .discovery(Some(timeout))
+        .children(args.platforms.then_some(ImageDepth::Indexes))
         .keep_exchanges(args.explain)
         .depth(args.depth)
         .run(roots)
         .await;
+    found
+        .warnings
+        .extend(found.graph.unopened.iter().map(|index| {
+        let message =
+            "this referrer is an index; --platforms asks for the referrers of its children as well";
+        Warning::new(WarningCode::ChildrenNotWalked, message).about(index)
+    }));
     found
 }
 
@@ -213,7 +221,7 @@ impl Found {
             "status": self.status(),
             "method": report.map(|report| report.method),
             "capability": report.map_or(Capability::Unknown, |report| report.capability),
-            "referrers": self.shown(args).map(referrer_json).collect::<Vec<_>>(),
+            "referrers": self.shown(args).map(|referrer| self.referrer_json(referrer)).collect::<Vec<_>>(),
             "warnings": self.warnings().map(|warning| json!({
                 "code": warning.code, "digest": warning.digest, "message": warning.message,
             })).collect::<Vec<_>>(),
@@ -230,6 +238,26 @@ impl Found {
             document["exchanges"] = self.exchanges().collect();
         }
         document
+    }
+
+    fn referrer_json(&self, referrer: &Referrer) -> Value {
+        let mut json = json!({
+            "digest": referrer.digest,
+            "mediaType": referrer.media_type,
+            "artifactType": referrer.artifact_type,
+            "size": referrer.size,
+            "annotations": referrer.annotations,
+            "subject": referrer.subject,
+            "depth": referrer.depth,
+            "category": referrer.category,
+            "sources": referrer.sources,
+            "tag": referrer.tag,
+        });
+        let children = self.children_of(&referrer.digest);
+        if !children.is_empty() {
+            json["children"] = children.iter().map(child_json).collect();
+        }
+        json
     }
 
     fn exchanges(&self) -> impl Iterator<Item = Value> {
@@ -284,20 +312,7 @@ impl Found {
         let mut seen = HashSet::new();
         self.branches(&mut tree, subject, args, &mut seen);
         for child in &self.children {
-            let digest = &child.descriptor.digest;
-            let platform = child
-                .descriptor
-                .platform
-                .as_ref()
-                .map_or("manifest".to_owned(), ToString::to_string);
-            let name = if child.is_attestation() {
-                "attestation in the index".to_owned()
-            } else {
-                platform
-            };
-            let mut branch = Tree::new(format!("[{name}]  {}", short(digest)));
-            self.branches(&mut branch, digest, args, &mut seen);
-            tree.push(branch);
+            tree.push(self.child_branch(child, args, &mut seen));
         }
         let mut text = tree.to_string();
         if args.explain {
@@ -305,6 +320,29 @@ impl Found {
         }
         text.push_str(&self.closing(args, requests));
         text
+    }
+
+    /// Returns what is below a referrer that is an index.
+    fn children_of(&self, referrer: &Digest) -> &[Child] {
+        let tree = self.graph.indexes.get(referrer);
+        tree.map_or(&[], |tree| &tree.children)
+    }
+
+    fn child_branch(&self, child: &Child, args: &DiscoverArgs, seen: &mut HashSet<Digest>) -> Tree {
+        let digest = &child.descriptor.digest;
+        let platform = child
+            .descriptor
+            .platform
+            .as_ref()
+            .map_or("manifest".to_owned(), ToString::to_string);
+        let name = if child.is_attestation() {
+            "attestation in the index".to_owned()
+        } else {
+            platform
+        };
+        let mut branch = Tree::new(format!("[{name}]  {}", short(digest)));
+        self.branches(&mut branch, digest, args, seen);
+        branch
     }
 
     fn branches(
@@ -320,6 +358,12 @@ impl Found {
         for referrer in self.graph.referrers_of(subject) {
             let mut branch = Tree::new(line(referrer, args.explain));
             self.branches(&mut branch, &referrer.digest, args, seen);
+            for child in self.children_of(&referrer.digest) {
+                let below = self.child_branch(child, args, seen);
+                if args.artifact_type.is_empty() || !below.is_leaf() {
+                    branch.push(below);
+                }
+            }
             // A branch that the filter refuses stays when something below it is wanted.
             if wanted(referrer, args) || !branch.is_leaf() {
                 tree.push(branch);
@@ -377,21 +421,6 @@ fn wanted(referrer: &Referrer, args: &DiscoverArgs) -> bool {
             .artifact_type
             .as_ref()
             .is_some_and(|own| args.artifact_type.contains(own))
-}
-
-fn referrer_json(referrer: &Referrer) -> Value {
-    json!({
-        "digest": referrer.digest,
-        "mediaType": referrer.media_type,
-        "artifactType": referrer.artifact_type,
-        "size": referrer.size,
-        "annotations": referrer.annotations,
-        "subject": referrer.subject,
-        "depth": referrer.depth,
-        "category": referrer.category,
-        "sources": referrer.sources,
-        "tag": referrer.tag,
-    })
 }
 
 fn child_json(child: &Child) -> Value {

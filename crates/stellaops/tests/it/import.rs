@@ -1,4 +1,4 @@
-use serde_json::Value;
+use serde_json::{Value, json};
 use test_registry::{Persona, TestRegistry};
 
 use crate::run::{Site, registry_with_image};
@@ -295,4 +295,80 @@ async fn two_sources_that_would_meet_in_one_repository_are_kept_apart() {
         .await
         .done();
     assert!(target.resolve("renamed", "1.0").is_some() && target.resolve("app", "1.0").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refers_to_the_children_of_a_referrer_arrives_too() {
+    for persona in [Persona::SpecFull, Persona::Dist2] {
+        let open = |persona| TestRegistry::builder(persona).without_auth().start();
+        let (source, target) = (open(Persona::SpecFull).await, open(persona).await);
+        let image = source.image("app", "1.0");
+        let one = source.image("app", "one");
+        let set = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+            "artifactType": "application/vnd.example.set", "manifests": [one],
+            "subject": { "mediaType": image.media_type, "digest": image.digest, "size": image.size },
+        });
+        source.put_manifest(
+            "app",
+            "application/vnd.oci.image.index.v1+json",
+            set.to_string(),
+        );
+        let sbom = source.referrer("app", &one, "application/spdx+json", "sbom");
+        source.referrer(
+            "app",
+            &sbom,
+            "application/vnd.cncf.notary.signature",
+            "signature",
+        );
+        let site = Site::new();
+        let line = format!("referrers discover {}/app:1.0", source.host());
+        let tree = site.stellaops(&line).await.done().stdout;
+        assert!(
+            tree.contains("children-not-walked") && tree.contains("--platforms"),
+            "{tree}"
+        );
+        let tree = site
+            .stellaops(&format!("{line} --platforms"))
+            .await
+            .done()
+            .stdout;
+        assert!(
+            !tree.contains("children-not-walked") && tree.contains("3 referrers"),
+            "{tree}"
+        );
+        assert!(
+            tree.contains("[linux/amd64]") || tree.contains("[manifest]"),
+            "{tree}"
+        );
+
+        let export = format!("bundle export {}/app:1.0 --output b.tgz", source.host());
+        site.stellaops(&export).await.done();
+        let validate = "bundle validate --file b.tgz --strict-referrer-validation";
+        site.stellaops(validate).await.done();
+        // Before and after it is written, a policy sees the same referrers.
+        let policy = "rules:\n- name: none\n  deny: {artifact_type: application/spdx+json}\n";
+        std::fs::write(site.path("p.yaml"), format!("version: 1\n{policy}")).unwrap();
+        for line in [
+            format!("{validate} --policy p.yaml"),
+            format!("{export}.2 --policy p.yaml"),
+        ] {
+            let ran = site.stellaops(&line).await;
+            assert_eq!(ran.code, 11, "{ran:?}");
+            let digest = sbom.digest.to_string();
+            assert!(format!("{ran:?}").contains(&digest), "{ran:?}");
+        }
+        let import = format!(
+            "bundle import --file b.tgz --to {} --strict-referrer-validation",
+            target.host()
+        );
+        let ran = site.stellaops(&import).await.done();
+        assert!(
+            ran.stdout.contains("3 of 3 referrers found"),
+            "{}",
+            ran.stdout
+        );
+        let there = graph(&site, &target.host(), "app").await;
+        assert_eq!(there, graph(&site, &source.host(), "app").await);
+    }
 }

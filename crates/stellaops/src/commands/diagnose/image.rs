@@ -68,6 +68,7 @@ impl Image<'_> {
         RegistrySources::new(self.repository.clone())
             .configured(self.configured)
             .discovery(Some(self.timeout))
+            .children(Some(ImageDepth::Indexes))
             .run(roots)
             .await
     }
