@@ -78,9 +78,13 @@ struct SubjectState {
     api_listed_all: bool,
     /// The referrers tag is known not to exist.
     tag_absent: bool,
+    /// The referrers tag holds an index.
+    tag_listed: bool,
     tag_added: bool,
     legacy_found: bool,
     errors: Vec<Problem>,
+    /// What counts unless a referrers tag of any subject holds an index.
+    open: Vec<Problem>,
     warnings: Vec<Warning>,
     exchanges: Vec<Exchange>,
 }
@@ -225,7 +229,8 @@ impl Walk {
         if state.answers.iter().all(Option::is_some) {
             let answers = std::mem::take(&mut state.answers);
             let claims = state.conclude(subject, answers.into_iter().flatten(), &self.limits);
-            if !self.keep.exchanges && state.depth > 0 && state.errors.is_empty() {
+            let settled = state.errors.is_empty() && state.open.is_empty();
+            if !self.keep.exchanges && state.depth > 0 && settled {
                 state.exchanges = Vec::new();
             }
             self.settle_all(subject, claims);
@@ -339,6 +344,12 @@ impl Walk {
                 state.errors.push(problem.about(&digest));
             }
         }
+        let tags_answer = self.subjects.values().any(|state| state.tag_listed);
+        for state in self.subjects.values_mut() {
+            for problem in std::mem::take(&mut state.open) {
+                state.settle_by_tag(problem, tags_answer);
+            }
+        }
         for referrer in &self.referrers {
             if let Some(Index::Open(tree)) = self.indexes.get(&referrer.digest)
                 && let Some(state) = self.subjects.get_mut(&referrer.subject)
@@ -402,8 +413,8 @@ impl SubjectState {
         limits: &Limits,
     ) -> Vec<MergedClaim> {
         let mut unless_tag_answers: Vec<Problem> = Vec::new();
-        let mut tag_listed = false;
         let mut tag_silent = false;
+        let mut tag_missing = false;
         let mut claims: Vec<(SourceKind, Claim)> = Vec::new();
         for (kind, answer) in answers {
             let listed = matches!(answer.outcome, Outcome::List | Outcome::PartialList);
@@ -413,8 +424,11 @@ impl SubjectState {
                     self.api_listed_all |= answer.outcome == Outcome::List;
                 }
                 SourceKind::ReferrersTag => {
-                    tag_listed |= listed;
-                    tag_silent |= answer.outcome == Outcome::NoAnswer && answer.errors.is_empty();
+                    let silent = answer.outcome == Outcome::NoAnswer && answer.errors.is_empty();
+                    let noticed = answer.warnings.iter().map(|warning| warning.code);
+                    self.tag_listed |= listed;
+                    tag_silent |= silent;
+                    tag_missing |= silent && !noticed.into_iter().any(holds_something);
                 }
                 _ => {}
             }
@@ -430,15 +444,14 @@ impl SubjectState {
             }
             claims.extend(answer.claims.into_iter().map(|claim| (kind, claim)));
         }
-        self.tag_absent = tag_silent && !tag_listed;
-        for mut problem in unless_tag_answers {
-            if !tag_listed {
-                problem.message.push_str(", and no referrers tag answers");
-                self.errors.push(problem);
+        self.tag_absent = tag_silent && !self.tag_listed;
+        for problem in unless_tag_answers {
+            // Clients that keep a referrers tag for one subject of a repository keep it for every subject that has
+            // referrers, because they could not use the API.
+            if problem.code == ErrorCode::Denied && self.depth > 0 && tag_missing {
+                self.open.push(problem);
             } else {
-                let message = format!("{}; the referrers tag answers", problem.message);
-                self.warnings
-                    .push(Warning::new(WarningCode::CapabilityBlocked, message));
+                self.settle_by_tag(problem, self.tag_listed);
             }
         }
         let mut claims = merge(claims);
@@ -454,6 +467,22 @@ impl SubjectState {
         claims
     }
 
+    /// Drops a problem if referrers tags answer in its place.
+    fn settle_by_tag(&mut self, mut problem: Problem, answers: bool) {
+        if !answers {
+            problem.message.push_str(", and no referrers tag answers");
+            self.errors.push(problem);
+        } else {
+            let who = match self.tag_listed {
+                true => "the referrers tag answers",
+                false => "the repository keeps referrers tags, and this subject has none",
+            };
+            let message = format!("{}; {who}", problem.message);
+            self.warnings
+                .push(Warning::new(WarningCode::CapabilityBlocked, message));
+        }
+    }
+
     /// Notes that a claim's manifest could not be looked at.
     fn fail(&mut self, claim: &MergedClaim, failure: ManifestFailure) {
         let digest = &claim.descriptor.digest;
@@ -466,6 +495,11 @@ impl SubjectState {
             ManifestFailure::Failed(problem) => self.errors.push(problem.about(digest)),
         }
     }
+}
+
+/// Returns whether a warning of a referrers tag says that the tag exists.
+fn holds_something(code: WarningCode) -> bool {
+    matches!(code, WarningCode::NotAnIndex | WarningCode::False200)
 }
 
 /// Returns the subjects below an index: with only its indexes read, no attestations, as for an image.

@@ -100,7 +100,7 @@ impl NativeReferrers {
         let Some(candidate) = self.state.candidate() else {
             return false;
         };
-        match self.subject_status(&candidate).await {
+        match self.reader.status(&candidate).await {
             Ok(200) => {}
             Ok(_) => {
                 self.state.drop_candidate();
@@ -126,11 +126,6 @@ impl NativeReferrers {
         };
         *absent = Some(known);
         known
-    }
-
-    /// Tells whether the subject may be read with the same credentials, and is there.
-    async fn subject_status(&self, subject: &Digest) -> Result<u16, Problem> {
-        Ok(self.reader.head(subject).await?.status().as_u16())
     }
 
     async fn first_page(&self, subject: &Digest) -> (Answer, Option<Response>) {
@@ -178,7 +173,7 @@ impl NativeReferrers {
                 }
                 answer.exchanges.push(say(format!("no answer: {reason}")));
             }
-            ReferrersAnswer::RepositoryUnknown => match self.subject_status(subject).await {
+            ReferrersAnswer::RepositoryUnknown => match self.reader.status(subject).await {
                 Ok(200) => {
                     answer.capability = Some(Capability::Unsupported);
                     answer.exchanges.push(say(format!(
@@ -200,7 +195,7 @@ impl NativeReferrers {
             ReferrersAnswer::Blocked => {
                 answer.capability = Some(Capability::Unknown);
                 answer.exchanges.push(say(format!("{status}")));
-                match self.subject_status(subject).await {
+                match self.reader.status(subject).await {
                     Ok(200) => {
                         let message =
                             "the referrers API is denied although the subject may be read";

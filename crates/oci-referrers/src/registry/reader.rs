@@ -31,11 +31,18 @@ impl Reader {
         self.bounded(self.repository.get_manifest(id)).await
     }
 
-    pub(crate) async fn head<'a>(
+    /// Returns the status of a manifest: that of a HEAD which says 200, else that of a GET. Registries and what stands
+    /// before them may not serve HEAD at all, with 405, 501, 403 or 404.
+    pub(crate) async fn status<'a>(
         &self,
         id: impl Into<ManifestId<'a>> + Send,
-    ) -> Result<Response, Problem> {
-        self.bounded(self.repository.head_manifest(id)).await
+    ) -> Result<u16, Problem> {
+        let id = id.into();
+        match self.bounded(self.repository.head_manifest(id)).await {
+            Ok(response) if response.status() == 200 => Ok(200),
+            Err(problem) if problem.code == ErrorCode::Timeout => Err(problem),
+            _ => Ok(self.manifest(id).await?.status().as_u16()),
+        }
     }
 
     pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Response, Problem> {

@@ -115,14 +115,14 @@ pub(super) async fn denied_tag(
     response: &Response,
 ) -> Answer {
     let absent = async {
-        if reader.head(subject).await?.status() != 200 {
+        if reader.status(subject).await? != 200 {
             return Ok::<bool, Problem>(false);
         }
         // One character more than a referrers tag, and no suffix: nobody writes such a tag.
         let Ok(nobody) = format!("{}-{}", referrers_tag(subject), "absent").parse::<Tag>() else {
             return Ok(false);
         };
-        Ok(reader.head(&nobody).await?.status() == 403)
+        Ok(reader.status(&nobody).await? == 403)
     };
     match absent.await {
         Ok(true) => {

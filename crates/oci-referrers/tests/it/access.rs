@@ -59,14 +59,9 @@ async fn every_persona_gives_the_same_graph_to_whoever_has_its_credentials() {
         found.sort();
         expected.sort();
         assert_eq!(found, expected, "{persona}");
-        // Harbor 2.7 denies its API, so only what has a referrers tag is settled.
-        let status = match persona {
-            Persona::Harbor27 => Completeness::Incomplete,
-            _ => Completeness::Complete,
-        };
         assert_eq!(
             graph.status(),
-            status,
+            Completeness::Complete,
             "{persona}: {:?}",
             graph.errors().collect::<Vec<_>>()
         );

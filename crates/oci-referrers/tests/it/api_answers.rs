@@ -9,7 +9,7 @@ use oci_referrers::RegistrySources;
 use test_registry::{Fault, Persona, Referrer, Route, TestRegistry, Variant};
 
 use crate::support::{
-    API, API_AND_TAG, APP, SBOM, TAG, discover, discovery, expect, list, open, options,
+    API, API_AND_TAG, APP, LEGACY, SBOM, TAG, discover, discovery, expect, list, open, options,
     repository_with, sources,
 };
 
@@ -331,16 +331,74 @@ async fn an_api_that_is_denied_and_no_tag_leave_the_question_open() {
 }
 
 #[tokio::test]
-async fn an_api_that_is_denied_leaves_each_level_without_a_tag_open() {
+async fn once_a_referrers_tag_answers_deeper_subjects_of_a_denied_api_need_none() {
     let registry = open(Persona::Harbor27).await;
     let image = registry.image(APP, "1.0");
     let a = registry.referrer(APP, &image, SBOM, "a");
-    let expected = expect(FallbackTag, Unknown).found(&a, TAG);
-    expected
-        .warning(WarningCode::CapabilityBlocked)
-        .error(ErrorCode::Denied)
-        .check(&discover(&registry, &image.digest).await);
+    registry.legacy(APP, &a.digest, "sig", "s");
+    let signature = format!("{}.sig", oci_content::referrers_tag(&a.digest));
+    let signature = registry.resolve(APP, &signature).unwrap();
+    let held = Descriptor::new(media_type::IMAGE_MANIFEST, signature, 0);
+    let expected = expect(FallbackTag, Unknown)
+        .found(&a, TAG)
+        .tagged(2, &a.digest, &held, "sig", LEGACY)
+        .warning(WarningCode::CapabilityBlocked);
+    // Whichever answer comes last.
+    let tag = oci_content::referrers_tag(&image.digest);
+    for route in [
+        Route::manifests().reference(&tag),
+        Route::referrers().reference(&image.digest),
+        Route::referrers().reference(&a.digest),
+    ] {
+        registry.clear_faults();
+        registry.fault(route, Fault::delay(Duration::from_millis(200)).forever());
+        let graph = discover(&registry, &image.digest).await;
+        expected.check(&graph);
+        let warned = graph.subjects.iter().map(|subject| subject.warnings.len());
+        assert_eq!(warned.collect::<Vec<_>>(), [1, 1, 1]);
+    }
+    registry.clear_faults();
 
+    // Another image needs a tag of its own; and a tag that holds something else is not absent.
+    let other = registry.image(APP, "2.0");
+    let both = [image.digest.clone(), other.digest.clone()];
+    let graph = discovery(&registry).run(both).await;
+    let errors: Vec<_> = graph
+        .subjects
+        .iter()
+        .filter(|subject| !subject.errors.is_empty())
+        .collect();
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].subject, other.digest);
+    let tag = oci_content::referrers_tag(&a.digest);
+    registry.tag(APP, tag.as_str(), &other.digest);
+    let graph = discover(&registry, &image.digest).await;
+    expected
+        .warning(WarningCode::NotAnIndex)
+        .error(ErrorCode::Denied)
+        .check(&graph);
+}
+
+#[tokio::test]
+async fn a_denied_api_whose_subject_only_a_get_reads_is_blocked_all_the_same() {
+    for status in [400, 403, 404, 405, 501] {
+        let registry = open(Persona::Harbor27).await;
+        let image = registry.image(APP, "1.0");
+        let a = registry.referrer(APP, &image, SBOM, "a");
+        let head = Route::manifests().method("HEAD");
+        registry.fault(head, Fault::statuses([status]).forever());
+        expect(FallbackTag, Unknown)
+            .found(&a, TAG)
+            .warning(WarningCode::CapabilityBlocked)
+            .check(&discover(&registry, &image.digest).await);
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_is_denied_and_configured_away_leaves_nothing_open() {
+    let registry = open(Persona::Harbor27).await;
+    let image = registry.image(APP, "1.0");
+    let a = registry.referrer(APP, &image, SBOM, "a");
     let sources = sources(&registry).configured(Some(Unsupported));
     let graph = sources.discovery(None).run([image.digest.clone()]).await;
     expect(FallbackTag, Unsupported)

@@ -354,7 +354,7 @@ fn index_referrer(
     });
     let index = registry.put_manifest(APP, media_type::IMAGE_INDEX, index.to_string());
     if persona == Persona::Dist2 {
-        registry.referrers_tag_index(APP, &subject.digest, &[index.clone()]);
+        registry.referrers_tag_index(APP, &subject.digest, std::slice::from_ref(&index));
     }
     index
 }

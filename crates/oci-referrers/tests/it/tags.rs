@@ -450,6 +450,28 @@ async fn a_tag_that_is_denied_counts_as_absent_only_where_one_that_cannot_exist_
         .warning(WarningCode::TagDenied)
         .check(&graph);
 
+    // Where HEAD is not served, a GET tells the same.
+    for status in [403, 405] {
+        let head = Route::manifests().method("HEAD");
+        registry.clear_faults();
+        registry.fault(head.clone(), Fault::statuses([status]).forever());
+        let tags = Route::manifests().containing("manifests/sha256-");
+        registry.fault(tags, denied.clone());
+        let graph = run.run([image.digest.clone()]).await;
+        expect(Native, Supported)
+            .found(&a, API)
+            .warning(WarningCode::TagDenied)
+            .check(&graph);
+        registry.clear_faults();
+        registry.fault(head, Fault::statuses([status]).forever());
+        registry.fault(Route::manifests().reference(&tag), denied.clone());
+        let graph = run.run([image.digest.clone()]).await;
+        expect(Native, Supported)
+            .found(&a, API)
+            .error(ErrorCode::Denied)
+            .check(&graph);
+    }
+
     // Who may not read the subject either learns nothing from it.
     registry.clear_faults();
     registry.fault(

@@ -176,15 +176,13 @@ impl Image<'_> {
         const CHECK: &str = "referrers";
         let problems = graph.errors().map(problem_line).collect::<Vec<_>>();
         if let Some(problem) = graph.errors().next() {
-            let blocked = graph
-                .warnings()
-                .any(|warning| warning.code == WarningCode::CapabilityBlocked);
-            let (cause, remedy) = match blocked && problem.code == ErrorCode::Denied {
-                true => (
+            let (cause, remedy) = if problem.settled_by_tag && problem.code == ErrorCode::Denied {
+                (
                     "the referrers API is blocked, and no tag answers instead",
                     UNBLOCK,
-                ),
-                false => advice(problem.code),
+                )
+            } else {
+                advice(problem.code)
             };
             let known = render::count(graph.referrers.len(), "referrer");
             return Finding::failed(
