@@ -1,18 +1,25 @@
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use futures::lock::Mutex;
 use oci_content::{ErrorCode, Tag};
 use registry_client::{Repository, Response};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::reader::{Reader, counted, refusal};
 use crate::discovery::Limits;
 use crate::source::Problem;
 
-/// Tags asked for in one page. Registries clamp it; ACR takes at most 1,000.
+/// Tags asked for in one page. Registries clamp it, and ACR takes at most 1,000; where it is refused, the registry's own
+/// size is taken.
 const PAGE_SIZE: u32 = 1_000;
+/// What is longer is no tag:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>
+const MAX_TAG_BYTES: usize = 128;
 
 /// The tags of one repository that speak of digests, listed at most once for all who ask.
 #[derive(Debug)]
@@ -66,9 +73,41 @@ impl TagListing {
 }
 
 #[derive(Deserialize)]
-struct TagsBody {
-    /// Registries send `null` for an empty list.
-    tags: Option<Vec<String>>,
+struct TagsBody<'a> {
+    #[serde(default, borrow)]
+    name: Option<&'a RawValue>,
+    /// `Some(None)` is `null`, which registries send for an empty list.
+    #[serde(default, borrow, deserialize_with = "present")]
+    tags: Option<Option<&'a RawValue>>,
+    #[serde(default, borrow)]
+    errors: Option<&'a RawValue>,
+}
+
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+impl<'a> TagsBody<'a> {
+    /// Reads a page of a listing. Registries leave `tags` out where there are none; whatever else has none, such as
+    /// `{}` or a list of errors, is no listing.
+    fn parse(body: &'a [u8]) -> Result<Option<&'a RawValue>, String> {
+        // A derived reader also takes the members in a list.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err("it is no JSON object".to_owned());
+        }
+        let body: Self = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let is_named = body.name.is_some_and(|name| name.get().starts_with('"'));
+        match (body.tags, body.errors) {
+            (Some(Some(tags)), _) => Ok(Some(tags)),
+            (Some(None), None) => Ok(None),
+            (None, None) if is_named => Ok(None),
+            _ => Err("it has no `tags`".to_owned()),
+        }
+    }
 }
 
 impl TagCatalog {
@@ -177,7 +216,12 @@ struct ListingWalk {
 
 impl ListingWalk {
     async fn run(&mut self, reader: &Reader, limits: Limits) -> Result<ListingEnd, Problem> {
-        let mut page = reader.tags(PAGE_SIZE).await?;
+        let mut page_size = Some(PAGE_SIZE);
+        let mut page = reader.tags(page_size).await?;
+        if refuses_parameter(page.status().as_u16()) {
+            page_size = None;
+            page = reader.tags(page_size).await?;
+        }
         match page.status().as_u16() {
             200 => {}
             401 | 403 => return Ok(ListingEnd::Denied),
@@ -192,13 +236,13 @@ impl ListingWalk {
         let mut urls = HashSet::from([page.url().clone()]);
         loop {
             self.pages += 1;
-            let (count, last) = self.take(&page)?;
-            let Some(next) = self.next(reader, &page, count, last)? else {
-                return Ok(ListingEnd::Whole);
-            };
+            let (count, last) = self.take(&page, limits.max_tags)?;
             if self.seen.len() > limits.max_tags {
                 return Ok(ListingEnd::Limited);
             }
+            let Some(next) = next(reader, &page, page_size, count, last)? else {
+                return Ok(ListingEnd::Whole);
+            };
             if self.pages >= limits.max_pages {
                 let message = format!("the tag listing has more than {} pages", limits.max_pages);
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
@@ -211,13 +255,16 @@ impl ListingWalk {
             page = reader.page(&next.url).await?;
             match page.status().as_u16() {
                 200 => {}
-                // What was only tried beyond the last page is allowed to be refused.
-                _ if next.guessed => return Ok(ListingEnd::Whole),
+                // What was only tried beyond the last page is allowed to be refused, not to fail.
+                404 | 405 if next.guessed => return Ok(ListingEnd::Whole),
+                status if next.guessed && refuses_parameter(status) => {
+                    return Ok(ListingEnd::Whole);
+                }
                 _ => return Err(refusal(&page)),
             }
             if next.guessed {
                 // A registry that does not know `last` answers with tags that were seen before.
-                let (_, last) = self.take(&page)?;
+                let (_, last) = self.take(&page, limits.max_tags)?;
                 if self.seen.len() == before || last.is_none() {
                     return Ok(ListingEnd::Whole);
                 }
@@ -225,51 +272,105 @@ impl ListingWalk {
         }
     }
 
-    /// Notes the tags of a page; returns how many it has, and the last one.
-    fn take(&mut self, page: &Response) -> Result<(usize, Option<String>), Problem> {
-        let body: TagsBody = serde_json::from_slice(page.body()).map_err(|error| {
-            Problem::new(
-                ErrorCode::TagListFailed,
-                format!("the tag listing is malformed: {error}"),
-            )
-        })?;
-        let tags = body.tags.unwrap_or_default();
-        for tag in &tags {
-            let tag: Arc<str> = tag.as_str().into();
-            if self.seen.insert(Arc::clone(&tag)) {
-                self.order.push(tag);
-            }
-        }
-        Ok((tags.len(), tags.last().cloned()))
+    /// Notes the tags of a page, as long as there are no more than `max_tags`; returns how many it has, and the last one.
+    fn take(
+        &mut self,
+        page: &Response,
+        max_tags: usize,
+    ) -> Result<(usize, Option<String>), Problem> {
+        let malformed = |why: String| {
+            let message = format!("the tag listing is malformed: {why}");
+            Problem::new(ErrorCode::TagListFailed, message)
+        };
+        let Some(tags) = TagsBody::parse(page.body()).map_err(malformed)? else {
+            return Ok((0, None));
+        };
+        let taker = Taker {
+            walk: self,
+            max_tags,
+        };
+        taker
+            .deserialize(&mut serde_json::Deserializer::from_str(tags.get()))
+            .map_err(|error| malformed(error.to_string()))
+    }
+}
+
+/// Takes tags out of a page one by one: a page of the size that is read holds millions of short ones.
+struct Taker<'w> {
+    walk: &'w mut ListingWalk,
+    max_tags: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Taker<'_> {
+    type Value = (usize, Option<String>);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Taker<'_> {
+    type Value = (usize, Option<String>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of tags")
     }
 
-    /// Finds the page after `page`. `Link` decides; a full page without one may still not be the last, since
-    /// registries exist that leave it out.
-    fn next(
-        &self,
-        reader: &Reader,
-        page: &Response,
-        count: usize,
-        last: Option<String>,
-    ) -> Result<Option<NextPage>, Problem> {
-        // Gitea sends a next link on its last page too: an empty page ends the walk.
-        let Some(last) = last else { return Ok(None) };
-        if let Some(url) = reader.next_link(page)? {
-            return Ok(Some(NextPage {
-                url,
-                guessed: false,
-            }));
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tags: A) -> Result<Self::Value, A::Error> {
+        let (mut count, mut last) = (0, None);
+        while self.walk.seen.len() <= self.max_tags {
+            let Some(tag) = tags.next_element::<String>()? else {
+                return Ok((count, last));
+            };
+            count += 1;
+            if tag.len() <= MAX_TAG_BYTES {
+                let known: Arc<str> = tag.as_str().into();
+                if self.walk.seen.insert(Arc::clone(&known)) {
+                    self.walk.order.push(known);
+                }
+            }
+            last = Some(tag);
         }
-        if count != PAGE_SIZE as usize {
-            return Ok(None);
+        while tags.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
         }
-        let mut url = page.url().clone();
-        url.query_pairs_mut()
-            .clear()
-            .append_pair("n", &PAGE_SIZE.to_string())
-            .append_pair("last", &last);
-        Ok(Some(NextPage { url, guessed: true }))
+        Ok((count, last))
     }
+}
+
+/// Returns whether a status says that the registry does not take a request as it was put: what is neither a matter of
+/// rights or rates, nor says that there is no such list.
+fn refuses_parameter(status: u16) -> bool {
+    matches!(status, 400..=499) && !matches!(status, 401 | 403..=405 | 408 | 429)
+}
+
+/// Finds the page after `page`. `Link` decides; a full page without one, or one whose size the registry has chosen, may
+/// still not be the last, since registries exist that leave it out.
+fn next(
+    reader: &Reader,
+    page: &Response,
+    page_size: Option<u32>,
+    count: usize,
+    last: Option<String>,
+) -> Result<Option<NextPage>, Problem> {
+    // Gitea sends a next link on its last page too: an empty page ends the walk.
+    let Some(last) = last else { return Ok(None) };
+    if let Some(url) = reader.next_link(page)? {
+        return Ok(Some(NextPage {
+            url,
+            guessed: false,
+        }));
+    }
+    if page_size.is_some_and(|size| count != size as usize) {
+        return Ok(None);
+    }
+    let mut url = page.url().clone();
+    url.set_query(None);
+    if let Some(size) = page_size {
+        url.query_pairs_mut().append_pair("n", &size.to_string());
+    }
+    url.query_pairs_mut().append_pair("last", &last);
+    Ok(Some(NextPage { url, guessed: true }))
 }
 
 struct NextPage {

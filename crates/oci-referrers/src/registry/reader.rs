@@ -49,8 +49,8 @@ impl Reader {
         self.bounded(self.repository.referrers(subject, None)).await
     }
 
-    pub(crate) async fn tags(&self, page_size: u32) -> Result<Response, Problem> {
-        self.bounded(self.repository.tags(Some(page_size))).await
+    pub(crate) async fn tags(&self, page_size: Option<u32>) -> Result<Response, Problem> {
+        self.bounded(self.repository.tags(page_size)).await
     }
 
     pub(crate) async fn page(&self, url: &Url) -> Result<Response, Problem> {

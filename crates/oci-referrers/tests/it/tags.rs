@@ -309,6 +309,120 @@ async fn a_listing_that_is_null_has_no_tags() {
 }
 
 #[tokio::test]
+async fn a_listing_that_is_none_is_never_an_empty_one() {
+    let name = format!(r#"{{"name":"{APP}"}}"#);
+    let null = r#"{"tags":null}"#.to_owned();
+    let whole = format!(r#"{{"name":"{APP}","tags":["1.0"]}}"#);
+    for (content_type, body, is_list) in [
+        ("application/json", name.clone(), true),
+        ("text/plain", null.clone(), true),
+        ("text/plain", whole.clone(), true),
+        ("application/json", "{}".into(), false),
+        ("application/json", r#"{"errors":[]}"#.into(), false),
+        (
+            "application/json",
+            format!(r#"{{"name":"{APP}","errors":[]}}"#),
+            false,
+        ),
+        (
+            "application/json",
+            r#"{"tags":null,"errors":[{"code":"UNKNOWN"}]}"#.into(),
+            false,
+        ),
+        ("application/json", r#"{"name":null}"#.into(), false),
+        ("application/json", r#"{"tags":{}}"#.into(), false),
+        ("application/json", r#"{"tags":[1]}"#.into(), false),
+        ("application/json", "null".into(), false),
+        ("application/json", "[]".into(), false),
+        ("application/json", r#"["team/app",["1.0"]]"#.into(), false),
+        ("application/json", String::new(), false),
+        ("application/json", whole[..whole.len() - 1].into(), false),
+        ("text/html", "<!doctype html>".into(), false),
+    ] {
+        let registry = open(Persona::SpecFull).await;
+        let image = registry.image(APP, "1.0");
+        let fault = Fault::body(200, content_type, body.clone()).forever();
+        registry.fault(Route::tags(), fault);
+        let graph = discover(&registry, &image.digest).await;
+        let expected = expect(Native, Supported);
+        match is_list {
+            true => expected.check(&graph),
+            false => expected.error(ErrorCode::TagListFailed).check(&graph),
+        }
+        let listed = list_tags(&repository(&registry), 10).await;
+        assert_eq!(listed.is_ok(), is_list, "{body}: {listed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_size_that_is_refused_is_left_to_the_registry() {
+    for status in [400, 406, 413, 416, 422] {
+        for with_link in [true, false] {
+            let registry = TestRegistry::builder(Persona::SpecFull).without_auth();
+            let registry = registry.page_size(2).start().await;
+            let (image, _, statement) = image_with_legacy(&registry);
+            for number in 0..3 {
+                registry.tag(APP, &format!("v{number}"), &image.digest);
+            }
+            let refusal = Fault::statuses([status]).forever();
+            registry.fault(Route::tags().containing("n=1000"), refusal);
+            if !with_link {
+                registry.fault(
+                    Route::tags(),
+                    Fault::pass().without_header("Link").forever(),
+                );
+            }
+            let graph = discover(&registry, &image.digest).await;
+            assert_eq!(graph.errors().count(), 0, "{:#?}", graph.subjects);
+            let tags = graph
+                .referrers
+                .iter()
+                .filter_map(|known| known.tag.as_ref());
+            let vex = tags.filter(|tag| tag.as_str().ends_with(".vex")).count();
+            assert_eq!(vex, usize::from(statement.size > 0));
+            let listed = list_tags(&repository(&registry), 100).await.unwrap();
+            assert_eq!(
+                listed.len(),
+                registry.tags(APP).len(),
+                "{status} {with_link}"
+            );
+        }
+    }
+    // What is not about the page size is what it was.
+    for (status, code) in [(429, ErrorCode::RateLimited), (500, ErrorCode::ServerError)] {
+        let registry = open(Persona::SpecFull).await;
+        registry.image(APP, "1.0");
+        registry.fault(Route::tags(), Fault::statuses([status]).forever());
+        let listed = list_tags(&repository(&registry), 10).await;
+        assert_eq!(listed.unwrap_err().code, code);
+        let asked = registry.requests().into_iter();
+        let mut asked = asked.filter(|request| request.path.ends_with("/tags/list"));
+        assert!(asked.all(|request| request.query.contains("n=1000")));
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_was_guessed_may_be_refused_but_not_fail() {
+    for (status, end) in [
+        (400, None),
+        (404, None),
+        (403, Some(ErrorCode::Denied)),
+        (429, Some(ErrorCode::RateLimited)),
+        (503, Some(ErrorCode::ServerError)),
+    ] {
+        let registry = open(Persona::SpecFull).await;
+        let image = registry.image(APP, "1.0");
+        for number in 0..999 {
+            registry.tag(APP, &format!("v{number}"), &image.digest);
+        }
+        let fault = Fault::statuses([status]).forever();
+        registry.fault(Route::tags().containing("last="), fault);
+        let listed = list_tags(&repository(&registry), 10_000).await;
+        assert_eq!(listed.err().map(|problem| problem.code), end, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_listing_that_breaks_is_an_error_and_known_tags_are_asked_for() {
     let html = Fault::body(200, "text/html", "<!doctype html>");
     let text = Fault::body(200, "application/json", r#"{"tags":"none"}"#);
