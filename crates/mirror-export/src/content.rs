@@ -30,6 +30,17 @@ pub(crate) struct NotCarried {
     pub(crate) message: String,
 }
 
+impl NotCarried {
+    /// What is addressed by this digest is not carried, because of the algorithm.
+    pub(crate) fn by_digest(digest: &Digest) -> Self {
+        Self {
+            digest: digest.clone(),
+            code: "unsupported-digest",
+            message: format!("a bundle of version 1 carries sha256 objects only, not {digest}"),
+        }
+    }
+}
+
 /// Manifests with what they need, before it is known whether all of it can be carried.
 ///
 /// There is one for each image and each referrer until the export ends, so nothing is in it that was parsed.
@@ -84,9 +95,7 @@ impl Content {
                 })
             };
             if digest.algorithm() != Algorithm::Sha256 {
-                let message =
-                    format!("a bundle of version 1 carries sha256 objects only, not {digest}");
-                return fail("unsupported-digest", message);
+                return Err(NotCarried::by_digest(digest));
             }
             if unavailable.contains(digest) {
                 return fail(

@@ -8,7 +8,9 @@ use bundle_format::{
     OutputFile, OutputSink, VolumeChecksum,
 };
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::{Completeness, Digest, DiscoveryMethod, Reference, Registry, RepositoryName};
+use oci_content::{
+    Algorithm, Completeness, Digest, DiscoveryMethod, Manifest, Reference, Registry, RepositoryName,
+};
 use oci_referrers::{ImageDepth, ImageTree, RegistryManifests, RegistrySources, resolve};
 use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
@@ -297,7 +299,7 @@ impl Exporter {
             });
         }
         let manifests = RegistryManifests::new(Repository::clone(repository));
-        let root = resolved.manifest;
+        let (root, named) = carried_root(&reference, resolved.manifest)?;
         let tree =
             ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
         if !request.platforms.is_empty() && tree.children.is_empty() && !tree.omitted.is_empty() {
@@ -311,7 +313,8 @@ impl Exporter {
             );
             return Err(ExportError::new(ExportErrorKind::Access, message));
         }
-        let subjects = tree.all_subjects();
+        let mut subjects = tree.all_subjects();
+        subjects.extend(named);
         let many = source.images * subjects.len() >= 25;
         let discovery = source
             .sources
@@ -459,6 +462,20 @@ fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
         Ok(value) => value,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
+}
+
+/// Returns the manifest of an image as a bundle carries it, by its SHA-256, and the digest that the registry names for the tag
+/// where that is another one.
+fn carried_root(
+    reference: &Reference,
+    root: Manifest,
+) -> Result<(Manifest, Option<Digest>), ExportError> {
+    if reference.digest().is_some() || root.digest().algorithm() == Algorithm::Sha256 {
+        return Ok((root, None));
+    }
+    let carried = Manifest::parse(root.raw().clone(), Some(root.media_type()))
+        .map_err(|error| ExportError::new(ExportErrorKind::Incomplete, error.to_string()))?;
+    Ok((carried, Some(root.digest().clone())))
 }
 
 /// A bundle that is written and not published.

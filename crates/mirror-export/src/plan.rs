@@ -6,7 +6,7 @@ use bundle_format::{
 };
 use bytes::Bytes;
 use oci_content::{
-    Completeness, Descriptor, Digest, REF_NAME, WarningCode, media_type, referrers_tag,
+    Algorithm, Completeness, Descriptor, Digest, REF_NAME, WarningCode, media_type, referrers_tag,
 };
 use oci_referrers::{Problem, Referrer};
 use serde_json::json;
@@ -193,8 +193,9 @@ impl Draft {
             }
             record.artifacts.shrink_to_fit();
             // A referrer that nothing refers to needs no record of its own.
-            let silent =
-                report.depth > 0 && record.artifacts.is_empty() && record.missing.is_empty();
+            let silent = (report.depth > 0 || subject.algorithm() != Algorithm::Sha256)
+                && record.artifacts.is_empty()
+                && record.missing.is_empty();
             if !silent {
                 self.record(record);
             }
@@ -210,7 +211,12 @@ impl Draft {
         gone: &BTreeSet<Digest>,
         record: &mut DiscoveryRecord,
     ) -> Result<(), ExportError> {
-        if let Err(why) = self.content.add(bill, &image.repository, gone) {
+        let added = match record.subject.algorithm() {
+            Algorithm::Sha256 => self.content.add(bill, &image.repository, gone),
+            // The image itself may be carried, by its SHA-256: nobody would find there what refers to another name of it.
+            _ => Err(NotCarried::by_digest(&record.subject)),
+        };
+        if let Err(why) = added {
             record.status = Completeness::Incomplete;
             let mut noted = Missing::new(why.code);
             noted.digest = Some(referrer.digest.clone());

@@ -1,5 +1,5 @@
 use futures::future::join_all;
-use oci_content::{Descriptor, Digest, ErrorCode, Manifest, Platform, media_type};
+use oci_content::{Algorithm, Descriptor, Digest, ErrorCode, Manifest, Platform, media_type};
 
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::Problem;
@@ -121,25 +121,38 @@ impl ImageTree {
         tree
     }
 
-    /// Returns the digests whose referrers belong to the image: its own, and those of its children that are no
+    /// Returns the digests whose referrers belong to the image: [its own](Self::names), and those of its children that are no
     /// attestations.
     pub fn subjects(&self) -> Vec<Digest> {
         let children = self.children.iter().filter(|child| !child.is_attestation());
-        std::iter::once(self.root.digest().clone())
-            .chain(children.map(|child| child.descriptor.digest.clone()))
-            .collect()
+        self.with_root(children)
     }
 
     /// Returns the digests of the image and of every child, attestations included: an export asks for all of them,
     /// since somebody may have signed an attestation.
     pub fn all_subjects(&self) -> Vec<Digest> {
-        let children = self
-            .children
-            .iter()
-            .map(|child| child.descriptor.digest.clone());
-        std::iter::once(self.root.digest().clone())
+        self.with_root(self.children.iter())
+    }
+
+    fn with_root<'a>(&self, children: impl Iterator<Item = &'a Child>) -> Vec<Digest> {
+        let children = children.flat_map(|child| match &child.manifest {
+            Some(manifest) => Self::names(manifest),
+            None => vec![child.descriptor.digest.clone()],
+        });
+        Self::names(&self.root)
+            .into_iter()
             .chain(children)
             .collect()
+    }
+
+    /// Returns the digests that a referrer can name as its subject when it means this manifest: the one that it was asked for
+    /// by, and its SHA-256 where that is another one.
+    pub fn names(manifest: &Manifest) -> Vec<Digest> {
+        let own = manifest.digest().clone();
+        match own.algorithm() {
+            Algorithm::Sha256 => vec![own],
+            _ => vec![own, Digest::of(manifest.raw())],
+        }
     }
 
     /// Returns the platforms that an index names, for a message.

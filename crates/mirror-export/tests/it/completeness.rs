@@ -1,5 +1,5 @@
 use mirror_export::ExportErrorKind;
-use oci_content::{Completeness, Descriptor, Digest, media_type};
+use oci_content::{Algorithm, Completeness, Descriptor, Digest, media_type};
 use serde_json::json;
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
@@ -208,4 +208,41 @@ async fn a_set_without_one_of_its_manifests_is_named_and_left_out_only_with_leav
         .filter_map(|missing| missing.digest.as_ref())
         .collect();
     assert!(missing.contains(&&one.digest), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refers_to_the_sha512_that_a_registry_names_for_a_tag_is_named_as_missing() {
+    let registry = empty().await;
+    let plain = registry.image("app", "plain");
+    let bytes = registry.manifest("app", &plain.digest).unwrap();
+    let sha512 = Digest::compute(Algorithm::Sha512, &bytes);
+    let image = registry.put_manifest_as("app", &sha512, media_type::IMAGE_MANIFEST, bytes);
+    registry.tag("app", "1", &sha512);
+    let kept = registry.referrer("app", &plain, "application/spdx+json", "kept");
+    let site = Site::new();
+    // The image is what its SHA-256 says as well, and nothing is missing of it.
+    let manifest = export(&site.request(&registry, &["app:1"], "a.tgz")).await;
+    let manifest = manifest.unwrap().manifest;
+    assert_eq!(manifest.images[0].digest, plain.digest);
+    assert_eq!(manifest.referrers.total, 1);
+
+    let lost = registry.referrer("app", &image, "application/spdx+json", "lost");
+    let mut request = site.request(&registry, &["app:1"], "b.tgz");
+    let error = export(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Incomplete);
+    assert!(error.to_string().contains(&sha512.to_string()), "{error}");
+    request.allow_incomplete = true;
+    let manifest = export(&request).await.unwrap().manifest;
+    assert_eq!(manifest.referrers.status, Completeness::Incomplete);
+    let artifacts = manifest
+        .discovery
+        .iter()
+        .flat_map(|record| &record.artifacts);
+    let artifacts: Vec<_> = artifacts.map(|artifact| &artifact.digest).collect();
+    assert_eq!(artifacts, [&kept.digest]);
+    let missing = manifest.discovery.iter().flat_map(|record| &record.missing);
+    let missing: Vec<_> = missing
+        .map(|missing| (&*missing.code, missing.digest.as_ref()))
+        .collect();
+    assert_eq!(missing, [("unsupported-digest", Some(&lost.digest))]);
 }

@@ -8,7 +8,8 @@ use crate::source::Problem;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Resolved {
-    /// The manifest, verified where the reference gives a digest.
+    /// The manifest, verified where the reference gives a digest. For a tag, under the digest that the registry names, which
+    /// need not be a SHA-256.
     pub manifest: Manifest,
     /// Where the tag is now, for a reference with tag and digest whose tag has moved on.
     pub tag_moved_to: Option<Digest>,
@@ -47,6 +48,9 @@ fn hint(reference: &Reference, problem: &Problem) -> String {
 
 /// Reads the manifest that a reference names. With a tag and a digest the digest decides.
 ///
+/// Of a tag, the registry says in `Docker-Content-Digest` under which digest it keeps the manifest; that is what referrers name as
+/// their subject. It has to be a digest of the bytes.
+///
 /// # Errors
 ///
 /// When it is not there, denied, unreachable, malformed, or not the one that the digest names.
@@ -83,9 +87,17 @@ pub async fn resolve(
         _ => return Err(failed(refusal(&response))),
     }
     let content_type = response.header("content-type");
+    let body = || response.body().clone();
     let manifest = match reference.digest() {
-        Some(digest) => Manifest::parse_verified(response.body().clone(), digest, content_type),
-        None => Manifest::parse(response.body().clone(), content_type),
+        Some(digest) => Manifest::parse_verified(body(), digest, content_type),
+        None => Manifest::parse(body(), content_type).and_then(|manifest| {
+            match response.content_digest() {
+                Some(named) if named != *manifest.digest() => {
+                    Manifest::parse_verified(body(), &named, content_type)
+                }
+                _ => Ok(manifest),
+            }
+        }),
     }
     .map_err(|error| {
         let code = match error.kind() {

@@ -1,10 +1,12 @@
 //! From a reference to the subject's manifest.
 
-use oci_content::{Digest, ErrorCode, Reference, media_type};
-use oci_referrers::{ResolveError, Resolved, resolve};
+use oci_content::Capability::Supported;
+use oci_content::DiscoveryMethod::Native;
+use oci_content::{Algorithm, Digest, ErrorCode, Reference, media_type};
+use oci_referrers::{ImageTree, ResolveError, Resolved, resolve};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{APP, open, repository};
+use crate::support::{API, APP, SBOM, discovery, expect, open, repository};
 
 async fn ask(registry: &TestRegistry, rest: &str) -> Result<Resolved, ResolveError> {
     let reference: Reference = format!("{}/{APP}{rest}", registry.host()).parse().unwrap();
@@ -113,5 +115,52 @@ async fn bytes_that_are_not_those_of_the_digest_are_refused() {
     {
         ResolveError::Failed { problem, .. } => assert_eq!(problem.code, ErrorCode::Integrity),
         other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_tag_leads_to_the_digest_that_the_registry_names_if_the_bytes_have_it() {
+    let registry = open(Persona::SpecFull).await;
+    let plain = registry.image(APP, "plain");
+    let bytes = registry.manifest(APP, &plain.digest).unwrap();
+    let sha512 = Digest::compute(Algorithm::Sha512, &bytes);
+    let image = registry.put_manifest_as(APP, &sha512, media_type::IMAGE_MANIFEST, bytes);
+    registry.tag(APP, "1.0", &sha512);
+    let found = ask(&registry, ":1.0").await.unwrap();
+    assert_eq!(found.manifest.digest(), &sha512);
+
+    // Referrers may name either.
+    let a = registry.referrer(APP, &image, SBOM, "a");
+    let b = registry.referrer(APP, &plain, SBOM, "b");
+    let graph = discovery(&registry)
+        .run(ImageTree::names(&found.manifest))
+        .await;
+    expect(Native, Supported)
+        .found(&a, API)
+        .found(&b, API)
+        .check(&graph);
+
+    let other = Digest::of(b"other bytes").to_string();
+    let header = "Docker-Content-Digest";
+    for (value, code) in [
+        (other.as_str(), Some(ErrorCode::Integrity)),
+        (
+            &Digest::compute(Algorithm::Sha512, b"other bytes").to_string(),
+            Some(ErrorCode::Integrity),
+        ),
+        // What is no digest of a known algorithm says nothing.
+        ("sha1:0123", None),
+    ] {
+        registry.clear_faults();
+        let fault = Fault::pass().header(header, value).forever();
+        registry.fault(Route::manifests().reference("plain"), fault);
+        let found = ask(&registry, ":plain").await;
+        match (found, code) {
+            (Ok(found), None) => assert_eq!(found.manifest.digest(), &plain.digest),
+            (Err(ResolveError::Failed { problem, .. }), Some(code)) => {
+                assert_eq!(problem.code, code);
+            }
+            (found, _) => panic!("{value}: {found:?}"),
+        }
     }
 }

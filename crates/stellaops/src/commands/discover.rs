@@ -92,7 +92,10 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
     let Some(subject) = found.subject.clone() else {
         return found;
     };
-    let mut roots = vec![subject];
+    let mut roots = match &found.manifest {
+        Some(manifest) => ImageTree::names(manifest),
+        None => vec![subject],
+    };
     if let Some(manifest) = &found.manifest
         && media_type::is_index(manifest.media_type())
     {
@@ -311,6 +314,9 @@ impl Found {
         let mut tree = Tree::new(format!("{}  {}{children}", args.reference, short(subject)));
         let mut seen = HashSet::new();
         self.branches(&mut tree, subject, args, &mut seen);
+        for name in self.manifest.iter().flat_map(ImageTree::names) {
+            self.branches(&mut tree, &name, args, &mut seen);
+        }
         for child in &self.children {
             tree.push(self.child_branch(child, args, &mut seen));
         }
