@@ -6,6 +6,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use oci_content::{Capability, Digest, Manifest, SourceKind};
 
 use crate::graph::ReferrerGraph;
+use crate::held::Held;
 use crate::image::{ImageDepth, ImageTree};
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::{Answer, Query, ReferrerSource};
@@ -28,6 +29,11 @@ pub struct Limits {
     pub max_tags: usize,
     /// Levels of referrers of referrers; 64 by default. Reached only by lying lists or a very odd graph.
     pub max_levels: u32,
+    /// What one discovery holds at a time, in bytes: claims, referrers with their annotations, manifests that are
+    /// [kept](Discovery::keep_manifests) or lie [below](Discovery::children) referrers, and what was asked and answered; 256 MiB by
+    /// default. An estimate, from lengths and counts. What is being received does not count: the registry client bounds
+    /// each answer, and how many there are at once.
+    pub max_bytes: usize,
     /// Questions under way at once; 64 by default. Requests are limited by the registry client below this.
     pub max_active: NonZeroUsize,
 }
@@ -39,6 +45,7 @@ impl Default for Limits {
             max_pages: 1_000,
             max_tags: 10_000,
             max_levels: 64,
+            max_bytes: 256 * 1024 * 1024,
             max_active: NonZeroUsize::new(64).unwrap_or(NonZeroUsize::MIN),
         }
     }
@@ -146,7 +153,9 @@ impl Discovery {
 
     /// Runs the discovery.
     pub async fn run(&self, roots: impl IntoIterator<Item = Digest>) -> ReferrerGraph {
+        let held = Arc::new(Held::new(self.limits.max_bytes));
         let mut walk = Walk::new(self.sources.len(), self.depth, self.limits, self.keep)
+            .held(Arc::clone(&held))
             .children(self.children);
         for root in roots {
             walk.place(None, root, 0);
@@ -161,7 +170,7 @@ impl Discovery {
                         active.push(self.ask(subject, place, direct));
                     }
                     Some(Task::Read(subject, digest)) => active.push(self.read(subject, digest)),
-                    Some(Task::Below(index)) => active.push(self.below(index)),
+                    Some(Task::Below(index)) => active.push(self.below(index, &held)),
                     None => break,
                 }
             }
@@ -201,10 +210,10 @@ impl Discovery {
         .boxed()
     }
 
-    fn below(&self, index: Manifest) -> BoxFuture<'_, Done> {
+    fn below<'a>(&'a self, index: Manifest, held: &'a Held) -> BoxFuture<'a, Done> {
         let depth = self.children.unwrap_or(ImageDepth::Indexes);
         async move {
-            let tree = ImageTree::walk(&*self.manifests, index, &[], depth).await;
+            let tree = ImageTree::walk_within(&*self.manifests, index, &[], depth, held).await;
             Done::Below(Box::new(tree))
         }
         .boxed()

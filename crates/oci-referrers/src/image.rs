@@ -1,6 +1,7 @@
 use futures::future::join_all;
 use oci_content::{Algorithm, Descriptor, Digest, ErrorCode, Manifest, Platform, media_type};
 
+use crate::held::{self, Held};
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::Problem;
 
@@ -8,6 +9,8 @@ use crate::source::Problem;
 const MAX_LEVELS: usize = 8;
 /// Children of one image, over all levels.
 const MAX_CHILDREN: usize = 1_000;
+/// What the manifests of one image take in memory, an estimate.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// An image: its manifest, or its index with the manifests below it.
 #[derive(Clone, Debug)]
@@ -53,6 +56,9 @@ pub enum ImageDepth {
 impl ImageTree {
     /// Walks an image down to its manifests.
     ///
+    /// Goes 8 levels deep, not below the level of the 1,000th child, and holds 256 MiB of manifests; what is beyond is in
+    /// [`problems`](Self::problems) with the code `limit`.
+    ///
     /// With `platforms`, a child whose platform is none of them is left out; an attestation goes with the child that
     /// it speaks of.
     pub async fn walk(
@@ -60,6 +66,17 @@ impl ImageTree {
         root: Manifest,
         platforms: &[Platform],
         depth: ImageDepth,
+    ) -> Self {
+        let held = Held::new(MAX_BYTES);
+        Self::walk_within(manifests, root, platforms, depth, &held).await
+    }
+
+    pub(crate) async fn walk_within(
+        manifests: &dyn ManifestSource,
+        root: Manifest,
+        platforms: &[Platform],
+        depth: ImageDepth,
+        held: &Held,
     ) -> Self {
         let mut tree = Self {
             root,
@@ -77,7 +94,7 @@ impl ImageTree {
                     let wanted = depth == ImageDepth::Manifests
                         || media_type::is_index(&descriptor.media_type);
                     let manifest = match wanted {
-                        true => Some(manifests.manifest(&descriptor.digest).await),
+                        true => Some(within(held, manifests.manifest(&descriptor.digest).await)),
                         false => None,
                     };
                     (descriptor, manifest)
@@ -164,6 +181,20 @@ impl ImageTree {
         children
             .filter_map(|child| child.platform.clone())
             .collect()
+    }
+}
+
+fn within(
+    held: &Held,
+    manifest: Result<Manifest, ManifestFailure>,
+) -> Result<Manifest, ManifestFailure> {
+    let manifest = manifest?;
+    match held.take(held::of_manifest(&manifest)) {
+        true => Ok(manifest),
+        false => Err(ManifestFailure::Failed(Problem::new(
+            ErrorCode::Limit,
+            "the manifests below the index take more memory than they may",
+        ))),
     }
 }
 

@@ -23,6 +23,7 @@
 
 mod discovery;
 mod graph;
+mod held;
 mod image;
 mod layout;
 mod manifests;

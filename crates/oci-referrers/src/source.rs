@@ -172,7 +172,15 @@ pub struct Claim {
 
 impl Claim {
     /// Creates a claim from a list's entry.
-    pub fn new(descriptor: Descriptor) -> Self {
+    ///
+    /// Annotations, platform, `urls` and `data` of the entry are not kept, nor a type of more than 1 KiB: lists are long, and
+    /// the manifest says it all.
+    pub fn new(entry: Descriptor) -> Self {
+        const MAX_TYPE_BYTES: usize = 1024;
+        let short = |text: &String| text.len() <= MAX_TYPE_BYTES;
+        let media_type = Some(entry.media_type).filter(short).unwrap_or_default();
+        let mut descriptor = Descriptor::new(media_type, entry.digest, entry.size);
+        descriptor.artifact_type = entry.artifact_type.filter(short);
         Self {
             descriptor,
             tag: None,
@@ -183,9 +191,9 @@ impl Claim {
     /// Creates a claim from what a legacy tag holds.
     pub fn tagged(tag: Tag, manifest: Manifest) -> Self {
         Self {
-            descriptor: manifest.descriptor(),
             tag: Some(tag),
-            manifest: Some(manifest),
+            manifest: Some(manifest.clone()),
+            ..Self::new(manifest.descriptor())
         }
     }
 }
@@ -215,7 +223,7 @@ impl Problem {
             code,
             digest: None,
             source: None,
-            message: message.into(),
+            message: bounded(message),
             settled_by_tag: false,
         }
     }
@@ -253,7 +261,7 @@ impl Warning {
         Self {
             code,
             digest: None,
-            message: message.into(),
+            message: bounded(message),
         }
     }
 
@@ -282,8 +290,51 @@ impl Exchange {
     pub fn new(source: SourceKind, request: impl Into<String>, answer: impl Into<String>) -> Self {
         Self {
             source,
-            request: request.into(),
-            answer: answer.into(),
+            request: bounded(request),
+            answer: bounded(answer),
         }
+    }
+}
+
+/// Cuts what is said: it can hold text of a registry, of any length.
+fn bounded(text: impl Into<String>) -> String {
+    const MAX_BYTES: usize = 1024;
+    let mut text = text.into();
+    if text.len() > MAX_BYTES {
+        let mut end = MAX_BYTES;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registry_says_at_length_is_cut() {
+        let long = "é".repeat(10_000);
+        let problem = Problem::new(ErrorCode::Malformed, &long);
+        assert!(problem.message.len() < 1100 && problem.message.ends_with("é…"));
+    }
+
+    #[test]
+    fn of_a_lists_entry_is_kept_what_the_manifest_is_held_against() {
+        let long = "x".repeat(2_000);
+        let mut entry = Descriptor::of("a/b", b"x");
+        entry.annotations.insert("key".into(), long.clone());
+        entry.urls.push(long.clone());
+        entry.data = Some(long.clone());
+        entry.artifact_type = Some("c/d".into());
+        let mut expected = Descriptor::of("a/b", b"x");
+        expected.artifact_type = Some("c/d".into());
+        assert_eq!(Claim::new(entry.clone()).descriptor, expected);
+        entry.artifact_type = Some(long);
+        assert_eq!(Claim::new(entry).descriptor.artifact_type, None);
     }
 }

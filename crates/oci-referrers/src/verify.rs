@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use oci_content::{ArtifactCategory, Digest, LegacyTag, Manifest, SourceKind, WarningCode};
 
 use crate::graph::Referrer;
+use crate::held;
 use crate::source::Warning;
 use crate::walk::MergedClaim;
 
@@ -39,6 +40,15 @@ impl Facts {
             subject: manifest.subject().map(|subject| subject.digest.clone()),
             manifest: (keep || !manifest.children().is_empty()).then_some(manifest),
         }
+    }
+
+    /// Returns how many bytes this takes.
+    pub(crate) fn held(&self) -> usize {
+        size_of::<Self>()
+            + self.media_type.len()
+            + self.artifact_type.as_ref().map_or(0, String::len)
+            + held::of_annotations(&self.annotations)
+            + self.manifest.as_ref().map_or(0, held::of_manifest)
     }
 }
 

@@ -1,4 +1,5 @@
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use oci_content::{
     Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, Manifest, SourceKind,
@@ -7,6 +8,7 @@ use oci_content::{
 
 use crate::discovery::Limits;
 use crate::graph::{Referrer, ReferrerGraph, SubjectReport};
+use crate::held::{self, Held};
 use crate::image::{ImageDepth, ImageTree};
 use crate::manifests::ManifestFailure;
 use crate::source::{Answer, Claim, Exchange, Outcome, Problem, Warning};
@@ -41,6 +43,7 @@ pub(crate) struct Walk {
     wanted: Option<u32>,
     limits: Limits,
     keep: Keep,
+    held: Arc<Held>,
     /// How far indexes are read whose children are subjects too.
     children: Option<ImageDepth>,
 }
@@ -71,6 +74,8 @@ struct SubjectState {
     facts: BTreeMap<Digest, Option<Result<Facts, ManifestFailure>>>,
     /// Claims whose manifest is being read.
     claims: BTreeMap<Digest, Vec<MergedClaim>>,
+    /// The room that claims and facts take until all are settled.
+    held: usize,
     capability: Option<Capability>,
     /// The API gave a list, whole or partial.
     api_listed: bool,
@@ -102,8 +107,15 @@ impl Walk {
             wanted,
             limits,
             keep,
+            held: Arc::new(Held::new(limits.max_bytes)),
             children: None,
         }
+    }
+
+    /// Shares the room for what is held.
+    pub(crate) fn held(mut self, held: Arc<Held>) -> Self {
+        self.held = held;
+        self
     }
 
     /// Asks for the referrers of the children of indexes too.
@@ -205,12 +217,14 @@ impl Walk {
         let Some(state) = self.subjects.get_mut(subject) else {
             return;
         };
+        state.hold_answer(&self.held, &mut answer.1);
         for claim in &mut answer.1.claims {
             let digest = &claim.descriptor.digest;
             if let Some(manifest) = claim.manifest.take() {
                 // Bytes that are there count for more than a failure to read them by their digest.
                 let facts = Facts::of(manifest, self.keep.manifests);
-                state.facts.insert(digest.clone(), Some(Ok(facts)));
+                let facts = state.hold(&self.held, Ok(facts));
+                state.facts.insert(digest.clone(), Some(facts));
             } else if !state.facts.contains_key(digest)
                 && state.facts.len() < self.limits.max_referrers_per_subject
             {
@@ -247,21 +261,25 @@ impl Walk {
         let Some(state) = self.subjects.get_mut(subject) else {
             return;
         };
-        if let Some(known) = state.facts.get_mut(&digest)
-            && known.is_none()
-        {
-            *known = Some(facts);
+        if matches!(state.facts.get(&digest), Some(None)) {
+            let facts = state.hold(&self.held, facts);
+            state.facts.insert(digest.clone(), Some(facts));
         }
         if let Some(claims) = state.claims.remove(&digest) {
             self.settle_all(subject, claims);
             if let Some(state) = self.subjects.get_mut(subject) {
-                state.facts.remove(&digest);
+                state.forget(&self.held, &digest);
             }
         }
     }
 
     /// Settles claims whose manifest has been read, and has the others read.
     fn settle_all(&mut self, subject: &Digest, claims: Vec<MergedClaim>) {
+        // Two legacy tags can name one manifest; with the last of its claims, what is known of it goes.
+        let mut uses: HashMap<Digest, usize> = HashMap::new();
+        for claim in &claims {
+            *uses.entry(claim.descriptor.digest.clone()).or_default() += 1;
+        }
         for claim in claims {
             let Some(state) = self.subjects.get_mut(subject) else {
                 return;
@@ -270,6 +288,11 @@ impl Walk {
             match state.facts.get(&digest) {
                 Some(Some(Ok(facts))) => {
                     let verdict = verify(subject, &claim, facts);
+                    let uses = uses.entry(digest.clone()).or_default();
+                    *uses = uses.saturating_sub(1);
+                    if *uses == 0 {
+                        state.forget(&self.held, &digest);
+                    }
                     self.settle(subject, &claim, verdict);
                 }
                 Some(Some(Err(failure))) => {
@@ -288,6 +311,7 @@ impl Walk {
             && state.claims.is_empty()
         {
             state.facts.clear();
+            self.held.give_back(std::mem::take(&mut state.held));
         }
     }
 
@@ -315,6 +339,10 @@ impl Walk {
                 state.legacy_found |= claim.sources.contains(&SourceKind::LegacyTag);
                 referrer.depth = state.depth + 1;
                 let depth = referrer.depth;
+                if !self.held.take(held::of_referrer(&referrer)) {
+                    state.errors.push(too_much().about(&digest));
+                    return;
+                }
                 let index = referrer.manifest.clone();
                 if let Some(index) = index.filter(|manifest| !manifest.children().is_empty()) {
                     let closed = Index::Closed(self.children.map(|_| index));
@@ -405,6 +433,49 @@ impl Walk {
 }
 
 impl SubjectState {
+    /// Makes room for an answer, and drops of it what is too much.
+    fn hold_answer(&mut self, held: &Held, answer: &mut Answer) {
+        if !held.take(held::of_words(answer)) {
+            answer.exchanges = Vec::new();
+            answer.warnings = Vec::new();
+            answer.errors.truncate(1);
+            answer.fail(too_much());
+        }
+        let mut room = answer.claims.iter().map(|claim| {
+            let bytes = held::of_claim(claim);
+            held.take(bytes).then_some(bytes)
+        });
+        let taken: Vec<usize> = room.by_ref().map_while(|bytes| bytes).collect();
+        self.held += taken.iter().sum::<usize>();
+        if taken.len() < answer.claims.len() {
+            answer.claims.truncate(taken.len());
+            answer.claims.shrink_to_fit();
+            answer.fail(too_much());
+        }
+    }
+
+    /// Drops what is known of a manifest.
+    fn forget(&mut self, held: &Held, digest: &Digest) {
+        if let Some(Some(Ok(facts))) = self.facts.remove(digest) {
+            self.held -= facts.held();
+            held.give_back(facts.held());
+        }
+    }
+
+    /// Makes room for what was read of a manifest.
+    fn hold(
+        &mut self,
+        held: &Held,
+        facts: Result<Facts, ManifestFailure>,
+    ) -> Result<Facts, ManifestFailure> {
+        let facts = facts?;
+        if !held.take(facts.held()) {
+            return Err(ManifestFailure::Failed(too_much()));
+        }
+        self.held += facts.held();
+        Ok(facts)
+    }
+
     /// Draws what follows from all answers together, and returns what they name.
     fn conclude(
         &mut self,
@@ -495,6 +566,11 @@ impl SubjectState {
             ManifestFailure::Failed(problem) => self.errors.push(problem.about(digest)),
         }
     }
+}
+
+fn too_much() -> Problem {
+    let message = "what was found takes more memory than a discovery may";
+    Problem::new(ErrorCode::Limit, message)
 }
 
 /// Returns whether a warning of a referrers tag says that the tag exists.

@@ -9,7 +9,11 @@ use registry_client::{ReferrersAnswer, ReferrersList, Repository, Response, nobo
 
 use super::reader::{Reader, counted, refusal};
 use crate::discovery::Limits;
+use crate::held;
 use crate::source::{Answer, Claim, Exchange, Problem, Query, ReferrerSource, Warning};
+
+/// Malformed entries of one list that are reported one by one.
+const MAX_MALFORMED: usize = 100;
 
 /// The referrers API: `GET /v2/<name>/referrers/<digest>`, to the last page.
 ///
@@ -249,10 +253,15 @@ impl NativeReferrers {
             let Limits {
                 max_pages,
                 max_referrers_per_subject: max_entries,
+                max_bytes,
                 ..
             } = self.limits;
             if seen.len() > max_pages {
                 let message = format!("the referrers list has more than {max_pages} pages");
+                return answer.fail(Problem::new(ErrorCode::Limit, message));
+            }
+            if answer.claims.iter().map(held::of_claim).sum::<usize>() > max_bytes {
+                let message = format!("the referrers list takes more than {max_bytes} bytes");
                 return answer.fail(Problem::new(ErrorCode::Limit, message));
             }
             if answer.claims.len() > max_entries {
@@ -316,14 +325,22 @@ pub(super) fn take_entries(answer: &mut Answer, list: ReferrersList) {
             .warnings
             .push(Warning::new(WarningCode::ContentType, message));
     }
+    let mut malformed: usize = 0;
     for entry in list.entries {
         match entry {
             Ok(descriptor) => answer.claims.push(Claim::new(descriptor)),
-            Err(error) => answer.fail(Problem::new(
-                ErrorCode::Malformed,
-                format!("an entry is {error}"),
-            )),
+            Err(error) => {
+                malformed += 1;
+                if malformed <= MAX_MALFORMED {
+                    let message = format!("an entry is {error}");
+                    answer.fail(Problem::new(ErrorCode::Malformed, message));
+                }
+            }
         }
+    }
+    if malformed > MAX_MALFORMED {
+        let message = format!("{malformed} entries of one list are malformed");
+        answer.fail(Problem::new(ErrorCode::Malformed, message));
     }
 }
 

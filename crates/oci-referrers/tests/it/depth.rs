@@ -10,7 +10,7 @@ use oci_content::{
 };
 use oci_referrers::{ImageDepth, ImageTree, Limits, RegistryManifests};
 use serde_json::json;
-use test_registry::{Fault, Persona, Route, TestRegistry};
+use test_registry::{Fault, Persona, Referrer, Route, TestRegistry};
 
 use crate::support::{
     API, APP, LEGACY, SBOM, SIGNATURE, TAG, discover, discovery, expect, list, open, repository,
@@ -449,4 +449,97 @@ async fn a_child_that_cannot_be_read_leaves_the_subject_of_its_index_incomplete(
         .found_at(2, &on_two, API)
         .error_about(ErrorCode::ServerError, &one.digest)
         .check(&discovery.run([image.digest.clone()]).await);
+}
+
+#[tokio::test]
+async fn what_a_discovery_may_hold_is_bounded_and_what_is_too_much_is_named() {
+    let registry = open(Persona::SpecFull).await;
+    let image = registry.image(APP, "1.0");
+    let put = |number: usize| {
+        let referrer = Referrer::new(&image, SBOM, format!("{number}"));
+        registry.put_referrer(APP, referrer.annotation("long", "x".repeat(20_000)))
+    };
+    let all: Vec<_> = (0..20).map(put).collect();
+    let run = |max_bytes, keep| {
+        let mut limits = Limits::default();
+        limits.max_bytes = max_bytes;
+        limits.max_active = NonZeroUsize::MIN;
+        discovery(&registry).limits(limits).keep_manifests(keep)
+    };
+    for (keep, at_least, at_most) in [(false, 8, 10), (true, 2, 5)] {
+        let graph = run(220_000, keep).run([image.digest.clone()]).await;
+        let found = graph.referrers.len();
+        assert!((at_least..=at_most).contains(&found), "{keep}: {found}");
+        assert_eq!(graph.status(), oci_content::Completeness::Incomplete);
+        let named: Vec<_> = graph
+            .errors()
+            .filter_map(|problem| problem.digest.as_ref())
+            .collect();
+        assert!(
+            graph
+                .errors()
+                .all(|problem| problem.code == ErrorCode::Limit)
+        );
+        for referrer in &all {
+            let found = graph
+                .referrers
+                .iter()
+                .any(|known| known.digest == referrer.digest);
+            assert!(
+                found != named.contains(&&referrer.digest),
+                "{}",
+                referrer.digest
+            );
+        }
+    }
+    // A list that is too long by itself.
+    let graph = run(3_000, false).run([image.digest.clone()]).await;
+    assert!(graph.referrers.is_empty());
+    assert!(graph.errors().any(|problem| problem.digest.is_none()));
+    assert!(
+        graph
+            .errors()
+            .all(|problem| problem.code == ErrorCode::Limit)
+    );
+    let graph = run(2_000_000, true).run([image.digest.clone()]).await;
+    assert_eq!((graph.referrers.len(), graph.errors().count()), (20, 0));
+}
+
+#[tokio::test]
+async fn what_lies_below_indexes_counts_towards_what_is_held() {
+    let registry = open(Persona::SpecFull).await;
+    let image = registry.image(APP, "1.0");
+    let children: Vec<_> = (0..10)
+        .map(|number| {
+            let note = "x".repeat(20_000);
+            let child = json!({
+                "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [],
+                "annotations": { "number": format!("{number}"), "note": note },
+            });
+            registry.put_manifest(APP, media_type::IMAGE_INDEX, child.to_string())
+        })
+        .collect();
+    let children: Vec<_> = children.iter().collect();
+    let set = index_referrer(&registry, Persona::SpecFull, &image, &children);
+    let mut limits = Limits::default();
+    limits.max_bytes = 200_000;
+    let discovery = discovery(&registry)
+        .limits(limits)
+        .children(Some(ImageDepth::Manifests));
+    let graph = discovery.run([image.digest.clone()]).await;
+    assert!(
+        graph
+            .referrers
+            .iter()
+            .any(|known| known.digest == set.digest)
+    );
+    let tree = &graph.indexes[&set.digest];
+    assert!(!tree.children.is_empty() && tree.children.len() < 10);
+    assert_eq!(tree.children.len() + tree.problems.len(), 10);
+    assert!(
+        graph
+            .errors()
+            .all(|problem| problem.code == ErrorCode::Limit)
+    );
+    assert_eq!(graph.errors().count(), tree.problems.len());
 }
