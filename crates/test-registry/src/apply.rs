@@ -10,7 +10,8 @@ use registry_server::{ApiError, ErrorCode};
 use tokio::time::sleep;
 
 use crate::connection::Connection;
-use crate::fault::{Action, Due};
+use crate::fault::Action;
+use crate::plan::Due;
 
 /// How long a broken connection stays quiet before it breaks, so that what was written has left.
 const SETTLE: Duration = Duration::from_millis(30);
@@ -45,10 +46,6 @@ impl Due {
                 Some(response)
             }
             Action::Stall(None) => std::future::pending().await,
-            Action::Delay(time) => {
-                sleep(*time).await;
-                None
-            }
             _ => None,
         }
     }

@@ -1,31 +1,32 @@
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::coding::Coding;
 use crate::framing::Framing;
-use crate::pipeline::Host;
-use crate::route::Route;
 
 /// What goes wrong with an answer.
 ///
 /// A fault happens once, or once for each status that it lists, unless [`times`](Self::times) or
 /// [`forever`](Self::forever) says otherwise. After that the registry answers as it would have.
+///
+/// A fault that does not happen as often as it says fails the test; see
+/// [`TestRegistry::unused_faults`](crate::TestRegistry::unused_faults).
 #[derive(Clone, Debug)]
 pub struct Fault {
     pub(crate) action: Action,
     /// Headers that the answer gets, and with `None` loses.
     pub(crate) headers: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// How long an answer waits.
+    pub(crate) wait: Duration,
     pub(crate) framing: Framing,
-    skip: usize,
-    times: Option<usize>,
+    pub(crate) skip: usize,
+    /// `None`: however many requests there are.
+    pub(crate) times: Option<usize>,
     /// Each path has its own count of what is skipped and what has happened.
-    per_path: bool,
+    pub(crate) per_path: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -54,7 +55,6 @@ pub(crate) enum Action {
     Encoded(Vec<Coding>),
     Slow(u64),
     BreakUpload(u64),
-    Delay(Duration),
     ExpireToken,
     RateLimited,
 }
@@ -68,6 +68,7 @@ impl Fault {
         Self {
             action,
             headers: Vec::new(),
+            wait: Duration::ZERO,
             framing: Framing::default(),
             skip: 0,
             times: Some(times),
@@ -203,9 +204,9 @@ impl Fault {
         Self::new(Action::BreakUpload(bytes))
     }
 
-    /// Waits before it answers.
+    /// Waits before the registry answers.
     pub fn delay(time: Duration) -> Self {
-        Self::new(Action::Delay(time))
+        Self::pass().after(time)
     }
 
     /// Makes every token that was issued before worthless, so that the request is answered with 401 and a challenge.
@@ -228,6 +229,13 @@ impl Fault {
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
+        self
+    }
+
+    /// Waits this long before each answer of this fault.
+    #[must_use]
+    pub fn after(mut self, time: Duration) -> Self {
+        self.wait = time;
         self
     }
 
@@ -291,80 +299,4 @@ fn status_code(status: u16) -> StatusCode {
 
 fn header_name(name: &str) -> HeaderName {
     name.parse().expect("a header's name")
-}
-
-/// The faults that are planned, in the order in which they were.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Faults(Arc<Mutex<Vec<Planned>>>);
-
-#[derive(Debug)]
-struct Planned {
-    route: Route,
-    fault: Fault,
-    /// What has come of it, by the path if that matters.
-    counts: HashMap<String, Count>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    skipped: usize,
-    used: usize,
-}
-
-/// A fault that is to happen to the request at hand.
-#[derive(Debug)]
-pub(crate) struct Due {
-    pub(crate) fault: Fault,
-    /// How many requests it has happened to before.
-    pub(crate) used: usize,
-}
-
-impl Faults {
-    pub(crate) fn plan(&self, route: Route, fault: Fault) {
-        let planned = Planned {
-            route,
-            fault,
-            counts: HashMap::new(),
-        };
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(planned);
-    }
-
-    pub(crate) fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
-
-    /// Takes the first fault that is for this request and not used up.
-    pub(crate) fn due(&self, parts: &Parts, host: Host, is_token: bool) -> Option<Due> {
-        let mut planned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for planned in planned.iter_mut() {
-            if !planned.route.matches(parts, host, is_token) {
-                continue;
-            }
-            let fault = &planned.fault;
-            let key = match fault.per_path {
-                true => parts.uri.path().to_owned(),
-                false => String::new(),
-            };
-            let count = planned.counts.entry(key).or_default();
-            if fault.times.is_some_and(|times| count.used >= times) {
-                continue;
-            }
-            if count.skipped < fault.skip {
-                count.skipped += 1;
-                continue;
-            }
-            count.used += 1;
-            return Some(Due {
-                fault: fault.clone(),
-                used: count.used - 1,
-            });
-        }
-        None
-    }
 }

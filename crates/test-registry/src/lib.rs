@@ -1,7 +1,8 @@
 //! A registry for integration tests, which behaves like the registries that are out there.
 //!
 //! A [`TestRegistry`] listens on a port of 127.0.0.1 and takes on a [`Persona`]. [`Fault`]s make single answers go
-//! wrong, and every request is [recorded](TestRegistry::requests).
+//! wrong, and every request is [recorded](TestRegistry::requests). A fault that never happened
+//! [fails the test](TestRegistry::unused_faults).
 //!
 //! ```
 //! use test_registry::{Fault, Persona, Route, TestRegistry};
@@ -12,6 +13,8 @@
 //! let image = registry.image("team/app", "1.0");
 //! let sbom = registry.referrer("team/app", &image, "application/spdx+json", "{}");
 //! registry.fault(Route::manifests(), Fault::statuses([429, 429, 200]).header("Retry-After", "1"));
+//! # // Nobody asks here.
+//! # registry.allow_unused_faults();
 //! # assert_eq!(sbom.artifact_type.as_deref(), Some("application/spdx+json"));
 //! # }
 //! ```
@@ -31,6 +34,7 @@ mod framing;
 mod manifests;
 mod persona;
 mod pipeline;
+mod plan;
 mod profile;
 mod record;
 mod referrers;
@@ -38,6 +42,7 @@ mod registry;
 mod route;
 mod tags;
 mod token;
+mod unused;
 
 pub use coding::Coding;
 pub use content::{Referrer, TestIndex};
@@ -47,3 +52,4 @@ pub use persona::{Persona, UnknownPersona, Variant};
 pub use record::RecordedRequest;
 pub use registry::{TestRegistry, TestRegistryBuilder};
 pub use route::Route;
+pub use unused::UnusedFault;

@@ -16,9 +16,10 @@ use registry_server::{
 };
 
 use crate::connection::Connection;
-use crate::fault::{Action, Due, Faults};
+use crate::fault::Action;
 use crate::manifests::{self, Limiter, Reading};
 use crate::persona::{Persona, Variant};
+use crate::plan::{Due, Faults};
 use crate::profile::{Auth, Profile};
 use crate::record::Recorder;
 use crate::referrers::{self, ListCache};
@@ -136,6 +137,9 @@ impl Shared {
 
     /// Does of a fault what comes before the registry's own answer, or instead of it.
     async fn fail(&self, due: &Due, parts: &Parts) -> Option<Response> {
+        if !due.fault.wait.is_zero() {
+            tokio::time::sleep(due.fault.wait).await;
+        }
         match due.fault.action {
             Action::ExpireToken => {
                 self.tokens.expire_all();

@@ -1,6 +1,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
+use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,19 +13,22 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use crate::connection::{BreakableListener, Connection};
-use crate::fault::{Fault, Faults};
+use crate::fault::Fault;
 use crate::manifests::Limiter;
 use crate::persona::{Persona, Variant};
 use crate::pipeline::{self, Host, Shared};
+use crate::plan::Faults;
 use crate::profile::Profile;
 use crate::record::{RecordedRequest, Recorder};
 use crate::referrers::ListCache;
 use crate::route::Route;
 use crate::token::{Accounts, Tokens};
+use crate::unused::UnusedFault;
 
 /// A registry on a port of 127.0.0.1, for one test.
 ///
 /// - It has threads of its own, so the test may block, and stops when it is dropped.
+/// - It panics when it is dropped while [faults are unused](Self::unused_faults).
 /// - It begins empty; content is put in [directly](Self::image) or pushed.
 /// - Personas that demand a token give one to anybody, unless [credentials](TestRegistryBuilder::credentials) are
 ///   set.
@@ -138,13 +142,35 @@ impl TestRegistry {
     }
 
     /// Plans a fault. Of several for one request, the first that is not used up happens.
+    #[track_caller]
     pub fn fault(&self, route: Route, fault: Fault) {
-        self.shared.faults.plan(route, fault);
+        self.shared.faults.plan(route, fault, Location::caller());
     }
 
     /// Forgets the faults that were planned.
+    ///
+    /// # Panics
+    ///
+    /// When one of them is [unused](Self::unused_faults) and that is not [allowed](Self::allow_unused_faults).
+    #[track_caller]
     pub fn clear_faults(&self) {
+        self.shared.faults.verify();
         self.shared.faults.clear();
+    }
+
+    /// Returns the faults that have not happened as often as they were to: for each status of their list, so many
+    /// [times](Fault::times), and once for one that goes on [forever](Fault::forever). Of a fault
+    /// [for each path](Fault::per_path) one path is enough.
+    ///
+    /// A test with such a fault did not try what it says. So a registry that is dropped, or whose faults are
+    /// [cleared](Self::clear_faults), while there are any panics and names them.
+    pub fn unused_faults(&self) -> Vec<UnusedFault> {
+        self.shared.faults.unused()
+    }
+
+    /// Lets faults stay unused: for tests that plan them at random.
+    pub fn allow_unused_faults(&self) {
+        self.shared.faults.allow_unused();
     }
 
     /// Makes every token that was issued so far worthless.
@@ -170,6 +196,10 @@ impl Drop for TestRegistry {
         if let Some(thread) = self.thread.take() {
             // A panic on that thread has been printed, and the test has seen its connection break.
             let _panicked = thread.join();
+        }
+        // A test that fails already has something better to say.
+        if !std::thread::panicking() {
+            self.shared.faults.verify();
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use http::request::Parts;
 use registry_server::Endpoint;
 use url::form_urlencoded;
@@ -172,6 +174,27 @@ impl Route {
             && self
                 .n_above
                 .is_none_or(|most| asked_n().is_some_and(|asked| asked > most))
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.kind)?;
+        let parts = [
+            ("method", &self.method),
+            ("repository", &self.repository),
+            ("reference", &self.reference),
+            ("containing", &self.fragment),
+        ];
+        for (name, part) in parts {
+            if let Some(part) = part {
+                write!(f, " {name} {part:?}")?;
+            }
+        }
+        if let Some(entries) = self.n_above {
+            write!(f, " n above {entries}")?;
+        }
+        f.write_str(if self.elsewhere { " elsewhere" } else { "" })
     }
 }
 

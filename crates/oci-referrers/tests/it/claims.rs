@@ -172,12 +172,15 @@ async fn what_a_tag_gives_counts_for_more_than_a_failure_to_read_it_by_its_diges
             let tag = format!("{}.sbom", referrers_tag(&image.digest));
             registry.tag(APP, &tag, &a.digest);
             let by_digest = Route::manifests().reference(&a.digest);
-            let delay = Fault::delay(std::time::Duration::from_millis(200));
+            let time = std::time::Duration::from_millis(200);
+            let fault = fault.clone().forever();
             match late {
-                "tag" => registry.fault(Route::manifests().reference(&tag), delay),
-                _ => registry.fault(by_digest.clone(), delay),
+                "tag" => {
+                    registry.fault(Route::manifests().reference(&tag), Fault::delay(time));
+                    registry.fault(by_digest, fault);
+                }
+                _ => registry.fault(by_digest, fault.after(time)),
             }
-            registry.fault(by_digest, fault.clone().forever());
             let graph = discover(&registry, &image.digest).await;
             let both = [SourceKind::ReferrersApi, SourceKind::LegacyTag];
             expect(Native, Supported)

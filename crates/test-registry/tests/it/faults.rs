@@ -220,6 +220,10 @@ async fn a_stall_lasts_and_a_slow_body_takes_its_time() {
     let begin = Instant::now();
     assert_eq!(get(&registry, "app", &blob).await.status, 200);
     assert!(begin.elapsed() >= soon);
+    registry.fault(Route::blobs(), Fault::statuses([500]).after(soon));
+    let begin = Instant::now();
+    assert_eq!(get(&registry, "app", &blob).await.status, 500);
+    assert!(begin.elapsed() >= soon);
 }
 
 #[tokio::test]

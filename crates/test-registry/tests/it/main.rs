@@ -8,3 +8,4 @@ mod faults;
 mod personas;
 mod refusals;
 mod tokens;
+mod unused;
