@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
 use registry_server::{ApiError, ErrorCode};
+use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::connection::Connection;
@@ -129,6 +130,7 @@ impl Due {
                 })
                 .await
             }
+            Action::Omit(ref entries) => omit(response, entries).await,
             Action::Encoded(ref codings) => {
                 let names: Vec<_> = codings.iter().map(|coding| coding.name()).collect();
                 let mut response = rewrite(response, |bytes| {
@@ -214,6 +216,25 @@ async fn cut(
     let kept = usize::try_from(bytes).unwrap_or(usize::MAX).min(body.len());
     let start = stream::iter([Ok(body.slice(..kept))]);
     Response::from_parts(parts, Body::from_stream(start.chain(end)))
+}
+
+/// Leaves entries out of a list of tags or manifests.
+pub(crate) async fn omit(response: Response, entries: &[String]) -> Response {
+    rewrite(response, |bytes| {
+        let Ok(mut document) = serde_json::from_slice::<Value>(bytes) else {
+            return;
+        };
+        for list in ["tags", "manifests"] {
+            if let Some(list) = document.get_mut(list).and_then(Value::as_array_mut) {
+                list.retain(|entry| {
+                    let name = entry.get("digest").unwrap_or(entry).as_str();
+                    name.is_none_or(|name| entries.iter().all(|left_out| left_out != name))
+                });
+            }
+        }
+        *bytes = document.to_string().into_bytes();
+    })
+    .await
 }
 
 async fn rewrite(response: Response, change: impl FnOnce(&mut Vec<u8>)) -> Response {

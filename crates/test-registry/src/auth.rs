@@ -10,9 +10,6 @@ use crate::token::Access;
 
 /// Asks for credentials that reach as far as the request; `None` when it has them.
 pub(crate) fn refuse(shared: &Shared, parts: &Parts) -> Option<Response> {
-    if shared.open {
-        return None;
-    }
     match shared.profile.auth {
         Auth::None => None,
         Auth::Basic {
@@ -77,12 +74,17 @@ fn bearer(shared: &Shared, parts: &Parts, realm: &str, style: Challenge) -> Opti
     if style == Challenge::Placeholder && has_no_route {
         challenge.push_str(",scope=\"repository:user/image:pull\"");
     } else if let Some((name, _)) = wanted {
-        challenge.push_str(&format!(",scope=\"repository:{name}:{actions}\""));
+        let prefix = &shared.tokens.rules().scope_prefix;
+        challenge.push_str(&format!(",scope=\"repository:{prefix}{name}:{actions}\""));
     }
     Some(match access {
         Access::Insufficient => {
             challenge.push_str(",error=\"insufficient_scope\"");
-            unauthorized("the token does not reach so far", &challenge)
+            let mut refused = unauthorized("the token does not reach so far", &challenge);
+            if let Some(status) = shared.tokens.rules().insufficient {
+                *refused.status_mut() = status;
+            }
+            refused
         }
         _ => unauthorized("authentication required", &challenge),
     })

@@ -22,6 +22,8 @@ pub struct Fault {
     /// How long an answer waits.
     pub(crate) wait: Duration,
     pub(crate) framing: Framing,
+    /// Nobody is asked for credentials.
+    pub(crate) open: bool,
     pub(crate) skip: usize,
     /// `None`: however many requests there are.
     pub(crate) times: Option<usize>,
@@ -52,6 +54,7 @@ pub(crate) enum Action {
     Corrupt(u64),
     Extend,
     Prefix(Bytes),
+    Omit(Vec<String>),
     Encoded(Vec<Coding>),
     Slow(u64),
     BreakUpload(u64),
@@ -70,6 +73,7 @@ impl Fault {
             headers: Vec::new(),
             wait: Duration::ZERO,
             framing: Framing::default(),
+            open: false,
             skip: 0,
             times: Some(times),
             per_path: false,
@@ -93,7 +97,7 @@ impl Fault {
     ///
     /// # Panics
     ///
-    /// When `status` is none.
+    /// When `status` is not a valid status.
     pub fn error(status: u16, code: &str) -> Self {
         let message = "this answer is a planned fault";
         let envelope = json!({"errors": [{"code": code, "message": message}]});
@@ -104,7 +108,7 @@ impl Fault {
     ///
     /// # Panics
     ///
-    /// When `status` is none.
+    /// When `status` is not a valid status.
     pub fn body(status: u16, content_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::new(Action::Body {
             status: status_code(status),
@@ -117,7 +121,7 @@ impl Fault {
     ///
     /// # Panics
     ///
-    /// When `status` is none.
+    /// When `status` is not a valid status.
     pub fn redirect(to: impl Into<String>, status: u16) -> Self {
         Self::new(Action::Redirect {
             to: to.into(),
@@ -130,7 +134,7 @@ impl Fault {
     ///
     /// # Panics
     ///
-    /// When `status` is none.
+    /// When `status` is not a valid status.
     pub fn redirect_elsewhere(status: u16) -> Self {
         Self::new(Action::RedirectElsewhere {
             status: status_code(status),
@@ -181,6 +185,12 @@ impl Fault {
     /// Adds a byte to the body's end; `Content-Length` agrees.
     pub fn extend() -> Self {
         Self::new(Action::Extend)
+    }
+
+    /// Leaves entries out of a list: tags by their name, referrers and an index's manifests by their digest.
+    pub fn omit(entries: impl IntoIterator<Item = impl ToString>) -> Self {
+        let entries = entries.into_iter().map(|entry| entry.to_string());
+        Self::new(Action::Omit(entries.collect()))
     }
 
     /// Sends these bytes before the body, such as a byte order mark or blanks; `Content-Length` agrees.
@@ -239,6 +249,13 @@ impl Fault {
         self
     }
 
+    /// Has the registry answer without asking for credentials.
+    #[must_use]
+    pub fn without_auth(mut self) -> Self {
+        self.open = true;
+        self
+    }
+
     /// Sets a header on each answer of this fault: on those that it makes, and on those of the registry that it
     /// changes or lets pass.
     ///
@@ -293,7 +310,7 @@ impl Fault {
     }
 }
 
-fn status_code(status: u16) -> StatusCode {
+pub(crate) fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).expect("a status is a number from 100 to 999")
 }
 

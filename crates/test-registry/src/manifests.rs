@@ -6,9 +6,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
-use oci_content::{Digest, Manifest, ManifestContent, RepositoryName, media_type, referrers_tag};
+use oci_content::{
+    Digest, Manifest, ManifestContent, RepositoryName, Tag, media_type, referrers_tag,
+};
 use registry_server::{ApiError, ErrorCode, Repository, Store as _};
 
+use crate::late::Seen;
 use crate::persona::Persona;
 use crate::pipeline::Shared;
 use crate::referrers::redirect;
@@ -126,20 +129,26 @@ pub(crate) fn read(shared: &Shared, parts: &Parts, name: &str, reference: &str) 
     if profile.unknown_names_hidden && !is_known {
         return Reading::Answer(unknown("manifest unknown"));
     }
-    let tag = reference.parse().ok();
-    let resolved = match &tag {
-        Some(tag) => shared.store.resolve(&repository, tag).unwrap_or_default(),
-        None => reference.parse::<Digest>().ok(),
+    let tag = reference.parse::<Tag>().ok();
+    let seen = match &tag {
+        Some(_) => shared.late.read_tag(name, reference),
+        None => Seen::Now,
+    };
+    let resolved = match &seen {
+        Seen::Now => resolve(shared, name, reference),
+        Seen::Before(digest) => Some(digest.clone()),
+        Seen::Nothing => None,
     };
     if let Some(tag) = &tag
         && resolved.is_none()
     {
         if profile.digests_as_tags {
             let digest = tag.as_str().replacen('-', ":", 1).parse::<Digest>().ok();
-            let digest = digest.filter(|digest| referrers_tag(digest) == *tag);
-            return Reading::Server {
-                as_reference: digest.map(|digest| digest.to_string()),
-            };
+            if let Some(digest) = digest.filter(|digest| referrers_tag(digest) == *tag) {
+                return Reading::Server {
+                    as_reference: Some(digest.to_string()),
+                };
+            }
         }
         if profile.absent_tags_forbidden {
             let body = r#"{"errors":[{"status":403,"message":"Forbidden"}]}"#;
@@ -156,7 +165,24 @@ pub(crate) fn read(shared: &Shared, parts: &Parts, name: &str, reference: &str) 
             ));
         }
     }
-    Reading::Server { as_reference: None }
+    match seen {
+        Seen::Now => Reading::Server { as_reference: None },
+        Seen::Before(digest) => Reading::Server {
+            as_reference: Some(digest.to_string()),
+        },
+        Seen::Nothing => Reading::Answer(unknown("manifest unknown")),
+    }
+}
+
+/// Returns the digest that a reference names, whether there is a manifest for it or not.
+pub(crate) fn resolve(shared: &Shared, name: &str, reference: &str) -> Option<Digest> {
+    match reference.parse() {
+        Ok(tag) => {
+            let repository = Repository::new(name.parse().ok()?);
+            shared.store.resolve(&repository, &tag).unwrap_or_default()
+        }
+        Err(_no_tag) => reference.parse().ok(),
+    }
 }
 
 /// What comes of a request for a manifest.

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use oci_content::{Digest, RepositoryName};
+use oci_content::{Digest, RepositoryName, Tag};
 use registry_server::{
     ApiError, Endpoint, ErrorCode, MemoryStore, RegistryServer, Repository, Store as _,
 };
 
 use crate::connection::Connection;
 use crate::fault::Action;
+use crate::late::Late;
 use crate::manifests::{self, Limiter, Reading};
 use crate::persona::{Persona, Variant};
 use crate::plan::{Due, Faults};
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) foreign_recorder: Recorder,
     pub(crate) limiter: Limiter,
     pub(crate) lists: ListCache,
+    pub(crate) late: Late,
     /// Manifests that lists go on naming, and that are not there.
     pub(crate) lost: Mutex<HashSet<(RepositoryName, Digest)>>,
 }
@@ -61,6 +63,16 @@ pub(crate) struct Shared {
 pub(crate) enum Host {
     Own,
     Foreign,
+}
+
+/// What is known of a request beside what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) host: Host,
+    /// It is one to the token service.
+    pub(crate) is_token: bool,
+    /// It has no credentials, and no token that was issued for any.
+    pub(crate) is_anonymous: bool,
 }
 
 pub(crate) fn router(shared: Arc<Shared>, host: Host) -> Router {
@@ -82,9 +94,12 @@ async fn handle(
     if !shared.latency.is_zero() {
         tokio::time::sleep(shared.latency).await;
     }
-    let due = shared
-        .faults
-        .due(&parts, host, shared.is_token(&parts, host));
+    let asked = Asked {
+        host,
+        is_token: shared.is_token(&parts, host),
+        is_anonymous: shared.tokens.is_anonymous(&parts.headers),
+    };
+    let due = shared.faults.due(&parts, asked);
     let is_head = parts.method == Method::HEAD;
     if let Some(due) = &due
         && let Some(response) = shared.fail(due, &parts).await
@@ -99,7 +114,10 @@ async fn handle(
         None => body,
     };
     let mut response = match host {
-        Host::Own => shared.answer(parts, body).await,
+        Host::Own => {
+            let open = shared.open || due.as_ref().is_some_and(|due| due.fault.open);
+            shared.answer(parts, body, open).await
+        }
         Host::Foreign => shared.answer_elsewhere(parts, body).await,
     };
     if let Some(due) = due {
@@ -172,14 +190,14 @@ impl Shared {
         self.tokens.serve(parts, body, style, exists).await
     }
 
-    async fn answer(&self, parts: Parts, body: Body) -> Response {
+    async fn answer(&self, parts: Parts, body: Body, open: bool) -> Response {
         if self.is_token(&parts, Host::Own) {
             return self.serve_token(&parts, body).await;
         }
         let endpoint = Endpoint::of(parts.uri.path());
         let reads = [Method::GET, Method::HEAD].contains(&parts.method);
         let of_manifest = matches!(endpoint, Some(Endpoint::Ping | Endpoint::Manifest { .. }));
-        let mut response = self.persona(endpoint, parts, body).await;
+        let mut response = self.persona(endpoint, parts, body, open).await;
         if reads && of_manifest {
             manifests::tell_pull_limit(self, &mut response);
         }
@@ -198,7 +216,13 @@ impl Shared {
     }
 
     /// Answers as the persona does, and has the server answer where the persona follows the specification.
-    async fn persona(&self, endpoint: Option<Endpoint>, parts: Parts, body: Body) -> Response {
+    async fn persona(
+        &self,
+        endpoint: Option<Endpoint>,
+        parts: Parts,
+        body: Body,
+        open: bool,
+    ) -> Response {
         let reads = [Method::GET, Method::HEAD].contains(&parts.method);
         if reads
             && self.profile.referrers.precedes_auth()
@@ -207,7 +231,7 @@ impl Shared {
         {
             return response;
         }
-        if let Some(refused) = auth::refuse(self, &parts) {
+        if !open && let Some(refused) = auth::refuse(self, &parts) {
             return refused;
         }
         self.content(endpoint, parts, body).await
@@ -215,6 +239,28 @@ impl Shared {
 
     /// Answers whoever has been let in.
     async fn content(&self, endpoint: Option<Endpoint>, parts: Parts, body: Body) -> Response {
+        let unseen = match &endpoint {
+            Some(Endpoint::Referrers { repository, digest }) if parts.method == Method::GET => {
+                self.late.read_referrers(repository, digest)
+            }
+            Some(Endpoint::Tags { repository }) if parts.method == Method::GET => {
+                self.late.unseen_tags(repository)
+            }
+            _ => Vec::new(),
+        };
+        let response = self.punctual_content(endpoint, parts, body).await;
+        match unseen.is_empty() {
+            true => response,
+            false => apply::omit(response, &unseen).await,
+        }
+    }
+
+    async fn punctual_content(
+        &self,
+        endpoint: Option<Endpoint>,
+        parts: Parts,
+        body: Body,
+    ) -> Response {
         let method = parts.method.clone();
         let reads = [Method::GET, Method::HEAD].contains(&method);
         match endpoint {
@@ -281,7 +327,11 @@ impl Shared {
                     Ok(push) => push,
                     Err(refused) => return refused,
                 };
+                let before = manifests::resolve(self, name, reference);
                 let mut response = self.server.respond(push.request).await;
+                if response.status().is_success() {
+                    self.delay_push(name, reference, before, push.subject.as_ref(), &response);
+                }
                 manifests::acknowledge(self, push.subject, &mut response);
                 self.make_absolute(&mut response, None);
                 return response;
@@ -294,6 +344,25 @@ impl Shared {
             _ => {}
         }
         self.server.respond(Request::from_parts(parts, body)).await
+    }
+
+    /// Hides what was pushed for as long as the test wants it to be.
+    fn delay_push(
+        &self,
+        name: &str,
+        reference: &str,
+        before: Option<Digest>,
+        subject: Option<&Digest>,
+        response: &Response,
+    ) {
+        if reference.parse::<Tag>().is_ok() {
+            self.late.push_tag(name, reference, before);
+        }
+        let digest = response.headers().get("docker-content-digest");
+        let digest = digest.and_then(|digest| digest.to_str().ok()?.parse().ok());
+        if let (Some(subject), Some(digest)) = (subject, digest) {
+            self.late.push_referrer(name, subject.clone(), digest);
+        }
     }
 
     async fn upload_request(&self, parts: Parts, body: Body) -> Response {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::request::Parts;
 
 use crate::fault::Fault;
-use crate::pipeline::Host;
+use crate::pipeline::Asked;
 use crate::route::Route;
 use crate::unused::UnusedFault;
 
@@ -79,9 +79,9 @@ impl Faults {
     }
 
     /// Takes the first fault that is for this request and not used up.
-    pub(crate) fn due(&self, parts: &Parts, host: Host, is_token: bool) -> Option<Due> {
+    pub(crate) fn due(&self, parts: &Parts, asked: Asked) -> Option<Due> {
         for planned in self.lock().iter_mut() {
-            if !planned.route.matches(parts, host, is_token) {
+            if !planned.route.matches(parts, asked) {
                 continue;
             }
             let fault = &planned.fault;

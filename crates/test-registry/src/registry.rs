@@ -13,7 +13,8 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use crate::connection::{BreakableListener, Connection};
-use crate::fault::Fault;
+use crate::fault::{Fault, status_code};
+use crate::late::{Late, Lateness};
 use crate::manifests::Limiter;
 use crate::persona::{Persona, Variant};
 use crate::pipeline::{self, Host, Shared};
@@ -22,7 +23,7 @@ use crate::profile::Profile;
 use crate::record::{RecordedRequest, Recorder};
 use crate::referrers::ListCache;
 use crate::route::Route;
-use crate::token::{Accounts, Tokens};
+use crate::token::{Accounts, SeveralScopes, TokenRules, Tokens};
 use crate::unused::UnusedFault;
 
 /// A registry on a port of 127.0.0.1, for one test.
@@ -47,7 +48,7 @@ pub struct TestRegistryBuilder {
     persona: Persona,
     variant: Option<Variant>,
     accounts: Accounts,
-    token_ttl: Option<Duration>,
+    token_rules: TokenRules,
     open: bool,
     page_size: Option<NonZeroUsize>,
     page_bytes: Option<u64>,
@@ -58,6 +59,7 @@ pub struct TestRegistryBuilder {
     chunk_min_bytes: Option<u64>,
     tag_index: bool,
     conditional_writes: bool,
+    late: Late,
 }
 
 impl TestRegistry {
@@ -76,7 +78,7 @@ impl TestRegistry {
             persona,
             variant: None,
             accounts: Accounts::default(),
-            token_ttl: None,
+            token_rules: TokenRules::default(),
             open: false,
             page_size: None,
             page_bytes: None,
@@ -87,6 +89,7 @@ impl TestRegistry {
             chunk_min_bytes: None,
             tag_index: true,
             conditional_writes: false,
+            late: Late::default(),
         }
     }
 
@@ -181,7 +184,9 @@ impl TestRegistry {
     /// Issues a token for scopes such as `repository:app:pull,push`, past the token service.
     pub fn issue_token(&self, scopes: &[&str]) -> String {
         const HOUR: Duration = Duration::from_secs(3600);
-        self.shared.tokens.issue(scopes.iter().copied(), HOUR)
+        self.shared
+            .tokens
+            .issue(scopes.iter().copied(), HOUR, false)
     }
 
     /// Gives back the pulls that a [limit](TestRegistryBuilder::pull_limit) has counted.
@@ -244,7 +249,76 @@ impl TestRegistryBuilder {
     /// Lets tokens expire after this time, which the token service tells if the persona's does. Whole seconds.
     #[must_use]
     pub fn token_ttl(mut self, ttl: Duration) -> Self {
-        self.token_ttl = Some(ttl);
+        self.token_rules.ttl = Some(ttl);
+        self
+    }
+
+    /// Puts `prefix` before the repository in scopes, as a front that renames does: the challenge for `team/app` may
+    /// name `mirror/team/app`, and no token for `team/app` is good.
+    #[must_use]
+    pub fn scope_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.token_rules.scope_prefix = prefix.into();
+        self
+    }
+
+    /// Answers with this status, beside the challenge with `insufficient_scope`, where a token does not reach far
+    /// enough. Default: 401.
+    ///
+    /// # Panics
+    ///
+    /// When `status` is not a valid status.
+    #[must_use]
+    pub fn insufficient_scope_status(mut self, status: u16) -> Self {
+        self.token_rules.insufficient = Some(status_code(status));
+        self
+    }
+
+    /// Refuses a token for several scopes with this status.
+    ///
+    /// # Panics
+    ///
+    /// When `status` is not a valid status.
+    #[must_use]
+    pub fn refuse_several_scopes(mut self, status: u16) -> Self {
+        self.token_rules.several_scopes = SeveralScopes::Refused(status_code(status));
+        self
+    }
+
+    /// Issues a token for the first of several scopes only, without saying so.
+    #[must_use]
+    pub fn grant_first_scope(mut self) -> Self {
+        self.token_rules.several_scopes = SeveralScopes::FirstGranted;
+        self
+    }
+
+    /// Issues tokens for no other actions than these, whatever is asked for, without saying so.
+    #[must_use]
+    pub fn grant_actions(mut self, actions: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let actions = actions.into_iter().map(Into::into).collect();
+        self.token_rules.actions = Some(actions);
+        self
+    }
+
+    /// Takes a refresh token once, and answers with the next one; whoever logs in with `access_type=offline` gets the
+    /// first.
+    #[must_use]
+    pub fn rotate_refresh_tokens(mut self) -> Self {
+        self.token_rules.rotates = true;
+        self
+    }
+
+    /// Shows what is pushed late: a referrer in the referrers list of its subject.
+    #[must_use]
+    pub fn late_referrers(mut self, lateness: Lateness) -> Self {
+        self.late.referrers = Some(lateness);
+        self
+    }
+
+    /// Shows what is pushed late: a tag, to whoever reads it and in the list of tags. Until then a tag that was there
+    /// is what it was.
+    #[must_use]
+    pub fn late_tags(mut self, lateness: Lateness) -> Self {
+        self.late.tags = Some(lateness);
         self
     }
 
@@ -389,7 +463,8 @@ impl TestRegistryBuilder {
             foreign_host,
             store,
             server: server.build(),
-            tokens: Tokens::new(self.accounts, self.token_ttl),
+            tokens: Tokens::new(self.accounts, self.token_rules),
+            late: self.late,
             faults: Faults::default(),
             recorder: Recorder::default(),
             foreign_recorder: Recorder::default(),

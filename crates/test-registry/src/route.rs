@@ -4,7 +4,7 @@ use http::request::Parts;
 use registry_server::Endpoint;
 use url::form_urlencoded;
 
-use crate::pipeline::Host;
+use crate::pipeline::{Asked, Host};
 
 /// Which requests a fault is for.
 #[derive(Clone, Debug)]
@@ -15,6 +15,7 @@ pub struct Route {
     reference: Option<String>,
     fragment: Option<String>,
     n_above: Option<u64>,
+    anonymous: bool,
     elsewhere: bool,
 }
 
@@ -40,6 +41,7 @@ impl Route {
             reference: None,
             fragment: None,
             n_above: None,
+            anonymous: false,
             elsewhere: false,
         }
     }
@@ -124,6 +126,17 @@ impl Route {
         self
     }
 
+    /// Only requests without credentials: with neither a name and password nor a token that was issued for any.
+    ///
+    /// With [`Fault::error`](crate::Fault::error) forever, a registry hides something from anonymous users without a
+    /// challenge; with [`Fault::omit`](crate::Fault::omit) and [`Fault::without_auth`](crate::Fault::without_auth) it
+    /// shows them a shorter list.
+    #[must_use]
+    pub fn anonymous(mut self) -> Self {
+        self.anonymous = true;
+        self
+    }
+
     /// Only requests to the registry's [second host](crate::TestRegistry::foreign_host), which are otherwise left
     /// alone except for [`token`](Self::token) and [`path_prefix`](Self::path_prefix).
     #[must_use]
@@ -132,13 +145,14 @@ impl Route {
         self
     }
 
-    pub(crate) fn matches(&self, parts: &Parts, host: Host, is_token: bool) -> bool {
+    pub(crate) fn matches(&self, parts: &Parts, asked: Asked) -> bool {
         let on_both = matches!(self.kind, Kind::Token | Kind::PathPrefix(_));
-        let place = match host {
+        let place = match asked.host {
             Host::Own => !self.elsewhere,
             Host::Foreign => self.elsewhere || on_both,
         };
-        place && self.matches_request(parts, is_token)
+        let who = asked.is_anonymous || !self.anonymous;
+        place && who && self.matches_request(parts, asked.is_token)
     }
 
     fn matches_request(&self, parts: &Parts, is_token: bool) -> bool {
@@ -194,6 +208,7 @@ impl fmt::Display for Route {
         if let Some(entries) = self.n_above {
             write!(f, " n above {entries}")?;
         }
+        f.write_str(if self.anonymous { " anonymous" } else { "" })?;
         f.write_str(if self.elsewhere { " elsewhere" } else { "" })
     }
 }

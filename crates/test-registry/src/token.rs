@@ -17,8 +17,35 @@ use url::form_urlencoded;
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     accounts: Accounts,
-    ttl: Option<Duration>,
+    rules: TokenRules,
     issued: Mutex<HashMap<String, Issued>>,
+    /// Those that are good at the moment.
+    refresh_tokens: Mutex<Vec<String>>,
+}
+
+/// How a test wants tokens to be issued and checked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TokenRules {
+    /// `None`: the persona's.
+    pub(crate) ttl: Option<Duration>,
+    /// What comes before a repository's name in a scope.
+    pub(crate) scope_prefix: String,
+    /// The status of an answer to a token that does not reach far enough; `None` for 401.
+    pub(crate) insufficient: Option<StatusCode>,
+    pub(crate) several_scopes: SeveralScopes,
+    /// The only actions that are granted; `None` for all.
+    pub(crate) actions: Option<Vec<String>>,
+    /// A refresh token is good once, and brings the next one.
+    pub(crate) rotates: bool,
+}
+
+/// What becomes of a request for a token with several scopes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum SeveralScopes {
+    #[default]
+    Granted,
+    FirstGranted,
+    Refused(StatusCode),
 }
 
 /// Who is known. Nobody is: then everybody may do everything.
@@ -45,6 +72,8 @@ impl std::fmt::Debug for Accounts {
 struct Issued {
     scopes: Vec<Scope>,
     expires: Instant,
+    /// It was issued to nobody in particular.
+    anonymous: bool,
 }
 
 /// `repository:<name>:<actions>`, as <https://distribution.github.io/distribution/spec/auth/scope/> has it.
@@ -124,11 +153,27 @@ fn credential<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
 }
 
 impl Tokens {
-    pub(crate) fn new(accounts: Accounts, ttl: Option<Duration>) -> Self {
+    pub(crate) fn new(accounts: Accounts, rules: TokenRules) -> Self {
         Self {
+            refresh_tokens: Mutex::new(accounts.refresh_tokens.clone()),
             accounts,
-            ttl,
+            rules,
             issued: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> &TokenRules {
+        &self.rules
+    }
+
+    /// Tells whether a request shows no credentials, and no token that was issued for any.
+    pub(crate) fn is_anonymous(&self, headers: &HeaderMap) -> bool {
+        match credential(headers, "bearer") {
+            Some(token) => self
+                .lock()
+                .get(token)
+                .is_some_and(|issued| issued.anonymous),
+            None => !headers.contains_key(header::AUTHORIZATION),
         }
     }
 
@@ -150,12 +195,13 @@ impl Tokens {
         &self,
         scopes: impl IntoIterator<Item = &'a str>,
         ttl: Duration,
+        anonymous: bool,
     ) -> String {
-        let word = || RandomState::new().hash_one(Instant::now());
-        let token = format!("{:016x}{:016x}", word(), word());
+        let token = unguessable();
         let issued = Issued {
             scopes: scopes.into_iter().filter_map(Scope::parse).collect(),
             expires: Instant::now() + ttl,
+            anonymous,
         };
         self.lock().insert(token.clone(), issued);
         token
@@ -175,12 +221,29 @@ impl Tokens {
         };
         let reaches = |scope: &Scope| {
             let names = |known: &String| known == action || known == "*";
-            scope.repository == repository && scope.actions.iter().any(names)
+            let known = scope.repository.strip_prefix(&self.rules.scope_prefix);
+            known == Some(repository) && scope.actions.iter().any(names)
         };
         match token.scopes.iter().any(reaches) {
             true => Access::Granted,
             false => Access::Insufficient,
         }
+    }
+
+    fn refresh_tokens(&self) -> MutexGuard<'_, Vec<String>> {
+        // Nothing that is done under the lock can panic half-way.
+        self.refresh_tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a refresh token worthless, and another one good.
+    fn rotate(&self, used: Option<&str>) -> String {
+        let next = unguessable();
+        let mut good = self.refresh_tokens();
+        good.retain(|known| Some(known.as_str()) != used);
+        good.push(next.clone());
+        next
     }
 
     /// Answers a request to the token service: `GET`, or the OAuth2 `POST`.
@@ -208,14 +271,7 @@ impl Tokens {
             found.map(|(_, value)| value.as_str())
         };
         let known = match (field("refresh_token"), field("username"), field("password")) {
-            (Some(given), _, _) => {
-                let known = self
-                    .accounts
-                    .refresh_tokens
-                    .iter()
-                    .any(|token| token == given);
-                Some(known)
-            }
+            (Some(given), _, _) => Some(self.refresh_tokens().iter().any(|token| token == given)),
             (None, Some(user), Some(password)) => {
                 let given = (user.to_owned(), password.to_owned());
                 Some(self.accounts.are_open() || self.accounts.passwords.contains(&given))
@@ -230,29 +286,41 @@ impl Tokens {
         if !known && !self.accounts.are_open() && !self.accounts.anonymous_pull {
             return refused(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized);
         }
-        let mut granted = Vec::new();
         let asked = fields.iter().filter(|(key, _)| key == "scope");
-        for mut scope in asked
-            .flat_map(|(_, scopes)| scopes.split(' '))
-            .filter_map(Scope::parse)
-        {
+        let asked = asked.flat_map(|(_, scopes)| scopes.split(' '));
+        let mut asked: Vec<_> = asked.filter_map(Scope::parse).collect();
+        match self.rules.several_scopes {
+            SeveralScopes::Granted => {}
+            SeveralScopes::FirstGranted => asked.truncate(1),
+            SeveralScopes::Refused(status) if asked.len() > 1 => {
+                return refused(status, ErrorCode::Denied);
+            }
+            SeveralScopes::Refused(_) => {}
+        }
+        let mut granted = Vec::new();
+        for mut scope in asked {
+            let prefix = &self.rules.scope_prefix;
+            let name = scope.repository.strip_prefix(prefix);
+            let name = name.unwrap_or(&scope.repository);
             let only_reads = scope.actions.iter().all(|action| action == "pull");
-            let readable = self.accounts.allows(known, &scope.repository, "pull");
-            if style.refuses && (!readable || (only_reads && !exists(&scope.repository))) {
+            let readable = self.accounts.allows(known, name, "pull");
+            if style.refuses && (!readable || (only_reads && !exists(name))) {
                 return refused(StatusCode::FORBIDDEN, ErrorCode::Denied);
             }
-            scope
-                .actions
-                .retain(|action| self.accounts.allows(known, &scope.repository, action));
+            scope.actions.retain(|action| {
+                let mut allowed = self.rules.actions.iter().flatten();
+                self.accounts.allows(known, name, action)
+                    && (self.rules.actions.is_none() || allowed.any(|allowed| allowed == action))
+            });
             granted.push(format!(
                 "repository:{}:{}",
                 scope.repository,
                 scope.actions.join(",")
             ));
         }
-        let ttl = self.ttl.unwrap_or(style.ttl);
-        let token = self.issue(granted.iter().map(String::as_str), ttl);
-        let answer = match style.token_only {
+        let ttl = self.rules.ttl.unwrap_or(style.ttl);
+        let token = self.issue(granted.iter().map(String::as_str), ttl, !known);
+        let mut answer = match style.token_only {
             true => json!({"token": token}),
             false => json!({
                 "token": token,
@@ -260,6 +328,10 @@ impl Tokens {
                 "expires_in": ttl.as_secs(),
             }),
         };
+        let offline = field("access_type") == Some("offline");
+        if self.rules.rotates && known && (offline || field("refresh_token").is_some()) {
+            answer["refresh_token"] = self.rotate(field("refresh_token")).into();
+        }
         let mut response = answer.to_string().into_response();
         response.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -267,6 +339,11 @@ impl Tokens {
         );
         response
     }
+}
+
+fn unguessable() -> String {
+    let word = || RandomState::new().hash_one(Instant::now());
+    format!("{:016x}{:016x}", word(), word())
 }
 
 fn refused(status: StatusCode, code: ErrorCode) -> Response {

@@ -12,7 +12,7 @@ pub struct UnusedFault {
     pub fault: String,
     /// How many requests it has happened to.
     pub happened: usize,
-    /// How many requests it was to happen to; 1 for one that goes on for ever.
+    /// How many requests it was to happen to; 1 for one that goes on forever.
     pub wanted: usize,
     /// How many matching requests have been let pass before.
     pub skipped: usize,

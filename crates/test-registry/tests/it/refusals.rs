@@ -48,3 +48,15 @@ async fn head_is_refused_where_get_is_not() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_rate_limit_tells_its_reset_in_any_unit() {
+    let registry = TestRegistry::start(Persona::SpecFull).await;
+    for reset in ["1800000000000", "1800000000", "60", "-1", "soon"] {
+        let refuse = Fault::statuses([429]).header("X-RateLimit-Reset", reset);
+        registry.fault(Route::tags(), refuse);
+        let refused = get(&registry, "app", "tags/list").await;
+        let seen = (refused.status, refused.header("x-ratelimit-reset"));
+        assert_eq!(seen, (429, reset));
+    }
+}
