@@ -15,7 +15,8 @@ pub struct RateLimit {
     pub remaining: Option<u64>,
     /// The length of a window.
     pub window: Option<Duration>,
-    /// The time until more requests are allowed, counted from the answer.
+    /// The time until more requests are allowed, counted from the answer: at most a day. A reset that is over, or
+    /// further away than that, is as if it were absent; Unix times in milliseconds are.
     pub reset: Option<Duration>,
 }
 
@@ -42,7 +43,7 @@ impl RateLimit {
             window,
             reset: header("reset")
                 .and_then(number)
-                .map(|reset| until(reset, headers)),
+                .and_then(|reset| until(reset, headers)),
         };
         (found != Self::default()).then_some(found)
     }
@@ -50,18 +51,26 @@ impl RateLimit {
 
 /// Reads a reset, which some give in seconds from now and others as a Unix time. A Unix time is compared with the
 /// answer's own `Date`, so that the local clock does not matter.
-fn until(reset: u64, headers: &HeaderMap) -> Duration {
+fn until(reset: u64, headers: &HeaderMap) -> Option<Duration> {
     /// In seconds; no window is that long, and no Unix time since 2001 is shorter.
     const FIRST_UNIX_TIME: u64 = 1_000_000_000;
-    if reset < FIRST_UNIX_TIME {
-        return Duration::from_secs(reset);
+    let reset = Duration::from_secs(reset);
+    if reset.as_secs() < FIRST_UNIX_TIME {
+        return Some(reset).filter(is_plausible);
     }
     let date = headers
         .get(DATE)
         .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
     let now = date.unwrap_or_else(SystemTime::now);
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_secs(reset).saturating_sub(now)
+    let left = reset.saturating_sub(now);
+    Some(left).filter(|left| !left.is_zero() && is_plausible(left))
+}
+
+/// Returns whether a registry can mean a wait: the longest windows in use are of a day.
+pub(crate) fn is_plausible(wait: &Duration) -> bool {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    *wait <= DAY
 }
 
 #[cfg(test)]
@@ -104,13 +113,56 @@ mod tests {
         };
         assert_eq!(cloudsmith, Some(expected));
         assert_eq!(read(&[("ratelimit-reset", "7")]).unwrap().reset, seconds(7));
-        let past = read(&[
-            ("ratelimit-reset", "1795552000"),
-            ("date", "Tue, 24 Nov 2026 20:28:12 GMT"),
-        ]);
-        assert_eq!(past.unwrap().reset, seconds(0));
         for junk in ["", "soon", "-1", "1.5"] {
             assert_eq!(read(&[("ratelimit-remaining", junk)]), None, "{junk}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_seconds_or_a_unix_time_within_a_day_and_everything_else_is_absent() {
+        // 1795552092 as a Unix time.
+        let date = ("date", "Tue, 24 Nov 2026 20:28:12 GMT");
+        for (name, text, expected) in [
+            // Delta seconds, as in the drafts of the IETF; GitLab sends Unix seconds under the same name.
+            ("ratelimit-reset", "0", Some(0)),
+            ("ratelimit-reset", "7", Some(7)),
+            ("ratelimit-reset", "50;w=60", Some(50)),
+            ("ratelimit-reset", "86400", Some(86_400)),
+            ("ratelimit-reset", "1795552122", Some(30)),
+            // GitHub and Cloudsmith.
+            ("x-ratelimit-reset", "1795552122", Some(30)),
+            ("x-ratelimit-reset", " 1795555692 ", Some(3600)),
+            // In the past, or now.
+            ("x-ratelimit-reset", "1795552092", None),
+            ("x-ratelimit-reset", "1795552000", None),
+            ("x-ratelimit-reset", "1000000000", None),
+            // Over a day; milliseconds and finer, from now and since 1970.
+            ("ratelimit-reset", "86401", None),
+            ("ratelimit-reset", "3600000", None),
+            ("ratelimit-reset", "999999999", None),
+            ("x-ratelimit-reset", "1795638493", None),
+            ("x-ratelimit-reset", "1795552122000", None),
+            ("x-ratelimit-reset", "1795552122000000", None),
+            ("x-ratelimit-reset", "1795552122000000000", None),
+            ("x-ratelimit-reset", "18446744073709551615", None),
+            ("x-ratelimit-reset", "99999999999999999999", None),
+            ("x-ratelimit-reset", "-1", None),
+            ("x-ratelimit-reset", "-1795552122", None),
+            ("x-ratelimit-reset", "NaN", None),
+            ("x-ratelimit-reset", "inf", None),
+            ("x-ratelimit-reset", "1.5", None),
+            ("x-ratelimit-reset", "1e9", None),
+            ("x-ratelimit-reset", "0x10", None),
+            ("x-ratelimit-reset", "2026-11-24T20:28:42Z", None),
+            ("x-ratelimit-reset", "Tue, 24 Nov 2026 20:28:42 GMT", None),
+            ("x-ratelimit-reset", "", None),
+        ] {
+            let found = read(&[(name, text), date]).and_then(|found| found.reset);
+            assert_eq!(
+                found.map(|reset| reset.as_secs()),
+                expected,
+                "{name}: {text:?}"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use url::Url;
 use crate::answer::{AnswerParts, ReferrersAnswer, ReferrersTagAnswer};
 use crate::envelope;
 use crate::error::without_secrets;
-use crate::rate_limit::RateLimit;
+use crate::rate_limit::{self, RateLimit};
 use crate::retry;
 
 /// The final answer to a call, whatever its status.
@@ -116,9 +116,11 @@ impl Response {
     }
 
     /// Returns how long the server asks to wait, counted from when it answered: `Retry-After`, else for a 429 the
-    /// reset of its rate limit. A header that is neither seconds nor a date is as if it were absent.
+    /// reset of its rate limit. A header that is neither seconds nor a date, or that asks for more than a day, is as
+    /// if it were absent.
     pub fn retry_after(&self) -> Option<Duration> {
-        retry::retry_after(&self.headers).or_else(|| {
+        let asked = retry::retry_after(&self.headers).filter(rate_limit::is_plausible);
+        asked.or_else(|| {
             let throttled = self.status == StatusCode::TOO_MANY_REQUESTS;
             throttled.then(|| self.rate_limit()?.reset).flatten()
         })

@@ -14,7 +14,7 @@ use http::header::{DATE, HeaderMap, RETRY_AFTER};
 /// - A 200 whose body cannot be read ([`ErrorKind::Unreadable`](crate::ErrorKind::Unreadable), or
 ///   [`Integrity`](crate::ErrorKind::Integrity) of a manifest) is asked for at most twice more.
 /// - `Retry-After` is obeyed in full. One that does not fit into what is left of `deadline` ends the call
-///   with the answer that carries it.
+///   with the answer that carries it; one of more than a day is a mistake, such as a Unix time, and is ignored.
 /// - Without `Retry-After` the wait before the n-th retry is drawn evenly from zero to
 ///   `base_delay * 2^(n-1)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

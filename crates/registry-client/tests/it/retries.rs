@@ -188,6 +188,29 @@ async fn without_retry_after_the_reset_of_the_rate_limit_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_wait_that_nobody_can_mean_is_as_if_it_were_not_asked_for() {
+    for (name, value) in [
+        ("X-RateLimit-Reset", "1795552122000"),
+        ("RateLimit-Reset", "3600000"),
+        ("Retry-After", "1795552122"),
+        ("Retry-After", "1795552122000"),
+        ("Retry-After", "Fri, 31 Dec 9999 23:59:59 GMT"),
+    ] {
+        let server = Server::start(move |_, before| match before {
+            0 => answer(429)
+                .header("Date", "Tue, 24 Nov 2026 20:28:12 GMT")
+                .header(name, value),
+            _ => answer(200),
+        })
+        .await;
+        let repository = server.repository(options());
+        let reply = repository.get_manifest(&tag()).await.unwrap();
+        assert_eq!(reply.status(), StatusCode::OK, "{name}: {value}");
+        assert!(reply.elapsed() < Duration::from_secs(1), "{name}: {value}");
+    }
+}
+
+#[tokio::test]
 async fn a_retry_after_beyond_the_deadline_is_given_to_the_caller_at_once() {
     let server = Server::start(|_, _| answer(429).header("Retry-After", "86400")).await;
     let repository = server.repository(options());
