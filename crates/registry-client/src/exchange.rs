@@ -13,7 +13,7 @@ use url::Url;
 use crate::coding;
 use crate::error::{ErrorKind, Failure, without_secrets};
 use crate::observer::{Endpoint, RequestEvent, RequestObserver};
-use crate::options::{ClientOptions, MIN_BODY_BYTES};
+use crate::options::ClientOptions;
 use crate::upload::{self, Part, UploadState};
 
 /// What a body of an answer that is not 2xx is cut at.
@@ -42,7 +42,9 @@ pub(crate) struct Open {
     response: reqwest::Response,
     report: Report,
     idle_timeout: Duration,
-    /// Time waited and bytes that came since the body last brought [`MIN_BODY_BYTES`].
+    /// What the body has to bring within `idle_timeout`.
+    min_bytes: u64,
+    /// Time waited and bytes that came since the body last brought `min_bytes`.
     window: (Duration, u64),
 }
 
@@ -84,6 +86,7 @@ pub(crate) async fn send(
                 response,
                 report,
                 idle_timeout: options.idle_timeout,
+                min_bytes: options.min_bytes(options.idle_timeout),
                 window: (Duration::ZERO, 0),
             })
         }
@@ -146,7 +149,7 @@ impl Open {
             Ok(Ok(Some(bytes))) => {
                 self.report.body_bytes += bytes.len() as u64;
                 self.window.1 += bytes.len() as u64;
-                if self.window.1 >= MIN_BODY_BYTES {
+                if self.window.1 >= self.min_bytes {
                     self.window = (Duration::ZERO, 0);
                 }
                 return Ok(Some(bytes));
@@ -154,8 +157,10 @@ impl Open {
             Ok(Ok(None)) => return Ok(None),
             Ok(Err(error)) => Failure::from(error),
             Err(_) => timed_out(format!(
-                "the body stalled: less than {MIN_BODY_BYTES} bytes in {:?}",
-                self.idle_timeout
+                "the body stalled: {} bytes in {:?}, less than {}",
+                self.window.1,
+                self.idle_timeout,
+                self.min_bytes.max(1)
             )),
         };
         self.report.error = Some(failure.kind);

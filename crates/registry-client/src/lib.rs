@@ -85,7 +85,7 @@ pub use credentials::{CredentialError, CredentialSource, Credentials};
 pub use docker_config::DockerConfig;
 pub use error::{Error, ErrorKind};
 pub use observer::{Endpoint, RequestEvent, RequestObserver, WaitEvent};
-pub use options::{ClientOptions, HostOptions, Http2, MIN_BODY_BYTES, ProxyOptions};
+pub use options::{ClientOptions, HostOptions, Http2, ProxyOptions};
 pub use push::BlobPush;
 pub use rate_limit::RateLimit;
 pub use repository::{ManifestId, Repository};

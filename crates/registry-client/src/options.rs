@@ -36,8 +36,19 @@ pub struct ClientOptions {
     /// Time from sending a request to the head of its answer, the connection included; for an upload, from
     /// its last byte, and at least `idle_timeout`. Default: 30 s.
     pub response_timeout: Duration,
-    /// Time in which a body has to bring [`MIN_BODY_BYTES`] or its end. Default: 60 s.
+    /// Time in which a body has to bring [`min_bytes_per_second`](Self::min_bytes_per_second) for each of its
+    /// seconds, or its end; else it counts as stalled. Only waiting for the network counts, not what the sink of a
+    /// blob takes. Default: 60 s.
+    ///
+    /// An upload counts as stalled when the connection takes none of its pieces, of 256 KiB each, in that time.
     pub idle_timeout: Duration,
+    /// Bytes per second, averaged over `idle_timeout`, below which a body counts as stalled, blobs included: it is
+    /// asked for again, a blob from where it stopped, and that ends with the tries of
+    /// [`retry`](Self::retry). 0 asks for any byte. Default: 1 KiB.
+    ///
+    /// Transfers share the line: where 16 at once on a very slow one bring less than that each, lower
+    /// `max_in_flight` first.
+    pub min_bytes_per_second: u64,
     /// Registries, as references name them (`host` or `host:port`), that speak plain HTTP.
     pub plain_http: BTreeSet<String>,
     /// Root certificates beside the platform's: PEM, one or more in each.
@@ -64,9 +75,6 @@ pub struct ClientOptions {
     /// What differs for one registry, by the name that references give it.
     pub hosts: BTreeMap<String, HostOptions>,
 }
-
-/// A body that brings fewer bytes than this within [`ClientOptions::idle_timeout`] counts as stalled.
-pub const MIN_BODY_BYTES: u64 = 1024;
 
 /// Which requests share a connection by HTTP/2.
 ///
@@ -119,6 +127,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(10),
             response_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
+            min_bytes_per_second: 1024,
             plain_http: BTreeSet::new(),
             extra_roots: Vec::new(),
             client_identity: None,
@@ -146,6 +155,12 @@ impl ClientOptions {
             .unwrap_or_else(|| self.plain_http.contains(name) || registry.is_loopback())
     }
 
+    /// Returns what a body has to bring in `time`.
+    pub(crate) fn min_bytes(&self, time: Duration) -> u64 {
+        let bytes = u128::from(self.min_bytes_per_second) * time.as_millis() / 1000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn in_flight_limit(&self, name: &str) -> NonZeroUsize {
         self.hosts
             .get(name)
@@ -163,6 +178,7 @@ impl fmt::Debug for ClientOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
             .field("idle_timeout", &self.idle_timeout)
+            .field("min_bytes_per_second", &self.min_bytes_per_second)
             .field("plain_http", &self.plain_http)
             .field("extra_roots", &self.extra_roots.len())
             .field("client_identity", &self.client_identity.is_some())

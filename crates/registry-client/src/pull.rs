@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use http::{Method, StatusCode};
 use oci_content::{Digest, VerifyError};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::blob::BlobSink;
@@ -18,7 +21,9 @@ impl Repository {
     /// - A transfer that breaks goes on where it stopped (`Range`), if the server can; else from the start.
     ///   An expired redirect target leads back to the registry. It gives up after
     ///   [`max_attempts`](crate::RetryPolicy::max_attempts) broken transfers in a row of which at most the
-    ///   first brought anything.
+    ///   first brought enough: as much beyond what had come before as
+    ///   [`min_bytes_per_second`](crate::ClientOptions::min_bytes_per_second) asks of the time that it took, and of
+    ///   a second at least. So a blob that trickles ends as an error.
     /// - Bytes that are not the blob are thrown away and fetched once more, from the start.
     /// - Not more than one byte past `size` is read.
     ///
@@ -45,6 +50,8 @@ impl Repository {
             source: url.clone(),
             url,
             received: 0,
+            furthest: 0,
+            took: Duration::ZERO,
             budget: Budget::new(self.client().inner().options.retry),
         };
         pull.run().await
@@ -60,6 +67,10 @@ struct Pull<'a> {
     /// Where the bytes came from, after redirects.
     source: Url,
     received: u64,
+    /// The most that had been received before the current transfer: to start over is no progress.
+    furthest: u64,
+    /// The time that the current transfer waited for its body.
+    took: Duration,
     budget: Budget,
 }
 
@@ -75,20 +86,22 @@ impl Pull<'_> {
     async fn run(&mut self) -> Result<(), Error> {
         let mut refetched = false;
         loop {
-            let before = self.received;
+            self.took = Duration::ZERO;
             match self.transfer().await? {
                 End::Complete => match self.sink.finish() {
                     Ok(()) => return Ok(()),
                     Err(error) if refetched => return Err(self.error(self.integrity(error))),
                     Err(_) => {
                         refetched = true;
+                        self.furthest = 0;
                         self.restart()?;
                     }
                 },
                 End::Broken(failure) => {
-                    if self.received > before {
+                    if self.brought_enough() {
                         self.budget.reset();
                     }
+                    self.furthest = self.furthest.max(self.received);
                     match self.budget.take_try(None) {
                         Some(wait) => {
                             let status = failure.response.as_ref().map(|answer| answer.status());
@@ -100,6 +113,17 @@ impl Pull<'_> {
                 }
             }
         }
+    }
+
+    /// Returns whether the current transfer made progress. A server that closes each connection after a byte
+    /// goes on for as long as one that sends a byte a minute, hence the second.
+    fn brought_enough(&self) -> bool {
+        let options = &self.repository.client().inner().options;
+        let brought = self.received.saturating_sub(self.furthest);
+        brought
+            >= options
+                .min_bytes(self.took.max(Duration::from_secs(1)))
+                .max(1)
     }
 
     /// Asks for what is missing and takes what comes.
@@ -152,7 +176,10 @@ impl Pull<'_> {
 
     async fn take(&mut self, mut body: Box<Body>) -> Result<End, Error> {
         loop {
-            let chunk = match body.open.chunk().await {
+            let asked = Instant::now();
+            let chunk = body.open.chunk().await;
+            self.took += asked.elapsed();
+            let chunk = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) if self.received == self.size => return Ok(End::Complete),
                 Ok(None) => {

@@ -126,6 +126,32 @@ async fn a_slow_body_that_moves_is_left_to_come() {
 }
 
 #[tokio::test]
+async fn how_slow_a_body_may_be_is_an_option() {
+    let server = Server::start(|_, _| {
+        answer(200)
+            .body("x".repeat(200))
+            .slowly(10, Duration::from_millis(30))
+    })
+    .await;
+    let mut options = options();
+    options.idle_timeout = Duration::from_millis(400);
+    options.retry.max_attempts = std::num::NonZeroU32::MIN;
+    let error = server.repository(options.clone());
+    let error = error.get_manifest(&tag()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let text = error.to_string();
+    assert!(text.contains("the body stalled: "), "{text}");
+    assert!(text.ends_with(" bytes in 400ms, less than 409"), "{text}");
+    // What asks for less, down to any byte at all.
+    for rate in [100, 0] {
+        options.min_bytes_per_second = rate;
+        let repository = server.repository(options.clone());
+        let reply = repository.get_manifest(&tag()).await.unwrap();
+        assert_eq!(reply.body().len(), 200, "{rate}");
+    }
+}
+
+#[tokio::test]
 async fn the_observer_hears_of_each_request_without_its_secrets() {
     let server = Server::start(|_, before| match before {
         0 => answer(500).body("oops"),

@@ -280,19 +280,79 @@ async fn without_progress_it_gives_up_and_progress_counts_anew() {
         "a server that has a shorter blob"
     );
 
-    let server = Server::start(|seen, _| {
-        let start = from(seen);
-        let code = if start == 0 { 200 } else { 206 };
-        answer(code)
-            .header("Content-Range", &format!("bytes {start}-19/20"))
-            .body(&BLOB[start..=start])
-            .length(Some(20 - start))
-    })
-    .await;
+    const PIECE: usize = 2048;
+    let server = Server::start(|seen, _| in_pieces(from(seen), PIECE, 10 * PIECE)).await;
     let mut options = options();
     options.retry.max_attempts = NonZeroU32::new(2).unwrap();
-    pull(&server.repository(options)).await.unwrap();
-    assert_eq!(server.lines().len(), 20, "one byte at a time");
+    let blob = vec![b'x'; 10 * PIECE];
+    let digest = Digest::of(&blob);
+    let mut sink = MemorySink::new(digest.clone(), blob.len() as u64);
+    let repository = server.repository(options);
+    let size = blob.len() as u64;
+    repository
+        .pull_blob(&digest, size, &mut sink)
+        .await
+        .unwrap();
+    assert_eq!(server.lines().len(), 10, "one piece at a time");
+}
+
+/// Answers with one piece of a blob of `size` bytes, and breaks off.
+fn in_pieces(start: usize, piece: usize, size: usize) -> crate::support::Answer {
+    let code = if start == 0 { 200 } else { 206 };
+    answer(code)
+        .header(
+            "Content-Range",
+            &format!("bytes {start}-{}/{size}", size - 1),
+        )
+        .body(vec![b'x'; piece])
+        .length(Some(size - start))
+}
+
+#[tokio::test]
+async fn a_blob_that_trickles_for_ever_ends_as_an_error() {
+    const SIZE: usize = 1 << 20;
+    for (what, kind) in [
+        ("a few bytes at a time", ErrorKind::Timeout),
+        (
+            "a fast start, then a few bytes at a time",
+            ErrorKind::Timeout,
+        ),
+        ("a few bytes for each connection", ErrorKind::Reset),
+        (
+            "no ranges, and each time a little less or more",
+            ErrorKind::Reset,
+        ),
+    ] {
+        let server = Server::start(move |seen, before| {
+            let start = from(seen);
+            let slowly = |answer: crate::support::Answer| {
+                answer.slowly(3, std::time::Duration::from_millis(20))
+            };
+            match what {
+                "a few bytes at a time" => slowly(in_pieces(start, 1000, SIZE)),
+                "a fast start, then a few bytes at a time" if before == 0 => {
+                    in_pieces(0, 100_000, SIZE).stall()
+                }
+                "a fast start, then a few bytes at a time" => slowly(in_pieces(start, 1000, SIZE)),
+                "a few bytes for each connection" => in_pieces(start, 10, SIZE),
+                _ => in_pieces(0, 50_000 + before % 2 * 5_000, SIZE),
+            }
+        })
+        .await;
+        let mut options = options();
+        options.idle_timeout = std::time::Duration::from_millis(100);
+        let digest = Digest::of(&[b'x'; SIZE]);
+        let mut sink = MemorySink::new(digest.clone(), SIZE as u64);
+        let repository = server.repository(options);
+        let pull = repository.pull_blob(&digest, SIZE as u64, &mut sink);
+        let error = pull.await.unwrap_err();
+        assert!(
+            server.lines().len() <= 13,
+            "{what}: {}",
+            server.lines().len()
+        );
+        assert_eq!(error.kind(), kind, "{what}: {error}");
+    }
 }
 
 #[tokio::test]
