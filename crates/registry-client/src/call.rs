@@ -10,12 +10,13 @@ use url::Url;
 
 use crate::auth::{Access, Carried, Progress};
 use crate::body::Body as Content;
-use crate::client::Inner;
+use crate::client::{Inner, Outside};
 use crate::error::{Error, ErrorKind, Failure};
 use crate::exchange::{self, About, Collected, MAX_ERROR_BODY, Open, Payload};
 use crate::host::{Host, Place};
 use crate::observer::Endpoint;
 use crate::origin;
+use crate::realm;
 use crate::response::Response;
 use crate::retry::{self, Budget};
 
@@ -277,16 +278,17 @@ impl<'a> Call<'a> {
         if let Some(authorization) = carried.header() {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let mut foreign = false;
+        let mut outside = None;
         let mut hops = 0;
         loop {
             let place = match Arc::clone(&state.host).enter(&mut state.budget).await {
                 Ok(place) => place,
                 Err(answer) => return Ok(Attempt::Gated(answer)),
             };
-            let pools = match foreign {
-                true => &self.client.foreign,
-                false => &self.client.home,
+            let foreign = outside.is_some();
+            let pools = match &outside {
+                Some(Outside { pools, .. }) => pools,
+                None => &self.client.home,
             };
             let http = pools.of(self.endpoint, &self.method);
             let about = About {
@@ -333,7 +335,10 @@ impl<'a> Call<'a> {
                 }
                 let next = self.follow(&url, &target, answer.status).map_err(refuse)?;
                 if !origin::same_origin(&next, &self.url) {
-                    foreign = true;
+                    let there = self.client.outside(&self.url).await?;
+                    realm::check_address(&next, &self.url, there.located)
+                        .map_err(|refused| refuse(format!("the redirect leads to {refused}")))?;
+                    outside = Some(there);
                     headers.remove(AUTHORIZATION);
                 }
                 let name = origin::host_and_port(&next);

@@ -33,11 +33,9 @@ pub(crate) struct Inner {
     pub(crate) options: ClientOptions,
     /// For the registries themselves: with the client certificate.
     pub(crate) home: Pools,
-    /// For every other origin.
-    pub(crate) foreign: Pools,
     pub(crate) auth: Auth,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
-    token_clients: Mutex<HashMap<String, Arc<OnceCell<TokenClient>>>>,
+    outsides: Mutex<HashMap<String, Arc<OnceCell<Outside>>>>,
 }
 
 /// Connections, apart for what is small and what is not.
@@ -82,11 +80,11 @@ impl Pools {
     }
 }
 
-/// What asks the token services that one registry names.
+/// What asks the other origins that one registry leads to, by a redirect or as its token service.
 #[derive(Clone)]
-pub(crate) struct TokenClient {
-    /// Connects to no address that a token service may not have.
-    pub(crate) http: reqwest::Client,
+pub(crate) struct Outside {
+    /// Without the client certificate; they connect to no address that only the registry's network may reach.
+    pub(crate) pools: Pools,
     /// Where the registry is.
     pub(crate) located: Space,
 }
@@ -115,22 +113,20 @@ impl Client {
     /// When a certificate, a key or a proxy's URL among the options cannot be read, or the platform's root
     /// certificates cannot be loaded.
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
-        let foreign = Pools::new(&options, |builder| builder)?;
         let home = match &options.client_identity {
             Some(pem) => {
                 let identity = reqwest::Identity::from_pem(pem)
                     .map_err(|e| BuildError::new("the client certificate cannot be read", e))?;
                 Pools::new(&options, |builder| builder.identity(identity.clone()))?
             }
-            None => foreign.clone(),
+            None => Pools::new(&options, |builder| builder)?,
         };
         Ok(Self(Arc::new(Inner {
             options,
             home,
-            foreign,
             auth: Auth::default(),
             hosts: Mutex::default(),
-            token_clients: Mutex::default(),
+            outsides: Mutex::default(),
         })))
     }
 
@@ -202,24 +198,21 @@ impl Inner {
         tokio::time::sleep(wait).await;
     }
 
-    /// Returns what asks the token services of the registry at `registry_url`.
-    pub(crate) async fn token_client(&self, registry_url: &Url) -> Result<TokenClient, Failure> {
+    /// Returns what asks the other origins that the registry at `registry_url` leads to.
+    pub(crate) async fn outside(&self, registry_url: &Url) -> Result<Outside, Failure> {
         let cell = {
-            let mut clients = self
-                .token_clients
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut outsides = self.outsides.lock().unwrap_or_else(PoisonError::into_inner);
             let origin = registry_url.origin().ascii_serialization();
-            Arc::clone(clients.entry(origin).or_default())
+            Arc::clone(outsides.entry(origin).or_default())
         };
         let make = async || {
             let located = realm::locate(registry_url).await;
             let mut known = self.options.proxy.as_ref().map_or(Vec::new(), proxy_hosts);
             known.extend(registry_url.host_str().map(str::to_ascii_lowercase));
-            let http = http_builder(&self.options)
-                .and_then(|builder| build(builder.dns_resolver(Guard { known, located })))
+            let guard = Guard { known, located };
+            let pools = Pools::new(&self.options, |builder| builder.dns_resolver(guard.clone()))
                 .map_err(|error| Failure::new(ErrorKind::Protocol, "").caused_by(error))?;
-            Ok(TokenClient { http, located })
+            Ok(Outside { pools, located })
         };
         cell.get_or_try_init(make).await.cloned()
     }

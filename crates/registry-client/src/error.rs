@@ -40,7 +40,8 @@ pub enum ErrorKind {
     Timeout,
     /// The connection broke after the request was sent, or the body ended early.
     Reset,
-    /// A redirect that is not followed: too many, to plain HTTP, of a write, or one that cannot be read.
+    /// A redirect that is not followed: too many, to plain HTTP, to an address that is not public where the
+    /// registry is not, of a write, or one that cannot be read.
     Redirect,
     /// A `Link` or an upload's `Location` points where this client does not go.
     UntrustedLink,
@@ -248,9 +249,10 @@ impl Failure {
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        let (kind, transient) = if has_cause::<crate::realm::Refused>(&error) {
-            (ErrorKind::UntrustedRealm, false)
-        } else if has_cause::<rustls::Error>(&error) {
+        if let Some(refused) = cause::<crate::realm::Refused>(&error) {
+            return Self::new(ErrorKind::UntrustedRealm, "").caused_by(refused.clone());
+        }
+        let (kind, transient) = if cause::<rustls::Error>(&error).is_some() {
             (ErrorKind::Tls, false)
         } else if error.is_dns() {
             // getaddrinfo's code does not survive in `io::Error`; these are the texts of EAI_AGAIN in
@@ -272,22 +274,22 @@ impl From<reqwest::Error> for Failure {
     }
 }
 
-fn has_cause<T: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
+fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<T>() {
-            return true;
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
         // `io::Error::source` skips the error that it wraps.
         if let Some(io) = error.downcast_ref::<std::io::Error>()
             && let Some(inner) = io.get_ref()
-            && has_cause::<T>(inner)
+            && let Some(found) = cause(inner)
         {
-            return true;
+            return Some(found);
         }
         next = error.source();
     }
-    false
+    None
 }
 
 fn chain_text(error: &dyn StdError) -> String {

@@ -92,9 +92,13 @@ pub(crate) async fn send(
         }
         Err(failure) => {
             // A source that failed breaks the connection as well, but is the cause.
-            let failure = state
+            let mut failure = state
                 .and_then(|state| state.take_failure())
                 .unwrap_or(failure);
+            // The guard of names does not know what led to one.
+            if failure.kind == ErrorKind::UntrustedRealm && about.endpoint != Endpoint::Token {
+                failure.kind = ErrorKind::Redirect;
+            }
             report.error = Some(failure.kind);
             Err(failure.at(method, url))
         }

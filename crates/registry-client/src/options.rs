@@ -104,8 +104,8 @@ pub struct HostOptions {
 
 /// The proxies to connect through.
 ///
-/// A proxy resolves host names itself, so what a token service's name resolves to is then checked by it or
-/// by nobody; only literal addresses are still refused here.
+/// A proxy resolves host names itself, so what the name of a token service or of a redirect's target resolves to
+/// is then checked by it or by nobody; only literal addresses are still refused here.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProxyOptions {

@@ -1,7 +1,8 @@
-//! Where a token request may go. A challenge's realm is chosen by whoever answers for the registry, so it is
-//! checked when it is read, at each redirect, and once more for the addresses that its name resolves to.
+//! Where a registry may lead. A challenge's realm and a redirect are chosen by whoever answers for the registry, so
+//! each is checked when it is read, and once more for the addresses that its name resolves to.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use oci_content::Registry;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -9,7 +10,7 @@ use url::{Host, Url};
 
 use crate::origin::is_loopback;
 
-/// A realm that may not be asked for a token, and why.
+/// An address that a registry may not lead to, and why.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refused(String);
@@ -27,47 +28,64 @@ impl Space {
     fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => Self::of_v4(v4),
-            IpAddr::V6(v6) => {
-                let [a, b, .., g, h] = v6.segments();
-                let embedded = |high: u16, low: u16| {
-                    let [a, b] = high.to_be_bytes();
-                    let [c, d] = low.to_be_bytes();
-                    Self::of_v4(Ipv4Addr::new(a, b, c, d))
-                };
-                if v6.is_loopback() || v6.is_unspecified() {
-                    Self::Loopback
-                } else if v6.to_ipv4_mapped().is_some() || (a, b) == (0x64, 0xff9b) {
-                    // IPv4-mapped, and the translators' prefix of RFC 6052.
-                    embedded(g, h)
-                } else if a == 0x2002 {
-                    // 6to4, RFC 3056: the IPv4 address follows the prefix.
-                    embedded(b, v6.segments()[2])
-                } else if a & 0xffc0 == 0xfe80 {
-                    Self::LinkLocal
-                } else if a & 0xfe00 == 0xfc00 || a & 0xffc0 == 0xfec0 || v6.is_multicast() {
-                    Self::Private
-                } else {
-                    Self::Public
-                }
-            }
+            IpAddr::V6(v6) => Self::of_v6(v6),
         }
     }
 
     fn of_v4(v4: Ipv4Addr) -> Self {
-        let [a, b, c, _] = v4.octets();
-        match (a, b, c) {
-            (127 | 0, ..) => Self::Loopback,
-            (169, 254, _) => Self::LinkLocal,
-            // 100.64/10 is where cloud providers put metadata services as well.
-            (100, 64..=127, _) | (192, 0, 0) | (198, 18..=19, _) | (224.., ..) => Self::Private,
+        match v4.octets() {
+            [127 | 0, ..] => Self::Loopback,
+            [169, 254, ..] => Self::LinkLocal,
+            // 100.64/10 is where cloud providers put metadata services as well; 168.63.129.16 is Azure's.
+            [100, 64..=127, ..] | [168, 63, 129, 16] => Self::Private,
+            // Protocols, documentation, 6to4 relays, benchmarks, multicast and reserved:
+            // https://www.iana.org/assignments/iana-ipv4-special-registry/
+            [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18..=19, ..] => Self::Private,
+            [198, 51, 100, _] | [203, 0, 113, _] | [224..=255, ..] => Self::Private,
             _ if v4.is_private() => Self::Private,
             _ => Self::Public,
         }
     }
+
+    fn of_v6(v6: Ipv6Addr) -> Self {
+        let embedded = |high: u16, low: u16| {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Self::of_v4(Ipv4Addr::new(a, b, c, d))
+        };
+        match v6.segments() {
+            [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Self::Loopback,
+            // IPv4-compatible and IPv4-mapped (RFC 4291), IPv4-translated (RFC 2765).
+            [0, 0, 0, 0, 0, 0 | 0xffff, g, h] | [0, 0, 0, 0, 0xffff, 0, g, h] => embedded(g, h),
+            // The translators' prefixes of RFC 6052 and RFC 8215.
+            [0x64, 0xff9b, 0 | 1, 0, 0, 0, g, h] => embedded(g, h),
+            // 6to4, RFC 3056: the IPv4 address follows the prefix.
+            [0x2002, b, c, ..] => embedded(b, c),
+            [0xfe80..=0xfebf, ..] => Self::LinkLocal,
+            // Teredo, benchmarks, ORCHIDs and other protocols; documentation:
+            // https://www.iana.org/assignments/iana-ipv6-special-registry/
+            [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Self::Private,
+            // ISATAP, RFC 5214: what a tunnel leads to.
+            [0x2000..=0x3fff, _, _, _, 0 | 0x200, 0x5efe, g, h] => embedded(g, h),
+            // What is assigned to the public.
+            [0x2000..=0x3fff, ..] => Self::Public,
+            _ => Self::Private,
+        }
+    }
 }
 
-/// Where a registry is. Only where all its addresses are in one space that is not public may its token
-/// service be there as well.
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "public",
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link-local",
+            Self::Private => "private or reserved",
+        })
+    }
+}
+
+/// Where a registry is. Only where all its addresses are in one space that is not public may what it leads to be
+/// there as well.
 pub(crate) async fn locate(registry: &Url) -> Space {
     let mut spaces = match registry.host() {
         Some(Host::Ipv4(v4)) => vec![Space::of(v4.into())],
@@ -100,24 +118,42 @@ pub(crate) fn check(
     if realm.scheme() != "https" && !(registry.is_loopback() && is_loopback(realm)) {
         return Err(Refused(format!("the token service {origin} is not https")));
     }
-    if realm.host() == registry_url.host() {
-        return Ok(());
-    }
-    let space = match realm.host() {
+    check_address(realm, registry_url, located)
+        .map_err(|refused| Refused(format!("the token service is at {refused}")))
+}
+
+/// Decides whether a registry may lead to `url`, as far as its text tells: to a literal address that is not public
+/// only where the registry is.
+pub(crate) fn check_address(url: &Url, registry_url: &Url, located: Space) -> Result<(), Refused> {
+    let space = match url.host() {
+        host if host == registry_url.host() => return Ok(()),
         Some(Host::Ipv4(v4)) => Space::of(v4.into()),
         Some(Host::Ipv6(v6)) => Space::of(v6.into()),
-        _ if is_loopback(realm) => Space::Loopback,
+        _ if is_loopback(url) => Space::Loopback,
         _ => Space::Public,
     };
-    match space == Space::Public || space == located {
-        true => Ok(()),
-        false => Err(Refused(format!(
-            "the token service {origin} is at an address that is not public, and the registry is not there"
-        ))),
+    if space == Space::Public || space == located {
+        return Ok(());
+    }
+    let origin = url.origin().ascii_serialization();
+    Err(Refused(format!("{origin}, {}", NotThere(space))))
+}
+
+/// Why an address in a space that is not public may not be asked.
+struct NotThere(Space);
+
+impl fmt::Display for NotThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "an address that is not public ({}), and the registry is not there",
+            self.0
+        )
     }
 }
 
-/// Resolves names for token requests, and none into a space where the registry is not.
+/// Resolves the names that a registry leads to, and none into a space where the registry is not.
+#[derive(Clone)]
 pub(crate) struct Guard {
     /// The registry's own name and those of the proxies: they are spoken to anyway.
     pub(crate) known: Vec<String>,
@@ -127,27 +163,24 @@ pub(crate) struct Guard {
 impl Guard {
     fn check(&self, name: &str, addresses: &[SocketAddr]) -> Result<(), Refused> {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let allowed = |address: &SocketAddr| {
-            let space = Space::of(address.ip());
-            space == Space::Public || space == self.located
-        };
-        // One address among public ones is refused as well: which of them is taken is not decided here.
-        match self.known.contains(&name) || addresses.iter().all(allowed) {
-            true => Ok(()),
-            false => Err(Refused(format!(
-                "the token service {name} resolves to an address that is not public, and the registry is \
-                 not there"
-            ))),
+        if self.known.contains(&name) {
+            return Ok(());
         }
+        // One address among public ones is refused as well: which of them is taken is not decided here.
+        for address in addresses.iter().map(SocketAddr::ip) {
+            let space = Space::of(address);
+            if space != Space::Public && space != self.located {
+                let why = NotThere(space);
+                return Err(Refused(format!("{name} resolves to {address}, {why}")));
+            }
+        }
+        Ok(())
     }
 }
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = Self {
-            known: self.known.clone(),
-            located: self.located,
-        };
+        let guard = self.clone();
         Box::pin(async move {
             let addresses: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             guard.check(name.as_str(), &addresses)?;
@@ -159,7 +192,10 @@ impl Resolve for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{ErrorKind, Failure};
+    use crate::error::{Error, ErrorKind};
+    use crate::exchange::{self, About, Payload};
+    use crate::observer::Endpoint;
+    use crate::options::ClientOptions;
 
     #[test]
     fn addresses_are_known_for_whom_they_reach() {
@@ -173,6 +209,13 @@ mod tests {
                     "2606:4700::1",
                     "64:ff9b::808:808",
                     "2002:808:808::1",
+                    "::8.8.8.8",
+                    "::ffff:8.8.8.8",
+                    "::ffff:0:8.8.8.8",
+                    "64:ff9b:1::808:808",
+                    "2606:4700::5efe:808:808",
+                    "192.0.1.1",
+                    "198.20.0.1",
                 ][..],
             ),
             (
@@ -186,6 +229,10 @@ mod tests {
                     "::ffff:127.0.0.1",
                     "64:ff9b::7f00:1",
                     "2002:7f00:1::1",
+                    "::127.0.0.1",
+                    "::ffff:0:127.0.0.1",
+                    "::ffff:0.0.0.0",
+                    "2606:4700::5efe:7f00:1",
                 ],
             ),
             (
@@ -195,6 +242,12 @@ mod tests {
                     "fe80::1",
                     "febf::1",
                     "::ffff:169.254.169.254",
+                    "::169.254.169.254",
+                    "::ffff:0:169.254.169.254",
+                    "64:ff9b::a9fe:a9fe",
+                    "64:ff9b:1::a9fe:a9fe",
+                    "2002:a9fe:a9fe::1",
+                    "2606:4700:0:1:200:5efe:a9fe:a9fe",
                 ],
             ),
             (
@@ -213,6 +266,31 @@ mod tests {
                     "255.255.255.255",
                     "ff02::1",
                     "::ffff:10.0.0.1",
+                    "::10.0.0.1",
+                    "::ffff:0:10.0.0.1",
+                    "64:ff9b::a00:1",
+                    "64:ff9b:1:a00:0:100::",
+                    "2002:a00:1::",
+                    "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+                    "2001::1",
+                    "2001:2::1",
+                    "2001:20::1",
+                    "2001:db8::1",
+                    "3fff::1",
+                    "100::1",
+                    "4000::1",
+                    "5f00::1",
+                    "1::1",
+                    "2606:4700::5efe:a00:1",
+                    "192.0.0.192",
+                    "192.0.2.1",
+                    "192.88.99.1",
+                    "198.18.0.1",
+                    "198.19.255.255",
+                    "198.51.100.1",
+                    "203.0.113.1",
+                    "240.0.0.1",
+                    "168.63.129.16",
                 ],
             ),
         ] {
@@ -238,6 +316,18 @@ mod tests {
             ("r.test", "https://[::ffff:169.254.169.254]/", false),
             ("r.test", "https://10.0.0.1/token", false),
             ("r.test", "https://0x7f.1/token", false),
+            ("r.test", "https://2130706433/token", false),
+            ("r.test", "https://017700000001/token", false),
+            ("r.test", "https://127.0.0.1./token", false),
+            ("r.test", "https://%31%32%37.0.0.1/token", false),
+            ("r.test", "https://１２７。０。０。１/token", false),
+            ("r.test", "https://localhost./token", false),
+            ("r.test", "https://a.LocalHost./token", false),
+            ("r.test", "https://0/token", false),
+            ("r.test", "https://[::127.0.0.1]/token", false),
+            ("r.test", "https://[::ffff:0:10.0.0.1]/token", false),
+            ("r.test", "https://[2001:0:1::1]/token", false),
+            ("r.test", "https://0xa9fea9fe/latest/meta-data", false),
             ("10.0.0.1:5000", "https://10.0.0.2/token", true),
             ("10.0.0.1:5000", "https://169.254.169.254/", false),
             ("10.0.0.1:5000", "https://127.0.0.1/token", false),
@@ -286,22 +376,53 @@ mod tests {
     async fn a_client_with_a_guard_refuses_before_it_connects() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let send = async |known: &[&str]| {
+        let url = Url::parse(&format!("http://localhost:{port}/")).unwrap();
+        let registry: Registry = "r.test".parse().unwrap();
+        let options = ClientOptions {
+            response_timeout: std::time::Duration::from_millis(500),
+            ..ClientOptions::default()
+        };
+        let send = async |known: &[&str], endpoint: Endpoint| {
             let guard = Guard {
                 known: known.iter().map(|&name| name.to_owned()).collect(),
                 located: Space::Public,
             };
             let http = reqwest::Client::builder().no_proxy().dns_resolver(guard);
-            let url = format!("http://localhost:{port}/");
-            let request = http.build().unwrap().get(url).send();
-            tokio::time::timeout(std::time::Duration::from_millis(500), request).await
+            let about = About {
+                registry: &registry,
+                repository: None,
+                endpoint,
+                attempt: 1,
+            };
+            let (http, headers) = (http.build().unwrap(), http::HeaderMap::new());
+            let (get, nothing) = (http::Method::GET, Payload::None);
+            exchange::send(&http, &options, about, &get, &url, headers, &nothing)
+                .await
+                .unwrap_err()
         };
-        let error = send(&[]).await.unwrap().unwrap_err();
-        let failure = Failure::from(error);
-        assert_eq!(failure.kind, ErrorKind::UntrustedRealm);
-        assert!(!failure.worth_repeating(true));
-        assert!(
-            send(&["localhost"]).await.is_err(),
+        for (endpoint, kind) in [
+            (Endpoint::Token, ErrorKind::UntrustedRealm),
+            (Endpoint::Blob, ErrorKind::Redirect),
+            (Endpoint::Referrers, ErrorKind::Redirect),
+        ] {
+            let failure = send(&[], endpoint).await;
+            assert_eq!(failure.kind, kind);
+            assert!(!failure.worth_repeating(true));
+            let text = Error::new(&registry, failure).with_causes();
+            let address = match text.contains("::1") {
+                true => "::1",
+                false => "127.0.0.1",
+            };
+            let why = format!(
+                "localhost resolves to {address}, an address that is not public (loopback), and the registry is \
+                 not there"
+            );
+            assert!(text.ends_with(&why), "{text}");
+        }
+        let failure = send(&["localhost"], Endpoint::Blob).await;
+        assert_eq!(
+            failure.kind,
+            ErrorKind::Timeout,
             "connected, and nobody answers"
         );
     }

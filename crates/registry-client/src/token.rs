@@ -390,9 +390,9 @@ impl Inner {
             realm::check(url, registry, registry_url, Space::Public).map_err(refuse)?;
             return Ok(self.home.of(Endpoint::Token, &Method::GET).clone());
         }
-        let service = self.token_client(registry_url).await?;
-        realm::check(url, registry, registry_url, service.located).map_err(refuse)?;
-        Ok(service.http)
+        let outside = self.outside(registry_url).await?;
+        realm::check(url, registry, registry_url, outside.located).map_err(refuse)?;
+        Ok(outside.pools.of(Endpoint::Token, &Method::GET).clone())
     }
 }
 

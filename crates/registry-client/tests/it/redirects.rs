@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 use oci_content::{Digest, Tag};
-use registry_client::{Client, ErrorKind};
+use registry_client::{Client, ErrorKind, MemorySink, ProxyOptions};
 
 use crate::support::{Server, answer, name, options};
 
@@ -82,6 +82,9 @@ async fn a_redirect_to_no_plain_web_address_is_refused() {
         "http://user:pw@127.0.0.1:1/",
         "http://",
         "ftp://127.0.0.1/",
+        "http://[fe80::1%25eth0]/",
+        "http://[fe80::1%eth0]/",
+        "http://127.0.0.1:99999/",
     ] {
         let server = Server::start(move |_, _| answer(302).header("Location", target)).await;
         let error = server
@@ -228,4 +231,103 @@ async fn a_rate_limit_of_another_host_that_stays_is_the_answer() {
     assert_eq!(reply.status(), StatusCode::TOO_MANY_REQUESTS);
     assert!(reply.is_foreign());
     assert_eq!((reply.requests(), edge.lines().len()), (2, 1));
+}
+
+/// Addresses that are not public, in every spelling that a `Location` can have.
+const INNER: [&str; 22] = [
+    "https://10.0.0.1/x",
+    "https://172.16.0.1/x",
+    "https://192.168.1.1:8443/x",
+    "https://100.100.100.200/x",
+    "https://169.254.169.254/latest/meta-data",
+    "https://[fe80::1]/x",
+    "https://[fd00::1]/x",
+    "https://[::ffff:10.0.0.1]/x",
+    "https://[::10.0.0.1]/x",
+    "https://[::ffff:0:10.0.0.1]/x",
+    "https://[64:ff9b::10.0.0.1]/x",
+    "https://[64:ff9b:1::10.0.0.1]/x",
+    "https://[2002:a00:1::1]/x",
+    "https://[2001:0:4136:e378:8000:63bf:f5ff:fffe]/x",
+    "https://[2606:4700::5efe:10.0.0.1]/x",
+    "https://0xa000001/x",
+    "https://167772161/x",
+    "https://012.0.0.1/x",
+    "https://10.1/x",
+    "https://10.0.0.1./x",
+    "https://192.0.2.1/x",
+    "https://198.18.0.1/x",
+];
+
+/// Addresses of this machine.
+const LOOPBACK: [&str; 10] = [
+    "https://127.0.0.1:1/x",
+    "https://127.1:1/x",
+    "https://0.0.0.0:1/x",
+    "https://[::1]:1/x",
+    "https://[::]:1/x",
+    "https://[::ffff:127.0.0.1]:1/x",
+    "https://[::127.0.0.1]:1/x",
+    "https://localhost:1/x",
+    "https://LocalHost.:1/x",
+    "https://a.localhost:1/x",
+];
+
+#[tokio::test]
+async fn a_redirect_into_a_network_where_the_registry_is_not_is_refused() {
+    let blob = Digest::of(b"x");
+    for target in INNER {
+        let server = Server::start(move |_, _| answer(307).header("Location", target)).await;
+        let repository = server.repository(options());
+        let mut sink = MemorySink::new(blob.clone(), 1);
+        for error in [
+            repository.get_manifest(&tag()).await.unwrap_err(),
+            repository.head_manifest(&tag()).await.unwrap_err(),
+            repository.referrers(&blob, None).await.unwrap_err(),
+            repository.tags(None).await.unwrap_err(),
+            repository.pull_blob(&blob, 1, &mut sink).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Redirect, "{target}");
+            let text = error.to_string();
+            assert!(text.contains("the redirect leads to https://"), "{text}");
+            assert!(text.ends_with(", and the registry is not there"), "{text}");
+        }
+        assert_eq!(server.lines().len(), 5, "{target} is not tried again");
+    }
+}
+
+#[tokio::test]
+async fn a_public_registry_leads_to_no_inner_address_behind_a_proxy_either() {
+    for target in INNER.into_iter().chain(LOOPBACK) {
+        let proxy = Server::start(move |_, _| answer(302).header("Location", target)).await;
+        let mut options = options();
+        let mut through = ProxyOptions::default();
+        through.http = Some(proxy.url(""));
+        through.https = Some(proxy.url(""));
+        options.proxy = Some(through);
+        options.plain_http.insert("8.8.8.8".into());
+        let client = Client::new(options).unwrap();
+        let repository = client.repository(&"8.8.8.8".parse().unwrap(), &name("a"));
+        let error = repository.get_manifest(&tag()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Redirect, "{target}");
+        let text = error.to_string();
+        assert!(text.ends_with(", and the registry is not there"), "{text}");
+        assert_eq!(proxy.lines(), ["GET http://8.8.8.8/v2/a/manifests/1.0"]);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_leads_on_where_it_is_itself() {
+    // Nobody listens there: what matters is that it is tried.
+    for target in LOOPBACK {
+        let server = Server::start(move |_, _| answer(307).header("Location", target)).await;
+        let mut options = options();
+        options.retry.max_attempts = std::num::NonZeroU32::MIN;
+        let error = server.repository(options).get_manifest(&tag()).await;
+        let kind = error.unwrap_err().kind();
+        assert!(
+            matches!(kind, ErrorKind::Connect | ErrorKind::Dns | ErrorKind::Tls),
+            "{target}: {kind:?}"
+        );
+    }
 }
