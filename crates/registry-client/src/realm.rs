@@ -106,7 +106,8 @@ pub(crate) async fn locate(registry: &Url) -> Space {
 
 /// Decides whether a token may be asked for at `realm`, as far as its text tells.
 ///
-/// - `https`, or plain HTTP where registry and realm are both on this machine.
+/// - `https`, or plain HTTP where registry and realm are both on this machine, or at the same host and the registry
+///   itself is spoken to in plain HTTP.
 /// - A literal address that is not public only where the registry is.
 pub(crate) fn check(
     realm: &Url,
@@ -115,8 +116,13 @@ pub(crate) fn check(
     located: Space,
 ) -> Result<(), Refused> {
     let origin = realm.origin().ascii_serialization();
-    if realm.scheme() != "https" && !(registry.is_loopback() && is_loopback(realm)) {
-        return Err(Refused(format!("the token service {origin} is not https")));
+    let same_host = realm.host() == registry_url.host();
+    let local = registry.is_loopback() && is_loopback(realm);
+    if realm.scheme() != "https" && !local && !(same_host && registry_url.scheme() == "http") {
+        return Err(Refused(format!(
+            "the token service {origin} is not https; plain HTTP is only for one at the registry's own host, \
+             where the registry itself is set to be spoken to in plain HTTP"
+        )));
     }
     check_address(realm, registry_url, located)
         .map_err(|refused| Refused(format!("the token service is at {refused}")))
@@ -349,6 +355,36 @@ mod tests {
             let realm = Url::parse(realm).unwrap();
             let answer = check(&realm, &name, &url, located);
             assert_eq!(answer.is_ok(), allowed, "{registry} {realm} {answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registry_in_plain_http_may_have_its_realm_there_too() {
+        for (registry, realm, allowed) in [
+            ("r.test:5000", "http://r.test:5000/token", true),
+            ("r.test:5000", "http://R.test:5001/token", true),
+            ("r.test:5000", "http://r.test/token", true),
+            ("r.test:5000", "https://r.test/token", true),
+            ("10.0.0.1:5000", "http://10.0.0.1:5001/token", true),
+            ("[fd00::1]:5000", "http://[fd00::1]:5001/token", true),
+            ("10.0.0.1:5000", "http://10.0.0.2:5000/token", false),
+            ("r.test:5000", "http://auth.r.test:5000/token", false),
+            ("r.test:5000", "http://r.test.evil.test/token", false),
+            ("r.test:5000", "http://127.0.0.1:5000/token", false),
+            ("r.test:5000", "http://169.254.169.254/token", false),
+        ] {
+            let name: Registry = registry.parse().unwrap();
+            let url = Url::parse(&format!("http://{registry}/")).unwrap();
+            let realm = Url::parse(realm).unwrap();
+            let answer = check(&realm, &name, &url, Space::Public);
+            assert_eq!(answer.is_ok(), allowed, "{registry} {realm} {answer:?}");
+            let url = Url::parse(&format!("https://{registry}/")).unwrap();
+            let secure = check(&realm, &name, &url, Space::Public);
+            assert_eq!(
+                secure.is_ok(),
+                realm.scheme() == "https",
+                "{registry} {realm}"
+            );
         }
     }
 
