@@ -22,6 +22,17 @@ pub enum Credentials {
     Bearer(String),
 }
 
+impl Credentials {
+    /// Returns whether they say nothing about who asks: no user and no password, or an empty token.
+    pub(crate) fn are_empty(&self) -> bool {
+        match self {
+            Self::Anonymous => true,
+            Self::Basic { username, password } => username.is_empty() && password.is_empty(),
+            Self::IdentityToken(token) | Self::Bearer(token) => token.is_empty(),
+        }
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,8 +50,10 @@ impl fmt::Debug for Credentials {
 /// Where credentials come from.
 ///
 /// # Contract
-/// - Asked only after a registry has demanded credentials, and again when those were refused or have expired.
-/// - `Ok(None)` means that there are none for exactly this host and port; another host's are never given.
+/// - Asked before the first request to a repository, again when credentials were refused or have expired, and
+///   where there were none, after a minute.
+/// - `Ok(None)` means that there are none for exactly this host and port; another host's are never given. An empty
+///   user with an empty password, and an empty token, are as good as none.
 /// - An answer is sent to no other place than the registry itself and the token service it names.
 #[async_trait]
 pub trait CredentialSource: fmt::Debug + Send + Sync {

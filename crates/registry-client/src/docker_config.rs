@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,11 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use oci_content::{Registry, RepositoryName};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::credentials::{CredentialError, CredentialSource, Credentials};
 
@@ -23,6 +24,14 @@ const MAX_HELPER_BYTES: u64 = 64 << 10;
 /// The largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// Base64 as people and tools write it: with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// The name under which Docker keeps what belongs to Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
@@ -33,7 +42,12 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// - Within a file: the registry's entry in `credHelpers`, then `credsStore`, then `auths`. There the longest
 ///   key that names the repository or a folder above it wins, as Podman has it, and last the registry alone.
 /// - Keys match the exact host and port.
-/// - Helpers (`docker-credential-<name>`) are started as child processes, which have 30 s.
+/// - An empty user with an empty password, and an entry that holds nothing, are no credentials. What cannot be
+///   parsed is an error that names the file and the entry, never no credentials; entries of other registries are
+///   not looked at.
+/// - `auth` is base64 in either alphabet, with or without padding, and may be broken into lines.
+/// - Helpers (`docker-credential-<name>`) are started as child processes, which have 30 s. On Unix each is in a
+///   process group of its own, so that what a helper has started ends with it when it is out of time.
 #[derive(Clone, Debug)]
 pub struct DockerConfig {
     files: Vec<PathBuf>,
@@ -65,29 +79,39 @@ impl DockerConfig {
         let Some(file) = File::read(path)? else {
             return Ok(None);
         };
-        let helpers = file.cred_helpers.unwrap_or_default();
+        let fail = |text: String| CredentialError::new(format!("{}: {text}", path.display()));
         let names = names(registry);
-        let helper = helpers.iter().find(|(key, _)| {
+        let helpers = file.object("credHelpers")?;
+        let helper = helpers.into_iter().flatten().find(|(key, _)| {
             let (host, folder) = split_key(key);
             folder.is_empty() && names.contains(&host.as_str())
         });
-        if let Some((_, helper)) = helper {
-            return self.ask_helper(path, helper, registry).await;
+        match helper {
+            Some((_, Value::String(helper))) => {
+                return self.ask_helper(path, helper, registry).await;
+            }
+            Some((key, _)) => {
+                return Err(fail(format!("the helper of {key:?} is not a name")));
+            }
+            None => {}
         }
-        let store = match file.creds_store.as_deref() {
-            None | Some("") => Ok(None),
-            Some(store) => self.ask_helper(path, store, registry).await,
+        let store = match file.member("credsStore") {
+            None => Ok(None),
+            Some(Value::String(store)) if store.is_empty() => Ok(None),
+            Some(Value::String(store)) => self.ask_helper(path, store, registry).await,
+            Some(_) => return Err(fail("its credsStore is not a name".to_owned())),
         };
         if let Ok(Some(found)) = store {
             return Ok(Some(found));
         }
-        let auths = file.auths.unwrap_or_default();
-        for (key, entry) in matching(&auths, &names, repository) {
-            let found = entry.credentials().map_err(|reason| {
-                CredentialError::new(format!("{}: the entry {key:?} {reason}", path.display()))
-            })?;
-            if found.is_some() {
-                return Ok(found);
+        if let Some(auths) = file.object("auths")? {
+            for (key, entry) in matching(auths, &names, repository) {
+                let found = Entry::read(entry)
+                    .and_then(|entry| entry.credentials())
+                    .map_err(|reason| fail(format!("the entry {key:?} {reason}")))?;
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
         }
         store
@@ -107,7 +131,7 @@ impl DockerConfig {
         };
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if name.is_empty() || !name.bytes().all(plain) {
-            let text = format!("{}: {name:?} is no name of a helper", path.display());
+            let text = format!("{}: {name:?} is not the name of a helper", path.display());
             return Err(CredentialError::new(text));
         }
         let program = format!("docker-credential-{name}");
@@ -133,15 +157,21 @@ impl DockerConfig {
                 false => Err(fail(format!("fails for {server}"))),
             };
         }
-        let secret: HelperAnswer = serde_json::from_slice(&output)
-            .map_err(|_| fail(format!("answers with no credentials for {server}")))?;
-        Ok(Some(match secret.username.as_str() {
+        let answer = match output.trim_ascii_start().first() {
+            Some(b'{') => serde_json::from_slice::<HelperAnswer>(&output).ok(),
+            _ => None,
+        };
+        let Some(secret) = answer else {
+            return Err(fail(format!("answers with no credentials for {server}")));
+        };
+        let credentials = match secret.username.as_str() {
             "<token>" => Credentials::IdentityToken(secret.secret),
             _ => Credentials::Basic {
                 username: secret.username,
                 password: secret.secret,
             },
-        }))
+        };
+        Ok(Some(credentials).filter(|credentials| !credentials.are_empty()))
     }
 }
 
@@ -162,46 +192,64 @@ impl CredentialSource for DockerConfig {
 }
 
 async fn run_helper(program: &Path, server: &str) -> io::Result<(bool, Vec<u8>)> {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
+        .kill_on_drop(true);
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut helper = Helper(command.spawn()?);
+    if let Some(mut input) = helper.0.stdin.take() {
         // A helper that knows its answer need not read the question.
         drop(input.write_all(format!("{server}\n").as_bytes()).await);
     }
     let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
+    if let Some(stdout) = helper.0.stdout.take() {
         stdout
             .take(MAX_HELPER_BYTES)
             .read_to_end(&mut output)
             .await?;
     }
-    Ok((child.wait().await?.success(), output))
+    Ok((helper.0.wait().await?.success(), output))
+}
+
+/// A helper that is running. Dropped before its end was seen, it ends with all that it has started.
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Without an id the child was waited for, and its number may be another process's by now.
+        #[cfg(unix)]
+        if let Some(group) = self
+            .0
+            .id()
+            .and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?))
+        {
+            // It fails only where nobody of the group is left.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
 }
 
 #[derive(Deserialize)]
 struct HelperAnswer {
-    #[serde(rename = "Username")]
+    #[serde(rename = "Username", default)]
     username: String,
-    #[serde(rename = "Secret")]
+    #[serde(rename = "Secret", default)]
     secret: String,
 }
 
-#[derive(Deserialize)]
-struct File {
-    auths: Option<BTreeMap<String, Option<Entry>>>,
-    #[serde(rename = "credHelpers")]
-    cred_helpers: Option<BTreeMap<String, String>>,
-    #[serde(rename = "credsStore")]
-    creds_store: Option<String>,
+/// A configuration of which only the part about one registry is looked at.
+struct File<'a> {
+    path: &'a Path,
+    members: Map<String, Value>,
 }
 
-impl File {
-    fn read(path: &Path) -> Result<Option<Self>, CredentialError> {
+impl<'a> File<'a> {
+    fn read(path: &'a Path) -> Result<Option<Self>, CredentialError> {
         let fail = |reason: &str| CredentialError::new(format!("{}: {reason}", path.display()));
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
@@ -215,11 +263,29 @@ impl File {
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(fail("is larger than 1 MiB"));
         }
+        // Editors of other systems write a byte order mark.
+        let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
         // The parser's own words can repeat a value, which may be a secret.
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let members = serde_json::from_slice(text).map_err(|error| {
             let place = format!("line {} column {}", error.line(), error.column());
-            fail(&format!("is no Docker configuration: {place}"))
-        })
+            fail(&format!("is not a Docker configuration: {place}"))
+        })?;
+        Ok(Some(Self { path, members }))
+    }
+
+    fn member(&self, name: &str) -> Option<&Value> {
+        self.members.get(name).filter(|value| !value.is_null())
+    }
+
+    fn object(&self, name: &str) -> Result<Option<&Map<String, Value>>, CredentialError> {
+        match self.member(name) {
+            None => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(_) => {
+                let text = format!("{}: its {name} is not an object", self.path.display());
+                Err(CredentialError::new(text))
+            }
+        }
     }
 }
 
@@ -233,6 +299,11 @@ struct Entry {
 }
 
 impl Entry {
+    fn read(entry: &Value) -> Result<Self, &'static str> {
+        let read = entry.is_object().then(|| Self::deserialize(entry).ok());
+        read.flatten().ok_or("is not an entry of credentials")
+    }
+
     /// An empty entry is how Docker notes that the credentials are in the store.
     fn credentials(&self) -> Result<Option<Credentials>, &'static str> {
         let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
@@ -242,26 +313,38 @@ impl Entry {
         if let Some(token) = given(&self.registrytoken) {
             return Ok(Some(Credentials::Bearer(token)));
         }
-        if let Some(auth) = given(&self.auth) {
-            let decoded = STANDARD
-                .decode(auth.trim())
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .ok_or("has an auth that is not base64 of text")?;
-            let (username, password) = decoded
-                .split_once(':')
-                .ok_or("has an auth without a colon")?;
-            return Ok(Some(Credentials::Basic {
-                username: username.to_owned(),
-                // Docker pads with NUL bytes.
-                password: password.trim_end_matches('\0').to_owned(),
-            }));
-        }
-        Ok(given(&self.username).map(|username| Credentials::Basic {
-            username,
-            password: self.password.clone().unwrap_or_default(),
-        }))
+        let credentials = match given(&self.auth) {
+            Some(auth) => {
+                let decoded = decode(&auth).ok_or("has an auth that is not base64 of text")?;
+                let (username, password) = decoded
+                    .split_once(':')
+                    .ok_or("has an auth without a colon")?;
+                Credentials::Basic {
+                    username: username.to_owned(),
+                    // Docker pads with NUL bytes.
+                    password: password.trim_end_matches('\0').to_owned(),
+                }
+            }
+            None => Credentials::Basic {
+                username: self.username.clone().unwrap_or_default(),
+                password: self.password.clone().unwrap_or_default(),
+            },
+        };
+        Ok(Some(credentials).filter(|credentials| !credentials.are_empty()))
     }
+}
+
+fn decode(auth: &str) -> Option<String> {
+    let plain: String = auth
+        .chars()
+        .filter(|c| !c.is_ascii_whitespace())
+        .map(|c| match c {
+            '-' => '+',
+            '_' => '/',
+            c => c,
+        })
+        .collect();
+    String::from_utf8(BASE64.decode(plain).ok()?).ok()
 }
 
 /// Returns the names under which a registry's credentials are kept; Docker Hub has three.
@@ -292,10 +375,10 @@ fn split_key(key: &str) -> (String, &str) {
 
 /// Returns the entries for a repository, the longest key first.
 fn matching<'a>(
-    auths: &'a BTreeMap<String, Option<Entry>>,
+    auths: &'a Map<String, Value>,
     names: &[&str],
     repository: Option<&RepositoryName>,
-) -> Vec<(&'a str, &'a Entry)> {
+) -> Vec<(&'a str, &'a Value)> {
     let covers = |folder: &str| match repository {
         _ if folder.is_empty() => true,
         Some(repository) => repository
@@ -306,14 +389,11 @@ fn matching<'a>(
     };
     let mut found: Vec<_> = auths
         .iter()
+        .filter(|(_, entry)| !entry.is_null())
         .filter_map(|(key, entry)| {
             let (host, folder) = split_key(key);
-            let entry = entry.as_ref()?;
-            (names.contains(&host.as_str()) && covers(folder)).then_some((
-                folder.len(),
-                key.as_str(),
-                entry,
-            ))
+            let matches = names.contains(&host.as_str()) && covers(folder);
+            matches.then_some((folder.len(), key.as_str(), entry))
         })
         .collect();
     found.sort_by_key(|(length, ..)| std::cmp::Reverse(*length));

@@ -1,5 +1,7 @@
 use std::sync::OnceLock;
 
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 fn basic(username: &str, password: &str) -> Option<Credentials> {
@@ -34,6 +36,21 @@ fn helpers() -> &'static Path {
             ("none", "echo 'credentials not found in native keychain'; exit 1"),
             ("broken", "echo 'secret-in-output'; exit 3"),
             ("junk", "echo 'secret-in-output'"),
+            ("array", r#"echo '["user", "secret-in-output"]'"#),
+            ("mute", "exit 0"),
+            ("object", "echo '{}'"),
+            ("empty", r#"echo '{"ServerURL":"r.test","Username":"","Secret":""}'"#),
+            ("no-token", r#"echo '{"Username":"<token>","Secret":""}'"#),
+            ("secret", r#"echo '{"Secret":"s"}'"#),
+            (
+                "hanging",
+                r#"read server; sleep 600 & echo $$ $! > "$0.pids"; wait"#,
+            ),
+            // The helper is gone, and what it has started keeps its output open.
+            (
+                "leaving",
+                r#"read server; sleep 600 & echo $$ $! > "$0.pids""#,
+            ),
         ] {
             let path = folder.path().join(format!("docker-credential-{name}"));
             std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -188,7 +205,7 @@ async fn what_fails_names_the_file_and_repeats_no_secret() {
         ),
         (
             r#"{"credsStore": "../../bin/sh"}"#,
-            "FILE: \"../../bin/sh\" is no name of a helper",
+            "FILE: \"../../bin/sh\" is not the name of a helper",
         ),
         (
             r#"{"auths": {"r.test": {"auth": "secret-in-file"}}}"#,
@@ -200,9 +217,46 @@ async fn what_fails_names_the_file_and_repeats_no_secret() {
         ),
         (
             "{\"auths\":\n\"secret-in-file\"}",
-            "FILE: is no Docker configuration: line 2 column 16",
+            "FILE: its auths is not an object",
         ),
-        ("", "FILE: is no Docker configuration: line 1 column 0"),
+        (
+            "{\"auths\":\n{\"secret-in-file",
+            "FILE: is not a Docker configuration: line 2 column 16",
+        ),
+        (
+            "[null, null, null]",
+            "FILE: is not a Docker configuration: line 1 column 0",
+        ),
+        (
+            r#"{"auths": {"r.test": "secret-in-file"}}"#,
+            "FILE: the entry \"r.test\" is not an entry of credentials",
+        ),
+        (
+            r#"{"auths": {"r.test": ["secret-in-file", null, null, null, null]}}"#,
+            "FILE: the entry \"r.test\" is not an entry of credentials",
+        ),
+        (
+            r#"{"auths": {"https://r.test/v1/": {"auth": 7}}}"#,
+            "FILE: the entry \"https://r.test/v1/\" is not an entry of credentials",
+        ),
+        (
+            r#"{"credHelpers": {"r.test": {"secret-in-file": 1}}}"#,
+            "FILE: the helper of \"r.test\" is not a name",
+        ),
+        (
+            r#"{"credHelpers": ["r.test"]}"#,
+            "FILE: its credHelpers is not an object",
+        ),
+        (r#"{"credsStore": 7}"#, "FILE: its credsStore is not a name"),
+        (
+            r#"{"credHelpers": {"r.test": "array"}}"#,
+            "FILE: docker-credential-array answers with no credentials for r.test",
+        ),
+        (
+            r#"{"credHelpers": {"r.test": "mute"}}"#,
+            "FILE: docker-credential-mute answers with no credentials for r.test",
+        ),
+        ("", "FILE: is not a Docker configuration: line 1 column 0"),
     ] {
         assert_eq!(look_up(json, "r.test", "x").await.unwrap_err(), message);
     }
@@ -225,5 +279,114 @@ async fn files_are_asked_in_their_order_and_may_be_missing() {
     ] {
         let found = source.credentials(&registry.parse().unwrap(), None).await;
         assert_eq!(found.unwrap(), expected, "{registry}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_user_with_an_empty_password_is_nobody() {
+    for json in [
+        r#"{"auths": {"r.test": {"auth": "Og=="}}}"#,
+        r#"{"auths": {"r.test": {"auth": "Og"}}}"#,
+        r#"{"auths": {"r.test": {"auth": "OgAA"}}}"#,
+        r#"{"auths": {"r.test": {"auth": ""}}}"#,
+        r#"{"auths": {"r.test": {"username": "", "password": ""}}}"#,
+        r#"{"auths": {"r.test": {"identitytoken": "", "registrytoken": ""}}}"#,
+        r#"{"auths": {"r.test": {}}}"#,
+        r#"{"auths": {"r.test": null}}"#,
+        r#"{"credHelpers": {"r.test": "object"}}"#,
+        r#"{"credHelpers": {"r.test": "empty"}}"#,
+        r#"{"credsStore": "no-token"}"#,
+    ] {
+        let found = look_up(json, "r.test", "team/app").await;
+        assert_eq!(found, Ok(None), "{json}");
+    }
+    let json = r#"{"auths": {"r.test/team": {"auth": "Og=="}, "r.test": {"auth": "dTpw"}}}"#;
+    let found = look_up(json, "r.test", "team/app").await.unwrap();
+    assert_eq!(found, basic("u", "p"), "the next entry has some");
+    let json = r#"{"credsStore": "empty", "auths": {"r.test": {"auth": "dTpw"}}}"#;
+    let found = look_up(json, "r.test", "team/app").await.unwrap();
+    assert_eq!(found, basic("u", "p"));
+    for (json, expected) in [
+        (r#"{"auths": {"r.test": {"auth": "OnA="}}}"#, basic("", "p")),
+        (r#"{"auths": {"r.test": {"auth": "dTo="}}}"#, basic("u", "")),
+        (r#"{"credHelpers": {"r.test": "secret"}}"#, basic("", "s")),
+    ] {
+        assert_eq!(
+            look_up(json, "r.test", "x").await.unwrap(),
+            expected,
+            "{json}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn base64_is_read_as_people_and_tools_write_it() {
+    // Its two alphabets differ for this one.
+    let secret = "user:a>>b??c~~~\u{ff}";
+    let plain = STANDARD.encode(secret);
+    let (first, second) = plain.split_at(10);
+    for auth in [
+        plain.clone(),
+        plain.trim_end_matches('=').to_owned(),
+        plain.replace('+', "-").replace('/', "_"),
+        format!("{first}\\n{second}\\n"),
+        format!("{first}\\r\\n {second}\\t"),
+    ] {
+        let json = format!(r#"{{"auths": {{"r.test": {{"auth": "{auth}"}}}}}}"#);
+        let found = look_up(&json, "r.test", "x").await.unwrap();
+        assert_eq!(found, basic("user", &secret[5..]), "{auth}");
+    }
+    let marked = "\u{feff}{\"auths\": {\"r.test\": {\"auth\": \"dTpw\"}}}";
+    assert_eq!(
+        look_up(marked, "r.test", "x").await.unwrap(),
+        basic("u", "p")
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_another_registry_does_not_matter() {
+    let json = r#"{
+        "auths": {"other.test": 7, "another.test": {"auth": "%"}, "r.test": {"auth": "dTpw"}},
+        "credHelpers": {"other.test": null}
+    }"#;
+    assert_eq!(look_up(json, "r.test", "x").await.unwrap(), basic("u", "p"));
+}
+
+#[tokio::test]
+async fn what_a_hanging_helper_has_started_ends_with_it() {
+    for name in ["hanging", "leaving"] {
+        let folder = helpers();
+        let pids = folder.join(format!("docker-credential-{name}.pids"));
+        let file = write(&format!(r#"{{"credsStore": "{name}"}}"#));
+        let source = DockerConfig::from_files(vec![file.path().to_owned()])
+            .with_helper_folder(folder.to_owned());
+        let registry: Registry = "r.test".parse().unwrap();
+        let asked = source.credentials(&registry, None);
+        let started = async {
+            loop {
+                let text = std::fs::read_to_string(&pids).unwrap_or_default();
+                if text.ends_with('\n') {
+                    return text;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Given up, as when the time of the image is over.
+        let started = tokio::select! {
+            found = asked => panic!("{found:?}"),
+            started = started => started,
+        };
+        for pid in started.split_whitespace() {
+            let alive = || {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+                status.is_ok_and(|status| !status.contains(") Z "))
+            };
+            let mut waited = 0;
+            while alive() {
+                assert!(waited < 1000, "{name}: {pid} is still there");
+                waited += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     }
 }
