@@ -1,26 +1,37 @@
-//! Which `Authorization` a request carries, and what a 401 changes about it.
+//! Which `Authorization` a request carries, and what a 401 or 403 changes about it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::HeaderValue;
+use http::{Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
-use tokio::time::Instant;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
-use crate::call::Call;
-use crate::challenge::{self, Challenge};
+use crate::call::{Call, Mode, Reply};
+use crate::challenge::{self, Demand, MAX_SCOPES};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Failure};
+use crate::observer::Endpoint;
 use crate::response::Response;
-use crate::token::{Token, TokenRequest, Tokens, basic};
+use crate::retry;
+use crate::token::{Token, TokenRequest, Tokens, basic, bearer};
 
 /// A token that is refused sooner than this after it was asked for has not expired.
 const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// More repositories than this are not remembered; forgetting one costs it a 401.
 const MAX_REMEMBERED: usize = 4096;
+
+/// How long it holds that there are no credentials, so that a login counts soon.
+const ANONYMOUS_FOR: Duration = Duration::from_secs(60);
+
+/// How often a registry is asked for its challenge when it gives no answer.
+const MAX_FAILED_PINGS: u32 = 3;
 
 /// What a request needs to be allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,22 +55,60 @@ impl Access {
 #[derive(Debug, Default)]
 pub(crate) struct Auth {
     remembered: Mutex<HashMap<Place, Remembered>>,
+    doors: Mutex<HashMap<Registry, Arc<AsyncMutex<Door>>>>,
     tokens: Tokens,
 }
 
 type Place = (Registry, Option<RepositoryName>);
 
+/// What `/v2/` of a registry wants.
+#[derive(Debug, Default)]
+struct Door {
+    /// `None` until it was asked; then what it demands of an anonymous request, if anything.
+    demand: Option<Option<Demand>>,
+    failures: u32,
+}
+
 #[derive(Clone, Debug)]
 enum Remembered {
-    Basic(HeaderValue),
-    Bearer { realm: Url, service: Option<String> },
+    /// There were no credentials at this time.
+    Anonymous(Instant),
+    Header(HeaderValue),
+    Bearer(Bearer),
+}
+
+/// A token service, and the scopes that its tokens are asked for with.
+#[derive(Clone, Debug)]
+struct Bearer {
+    realm: Url,
+    service: Option<String>,
+    /// The scopes of the registry's challenges.
+    theirs: Vec<String>,
+    ask: Ask,
+    /// A challenge of this repository has been seen.
+    met: bool,
+    /// Scopes of challenges that opened nothing: placeholders.
+    useless: Vec<String>,
+}
+
+/// Which scopes a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// What the request needs.
+    Ours,
+    /// To read, although the repository is to be written: the service refuses to let us write.
+    Read,
+    /// Ours and those of the challenges.
+    Both,
+    /// Those of the challenges: the service refuses ours.
+    Theirs,
 }
 
 /// What a request carried.
 #[derive(Clone, Debug)]
 pub(crate) enum Carried {
     Nothing,
-    Basic(HeaderValue),
+    Header(HeaderValue),
     Token(Token),
 }
 
@@ -67,19 +116,22 @@ impl Carried {
     pub(crate) fn header(&self) -> Option<&HeaderValue> {
         match self {
             Self::Nothing => None,
-            Self::Basic(header) => Some(header),
+            Self::Header(header) => Some(header),
             Self::Token(token) => Some(&token.header),
         }
     }
 }
 
-/// How far one call is with its authentication: at most one challenge met and one refusal answered.
+/// How far one call is with its authentication: at most one challenge met, one refusal answered, and one scope
+/// added.
 #[derive(Debug)]
 pub(crate) struct Progress {
     started: Instant,
     challenged: bool,
     refreshed: bool,
     refused: Option<u64>,
+    /// What was asked before a challenge's scopes were added, and those scopes.
+    widened: Option<(Ask, Vec<String>)>,
 }
 
 impl Progress {
@@ -89,52 +141,114 @@ impl Progress {
             challenged: false,
             refreshed: false,
             refused: None,
+            widened: None,
         }
     }
 }
 
 impl Auth {
-    /// Returns what the next request carries: nothing until the repository has been challenged once.
+    /// Returns what the next request carries: what its repository has been found to want, else what the
+    /// registry wants of everyone, where there are credentials, else nothing.
     pub(crate) async fn carry(
         &self,
         call: &Call<'_>,
         progress: &Progress,
         requests: &mut u32,
     ) -> Result<Carried, Error> {
-        let remembered = {
-            let all = self
-                .remembered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            all.get(&place(call)).cloned()
+        if call.anonymous {
+            return Ok(Carried::Nothing);
+        }
+        let mut known = None;
+        let remembered = match self.recall(call) {
+            Some(remembered) => remembered,
+            // It is the question what the registry wants.
+            None if call.endpoint == Endpoint::Ping => return Ok(Carried::Nothing),
+            None => {
+                let (remembered, credentials) = self.introduce(call, requests).await?;
+                known = credentials;
+                remembered
+            }
         };
-        let (realm, service) = match remembered {
-            None => return Ok(Carried::Nothing),
-            Some(Remembered::Basic(header)) => return Ok(Carried::Basic(header)),
-            Some(Remembered::Bearer { realm, service }) => (realm, service),
-        };
-        let scopes = scopes(call);
-        let fetch = async {
-            let credentials = credentials(call).await?;
-            let request = TokenRequest {
-                client: call.client,
-                registry: call.registry,
-                registry_url: &call.url,
-                repository: call.repository,
-                realm: &realm,
-                service: service.as_deref(),
-                scopes: &scopes,
-                credentials: &credentials,
-            };
-            request.send(requests).await
-        };
-        self.tokens
-            .valid(call.registry, &scopes.join(" "), progress.refused, fetch)
-            .await
-            .map(Carried::Token)
+        match remembered {
+            Remembered::Anonymous(_) => Ok(Carried::Nothing),
+            Remembered::Header(header) => Ok(Carried::Header(header)),
+            Remembered::Bearer(bearer) => {
+                let token = self.token(call, progress, bearer, known, requests).await;
+                token.map(Carried::Token)
+            }
+        }
     }
 
-    /// Decides after a 401 whether the same request is worth sending again, with something else to carry.
+    /// Asks for a token, with the next set of scopes where the service refuses one.
+    async fn token(
+        &self,
+        call: &Call<'_>,
+        progress: &Progress,
+        mut bearer: Bearer,
+        known: Option<Credentials>,
+        requests: &mut u32,
+    ) -> Result<Token, Error> {
+        let mut refusal = None;
+        let mut tried: Vec<Vec<String>> = Vec::new();
+        loop {
+            let next = bearer
+                .choices(call)
+                .into_iter()
+                .find(|(_, scopes)| !tried.contains(scopes));
+            let Some((ask, scopes)) = next else {
+                // The door does not say by which name the token service knows the repository.
+                if bearer.met || call.access != Access::Pull {
+                    break;
+                }
+                bearer.met = true;
+                let demand = ask_anonymously(call, call.url.clone(), call.endpoint, requests).await;
+                if let Some(Some(Demand::Bearer { scopes, .. })) = demand {
+                    bearer.learn(&scopes);
+                }
+                self.remember(call, Remembered::Bearer(bearer.clone()));
+                continue;
+            };
+            let fetch = async {
+                let credentials = match &known {
+                    Some(known) => known.clone(),
+                    None => credentials(call).await?,
+                };
+                let request = TokenRequest {
+                    client: call.client,
+                    registry: call.registry,
+                    registry_url: &call.url,
+                    repository: call.repository,
+                    realm: &bearer.realm,
+                    service: bearer.service.as_deref(),
+                    scopes: &scopes,
+                    credentials: &credentials,
+                };
+                request.send(&self.tokens, requests).await
+            };
+            let token = self
+                .tokens
+                .valid(call.registry, &scopes.join(" "), progress.refused, fetch)
+                .await;
+            match token {
+                Err(error) if is_refusal(&error) => {
+                    refusal.get_or_insert(error);
+                    tried.push(scopes);
+                }
+                Err(error) => return Err(error),
+                Ok(token) => {
+                    if ask != bearer.ask {
+                        self.amend(call, |bearer| bearer.settle(ask));
+                    }
+                    return Ok(token);
+                }
+            }
+        }
+        self.amend(call, Bearer::discard);
+        Err(refusal
+            .unwrap_or_else(|| Error::new(call.registry, Failure::new(ErrorKind::Token, ""))))
+    }
+
+    /// Decides after a 401 or 403 whether the same request is worth sending again, with something else to carry.
     pub(crate) async fn challenged(
         &self,
         call: &Call<'_>,
@@ -142,45 +256,167 @@ impl Auth {
         carried: &Carried,
         progress: &mut Progress,
     ) -> Result<bool, Error> {
-        let Some(challenge) = challenge::pick(answer.headers()) else {
+        let Some(demand) = challenge::pick(answer.headers()) else {
             return Ok(false);
         };
+        if call.endpoint == Endpoint::Ping {
+            self.door(call.registry).lock().await.demand = Some(Some(demand.clone()));
+        }
+        let forbidden = answer.status() == StatusCode::FORBIDDEN;
         match carried {
             Carried::Nothing if progress.challenged => return Ok(false),
             Carried::Nothing => progress.challenged = true,
-            Carried::Token(_) if progress.refreshed => return Ok(false),
-            // A token that this call has just waited for will not get better, unless it waited for something else
-            // in between, such as a rate limit.
-            Carried::Token(token)
-                if token.fetched >= progress.started && token.fetched.elapsed() < JUST_NOW =>
-            {
-                return Ok(false);
-            }
             Carried::Token(token) => {
+                if let Some((before, added)) = progress.widened.take() {
+                    self.amend(call, |bearer| bearer.narrow(before, &added));
+                    return Ok(false);
+                }
+                if let Demand::Bearer { scopes, .. } = &demand
+                    && let Some(widened) = self.widen(call, &token.scope, scopes)
+                {
+                    progress.widened = Some(widened);
+                    return Ok(true);
+                }
+                // A token that this call has met a challenge with and just waited for will not get better, unless
+                // it waited for something else in between, such as a rate limit.
+                let fresh = progress.challenged
+                    && token.fetched >= progress.started
+                    && token.fetched.elapsed() < JUST_NOW;
+                if progress.refreshed || forbidden || fresh {
+                    return Ok(false);
+                }
                 progress.refreshed = true;
                 progress.refused = Some(token.id);
             }
-            Carried::Basic(_) if progress.refreshed || progress.challenged => return Ok(false),
-            Carried::Basic(_) => progress.refreshed = true,
+            Carried::Header(_) if progress.refreshed || progress.challenged => return Ok(false),
+            Carried::Header(_) if forbidden && demand == Demand::Basic => return Ok(false),
+            Carried::Header(_) => progress.refreshed = true,
         }
-        let remembered = match challenge {
-            Challenge::Bearer { realm, service } => {
+        match demand {
+            Demand::Bearer {
+                realm,
+                service,
+                scopes,
+            } => {
                 // Without a repository there is no scope, so an anonymous token would allow nothing.
                 if call.repository.is_none() && credentials(call).await? == Credentials::Anonymous {
                     return Ok(false);
                 }
-                Remembered::Bearer { realm, service }
+                let mut bearer = match self.recall(call) {
+                    Some(Remembered::Bearer(bearer)) => bearer,
+                    _ => Bearer::new(realm.clone(), service.clone()),
+                };
+                (bearer.realm, bearer.service, bearer.met) = (realm, service, true);
+                bearer.learn(&scopes);
+                self.remember(call, Remembered::Bearer(bearer));
             }
-            Challenge::Basic => {
+            Demand::Basic => {
                 let Some(header) = basic(&credentials(call).await?) else {
                     return Ok(false);
                 };
                 if carried.header() == Some(&header) {
                     return Ok(false);
                 }
-                Remembered::Basic(header)
+                self.remember(call, Remembered::Header(header));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds the scopes of a challenge to what is asked for, if that asks for more than the token that was refused.
+    fn widen(&self, call: &Call<'_>, asked: &str, theirs: &[String]) -> Option<(Ask, Vec<String>)> {
+        let asked: Vec<_> = asked.split_terminator(' ').map(str::to_owned).collect();
+        let mut widened = None;
+        self.amend(call, |bearer| {
+            let new: Vec<_> = theirs
+                .iter()
+                .filter(|scope| !bearer.useless.contains(scope))
+                .cloned()
+                .collect();
+            if union(&asked, &new) != asked {
+                bearer.learn(&new);
+                widened = Some((bearer.ask, new));
+                bearer.ask = Ask::Both;
+            }
+        });
+        widened
+    }
+
+    /// Finds out what to carry to a repository that nothing is known of: with credentials, the registry is asked
+    /// once what it wants.
+    ///
+    /// Registries hide from anonymous users what is private, by a 404, a 403 or a shorter list, and give no
+    /// challenge there.
+    async fn introduce(
+        &self,
+        call: &Call<'_>,
+        requests: &mut u32,
+    ) -> Result<(Remembered, Option<Credentials>), Error> {
+        if call.client.options.credentials.is_none() {
+            return Ok((Remembered::Anonymous(Instant::now()), None));
+        }
+        let door = self.door(call.registry);
+        let mut door = door.lock().await;
+        // Another call may have found it out meanwhile.
+        if let Some(remembered) = self.recall(call) {
+            return Ok((remembered, None));
+        }
+        let credentials = credentials(call).await?;
+        if credentials == Credentials::Anonymous {
+            let remembered = Remembered::Anonymous(Instant::now());
+            self.remember(call, remembered.clone());
+            return Ok((remembered, None));
+        }
+        let demand = match &door.demand {
+            Some(demand) => Some(demand.clone()),
+            None if door.failures >= MAX_FAILED_PINGS => Some(None),
+            None => {
+                let mut url = call.url.clone();
+                url.set_path("/v2/");
+                url.set_query(None);
+                door.demand = ask_anonymously(call, url, Endpoint::Ping, requests).await;
+                door.failures += u32::from(door.demand.is_none());
+                door.demand.clone()
             }
         };
+        let answered = demand.is_some();
+        let remembered = match (demand.flatten(), &credentials) {
+            (Some(Demand::Bearer { realm, service, .. }), _) => {
+                Some(Remembered::Bearer(Bearer::new(realm, service)))
+            }
+            // Where nothing is demanded at the door, more may be shown to those who say who they are.
+            (None, Credentials::Bearer(token)) => bearer(token).map(Remembered::Header),
+            _ => basic(&credentials).map(Remembered::Header),
+        };
+        let remembered = remembered.unwrap_or_else(|| Remembered::Anonymous(Instant::now()));
+        if answered {
+            self.remember(call, remembered.clone());
+        }
+        Ok((remembered, Some(credentials)))
+    }
+
+    fn door(&self, registry: &Registry) -> Arc<AsyncMutex<Door>> {
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        if doors.len() >= MAX_REMEMBERED {
+            doors.clear();
+        }
+        Arc::clone(doors.entry(registry.clone()).or_default())
+    }
+
+    fn recall(&self, call: &Call<'_>) -> Option<Remembered> {
+        let all = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.get(&place(call))
+            .filter(|remembered| match remembered {
+                Remembered::Anonymous(since) => since.elapsed() < ANONYMOUS_FOR,
+                Remembered::Header(_) | Remembered::Bearer(_) => true,
+            })
+            .cloned()
+    }
+
+    fn remember(&self, call: &Call<'_>, remembered: Remembered) {
         let mut all = self
             .remembered
             .lock()
@@ -189,19 +425,183 @@ impl Auth {
             all.clear();
         }
         all.insert(place(call), remembered);
-        Ok(true)
     }
+
+    /// Changes what is remembered of a token service, if it is.
+    fn amend(&self, call: &Call<'_>, change: impl FnOnce(&mut Bearer)) {
+        let mut all = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(Remembered::Bearer(bearer)) = all.get_mut(&place(call)) {
+            change(bearer);
+        }
+    }
+}
+
+impl Bearer {
+    fn new(realm: Url, service: Option<String>) -> Self {
+        Self {
+            realm,
+            service,
+            theirs: Vec::new(),
+            ask: Ask::Ours,
+            met: false,
+            useless: Vec::new(),
+        }
+    }
+
+    /// Returns the sets of scopes to ask for, each for when the service refuses those before it.
+    ///
+    /// What the request needs comes first, and a challenge's scopes only when that did not do: a placeholder does
+    /// no harm, and nothing is asked for that the registry did not insist on. They are asked for as they stand, as
+    /// containerd, oras and go-containerregistry do: the registry, which is who the token is shown to, says that
+    /// it requires them, and the token service gives no more than the user has.
+    fn choices(&self, call: &Call<'_>) -> Vec<(Ask, Vec<String>)> {
+        let wanted = match call.access {
+            Access::Pull if call.for_push => Access::Push,
+            access => access,
+        };
+        let ours = scopes(call, wanted);
+        let order = match self.ask {
+            Ask::Ours => [Ask::Ours, Ask::Read, Ask::Both, Ask::Theirs],
+            Ask::Read => [Ask::Read, Ask::Ours, Ask::Both, Ask::Theirs],
+            Ask::Both => [Ask::Both, Ask::Theirs, Ask::Ours, Ask::Read],
+            Ask::Theirs => [Ask::Theirs, Ask::Both, Ask::Ours, Ask::Read],
+        };
+        let mut choices: Vec<(Ask, Vec<String>)> = Vec::new();
+        for ask in order {
+            let scopes = match ask {
+                Ask::Ours => ours.clone(),
+                Ask::Read => scopes(call, call.access),
+                Ask::Both => union(&ours, &self.theirs),
+                Ask::Theirs if self.theirs.is_empty() => continue,
+                Ask::Theirs => self.theirs.clone(),
+            };
+            if choices.iter().all(|(_, known)| *known != scopes) {
+                choices.push((ask, scopes));
+            }
+        }
+        choices
+    }
+
+    /// Adds the scopes of a challenge, of which the latest are kept.
+    fn learn(&mut self, scopes: &[String]) {
+        for scope in scopes {
+            if !self.theirs.contains(scope) && !self.useless.contains(scope) {
+                self.theirs.push(scope.clone());
+            }
+        }
+        keep_last(&mut self.theirs);
+    }
+
+    /// Takes over the choice that the token service took.
+    fn settle(&mut self, ask: Ask) {
+        if matches!(self.ask, Ask::Both | Ask::Theirs) && matches!(ask, Ask::Ours | Ask::Read) {
+            self.discard();
+        }
+        self.ask = ask;
+    }
+
+    /// Gives up the challenges' scopes, which the token service refuses.
+    fn discard(&mut self) {
+        self.ask = Ask::Ours;
+        self.useless.append(&mut self.theirs);
+        keep_last(&mut self.useless);
+    }
+
+    /// Takes back scopes with which the registry refused as well.
+    fn narrow(&mut self, before: Ask, added: &[String]) {
+        self.ask = before;
+        self.theirs.retain(|scope| !added.contains(scope));
+        self.useless.extend_from_slice(added);
+        keep_last(&mut self.useless);
+    }
+}
+
+fn keep_last(scopes: &mut Vec<String>) {
+    let surplus = scopes.len().saturating_sub(MAX_SCOPES);
+    scopes.drain(..surplus);
+}
+
+/// Adds `more` to `scopes`: what names the same resource is made one.
+fn union(scopes: &[String], more: &[String]) -> Vec<String> {
+    let mut all = scopes.to_vec();
+    for scope in more {
+        let same = scope.rsplit_once(':').and_then(|(resource, actions)| {
+            let found = all.iter_mut().find(|known| {
+                let known = known.rsplit_once(':');
+                known.is_some_and(|(known, _)| known == resource)
+            });
+            Some((found?, actions))
+        });
+        let Some((known, actions)) = same else {
+            if !all.contains(scope) {
+                all.push(scope.clone());
+            }
+            continue;
+        };
+        for action in actions.split(',') {
+            let (_, has) = known.rsplit_once(':').unwrap_or_default();
+            if !action.is_empty() && !has.split(',').any(|has| has == action) {
+                known.push(',');
+                known.push_str(action);
+            }
+        }
+    }
+    all
+}
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Asks without credentials what is demanded at `url`, if anything; `None` when there is no answer that stands.
+fn ask_anonymously<'a>(
+    call: &'a Call<'_>,
+    url: Url,
+    endpoint: Endpoint,
+    requests: &'a mut u32,
+) -> BoxFuture<'a, Option<Option<Demand>>> {
+    Box::pin(async move {
+        let repository = call.repository.filter(|_| endpoint != Endpoint::Ping);
+        let question = Call {
+            endpoint,
+            anonymous: true,
+            ..Call::new(call.client, call.registry, repository, Method::GET, url)
+        };
+        // Not longer than one answer may take: the request itself is still to come, with all its tries.
+        let limit = call.client.options.response_timeout;
+        let reply = timeout(limit, question.run(Mode::Stream)).await;
+        let Ok(Ok(Reply::Response(answer) | Reply::Stream(answer, _))) = reply else {
+            *requests += 1;
+            return None;
+        };
+        *requests += answer.requests();
+        let status = answer.status();
+        if status.is_server_error() || retry::is_transient(status) {
+            return None;
+        }
+        let denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let own = denied && !answer.is_foreign();
+        Some(own.then(|| challenge::pick(answer.headers())).flatten())
+    })
+}
+
+/// Tells whether a token service has said that it does not give such a token.
+fn is_refusal(error: &Error) -> bool {
+    let status = error.response().map(Response::status);
+    error.kind() == ErrorKind::Token
+        && status.is_some_and(|status| status.is_client_error() && !retry::is_transient(status))
 }
 
 fn place(call: &Call<'_>) -> Place {
     (call.registry.clone(), call.repository.cloned())
 }
 
-fn scopes(call: &Call<'_>) -> Vec<String> {
+fn scopes(call: &Call<'_>, access: Access) -> Vec<String> {
     let Some(repository) = call.repository else {
         return Vec::new();
     };
-    let mut scopes = vec![format!("repository:{repository}:{}", call.access.actions())];
+    let mut scopes = vec![format!("repository:{repository}:{}", access.actions())];
     scopes.extend(
         call.mount_from
             .filter(|from| *from != repository)
@@ -221,5 +621,62 @@ async fn credentials(call: &Call<'_>) -> Result<Credentials, Error> {
             let failure = Failure::new(ErrorKind::Credentials, "").caused_by(error);
             Error::new(call.registry, failure)
         })?;
-    Ok(found.unwrap_or(Credentials::Anonymous))
+    Ok(found
+        .filter(|credentials| !credentials.are_empty())
+        .unwrap_or(Credentials::Anonymous))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_of_one_resource_are_made_one() {
+        let of = |scopes: &[&str]| -> Vec<String> {
+            scopes.iter().map(|&scope| scope.to_owned()).collect()
+        };
+        for (scopes, more, expected) in [
+            (
+                &["repository:a:pull"][..],
+                &[][..],
+                &["repository:a:pull"][..],
+            ),
+            (
+                &["repository:a:pull"],
+                &["repository:a:pull"],
+                &["repository:a:pull"],
+            ),
+            (
+                &["repository:a:pull"],
+                &["repository:a:push,pull"],
+                &["repository:a:pull,push"],
+            ),
+            (
+                &["repository:a:pull,push"],
+                &["repository:a:pull"],
+                &["repository:a:pull,push"],
+            ),
+            (
+                &["repository:a:pull"],
+                &["repository:h.test:5000/a:pull", "registry:catalog:*"],
+                &[
+                    "repository:a:pull",
+                    "repository:h.test:5000/a:pull",
+                    "registry:catalog:*",
+                ],
+            ),
+            (&[], &["aws", "aws"], &["aws"]),
+            (
+                &["repository:a:pull"],
+                &["repository:a:"],
+                &["repository:a:pull"],
+            ),
+        ] {
+            assert_eq!(
+                union(&of(scopes), &of(more)),
+                of(expected),
+                "{scopes:?} {more:?}"
+            );
+        }
+    }
 }

@@ -37,6 +37,10 @@ pub(crate) struct Call<'a> {
     pub(crate) mount_from: Option<&'a RepositoryName>,
     /// What the body of a 200 has to be.
     pub(crate) expect: Expect<'a>,
+    /// The repository is going to be written, so that tokens are asked for that allow it.
+    pub(crate) for_push: bool,
+    /// Credentials are not to go along, whatever the registry demands.
+    pub(crate) anonymous: bool,
 }
 
 /// What the body of a 200 has to be to count as an answer. Anything else is broken transport: it is asked for again,
@@ -118,6 +122,8 @@ impl<'a> Call<'a> {
             access,
             mount_from: None,
             expect: Expect::Anything,
+            for_push: false,
+            anonymous: false,
         }
     }
 
@@ -150,7 +156,11 @@ impl<'a> Call<'a> {
                 Err(failure) => Err(failure),
             };
             if let Ok(Reply::Response(answer)) = &outcome
-                && answer.status() == StatusCode::UNAUTHORIZED
+                && matches!(
+                    answer.status(),
+                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+                )
+                && !self.anonymous
                 && !answer.is_foreign()
                 && auth
                     .challenged(self, answer, &carried, &mut progress)

@@ -4,7 +4,7 @@
 use http::HeaderMap;
 use url::Url;
 
-use crate::challenge::{self, Challenge};
+use crate::challenge::{self, Demand};
 use crate::error::ErrorKind;
 use crate::link;
 
@@ -24,7 +24,7 @@ pub fn next_link(
 /// Returns realm and service of the bearer challenge that a 401 is met with; `None` for a basic one and for none.
 pub fn bearer_challenge(headers: &HeaderMap) -> Option<(Url, Option<String>)> {
     match challenge::pick(headers)? {
-        Challenge::Bearer { realm, service } => Some((realm, service)),
-        Challenge::Basic => None,
+        Demand::Bearer { realm, service, .. } => Some((realm, service)),
+        Demand::Basic => None,
     }
 }

@@ -10,9 +10,11 @@
 //!   in a blob or in nothing, turn a status into an error.
 //! - **Bounded.** Bodies, redirects, tries and times have limits with defaults; see [`ClientOptions`].
 //! - **Nothing is believed.** Manifests and lists come as bytes for the caller to check; blobs are hashed.
-//! - **Credentials stay home.** They are asked for only after a 401, and go to the origin that they are for and
-//!   to the token service it names, if that is one that may be asked: https, and not inside a network that
-//!   the registry is not part of.
+//! - **Credentials stay home.** They go to the origin that they are for and to the token service it names, if that
+//!   is one that may be asked: https, or at the host of a registry that is spoken to in plain HTTP, and not inside a
+//!   network that the registry is not part of. Where there are any, `GET /v2/` is asked once for what the registry
+//!   demands, and every request is authenticated from the first one on: what is private may be hidden from
+//!   anonymous users without any challenge.
 //! - **Patient.** `Retry-After` is obeyed by all requests to a host, a transfer that breaks goes on where it
 //!   stopped, and a [`RequestObserver`] hears of every request and every wait.
 //!
@@ -80,6 +82,7 @@ pub use answer::{AnswerParts, ReferrersAnswer, ReferrersList, ReferrersTagAnswer
 pub use blob::{BlobSink, BlobSource, MemorySink, VerifyingSink};
 pub use body::Body;
 pub use capability::Evidence;
+pub use challenge::Challenge;
 pub use client::{BuildError, Client};
 pub use credentials::{CredentialError, CredentialSource, Credentials};
 pub use docker_config::DockerConfig;

@@ -24,6 +24,7 @@ pub struct Repository {
     client: Client,
     registry: Registry,
     name: RepositoryName,
+    for_push: bool,
 }
 
 /// What names a manifest within its repository.
@@ -63,7 +64,19 @@ impl Repository {
             client,
             registry,
             name,
+            for_push: false,
         }
+    }
+
+    /// Says that the repository is going to be written: from the first request on, tokens are asked for that
+    /// allow `pull,push`.
+    ///
+    /// Of a repository that does not exist yet, a registry may refuse a token for `pull` alone (Quay). A token
+    /// service that gives no such token is asked for `pull` alone where a request only reads.
+    #[must_use]
+    pub fn for_push(mut self) -> Self {
+        self.for_push = true;
+        self
     }
 
     /// Returns the registry.
@@ -268,13 +281,16 @@ impl Repository {
     }
 
     pub(crate) fn call(&self, method: Method, url: Url) -> Call<'_> {
-        Call::new(
-            self.client.inner(),
-            &self.registry,
-            Some(&self.name),
-            method,
-            url,
-        )
+        Call {
+            for_push: self.for_push,
+            ..Call::new(
+                self.client.inner(),
+                &self.registry,
+                Some(&self.name),
+                method,
+                url,
+            )
+        }
     }
 
     pub(crate) async fn collect(

@@ -4,6 +4,7 @@
 //! <https://distribution.github.io/distribution/spec/auth/oauth/>
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,20 +41,42 @@ const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 /// More tokens than this are not kept once they have expired.
 const MAX_SLOTS: usize = 4096;
 
+/// More refresh tokens than this are not kept.
+const MAX_REFRESH_TOKENS: usize = 256;
+
+/// How often a 2xx answer that cannot be read is asked for again.
+const MAX_UNREADABLE: u32 = 2;
+
+/// Shorter secrets are not looked for in what a token service says.
+const MIN_SECRET: usize = 4;
+
 /// A bearer token as the `Authorization` header that carries it.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
     pub(crate) id: u64,
+    /// What it was asked for with, separated by spaces.
+    pub(crate) scope: Arc<str>,
     pub(crate) fetched: Instant,
     expires: Instant,
 }
 
 /// The tokens, by registry and scope. Whoever finds none valid asks; all others wait for that answer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Tokens {
     slots: Mutex<HashMap<(Registry, String), Arc<Slot>>>,
     next_id: AtomicU64,
+    /// By registry and stored refresh token, the one that the token service has put in its place.
+    refresh_tokens: Mutex<HashMap<(Registry, String), Arc<RefreshToken>>>,
+}
+
+/// The refresh token that is in the place of a stored one; held while it is exchanged.
+type RefreshToken = AsyncMutex<Option<String>>;
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +125,7 @@ impl Tokens {
                 let token = Token {
                     header,
                     id: self.next_id.fetch_add(1, Ordering::Relaxed),
+                    scope: scope.into(),
                     fetched,
                     expires: fetched + (lifetime - margin),
                 };
@@ -115,6 +139,18 @@ impl Tokens {
                 Err(failure)
             }
         }
+    }
+
+    fn refresh_token(&self, registry: &Registry, stored: &str) -> Arc<RefreshToken> {
+        let mut all = self
+            .refresh_tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_REFRESH_TOKENS {
+            all.clear();
+        }
+        let key = (registry.clone(), stored.to_owned());
+        Arc::clone(all.entry(key).or_default())
     }
 
     fn slot(&self, registry: &Registry, scope: &str) -> Arc<Slot> {
@@ -148,57 +184,114 @@ pub(crate) struct TokenRequest<'a> {
 
 impl TokenRequest<'_> {
     /// Asks the service; `requests` counts what that took.
-    pub(crate) async fn send(self, requests: &mut u32) -> Result<(HeaderValue, Duration), Error> {
+    pub(crate) async fn send(
+        self,
+        tokens: &Tokens,
+        requests: &mut u32,
+    ) -> Result<(HeaderValue, Duration), Error> {
         if let Credentials::Bearer(token) = self.credentials {
             // The registry takes it as it is. Asked for again after the default time, in case the source
             // has a newer one.
             return bearer(token)
                 .map(|header| (header, DEFAULT_LIFETIME))
                 .ok_or_else(|| {
-                    let text = "the bearer token among the credentials does not stand in a header";
+                    let text = "the bearer token among the credentials cannot be sent in a header";
                     self.error(Failure::new(ErrorKind::Credentials, text))
                 });
         }
-        let answer = self
-            .ask(requests)
-            .await
-            .map_err(|failure| self.error(failure))?;
-        parse(answer.body()).map_err(|text| {
-            // Whatever it is, it may hold a secret, so the answer does not go along.
-            let failure = Failure::new(ErrorKind::Token, text);
-            self.error(failure.at(&Method::GET, self.realm))
-        })
+        let granted = match self.credentials {
+            Credentials::IdentityToken(stored) => self.exchange(tokens, stored, requests).await,
+            _ => self.ask(None, requests).await,
+        };
+        granted
+            .map(|granted| (granted.header, granted.lifetime))
+            .map_err(|failure| self.error(failure))
     }
 
-    async fn ask(&self, requests: &mut u32) -> Result<Response, Failure> {
+    /// Exchanges a refresh token, and keeps the one that the service gives in its place: the old one may have
+    /// become void. One exchange at a time, for the same reason.
+    async fn exchange(
+        &self,
+        tokens: &Tokens,
+        stored: &str,
+        requests: &mut u32,
+    ) -> Result<Granted, Failure> {
+        let newest = tokens.refresh_token(self.registry, stored);
+        let mut newest = newest.lock().await;
+        let mut answer = self.ask(newest.as_deref().or(Some(stored)), requests).await;
+        // The one that is stored may still be good, or is again.
+        let refused = |failure: &Failure| {
+            let answer = failure.response.as_ref();
+            answer.is_some_and(|answer| answer.status().is_client_error())
+        };
+        if newest.is_some() && answer.as_ref().is_err_and(refused) {
+            *newest = None;
+            answer = self.ask(Some(stored), requests).await;
+        }
+        let granted = answer?;
+        if let Some(next) = &granted.refresh_token {
+            *newest = Some(next.clone());
+        }
+        Ok(granted)
+    }
+
+    /// Asks until there is an answer that stands; `refresh_token` is what is exchanged, if anything is.
+    async fn ask(
+        &self,
+        refresh_token: Option<&str>,
+        requests: &mut u32,
+    ) -> Result<Granted, Failure> {
         let started = Instant::now();
         let mut budget = Budget::new(self.client.options.retry);
+        let mut unreadable = 0;
         let name = self.realm.host_str().unwrap_or_default();
         let host = self.client.host(self.realm, name);
         loop {
             let place = match host.enter(&mut budget).await {
                 Ok(place) => place,
-                Err(answer) => return Err(refused(answer)),
+                Err(answer) => return Err(self.refused(answer, refresh_token)),
             };
-            let outcome = self.attempt(started, budget.tries(), requests).await;
+            let outcome = self
+                .attempt(refresh_token, started, budget.tries(), requests)
+                .await;
             drop(place);
-            let (asked, status) = match &outcome {
-                Ok(answer) if retry::is_transient(answer.status()) => {
-                    (answer.retry_after(), Some(answer.status()))
+            let (asked, status, failure) = match outcome {
+                Ok(answer) if answer.status().is_success() => match parse(answer.body()) {
+                    Ok(granted) => return Ok(granted),
+                    // Whatever it is, it may hold a secret, so the answer does not go along.
+                    Err(text) => {
+                        let readable = text != UNREADABLE;
+                        let said = readable.then(|| self.said(&answer, refresh_token));
+                        let text = format!("{text}{}", said.unwrap_or_default());
+                        let failure =
+                            Failure::new(ErrorKind::Token, text).at(&Method::GET, self.realm);
+                        if readable || unreadable == MAX_UNREADABLE {
+                            return Err(failure);
+                        }
+                        unreadable += 1;
+                        (None, None, failure)
+                    }
+                },
+                Ok(answer) => {
+                    let status = answer.status();
+                    let asked = answer.retry_after();
+                    if status == StatusCode::TOO_MANY_REQUESTS
+                        && let Some(wait) = asked
+                        && wait <= self.client.options.retry.deadline
+                    {
+                        host.close_gate(wait, &answer);
+                    }
+                    let failure = self.refused(answer, refresh_token);
+                    if !retry::is_transient(status) {
+                        return Err(failure);
+                    }
+                    (asked, Some(status), failure)
                 }
-                Err(failure) if failure.transient => (None, None),
-                Ok(answer) if answer.status().is_success() => return outcome,
-                Ok(_) => return outcome.and_then(|answer| Err(refused(answer))),
-                Err(_) => return outcome,
+                Err(failure) if failure.transient => (None, None, failure),
+                Err(failure) => return Err(failure),
             };
-            if let (Ok(answer), Some(StatusCode::TOO_MANY_REQUESTS), Some(wait)) =
-                (&outcome, status, asked)
-                && wait <= self.client.options.retry.deadline
-            {
-                host.close_gate(wait, answer);
-            }
             let Some(wait) = budget.take_try(asked) else {
-                return outcome.and_then(|answer| Err(refused(answer)));
+                return Err(failure);
             };
             self.client.wait(self.registry, wait, status).await;
         }
@@ -207,11 +300,12 @@ impl TokenRequest<'_> {
     /// Sends one request and follows its redirects, each of which has to be a realm that may be asked.
     async fn attempt(
         &self,
+        refresh_token: Option<&str>,
         started: Instant,
         attempt: u32,
         requests: &mut u32,
     ) -> Result<Response, Failure> {
-        let (method, mut url, mut headers, payload) = self.compose();
+        let (method, mut url, mut headers, payload) = self.compose(refresh_token);
         let options = &self.client.options;
         let first = url.clone();
         let mut hops = 0;
@@ -274,11 +368,11 @@ impl TokenRequest<'_> {
         }
     }
 
-    fn compose(&self) -> (Method, Url, HeaderMap, Payload<'static>) {
+    fn compose(&self, refresh_token: Option<&str>) -> (Method, Url, HeaderMap, Payload<'static>) {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let mut url = self.realm.clone();
-        if let Credentials::IdentityToken(token) = self.credentials {
+        if let Some(token) = refresh_token {
             let mut form = form_urlencoded::Serializer::new(String::new());
             form.append_pair("grant_type", "refresh_token")
                 .append_pair("client_id", "registry-client")
@@ -309,16 +403,35 @@ impl TokenRequest<'_> {
         (Method::GET, url, headers, Payload::None)
     }
 
+    fn refused(&self, answer: Response, refresh_token: Option<&str>) -> Failure {
+        let said = self.said(&answer, refresh_token);
+        let text = format!("the token service answers {}{said}", answer.status());
+        Failure::new(ErrorKind::Token, text)
+            .at(&Method::GET, answer.url())
+            .answered(answer.clone())
+    }
+
+    /// Repeats what the service says of an error, without the secret that it was asked with.
+    fn said(&self, answer: &Response, refresh_token: Option<&str>) -> String {
+        let codes = || Some(answer.error_codes().join(", ")).filter(|codes| !codes.is_empty());
+        let Some(mut said) = answer.error_message().or_else(codes) else {
+            return String::new();
+        };
+        let password = match self.credentials {
+            Credentials::Basic { password, .. } => Some(password.as_str()),
+            _ => None,
+        };
+        for secret in [password, refresh_token].into_iter().flatten() {
+            if secret.len() >= MIN_SECRET {
+                said = said.replace(secret, "***");
+            }
+        }
+        format!(": {said}")
+    }
+
     fn error(&self, failure: Failure) -> Error {
         Error::new(self.registry, failure)
     }
-}
-
-fn refused(answer: Response) -> Failure {
-    let text = format!("the token service answers {}", answer.status());
-    Failure::new(ErrorKind::Token, text)
-        .at(&Method::GET, answer.url())
-        .answered(answer.clone())
 }
 
 /// Returns the header of HTTP Basic authentication, for credentials that have a user and a password.
@@ -326,11 +439,15 @@ pub(crate) fn basic(credentials: &Credentials) -> Option<HeaderValue> {
     let Credentials::Basic { username, password } = credentials else {
         return None;
     };
+    if credentials.are_empty() {
+        return None;
+    }
     let encoded = STANDARD.encode(format!("{username}:{password}"));
     sensitive(&format!("Basic {encoded}"))
 }
 
-fn bearer(token: &str) -> Option<HeaderValue> {
+/// Returns the header that carries a bearer token.
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
     sensitive(&format!("Bearer {token}"))
 }
 
@@ -340,6 +457,13 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(header)
 }
 
+/// What a token service gave.
+struct Granted {
+    header: HeaderValue,
+    lifetime: Duration,
+    refresh_token: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct TokenAnswer {
     #[serde(default)]
@@ -347,19 +471,30 @@ struct TokenAnswer {
     #[serde(default)]
     access_token: Option<String>,
     #[serde(default)]
+    refresh_token: Option<String>,
+    #[serde(default)]
     expires_in: serde_json::Value,
 }
 
-fn parse(body: &[u8]) -> Result<(HeaderValue, Duration), &'static str> {
-    let answer: TokenAnswer = serde_json::from_slice(body)
-        .map_err(|_| "the token service answers with no token object")?;
+const UNREADABLE: &str = "the token service answers with no token object";
+
+fn parse(body: &[u8]) -> Result<Granted, &'static str> {
+    // serde reads an array as the object, member by member.
+    let answer: TokenAnswer = match body.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(body).map_err(|_| UNREADABLE)?,
+        _ => return Err(UNREADABLE),
+    };
+    let given = |token: &String| !token.is_empty();
     let token = [answer.token, answer.access_token]
         .into_iter()
         .flatten()
-        .find(|token| !token.is_empty())
+        .find(given)
         .ok_or("the token service's answer has no token")?;
-    let header = bearer(&token).ok_or("the token does not stand in a header")?;
-    Ok((header, lifetime(&answer.expires_in)))
+    Ok(Granted {
+        header: bearer(&token).ok_or("the token cannot be sent in a header")?,
+        lifetime: lifetime(&answer.expires_in),
+        refresh_token: answer.refresh_token.filter(given),
+    })
 }
 
 fn lifetime(expires_in: &serde_json::Value) -> Duration {
@@ -422,7 +557,7 @@ mod tests {
 
     #[test]
     fn a_token_is_read_under_both_names_and_junk_is_refused() {
-        let header = |body: &str| parse(body.as_bytes()).map(|(header, _)| header);
+        let header = |body: &str| parse(body.as_bytes()).map(|granted| granted.header);
         for body in [
             r#"{"token":"abc"}"#,
             r#"{"access_token":"abc"}"#,
@@ -439,6 +574,8 @@ mod tests {
             "<html>",
             "{}",
             "[]",
+            r#"["abc","abc","abc",300]"#,
+            "\u{feff}{\"token\":\"abc\"}",
             r#"{"token":""}"#,
             r#"{"token":7}"#,
             r#"{"token":"a\nb"}"#,

@@ -275,21 +275,19 @@ impl CredentialSource for Failing {
 }
 
 #[tokio::test]
-async fn credentials_that_cannot_be_had_are_an_error_only_once_they_are_needed() {
+async fn credentials_that_cannot_be_had_are_an_error_and_never_taken_for_none() {
     let mut options = options();
     options.credentials = Some(Arc::new(Failing));
     let open = Server::start(|_, _| answer(200)).await;
-    let reply = open.repository(options.clone()).get_manifest(&tag()).await;
-    assert_eq!(reply.unwrap().status(), StatusCode::OK);
-    let server = bearer(|_, _| good()).await;
-    let error = server
-        .repository(options)
-        .get_manifest(&tag())
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Credentials);
-    let source = std::error::Error::source(&error).unwrap();
-    assert_eq!(source.to_string(), "config.json: cannot be read");
+    let repository = open.repository(options);
+    for _ in 0..2 {
+        let error = repository.get_manifest(&tag()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Credentials);
+        let source = std::error::Error::source(&error).unwrap();
+        assert_eq!(source.to_string(), "config.json: cannot be read");
+        assert!(error.to_string().contains(&open.host), "{error}");
+    }
+    assert!(open.lines().is_empty());
 }
 
 #[tokio::test]

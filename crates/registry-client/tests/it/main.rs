@@ -10,6 +10,7 @@ mod bearer;
 mod bodies;
 mod calls;
 mod chunks;
+mod first_request;
 mod limits;
 mod personas;
 mod proxy;

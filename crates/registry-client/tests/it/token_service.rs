@@ -1,10 +1,10 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use oci_content::Digest;
-use registry_client::{Credentials, ErrorKind};
+use registry_client::{Client, Credentials, ErrorKind};
 
 use crate::bearer::{bearer, challenge, good, is_token, tag, tokens, user, with};
 use crate::support::{Recorder, Server, answer, name, options};
@@ -84,7 +84,7 @@ async fn a_token_service_that_fails_is_an_error_that_carries_its_answer() {
             answer(403).body(r#"{"errors":[{"code":"DENIED"}]}"#),
             ErrorKind::Token,
             1,
-            "the token service answers 403 Forbidden",
+            "the token service answers 403 Forbidden: DENIED",
         ),
         (
             answer(401),
@@ -101,7 +101,7 @@ async fn a_token_service_that_fails_is_an_error_that_carries_its_answer() {
         (
             answer(200).body("<html>secret"),
             ErrorKind::Token,
-            1,
+            3,
             "the token service answers with no token object",
         ),
         (
@@ -109,6 +109,12 @@ async fn a_token_service_that_fails_is_an_error_that_carries_its_answer() {
             ErrorKind::Token,
             1,
             "the token service's answer has no token",
+        ),
+        (
+            answer(200).body(r#"{"errors":[{"code":"DENIED","message":"not you"}]}"#),
+            ErrorKind::Token,
+            1,
+            "the token service's answer has no token: not you",
         ),
         (
             answer(200).body(vec![b' '; 70_000]),
@@ -277,4 +283,151 @@ async fn each_kind_of_access_has_its_scope() {
             "repository%3Ateam%2Fapp%3Apull%2Cpush&scope=repository%3Abase%3Apull",
         ]
     );
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_asked_for_again() {
+    for broken in [
+        answer(200).body(r#"{"token":"go"#),
+        answer(200),
+        answer(204).length(None),
+        answer(200).body("\u{feff}{\"token\":\"good\"}"),
+        answer(200).body("<html>"),
+        answer(200).body(r#"["good"]"#),
+        answer(200).body(r#"{"token":7}"#),
+        answer(200).body("\x1f\u{8b}\x08"),
+    ] {
+        let script = broken.clone();
+        let server = bearer(move |_, before| match before {
+            1 | 2 => script.clone(),
+            _ => answer(201).body(r#"{"token":"good"}"#),
+        })
+        .await;
+        let reply = server.repository(options()).get_manifest(&tag()).await;
+        assert_eq!(reply.unwrap().requests(), 5, "{broken:?}");
+
+        let script = broken.clone();
+        let server = bearer(move |_, _| script.clone()).await;
+        let error = server.repository(options()).get_manifest(&tag()).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Token, "{broken:?}");
+        assert_eq!(tokens(&server).len(), 3, "{broken:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_services_own_words_are_repeated_without_the_secret() {
+    let long = format!(r#"{{"details":"{}"}}"#, "x".repeat(1000));
+    let cut = format!(": {}…", "x".repeat(300));
+    for (body, said) in [
+        (
+            r#"{"errors":[{"code":"DENIED","message":"no seat left"}]}"#,
+            ": no seat left",
+        ),
+        (
+            r#"{"error":"invalid_grant","error_description":"token was revoked"}"#,
+            ": token was revoked",
+        ),
+        (r#"{"error":"invalid_grant"}"#, ": invalid_grant"),
+        (
+            r#"{"details":"incorrect username or password"}"#,
+            ": incorrect username or password",
+        ),
+        (
+            r#"{"message":"wrong password sw0rdfish"}"#,
+            ": wrong password ***",
+        ),
+        ("plain\x1b[31m words", ": plain [31m words"),
+        ("<html>", ""),
+        ("", ""),
+        (&long, &cut),
+    ] {
+        let text = body.to_owned();
+        let server = bearer(move |_, _| answer(401).body(&text)).await;
+        let secret = Credentials::Basic {
+            username: "user".into(),
+            password: "sw0rdfish".into(),
+        };
+        let error = server.repository(with(secret)).get_manifest(&tag()).await;
+        let error = error.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "GET http://{}/token: the token service answers 401 Unauthorized{said}",
+                server.host
+            )
+        );
+        let secret = Credentials::IdentityToken("sw0rdfish".into());
+        let error = server.repository(with(secret)).get_manifest(&tag()).await;
+        assert!(!format!("{:?}", error.unwrap_err()).contains("sw0rdfish"));
+    }
+}
+
+/// A token service that takes each refresh token once and gives the next.
+async fn rotating() -> Server {
+    let valid = Arc::new(Mutex::new(("r0".to_owned(), 0)));
+    Server::start(move |seen, _| match seen.authorization() {
+        _ if is_token(seen) => {
+            let mut valid = valid.lock().unwrap();
+            let (current, number) = &mut *valid;
+            let body = String::from_utf8_lossy(&seen.body).into_owned();
+            if !body.contains(&format!("refresh_token={current}&")) {
+                return answer(400).body(r#"{"error":"invalid_grant"}"#);
+            }
+            *number += 1;
+            *current = format!("r{number}");
+            answer(200).body(format!(
+                r#"{{"access_token":"good","refresh_token":"{current}","expires_in":300}}"#
+            ))
+        }
+        Some("Bearer good") => answer(200),
+        _ => challenge(seen),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_the_service_replaces_is_used_from_then_on() {
+    let server = rotating().await;
+    let client = Client::new(with(Credentials::IdentityToken("r0".into()))).unwrap();
+    let names: Vec<_> = (0..8).map(|n| name(&format!("team/app{n}"))).collect();
+    let tag = tag();
+    let calls = names.iter().map(|name| {
+        let repository = client.repository(&server.registry(), name);
+        let tag = &tag;
+        async move { repository.get_manifest(tag).await }
+    });
+    for reply in futures::future::join_all(calls).await {
+        assert_eq!(reply.unwrap().status(), StatusCode::OK);
+    }
+    let used: Vec<_> = tokens(&server)
+        .iter()
+        .map(|seen| {
+            let body = String::from_utf8_lossy(&seen.body).into_owned();
+            let (_, rest) = body.split_once("refresh_token=r").unwrap();
+            rest.split('&').next().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(used, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    let all = format!("{client:?}");
+    assert!(!all.contains("r8") && !all.contains("r0"), "{all}");
+}
+
+#[tokio::test]
+async fn a_replaced_refresh_token_that_is_refused_gives_way_to_the_stored_one() {
+    let server = bearer(|seen, _| {
+        let body = String::from_utf8_lossy(&seen.body).into_owned();
+        match body.contains("refresh_token=stored&") {
+            true => {
+                answer(200).body(r#"{"access_token":"good","refresh_token":"void","expires_in":1}"#)
+            }
+            false => answer(400).body(r#"{"error":"invalid_grant"}"#),
+        }
+    })
+    .await;
+    let repository = server.repository(with(Credentials::IdentityToken("stored".into())));
+    repository.get_manifest(&tag()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let reply = repository.get_manifest(&tag()).await.unwrap();
+    assert_eq!(reply.status(), StatusCode::OK);
+    assert_eq!(tokens(&server).len(), 3);
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use http_auth::ChallengeParser;
 use oci_content::{Capability, Reference};
-use registry_client::{Client, ClientOptions, Credentials, ErrorKind, ManifestId, Response};
+use registry_client::{
+    Challenge, Client, ClientOptions, Credentials, ErrorKind, ManifestId, Response,
+};
 use registry_probe::{Fact, FactName, ProbeReport};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -235,7 +236,8 @@ pub(super) async fn login(
                 ErrorKind::UntrustedRealm => (
                     Exit::Access,
                     "the registry names a token service that no credentials may be sent to",
-                    "ask whoever runs the registry: its realm has to be https, at a public address"
+                    "ask whoever runs the registry: its realm has to be https, at a public address; where the \
+                     registry itself is plain HTTP (--plain-http), it may be plain HTTP at the same host"
                         .to_owned(),
                 ),
                 ErrorKind::Credentials => (
@@ -325,28 +327,23 @@ fn demand(first: &FirstAnswer) -> Option<String> {
     if first.status != 401 {
         return None;
     }
-    for line in first.headers("www-authenticate") {
-        for challenge in ChallengeParser::new(line).flatten() {
-            let parameter = |name: &str| {
-                challenge
-                    .params
-                    .iter()
-                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                    .map(|(_, value)| value.to_unescaped())
-            };
-            let realm = parameter("realm").unwrap_or_else(|| "(no realm)".to_owned());
-            if challenge.scheme.eq_ignore_ascii_case("bearer") {
-                let service = parameter("service")
-                    .map(|service| format!(" for the service {service}"))
-                    .unwrap_or_default();
-                return Some(format!("it asks for a token of {realm}{service}"));
-            }
-            if challenge.scheme.eq_ignore_ascii_case("basic") {
-                return Some(format!("it asks for user and password ({realm})"));
-            }
+    let challenges = Challenge::read(first.headers("www-authenticate"));
+    // As the client does it: a token comes before a password.
+    let challenge = challenges
+        .iter()
+        .find(|challenge| challenge.is_bearer())
+        .or(challenges.first());
+    let Some(challenge) = challenge else {
+        return Some("it asks who you are, and not how to say so".to_owned());
+    };
+    let realm = challenge.realm.as_deref().unwrap_or("(no realm)");
+    Some(match (challenge.is_bearer(), &challenge.service) {
+        (true, Some(service)) => {
+            format!("it asks for a token of {realm} for the service {service}")
         }
-    }
-    Some("it asks who you are, and not how to say so".to_owned())
+        (true, None) => format!("it asks for a token of {realm}"),
+        (false, _) => format!("it asks for user and password ({realm})"),
+    })
 }
 
 fn rate_limit(head: &Response) -> Finding {
