@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{Digest, Registry, RepositoryName};
-use registry_client::Client;
+use registry_client::{Client, Repository};
 
 use super::error::{ImportError, ImportErrorKind};
 use super::plan::ImportPlan;
@@ -42,7 +42,10 @@ impl BaseSearch<'_> {
     ) -> Result<Vec<Mount>, ImportError> {
         let mut absent = BTreeSet::new();
         let mut found = stream::iter(wanted(plan))
-            .map(|(name, digest)| async move { Ok((name, digest, self.has(name, digest).await?)) })
+            .map(|(name, digest)| async move {
+                let repository = self.client.repository(self.registry, name).for_push();
+                Ok((name, digest, self.has(&repository, digest).await?))
+            })
             .buffer_unordered(self.at_once);
         while let Some((name, digest, there)) = found.try_next().await? {
             if !there {
@@ -73,11 +76,9 @@ impl BaseSearch<'_> {
         }
     }
 
-    async fn has(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, ImportError> {
-        let what = format!("{digest} in {}/{name}", self.registry);
-        let response = self
-            .client
-            .repository(self.registry, name)
+    async fn has(&self, repository: &Repository, digest: &Digest) -> Result<bool, ImportError> {
+        let what = format!("{digest} in {}/{}", self.registry, repository.name());
+        let response = repository
             .head_blob(digest)
             .await
             .map_err(|error| ImportError::request(&what, &error))?;
@@ -95,7 +96,10 @@ impl BaseSearch<'_> {
         digest: &Digest,
     ) -> Result<Option<&'p RepositoryName>, ImportError> {
         for name in plan.repositories.keys().chain(self.elsewhere) {
-            match self.has(name, digest).await {
+            match self
+                .has(&self.client.repository(self.registry, name), digest)
+                .await
+            {
                 Ok(true) => return Ok(Some(name)),
                 Ok(false) => {}
                 Err(error) if error.kind() == ImportErrorKind::Access => {}
@@ -114,7 +118,7 @@ impl BaseSearch<'_> {
                     "{digest}, which {} has, into {}/{into}",
                     from, self.registry
                 );
-                let repository = self.client.repository(self.registry, into);
+                let repository = self.client.repository(self.registry, into).for_push();
                 let response = repository
                     .mount_blob(digest, from)
                     .await

@@ -133,7 +133,7 @@ impl<'a> RegistryTarget<'a> {
     }
 
     fn repository(&self, name: &RepositoryName) -> Repository {
-        self.client.repository(self.registry, name)
+        self.client.repository(self.registry, name).for_push()
     }
 
     fn name(&self, name: &RepositoryName) -> String {

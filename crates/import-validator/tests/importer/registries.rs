@@ -1,6 +1,6 @@
 use import_validator::ImportErrorKind;
 use oci_content::referrers_tag;
-use test_registry::{Fault, Persona, Referrer, Route};
+use test_registry::{Fault, Persona, Referrer, Route, TestRegistry};
 
 use crate::support::{Bundle, open, writes};
 
@@ -31,6 +31,16 @@ async fn everything_arrives_whatever_the_target_can_do() {
         assert!(report.missing.is_empty(), "{persona}");
         assert!(target.resolve("app", "1").is_some() && target.resolve("other", "1").is_some());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_does_not_exist_yet_is_asked_for_with_the_right_to_push() {
+    let bundle = Bundle::new().await;
+    // Its token service gives no token that only reads what is not there.
+    let target = TestRegistry::start(Persona::Ghcr).await;
+    let report = bundle.import_to(&target).await.unwrap();
+    assert_eq!(report.referrers_found, bundle.referrers);
+    assert!(target.resolve("app", "1").is_some() && target.resolve("other", "1").is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
