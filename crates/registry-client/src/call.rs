@@ -288,6 +288,7 @@ impl<'a> Call<'a> {
         if let Some(authorization) = carried.header() {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
+        let home = self.client.home(self.registry)?;
         let mut outside = None;
         let mut hops = 0;
         loop {
@@ -298,7 +299,7 @@ impl<'a> Call<'a> {
             let foreign = outside.is_some();
             let pools = match &outside {
                 Some(Outside { pools, .. }) => pools,
-                None => &self.client.home,
+                None => &home,
             };
             let http = pools.of(self.endpoint, &self.method);
             let about = About {
@@ -345,7 +346,7 @@ impl<'a> Call<'a> {
                 }
                 let next = self.follow(&url, &target, answer.status).map_err(refuse)?;
                 if !origin::same_origin(&next, &self.url) {
-                    let there = self.client.outside(&self.url).await?;
+                    let there = self.client.outside(self.registry, &self.url, &next).await?;
                     realm::check_address(&next, &self.url, there.located)
                         .map_err(|refused| refuse(format!("the redirect leads to {refused}")))?;
                     outside = Some(there);

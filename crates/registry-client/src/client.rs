@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
+use rustls::ClientConfig;
 use tokio::sync::OnceCell;
 use url::Url;
 
@@ -14,11 +15,13 @@ use crate::error::{BoxError, Error, ErrorKind, Failure};
 use crate::exchange::MAX_ERROR_BODY;
 use crate::host::Host;
 use crate::observer::{Endpoint, WaitEvent};
-use crate::options::{ClientOptions, Http2, ProxyOptions};
-use crate::origin::base_url;
+use crate::options::{ClientOptions, Http2};
+use crate::origin::{base_url, same_origin};
+use crate::proxy::Proxies;
 use crate::realm::{self, Guard, Space};
 use crate::repository::Repository;
 use crate::response::Response;
+use crate::tls::TlsSettings;
 
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -31,11 +34,57 @@ pub struct Client(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) options: ClientOptions,
-    /// For the registries themselves: with the client certificate.
-    pub(crate) home: Pools,
+    proxies: Proxies,
+    /// For registries without settings of their own.
+    general: Connections,
+    registries: Mutex<HashMap<Registry, Arc<Special>>>,
     pub(crate) auth: Auth,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
     outsides: Mutex<HashMap<String, Arc<OnceCell<Outside>>>>,
+}
+
+/// The connections of a registry with settings of its own; `None` where it has none.
+type Special = OnceLock<Result<Option<Connections>, Arc<BuildError>>>;
+
+/// What serves the requests about one registry.
+#[derive(Clone)]
+struct Connections {
+    /// To the registry itself: with the client certificate.
+    home: Pools,
+    /// For every other origin that the registry leads to.
+    foreign_tls: ClientConfig,
+    /// For the registry when it is another one's redirect target or token service, if its certificate is not
+    /// verified.
+    unverified_tls: Option<ClientConfig>,
+}
+
+impl Connections {
+    fn new(
+        options: &ClientOptions,
+        proxies: &Proxies,
+        settings: &TlsSettings,
+    ) -> Result<Self, BuildError> {
+        let proxy_speaks_tls = proxies.urls().any(|url| url.scheme() == "https");
+        let config = |identities: bool, unverified: bool| {
+            let settings = TlsSettings {
+                roots: settings.roots.clone(),
+                identities: settings
+                    .identities
+                    .iter()
+                    .filter(|_| identities)
+                    .cloned()
+                    .collect(),
+                unverified: settings.unverified.clone().filter(|_| unverified),
+            };
+            settings.config(settings.verifier(proxy_speaks_tls)?)
+        };
+        let unverified = settings.unverified.is_some();
+        Ok(Self {
+            home: Pools::new(options, proxies, &config(true, true)?, None)?,
+            foreign_tls: config(false, false)?,
+            unverified_tls: unverified.then(|| config(false, true)).transpose()?,
+        })
+    }
 }
 
 /// Connections, apart for what is small and what is not.
@@ -48,10 +97,19 @@ pub(crate) struct Pools {
 impl Pools {
     fn new(
         options: &ClientOptions,
-        with: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+        proxies: &Proxies,
+        tls: &ClientConfig,
+        guard: Option<&Guard>,
     ) -> Result<Self, BuildError> {
-        let shared = || build(with(http_builder(options)?));
-        let apart = || build(with(http_builder(options)?.http1_only()));
+        let new = |http1_only| {
+            let builder = http_builder(options, proxies, tls, http1_only);
+            build(match guard {
+                Some(guard) => builder.dns_resolver(guard.clone()),
+                None => builder,
+            })
+        };
+        let shared = || new(false);
+        let apart = || new(true);
         Ok(match options.http2 {
             Http2::SmallRequests => Self {
                 small: shared()?,
@@ -98,7 +156,14 @@ pub struct BuildError {
 }
 
 impl BuildError {
-    fn new(text: impl Into<String>, source: impl Into<BoxError>) -> Self {
+    pub(crate) fn plain(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            source: None,
+        }
+    }
+
+    pub(crate) fn new(text: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self {
             text: text.into(),
             source: Some(source.into()),
@@ -113,17 +178,16 @@ impl Client {
     /// When a certificate, a key or a proxy's URL among the options cannot be read, or the platform's root
     /// certificates cannot be loaded.
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
-        let home = match &options.client_identity {
-            Some(pem) => {
-                let identity = reqwest::Identity::from_pem(pem)
-                    .map_err(|e| BuildError::new("the client certificate cannot be read", e))?;
-                Pools::new(&options, |builder| builder.identity(identity.clone()))?
-            }
-            None => Pools::new(&options, |builder| builder)?,
+        let proxies = match &options.proxy {
+            Some(proxy) => Proxies::new(proxy)?,
+            None => Proxies::default(),
         };
+        let general = Connections::new(&options, &proxies, &TlsSettings::general(&options)?)?;
         Ok(Self(Arc::new(Inner {
             options,
-            home,
+            proxies,
+            general,
+            registries: Mutex::default(),
             auth: Auth::default(),
             hosts: Mutex::default(),
             outsides: Mutex::default(),
@@ -198,19 +262,81 @@ impl Inner {
         tokio::time::sleep(wait).await;
     }
 
-    /// Returns what asks the other origins that the registry at `registry_url` leads to.
-    pub(crate) async fn outside(&self, registry_url: &Url) -> Result<Outside, Failure> {
+    /// Returns the connections to a registry itself.
+    pub(crate) fn home(&self, registry: &Registry) -> Result<Pools, Failure> {
+        Ok(self.connections(registry)?.home)
+    }
+
+    fn is_home(&self, registry: &Registry, url: &Url) -> bool {
+        base_url(&self.options, registry).is_ok_and(|home| same_origin(&home, url))
+    }
+
+    fn connections(&self, registry: &Registry) -> Result<Connections, Failure> {
+        let special = {
+            let mut all = self
+                .registries
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(registry.clone()).or_default())
+        };
+        let made = special.get_or_init(|| {
+            let settings = TlsSettings::of(&self.options, registry)?;
+            let new =
+                |settings: TlsSettings| Connections::new(&self.options, &self.proxies, &settings);
+            Ok(settings.map(new).transpose()?)
+        });
+        match made {
+            Ok(Some(connections)) => Ok(connections.clone()),
+            Ok(None) => Ok(self.general.clone()),
+            Err(error) => {
+                let text = format!("TLS with {registry} cannot be set up");
+                Err(Failure::new(ErrorKind::Tls, text).caused_by(Arc::clone(error)))
+            }
+        }
+    }
+
+    /// Returns the TLS settings of a host whose certificate is not verified, if `url` is at one.
+    fn unverified(&self, url: &Url) -> Result<Option<ClientConfig>, Failure> {
+        let insecure = self.options.hosts.iter().filter(|(_, host)| host.insecure);
+        for (name, _) in insecure {
+            if let Ok(registry) = name.parse::<Registry>()
+                && self.is_home(&registry, url)
+            {
+                return Ok(self.connections(&registry)?.unverified_tls);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns what asks the other origin at `url`, which the registry at `registry_url` leads to.
+    pub(crate) async fn outside(
+        &self,
+        registry: &Registry,
+        registry_url: &Url,
+        url: &Url,
+    ) -> Result<Outside, Failure> {
+        let unverified = self.unverified(url)?;
         let cell = {
             let mut outsides = self.outsides.lock().unwrap_or_else(PoisonError::into_inner);
-            let origin = registry_url.origin().ascii_serialization();
-            Arc::clone(outsides.entry(origin).or_default())
+            let mut key = registry_url.origin().ascii_serialization();
+            if unverified.is_some() {
+                key = format!("{key} {}", url.origin().ascii_serialization());
+            }
+            Arc::clone(outsides.entry(key).or_default())
         };
         let make = async || {
             let located = realm::locate(registry_url).await;
-            let mut known = self.options.proxy.as_ref().map_or(Vec::new(), proxy_hosts);
-            known.extend(registry_url.host_str().map(str::to_ascii_lowercase));
-            let guard = Guard { known, located };
-            let pools = Pools::new(&self.options, |builder| builder.dns_resolver(guard.clone()))
+            let known = self.proxies.urls().chain([registry_url]);
+            let known = known.filter_map(|url| url.host_str().map(str::to_ascii_lowercase));
+            let guard = Guard {
+                known: known.collect(),
+                located,
+            };
+            let tls = match unverified {
+                Some(tls) => tls,
+                None => self.connections(registry)?.foreign_tls,
+            };
+            let pools = Pools::new(&self.options, &self.proxies, &tls, Some(&guard))
                 .map_err(|error| Failure::new(ErrorKind::Protocol, "").caused_by(error))?;
             Ok(Outside { pools, located })
         };
@@ -218,8 +344,22 @@ impl Inner {
     }
 }
 
-fn http_builder(options: &ClientOptions) -> Result<reqwest::ClientBuilder, BuildError> {
-    let mut builder = reqwest::Client::builder()
+fn http_builder(
+    options: &ClientOptions,
+    proxies: &Proxies,
+    tls: &ClientConfig,
+    http1_only: bool,
+) -> reqwest::ClientBuilder {
+    let mut tls = tls.clone();
+    let mut builder = reqwest::Client::builder();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if http1_only {
+        builder = builder.http1_only();
+    } else {
+        tls.alpn_protocols.insert(0, b"h2".to_vec());
+    }
+    builder = builder
+        .tls_backend_preconfigured(tls)
         .user_agent(&options.user_agent)
         .connect_timeout(options.connect_timeout)
         // Below what servers and load balancers keep idle connections for, so that a write, which is not
@@ -230,59 +370,11 @@ fn http_builder(options: &ClientOptions) -> Result<reqwest::ClientBuilder, Build
         .retry(reqwest::retry::never())
         .referer(false)
         .no_proxy();
-    if let Some(proxy) = &options.proxy {
-        for proxy in proxies(proxy)? {
-            builder = builder.proxy(proxy);
-        }
+    if proxies.urls().next().is_some() {
+        let proxies = proxies.clone();
+        builder = builder.proxy(reqwest::Proxy::custom(move |url| proxies.of(url).cloned()));
     }
-    for pem in &options.extra_roots {
-        let roots = reqwest::Certificate::from_pem_bundle(pem)
-            .map_err(|e| BuildError::new("a root certificate cannot be read", e))?;
-        if roots.is_empty() {
-            return Err(BuildError {
-                text: "a file of root certificates holds none".into(),
-                source: None,
-            });
-        }
-        builder = builder.tls_certs_merge(roots);
-    }
-    Ok(builder)
-}
-
-fn proxies(options: &ProxyOptions) -> Result<Vec<reqwest::Proxy>, BuildError> {
-    let direct = format!("localhost,127.0.0.0/8,::1,{}", options.no_proxy);
-    let with = |proxy: reqwest::Result<reqwest::Proxy>, scheme: &str| {
-        proxy
-            .map(|proxy| proxy.no_proxy(reqwest::NoProxy::from_string(&direct)))
-            .map_err(|e| {
-                // The URL may hold a password.
-                BuildError::new(
-                    format!("the proxy for {scheme} cannot be used"),
-                    e.without_url(),
-                )
-            })
-    };
-    let mut proxies = Vec::new();
-    if let Some(url) = &options.https {
-        proxies.push(with(reqwest::Proxy::https(url), "https")?);
-    }
-    if let Some(url) = &options.http {
-        proxies.push(with(reqwest::Proxy::http(url), "http")?);
-    }
-    Ok(proxies)
-}
-
-fn proxy_hosts(options: &ProxyOptions) -> Vec<String> {
-    [&options.https, &options.http]
-        .into_iter()
-        .flatten()
-        .filter_map(|url| {
-            Url::parse(url)
-                .ok()?
-                .host_str()
-                .map(str::to_ascii_lowercase)
-        })
-        .collect()
+    builder
 }
 
 fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BuildError> {

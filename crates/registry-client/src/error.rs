@@ -249,10 +249,12 @@ impl Failure {
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        if let Some(refused) = cause::<crate::realm::Refused>(&error) {
+        if let Some(refused) = find_cause::<crate::realm::Refused>(&error) {
             return Self::new(ErrorKind::UntrustedRealm, "").caused_by(refused.clone());
         }
-        let (kind, transient) = if cause::<rustls::Error>(&error).is_some() {
+        let mut text = None;
+        let (kind, transient) = if let Some(tls) = find_cause::<rustls::Error>(&error) {
+            text = crate::tls::describe(tls);
             (ErrorKind::Tls, false)
         } else if error.is_dns() {
             // getaddrinfo's code does not survive in `io::Error`; these are the texts of EAI_AGAIN in
@@ -267,14 +269,14 @@ impl From<reqwest::Error> for Failure {
         } else {
             (ErrorKind::Reset, true)
         };
-        let mut failure = Self::new(kind, "");
+        let mut failure = Self::new(kind, text.unwrap_or_default());
         failure.unsent = error.is_connect() || error.is_dns();
         failure.transient = transient;
         failure.caused_by(error)
     }
 }
 
-fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+fn find_cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
@@ -283,7 +285,7 @@ fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Opti
         // `io::Error::source` skips the error that it wraps.
         if let Some(io) = error.downcast_ref::<std::io::Error>()
             && let Some(inner) = io.get_ref()
-            && let Some(found) = cause(inner)
+            && let Some(found) = find_cause(inner)
         {
             return Some(found);
         }

@@ -1,13 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use oci_content::{MAX_MANIFEST_BYTES, Registry};
+use url::Url;
 
+use crate::client::BuildError;
 use crate::credentials::CredentialSource;
 use crate::observer::RequestObserver;
+use crate::proxy::Proxies;
 use crate::retry::RetryPolicy;
 
 /// How a [`Client`](crate::Client) speaks to registries.
@@ -56,6 +60,10 @@ pub struct ClientOptions {
     /// A client certificate, its chain and its private key in PEM. Shown to registries only, never to the
     /// target of a redirect or a token service on another host.
     pub client_identity: Option<Vec<u8>>,
+    /// Folders in the layout of docker's and containers' `certs.d`: `HOST[:PORT]/*.crt` are root certificates for that
+    /// registry, `*.cert` with `*.key` its client certificates. The first that has a folder for a registry is read, at
+    /// the first request to it; a file that cannot be used is then an error. Default: none.
+    pub certs_folders: Vec<PathBuf>,
     /// Proxies; `None` connects directly. The environment is not read.
     pub proxy: Option<ProxyOptions>,
     /// The largest manifest. Default: 4 MiB, what the specification asks registries to take.
@@ -92,28 +100,43 @@ pub enum Http2 {
     Nothing,
 }
 
-/// What differs for one registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What differs for one registry. `Debug` does not show the client identity.
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostOptions {
-    /// Plain HTTP or not; `None` leaves it to [`ClientOptions::plain_http`] and to loopback, which is plain.
+    /// Plain HTTP or not; `None` leaves it to [`ClientOptions::plain_http`] and to loopback, which is plain unless
+    /// something about TLS is set here.
     pub plain_http: Option<bool>,
+    /// Take any certificate of this registry, which is then anybody who answers at its address. It holds for this
+    /// host and port alone, not for hosts that it redirects to nor for token services elsewhere. Default: no.
+    pub insecure: bool,
+    /// Root certificates beside those of [`ClientOptions::extra_roots`], for this registry and for where it sends
+    /// requests on to: PEM, one or more in each.
+    pub extra_roots: Vec<Vec<u8>>,
+    /// A client certificate, its chain and its private key in PEM, shown to this registry only and instead of
+    /// [`ClientOptions::client_identity`].
+    pub client_identity: Option<Vec<u8>>,
     /// Requests in flight; `None` is [`ClientOptions::max_in_flight`].
     pub max_in_flight: Option<NonZeroUsize>,
 }
 
-/// The proxies to connect through.
+/// The proxies to connect through, as Go's clients read them.
+///
+/// - `http` and `https` URLs; one without a scheme is `http`. SOCKS is an error.
+/// - The URL may hold a user and a password, which `Debug` does not show.
 ///
 /// A proxy resolves host names itself, so what the name of a token service or of a redirect's target resolves to
 /// is then checked by it or by nobody; only literal addresses are still refused here.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProxyOptions {
-    /// URL of the proxy for `https` requests; it may hold a user and a password.
+    /// URL of the proxy for `https` requests.
     pub https: Option<String>,
-    /// URL of the proxy for `http` requests; it may hold a user and a password.
+    /// URL of the proxy for `http` requests.
     pub http: Option<String>,
-    /// Hosts that are connected directly, in the form of the `NO_PROXY` variable. Loopback always is.
+    /// Hosts that are connected directly, in the form of the `NO_PROXY` variable: separated by commas, `*` is all,
+    /// `example.com` the domain and what is below it, `.example.com` and `*.example.com` only what is below it,
+    /// further addresses and ranges (`10.0.0.0/8`); each but a range may have a port. Loopback always is.
     pub no_proxy: String,
 }
 
@@ -131,6 +154,7 @@ impl Default for ClientOptions {
             plain_http: BTreeSet::new(),
             extra_roots: Vec::new(),
             client_identity: None,
+            certs_folders: Vec::new(),
             proxy: None,
             max_manifest_bytes: MAX_MANIFEST_BYTES,
             max_list_bytes: 32 << 20,
@@ -145,14 +169,29 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
-    /// Tells whether a registry is spoken to in plain HTTP: what is configured for its host decides, else whether it is
-    /// listed, else whether it is loopback.
+    /// Returns whether a registry is spoken to in plain HTTP: what is configured for its host decides, else whether it
+    /// is listed, else whether it is loopback and nothing about TLS is configured for it.
     pub fn speaks_plain_http(&self, registry: &Registry) -> bool {
-        let name = registry.as_str();
-        self.hosts
-            .get(name)
-            .and_then(|host| host.plain_http)
-            .unwrap_or_else(|| self.plain_http.contains(name) || registry.is_loopback())
+        let host = self.host(registry);
+        host.and_then(|host| host.plain_http).unwrap_or_else(|| {
+            self.plain_http.contains(registry.as_str())
+                || (registry.is_loopback() && !host.is_some_and(HostOptions::has_tls))
+        })
+    }
+
+    /// Returns the proxy that a request to `url` goes through; `None` is a direct connection.
+    ///
+    /// # Errors
+    /// When a proxy's URL cannot be used.
+    pub fn proxy_for(&self, url: &Url) -> Result<Option<Url>, BuildError> {
+        let Some(options) = &self.proxy else {
+            return Ok(None);
+        };
+        Ok(Proxies::new(options)?.of(url).cloned())
+    }
+
+    pub(crate) fn host(&self, registry: &Registry) -> Option<&HostOptions> {
+        self.hosts.get(registry.as_str())
     }
 
     /// Returns what a body has to bring in `time`.
@@ -169,6 +208,25 @@ impl ClientOptions {
     }
 }
 
+impl HostOptions {
+    /// Returns whether something is set that only TLS has.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.insecure || !self.extra_roots.is_empty() || self.client_identity.is_some()
+    }
+}
+
+impl fmt::Debug for HostOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostOptions")
+            .field("plain_http", &self.plain_http)
+            .field("insecure", &self.insecure)
+            .field("extra_roots", &self.extra_roots.len())
+            .field("client_identity", &self.client_identity.is_some())
+            .field("max_in_flight", &self.max_in_flight)
+            .finish()
+    }
+}
+
 impl fmt::Debug for ClientOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientOptions")
@@ -182,6 +240,7 @@ impl fmt::Debug for ClientOptions {
             .field("plain_http", &self.plain_http)
             .field("extra_roots", &self.extra_roots.len())
             .field("client_identity", &self.client_identity.is_some())
+            .field("certs_folders", &self.certs_folders)
             .field("proxy", &self.proxy)
             .field("max_manifest_bytes", &self.max_manifest_bytes)
             .field("max_list_bytes", &self.max_list_bytes)

@@ -523,9 +523,10 @@ impl Inner {
         // At the registry's own origin its client certificate is at home, and nothing has to be guarded.
         if origin::same_origin(url, registry_url) {
             realm::check(url, registry, registry_url, Space::Public).map_err(refuse)?;
-            return Ok(self.home.of(Endpoint::Token, &Method::GET).clone());
+            let pools = self.home(registry)?;
+            return Ok(pools.of(Endpoint::Token, &Method::GET).clone());
         }
-        let outside = self.outside(registry_url).await?;
+        let outside = self.outside(registry, registry_url, url).await?;
         realm::check(url, registry, registry_url, outside.located).map_err(refuse)?;
         Ok(outside.pools.of(Endpoint::Token, &Method::GET).clone())
     }
