@@ -37,8 +37,9 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// Credentials from Docker's `config.json` and Podman's `auth.json`.
 ///
-/// - The files are asked in their order; a file that does not exist is passed over. Each is read anew for
-///   every question, so that a login counts at once.
+/// - The files are asked in their order; a file that does not exist is passed over, one that cannot be read is an
+///   error. Each is read anew for every question, so that a login counts at once.
+/// - A file called `.dockercfg` has Docker's first form: what `auths` holds, without `auths` around it.
 /// - Within a file: the registry's entry in `credHelpers`, then `credsStore`, then `auths`. There the longest
 ///   key that names the repository or a folder above it wins, as Podman has it, and last the registry alone.
 /// - Keys match the exact host and port.
@@ -253,7 +254,14 @@ impl<'a> File<'a> {
         let fail = |reason: &str| CredentialError::new(format!("{}: {reason}", path.display()));
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(fail("cannot be opened").caused_by(error)),
         };
         let mut bytes = Vec::new();
@@ -266,10 +274,14 @@ impl<'a> File<'a> {
         // Editors of other systems write a byte order mark.
         let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
         // The parser's own words can repeat a value, which may be a secret.
-        let members = serde_json::from_slice(text).map_err(|error| {
+        let mut members: Map<String, Value> = serde_json::from_slice(text).map_err(|error| {
             let place = format!("line {} column {}", error.line(), error.column());
             fail(&format!("is not a Docker configuration: {place}"))
         })?;
+        // The old form holds nothing but the entries.
+        if path.file_name().is_some_and(|name| name == ".dockercfg") {
+            members = Map::from_iter([("auths".to_owned(), Value::Object(members))]);
+        }
         Ok(Some(Self { path, members }))
     }
 

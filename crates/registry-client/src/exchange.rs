@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
 
 use crate::coding;
 use crate::error::{ErrorKind, Failure, without_secrets};
-use crate::observer::{Endpoint, RequestEvent, RequestObserver};
+use crate::observer::{Endpoint, RequestEvent, RequestObserver, SilenceEvent};
 use crate::options::ClientOptions;
 use crate::upload::{self, Part, UploadState};
 
@@ -78,7 +78,11 @@ pub(crate) async fn send(
         }
     }
     let mut report = Report::new(options, about, method, url, payload, state.clone());
-    let answer = watch(request.headers(headers).send(), options, state.as_deref()).await;
+    let answer = watch(request.headers(headers).send(), options, state.as_deref());
+    let answer = match state {
+        Some(_) => answer.await,
+        None => report.attend(answer).await,
+    };
     match answer {
         Ok(response) => {
             report.status = Some(response.status());
@@ -147,7 +151,8 @@ impl Open {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let patience = self.idle_timeout.saturating_sub(self.window.0);
         let started = Instant::now();
-        let answer = timeout(patience, self.response.chunk()).await;
+        let answer = timeout(patience, self.response.chunk());
+        let answer = self.report.attend(answer).await;
         self.window.0 += started.elapsed();
         let failure = match answer {
             Ok(Ok(Some(bytes))) => {
@@ -274,6 +279,29 @@ impl Report {
                 Payload::None | Payload::Part(_) => 0,
             },
             upload,
+        }
+    }
+
+    /// Waits for what is to come, and tells the observer while nothing does.
+    async fn attend<T>(&self, answer: impl Future<Output = T>) -> T {
+        const FIRST: Duration = Duration::from_secs(5);
+        const NEXT: Duration = Duration::from_secs(10);
+        let Some(observer) = &self.observer else {
+            return answer.await;
+        };
+        let started = Instant::now();
+        let mut answer = std::pin::pin!(answer);
+        let mut next = started + FIRST;
+        loop {
+            if let Ok(answer) = timeout_at(next, &mut answer).await {
+                return answer;
+            }
+            next += NEXT;
+            observer.silent(&SilenceEvent {
+                registry: &self.registry,
+                url: &self.url,
+                silence: started.elapsed(),
+            });
         }
     }
 }

@@ -90,7 +90,7 @@ pub use client::{BuildError, Client};
 pub use credentials::{CredentialError, CredentialSource, Credentials};
 pub use docker_config::DockerConfig;
 pub use error::{Error, ErrorKind};
-pub use observer::{Endpoint, RequestEvent, RequestObserver, WaitEvent};
+pub use observer::{Endpoint, RequestEvent, RequestObserver, SilenceEvent, WaitEvent};
 pub use options::{ClientOptions, HostOptions, Http2, ProxyOptions};
 pub use push::BlobPush;
 pub use rate_limit::RateLimit;

@@ -20,6 +20,12 @@ pub trait RequestObserver: fmt::Debug + Send + Sync {
     fn waiting(&self, event: &WaitEvent<'_>) {
         let _ = event;
     }
+
+    /// Nothing has come for a while although a request has been sent: told after 5 s of silence, and every 10 s from
+    /// then on. Not told while a blob is being sent.
+    fn silent(&self, event: &SilenceEvent<'_>) {
+        let _ = event;
+    }
 }
 
 /// What a request is for.
@@ -103,4 +109,16 @@ pub struct WaitEvent<'a> {
     pub wait: Duration,
     /// The status that caused it; `None` when the connection broke. 429 is a rate limit.
     pub status: Option<StatusCode>,
+}
+
+/// A request without an answer, or an answer that has come to a standstill.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SilenceEvent<'a> {
+    /// The registry that the call is about.
+    pub registry: &'a Registry,
+    /// Where the request went, without user information, query and fragment.
+    pub url: &'a Url,
+    /// For how long nothing has come.
+    pub silence: Duration,
 }

@@ -390,3 +390,68 @@ async fn what_a_hanging_helper_has_started_ends_with_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn the_first_file_with_credentials_for_the_registry_wins_and_the_old_form_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let auth = |user: &str| STANDARD.encode(format!("{user}:p"));
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let files = vec![
+        folder.path().join("not-there/auth.json"),
+        file("none.json", "{}".to_owned()),
+        folder.path().join("none.json/below-a-file.json"),
+        file(
+            "auth.json",
+            format!(r#"{{"auths":{{"a.test":{{"auth":"{}"}}}}}}"#, auth("first")),
+        ),
+        file(
+            "config.json",
+            format!(
+                r#"{{"auths":{{"a.test/team":{{"auth":"{0}"}},"b.test":{{"auth":"{0}"}}}}}}"#,
+                auth("second")
+            ),
+        ),
+        file(
+            ".dockercfg",
+            format!(
+                r#"{{"https://c.test":{{"auth":"{}","email":""}}}}"#,
+                auth("old")
+            ),
+        ),
+    ];
+    let source = DockerConfig::from_files(files.clone());
+    let repository = "team/app".parse().unwrap();
+    for (registry, expected) in [
+        ("a.test", basic("first", "p")),
+        ("b.test", basic("second", "p")),
+        ("c.test", basic("old", "p")),
+        ("d.test", None),
+    ] {
+        let found = source
+            .credentials(&registry.parse().unwrap(), Some(&repository))
+            .await;
+        assert_eq!(found.unwrap(), expected, "{registry}");
+    }
+    for broken in ["", "{\"auths\":", "[]", "null", "\u{feff}{}"] {
+        let path = file("config.json", broken.to_owned());
+        let error = source
+            .credentials(&"b.test".parse().unwrap(), None)
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().contains(&path.display().to_string()),
+            "{error}"
+        );
+    }
+    // It exists and cannot be read: who is not root may meet that as well.
+    let folder_as_file = DockerConfig::from_files(vec![folder.path().to_owned()]);
+    let error = folder_as_file
+        .credentials(&"b.test".parse().unwrap(), None)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+}

@@ -179,3 +179,25 @@ async fn the_observer_hears_of_each_request_without_its_secrets() {
         [told(500, 1, 4), told(200, 2, 2)]
     );
 }
+
+#[tokio::test]
+async fn whoever_is_silent_for_five_seconds_is_told() {
+    let server = Server::start(|seen, _| match seen.target.contains("/tags/list") {
+        true => answer(200).delay(Duration::from_millis(5500)),
+        false => answer(200),
+    })
+    .await;
+    let recorder = Arc::new(Recorder::default());
+    let mut options = options();
+    options.observer = Some(Arc::<Recorder>::clone(&recorder));
+    let repository = server.repository(options);
+    repository.get_manifest(&tag()).await.unwrap();
+    assert!(recorder.silences.lock().unwrap().is_empty());
+    repository.tags(None).await.unwrap();
+    let silences = recorder.silences.lock().unwrap();
+    let [(url, silence)] = &silences[..] else {
+        panic!("{silences:?}")
+    };
+    assert!(url.ends_with("/tags/list"), "{url}");
+    assert!((5..10).contains(&silence.as_secs()), "{silence:?}");
+}

@@ -9,7 +9,7 @@ use http::StatusCode;
 use oci_content::{Registry, RepositoryName};
 use registry_client::{
     Client, ClientOptions, Endpoint, ErrorKind, Repository, RequestEvent, RequestObserver,
-    WaitEvent,
+    SilenceEvent, WaitEvent,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -342,6 +342,8 @@ pub(crate) struct Told {
 pub(crate) struct Recorder {
     pub(crate) requests: Mutex<Vec<Told>>,
     pub(crate) waits: Mutex<Vec<(Duration, Option<u16>)>>,
+    /// Where nothing came, and for how long.
+    pub(crate) silences: Mutex<Vec<(String, Duration)>>,
 }
 
 impl RequestObserver for Recorder {
@@ -361,6 +363,11 @@ impl RequestObserver for Recorder {
     fn waiting(&self, event: &WaitEvent<'_>) {
         let status = event.status.as_ref().map(StatusCode::as_u16);
         self.waits.lock().unwrap().push((event.wait, status));
+    }
+
+    fn silent(&self, event: &SilenceEvent<'_>) {
+        let mut silences = self.silences.lock().unwrap();
+        silences.push((event.url.to_string(), event.silence));
     }
 }
 
