@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bundle_format::{
     BundleManifest, BundlePlan, BundleWriter, Checksums, Container, EntryPath, OCI_LAYOUT,
@@ -14,6 +14,7 @@ use oci_content::{
 use oci_referrers::{ImageDepth, ImageTree, RegistryManifests, RegistrySources, resolve};
 use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
+use tokio::time::timeout;
 
 use crate::error::{ExportError, ExportErrorKind};
 use crate::found::{FoundImage, absent_layers};
@@ -23,6 +24,9 @@ use crate::policy::Judged;
 use crate::report;
 use crate::request::ExportRequest;
 use crate::transfer::{Failed, download};
+
+/// The longest that the probe of a registry may take, however much time an image has.
+const MAX_PROBE_TIME: Duration = Duration::from_secs(30);
 
 /// Writes mirror bundles.
 #[derive(Clone, Debug)]
@@ -183,8 +187,8 @@ impl Exporter {
         output: &OutputFile,
         started: Instant,
     ) -> Result<(ExportSummary, Checksums, Vec<ProbeReport>, Vec<FoundImage>), ExportError> {
-        let probes = self.probe(&request.images).await;
-        let mut images = self.find(request).await?;
+        let (probes, spent) = self.probe(request).await;
+        let mut images = self.find(request, &spent).await?;
         require_artifact_types(request, &images)?;
         let judged = Judged::new(request, &mut images).await?;
         let mut unavailable = BTreeSet::new();
@@ -222,10 +226,15 @@ impl Exporter {
         }
     }
 
-    /// Asks each registry once what it can do, before anything else.
-    async fn probe(&self, images: &[Reference]) -> Vec<ProbeReport> {
+    /// Asks each registry once what it can do, before anything else, and says how long that took.
+    ///
+    /// Nothing is decided by it, so it has at most half of an image's time, which is then shorter by what it took.
+    async fn probe(
+        &self,
+        request: &ExportRequest,
+    ) -> (Vec<ProbeReport>, BTreeMap<Registry, Duration>) {
         let mut registries: BTreeMap<&Registry, &RepositoryName> = BTreeMap::new();
-        for reference in images {
+        for reference in &request.images {
             registries
                 .entry(reference.registry())
                 .or_insert(reference.repository());
@@ -233,18 +242,28 @@ impl Exporter {
         self.observer.event(ExportEvent::Probing {
             registries: registries.len(),
         });
-        let probe = Probe::new(self.client.clone());
+        let time = (request.discovery_timeout / 2).min(MAX_PROBE_TIME);
+        let probe = &Probe::new(self.client.clone()).timeout(time);
         let probes = registries
             .into_iter()
-            .map(|(registry, repository)| probe.probe(registry, Some(repository)));
-        let reports = futures::future::join_all(probes).await;
+            .map(|(registry, repository)| async move {
+                let started = Instant::now();
+                let report = probe.probe(registry, Some(repository)).await;
+                (report, (registry.clone(), started.elapsed()))
+            });
+        let (reports, spent): (Vec<_>, _) =
+            futures::future::join_all(probes).await.into_iter().unzip();
         for report in &reports {
             self.observer.event(ExportEvent::Probed(report));
         }
-        reports
+        (reports, spent)
     }
 
-    async fn find(&self, request: &ExportRequest) -> Result<Vec<FoundImage>, ExportError> {
+    async fn find(
+        &self,
+        request: &ExportRequest,
+        spent: &BTreeMap<Registry, Duration>,
+    ) -> Result<Vec<FoundImage>, ExportError> {
         let mut sources: BTreeMap<(Registry, RepositoryName), Source> = BTreeMap::new();
         for reference in &request.images {
             let (registry, name) = (reference.registry().clone(), reference.repository().clone());
@@ -271,7 +290,8 @@ impl Exporter {
         // Made one by one: a search that waits for its turn takes as much memory as one that is under way.
         let finds = stream::iter(images).map(|reference| {
             let key = (reference.registry().clone(), reference.repository().clone());
-            self.find_image(request, reference, &sources[&key])
+            let spent = spent.get(&key.0).copied().unwrap_or_default();
+            self.find_image(request, reference, &sources[&key], spent)
         });
         let mut found: Vec<FoundImage> = finds
             .buffer_unordered(request.max_concurrent_discoveries.get())
@@ -286,11 +306,20 @@ impl Exporter {
         request: &ExportRequest,
         reference: Reference,
         source: &Source,
+        spent: Duration,
     ) -> Result<FoundImage, ExportError> {
         let started = Instant::now();
+        let time = request.discovery_timeout.saturating_sub(spent);
+        let left = || time.saturating_sub(started.elapsed());
+        let late = |_| {
+            let seconds = request.discovery_timeout.as_secs();
+            let message = format!("{reference} could not be read within {seconds} s");
+            ExportError::new(ExportErrorKind::Network, message)
+        };
         let repository = &source.repository;
-        let resolved = resolve(repository, &reference)
+        let resolved = timeout(left(), resolve(repository, &reference))
             .await
+            .map_err(late)?
             .map_err(|error| ExportError::from(&error))?;
         if let Some(now) = &resolved.tag_moved_to {
             self.observer.event(ExportEvent::TagMoved {
@@ -298,7 +327,7 @@ impl Exporter {
                 now,
             });
         }
-        let manifests = RegistryManifests::new(Repository::clone(repository));
+        let manifests = RegistryManifests::new(Repository::clone(repository)).within(left());
         let (root, named) = carried_root(&reference, resolved.manifest)?;
         let tree =
             ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
@@ -318,12 +347,16 @@ impl Exporter {
         let many = source.images * subjects.len() >= 25;
         let discovery = source
             .sources
-            .discovery(Some(request.discovery_timeout))
+            .discovery(Some(left()))
             .one_of_many(many)
             .children(Some(ImageDepth::Manifests))
             .keep_manifests(true);
         let graph = discovery.run(subjects).await;
-        let absent = absent_layers(request, repository, &tree, &graph).await?;
+        let absent = absent_layers(request, repository, &tree, &graph);
+        // What was found is worth more than the time that a few HEADs take beyond it.
+        let absent = timeout(left().max(request.discovery_timeout / 10), absent)
+            .await
+            .map_err(late)??;
         let root = graph.report(tree.root.digest());
         self.observer.event(ExportEvent::Discovered {
             reference: &reference,

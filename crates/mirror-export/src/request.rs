@@ -39,7 +39,8 @@ pub struct ExportRequest {
     pub sign_key: Option<SigningKey>,
     /// The legacy tags to look for.
     pub legacy_tags: LegacyTags,
-    /// Time for the discovery of one image; 120 s by default.
+    /// Time for everything that is asked about one image before its blobs: the probe of its registry, what its reference
+    /// leads to, and the discovery of its referrers; 120 s by default.
     pub discovery_timeout: Duration,
     /// Images whose referrers are discovered at once; 4 by default.
     pub max_concurrent_discoveries: NonZeroUsize,

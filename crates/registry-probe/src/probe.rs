@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use oci_content::{Capability, ErrorCode, Registry, RepositoryName};
@@ -13,6 +14,7 @@ use crate::scope::CredentialScope;
 #[derive(Clone, Debug)]
 pub struct Probe {
     client: Client,
+    timeout: Option<Duration>,
     cache: Option<Caching>,
 }
 
@@ -28,8 +30,18 @@ impl Probe {
     pub fn new(client: Client) -> Self {
         Self {
             client,
+            timeout: None,
             cache: None,
         }
+    }
+
+    /// Gives each registry this much time for all its answers. Default: what the client's own options come to.
+    ///
+    /// What was found out by then is reported; where that is nothing, the failure is a timeout.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
     }
 
     /// Answers out of `cache` where it can, and keeps there what was found out.
@@ -84,7 +96,8 @@ impl Probe {
             return self.ask(registry, repository, facts).await;
         };
         let key = Key::new(registry, repository, scope, facts);
-        let probe = Self::new(self.client.clone());
+        let mut probe = Self::new(self.client.clone());
+        probe.timeout = self.timeout;
         let (registry, repository) = (registry.clone(), repository.cloned());
         let ask = async move { probe.ask(&registry, repository.as_ref(), facts).await };
         cache.get_or_ask(key, ask.boxed()).await
@@ -97,23 +110,38 @@ impl Probe {
         facts: bool,
     ) -> ProbeReport {
         let mut report = ProbeReport::new(registry, repository);
-        let asked = match repository {
+        let Some(timeout) = self.timeout else {
+            self.find_out(&mut report, facts).await;
+            return report;
+        };
+        let started = tokio::time::Instant::now();
+        let asked = tokio::time::timeout(timeout, self.find_out(&mut report, facts)).await;
+        if asked.is_err() {
+            report.elapsed = started.elapsed();
+            cut_short(&mut report, timeout, facts);
+        }
+        report
+    }
+
+    async fn find_out(&self, report: &mut ProbeReport, facts: bool) {
+        let registry = report.registry.clone();
+        let asked = match &report.repository {
             Some(name) => name.clone(),
             None => match "library/stellaops-probe".parse() {
                 Ok(name) => name,
-                Err(_) => return report,
+                Err(_) => return,
             },
         };
         let subject = nobody();
         let answer = self
             .client
-            .repository(registry, &asked)
+            .repository(&registry, &asked)
             .referrers(&subject, None)
             .await;
         match &answer {
             Ok(response) => {
-                self.conclude(&mut report, response, repository.is_some())
-                    .await
+                let named = report.repository.is_some();
+                self.conclude(report, response, named).await
             }
             Err(error) => {
                 report.failure = Some(ProbeFailure {
@@ -129,9 +157,8 @@ impl Probe {
             }
         }
         if facts {
-            facts::find(&self.client, &mut report, answer.as_ref().ok()).await;
+            facts::find(&self.client, report, answer.as_ref().ok()).await;
         }
-        report
     }
 
     async fn conclude(
@@ -238,5 +265,30 @@ impl Probe {
         report
             .evidence
             .push(evidence(&response, Capability::Unknown, reason));
+    }
+}
+
+/// Notes that the time was over before everything was asked.
+fn cut_short(report: &mut ProbeReport, timeout: Duration, facts: bool) {
+    let nothing = report.evidence.is_empty();
+    let message = if nothing {
+        format!("no answer within {} s", timeout.as_secs_f64())
+    } else {
+        format!(
+            "not everything was answered within {} s",
+            timeout.as_secs_f64()
+        )
+    };
+    if nothing {
+        let request = format!("GET {}/v2/", report.registry);
+        let evidence = Evidence::new(request, Capability::Unknown, message.clone());
+        report.evidence.push(evidence);
+    }
+    // What only the version was missing for is known.
+    if nothing || facts {
+        report.failure.get_or_insert(ProbeFailure {
+            code: ErrorCode::Timeout,
+            message,
+        });
     }
 }

@@ -149,3 +149,33 @@ async fn a_tag_that_moves_during_the_export_changes_nothing() {
     let moved = running.await.unwrap().unwrap();
     assert_eq!(moved.sha256, clean.sha256);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_an_image_covers_the_probe_and_what_its_reference_leads_to() {
+    let registry = registry().await;
+    let site = Site::new();
+    let mut request = site.request(&registry, IMAGE, "b.tgz");
+    request.discovery_timeout = Duration::from_secs(2);
+    // Nothing answers; the manifests do not, and the probe does.
+    for silent in [Route::any(), Route::manifests()] {
+        registry.fault(silent, Fault::stall().forever());
+        let started = std::time::Instant::now();
+        let error = export(&request).await.unwrap_err();
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(4), "{took:?}: {error}");
+        assert_eq!(error.kind(), ExportErrorKind::Network);
+        assert!(
+            error.to_string().contains("could not be read within 2 s"),
+            "{error}"
+        );
+        registry.clear_faults();
+    }
+    // A probe that is not answered leaves the image enough time, and a list that does not come is not an empty one.
+    registry.fault(Route::referrers(), Fault::stall().forever());
+    let started = std::time::Instant::now();
+    let error = export(&request).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(4), "{error}");
+    assert_eq!(error.kind(), ExportErrorKind::Incomplete, "{error}");
+    registry.clear_faults();
+    assert!(export(&request).await.is_ok());
+}

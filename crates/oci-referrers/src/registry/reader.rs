@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use oci_content::{Digest, ErrorCode, Manifest, ManifestErrorKind, Tag};
@@ -121,6 +122,14 @@ impl RegistryManifests {
     /// Creates a source of the manifests of a repository.
     pub fn new(repository: Repository) -> Self {
         Self::with_reader(Reader::new(repository, None))
+    }
+
+    /// Ends every read when so much time has passed from now on; those that were not over then have failed with
+    /// [`ErrorCode::Timeout`].
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        self.reader.deadline = Instant::now().checked_add(time);
+        self
     }
 
     pub(crate) fn with_reader(reader: Reader) -> Self {

@@ -287,3 +287,37 @@ async fn a_version_header_is_reported_and_decides_nothing() {
         assert_eq!(report.capability, Capability::Supported);
     }
 }
+
+#[tokio::test]
+async fn a_probe_ends_when_its_time_is_over_with_what_was_found_by_then() {
+    let registry = start(Persona::SpecFull, None).await;
+    let timeout = Duration::from_millis(300);
+    let probe = Probe::new(Client::new(ClientOptions::default()).unwrap()).timeout(timeout);
+    registry.fault(Route::any(), Fault::stall().forever());
+    let started = std::time::Instant::now();
+    let report = probe.probe(&registry.registry(), Some(&app())).await;
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert_eq!(report.capability, Capability::Unknown);
+    let failure = report.failure.unwrap();
+    assert_eq!(failure.code, ErrorCode::Timeout);
+    assert_eq!(failure.message, "no answer within 0.3 s");
+    assert_eq!(report.evidence.len(), 1);
+
+    // The list of tags hangs, which only the facts ask for.
+    registry.clear_faults();
+    registry.fault(Route::tags(), Fault::stall().forever());
+    let report = probe.probe(&registry.registry(), Some(&app())).await;
+    assert_eq!(
+        (report.capability, &report.failure),
+        (Capability::Supported, &None)
+    );
+    let report = probe.facts(&registry.registry(), Some(&app())).await;
+    assert_eq!(report.capability, Capability::Supported);
+    let failure = report.failure.unwrap();
+    assert_eq!(failure.code, ErrorCode::Timeout);
+    assert!(
+        failure.message.starts_with("not everything"),
+        "{}",
+        failure.message
+    );
+}
