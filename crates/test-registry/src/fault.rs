@@ -12,6 +12,8 @@ use crate::framing::Framing;
 /// A fault happens once, or once for each status that it lists, unless [`times`](Self::times) or
 /// [`forever`](Self::forever) says otherwise. After that the registry answers as it would have.
 ///
+/// A fault of an answer's body waits for a request whose answer has one, and lets a `HEAD` pass.
+///
 /// A fault that does not happen as often as it says fails the test; see
 /// [`TestRegistry::unused_faults`](crate::TestRegistry::unused_faults).
 #[derive(Clone, Debug)]
@@ -307,6 +309,24 @@ impl Fault {
     pub fn forever(mut self) -> Self {
         self.times = None;
         self
+    }
+}
+
+impl Action {
+    /// Tells whether it changes the registry's body, and nothing else.
+    pub(crate) fn is_of_body(&self) -> bool {
+        match self {
+            Self::Stall(bytes) | Self::Reset(bytes) => bytes.is_some(),
+            Self::Truncate(_)
+            | Self::Shorten(_)
+            | Self::Corrupt(_)
+            | Self::Extend
+            | Self::Prefix(_)
+            | Self::Omit(_)
+            | Self::Encoded(_)
+            | Self::Slow(_) => true,
+            _ => false,
+        }
     }
 }
 

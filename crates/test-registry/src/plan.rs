@@ -3,6 +3,7 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::Method;
 use http::request::Parts;
 
 use crate::fault::Fault;
@@ -85,6 +86,9 @@ impl Faults {
                 continue;
             }
             let fault = &planned.fault;
+            if parts.method == Method::HEAD && fault.action.is_of_body() {
+                continue;
+            }
             let key = match fault.per_path {
                 true => parts.uri.path().to_owned(),
                 false => String::new(),

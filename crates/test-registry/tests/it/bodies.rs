@@ -137,7 +137,7 @@ async fn a_truncated_body_is_seen_to_be_in_chunks_and_cannot_be_until_the_close(
 #[tokio::test]
 async fn a_head_keeps_its_length_whatever_the_framing() {
     let (registry, blob) = registry_with_blob().await;
-    registry.fault(Route::blobs(), Fault::shorten(7).framing(Framing::Chunked));
+    registry.fault(Route::blobs(), Fault::pass().framing(Framing::Chunked));
     let head = Answer::of(request(&registry, Method::HEAD, "app", &blob)).await;
     assert_eq!(head.header("content-length"), CONTENT.len().to_string());
 }

@@ -136,7 +136,7 @@ async fn bytes_are_changed_added_and_left_out_under_a_length_that_agrees() {
 }
 
 #[tokio::test]
-async fn a_head_has_no_body_that_a_fault_could_change() {
+async fn a_fault_of_the_body_waits_for_a_request_that_has_one() {
     let (registry, blob) = registry_with_blob().await;
     registry.fault(Route::blobs(), Fault::shorten(10).header("X-Own", "1"));
     let head = Answer::of(request(&registry, Method::HEAD, "app", &blob)).await;
@@ -145,7 +145,9 @@ async fn a_head_has_no_body_that_a_fault_could_change() {
         head.header("content-length"),
         head.header("x-own"),
     );
-    assert_eq!(seen, (200, "1000", "1"));
+    assert_eq!(seen, (200, "1000", ""));
+    let got = get(&registry, "app", &blob).await;
+    assert_eq!((got.body.len(), got.header("x-own")), (10, "1"));
 }
 
 #[tokio::test]
