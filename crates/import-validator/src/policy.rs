@@ -64,14 +64,19 @@ impl PolicyCheck {
     pub(crate) fn date(&self, json: &[u8]) -> Option<SystemTime> {
         #[derive(serde::Deserialize)]
         struct Annotated {
-            annotations: BTreeMap<String, String>,
+            annotations: BTreeMap<String, Option<String>>,
         }
         if self.max_dated_bytes() == 0 {
             return None;
         }
         document_date(json).or_else(|| {
             let manifest: Annotated = serde_json::from_slice(json).ok()?;
-            created(&manifest.annotations)
+            let annotations = manifest.annotations.into_iter();
+            created(
+                &annotations
+                    .filter_map(|(key, value)| Some((key, value?)))
+                    .collect(),
+            )
         })
     }
 

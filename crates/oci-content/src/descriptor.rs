@@ -73,7 +73,7 @@ impl Descriptor {
     }
 }
 
-/// The platform that an image is for.
+/// The platform that an image is for. What its index does not say is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Platform {
@@ -117,18 +117,23 @@ impl Platform {
         parts.next().is_none().then_some(platform)
     }
 
-    /// Tells whether an image for `other` is one that somebody who asked for this platform wants: a variant, if
-    /// asked for, must be the same.
+    /// Returns whether an image for `other` is one that somebody who asked for this platform wants: a variant, if
+    /// asked for, must be the same. An operating system or architecture that `other` does not name rules nothing
+    /// out: containerd runs such images as well.
     pub fn selects(&self, other: &Self) -> bool {
-        self.os == other.os
-            && self.architecture == other.architecture
+        let agrees = |wanted: &str, named: &str| named.is_empty() || wanted == named;
+        agrees(&self.os, &other.os)
+            && agrees(&self.architecture, &other.architecture)
             && (self.variant.is_none() || self.variant == other.variant)
     }
 }
 
 impl std::fmt::Display for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        for (text, slash) in [(&self.os, "/"), (&self.architecture, "")] {
+            let text = if text.is_empty() { "unknown" } else { text };
+            write!(f, "{text}{slash}")?;
+        }
         match &self.variant {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),
@@ -148,53 +153,99 @@ pub enum DescriptorError {
     Digest(#[from] DigestError),
 }
 
-impl TryFrom<&oci_spec::image::Descriptor> for Descriptor {
-    type Error = DescriptorError;
+/// A descriptor as others write it. `null` is what Go programs write for an empty list or map, and read for any
+/// empty value: each member that content can be had without may be `null`, empty or missing.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ForeignDescriptor {
+    media_type: Option<String>,
+    digest: Option<String>,
+    size: Option<u64>,
+    urls: Option<Vec<String>>,
+    annotations: Option<ForeignAnnotations>,
+    data: Option<String>,
+    platform: Option<ForeignPlatform>,
+    artifact_type: Option<String>,
+}
 
-    fn try_from(from: &oci_spec::image::Descriptor) -> Result<Self, DescriptorError> {
-        Ok(Self {
-            media_type: from.media_type().to_string(),
-            digest: from.digest().to_string().parse()?,
-            size: from.size(),
-            urls: from.urls().clone().unwrap_or_default(),
-            annotations: from
-                .annotations()
-                .clone()
-                .unwrap_or_default()
-                .into_iter()
-                .collect(),
-            data: from.data().clone(),
-            platform: from.platform().as_ref().map(|platform| Platform {
-                os: platform.os().to_string(),
-                architecture: platform.architecture().to_string(),
-                variant: platform.variant().clone(),
-                os_version: platform.os_version().clone(),
-            }),
-            artifact_type: from.artifact_type().as_ref().map(ToString::to_string),
-        })
+/// Annotations as others write them.
+pub(crate) type ForeignAnnotations = BTreeMap<String, Option<String>>;
+
+#[derive(Deserialize)]
+struct ForeignPlatform {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+    /// Read for its type alone.
+    #[serde(rename = "os.features")]
+    _os_features: Option<Vec<String>>,
+}
+
+impl ForeignPlatform {
+    /// Returns the platform; `None` where it says nothing.
+    fn platform(self) -> Option<Platform> {
+        let platform = Platform {
+            os: self.os.unwrap_or_default(),
+            architecture: self.architecture.unwrap_or_default(),
+            variant: filled(self.variant),
+            os_version: filled(self.os_version),
+        };
+        (platform != Platform::new("", "")).then_some(platform)
     }
+}
+
+/// Returns a text unless it is empty.
+pub(crate) fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Returns annotations, where a `null` is an empty value.
+pub(crate) fn annotations(from: Option<ForeignAnnotations>) -> BTreeMap<String, String> {
+    let from = from.into_iter().flatten();
+    from.map(|(key, value)| (key, value.unwrap_or_default()))
+        .collect()
 }
 
 impl Descriptor {
-    /// Reads one descriptor out of JSON that somebody else wrote, with the strictness of the specification.
+    /// Reads one descriptor out of JSON that somebody else wrote.
+    ///
+    /// Digest and size are there and of their types. The other members may be missing, `null` or empty, as Go
+    /// programs write and read them: an empty `artifactType`, `data`, `variant` or `platform` is none.
     ///
     /// # Errors
     ///
-    /// When a required member is missing or has the wrong type, or the digest is not one this project handles.
+    /// When digest or size is missing, a member has the wrong type, or the digest is not one this project handles.
     pub fn from_json(json: &str) -> Result<Self, DescriptorError> {
+        let missing = || DescriptorError::Json("it is empty".into());
+        Self::unless_empty(json)?.ok_or_else(missing)
+    }
+
+    /// Reads a descriptor, or what Go programs write for none: one whose members are all empty.
+    pub(crate) fn unless_empty(json: &str) -> Result<Option<Self>, DescriptorError> {
         // A derived reader also takes a list of the members in their order, which is no descriptor.
-        if !is_object(json) {
+        if !json.trim_ascii_start().starts_with('{') {
             return Err(DescriptorError::Json("not an object".into()));
         }
-        let parsed: oci_spec::image::Descriptor =
+        let from: ForeignDescriptor =
             serde_json::from_str(json).map_err(|error| DescriptorError::Json(error.to_string()))?;
-        Self::try_from(&parsed)
+        let (media_type, digest) = (filled(from.media_type), filled(from.digest));
+        if media_type.is_none() && digest.is_none() && from.size.is_none_or(|size| size == 0) {
+            return Ok(None);
+        }
+        let missing = |member: &str| DescriptorError::Json(format!("no `{member}`"));
+        Ok(Some(Self {
+            media_type: media_type.unwrap_or_default(),
+            digest: digest.ok_or_else(|| missing("digest"))?.parse()?,
+            size: from.size.ok_or_else(|| missing("size"))?,
+            urls: from.urls.unwrap_or_default(),
+            annotations: annotations(from.annotations),
+            data: filled(from.data),
+            platform: from.platform.and_then(ForeignPlatform::platform),
+            artifact_type: filled(from.artifact_type),
+        }))
     }
-}
-
-/// Tells whether a JSON value, if it is one, is an object.
-pub(crate) fn is_object(json: &str) -> bool {
-    json.trim_ascii_start().starts_with('{')
 }
 
 #[cfg(test)]
@@ -217,9 +268,80 @@ mod tests {
             r#"{"mediaType":"a/b","digest":"md5:d41d8cd98f00b204e9800998ecf8427e","size":1}"#
                 .to_owned(),
             "null".to_owned(),
+            "{}".to_owned(),
             format!(r#"["a/b","{digest}",1]"#),
+            r#"{"mediaType":"","digest":"","size":0}"#.to_owned(),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}"}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":null}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":"1"}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1.5}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"size":1}}"#),
+            format!(r#"{{"mediaType":7,"digest":"{digest}","size":1}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"urls":"u"}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"urls":[null]}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"annotations":[]}}"#),
+            format!(
+                r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"annotations":{{"k":1}}}}"#
+            ),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"data":7}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"platform":"linux"}}"#),
+            format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"platform":{{"os":1}}}}"#),
+            format!(
+                r#"{{"mediaType":"a/b","digest":"{digest}","size":1,"platform":{{"os.features":1}}}}"#
+            ),
         ] {
             assert!(Descriptor::from_json(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_go_programs_write_for_empty_values_is_empty() {
+        let digest = Digest::of(b"x");
+        let plain = Descriptor::new("a/b", digest.clone(), 1);
+        for more in [
+            "",
+            r#","urls":null"#,
+            r#","urls":[]"#,
+            r#","annotations":null"#,
+            r#","annotations":{}"#,
+            r#","data":null"#,
+            r#","data":"""#,
+            r#","artifactType":null"#,
+            r#","artifactType":"""#,
+            r#","platform":null"#,
+            r#","platform":{}"#,
+            r#","platform":{"architecture":"","os":""}"#,
+            r#","platform":{"architecture":null,"os":null,"variant":"","os.version":"","os.features":null}"#,
+        ] {
+            let json = format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":1{more}}}"#);
+            assert_eq!(Descriptor::from_json(&json).unwrap(), plain, "{more}");
+        }
+        for media_type in ["", r#""mediaType":null,"#, r#""mediaType":"","#] {
+            let json = format!(r#"{{{media_type}"digest":"{digest}","size":0}}"#);
+            let read = Descriptor::from_json(&json).unwrap();
+            assert_eq!(read, Descriptor::new("", digest.clone(), 0), "{media_type}");
+        }
+        let json = format!(
+            r#"{{"digest":"{digest}","size":1,"annotations":{{"k":null}},"platform":{{"architecture":"arm64","variant":"v8"}}}}"#
+        );
+        let read = Descriptor::from_json(&json).unwrap();
+        assert_eq!(read.annotations["k"], "");
+        assert_eq!(read.platform.unwrap().to_string(), "unknown/arm64/v8");
+    }
+
+    #[test]
+    fn a_platform_that_an_index_leaves_out_rules_nothing_out() {
+        let wanted = Platform::parse("linux/amd64").unwrap();
+        for (os, architecture, selected) in [
+            ("linux", "amd64", true),
+            ("", "amd64", true),
+            ("linux", "", true),
+            ("", "arm64", false),
+            ("windows", "", false),
+            ("unknown", "unknown", false),
+        ] {
+            let platform = Platform::new(os, architecture);
+            assert_eq!(wanted.selects(&platform), selected, "{platform}");
         }
     }
 

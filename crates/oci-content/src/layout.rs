@@ -357,6 +357,8 @@ impl ImageLayout {
             .map_err(|error| malformed(format!("malformed: {error}")))?;
         match document.remove("manifests") {
             Some(Value::Array(manifests)) => Ok((document, manifests)),
+            // What Go programs write for an empty list.
+            Some(Value::Null) => Ok((document, Vec::new())),
             _ => Err(malformed("malformed: `manifests` is no list".into())),
         }
     }
@@ -517,6 +519,21 @@ mod tests {
             layout.read_blob(&digest, 5).unwrap_err().kind(),
             LayoutErrorKind::Corrupt
         );
+    }
+
+    #[test]
+    fn an_index_with_null_for_its_entries_is_an_empty_one() {
+        let (_folder, layout) = layout();
+        let null = r#"{"schemaVersion":2,"manifests":null}"#;
+        fs::write(layout.root().join("index.json"), null).unwrap();
+        assert!(layout.index().unwrap().is_empty());
+        let added = Descriptor::of(media_type::IMAGE_MANIFEST, b"one");
+        layout.add_to_index(std::slice::from_ref(&added)).unwrap();
+        assert_eq!(layout.index().unwrap(), [added]);
+        for other in [r#"{"schemaVersion":2}"#, r#"{"manifests":{}}"#, "null"] {
+            fs::write(layout.root().join("index.json"), other).unwrap();
+            assert!(layout.index().is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -18,8 +18,8 @@
 //!
 //! # Scope
 //!
-//! No HTTP, no bundles, no async. JSON is read with `oci-spec`, whose types drop members they do not know;
-//! nothing that was read is ever written again from them.
+//! No HTTP, no bundles, no async. What is read of a manifest is never written again: its bytes
+//! are kept.
 
 mod category;
 mod descriptor;

@@ -2,11 +2,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oci_spec::image::{ArtifactManifest, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::descriptor::{Descriptor, DescriptorError, is_object};
+use crate::descriptor::{Descriptor, DescriptorError, ForeignAnnotations, annotations, filled};
 use crate::digest::Digest;
 use crate::media_type;
 
@@ -41,8 +40,8 @@ struct Parsed {
 pub enum ManifestContent {
     /// An image manifest, OCI or Docker schema 2.
     Image {
-        /// The configuration.
-        config: Box<Descriptor>,
+        /// The configuration. Only a manifest with an artifact type of its own can be without one.
+        config: Option<Box<Descriptor>>,
         /// The layers, in order.
         layers: Vec<Descriptor>,
     },
@@ -93,16 +92,17 @@ impl ManifestError {
     }
 }
 
-/// The members that decide which kind of manifest a document is.
+/// The members that are read. `null` is as good as missing, except that it makes an index without entries, which
+/// Go programs write in this way.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape<'a> {
     #[serde(default)]
-    schema_version: Option<u64>,
+    schema_version: Option<u32>,
     #[serde(default)]
     media_type: Option<String>,
-    #[serde(default, borrow)]
-    manifests: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    manifests: Option<Option<&'a RawValue>>,
     #[serde(default, borrow)]
     layers: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -111,24 +111,17 @@ struct Shape<'a> {
     blobs: Option<&'a RawValue>,
     #[serde(default, borrow)]
     subject: Option<&'a RawValue>,
+    #[serde(default)]
+    artifact_type: Option<String>,
+    #[serde(default)]
+    annotations: Option<ForeignAnnotations>,
 }
 
-impl Shape<'_> {
-    /// Tells whether everything that has to be a descriptor is an object: a derived reader also takes a list of
-    /// the members in their order, which nobody else reads as a descriptor.
-    fn has_object_descriptors(&self, media_type: &str) -> bool {
-        let (config, list) = match media_type {
-            media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => (self.config, self.layers),
-            media_type::ARTIFACT_MANIFEST => (None, self.blobs),
-            _ => (None, self.manifests),
-        };
-        let single = [config, self.subject].into_iter().flatten();
-        // A list that is none is left to the reader of the type, which says so.
-        let list = list.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
-        single
-            .chain(list.into_iter().flatten())
-            .all(|descriptor| is_object(descriptor.get()))
-    }
+fn present<'de: 'a, 'a, D>(deserializer: D) -> Result<Option<Option<&'a RawValue>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl Manifest {
@@ -157,6 +150,9 @@ impl Manifest {
     /// Reads a manifest; its digest is the SHA-256 of the bytes.
     ///
     /// `content_type` decides only where the document has no `mediaType` of its own.
+    ///
+    /// `null` is read as a missing member. `layers`, `blobs` and, with an `artifactType`, `config` may be missing;
+    /// `manifests` of an index may be `null`.
     ///
     /// # Errors
     ///
@@ -192,7 +188,8 @@ impl Manifest {
         if depth(&raw) > MAX_DEPTH {
             return Err(malformed(format!("JSON of more than {MAX_DEPTH} levels")));
         }
-        if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
+        if shape.manifests.flatten().is_some() && (shape.layers.is_some() || shape.config.is_some())
+        {
             let reason =
                 "it has both `manifests` and `layers` or `config`, so it reads as two types".into();
             return fail(ManifestErrorKind::TypeConfusion, reason);
@@ -202,11 +199,12 @@ impl Manifest {
                 "Docker schema 1 is not supported; have the image built or pushed again".into();
             return fail(ManifestErrorKind::Unsupported, reason);
         }
-        let media_type = match (&shape.media_type, content_type.map(media_type::essence)) {
+        let own_type = shape.media_type.as_ref().filter(|own| !own.is_empty());
+        let media_type = match (own_type, content_type.map(media_type::essence)) {
             (Some(own), _) => own.clone(),
             (None, Some(given)) if media_type::is_manifest(&given) => given,
-            (None, _) if shape.manifests.is_some() => media_type::IMAGE_INDEX.to_owned(),
             (None, _) if shape.config.is_some() => media_type::IMAGE_MANIFEST.to_owned(),
+            (None, _) if shape.manifests.is_some() => media_type::IMAGE_INDEX.to_owned(),
             (None, _) => {
                 return fail(
                     ManifestErrorKind::Malformed,
@@ -214,90 +212,64 @@ impl Manifest {
                 );
             }
         };
-        if !shape.has_object_descriptors(&media_type) {
-            return Err(malformed("a descriptor is not an object".into()));
-        }
-        drop(shape);
-
-        let one = |from: &oci_spec::image::Descriptor| Descriptor::try_from(from);
-        let all = |from: &[oci_spec::image::Descriptor]| {
-            from.iter().map(one).collect::<Result<Vec<_>, _>>()
-        };
-        let bad_json = |e: serde_json::Error| malformed(e.to_string());
-        let bad_descriptor = |e: DescriptorError| malformed(e.to_string());
-        let sorted =
-            |map: &Option<std::collections::HashMap<String, String>>| -> BTreeMap<String, String> {
-                map.iter()
-                    .flatten()
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect()
-            };
-        let (artifact_type, subject, annotations, content) = match media_type.as_str() {
-            media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => {
-                let manifest: ImageManifest = serde_json::from_slice(&raw).map_err(bad_json)?;
-                let config = Box::new(one(manifest.config()).map_err(bad_descriptor)?);
-                // An image manifest without an artifact type has its config's media type for one:
-                // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
-                let artifact_type = match manifest.artifact_type() {
-                    Some(own) if !own.to_string().is_empty() => own.to_string(),
-                    _ => config.media_type.clone(),
-                };
-                let subject = manifest
-                    .subject()
-                    .as_ref()
-                    .map(one)
-                    .transpose()
-                    .map_err(bad_descriptor)?;
-                let layers = all(manifest.layers()).map_err(bad_descriptor)?;
-                (
-                    Some(artifact_type),
-                    subject,
-                    sorted(manifest.annotations()),
-                    ManifestContent::Image { config, layers },
-                )
-            }
-            media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST => {
-                let index: ImageIndex = serde_json::from_slice(&raw).map_err(bad_json)?;
-                let artifact_type = index.artifact_type().as_ref().map(ToString::to_string);
-                let subject = index
-                    .subject()
-                    .as_ref()
-                    .map(one)
-                    .transpose()
-                    .map_err(bad_descriptor)?;
-                let manifests = all(index.manifests()).map_err(bad_descriptor)?;
-                (
-                    artifact_type,
-                    subject,
-                    sorted(index.annotations()),
-                    ManifestContent::Index { manifests },
-                )
-            }
-            media_type::ARTIFACT_MANIFEST => {
-                let artifact: ArtifactManifest = serde_json::from_slice(&raw).map_err(bad_json)?;
-                let artifact_type = Some(artifact.artifact_type().to_string());
-                let subject = artifact
-                    .subject()
-                    .as_ref()
-                    .map(one)
-                    .transpose()
-                    .map_err(bad_descriptor)?;
-                let blobs = all(artifact.blobs()).map_err(bad_descriptor)?;
-                (
-                    artifact_type,
-                    subject,
-                    sorted(artifact.annotations()),
-                    ManifestContent::Artifact { blobs },
-                )
-            }
-            other => {
+        let missing = match media_type.as_str() {
+            media_type::ARTIFACT_MANIFEST => None,
+            _ if !media_type::is_manifest(&media_type) => {
                 let reason = format!(
                     "media type {:?} is no manifest that is handled",
-                    crate::digest::clip(other)
+                    crate::digest::clip(&media_type)
                 );
                 return fail(ManifestErrorKind::Unsupported, reason);
             }
+            _ if shape.schema_version.is_none() => Some("schemaVersion"),
+            _ if media_type::is_index(&media_type) && shape.manifests.is_none() => {
+                Some("manifests")
+            }
+            _ => None,
         };
+        if let Some(missing) = missing {
+            return Err(malformed(format!("no `{missing}`")));
+        }
+        let bad_descriptor = |e: DescriptorError| malformed(e.to_string());
+        let all = |list: Option<&RawValue>| {
+            let list = list.map_or("[]", RawValue::get);
+            let list: Vec<&RawValue> =
+                serde_json::from_str(list).map_err(|error| malformed(error.to_string()))?;
+            let list = list.into_iter().map(|one| Descriptor::from_json(one.get()));
+            list.collect::<Result<Vec<_>, _>>().map_err(bad_descriptor)
+        };
+        let mut artifact_type = filled(shape.artifact_type);
+        let content = match media_type.as_str() {
+            media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => {
+                let config = shape
+                    .config
+                    .map(|config| Descriptor::unless_empty(config.get()));
+                let config = config.transpose().map_err(bad_descriptor)?.flatten();
+                if artifact_type.is_none() {
+                    // An image manifest without an artifact type has its config's media type for one:
+                    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+                    let config = config
+                        .as_ref()
+                        .ok_or_else(|| malformed("no `config`".into()))?;
+                    artifact_type = filled(Some(config.media_type.clone()));
+                }
+                ManifestContent::Image {
+                    config: config.map(Box::new),
+                    layers: all(shape.layers)?,
+                }
+            }
+            media_type::ARTIFACT_MANIFEST => ManifestContent::Artifact {
+                blobs: all(shape.blobs)?,
+            },
+            _ => ManifestContent::Index {
+                manifests: all(shape.manifests.flatten())?,
+            },
+        };
+        let subject = shape
+            .subject
+            .map(|subject| Descriptor::from_json(subject.get()));
+        let subject = subject.transpose().map_err(bad_descriptor)?;
+        let annotations = annotations(shape.annotations);
         Ok(Self(Arc::new(Parsed {
             raw,
             digest,
@@ -361,7 +333,7 @@ impl Manifest {
     /// Returns the blobs that the manifest needs: config and layers, or an artifact manifest's blobs.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, rest) = match &self.0.content {
-            ManifestContent::Image { config, layers } => (Some(config.as_ref()), layers.as_slice()),
+            ManifestContent::Image { config, layers } => (config.as_deref(), layers.as_slice()),
             ManifestContent::Index { .. } => (None, &[][..]),
             ManifestContent::Artifact { blobs } => (None, blobs.as_slice()),
         };
@@ -457,6 +429,133 @@ mod tests {
             media_type::IMAGE_INDEX
         );
         assert_eq!(manifest.raw(), image.as_bytes());
+    }
+
+    #[test]
+    fn what_go_programs_write_for_empty_values_is_empty() {
+        let config = descriptor("c/c");
+        let none = r#"{"mediaType":"","digest":"","size":0}"#;
+        let (image, index) = (media_type::IMAGE_MANIFEST, media_type::IMAGE_INDEX);
+        let artifact = media_type::ARTIFACT_MANIFEST;
+        for (json, artifact_type, blobs) in [
+            (
+                format!(r#""mediaType":"{image}","config":{config}"#),
+                Some("c/c"),
+                1,
+            ),
+            (
+                format!(r#""mediaType":"{image}","config":{config},"layers":null"#),
+                Some("c/c"),
+                1,
+            ),
+            (
+                format!(
+                    r#""mediaType":"","artifactType":"","config":{config},"layers":null,"manifests":null,"blobs":null,"subject":null,"annotations":null"#
+                ),
+                Some("c/c"),
+                1,
+            ),
+            (
+                format!(
+                    r#""mediaType":null,"artifactType":null,"config":{config},"annotations":{{"k":null}}"#
+                ),
+                Some("c/c"),
+                1,
+            ),
+            (
+                format!(r#""mediaType":"{image}","artifactType":"a/b","config":null"#),
+                Some("a/b"),
+                0,
+            ),
+            (
+                format!(r#""mediaType":"{image}","artifactType":"a/b","config":{none}"#),
+                Some("a/b"),
+                0,
+            ),
+            (
+                format!(r#""mediaType":"{image}","artifactType":"a/b","config":{{}}"#),
+                Some("a/b"),
+                0,
+            ),
+            (
+                format!(r#""mediaType":"{image}","artifactType":"a/b""#),
+                Some("a/b"),
+                0,
+            ),
+            (r#""manifests":null"#.to_owned(), None, 0),
+            (
+                format!(r#""mediaType":"{index}","artifactType":"","manifests":null"#),
+                None,
+                0,
+            ),
+            (
+                format!(
+                    r#""mediaType":"{index}","manifests":null,"config":null,"layers":null,"subject":null"#
+                ),
+                None,
+                0,
+            ),
+            (
+                format!(r#""mediaType":"{artifact}","artifactType":"a/b","blobs":null"#),
+                Some("a/b"),
+                0,
+            ),
+            (
+                format!(r#""mediaType":"{artifact}","config":null"#),
+                None,
+                0,
+            ),
+        ] {
+            let json = format!(r#"{{"schemaVersion":2,{json}}}"#);
+            let manifest = parse(&json, None).unwrap_or_else(|error| panic!("{json}: {error}"));
+            assert_eq!(manifest.artifact_type(), artifact_type, "{json}");
+            assert_eq!(manifest.blobs().count(), blobs, "{json}");
+            assert!(
+                manifest.children().is_empty() && manifest.subject().is_none(),
+                "{json}"
+            );
+            assert_eq!(manifest.raw(), json.as_bytes(), "kept as it came");
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_of_its_type_stays_malformed() {
+        let (config, image) = (descriptor("c/c"), media_type::IMAGE_MANIFEST);
+        let (index, artifact) = (media_type::IMAGE_INDEX, media_type::ARTIFACT_MANIFEST);
+        for json in [
+            format!(r#""mediaType":"{image}","config":null"#),
+            format!(r#""mediaType":"{image}","layers":[]"#),
+            format!(r#""mediaType":"{image}","artifactType":"a/b","config":[]"#),
+            format!(r#""mediaType":"{image}","artifactType":"a/b","config":{{"mediaType":"c/c"}}"#),
+            format!(r#""mediaType":"{image}","config":{config},"layers":{{}}"#),
+            format!(r#""mediaType":"{image}","config":{config},"layers":"""#),
+            format!(r#""mediaType":"{image}","config":{config},"layers":[null]"#),
+            format!(r#""mediaType":"{image}","config":{config},"layers":[{{}}]"#),
+            format!(r#""mediaType":"{image}","config":{config},"subject":{{}}"#),
+            format!(r#""mediaType":"{image}","config":{config},"subject":"x""#),
+            format!(r#""mediaType":"{image}","config":{config},"annotations":[]"#),
+            format!(r#""mediaType":"{image}","config":{config},"annotations":{{"k":1}}"#),
+            format!(r#""mediaType":"{image}","config":{config},"artifactType":7"#),
+            format!(r#""mediaType":7,"config":{config}"#),
+            format!(r#""mediaType":"{image}","config":{config},"layers":null,"layers":null"#),
+            format!(r#""mediaType":"{index}","manifests":{{}}"#),
+            format!(r#""mediaType":"{index}","manifests":[null]"#),
+            format!(r#""mediaType":"{index}","manifests":false"#),
+            format!(r#""mediaType":"{artifact}","blobs":0"#),
+            r#""config":null,"layers":null"#.to_owned(),
+        ] {
+            let json = format!(r#"{{"schemaVersion":2,{json}}}"#);
+            let kind = parse(&json, None).map(|_| ()).map_err(|error| error.kind());
+            assert_eq!(kind, Err(ManifestErrorKind::Malformed), "{json}");
+        }
+        for json in [
+            format!(r#"{{"mediaType":"{index}","manifests":null}}"#),
+            format!(r#"{{"schemaVersion":null,"mediaType":"{image}","config":{config}}}"#),
+            format!(r#"{{"schemaVersion":"2","mediaType":"{image}","config":{config}}}"#),
+        ] {
+            let kind = parse(&json, None).map(|_| ()).map_err(|error| error.kind());
+            assert_eq!(kind, Err(ManifestErrorKind::Malformed), "{json}");
+        }
     }
 
     #[test]

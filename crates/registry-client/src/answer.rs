@@ -207,7 +207,7 @@ impl ReferrersList {
             return Body::OtherJson("an image manifest");
         }
         let is_index_type = essence == media_type::IMAGE_INDEX;
-        match members.media_type.as_deref() {
+        match members.media_type.as_deref().filter(|own| !own.is_empty()) {
             Some(media_type::IMAGE_INDEX) => {}
             Some(media_type::DOCKER_MANIFEST_LIST) => {
                 return Body::OtherJson("a Docker manifest list");

@@ -275,8 +275,13 @@ fn refuse_push(shared: &Shared, name: &str, manifest: &Manifest) -> Option<Respo
         );
         return Some(refused.into_response());
     }
-    if let (Some(allowed), ManifestContent::Image { config, .. }) =
-        (profile.config_types, manifest.content())
+    if let (
+        Some(allowed),
+        ManifestContent::Image {
+            config: Some(config),
+            ..
+        },
+    ) = (profile.config_types, manifest.content())
         && !allowed.contains(&config.media_type.as_str())
     {
         let message = format!("unknown media type: {}", config.media_type);

@@ -401,7 +401,9 @@ fn degrade(shared: &Shared, native: &Native, name: &RepositoryName, entry: &mut 
         return;
     };
     let config_type = match manifest.content() {
-        ManifestContent::Image { config, .. } => Some(config.media_type.clone()),
+        ManifestContent::Image { config, .. } => {
+            config.as_ref().map(|config| config.media_type.clone())
+        }
         _ => None,
     };
     match native.artifact_types {

@@ -246,3 +246,80 @@ async fn what_refers_to_the_sha512_that_a_registry_names_for_a_tag_is_named_as_m
         .collect();
     assert_eq!(missing, [("unsupported-digest", Some(&lost.digest))]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_go_programs_write_for_empty_values_is_carried_as_it_came() {
+    let registry = empty().await;
+    let config = json!(registry.put_blob("app", "{}"));
+    let put = |media_type: &str, document: serde_json::Value| {
+        registry.put_manifest("app", media_type, document.to_string())
+    };
+    let platforms = [
+        json!(null),
+        json!({}),
+        json!({"architecture": "amd64"}),
+        json!({"architecture": "", "os": "linux"}),
+        json!({"architecture": "arm64", "os": null}),
+    ];
+    let children = platforms.map(|platform| {
+        let image = put(
+            media_type::IMAGE_MANIFEST,
+            json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_MANIFEST, "config": config, "layers": null,
+                   "annotations": {"platform": platform.to_string()}}),
+        );
+        let mut child = json!(image);
+        child["platform"] = platform;
+        child["urls"] = json!(null);
+        child["data"] = json!("");
+        child
+    });
+    let index = put(
+        media_type::IMAGE_INDEX,
+        json!({"schemaVersion": 2, "mediaType": "", "artifactType": "", "manifests": children, "layers": null,
+               "config": null, "subject": null, "annotations": null}),
+    );
+    registry.tag("app", "1", &index.digest);
+    let (image, none) = (media_type::IMAGE_MANIFEST, media_type::IMAGE_INDEX);
+    let empty = json!({"mediaType": "", "digest": "", "size": 0});
+    let mut referrers: Vec<_> = [
+        (image, json!({"config": config, "layers": null})),
+        (image, json!({"config": config, "annotations": null})),
+        (image, json!({"config": null, "layers": []})),
+        (image, json!({"config": empty, "layers": null})),
+        (none, json!({"manifests": null})),
+    ]
+    .into_iter()
+    .map(|(media_type, mut document)| {
+        document["schemaVersion"] = json!(2);
+        document["mediaType"] = json!(media_type);
+        document["artifactType"] = json!("application/spdx+json");
+        document["subject"] = json!(index);
+        put(media_type, document).digest
+    })
+    .collect();
+    referrers.sort();
+
+    let site = Site::new();
+    let mut request = site.request(&registry, &["app:1"], "b.tgz");
+    for (platform, omitted) in [
+        (None, 0),
+        (Some("linux/amd64"), 1),
+        (Some("windows/arm64"), 2),
+    ] {
+        request.platforms = platform
+            .and_then(oci_content::Platform::parse)
+            .into_iter()
+            .collect();
+        request.output = site.path(&format!("{omitted}.tgz"));
+        let manifest = export(&request).await.unwrap().manifest;
+        let artifacts = manifest
+            .discovery
+            .iter()
+            .flat_map(|record| &record.artifacts);
+        let mut found: Vec<_> = artifacts.map(|artifact| artifact.digest.clone()).collect();
+        found.sort();
+        assert_eq!(found, referrers, "{platform:?}");
+        assert_eq!(manifest.images[0].omitted.len(), omitted, "{platform:?}");
+        assert_eq!(manifest.referrers.status, Completeness::Complete);
+    }
+}

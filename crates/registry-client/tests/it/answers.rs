@@ -250,6 +250,14 @@ fn entries_are_read_one_by_one() {
             0,
             false,
         ),
+        (
+            index,
+            r#""schemaVersion":2,"mediaType":"","manifests":null,"layers":null,"config":null"#
+                .into(),
+            0,
+            0,
+            false,
+        ),
         // Harbor 2.8.0 to 2.9.x.
         (
             "application/json; charset=utf-8",

@@ -164,6 +164,7 @@ async fn legacy_artifacts_have_a_tag_and_no_subject() {
         let ManifestContent::Image { config, .. } = manifest.content() else {
             panic!("{put:?} is no image");
         };
+        let config = config.as_ref().unwrap();
         assert_eq!(config.media_type, media_type::IMAGE_CONFIG);
     }
     assert_eq!(
