@@ -8,7 +8,7 @@ use bytes::Bytes;
 use oci_content::{
     Algorithm, Completeness, Descriptor, Digest, REF_NAME, WarningCode, media_type, referrers_tag,
 };
-use oci_referrers::{Problem, Referrer};
+use oci_referrers::{FoldedProblem, Problem, Referrer};
 use serde_json::json;
 
 use crate::content::{Bill, Content, NotCarried};
@@ -164,6 +164,10 @@ impl Draft {
             let known = by_subject.entry(&referrer.subject).or_default();
             known.extend(bill.as_ref().map(|bill| (referrer, bill)));
         }
+        for problem in FoldedProblem::fold(image.graph.errors()) {
+            self.missing
+                .push(format!("{}: {problem}", image.reference()));
+        }
         for report in &image.graph.subjects {
             let subject = &report.subject;
             let mut record = DiscoveryRecord::new(
@@ -175,8 +179,6 @@ impl Draft {
             record.status = report.status;
             for problem in &report.errors {
                 record.missing.push(missing_of(problem));
-                self.missing
-                    .push(format!("{}: {}", image.reference(), problem.message));
             }
             for warning in &report.warnings {
                 if matches!(

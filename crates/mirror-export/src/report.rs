@@ -87,7 +87,8 @@ fn image(image: &FoundImage) -> Value {
             "code": warning.code, "digest": warning.digest, "message": warning.message,
         })).collect::<Vec<_>>(),
         "errors": image.graph.errors().map(|problem| json!({
-            "code": problem.code, "digest": problem.digest, "source": problem.source, "message": problem.message,
+            "code": problem.code, "digest": problem.digest, "subject": problem.subject, "source": problem.source,
+            "message": problem.message,
         })).collect::<Vec<_>>(),
     })
 }

@@ -22,6 +22,7 @@
 //! It does not probe registries, write bundles or verify signatures.
 
 mod discovery;
+mod folded;
 mod graph;
 mod held;
 mod image;
@@ -38,6 +39,7 @@ mod verify;
 mod walk;
 
 pub use discovery::{Discovery, Limits};
+pub use folded::FoldedProblem;
 pub use graph::{Referrer, ReferrerGraph, SubjectReport};
 pub use image::{Child, ImageDepth, ImageTree};
 pub use layout::LayoutReferrers;

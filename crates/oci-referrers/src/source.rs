@@ -206,6 +206,8 @@ pub struct Problem {
     pub code: ErrorCode,
     /// The manifest concerned, if it is one in particular.
     pub digest: Option<Digest>,
+    /// The subject whose referrers were asked for, in what a discovery gives back.
+    pub subject: Option<Digest>,
     /// The source that failed, if it was one in particular.
     pub source: Option<SourceKind>,
     /// What happened, in a sentence fragment.
@@ -222,6 +224,7 @@ impl Problem {
         Self {
             code,
             digest: None,
+            subject: None,
             source: None,
             message: bounded(message),
             settled_by_tag: false,

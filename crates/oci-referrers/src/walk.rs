@@ -385,6 +385,11 @@ impl Walk {
                 state.errors.extend(tree.problems.iter().cloned());
             }
         }
+        for (subject, state) in &mut self.subjects {
+            for problem in &mut state.errors {
+                problem.subject = Some(subject.clone());
+            }
+        }
         let mut indexes = BTreeMap::new();
         let mut unopened = BTreeSet::new();
         for (digest, index) in self.indexes {

@@ -1,6 +1,6 @@
 mod explain;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use oci_content::{
@@ -8,8 +8,8 @@ use oci_content::{
     SourceKind, WarningCode, media_type,
 };
 use oci_referrers::{
-    Child, ImageDepth, ImageTree, Problem, Referrer, ReferrerGraph, RegistryManifests,
-    RegistrySources, ResolveError, SubjectReport, Warning, resolve,
+    Child, FoldedProblem, ImageDepth, ImageTree, Problem, Referrer, ReferrerGraph,
+    RegistryManifests, RegistrySources, ResolveError, SubjectReport, Warning, resolve,
 };
 use serde_json::{Value, json};
 
@@ -189,11 +189,12 @@ impl Found {
         if self.status() == Completeness::Complete {
             return Ok(());
         }
-        let first = self
-            .errors()
-            .next()
-            .map(|problem| format!(": {}", problem.message))
-            .unwrap_or_default();
+        let folded = FoldedProblem::fold(self.errors());
+        let first = folded.first().map(|first| {
+            let way_out = way_out(first.problem, reference.registry());
+            format!(": {first}{way_out}")
+        });
+        let first = first.unwrap_or_default();
         let message = format!(
             "{reference}: the discovery is incomplete, {} could not be settled{first}",
             render::count(self.errors().count(), "question"),
@@ -229,8 +230,9 @@ impl Found {
                 "code": warning.code, "digest": warning.digest, "message": warning.message,
             })).collect::<Vec<_>>(),
             "errors": self.errors().map(|problem| json!({
-                "code": problem.code, "digest": problem.digest, "source": problem.source,
-                "message": problem.message,
+                "code": problem.code, "digest": problem.digest, "subject": problem.subject,
+                "source": problem.source,
+                "message": format!("{}{}", problem.message, way_out(problem, args.reference.registry())),
             })).collect::<Vec<_>>(),
             "requests": requests,
         });
@@ -379,25 +381,27 @@ impl Found {
 
     fn closing(&self, args: &DiscoverArgs, requests: u64) -> String {
         let mut text = String::from("\n");
-        for problem in self.errors() {
+        for folded in FoldedProblem::fold(self.errors()) {
+            let problem = folded.problem;
             let about = problem
                 .digest
                 .as_ref()
                 .map(|digest| format!(" {}", short(digest)))
                 .unwrap_or_default();
+            let way_out = way_out(problem, args.reference.registry());
             text.push_str(&format!(
-                "error {}{about}: {}\n",
-                problem.code, problem.message
+                "error {}{about}: {folded}{way_out}\n",
+                problem.code
             ));
         }
-        for warning in self.warnings() {
+        for (warning, times) in folded_warnings(self.warnings()) {
             let about = warning
                 .digest
                 .as_ref()
                 .map(|digest| format!(" {}", short(digest)))
                 .unwrap_or_default();
             text.push_str(&format!(
-                "warning {}{about}: {}\n",
+                "warning {}{about}: {}{times}\n",
                 warning.code, warning.message
             ));
         }
@@ -471,6 +475,37 @@ fn found_by(referrer: &Referrer) -> String {
 }
 
 /// Adds where to look when a registry could not be reached.
+/// Says what to configure where an operator can know better than a registry says.
+fn way_out(problem: &Problem, registry: &Registry) -> String {
+    match problem.code {
+        ErrorCode::Denied if problem.settled_by_tag => format!(
+            "; if the registry has no referrers API, configure registries.{registry}.referrers_api: unsupported"
+        ),
+        _ => String::new(),
+    }
+}
+
+/// Brings warnings together that say the same of different subjects, each with what to write after it.
+pub(crate) fn folded_warnings<'a>(
+    warnings: impl Iterator<Item = &'a Warning>,
+) -> Vec<(&'a Warning, String)> {
+    let mut folded: Vec<(&Warning, usize)> = Vec::new();
+    let mut places = HashMap::new();
+    for warning in warnings {
+        let key = (warning.code, &warning.digest, &warning.message);
+        let place = *places.entry(key).or_insert(folded.len());
+        match folded.get_mut(place) {
+            Some((_, times)) => *times += 1,
+            None => folded.push((warning, 1)),
+        }
+    }
+    let said = folded.into_iter().map(|(warning, times)| match times {
+        1 => (warning, String::new()),
+        times => (warning, format!(" ({times} subjects)")),
+    });
+    said.collect()
+}
+
 pub(crate) fn with_next_step(exit: Exit, message: String) -> String {
     match exit {
         Exit::Network => format!("{message}; `stellaops registry diagnose` looks for the cause"),
@@ -503,6 +538,12 @@ pub(crate) fn announce(
     }
     for problem in graph.errors() {
         context.metrics.discovery_failed(registry, problem.code);
+    }
+    let open = graph.errors().map(|problem| way_out(problem, registry));
+    if let Some(way_out) = open.into_iter().find(|way_out| !way_out.is_empty()) {
+        context.log.warn(&format!(
+            "{reference}: the referrers API is denied, and not every subject has a referrers tag{way_out}"
+        ));
     }
     let fields = json!({ "reference": reference, "registry": registry, "method": method });
     let fields = || fields.as_object().cloned().unwrap_or_default();

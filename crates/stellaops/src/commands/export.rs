@@ -218,14 +218,14 @@ impl ExportObserver for Observer {
                 timeout,
             } => {
                 discover::announce(&self.context, reference, root, graph, timeout, false);
-                for warning in graph.warnings() {
+                for (warning, times) in discover::folded_warnings(graph.warnings()) {
                     let about = warning
                         .digest
                         .as_ref()
                         .map(|digest| format!(" {digest}"))
                         .unwrap_or_default();
                     log.warn(&format!(
-                        "{}: {reference}{about}: {}",
+                        "{}: {reference}{about}: {}{times}",
                         warning.code, warning.message
                     ));
                 }

@@ -162,3 +162,58 @@ async fn a_rate_limit_is_waited_for_and_said() {
     );
     assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_problem_of_many_subjects_is_one_line_that_names_the_way_out() {
+    let registry = TestRegistry::builder(Persona::Harbor27).without_auth();
+    let registry = registry.start().await;
+    let platforms = ["amd64", "arm64", "s390x", "ppc64le"].map(|name| format!("linux/{name}"));
+    let platforms: Vec<_> = platforms.iter().map(String::as_str).collect();
+    registry.index("app", "1.0", &platforms);
+    let site = Site::new();
+    let host = registry.host();
+    let way_out = format!("registries.{host}.referrers_api: unsupported");
+
+    let line = format!("referrers discover {host}/app:1.0 --platforms");
+    let ran = site
+        .stellaops(&line)
+        .await
+        .failed(11, &["5 questions", &way_out]);
+    let errors: Vec<_> = ran
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("error "))
+        .collect();
+    assert_eq!(errors.len(), 1, "{}", ran.stdout);
+    for part in ["(5 subjects: sha256:", "and 2 more)", &way_out] {
+        assert!(errors[0].contains(part), "{}", errors[0]);
+    }
+
+    let document = site
+        .stellaops(&format!("{line} --format json"))
+        .await
+        .json();
+    let errors = document["errors"].as_array().unwrap();
+    let subjects: std::collections::BTreeSet<_> = errors
+        .iter()
+        .map(|error| error["subject"].as_str().unwrap())
+        .collect();
+    assert_eq!((errors.len(), subjects.len()), (5, 5), "{document:#}");
+    assert!(errors[0]["message"].as_str().unwrap().contains(&way_out));
+
+    let line = format!("bundle export {host}/app:1.0 --output b.tgz");
+    let ran = site
+        .stellaops(&line)
+        .await
+        .failed(11, &["(5 subjects: ", &way_out]);
+    let said = ran
+        .stderr
+        .matches("although the subject may be read")
+        .count();
+    assert_eq!(said, 1, "{}", ran.stderr);
+
+    let config = format!("registries:\n  {host}: {{referrers_api: unsupported}}\n");
+    std::fs::write(site.path("c.yaml"), config).unwrap();
+    let line = format!("referrers discover {host}/app:1.0 --platforms --config c.yaml");
+    site.stellaops(&line).await.done();
+}

@@ -7,8 +7,8 @@ use oci_content::{
     Capability, Digest, ErrorCode, Manifest, Reference, SourceKind, Tag, WarningCode, media_type,
 };
 use oci_referrers::{
-    ImageDepth, ImageTree, Problem, ReferrerGraph, RegistryManifests, RegistrySources,
-    ResolveError, SubjectReport, resolve,
+    FoldedProblem, ImageDepth, ImageTree, Problem, ReferrerGraph, RegistryManifests,
+    RegistrySources, ResolveError, SubjectReport, resolve,
 };
 use registry_client::Repository;
 
@@ -174,7 +174,8 @@ impl Image<'_> {
         graph: &ReferrerGraph,
     ) -> Finding {
         const CHECK: &str = "referrers";
-        let problems = graph.errors().map(problem_line).collect::<Vec<_>>();
+        let problems = FoldedProblem::fold(graph.errors());
+        let problems = problems.iter().map(folded_line).collect::<Vec<_>>();
         if let Some(problem) = graph.errors().next() {
             let (cause, remedy) = if problem.settled_by_tag && problem.code == ErrorCode::Denied {
                 (
@@ -364,6 +365,14 @@ fn problem_line(problem: &Problem) -> String {
     match about {
         Some(about) => format!("{} {about}: {}", problem.code, problem.message),
         None => format!("{}: {}", problem.code, problem.message),
+    }
+}
+
+fn folded_line(folded: &FoldedProblem<'_>) -> String {
+    let problem = folded.problem;
+    match problem.digest.as_ref().map(short) {
+        Some(about) => format!("{} {about}: {folded}", problem.code),
+        None => format!("{}: {folded}", problem.code),
     }
 }
 
