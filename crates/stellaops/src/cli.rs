@@ -31,13 +31,16 @@ pub(crate) struct Global {
     /// Configuration file (YAML)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Credentials file, as docker and podman write it [default: those of podman and docker]
+    /// Credentials file, as docker and podman write it [default: those that podman reads]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) registry_config: Option<PathBuf>,
     /// Speak plain HTTP to this registry; loopback registries are plain by default
     #[arg(long, global = true, value_name = "HOST")]
     pub(crate) plain_http: Vec<Registry>,
-    /// Trust these certificate authorities too (PEM)
+    /// Do not verify the certificate of this registry: for a lab only, whoever answers is trusted
+    #[arg(long, global = true, value_name = "HOST")]
+    pub(crate) insecure: Vec<Registry>,
+    /// Trust these certificates too: of authorities, or a registry's own (PEM)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Client certificate (PEM)
@@ -137,6 +140,9 @@ pub(crate) struct ProbeArgs {
     /// Find out more: paging, filters, signs of a proxy, rate limits
     #[arg(long)]
     pub(crate) all: bool,
+    /// Seconds for each registry
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    pub(crate) timeout: NonZeroU64,
     /// Ask even where the answer of the last 6 hours is known, and keep nothing
     #[arg(long)]
     pub(crate) no_cache: bool,

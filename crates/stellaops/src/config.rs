@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
+use oci_content::Registry;
 use serde::{Deserialize, Deserializer};
 
 use crate::exit::{Exit, Failure};
@@ -12,7 +13,8 @@ use crate::exit::{Exit, Failure};
 pub(crate) struct Config {
     pub(crate) export: ExportConfig,
     /// By registry, as references name it.
-    pub(crate) registries: BTreeMap<String, RegistryConfig>,
+    #[serde(deserialize_with = "by_registry")]
+    pub(crate) registries: BTreeMap<Registry, RegistryConfig>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,6 +70,13 @@ pub(crate) struct RegistryConfig {
     pub(crate) plain_http: Option<bool>,
     pub(crate) max_in_flight: Option<NonZeroUsize>,
     pub(crate) referrers_api: Option<ApiConfig>,
+    /// Certificates to trust at this registry: of authorities, or its own.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A client certificate for this registry only, and its key.
+    pub(crate) client_cert: Option<PathBuf>,
+    pub(crate) client_key: Option<PathBuf>,
+    /// The registry's certificate is not verified.
+    pub(crate) insecure_skip_verify: bool,
 }
 
 /// What an administrator knows about a registry and its answers do not show.
@@ -76,6 +85,27 @@ pub(crate) struct RegistryConfig {
 pub(crate) enum ApiConfig {
     Supported,
     Unsupported,
+}
+
+/// Reads the registries; a name that no reference can have is an error, since its settings would count for none.
+fn by_registry<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<Registry, RegistryConfig>, D::Error> {
+    #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+    #[serde(try_from = "String")]
+    struct Name(Registry);
+    impl TryFrom<String> for Name {
+        type Error = oci_content::ReferenceError;
+
+        fn try_from(text: String) -> Result<Self, Self::Error> {
+            text.parse().map(Self)
+        }
+    }
+    let registries = BTreeMap::<Name, RegistryConfig>::deserialize(deserializer)?;
+    Ok(registries
+        .into_iter()
+        .map(|(name, registry)| (name.0, registry))
+        .collect())
 }
 
 fn platforms<'de, D: Deserializer<'de>>(
@@ -122,7 +152,8 @@ mod tests {
             "export:\n  output: bundle.tgz\n  images:\n  - reference: registry.example.com/team/app:1.0\n  - repository: \
              registry.example.com/team/db\n    tags: {semver: \">=1.2, <2\", newest: 3}\n  platforms: [linux/amd64]\n  \
              referrer_discovery:\n    timeout_seconds: 60\n    max_concurrent_discoveries: 2\nregistries:\n  \
-             localhost:5000: {plain_http: true, referrers_api: unsupported}\n",
+             localhost:5000: {plain_http: true, referrers_api: unsupported}\n  \
+             Lab.example.com: {ca_file: ca.pem, client_cert: c.pem, client_key: k.pem, insecure_skip_verify: true}\n",
         )
         .unwrap();
         assert_eq!(config.export.referrer_discovery.timeout_seconds.get(), 60);
@@ -137,9 +168,18 @@ mod tests {
         assert_eq!(config.export.images.len(), 2);
         assert_eq!(config.export.platforms[0].to_string(), "linux/amd64");
         assert!(matches!(
-            config.registries["localhost:5000"].referrers_api,
+            config.registries[&"localhost:5000".parse().unwrap()].referrers_api,
             Some(ApiConfig::Unsupported)
         ));
+        let lab = &config.registries[&"lab.example.com".parse().unwrap()];
+        assert!(lab.insecure_skip_verify);
+        for (file, name) in [
+            (&lab.ca_file, "ca.pem"),
+            (&lab.client_cert, "c.pem"),
+            (&lab.client_key, "k.pem"),
+        ] {
+            assert_eq!(file.as_deref(), Some(Path::new(name)));
+        }
         let defaults = Config::parse("").unwrap().export.referrer_discovery;
         assert_eq!(
             (
@@ -162,6 +202,11 @@ mod tests {
                 ["nonzero", "3"],
             ),
             ("export:\n  platforms: [linux]\n", ["linux", "2"]),
+            (
+                "registries:\n  r.test: {insecure_skip_verfy: true}\n",
+                ["insecure_skip_verfy", "2"],
+            ),
+            ("registries:\n  https://r.test: {}\n", ["registry", "2"]),
         ] {
             let error = Config::parse(text).unwrap_err();
             assert!(wanted.iter().all(|part| error.contains(part)), "{error}");

@@ -1,19 +1,21 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use oci_content::{Capability, Registry};
 use registry_client::{
-    Client, ClientOptions, DockerConfig, HostOptions, ProxyOptions, RequestEvent, RequestObserver,
-    WaitEvent,
+    Client, ClientOptions, DockerConfig, RequestEvent, RequestObserver, SilenceEvent, WaitEvent,
 };
 use registry_probe::ProbeCache;
 use serde_json::json;
 
 use crate::cli::{Global, LogLevel};
-use crate::config::{ApiConfig, Config};
+use crate::config::{ApiConfig, Config, RegistryConfig};
+use crate::environment::Environment;
 use crate::exit::{Exit, Failure, chain};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -27,23 +29,51 @@ pub(crate) struct Context {
     pub(crate) options: ClientOptions,
     pub(crate) log: Arc<Log>,
     pub(crate) metrics: Arc<Metrics>,
-    requests: Arc<AtomicU64>,
+    /// The files that logins are looked for in, whether they exist or not.
+    logins: Vec<PathBuf>,
+    observer: Arc<Observer>,
 }
 
 impl Context {
-    pub(crate) fn new(global: &Global, log: Arc<Log>) -> Result<Self, Failure> {
+    /// Without `network` the command speaks to no registry but its own, so what the environment says about the way to
+    /// others is neither read nor warned of.
+    pub(crate) fn new(global: &Global, log: Arc<Log>, network: bool) -> Result<Self, Failure> {
         let config = match &global.config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
         let metrics = Arc::new(Metrics::new());
-        let requests = Arc::new(AtomicU64::new(0));
-        let observer = Observer {
+        let observer = Arc::new(Observer {
             log: Arc::clone(&log),
             metrics: Arc::clone(&metrics),
-            requests: Arc::clone(&requests),
+            requests: AtomicU64::new(0),
+            denied: Mutex::default(),
+            told: Mutex::default(),
+        });
+        let environment = Environment::of_process();
+        let logins = match &global.registry_config {
+            Some(path) if path.is_file() => vec![path.clone()],
+            Some(path) => {
+                let path = path.display();
+                let message = format!("--registry-config {path}: there is no such file");
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            None => environment.credential_files(),
         };
-        let options = client_options(global, &config, observer)?;
+        let mut options = client_options(global, &config)?;
+        options.credentials = Some(Arc::new(DockerConfig::from_files(logins.clone())));
+        let told: Arc<dyn RequestObserver> = Arc::<Observer>::clone(&observer);
+        options.observer = Some(told);
+        if network {
+            options.certs_folders = environment.certs_folders();
+            options.proxy = environment.proxy();
+        }
+        let insecure = options.hosts.iter().filter(|(_, host)| host.insecure);
+        for (host, _) in insecure.filter(|_| network) {
+            log.warn(&format!(
+                "TLS is not verified for registry {host}: whoever answers at its address is trusted, and sees what is sent"
+            ));
+        }
         let client = Client::new(options.clone())
             .map_err(|error| Failure::new(Exit::Usage, chain(&error)))?;
         Ok(Self {
@@ -52,13 +82,48 @@ impl Context {
             options,
             log,
             metrics,
-            requests,
+            logins,
+            observer,
         })
     }
 
     /// Returns how many HTTP requests were sent so far.
     pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.observer.requests.load(Ordering::Relaxed)
+    }
+
+    /// Says where logins were looked for.
+    pub(crate) fn logins(&self) -> String {
+        let file = |path: &PathBuf| match path.symlink_metadata() {
+            Ok(_) => path.display().to_string(),
+            Err(_) => format!("{} (not there)", path.display()),
+        };
+        let files: Vec<_> = self.logins.iter().map(file).collect();
+        format!("logins were looked for in {}", files.join(", "))
+    }
+
+    /// Adds to a failure where logins were looked for, if a registry has denied something.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        match failure.is(Exit::Access) && self.observer.was_denied() {
+            true => failure.and(&self.logins()),
+            false => failure,
+        }
+    }
+
+    /// Says who is waited for while `answer` does not come, as is done for every request of the client.
+    pub(crate) async fn waiting_for<T>(
+        &self,
+        registry: &Registry,
+        answer: impl Future<Output = T>,
+    ) -> T {
+        let started = Instant::now();
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            match tokio::time::timeout(Duration::from_secs(5), &mut answer).await {
+                Ok(answer) => return answer,
+                Err(_) => self.observer.waits(registry, None, started.elapsed()),
+            }
+        }
     }
 
     /// Returns the cache of what registries can do, for the user's other runs as well where there is a place for it:
@@ -75,63 +140,89 @@ impl Context {
 
     /// Returns what the configuration says about a registry's referrers API.
     pub(crate) fn configured_api(&self, registry: &Registry) -> Option<Capability> {
-        match self
-            .config
-            .registries
-            .get(registry.as_str())?
-            .referrers_api?
-        {
+        match self.config.registries.get(registry)?.referrers_api? {
             ApiConfig::Supported => Some(Capability::Supported),
             ApiConfig::Unsupported => Some(Capability::Unsupported),
         }
     }
 }
 
-fn client_options(
-    global: &Global,
-    config: &Config,
-    observer: Observer,
-) -> Result<ClientOptions, Failure> {
+fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Failure> {
     let mut options = ClientOptions::default();
     options.user_agent = concat!("stellaops/", env!("CARGO_PKG_VERSION")).to_owned();
-    options.observer = Some(Arc::new(observer));
-    options.credentials = Some(Arc::new(DockerConfig::from_files(credential_files(
-        global,
-    )?)));
     for registry in &global.plain_http {
         options.plain_http.insert(registry.as_str().to_owned());
     }
-    for (host, registry) in &config.registries {
-        let mut host_options = HostOptions::default();
-        host_options.plain_http = registry.plain_http;
-        host_options.max_in_flight = registry.max_in_flight;
-        options.hosts.insert(host.clone(), host_options);
+    for (name, registry) in &config.registries {
+        let host = options.hosts.entry(name.as_str().to_owned()).or_default();
+        host.plain_http = registry.plain_http;
+        host.max_in_flight = registry.max_in_flight;
+        host.insecure = registry.insecure_skip_verify;
+        let key = |key: &str| format!("configuration: registries: {name}: {key}");
+        if let Some(path) = &registry.ca_file {
+            host.extra_roots.push(roots(path, &key("ca_file"))?);
+        }
+        host.client_identity = match registry {
+            RegistryConfig {
+                client_cert: Some(certificate),
+                client_key: Some(file),
+                ..
+            } => Some(identity(
+                (certificate, &key("client_cert")),
+                (file, &key("client_key")),
+            )?),
+            RegistryConfig {
+                client_cert: None,
+                client_key: None,
+                ..
+            } => None,
+            _ => {
+                let message = key("client_cert and client_key go together, and one is missing");
+                return Err(Failure::new(Exit::Usage, message));
+            }
+        };
+    }
+    for registry in &global.insecure {
+        let host = options.hosts.entry(registry.as_str().to_owned());
+        host.or_default().insecure = true;
     }
     if let Some(path) = &global.ca_file {
-        options.extra_roots.push(read(path, "--ca-file")?);
+        options.extra_roots.push(roots(path, "--ca-file")?);
     }
     if let (Some(certificate), Some(key)) = (&global.client_cert, &global.client_key) {
-        let mut identity = read(certificate, "--client-cert")?;
-        identity.push(b'\n');
-        identity.extend(read(key, "--client-key")?);
+        let identity = identity((certificate, "--client-cert"), (key, "--client-key"))?;
         options.client_identity = Some(identity);
     }
-    options.proxy = proxy();
     Ok(options)
 }
 
-/// Reads the proxies that the environment names, as curl and docker do: lower case goes first.
-fn proxy() -> Option<ProxyOptions> {
-    let variable = |name: &str| {
-        let named = [name.to_lowercase(), name.to_uppercase()];
-        let values = named.iter().filter_map(|name| std::env::var(name).ok());
-        values.into_iter().find(|value| !value.is_empty())
-    };
-    let mut proxy = ProxyOptions::default();
-    proxy.https = variable("https_proxy").or_else(|| variable("all_proxy"));
-    proxy.http = variable("http_proxy").or_else(|| variable("all_proxy"));
-    proxy.no_proxy = variable("no_proxy").unwrap_or_default();
-    (proxy.https.is_some() || proxy.http.is_some()).then_some(proxy)
+/// Reads a file of root certificates.
+fn roots(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
+    let pem = read(path, option)?;
+    ClientOptions::check_roots(&pem).map_err(|error| {
+        let message = format!("{option} {}: {}", path.display(), chain(&error));
+        Failure::new(Exit::Usage, message)
+    })?;
+    Ok(pem)
+}
+
+/// Reads a client certificate and its key, each from its file.
+fn identity(
+    (certificate, certificate_option): (&Path, &str),
+    (key, key_option): (&Path, &str),
+) -> Result<Vec<u8>, Failure> {
+    let mut pem = read(certificate, certificate_option)?;
+    pem.push(b'\n');
+    pem.extend(read(key, key_option)?);
+    ClientOptions::check_identity(&pem).map_err(|error| {
+        let (certificate, key) = (certificate.display(), key.display());
+        let message = format!(
+            "{certificate_option} {certificate}, {key_option} {key}: {}",
+            chain(&error)
+        );
+        Failure::new(Exit::Usage, message)
+    })?;
+    Ok(pem)
 }
 
 /// Reads a file that an option names, of at most 16 MiB: a device without an end is not read for ever.
@@ -153,34 +244,6 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
-}
-
-/// Finds the credentials files: the one that is named, else those that podman and docker use.
-fn credential_files(global: &Global) -> Result<Vec<PathBuf>, Failure> {
-    if let Some(path) = &global.registry_config {
-        if !path.is_file() {
-            let message = format!(
-                "--registry-config {}: there is no such file",
-                path.display()
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
-        return Ok(vec![path.clone()]);
-    }
-    let home = variable("HOME");
-    let candidates = [
-        variable("REGISTRY_AUTH_FILE"),
-        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
-        variable("DOCKER_CONFIG")
-            .or_else(|| home.as_ref().map(|home| home.join(".docker")))
-            .map(|folder| folder.join("config.json")),
-        home.map(|home| home.join(".config/containers/auth.json")),
-    ];
-    Ok(candidates
-        .into_iter()
-        .flatten()
-        .filter(|path| path.is_file())
-        .collect())
 }
 
 /// Returns the folder of the local store: `$XDG_DATA_HOME/stellaops/store`.
@@ -206,12 +269,61 @@ pub(crate) fn ledger() -> Option<PathBuf> {
 struct Observer {
     log: Arc<Log>,
     metrics: Arc<Metrics>,
-    requests: Arc<AtomicU64>,
+    requests: AtomicU64,
+    /// Requests whose last answer was 401 or 403, up to [`MAX_DENIED`].
+    denied: Mutex<BTreeSet<String>>,
+    /// When it was last said that a registry is waited for.
+    told: Mutex<BTreeMap<Registry, Instant>>,
+}
+
+/// It only counts whether there is any.
+const MAX_DENIED: usize = 1000;
+
+impl Observer {
+    fn was_denied(&self) -> bool {
+        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        !denied.is_empty()
+    }
+
+    /// Says that a registry, or another host in its stead, has not answered for a while: once in 10 s.
+    fn waits(&self, registry: &Registry, host: Option<&str>, silence: Duration) {
+        const INTERVAL: Duration = Duration::from_secs(9);
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = told.get(registry).copied();
+            if last.is_some_and(|last| last.elapsed() < INTERVAL) {
+                return;
+            }
+            told.insert(registry.clone(), Instant::now());
+        }
+        let at = host.map_or(String::new(), |host| format!(" (at {host})"));
+        let seconds = silence.as_secs();
+        let message =
+            format!("Still waiting for registry {registry}{at}: nothing has come for {seconds} s");
+        let fields = json!({ "registry": registry, "silent_seconds": seconds });
+        let fields = fields.as_object().cloned().unwrap_or_default();
+        self.log.write(LogLevel::Info, &message, fields);
+    }
 }
 
 impl RequestObserver for Observer {
+    fn silent(&self, event: &SilenceEvent<'_>) {
+        let host = event.url.host_str().unwrap_or_default();
+        let own = event.registry.api_host().starts_with(host);
+        self.waits(event.registry, (!own).then_some(host), event.silence);
+    }
+
     fn request(&self, event: &RequestEvent<'_>) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(status) = event.status {
+            let request = format!("{} {}", event.method, event.url);
+            let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+            if !matches!(status.as_u16(), 401 | 403) {
+                denied.remove(&request);
+            } else if denied.len() < MAX_DENIED {
+                denied.insert(request);
+            }
+        }
         let answer = match (event.status, event.error) {
             (Some(status), _) => status.as_u16().to_string(),
             (None, Some(error)) => format!("{error:?}"),

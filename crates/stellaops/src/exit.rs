@@ -40,6 +40,18 @@ impl Failure {
         }
     }
 
+    /// Returns whether it ends with this exit code.
+    pub(crate) fn is(&self, exit: Exit) -> bool {
+        self.code == exit as u8
+    }
+
+    /// Says more about it.
+    #[must_use]
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
+
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod context;
+mod environment;
 mod exit;
 mod log;
 mod metrics;
@@ -73,7 +74,11 @@ fn run(cli: &Cli, log: &Arc<Log>) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(Exit::LocalIo, format!("no worker threads: {error}")))?;
     let result = runtime.block_on(async {
-        let context = Context::new(&cli.global, Arc::clone(log))?;
+        let context = Context::new(
+            &cli.global,
+            Arc::clone(log),
+            speaks_to_registries(&cli.command),
+        )?;
         if let Some(address) = cli.global.metrics_listen {
             serve_metrics(address, Arc::clone(&context.metrics)).await?;
         }
@@ -82,11 +87,21 @@ fn run(cli: &Cli, log: &Arc<Log>) -> Result<(), Failure> {
             signal = interrupted() => Err(signal),
         };
         write_metrics(&cli.global, &context, log);
-        result
+        result.map_err(|failure| context.explained(failure))
     });
     // What still reads or writes in the background must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+fn speaks_to_registries(command: &Command) -> bool {
+    match command {
+        Command::Registry(_) | Command::Referrers(_) => true,
+        Command::Bundle(command) => {
+            matches!(command, BundleCommand::Export(_) | BundleCommand::Import(_))
+        }
+        Command::Store(_) | Command::Demo | Command::Completions { .. } => false,
+    }
 }
 
 async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {

@@ -98,18 +98,17 @@ async fn check(context: &Context, args: &DiagnoseArgs) -> Result<Vec<Finding>, F
     options.response_timeout = timeout;
     let client =
         Client::new(options.clone()).map_err(|error| Failure::new(Exit::Usage, chain(&error)))?;
-    let place = Place::new(reference.registry(), &options, timeout).ok_or_else(|| {
-        let message = format!("{} does not stand in a URL", reference.registry());
-        Failure::new(Exit::Usage, message)
-    })?;
+    let place = Place::new(reference.registry(), &options, timeout)
+        .map_err(|message| Failure::new(Exit::Usage, message))?;
 
     let mut findings = Vec::new();
-    let Some(first) = reach(&place, &options, &mut findings).await else {
+    let reached = reach(&place, &options, &mut findings);
+    let Some(first) = context.waiting_for(reference.registry(), reached).await else {
         return Ok(findings);
     };
     findings.extend(access::clock(&first));
     let repository = client.repository(reference.registry(), reference.repository());
-    match access::login(&client, &options, reference, &first).await {
+    match access::login(&client, &options, reference, &first, context.logins()).await {
         Ok(admitted) => findings.extend(admitted),
         Err(refused) => {
             findings.extend(refused);
@@ -117,6 +116,8 @@ async fn check(context: &Context, args: &DiagnoseArgs) -> Result<Vec<Finding>, F
         }
     }
     let report = Probe::new(client)
+        // As many answers as are waited for one after the other; what is missing then is not shown.
+        .timeout(timeout * 3)
         .facts(reference.registry(), Some(reference.repository()))
         .await;
     findings.push(access::proxy(&report));

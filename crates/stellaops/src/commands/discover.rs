@@ -1,7 +1,7 @@
 mod explain;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_content::{
     Capability, Completeness, Digest, DiscoveryMethod, ErrorCode, Manifest, Reference, Registry,
@@ -54,6 +54,8 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
     let reference = &args.reference;
     let default = context.config.export.referrer_discovery.timeout_seconds;
     let timeout = Duration::from_secs(args.timeout.unwrap_or(default).get());
+    let started = Instant::now();
+    let left = || timeout.saturating_sub(started.elapsed());
     let repository = context
         .client
         .repository(reference.registry(), reference.repository());
@@ -100,7 +102,7 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
         && media_type::is_index(manifest.media_type())
     {
         if args.platforms {
-            let manifests = RegistryManifests::new(repository.clone());
+            let manifests = RegistryManifests::new(repository.clone()).within(left());
             let tree =
                 ImageTree::walk(&manifests, manifest.clone(), &[], ImageDepth::Indexes).await;
             roots = tree.subjects();
@@ -118,7 +120,7 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
         .legacy_tags(args.legacy_tags.into())
         .configured(context.configured_api(reference.registry()));
     found.graph = sources
-        .discovery(Some(timeout))
+        .discovery(Some(left()))
         .children(args.platforms.then_some(ImageDepth::Indexes))
         .keep_exchanges(args.explain)
         .depth(args.depth)

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use oci_content::{Capability, ErrorCode};
@@ -12,7 +13,8 @@ use crate::render::{self, Table};
 
 pub(crate) async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failure> {
     let cache = (!args.no_cache).then(|| Arc::new(context.probe_cache()));
-    let mut probe = Probe::new(context.client.clone());
+    let timeout = Duration::from_secs(args.timeout.get());
+    let mut probe = Probe::new(context.client.clone()).timeout(timeout);
     if let Some(cache) = &cache {
         probe = probe.cached(Arc::clone(cache), context.options.credentials.clone());
     }

@@ -21,5 +21,6 @@ mod probe;
 mod run;
 mod runbook;
 mod serve;
+mod settings;
 mod signature;
 mod volumes;

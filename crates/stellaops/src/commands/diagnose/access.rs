@@ -8,9 +8,8 @@ use registry_client::{
     Challenge, Client, ClientOptions, Credentials, ErrorKind, ManifestId, Response,
 };
 use registry_probe::{Fact, FactName, ProbeReport};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::exchange::{self, FirstAnswer, NoFirstAnswer};
+use super::exchange::{self, Connection, FirstAnswer, NoFirstAnswer};
 use super::finding::Finding;
 use super::tls;
 use super::wire::Place;
@@ -20,7 +19,7 @@ use crate::exit::{Exit, chain};
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// Asks `GET /v2/` on a connection that is there, and says whether a registry answers.
-pub(super) async fn ping<S: AsyncRead + AsyncWrite + Unpin + Send>(
+pub(super) async fn ping<S: Connection>(
     place: &Place,
     options: &ClientOptions,
     address: SocketAddr,
@@ -28,11 +27,12 @@ pub(super) async fn ping<S: AsyncRead + AsyncWrite + Unpin + Send>(
 ) -> Result<(FirstAnswer, Finding), Finding> {
     const CHECK: &str = "ping";
     let failed = |seen: String| Finding::failed(CHECK, Exit::Network, seen);
-    let answer = match exchange::ask(stream, &place.authority(), place.timeout).await {
+    let answer = match exchange::ask(stream, &place.first_request(), place.timeout).await {
         Ok(answer) => answer,
         Err(NoFirstAnswer::Silent) => {
             return Err(failed(format!(
-                "{address} took the connection and gave no answer within {}",
+                "{} took the connection and gave no answer within {}",
+                place.peer(address),
                 place.seconds()
             ))
             .cause("the registry hangs or is overloaded, or a firewall drops what it sends")
@@ -48,7 +48,7 @@ pub(super) async fn ping<S: AsyncRead + AsyncWrite + Unpin + Send>(
                         NoFirstAnswer::Closed(how) => format!("closed the connection ({how})"),
                         _ => "sent something that is not HTTP".to_owned(),
                     };
-                    failed(format!("{address} {what}"))
+                    failed(format!("{} {what}", place.peer(address)))
                         .cause("another service is at this port, or the registry is broken")
                         .remedy(
                             "check the port in the reference; then ask whoever runs the registry",
@@ -62,6 +62,13 @@ pub(super) async fn ping<S: AsyncRead + AsyncWrite + Unpin + Send>(
     }
     let status = answer.status;
     let registry = &place.registry;
+    if let Some(proxy) = place.proxy.as_ref().filter(|_| status == 407) {
+        return Err(failed(format!("{} wants a login (407)", proxy.name()))
+            .cause("the URL of the proxy holds no user and password, or wrong ones")
+            .remedy(
+                "set HTTP_PROXY=http://USER:PASSWORD@HOST:PORT, with %40 for an @ in the password",
+            ));
+    }
     let finding = match status {
         _ if answer.is_page() && matches!(status, 200..400) => {
             return Err(failed(format!(
@@ -189,6 +196,7 @@ pub(super) async fn login(
     options: &ClientOptions,
     reference: &Reference,
     first: &FirstAnswer,
+    logins: String,
 ) -> Result<Vec<Finding>, Vec<Finding>> {
     const CHECK: &str = "login";
     let registry = reference.registry();
@@ -215,7 +223,7 @@ pub(super) async fn login(
         }
         None => who(None),
     };
-    let details = [demanded, format!("here: {}", who.text)];
+    let mut details = vec![demanded, format!("here: {}", who.text)];
     let repository = client.repository(registry, reference.repository());
     let head = match (reference.digest(), reference.tag()) {
         (Some(digest), _) => repository.head_manifest(ManifestId::Digest(digest)).await,
@@ -252,6 +260,9 @@ pub(super) async fn login(
                         .to_owned(),
                 ),
             };
+            if exit == Exit::Access {
+                details.push(logins);
+            }
             let finding = Finding::failed(CHECK, exit, chain(&error))
                 .details(details)
                 .cause(cause)
@@ -302,6 +313,9 @@ pub(super) async fn login(
             ]);
         }
     };
+    if matches!(status, 401 | 403) {
+        details.push(logins);
+    }
     Err(vec![finding.details(details)])
 }
 

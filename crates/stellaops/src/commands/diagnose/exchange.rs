@@ -50,16 +50,27 @@ impl FirstAnswer {
     }
 }
 
-/// Asks `GET /v2/` of `host` on a connection that has just been made.
-pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send>(
+/// A connection of whatever is between here and the registry.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
+
+/// Writes the head of a request that has no body.
+///
+/// `more` are further lines, each with its end.
+pub(super) fn request(method: &str, target: &str, host: &str, more: &str) -> String {
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stellaops/{}\r\n{more}\r\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Sends a request on a connection that has just been made, and reads the answer.
+pub(super) async fn ask<S: Connection>(
     mut stream: S,
-    host: &str,
+    request: &str,
     within: Duration,
 ) -> Result<FirstAnswer, NoFirstAnswer> {
-    let request = format!(
-        "GET /v2/ HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stellaops/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        env!("CARGO_PKG_VERSION")
-    );
     let mut bytes = Vec::new();
     let mut answer = None;
     let exchange = async {
@@ -111,6 +122,39 @@ pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin + Send>(
     Ok(answer)
 }
 
+/// Asks a proxy for a tunnel, and returns the status of its answer; after a 2xx the connection is the tunnel.
+pub(super) async fn tunnel<S: Connection>(
+    stream: &mut S,
+    request: &str,
+    within: Duration,
+) -> Result<u16, NoFirstAnswer> {
+    let exchange = async {
+        let closed = |error: std::io::Error| NoFirstAnswer::Closed(error.to_string());
+        stream.write_all(request.as_bytes()).await.map_err(closed)?;
+        stream.flush().await.map_err(closed)?;
+        let mut bytes = Vec::new();
+        // One by one: what follows the head is no longer the proxy's.
+        while bytes.len() < MAX_HEAD {
+            match stream.read_u8().await {
+                Ok(byte) => bytes.push(byte),
+                Err(_) if bytes.is_empty() => {
+                    return Err(NoFirstAnswer::Closed("without a word".to_owned()));
+                }
+                Err(error) => return Err(closed(error)),
+            }
+            if bytes.ends_with(b"\n\r\n") || bytes.ends_with(b"\n\n") {
+                let (answer, _) = head(&bytes)?.ok_or(NoFirstAnswer::NotHttp)?;
+                return Ok(answer.status);
+            }
+        }
+        Err(NoFirstAnswer::NotHttp)
+    };
+    match tokio::time::timeout(within, exchange).await {
+        Ok(answer) => answer,
+        Err(_) => Err(NoFirstAnswer::Silent),
+    }
+}
+
 /// Reads the head of an answer, and returns its length as well; `None` while there is more to come.
 fn head(bytes: &[u8]) -> Result<Option<(FirstAnswer, usize)>, NoFirstAnswer> {
     // An alert record of TLS 1.0 or later.
@@ -151,7 +195,8 @@ mod tests {
             }
             false => Some(server),
         };
-        ask(client, "r.test", Duration::from_millis(100)).await
+        let request = request("GET", "/v2/", "r.test", "");
+        ask(client, &request, Duration::from_millis(100)).await
     }
 
     #[tokio::test]

@@ -3,34 +3,39 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use registry_client::ClientOptions;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, Error};
-use rustls_platform_verifier::Verifier;
-use tokio::net::TcpStream;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, Error};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::{Certificate, Witness, day};
-use super::exchange;
+use super::exchange::{self, Connection};
 use super::finding::Finding;
 use super::wire::Place;
-use crate::exit::Exit;
+use crate::exit::{Exit, chain};
 
 const CHECK: &str = "TLS";
 /// A certificate that ends sooner is worth a word.
 const SOON: u64 = 14 * 24 * 60 * 60;
+
+/// A session with the registry.
+type Session = TlsStream<Box<dyn Connection>>;
 
 /// Begins a TLS session, and says what was shown on the way.
 pub(super) async fn handshake(
     place: &Place,
     options: &ClientOptions,
     address: SocketAddr,
-) -> Result<(TlsStream<TcpStream>, Finding), Finding> {
+) -> Result<(Session, Finding), Finding> {
     let failed = |seen: String| Finding::failed(CHECK, Exit::Network, seen);
-    let (connector, witness) = connector(options)
-        .map_err(|error| failed(format!("this machine cannot check certificates: {error}")))?;
+    let (connector, witness) = connector(place, options).map_err(|error| {
+        failed(format!(
+            "what this machine has for TLS with it cannot be used: {error}"
+        ))
+        .cause("a file of certificates or keys is broken, or the other half of a pair is missing")
+        .remedy("mend or remove the file that is named")
+    })?;
     let name = ServerName::try_from(place.host.clone()).map_err(|_| {
         failed(format!(
             "{} is no name that a certificate can have",
@@ -45,7 +50,8 @@ pub(super) async fn handshake(
         Ok(shaken) => shaken,
         Err(_) => {
             return Err(failed(format!(
-                "{address} took the connection and then said nothing for {}",
+                "{} took the connection and then said nothing for {}",
+                place.peer(address),
                 place.seconds()
             ))
             .cause("the server is overloaded, or a firewall drops what follows the connection")
@@ -55,13 +61,20 @@ pub(super) async fn handshake(
     let chain = witness.chain();
     match shaken {
         Ok(stream) => {
-            let finding = trusted(&stream, &chain);
+            let host = options.hosts.get(place.registry.as_str());
+            let finding = match host.is_some_and(|host| host.insecure) {
+                true => Finding::notice(CHECK, format!("{}, not verified", version(&stream)))
+                    .details(chain.iter().map(Certificate::line))
+                    .cause("--insecure or insecure_skip_verify names this registry")
+                    .remedy("outside of a lab, give its certificate with --ca-file FILE instead"),
+                false => trusted(&stream, &chain),
+            };
             Ok((stream, finding))
         }
         Err(error) => {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
             let finding = match inner {
-                Some(Error::InvalidCertificate(reason)) => refused(place, reason, &chain),
+                Some(Error::InvalidCertificate(reason)) => refused(place, options, reason, &chain),
                 Some(Error::InvalidMessage(_)) => not_tls(place, address).await,
                 Some(Error::AlertReceived(alert)) => {
                     failed(format!("the server ended the handshake: {alert:?}"))
@@ -81,7 +94,7 @@ pub(super) async fn handshake(
 /// Tells whether a TLS server is at the address, trusted or not.
 pub(super) async fn is_spoken(place: &Place, options: &ClientOptions, address: SocketAddr) -> bool {
     let (Ok((connector, witness)), Ok(name), Ok(stream)) = (
-        connector(options),
+        connector(place, options),
         ServerName::try_from(place.host.clone()),
         place.stream(address).await,
     ) else {
@@ -91,31 +104,29 @@ pub(super) async fn is_spoken(place: &Place, options: &ClientOptions, address: S
     matches!(shaken, Ok(Ok(_))) || witness.saw_any()
 }
 
-fn connector(options: &ClientOptions) -> Result<(TlsConnector, Arc<Witness>), Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    // They were read when the client was made, so none is left out here.
-    let roots = options
-        .extra_roots
-        .iter()
-        .flat_map(|pem| CertificateDer::pem_slice_iter(pem))
-        .filter_map(Result::ok);
-    let judge = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))?;
-    let witness = Witness::new(judge);
+/// Judges as the client does, by what counts for this registry.
+fn connector(
+    place: &Place,
+    options: &ClientOptions,
+) -> Result<(TlsConnector, Arc<Witness>), String> {
+    let judge = options.server_verifier(&place.registry);
+    let witness = Witness::new(judge.map_err(|error| chain(&error))?);
     let verifier: Arc<Witness> = Arc::clone(&witness);
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+    let config = options.tls_config(&place.registry, verifier);
+    let config = config.map_err(|error| chain(&error))?;
     Ok((TlsConnector::from(Arc::new(config)), witness))
 }
 
-fn trusted(stream: &TlsStream<TcpStream>, chain: &[Certificate]) -> Finding {
+fn version(stream: &Session) -> String {
     let (_, session) = stream.get_ref();
-    let version = session
+    session
         .protocol_version()
         .map_or("TLS".to_owned(), |version| format!("{version:?}"))
-        .replace("TLSv1_", "TLS 1.");
+        .replace("TLSv1_", "TLS 1.")
+}
+
+fn trusted(stream: &Session, chain: &[Certificate]) -> Finding {
+    let version = version(stream);
     let shown = chain.iter().map(Certificate::line);
     let ends = chain.iter().map(|certificate| certificate.not_after).min();
     let left = ends.and_then(|ends| ends.duration_since(SystemTime::now()).ok());
@@ -133,7 +144,12 @@ fn trusted(stream: &TlsStream<TcpStream>, chain: &[Certificate]) -> Finding {
     }
 }
 
-fn refused(place: &Place, reason: &CertificateError, chain: &[Certificate]) -> Finding {
+fn refused(
+    place: &Place,
+    options: &ClientOptions,
+    reason: &CertificateError,
+    chain: &[Certificate],
+) -> Finding {
     let failed = |seen: String| Finding::failed(CHECK, Exit::Network, seen);
     let now = SystemTime::now();
     let today = format!("this machine's clock says {}", day(now));
@@ -150,13 +166,22 @@ fn refused(place: &Place, reason: &CertificateError, chain: &[Certificate]) -> F
                       without its middle part"
                 .to_owned(),
         };
+        let host = options.hosts.get(place.registry.as_str());
+        let given = !options.extra_roots.is_empty()
+            || host.is_some_and(|host| !host.extra_roots.is_empty());
+        let given = match given {
+            true => "; what --ca-file or ca_file names is another certificate",
+            false => "",
+        };
         failed(format!(
-            "the certificate is from {issuer}, which this machine does not trust"
+            "the certificate is from {issuer}, which this machine does not trust{given}"
         ))
         .cause(cause)
-        .remedy(
-            "get that authority's certificate from whoever runs it and give it with --ca-file FILE",
-        )
+        .remedy(format!(
+            "get that authority's certificate, or the registry's own where it made it itself, from whoever runs it and \
+             give it with --ca-file FILE; in a lab --insecure {} does without",
+            place.registry
+        ))
     };
     match reason {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -177,7 +202,10 @@ fn refused(place: &Place, reason: &CertificateError, chain: &[Certificate]) -> F
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             let names = chain.first().map_or(&[][..], |leaf| &leaf.names).join(", ");
-            let names = if names.is_empty() { "no name" } else { &names };
+            let names = match names.is_empty() {
+                true => "no name (a CN alone does not count, it needs a subjectAltName)",
+                false => &names,
+            };
             failed(format!(
                 "the certificate is for {names}, not for {}",
                 place.host
@@ -195,8 +223,14 @@ fn refused(place: &Place, reason: &CertificateError, chain: &[Certificate]) -> F
             .remedy("send nothing there; ask whoever runs the registry"),
         _ if late.is_some() => refused_late(late, &today),
         CertificateError::UnknownIssuer => untrusted(),
-        // What the platform says of a certificate that signed itself.
-        _ if chain.first().is_some_and(Certificate::is_self_signed) => untrusted(),
+        CertificateError::Other(_) if chain.first().is_some_and(|leaf| leaf.is_authority) => {
+            failed("the certificate is an authority's (CA:TRUE), used as the server's own".to_owned())
+                .cause("it was made with the settings of an authority, and signed by another one")
+                .remedy("give that certificate itself with --ca-file FILE, or have one made for the server (CA:FALSE)")
+        }
+        CertificateError::Other(other) => failed(format!("the certificate is refused: {}", other.0))
+            .cause("it breaks a rule that certificates have to keep")
+            .remedy("ask whoever runs the registry for a new one, of X.509 version 3 with a subjectAltName"),
         other => failed(format!("the certificate is refused: {other}"))
             .cause("it breaks a rule that certificates have to keep")
             .remedy("ask whoever runs the registry for a new one"),
@@ -220,7 +254,7 @@ fn refused_late(late: Option<&Certificate>, today: &str) -> Finding {
 async fn not_tls(place: &Place, address: SocketAddr) -> Finding {
     let registry = &place.registry;
     let answer = match place.stream(address).await {
-        Ok(stream) => exchange::ask(stream, &place.authority(), place.timeout)
+        Ok(stream) => exchange::ask(stream, &place.first_request(), place.timeout)
             .await
             .ok(),
         Err(_) => None,
@@ -236,7 +270,7 @@ async fn not_tls(place: &Place, address: SocketAddr) -> Finding {
             "use the port that has TLS; where plain HTTP is meant: --plain-http {registry}, which sends \
              credentials in the clear"
         )),
-        None => failed(format!("what answers at {address} speaks neither TLS nor HTTP"))
+        None => failed(format!("what answers as {} speaks neither TLS nor HTTP", place.peer(address)))
             .cause("another service is at this port")
             .remedy("check the port in the reference"),
     }

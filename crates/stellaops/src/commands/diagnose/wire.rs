@@ -2,24 +2,104 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use oci_content::Registry;
 use registry_client::ClientOptions;
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use url::Url;
 
+use super::exchange::{self, Connection, NoFirstAnswer};
 use super::finding::Finding;
-use crate::exit::Exit;
+use crate::exit::{Exit, chain};
 use crate::render;
 
+/// The proxy that a registry is reached through.
+#[derive(Clone)]
+pub(super) struct Proxy {
+    host: String,
+    port: u16,
+    /// What begins TLS with the proxy itself, where its URL says so.
+    tls: Option<TlsConnector>,
+    /// The header that says who asks, with its line end; empty without a user.
+    authorization: String,
+}
+
+impl Proxy {
+    fn new(url: &Url, options: &ClientOptions) -> Result<Self, String> {
+        let none = || "the URL of the proxy names no host".to_owned();
+        let host = url.host_str().ok_or_else(none)?.to_owned();
+        let port = url.port_or_known_default().ok_or_else(none)?;
+        let tls = match url.scheme() {
+            "https" => {
+                // What is set for registries does not hold for a proxy.
+                let mut options = options.clone();
+                options.hosts.clear();
+                options.certs_folders.clear();
+                options.client_identity = None;
+                let name: Registry = host.parse().map_err(|_| none())?;
+                let config = options
+                    .server_verifier(&name)
+                    .and_then(|verifier| options.tls_config(&name, verifier));
+                let config = config.map_err(|error| chain(&error))?;
+                Some(TlsConnector::from(Arc::new(config)))
+            }
+            _ => None,
+        };
+        let authorization = match (decoded(url.username()), url.password().map(decoded)) {
+            (user, None) if user.is_empty() => String::new(),
+            (user, password) => {
+                let pair = format!("{user}:{}", password.unwrap_or_default());
+                format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(pair))
+            }
+        };
+        Ok(Self {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            tls,
+            authorization,
+        })
+    }
+
+    /// Names it without its password.
+    pub(super) fn name(&self) -> String {
+        format!("the proxy {}:{}", self.host, self.port)
+    }
+}
+
+/// Decodes what a URL has to escape in a user or a password.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = match tail {
+            [high, low, ..] if *first == b'%' => std::str::from_utf8(&[*high, *low])
+                .ok()
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
+            _ => None,
+        };
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Where a registry is said to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Place {
     pub(super) registry: Registry,
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) speaks_tls: bool,
+    pub(super) proxy: Option<Proxy>,
+    /// There are proxies, and none of them is for this registry.
+    spared: bool,
     /// Time that each answer may take.
     pub(super) timeout: Duration,
 }
@@ -29,18 +109,51 @@ impl Place {
         registry: &Registry,
         options: &ClientOptions,
         timeout: Duration,
-    ) -> Option<Self> {
+    ) -> Result<Self, String> {
         let plain = options.speaks_plain_http(registry);
         let scheme = if plain { "http" } else { "https" };
-        let url = url::Url::parse(&format!("{scheme}://{}/", registry.api_host())).ok()?;
-        let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
-        Some(Self {
+        let none = || format!("{registry} does not stand in a URL");
+        let url =
+            Url::parse(&format!("{scheme}://{}/", registry.api_host())).map_err(|_| none())?;
+        let host = url.host_str().ok_or_else(none)?;
+        let proxy = options.proxy_for(&url).map_err(|error| chain(&error))?;
+        let proxy = proxy.map(|url| Proxy::new(&url, options)).transpose()?;
+        Ok(Self {
             registry: registry.clone(),
-            host,
-            port: url.port_or_known_default()?,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: url.port_or_known_default().ok_or_else(none)?,
             speaks_tls: !plain,
+            spared: options.proxy.is_some() && proxy.is_none(),
+            proxy,
             timeout,
         })
+    }
+
+    /// Returns host and port that are connected to first, and what they are.
+    fn first_hop(&self) -> (&str, u16, &'static str) {
+        match &self.proxy {
+            Some(proxy) => (&proxy.host, proxy.port, "the proxy "),
+            None => (&self.host, self.port, ""),
+        }
+    }
+
+    /// Names what is at the other end of a connection that was made to `address`.
+    pub(super) fn peer(&self, address: SocketAddr) -> String {
+        match &self.proxy {
+            Some(proxy) => format!("{}, through {},", self.authority(), proxy.name()),
+            None => address.to_string(),
+        }
+    }
+
+    /// Returns the head of the first request, `GET /v2/`, as the next hop wants it.
+    pub(super) fn first_request(&self) -> String {
+        let (mut target, mut more) = ("/v2/".to_owned(), String::new());
+        if let Some(proxy) = self.proxy.as_ref().filter(|_| !self.speaks_tls) {
+            target = format!("http://{}/v2/", self.authority());
+            more.push_str(&proxy.authorization);
+        }
+        more.push_str("Accept: */*\r\nConnection: close\r\n");
+        exchange::request("GET", &target, &self.authority(), &more)
     }
 
     pub(super) fn seconds(&self) -> String {
@@ -55,16 +168,16 @@ impl Place {
     /// Finds the addresses of the host.
     pub(super) async fn resolve(&self) -> Result<(Vec<SocketAddr>, Finding), Finding> {
         const CHECK: &str = "name resolution";
-        let host = &self.host;
+        let (host, port, what) = self.first_hop();
         if let Ok(address) = host.parse::<IpAddr>() {
-            let seen = format!("{host} is an address already");
+            let seen = format!("{what}{host} is an address already");
             return Ok((
-                vec![SocketAddr::new(address, self.port)],
+                vec![SocketAddr::new(address, port)],
                 Finding::good(CHECK, seen),
             ));
         }
         let failed = |seen: String| Finding::failed(CHECK, Exit::Network, seen);
-        let found = match timeout(self.timeout, lookup_host((host.as_str(), self.port))).await {
+        let found = match timeout(self.timeout, lookup_host((host, port))).await {
             Ok(found) => found,
             Err(_) => {
                 let seen = format!(
@@ -86,17 +199,20 @@ impl Place {
                     .any(|text| error.to_string().contains(text)) =>
             {
                 return Err(
-                    failed(format!("no name server could say what {host} is ({error})"))
+                    failed(format!("no name server could say what {what}{host} is ({error})"))
                         .cause("the name servers of this machine cannot be reached, or do not know this domain")
                         .remedy(format!("check /etc/resolv.conf, the VPN and the spelling of {host}")),
                 );
             }
             Err(error) => {
-                return Err(failed(format!("there is no host {host} ({error})"))
-                    .cause("the name is misspelt, or known inside another network only")
-                    .remedy(
-                        "check the spelling; inside a company, check the VPN and the search domain",
-                    ));
+                return Err(failed(format!(
+                    "there is no host {host} ({error}){}",
+                    self.as_proxy()
+                ))
+                .cause("the name is misspelt, or known inside another network only")
+                .remedy(
+                    "check the spelling; inside a company, check the VPN and the search domain",
+                ));
             }
         };
         addresses.dedup();
@@ -104,7 +220,7 @@ impl Place {
             .iter()
             .map(|address| address.ip().to_string())
             .collect();
-        let seen = format!("{host} is {}", list.join(", "));
+        let seen = format!("{what}{host} is {}", list.join(", "));
         Ok((addresses, Finding::good(CHECK, seen)))
     }
 
@@ -119,9 +235,20 @@ impl Place {
         for address in addresses {
             let started = Instant::now();
             match timeout(self.timeout, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => {
+                Ok(Ok(stream)) => {
                     let millis = started.elapsed().as_millis();
-                    let seen = format!("{address} took it after {millis} ms");
+                    let mut seen = format!("{address} took it after {millis} ms");
+                    if let Some(proxy) = &self.proxy {
+                        self.through(proxy, stream)
+                            .await
+                            .map_err(|no| no.finding(self, proxy))?;
+                        let name = proxy.name();
+                        seen = format!("through {name}, which took it after {millis} ms");
+                    } else if self.spared {
+                        seen.push_str(
+                            ", not through a proxy: NO_PROXY spares it, or there is none for it",
+                        );
+                    }
                     return Ok((*address, Finding::good(CHECK, seen).details(failures)));
                 }
                 Ok(Err(error)) => {
@@ -134,12 +261,21 @@ impl Place {
                 }
             }
         }
-        let (host, port) = (&self.host, self.port);
+        let (host, port, what) = self.first_hop();
+        let host = format!("{what}{host}");
         let (seen, cause, remedy) = match last {
             Some(io::ErrorKind::ConnectionRefused) => (
                 format!("{host} refuses connections at port {port}"),
-                "the registry is not running, or listens at another port",
-                "check that the registry runs, and the port in the reference",
+                match self.proxy {
+                    Some(_) => "the proxy is not running, or listens at another port",
+                    None => "the registry is not running, or listens at another port",
+                },
+                match self.proxy {
+                    Some(_) => {
+                        "check HTTPS_PROXY and HTTP_PROXY; NO_PROXY names hosts that need none"
+                    }
+                    None => "check that the registry runs, and the port in the reference",
+                },
             ),
             Some(io::ErrorKind::TimedOut) => (
                 format!("{host} does not answer at port {port}"),
@@ -170,11 +306,135 @@ impl Place {
             .remedy(remedy))
     }
 
-    /// Makes one more connection to an address that has taken one.
-    pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        match timeout(self.timeout, TcpStream::connect(address)).await {
-            Ok(stream) => stream,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    /// Makes one more connection to an address that has taken one, up to the registry itself.
+    pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<Box<dyn Connection>> {
+        let stream = match timeout(self.timeout, TcpStream::connect(address)).await {
+            Ok(stream) => stream?,
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        match &self.proxy {
+            Some(proxy) => self
+                .through(proxy, stream)
+                .await
+                .map_err(|no| io::Error::other(no.seen(self, proxy))),
+            None => Ok(Box::new(stream)),
+        }
+    }
+
+    /// Goes through a proxy as the client does: for TLS in a tunnel.
+    async fn through(
+        &self,
+        proxy: &Proxy,
+        stream: TcpStream,
+    ) -> Result<Box<dyn Connection>, NoTunnel> {
+        let mut stream: Box<dyn Connection> = match &proxy.tls {
+            Some(connector) => {
+                let broken = |why: String| NoTunnel::Tls(why);
+                let name = ServerName::try_from(proxy.host.clone());
+                let name = name.map_err(|error| broken(error.to_string()))?;
+                match timeout(self.timeout, connector.connect(name, stream)).await {
+                    Ok(Ok(stream)) => Box::new(stream),
+                    Ok(Err(error)) => return Err(broken(error.to_string())),
+                    Err(_) => return Err(NoTunnel::Answer(NoFirstAnswer::Silent)),
+                }
+            }
+            None => Box::new(stream),
+        };
+        if self.speaks_tls {
+            let host = match self.host.contains(':') {
+                true => format!("[{}]:{}", self.host, self.port),
+                false => format!("{}:{}", self.host, self.port),
+            };
+            let request = exchange::request("CONNECT", &host, &host, &proxy.authorization);
+            match exchange::tunnel(&mut stream, &request, self.timeout).await {
+                Ok(200..300) => {}
+                Ok(status) => return Err(NoTunnel::Refused(status)),
+                Err(none) => return Err(NoTunnel::Answer(none)),
+            }
+        }
+        Ok(stream)
+    }
+
+    fn as_proxy(&self) -> &'static str {
+        self.proxy
+            .as_ref()
+            .map_or("", |_| "; it is named as the proxy")
+    }
+}
+
+/// Why a proxy does not connect.
+#[derive(Debug)]
+enum NoTunnel {
+    Refused(u16),
+    Tls(String),
+    Answer(NoFirstAnswer),
+}
+
+impl NoTunnel {
+    fn seen(&self, place: &Place, proxy: &Proxy) -> String {
+        let (name, to) = (proxy.name(), place.authority());
+        match self {
+            Self::Refused(407) => format!("{name} wants a login (407)"),
+            Self::Refused(status) => {
+                format!("{name} does not connect to {to}: it answers {status}")
+            }
+            Self::Tls(why) => format!("TLS with {name} failed: {why}"),
+            Self::Answer(NoFirstAnswer::Silent) => {
+                format!(
+                    "{name} took the connection and said nothing for {}",
+                    place.seconds()
+                )
+            }
+            Self::Answer(NoFirstAnswer::Closed(how)) => {
+                format!("{name} closed the connection ({how}) instead of connecting to {to}")
+            }
+            Self::Answer(_) => format!("what answers as {name} is not an HTTP proxy"),
+        }
+    }
+
+    fn finding(&self, place: &Place, proxy: &Proxy) -> Finding {
+        let (cause, remedy) = match self {
+            Self::Refused(407) => (
+                "the URL of the proxy holds no user and password, or wrong ones",
+                "set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, with %40 for an @ in the password",
+            ),
+            Self::Refused(403 | 405) => (
+                "the proxy lets nobody, or not this machine, through to that host and port",
+                "ask whoever runs the proxy to allow it; NO_PROXY names hosts that are connected directly",
+            ),
+            Self::Refused(_) => (
+                "the proxy cannot resolve or reach the registry",
+                "a registry inside the network has to be named in NO_PROXY; else ask whoever runs the proxy",
+            ),
+            Self::Tls(_) => (
+                "the proxy does not speak TLS at this port, or its certificate is not trusted",
+                "check whether HTTPS_PROXY has to begin with http://; --ca-file trusts its authority",
+            ),
+            Self::Answer(_) => (
+                "another service is at this port, or the proxy hangs",
+                "check HTTPS_PROXY and HTTP_PROXY; NO_PROXY names hosts that need none",
+            ),
+        };
+        Finding::failed("connection", Exit::Network, self.seen(place, proxy))
+            .cause(cause)
+            .remedy(remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_url_escapes_is_decoded() {
+        for (text, expected) in [
+            ("user", "user"),
+            ("us%40er%3A", "us@er:"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+            ("%C3%BC+", "\u{fc}+"),
+        ] {
+            assert_eq!(decoded(text), expected);
         }
     }
 }
