@@ -3,11 +3,12 @@
 //! The model shares no code with the crate: it knows what was put into the registry and which list shows what.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use oci_content::{Algorithm, Descriptor, Digest, SourceKind, media_type, referrers_tag};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use test_registry::{Fault, Persona, Referrer, Route, TestRegistry, Variant};
+use test_registry::{Coding, Fault, Framing, Persona, Referrer, Route, TestRegistry, Variant};
 
 use crate::support::APP;
 
@@ -22,8 +23,20 @@ pub(crate) struct World {
     legacy: Vec<LegacyLink>,
     lies: Vec<Lie>,
     mishaps: Vec<Mishap>,
+    /// The API lists one node only from a later answer on.
+    late: Option<(Index, usize)>,
+    /// Anonymous users are told that nothing is there, or shown lists without one node.
+    pub(crate) hidden: Option<Hidden>,
     pub(crate) depth: Option<u32>,
+    /// Whether the children of indexes are asked for.
+    pub(crate) children: bool,
     pub(crate) many: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Hidden {
+    All { status: u16, code: &'static str },
+    One(Index),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +103,8 @@ struct Lie {
 #[derive(Clone, Debug)]
 struct Mishap {
     place: Place,
+    /// It happens at another host, to which the registry redirects.
+    elsewhere: bool,
     what: u8,
     skip: usize,
     times: Option<usize>,
@@ -142,14 +157,17 @@ impl World {
         );
         let look = (
             prop::collection::vec(mishap(), 0..4),
+            prop::option::weighted(0.2, (any::<Index>(), 1_usize..4)),
+            prop::option::weighted(0.2, hidden()),
             prop_oneof![Just(None), Just(Some(1)), Just(Some(2))],
+            any::<bool>(),
             any::<bool>(),
         );
         let page_size = prop_oneof![3 => 1_usize..3, 1 => 3_usize..6];
         let all = (persona, page_size, content, look);
         all.prop_map(|((persona, variant), page_size, content, look)| {
             let (images, referrers, legacy, lies) = content;
-            let (mishaps, depth, many) = look;
+            let (mishaps, late, hidden, depth, children, many) = look;
             Self {
                 persona,
                 variant,
@@ -159,7 +177,10 @@ impl World {
                 legacy,
                 lies,
                 mishaps,
+                late,
+                hidden,
                 depth,
+                children,
                 many,
             }
         })
@@ -213,6 +234,18 @@ fn lie() -> impl Strategy<Value = Lie> {
     all.prop_map(|(subject, target)| Lie { subject, target })
 }
 
+fn hidden() -> impl Strategy<Value = Hidden> {
+    let refusals = vec![
+        (404, "NAME_UNKNOWN"),
+        (404, "MANIFEST_UNKNOWN"),
+        (403, "DENIED"),
+    ];
+    prop_oneof![
+        select(refusals).prop_map(|(status, code)| Hidden::All { status, code }),
+        any::<Index>().prop_map(Hidden::One),
+    ]
+}
+
 fn mishap() -> impl Strategy<Value = Mishap> {
     let places = vec![
         Place::Referrers,
@@ -223,9 +256,16 @@ fn mishap() -> impl Strategy<Value = Mishap> {
     ];
     let skip = prop_oneof![Just(0), 0_usize..8];
     let times = prop_oneof![Just(None), (1_usize..6).prop_map(Some)];
-    let all = (select(places), any::<u8>(), skip, times);
-    all.prop_map(|(place, what, skip, times)| Mishap {
+    let all = (
+        select(places),
+        prop::bool::weighted(0.2),
+        any::<u8>(),
+        skip,
+        times,
+    );
+    all.prop_map(|(place, elsewhere, what, skip, times)| Mishap {
         place,
+        elsewhere,
         what,
         skip,
         times,
@@ -235,25 +275,33 @@ fn mishap() -> impl Strategy<Value = Mishap> {
 impl Mishap {
     /// What goes wrong can be told from an answer. A 404 in a manifest's place, or a list that is another list,
     /// cannot, and would make the graph another one.
-    fn fault(&self) -> (Route, Fault) {
+    fn faults(&self) -> Vec<(Route, Fault)> {
         let (route, faults) = match self.place {
-            Place::Referrers => (Route::referrers(), 7),
-            Place::LaterPages => (Route::referrers().containing("?"), 8),
-            Place::Tags => (Route::tags(), 7),
-            Place::Manifests => (Route::manifests(), 7),
-            Place::ManifestsByDigest => (Route::manifests().containing("manifests/sha256:"), 11),
+            Place::Referrers => (Route::referrers(), 15),
+            Place::LaterPages => (Route::referrers().containing("?"), 16),
+            Place::Tags => (Route::tags(), 15),
+            Place::Manifests => (Route::manifests(), 15),
+            Place::ManifestsByDigest => (Route::manifests().containing("manifests/sha256:"), 18),
         };
+        let bytes = u64::from(self.what);
         let fault = match self.what % faults {
             0 => Fault::statuses([429]),
             1 => Fault::statuses([500]),
             2 => Fault::statuses([503]),
             3 => Fault::statuses([429, 200, 502]),
             4 => Fault::reset(),
-            5 => Fault::truncate_after(u64::from(self.what)),
-            6 => Fault::reset_after(u64::from(self.what)),
-            7 => Fault::statuses([403]),
-            8 => Fault::corrupt_byte(u64::from(self.what)),
-            9 => Fault::shorten(u64::from(self.what)),
+            5 => Fault::truncate_after(bytes),
+            6 => Fault::reset_after(bytes),
+            7 => Fault::shorten(bytes),
+            8 => Fault::shorten(bytes).framing(Framing::Chunked),
+            9 => Fault::truncate_after(bytes).framing(Framing::UntilClose),
+            10 => Fault::prefix("\u{feff}"),
+            11 => Fault::encoded([Coding::Opaque("zstd")]),
+            12 => Fault::encoded([Coding::Gzip]),
+            13 => Fault::delay(Duration::from_millis(bytes % 20)),
+            14 => Fault::statuses([520]).header("Retry-After", "soon"),
+            15 => Fault::statuses([403]),
+            16 => Fault::corrupt_byte(bytes),
             _ => Fault::extend(),
         };
         let fault = fault.skip(self.skip);
@@ -261,8 +309,27 @@ impl Mishap {
             Some(times) => fault.times(times),
             None => fault.forever(),
         };
-        (route, fault)
+        match self.elsewhere {
+            true => vec![
+                (route.clone(), Fault::redirect_elsewhere(307).forever()),
+                (route.elsewhere(), fault),
+            ],
+            false => vec![(route, fault)],
+        }
     }
+}
+
+/// Reads what an index lists.
+fn child(registry: &TestRegistry, index: &Descriptor) -> Descriptor {
+    let bytes = registry.manifest(APP, &index.digest).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let digest: Digest = document["manifests"][0]["digest"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let bytes = registry.manifest(APP, &digest).unwrap();
+    Descriptor::of(media_type::IMAGE_MANIFEST, &bytes)
 }
 
 /// An entry of a graph: depth, subject, digest, sources, tag.
@@ -274,6 +341,8 @@ pub(crate) struct Built {
     pub(crate) registry: TestRegistry,
     pub(crate) roots: Vec<Digest>,
     mishaps: Vec<Mishap>,
+    late: Option<(Digest, usize)>,
+    children: bool,
     shown: Shown,
 }
 
@@ -284,6 +353,8 @@ struct Shown {
     tag: BTreeMap<Digest, BTreeSet<Digest>>,
     /// Legacy tags by subject: tag and digest.
     legacy: BTreeMap<Digest, BTreeMap<String, Digest>>,
+    /// What an index lists.
+    children: BTreeMap<Digest, Digest>,
     /// The subject that a manifest has, for those that are there.
     subject: BTreeMap<Digest, Option<Digest>>,
     damaged: BTreeSet<Digest>,
@@ -416,7 +487,16 @@ impl World {
                     shown.subject.insert(digest, Some(subject.digest));
                 }
             }
+            let child = matches!(node.form, Form::Index | Form::UntypedIndex)
+                .then(|| child(&registry, &descriptor));
+            if let Some(child) = &child {
+                shown.subject.insert(child.digest.clone(), None);
+                shown
+                    .children
+                    .insert(descriptor.digest.clone(), child.digest.clone());
+            }
             nodes.push(descriptor);
+            nodes.extend(child);
         }
 
         self.lie(&registry, &nodes, &mut tagged);
@@ -434,11 +514,31 @@ impl World {
             let damaged = Fault::corrupt_byte(40).forever();
             registry.fault(Route::manifests().reference(digest), damaged);
         }
+        self.hide(&registry, &nodes);
         Built {
             registry,
             roots,
             mishaps: self.mishaps.clone(),
+            late: self
+                .late
+                .as_ref()
+                .map(|(index, answers)| (nodes[index.index(nodes.len())].digest.clone(), *answers)),
+            children: self.children,
             shown,
+        }
+    }
+
+    fn hide(&self, registry: &TestRegistry, nodes: &[Descriptor]) {
+        let hide = |route: Route, fault: Fault| registry.fault(route.anonymous(), fault.forever());
+        match &self.hidden {
+            None => {}
+            Some(Hidden::All { status, code }) => hide(Route::any(), Fault::error(*status, code)),
+            Some(Hidden::One(index)) => {
+                let digest = &nodes[index.index(nodes.len())].digest;
+                hide(Route::referrers(), Fault::omit([digest]));
+                let one = Route::manifests().reference(digest);
+                hide(one, Fault::error(404, "MANIFEST_UNKNOWN"));
+            }
         }
     }
 
@@ -538,14 +638,34 @@ impl Built {
     pub(crate) fn begin_mishaps(&self) {
         // Some wait for requests that this world has no reason for.
         self.registry.allow_unused_faults();
-        for mishap in &self.mishaps {
-            let (route, fault) = mishap.fault();
+        if let Some((digest, answers)) = &self.late {
+            let late = Fault::omit([digest]).times(*answers);
+            self.registry.fault(Route::referrers(), late);
+        }
+        for (route, fault) in self.mishaps.iter().flat_map(Mishap::faults) {
             self.registry.fault(route, fault);
         }
     }
 
+    /// Returns what a discovery finds that sees no list of the API with what is late, or `without_api` no such list at
+    /// all; `None` where that is no difference.
+    pub(crate) fn least(&self, depth: Option<u32>, without_api: bool) -> Option<BTreeSet<Entry>> {
+        let late = self.late.as_ref().map(|(digest, _)| digest);
+        let unlisted = |digest: &Digest| without_api || late == Some(digest);
+        (without_api || late.is_some()).then(|| self.walk(depth, unlisted).0)
+    }
+
     /// Returns what a discovery to `depth` finds, and whether it must be complete.
     pub(crate) fn expected(&self, depth: Option<u32>) -> (BTreeSet<Entry>, bool) {
+        self.walk(depth, |_| false)
+    }
+
+    /// `unlisted`: what the API does not list.
+    fn walk(
+        &self,
+        depth: Option<u32>,
+        unlisted: impl Fn(&Digest) -> bool,
+    ) -> (BTreeSet<Entry>, bool) {
         let mut entries = BTreeSet::new();
         let mut complete = !self.shown.may_be_incomplete;
         let mut depths: BTreeMap<Digest, u32> = BTreeMap::new();
@@ -556,11 +676,19 @@ impl Built {
         }
         while let Some(subject) = queue.pop_front() {
             let level = depths[&subject] + 1;
-            for (digest, sources, tag) in self.shown.entries_of(&subject, &mut complete) {
+            for (digest, sources, tag) in self.shown.entries_of(&subject, &unlisted, &mut complete)
+            {
                 entries.insert((level, subject.clone(), digest.clone(), sources, tag));
-                if depth.is_none_or(|depth| level < depth) && !depths.contains_key(&digest) {
-                    depths.insert(digest.clone(), level);
-                    queue.push_back(digest);
+                if depth.is_some_and(|depth| level >= depth) {
+                    continue;
+                }
+                // What an index lists is as far away as the index.
+                let below = self.shown.children.get(&digest).filter(|_| self.children);
+                for digest in [Some(&digest), below].into_iter().flatten() {
+                    if !depths.contains_key(digest) {
+                        depths.insert(digest.clone(), level);
+                        queue.push_back(digest.clone());
+                    }
                 }
             }
         }
@@ -580,6 +708,7 @@ impl Shown {
     fn entries_of(
         &self,
         subject: &Digest,
+        unlisted: impl Fn(&Digest) -> bool,
         complete: &mut bool,
     ) -> Vec<(Digest, BTreeSet<SourceKind>, Option<String>)> {
         let mut named: BTreeMap<&Digest, BTreeSet<SourceKind>> = BTreeMap::new();
@@ -588,6 +717,9 @@ impl Shown {
             (&self.tag, SourceKind::ReferrersTag),
         ] {
             for digest in lists.get(subject).into_iter().flatten() {
+                if source == SourceKind::ReferrersApi && unlisted(digest) {
+                    continue;
+                }
                 named.entry(digest).or_default().insert(source);
             }
         }

@@ -143,10 +143,10 @@ async fn a_tag_leads_to_the_digest_that_the_registry_names_if_the_bytes_have_it(
     let other = Digest::of(b"other bytes").to_string();
     let header = "Docker-Content-Digest";
     for (value, code) in [
-        (other.as_str(), Some(ErrorCode::Integrity)),
+        (other.as_str(), Some(ErrorCode::Malformed)),
         (
             &Digest::compute(Algorithm::Sha512, b"other bytes").to_string(),
-            Some(ErrorCode::Integrity),
+            Some(ErrorCode::Malformed),
         ),
         // What is no digest of a known algorithm says nothing.
         ("sha1:0123", None),

@@ -5,7 +5,7 @@ use http::StatusCode;
 use oci_content::{Digest, Tag};
 use registry_client::{Client, ErrorKind, MemorySink, ProxyOptions};
 
-use crate::support::{Server, answer, name, options};
+use crate::support::{Server, answer, hang_up, name, options};
 
 fn tag() -> Tag {
     "1.0".parse().unwrap()
@@ -329,5 +329,30 @@ async fn a_registry_leads_on_where_it_is_itself() {
             matches!(kind, ErrorKind::Connect | ErrorKind::Dns | ErrorKind::Tls),
             "{target}: {kind:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_location_of_any_length_makes_no_long_message() {
+    let path = "p".repeat(64 << 10);
+    let name = "h".repeat(64 << 10);
+    for target in [
+        format!("/{path}"),
+        format!("https://10.0.0.1/{path}"),
+        format!("http://{name}.invalid/"),
+        format!("ftp://{name}/"),
+        format!("http://127.0.0.1:1/{path}"),
+    ] {
+        let location = target.clone();
+        let server = Server::start(move |seen, _| match seen.target.len() {
+            0..100 => answer(302).header("Location", &location),
+            _ => hang_up(),
+        })
+        .await;
+        let error = server.repository(options()).get_manifest(&tag()).await;
+        let error = error.unwrap_err();
+        for text in [error.to_string(), error.with_causes(), format!("{error:?}")] {
+            assert!(text.len() < 4096, "{}: {}", &target[..20], text.len());
+        }
     }
 }

@@ -289,7 +289,7 @@ async fn each_kind_of_access_has_its_scope() {
 async fn an_answer_that_cannot_be_read_is_asked_for_again() {
     for broken in [
         answer(200).body(r#"{"token":"go"#),
-        answer(200),
+        answer(200).body(""),
         answer(204).length(None),
         answer(200).body("\u{feff}{\"token\":\"good\"}"),
         answer(200).body("<html>"),
