@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::{MAX_FOREIGN_CHARS, bounded};
 use crate::digest::{Digest, DigestError};
 
 /// What points at a piece of content: its type, digest and size.
@@ -196,6 +197,11 @@ impl ForeignPlatform {
     }
 }
 
+/// Returns what a reader of JSON says, which repeats values of any length.
+pub(crate) fn said(error: &serde_json::Error) -> String {
+    bounded(&error.to_string(), MAX_FOREIGN_CHARS).into_owned()
+}
+
 /// Returns a text unless it is empty.
 pub(crate) fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
@@ -229,7 +235,7 @@ impl Descriptor {
             return Err(DescriptorError::Json("not an object".into()));
         }
         let from: ForeignDescriptor =
-            serde_json::from_str(json).map_err(|error| DescriptorError::Json(error.to_string()))?;
+            serde_json::from_str(json).map_err(|error| DescriptorError::Json(said(&error)))?;
         let (media_type, digest) = (filled(from.media_type), filled(from.digest));
         if media_type.is_none() && digest.is_none() && from.size.is_none_or(|size| size == 0) {
             return Ok(None);

@@ -21,6 +21,7 @@
 //! No HTTP, no bundles, no async. What is read of a manifest is never written again: its bytes
 //! are kept.
 
+mod bounded;
 mod category;
 mod descriptor;
 mod digest;
@@ -33,6 +34,7 @@ pub mod media_type;
 mod reference;
 mod tag_schema;
 
+pub use bounded::{MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
 pub use category::ArtifactCategory;
 pub use descriptor::{Descriptor, DescriptorError, Platform};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingReader};

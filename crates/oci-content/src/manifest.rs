@@ -5,7 +5,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::descriptor::{Descriptor, DescriptorError, ForeignAnnotations, annotations, filled};
+use crate::descriptor::{
+    Descriptor, DescriptorError, ForeignAnnotations, annotations, filled, said,
+};
 use crate::digest::Digest;
 use crate::media_type;
 
@@ -180,8 +182,8 @@ impl Manifest {
             kind: ManifestErrorKind::Malformed,
             reason,
         };
-        let shape: Shape<'_> =
-            serde_json::from_slice(&raw).map_err(|e| malformed(format!("not JSON: {e}")))?;
+        let shape: Shape<'_> = serde_json::from_slice(&raw)
+            .map_err(|e| malformed(format!("not JSON: {}", said(&e))))?;
         if !raw.trim_ascii_start().starts_with(b"{") {
             return Err(malformed("not a JSON object".into()));
         }
@@ -234,7 +236,7 @@ impl Manifest {
         let all = |list: Option<&RawValue>| {
             let list = list.map_or("[]", RawValue::get);
             let list: Vec<&RawValue> =
-                serde_json::from_str(list).map_err(|error| malformed(error.to_string()))?;
+                serde_json::from_str(list).map_err(|error| malformed(said(&error)))?;
             let list = list.into_iter().map(|one| Descriptor::from_json(one.get()));
             list.collect::<Result<Vec<_>, _>>().map_err(bad_descriptor)
         };

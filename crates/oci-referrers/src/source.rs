@@ -2,7 +2,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use oci_content::{
-    Capability, Descriptor, Digest, ErrorCode, Manifest, SourceKind, Tag, WarningCode,
+    Capability, Descriptor, Digest, ErrorCode, MAX_MESSAGE_CHARS, Manifest, SourceKind, Tag,
+    WarningCode, bounded,
 };
 
 /// One place that names the referrers of a subject, within one repository.
@@ -226,7 +227,7 @@ impl Problem {
             digest: None,
             subject: None,
             source: None,
-            message: bounded(message),
+            message: cut(&message.into()),
             settled_by_tag: false,
         }
     }
@@ -264,7 +265,7 @@ impl Warning {
         Self {
             code,
             digest: None,
-            message: bounded(message),
+            message: cut(&message.into()),
         }
     }
 
@@ -293,26 +294,15 @@ impl Exchange {
     pub fn new(source: SourceKind, request: impl Into<String>, answer: impl Into<String>) -> Self {
         Self {
             source,
-            request: bounded(request),
-            answer: bounded(answer),
+            request: cut(&request.into()),
+            answer: cut(&answer.into()),
         }
     }
 }
 
-/// Cuts what is said: it can hold text of a registry, of any length.
-fn bounded(text: impl Into<String>) -> String {
-    const MAX_BYTES: usize = 1024;
-    let mut text = text.into();
-    if text.len() > MAX_BYTES {
-        let mut end = MAX_BYTES;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-        text.shrink_to_fit();
-    }
-    text
+/// Cuts a message that holds what somebody else wrote.
+fn cut(message: &str) -> String {
+    bounded(message, MAX_MESSAGE_CHARS).into_owned()
 }
 
 #[cfg(test)]
@@ -323,7 +313,7 @@ mod tests {
     fn what_a_registry_says_at_length_is_cut() {
         let long = "é".repeat(10_000);
         let problem = Problem::new(ErrorCode::Malformed, &long);
-        assert!(problem.message.len() < 1100 && problem.message.ends_with("é…"));
+        assert!(problem.message.chars().count() <= 1025 && problem.message.ends_with("é…"));
     }
 
     #[test]

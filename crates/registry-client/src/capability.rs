@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
-use oci_content::Capability;
+use oci_content::{Capability, MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
 use serde::{Deserialize, Serialize};
 
 /// What was asked and what came back: the reason for a [`Capability`].
 ///
-/// Holds no credentials: headers are taken from a list of names that carry none, and the URL has no query.
+/// Holds no credentials: headers are taken from a list of names that carry none, and the URL has no query. A
+/// header's value is cut at 256 characters, request and reason at 1,024.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Evidence {
@@ -47,11 +48,11 @@ impl Evidence {
         reason: impl Into<String>,
     ) -> Self {
         Self {
-            request: request.into(),
+            request: message(&request.into()),
             status: None,
             headers: BTreeMap::new(),
             capability,
-            reason: reason.into(),
+            reason: message(&reason.into()),
         }
     }
 
@@ -65,9 +66,27 @@ impl Evidence {
         self.status = Some(status);
         for (name, value) in headers {
             if Self::HEADERS.contains(&name) {
-                self.headers.insert(name.to_owned(), value.to_owned());
+                self.headers.insert(name.to_owned(), foreign(value));
             }
         }
         self
     }
+    /// Returns whether each text is as short as [`new`](Self::new) and [`with_answer`](Self::with_answer) make it,
+    /// which does not hold for what was read from a file.
+    pub fn is_bounded(&self) -> bool {
+        [&self.request, &self.reason]
+            .into_iter()
+            .all(|text| message(text) == **text)
+            && self.headers.iter().all(|(name, value)| {
+                Self::HEADERS.contains(&name.as_str()) && foreign(value) == *value
+            })
+    }
+}
+
+fn foreign(text: &str) -> String {
+    bounded(text, MAX_FOREIGN_CHARS).into_owned()
+}
+
+fn message(text: &str) -> String {
+    bounded(text, MAX_MESSAGE_CHARS).into_owned()
 }

@@ -5,10 +5,8 @@
 //! Registries also leave out `code` (Artifactory), write `title` (Keygen), one object in place of the list,
 //! `null`, plain text or HTML.
 
+use oci_content::{MAX_FOREIGN_CHARS, bounded};
 use serde_json::Value;
-
-/// The longest message, in characters.
-const MAX_MESSAGE: usize = 300;
 
 /// More codes than this in one answer are not read.
 const MAX_CODES: usize = 32;
@@ -65,12 +63,8 @@ fn errors(value: &Value) -> Vec<&Value> {
 /// Cuts hostile text and takes control characters out, so that it can stand in a log line.
 fn tidy(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
-    let mut chars = text.trim().chars().map(clean);
-    let mut out: String = chars.by_ref().take(MAX_MESSAGE).collect();
-    if chars.next().is_some() {
-        out.push('…');
-    }
-    out
+    let text = bounded(text.trim(), MAX_FOREIGN_CHARS);
+    text.chars().map(clean).collect()
 }
 
 #[cfg(test)]
@@ -147,7 +141,7 @@ mod tests {
                 .unwrap()
                 .chars()
                 .count(),
-            301
+            256
         );
     }
 }

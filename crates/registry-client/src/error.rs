@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
-use oci_content::{ErrorCode, Registry};
+use oci_content::{ErrorCode, MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, Registry, bounded};
 use url::Url;
 
 use crate::response::Response;
@@ -97,7 +97,7 @@ impl Error {
             request: failure
                 .request
                 .map(|request| (request.0, without_secrets(&request.1))),
-            text: failure.text,
+            text: bounded(&failure.text, MAX_MESSAGE_CHARS).into_owned(),
             response: failure.response.map(|response| *response),
             source: failure.source,
         }))
@@ -150,7 +150,8 @@ impl Error {
         let mut source = StdError::source(self);
         while let Some(cause) = source {
             let cause_text = cause.to_string();
-            if !text.ends_with(&cause_text) {
+            let cause_text = bounded(&cause_text, MAX_MESSAGE_CHARS);
+            if !text.ends_with(&*cause_text) {
                 text = format!("{text}: {cause_text}");
             }
             source = cause.source();
@@ -162,7 +163,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.request {
-            Some((method, url)) => write!(f, "{method} {url}: ")?,
+            Some((method, url)) => {
+                write!(f, "{method} {}: ", bounded(url.as_str(), MAX_FOREIGN_CHARS))?;
+            }
             None => write!(f, "registry {}: ", self.0.registry)?,
         }
         match self.0.text.as_str() {

@@ -42,7 +42,8 @@ impl Response {
         &self.headers
     }
 
-    /// Returns the first header of that name, if it is visible ASCII.
+    /// Returns the first header of that name, if it is visible ASCII. It is whole: [`bounded`](oci_content::bounded)
+    /// cuts it for a message.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -110,7 +111,7 @@ impl Response {
         envelope::codes(&self.body)
     }
 
-    /// Returns the first error message of the body, at most 300 characters, without control characters.
+    /// Returns the first error message of the body, at most 256 characters, without control characters.
     pub fn error_message(&self) -> Option<String> {
         envelope::message(&self.body)
     }

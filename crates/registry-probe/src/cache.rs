@@ -23,7 +23,8 @@ use crate::stored::{self, FileError};
 /// - The file is replaced as a whole, so a reader sees an old one or a new one. Of two processes that write at once
 ///   the later one wins; the other's newest answers are asked for again.
 /// - A file that cannot be read is as if it were not there, with a [note](Self::notes); one that a newer version
-///   wrote is also left as it is.
+///   wrote is also left as it is. An entry that cannot be read, or whose texts are longer than a probe's, is as if
+///   it were not there.
 ///
 /// What a cache says is about the registry, never about an image: nobody may skip asking for an image's referrers
 /// because of it.

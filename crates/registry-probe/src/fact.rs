@@ -1,6 +1,6 @@
 use std::fmt;
 
-use oci_content::Capability;
+use oci_content::{Capability, MAX_MESSAGE_CHARS, bounded};
 use registry_client::Evidence;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ impl Fact {
             name,
             capability,
             asked: true,
-            reason: reason.into(),
+            reason: bounded(&reason.into(), MAX_MESSAGE_CHARS).into_owned(),
             evidence: Vec::new(),
         }
     }

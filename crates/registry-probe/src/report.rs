@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use oci_content::{Capability, ErrorCode, Registry, RepositoryName};
+use oci_content::{Capability, ErrorCode, MAX_FOREIGN_CHARS, Registry, RepositoryName, bounded};
 use registry_client::{Evidence, Response};
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +97,7 @@ impl ProbeReport {
 
 const UNKNOWN_VERSION: &str = "unknown";
 
-/// Finds a version header: its name and its value, without what would break a log line.
+/// Finds a version header: its name and its value, without what would break a log line and of at most 256 characters.
 pub(crate) fn version_header(response: &Response) -> Option<(&'static str, String)> {
     let names = [
         "oci-distribution-api-version",
@@ -107,7 +107,8 @@ pub(crate) fn version_header(response: &Response) -> Option<(&'static str, Strin
         let value = response.header(name)?.chars();
         let value = value.filter(|c| c.is_ascii_graphic() && *c != ',' && *c != ')');
         let value: String = value.collect();
-        (!value.is_empty()).then_some((name, value))
+        let value = bounded(&value, MAX_FOREIGN_CHARS);
+        (!value.is_empty()).then(|| (name, value.into_owned()))
     })
 }
 

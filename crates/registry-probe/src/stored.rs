@@ -5,9 +5,10 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use oci_content::{Capability, replace_file};
+use oci_content::{Capability, MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded, replace_file};
 use registry_client::Evidence;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::cache::{Entries, Entry, Key, ProbeCache};
 use crate::fact::Fact;
@@ -39,7 +40,7 @@ struct Header {
 #[serde(rename_all = "camelCase")]
 struct Document {
     schema_version: u64,
-    probes: Vec<Record>,
+    probes: Vec<Value>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,18 +79,19 @@ pub(crate) fn read(path: &Path) -> Result<Entries, FileError> {
     Ok(document
         .probes
         .into_iter()
-        .filter_map(Record::entry)
+        // One that cannot be read is asked for anew; it does not spoil the others.
+        .filter_map(|record| serde_json::from_value::<Record>(record).ok()?.entry())
         .collect())
 }
 
 /// Replaces a file: a reader sees the old one or the new one.
 pub(crate) fn write(path: &Path, entries: &Entries) -> io::Result<()> {
+    let records = entries.iter().map(|(key, entry)| Record::new(key, entry));
     let document = Document {
         schema_version: SCHEMA_VERSION,
-        probes: entries
-            .iter()
-            .map(|(key, entry)| Record::new(key, entry))
-            .collect(),
+        probes: records
+            .map(serde_json::to_value)
+            .collect::<Result<_, _>>()?,
     };
     let bytes = serde_json::to_vec(&document)?;
     let folder = path
@@ -116,16 +118,33 @@ impl Record {
         }
     }
 
+    /// Returns whether each text is as short as a probe makes it: what a version without bounds kept, or somebody
+    /// else wrote, is not shown.
+    fn is_bounded(&self) -> bool {
+        let of_facts = self.facts.iter().flat_map(|fact| &fact.evidence);
+        let is_bounded = |text: &str, max_chars| bounded(text, max_chars) == text;
+        is_bounded(&self.version, MAX_FOREIGN_CHARS)
+            && self
+                .facts
+                .iter()
+                .all(|fact| is_bounded(&fact.reason, MAX_MESSAGE_CHARS))
+            && self
+                .evidence
+                .iter()
+                .chain(of_facts)
+                .all(Evidence::is_bounded)
+    }
+
     /// Returns the entry, unless it is one that is never written.
     fn entry(self) -> Option<(Key, Entry)> {
+        if self.capability == Capability::Unknown || !self.is_bounded() {
+            return None;
+        }
         let registry = self.registry.parse().ok()?;
         let repository = match self.repository {
             Some(repository) => Some(repository.parse().ok()?),
             None => None,
         };
-        if self.capability == Capability::Unknown {
-            return None;
-        }
         let mut report = ProbeReport::new(&registry, repository.as_ref());
         report.capability = self.capability;
         report.version = self.version;

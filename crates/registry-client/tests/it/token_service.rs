@@ -317,7 +317,7 @@ async fn an_answer_that_cannot_be_read_is_asked_for_again() {
 #[tokio::test]
 async fn the_token_services_own_words_are_repeated_without_the_secret() {
     let long = format!(r#"{{"details":"{}"}}"#, "x".repeat(1000));
-    let cut = format!(": {}…", "x".repeat(300));
+    let cut = format!(": {}…", "x".repeat(255));
     for (body, said) in [
         (
             r#"{"errors":[{"code":"DENIED","message":"no seat left"}]}"#,

@@ -266,6 +266,64 @@ async fn a_damaged_file_is_noted_and_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_header_of_any_length_is_cut_and_kept_so() {
+    let registry = registry(Persona::SpecFull).await;
+    let long = Fault::pass()
+        .header("Docker-Distribution-Api-Version", "v".repeat(70_000))
+        .header("Server", "s".repeat(70_000));
+    registry.fault(Route::any(), long.forever());
+    let folder = tempfile::tempdir().unwrap();
+    for cached in [false, true] {
+        let report = run(&Arc::new(ProbeCache::open(folder.path())), &registry).await;
+        assert_eq!(report.cached.is_some(), cached);
+        assert_eq!(report.version, format!("{}…", "v".repeat(255)));
+        assert!(
+            report
+                .evidence
+                .iter()
+                .all(registry_client::Evidence::is_bounded)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_read_or_shown_is_asked_for_anew_and_spoils_no_other() {
+    let registry = registry(Persona::SpecFull).await;
+    let other = self::registry(Persona::Dist2).await;
+    let folder = tempfile::tempdir().unwrap();
+    run(&Arc::new(ProbeCache::open(folder.path())), &other).await;
+    run(&Arc::new(ProbeCache::open(folder.path())), &registry).await;
+    let good: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(file(folder.path())).unwrap()).unwrap();
+    let place = good["probes"].as_array().unwrap();
+    let place = place
+        .iter()
+        .position(|probe| probe["registry"] == registry.registry().as_str());
+    let long = serde_json::json!("x".repeat(70_000));
+    for (member, value) in [
+        ("/version", &long),
+        ("/evidence/0/reason", &long),
+        ("/evidence/0/request", &long),
+        ("/evidence/0/headers", &serde_json::json!({"server": long})),
+        ("/version", &serde_json::json!(7)),
+        ("/capability", &serde_json::json!("maybe")),
+        ("/evidence", &serde_json::json!(null)),
+        ("/registry", &serde_json::json!("not a registry")),
+        ("", &serde_json::json!(null)),
+    ] {
+        let mut damaged = good.clone();
+        let at = format!("/probes/{}{member}", place.unwrap());
+        *damaged.pointer_mut(&at).unwrap() = value.clone();
+        std::fs::write(file(folder.path()), damaged.to_string()).unwrap();
+        let cache = Arc::new(ProbeCache::open(folder.path()));
+        assert_eq!(run(&cache, &registry).await.cached, None, "{member}");
+        assert!(run(&cache, &registry).await.cached.is_some(), "{member}");
+        assert!(run(&cache, &other).await.cached.is_some(), "{member}");
+        assert!(cache.notes().is_empty(), "{member}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_a_newer_version_is_noted_and_left_alone() {
     let registry = registry(Persona::SpecFull).await;
     let folder = tempfile::tempdir().unwrap();

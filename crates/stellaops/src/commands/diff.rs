@@ -334,7 +334,8 @@ fn heading<T, C>(text: &mut String, what: &str, changes: &Changes<T, C>) {
 
 impl std::fmt::Display for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let artifact_type = self.artifact_type.as_deref().unwrap_or("no artifact type");
+        let artifact_type = self.artifact_type.as_deref();
+        let artifact_type = artifact_type.map_or("no artifact type".into(), render::foreign);
         write!(f, "{artifact_type} of {}@{}", self.repository, self.subject)?;
         match &self.tag {
             Some(tag) => write!(f, ", tag {tag}"),

@@ -292,7 +292,7 @@ impl Found {
             table.row([
                 referrer.depth.to_string(),
                 referrer.category.to_string(),
-                referrer.artifact_type.clone().unwrap_or_else(|| "-".into()),
+                render::foreign(referrer.artifact_type.as_deref().unwrap_or("-")).into_owned(),
                 referrer.digest.to_string(),
                 short(&referrer.subject),
                 referrer.size.to_string(),
@@ -344,7 +344,9 @@ impl Found {
             .descriptor
             .platform
             .as_ref()
-            .map_or("manifest".to_owned(), ToString::to_string);
+            .map_or("manifest".to_owned(), |platform| {
+                render::foreign(&platform.to_string()).into_owned()
+            });
         let name = if child.is_attestation() {
             "attestation in the index".to_owned()
         } else {
@@ -448,7 +450,7 @@ fn line(referrer: &Referrer, explain: bool) -> String {
     let artifact_type = referrer
         .artifact_type
         .as_deref()
-        .unwrap_or("(no artifact type)");
+        .map_or("(no artifact type)".into(), render::foreign);
     let mut line = format!(
         "{}  {artifact_type}  {}",
         referrer.category,

@@ -3,8 +3,11 @@
 mod table;
 mod tree;
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 use std::path::Path;
+
+use oci_content::{MAX_FOREIGN_CHARS, bounded};
 
 pub(crate) use table::Table;
 pub(crate) use tree::Tree;
@@ -30,6 +33,11 @@ fn write(text: &str) -> Result<(), Failure> {
         Err(error) => Err(Failure::new(Exit::LocalIo, format!("stdout: {error}"))),
         Ok(()) => Ok(()),
     }
+}
+
+/// Cuts what somebody else wrote to what people read of it.
+pub(crate) fn foreign(text: &str) -> Cow<'_, str> {
+    bounded(text, MAX_FOREIGN_CHARS)
 }
 
 /// Writes a number of bytes with the unit that people read.

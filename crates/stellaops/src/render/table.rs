@@ -31,10 +31,30 @@ impl<const N: usize> fmt::Display for Table<N> {
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}  "));
+                line.push_str(cell);
+                // A width in a format ends with a panic at 65,536.
+                line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
             }
             writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_of_any_width_is_a_column() {
+        for long in ["x".repeat(65_536), "é".repeat(1 << 20)] {
+            let mut table = Table::new(["NAME", "TYPE"]);
+            let wide = long.chars().count();
+            table.row([long, "b".into()]);
+            table.row(["a".into(), "c".into()]);
+            let text = table.to_string();
+            let widths: Vec<_> = text.lines().map(|line| line.chars().count()).collect();
+            assert_eq!(widths, [wide + 2 + 4, wide + 2 + 1, wide + 2 + 1]);
+        }
     }
 }

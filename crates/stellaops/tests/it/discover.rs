@@ -217,3 +217,56 @@ async fn the_same_problem_of_many_subjects_is_one_line_that_names_the_way_out() 
     let line = format!("referrers discover {host}/app:1.0 --platforms --config c.yaml");
     site.stellaops(&line).await.done();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_manifest_says_at_any_length_is_cut_for_people_and_whole_for_programs() {
+    let registry = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await;
+    let image = registry.index("app", "1.0", &["linux/amd64"]).descriptor;
+    let types = [70_000, 7 << 19].map(|length| format!("a/{}", "x".repeat(length)));
+    for artifact_type in &types {
+        registry.referrer("app", &image, artifact_type, "payload");
+    }
+    let site = Site::new();
+    let host = registry.host();
+    let run = async |line: String| {
+        let ran = site.stellaops(&line).await.done();
+        assert!(ran.stderr.len() < 10_000, "{line}");
+        ran.stdout
+    };
+    run(format!(
+        "bundle export {host}/app:1.0 --output {}",
+        site.path("b.tgz").display()
+    ))
+    .await;
+    registry.referrer("app", &image, "c/d", "more");
+    run(format!(
+        "bundle export {host}/app:1.0 --output {}",
+        site.path("c.tgz").display()
+    ))
+    .await;
+    let (b, c) = (site.path("b.tgz"), site.path("c.tgz"));
+    for line in [
+        format!("referrers discover {host}/app:1.0 --platforms --format tree"),
+        format!("referrers discover {host}/app:1.0 --platforms --format table"),
+        format!("referrers discover {host}/app:1.0 --platforms --explain"),
+        format!("bundle inspect --file {}", b.display()),
+        format!("bundle inspect --format html --file {}", b.display()),
+        format!("bundle diff {} {}", b.display(), c.display()),
+        format!("registry diagnose {host}/app:1.0"),
+        format!("registry probe {host}/app"),
+    ] {
+        let text = run(line.clone()).await;
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest < Some(600), "{line}: {longest:?}");
+    }
+    let text = run(format!("referrers discover {host}/app:1.0 --format json")).await;
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for artifact_type in &types {
+        let whole =
+            |referrer: &serde_json::Value| referrer["artifactType"] == *artifact_type.as_str();
+        assert!(document["referrers"].as_array().unwrap().iter().any(whole));
+    }
+}

@@ -6,6 +6,7 @@ use oci_content::Digest;
 use oci_referrers::SubjectReport;
 
 use super::{Found, short};
+use crate::render;
 
 /// The widest line of an explanation that is not broken, for a terminal of 80 columns.
 const EXPLAINED_WIDTH: usize = 78;
@@ -62,7 +63,7 @@ impl Found {
             .iter()
             .find(|child| child.descriptor.digest == *subject);
         match child.and_then(|child| child.descriptor.platform.as_ref()) {
-            Some(platform) => format!("[{platform}] "),
+            Some(platform) => format!("[{}] ", render::foreign(&platform.to_string())),
             None if self.subject.as_ref() == Some(subject) => "the image ".to_owned(),
             None => String::new(),
         }

@@ -166,9 +166,12 @@ fn image_section(page: &mut Page, image: &ImageView) {
     }
     referrers(page, &image.found);
     for child in &image.children {
-        let platform = child.platform.as_deref().unwrap_or("child");
+        let platform = child
+            .platform
+            .as_deref()
+            .map_or("child".into(), render::foreign);
         page.markup("<h4>")
-            .text(platform)
+            .text(&platform)
             .markup(" <code class=\"quiet\">");
         page.text(&child.digest.to_string())
             .markup("</code></h4>\n");
@@ -210,7 +213,7 @@ fn row(page: &mut Page, referrer: &ReferrerView) {
         .text(referrer.category.as_str())
         .markup("</b></td><td>");
     match &referrer.artifact_type {
-        Some(artifact_type) => page.text(artifact_type),
+        Some(artifact_type) => page.text(&render::foreign(artifact_type)),
         None => page.markup("<span class=\"quiet\">none</span>"),
     };
     page.markup("</td><td><code>")

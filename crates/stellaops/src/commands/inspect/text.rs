@@ -40,7 +40,10 @@ pub(crate) fn text(view: &BundleView) -> String {
         );
         referrers(&mut text, "  ", &image.found);
         for child in &image.children {
-            let platform = child.platform.as_deref().unwrap_or("child");
+            let platform = child
+                .platform
+                .as_deref()
+                .map_or("child".into(), render::foreign);
             let omitted = child.omitted.as_ref();
             let omitted = omitted.map(|reason| format!(", not in the bundle ({reason})"));
             let omitted = omitted.unwrap_or_default();
@@ -170,7 +173,7 @@ fn referrers(text: &mut String, indent: &str, found: &FoundView) {
         let artifact_type = referrer
             .artifact_type
             .as_deref()
-            .unwrap_or("no artifact type");
+            .map_or("no artifact type".into(), render::foreign);
         let tag = referrer.tag.as_ref().map(|tag| format!(", tag {tag}"));
         let _ = writeln!(
             text,

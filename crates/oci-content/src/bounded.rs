@@ -1,0 +1,47 @@
+use std::borrow::Cow;
+
+/// The longest text from elsewhere that a message or a report repeats, in characters: a header's value, an error's
+/// message, the path of a redirect. Members of a manifest are data and stay whole in documents for programs.
+pub const MAX_FOREIGN_CHARS: usize = 256;
+
+/// The longest message that holds such texts, in characters: a net below everything that makes one.
+pub const MAX_MESSAGE_CHARS: usize = 1024;
+
+/// Cuts a text to `max_chars` characters, of which the last is `…` where something is missing.
+///
+/// ```
+/// assert_eq!(oci_content::bounded("größer", 4), "grö…");
+/// assert_eq!(oci_content::bounded("groß", 4), "groß");
+/// ```
+pub fn bounded(text: &str, max_chars: usize) -> Cow<'_, str> {
+    if text.char_indices().nth(max_chars).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let kept = text.char_indices().nth(max_chars.saturating_sub(1));
+    let end = kept.map_or(text.len(), |(end, _)| end);
+    Cow::Owned(format!("{}…", &text[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters_and_only_once() {
+        for text in [
+            "é".repeat(300),
+            "x".repeat(4 << 20),
+            "👩‍👩‍👧\u{202e}\0".repeat(90),
+        ] {
+            let cut = bounded(&text, MAX_FOREIGN_CHARS);
+            assert_eq!(cut.chars().count(), MAX_FOREIGN_CHARS);
+            assert!(cut.ends_with('…'));
+            assert_eq!(bounded(&cut, MAX_FOREIGN_CHARS), cut);
+        }
+        for text in ["", "x", &"é".repeat(256)] {
+            assert_eq!(bounded(text, MAX_FOREIGN_CHARS), text);
+        }
+        assert_eq!(bounded("xyz", 1), "…");
+        assert_eq!(bounded("xyz", 0), "…");
+    }
+}
