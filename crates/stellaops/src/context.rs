@@ -19,6 +19,7 @@ use crate::environment::Environment;
 use crate::exit::{Exit, Failure, chain};
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::render;
 
 /// What every command works with: configuration, registries, log and metrics.
 #[derive(Clone, Debug)]
@@ -338,7 +339,8 @@ impl RequestObserver for Observer {
             let millis = event.elapsed.as_millis();
             self.log.debug(&format!(
                 "{} {} -> {answer} ({millis} ms)",
-                event.method, event.url
+                event.method,
+                render::foreign(event.url.as_str())
             ));
         }
     }
