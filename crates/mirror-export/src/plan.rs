@@ -165,8 +165,11 @@ impl Draft {
             known.extend(bill.as_ref().map(|bill| (referrer, bill)));
         }
         for problem in FoldedProblem::fold(image.graph.errors()) {
+            let digest = problem.problem.digest.as_ref();
+            let about = digest.map(|digest| format!(", {digest}"));
+            let about = about.unwrap_or_default();
             self.missing
-                .push(format!("{}: {problem}", image.reference()));
+                .push(format!("{}{about}: {problem}", image.reference()));
         }
         for report in &image.graph.subjects {
             let subject = &report.subject;
