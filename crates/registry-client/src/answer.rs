@@ -1,6 +1,8 @@
 use std::borrow::Cow;
+use std::fmt;
 
 use oci_content::{Capability, Descriptor, DescriptorError, Digest, media_type};
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -66,12 +68,17 @@ pub enum ReferrersTagAnswer {
     },
 }
 
+/// Entries of one page of a list, or of one index, that are read: ten times what a discovery takes of one subject.
+pub const MAX_LIST_ENTRIES: usize = 100_000;
+
 /// A referrers list: the body of an image index, read entry by entry.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ReferrersList {
-    /// The entries in their order; a malformed one does not spoil the others.
+    /// The entries in their order, up to [`MAX_LIST_ENTRIES`]; a malformed one does not spoil the others.
     pub entries: Vec<Result<Descriptor, DescriptorError>>,
+    /// The number of entries beyond those. Where there are any, this is not the whole list.
+    pub unread: usize,
     /// Whether the content type was another than an index has.
     pub other_content_type: bool,
 }
@@ -223,17 +230,47 @@ impl ReferrersList {
             return Body::OtherJson("JSON without `manifests`");
         };
         // `null` is what Go registries send for an empty list.
-        let entries: Option<Vec<&RawValue>> = match serde_json::from_str(manifests.get()) {
-            Ok(entries) => entries,
-            Err(_) => return Body::Unreadable("an index whose `manifests` is not a list".into()),
+        let Ok(entries) = serde_json::from_str::<Option<Entries>>(manifests.get()) else {
+            return Body::Unreadable("an index whose `manifests` is not a list".into());
         };
-        let entries = entries.unwrap_or_default().into_iter();
+        let Entries { read, unread } = entries.unwrap_or_default();
         Body::Index(Self {
-            entries: entries
-                .map(|raw| Descriptor::from_json(raw.get()))
-                .collect(),
+            entries: read,
+            unread,
             other_content_type: !is_index_type,
         })
+    }
+}
+
+/// The entries of one list, read one after the other: a page of 32 MiB has room for ten million empty ones.
+#[derive(Default)]
+struct Entries {
+    read: Vec<Result<Descriptor, DescriptorError>>,
+    unread: usize,
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+                let mut entries = Entries::default();
+                while let Some(raw) = list.next_element::<&RawValue>()? {
+                    match entries.read.len() < MAX_LIST_ENTRIES {
+                        true => entries.read.push(Descriptor::from_json(raw.get())),
+                        false => entries.unread += 1,
+                    }
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_seq(List)
     }
 }
 

@@ -81,7 +81,9 @@ mod token;
 mod upload;
 mod upload_session;
 
-pub use answer::{AnswerParts, ReferrersAnswer, ReferrersList, ReferrersTagAnswer, nobody};
+pub use answer::{
+    AnswerParts, MAX_LIST_ENTRIES, ReferrersAnswer, ReferrersList, ReferrersTagAnswer, nobody,
+};
 pub use blob::{BlobSink, BlobSource, MemorySink, VerifyingSink};
 pub use body::Body;
 pub use capability::Evidence;

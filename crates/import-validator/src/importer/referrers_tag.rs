@@ -120,6 +120,9 @@ impl Current {
             _ if response.status() == 200 && subject.matches(response.body()) => {
                 return not_an_index("the subject itself");
             }
+            ReferrersTagAnswer::List(list) if list.unread > 0 => {
+                return not_an_index("an index with more entries than are read");
+            }
             ReferrersTagAnswer::List(list) => list,
             ReferrersTagAnswer::Absent => {
                 return Ok(Self {

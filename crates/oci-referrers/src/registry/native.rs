@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use futures::lock::Mutex;
 use oci_content::{Capability, Digest, ErrorCode, SourceKind, WarningCode};
-use registry_client::{ReferrersAnswer, ReferrersList, Repository, Response, nobody};
+use registry_client::{
+    MAX_LIST_ENTRIES, ReferrersAnswer, ReferrersList, Repository, Response, nobody,
+};
 
 use super::reader::{Reader, counted, refusal};
 use crate::discovery::Limits;
@@ -337,6 +339,13 @@ pub(super) fn take_entries(answer: &mut Answer, list: ReferrersList) {
                 }
             }
         }
+    }
+    if list.unread > 0 {
+        let message = format!(
+            "a list has {} entries more than the {MAX_LIST_ENTRIES} that are read",
+            list.unread
+        );
+        answer.fail(Problem::new(ErrorCode::Limit, message));
     }
     if malformed > MAX_MALFORMED {
         let message = format!("{malformed} entries of one list are malformed");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use oci_content::{Capability, media_type};
-use registry_client::{AnswerParts, ReferrersAnswer, ReferrersTagAnswer};
+use registry_client::{AnswerParts, MAX_LIST_ENTRIES, ReferrersAnswer, ReferrersTagAnswer};
 
 const CODES: [&str; 5] = [
     "NAME_UNKNOWN",
@@ -293,4 +293,16 @@ fn entries_are_read_one_by_one() {
         );
         assert_eq!(list.other_content_type, other_type, "{body}");
     }
+}
+
+#[test]
+fn of_a_page_of_empty_entries_no_more_than_the_limit_are_read() {
+    let count = 1_000_000;
+    let body = format!(r#"{{"manifests":[{}{{}}]}}"#, "{},".repeat(count - 1));
+    let parts = AnswerParts::new(200, Some(media_type::IMAGE_INDEX), &[], body.as_bytes());
+    let ReferrersAnswer::List(list) = ReferrersAnswer::decide(parts) else {
+        panic!("it is a list");
+    };
+    assert_eq!(list.entries.len(), MAX_LIST_ENTRIES);
+    assert_eq!(list.unread, count - MAX_LIST_ENTRIES);
 }

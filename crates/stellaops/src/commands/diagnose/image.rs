@@ -161,7 +161,8 @@ impl Image<'_> {
             return None;
         }
         let list: List = serde_json::from_slice(response.body()).ok()?;
-        let mut tags = list.tags.unwrap_or_default();
+        // What names no tags is not a list without any.
+        let mut tags = list.tags?;
         tags.retain(|tag| !tag.starts_with("sha256-") && !tag.starts_with("sha512-"));
         Some(tags)
     }
