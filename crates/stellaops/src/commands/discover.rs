@@ -198,8 +198,8 @@ impl Found {
         });
         let first = first.unwrap_or_default();
         let message = format!(
-            "{reference}: the discovery is incomplete, {} could not be settled{first}",
-            render::count(self.errors().count(), "question"),
+            "{reference}: discovery is incomplete: {} failed{first}",
+            render::count(self.errors().count(), "lookup"),
         );
         Err(Failure::new(Exit::Incomplete, message))
     }

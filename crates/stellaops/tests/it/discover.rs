@@ -178,7 +178,7 @@ async fn the_same_problem_of_many_subjects_is_one_line_that_names_the_way_out() 
     let ran = site
         .stellaops(&line)
         .await
-        .failed(11, &["5 questions", &way_out]);
+        .failed(11, &["5 lookups failed", &way_out]);
     let errors: Vec<_> = ran
         .stdout
         .lines()
