@@ -8,7 +8,8 @@ use oci_content::{Digest, Registry, RepositoryName};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::auth::{Access, Carried, Progress};
+use crate::auth::{Carried, Progress};
+use crate::bearer::Access;
 use crate::body::Body as Content;
 use crate::client::{Inner, Outside};
 use crate::error::{Error, ErrorKind, Failure};

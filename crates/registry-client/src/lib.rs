@@ -45,6 +45,7 @@
 
 mod answer;
 mod auth;
+mod bearer;
 mod blob;
 mod body;
 mod call;

@@ -307,7 +307,7 @@ impl Push<'_> {
     async fn resume(&self, session: UploadSession) -> Option<UploadSession> {
         let call = Call {
             // The token that the upload has is one for pushes.
-            access: crate::auth::Access::Push,
+            access: crate::bearer::Access::Push,
             ..self.repository.call(Method::GET, session.url.clone())
         };
         let answer = self.collect(call).await.ok()?;
