@@ -159,6 +159,10 @@ impl ReferrersAnswer {
             400 if code("DIGEST_INVALID") => {
                 no_answer(Capability::Unknown, "400, the digest was refused".into())
             }
+            400 if code("TOOMANYREQUESTS") => Self::Unavailable {
+                rate_limited: true,
+                foreign: answer.foreign,
+            },
             401 | 403 => Self::Blocked,
             // 406: Artifactory before 7.90. 405, 410, 415, 501: a router that knows no such method or resource.
             400 | 405 | 406 | 410 | 415 | 501 => {

@@ -76,14 +76,17 @@ struct Link<'a> {
 }
 
 impl Link<'_> {
-    /// A link without any `rel` breaks the RFC; asking for one page too many loses nothing.
+    /// A link without a `rel` that can be read, such as `rel='next'` or `rel=&quot;next&quot;`, breaks the RFC; asking
+    /// for one page too many loses nothing.
     fn is_next(&self) -> bool {
-        match &self.rel {
-            Some(rel) => rel
-                .split_ascii_whitespace()
-                .any(|rel| rel.eq_ignore_ascii_case("next")),
-            None => true,
-        }
+        let is_relation = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b".:/#-_~?=%+".contains(&byte))
+        };
+        let Some(rel) = &self.rel else { return true };
+        let mut relations = rel.split_ascii_whitespace().peekable();
+        relations.peek().is_none()
+            || relations.any(|rel| rel.eq_ignore_ascii_case("next") || !is_relation(rel))
     }
 }
 
@@ -201,6 +204,13 @@ mod tests {
             ],
             &[r#"</v2/app/tags/list?last=b>; rel="next""#; 2],
             &[", </v2/app/tags/list?last=b>; junk here; rel=\"next\","],
+            // What is no relation may have been meant as one.
+            &["</v2/app/tags/list?last=b>; rel='next'"],
+            &["</v2/app/tags/list?last=b>; rel=“next”"],
+            &["</v2/app/tags/list?last=b>; rel=&quot;next&quot;"],
+            &[r#"</v2/app/tags/list?last=b>; rel=\"next\""#],
+            &[r#"</v2/app/tags/list?last=b>; rel="""#],
+            &["</v2/app/tags/list?last=b>; rel"],
         ] {
             assert_eq!(next_of(values).as_ref(), Ok(&expected), "{values:?}");
         }

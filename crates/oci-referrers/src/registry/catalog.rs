@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures::lock::Mutex;
-use oci_content::{ErrorCode, Tag};
+use oci_content::{ErrorCode, Tag, WarningCode};
 use registry_client::{Repository, Response};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
@@ -12,11 +12,13 @@ use url::Url;
 
 use super::reader::{Reader, counted, refusal};
 use crate::discovery::Limits;
-use crate::source::Problem;
+use crate::source::{Answer, Problem, Warning};
 
 /// Tags asked for in one page. Registries clamp it, and ACR takes at most 1,000; where it is refused, the registry's own
 /// size is taken.
 const PAGE_SIZE: u32 = 1_000;
+/// Empty pages in a row that are followed by their next links.
+const MAX_EMPTY_PAGES: usize = 100;
 /// What is longer is no tag:
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>
 const MAX_TAG_BYTES: usize = 128;
@@ -169,6 +171,20 @@ impl TagCatalog {
     }
 }
 
+/// Says what a 404 means for a tag that a listing has shown: it was removed in between, if the registry itself says so,
+/// else the answer is not to be believed.
+pub(crate) fn vanished(tag: &Tag, response: &Response) -> Answer {
+    if response.is_foreign() {
+        return Answer::failed(refusal(response));
+    }
+    let mut answer = Answer::none();
+    let message = format!("the tag listing names {tag}, which is not there");
+    answer
+        .warnings
+        .push(Warning::new(WarningCode::DanglingReferrer, message));
+    answer
+}
+
 /// A listing that breaks is `tag-list-failed`, whatever broke it; only the end of the time keeps its own code.
 fn failed_code(code: ErrorCode) -> ErrorCode {
     match code {
@@ -234,9 +250,11 @@ impl ListingWalk {
             _ => return Err(refusal(&page)),
         }
         let mut urls = HashSet::from([page.url().clone()]);
+        let mut empty = 0;
         loop {
             self.pages += 1;
             let (count, last) = self.take(&page, limits.max_tags)?;
+            empty = if count == 0 { empty + 1 } else { 0 };
             if self.seen.len() > limits.max_tags {
                 return Ok(ListingEnd::Limited);
             }
@@ -245,6 +263,12 @@ impl ListingWalk {
             };
             if self.pages >= limits.max_pages {
                 let message = format!("the tag listing has more than {} pages", limits.max_pages);
+                return Err(Problem::new(ErrorCode::TagListFailed, message));
+            }
+            // A page can be empty and have a next one: registries that filter do so page by page.
+            if empty > MAX_EMPTY_PAGES {
+                let message =
+                    format!("the tag listing has more than {MAX_EMPTY_PAGES} empty pages in a row");
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
             }
             if !urls.insert(next.url.clone()) {
@@ -353,14 +377,13 @@ fn next(
     count: usize,
     last: Option<String>,
 ) -> Result<Option<NextPage>, Problem> {
-    // Gitea sends a next link on its last page too: an empty page ends the walk.
-    let Some(last) = last else { return Ok(None) };
     if let Some(url) = reader.next_link(page)? {
         return Ok(Some(NextPage {
             url,
             guessed: false,
         }));
     }
+    let Some(last) = last else { return Ok(None) };
     if page_size.is_some_and(|size| count != size as usize) {
         return Ok(None);
     }

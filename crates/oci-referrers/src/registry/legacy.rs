@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,7 +7,7 @@ use oci_content::{LegacyTag, SourceKind, Tag, WarningCode, referrers_tag};
 use registry_client::Repository;
 
 use super::LegacyTags;
-use super::catalog::{ListingEnd, TagCatalog};
+use super::catalog::{ListingEnd, TagCatalog, vanished};
 use super::reader::{Reader, refusal, tagged_manifest};
 use super::tag_fallback::denied_tag;
 use crate::discovery::Limits;
@@ -38,16 +38,17 @@ impl LegacyTagReferrers {
         }
     }
 
-    /// Collects the tags to ask for; notes in `answer` what a listing could not tell.
-    async fn tags(&self, query: &Query, answer: &mut Answer) -> BTreeSet<Tag> {
+    /// Collects the tags to ask for, each with whether a listing has shown it; notes in `answer` what a listing could
+    /// not tell.
+    async fn tags(&self, query: &Query, answer: &mut Answer) -> BTreeMap<Tag, bool> {
         let subject = query.subject();
         let known = || {
             let suffixes = LegacyTag::KNOWN_SUFFIXES.into_iter();
             suffixes
                 .filter_map(|suffix| LegacyTag::known(subject, suffix))
-                .map(|legacy| legacy.tag())
+                .map(|legacy| (legacy.tag(), false))
         };
-        let mut tags = BTreeSet::new();
+        let mut tags = BTreeMap::new();
         if query.is_direct() {
             tags.extend(known());
         }
@@ -71,11 +72,11 @@ impl LegacyTagReferrers {
                     || LegacyTag::KNOWN_SUFFIXES.contains(&suffix.as_str())
             })
         });
-        tags.extend(listed.cloned());
         if listing.end != ListingEnd::Whole {
             // The listing cannot say what is not there, so each known tag is asked.
             tags.extend(known());
         }
+        tags.extend(listed.map(|tag| (tag.clone(), true)));
         match &listing.end {
             ListingEnd::Whole => {}
             _ if self.which == LegacyTags::Known => {}
@@ -98,7 +99,7 @@ impl LegacyTagReferrers {
         tags
     }
 
-    async fn read(&self, query: &Query, tag: Tag) -> Answer {
+    async fn read(&self, query: &Query, tag: Tag, listed: bool) -> Answer {
         let request = self.reader.request(&format!("manifests/{tag}"));
         let say = |answer: String| Exchange::new(SourceKind::LegacyTag, &request, answer);
         let response = match self.reader.manifest(&tag).await {
@@ -111,6 +112,7 @@ impl LegacyTagReferrers {
                 Ok(manifest) => Answer::list([Claim::tagged(tag, manifest)]),
                 Err(problem) => Answer::failed(problem),
             },
+            404 if listed => vanished(&tag, &response),
             404 => Answer::none(),
             403 => denied_tag(&self.reader, query.subject(), &tag, &response).await,
             _ => Answer::failed(refusal(&response)),
@@ -132,7 +134,10 @@ impl ReferrerSource for LegacyTagReferrers {
     async fn referrers(&self, query: &Query) -> Answer {
         let mut answer = Answer::list([]);
         let tags = self.tags(query, &mut answer).await;
-        for one in join_all(tags.into_iter().map(|tag| self.read(query, tag))).await {
+        let reads = tags
+            .into_iter()
+            .map(|(tag, listed)| self.read(query, tag, listed));
+        for one in join_all(reads).await {
             answer.claims.extend(one.claims);
             answer.warnings.extend(one.warnings);
             answer.exchanges.extend(one.exchanges);

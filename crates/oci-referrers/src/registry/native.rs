@@ -334,7 +334,7 @@ pub(super) fn take_entries(answer: &mut Answer, list: ReferrersList) {
             Err(error) => {
                 malformed += 1;
                 if malformed <= MAX_MALFORMED {
-                    let message = format!("an entry is {error}");
+                    let message = format!("an entry cannot be used: {error}");
                     answer.fail(Problem::new(ErrorCode::Malformed, message));
                 }
             }

@@ -158,8 +158,10 @@ impl ManifestSource for RegistryManifests {
                     },
                 )
             }
-            // Only the registry itself can say that it does not have a manifest.
-            404 if !response.is_foreign() => Err(ManifestFailure::NotFound),
+            // Only the registry itself can say that it does not have a manifest, and not its login page.
+            404 if !response.is_foreign() && response.url().path().starts_with("/v2/") => {
+                Err(ManifestFailure::NotFound)
+            }
             _ => Err(ManifestFailure::Failed(refusal(&response).about(digest))),
         }
     }

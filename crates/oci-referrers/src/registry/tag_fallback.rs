@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use oci_content::{Digest, ErrorCode, SourceKind, Tag, WarningCode, referrers_tag};
 use registry_client::{ReferrersTagAnswer, Repository, Response};
 
-use super::catalog::TagCatalog;
+use super::catalog::{TagCatalog, vanished};
 use super::native::take_entries;
 use super::reader::{Reader, counted, refusal};
 use crate::discovery::Limits;
@@ -52,7 +52,11 @@ impl ReferrerSource for TagFallbackReferrers {
     async fn referrers(&self, query: &Query) -> Answer {
         let subject = query.subject();
         let tag = referrers_tag(subject);
-        if !query.is_direct() && self.catalog.listing(&self.reader).await.has(&tag) == Some(false) {
+        let listed = match query.is_direct() {
+            true => None,
+            false => self.catalog.listing(&self.reader).await.has(&tag),
+        };
+        if listed == Some(false) {
             return Answer::none();
         }
         let request = self.reader.request(&format!("manifests/{tag}"));
@@ -79,7 +83,13 @@ impl ReferrerSource for TagFallbackReferrers {
                 take_entries(&mut answer, list);
                 (answer, format!("{status}, {said}"))
             }
-            ReferrersTagAnswer::Absent => (Answer::none(), format!("{status}, no such tag")),
+            ReferrersTagAnswer::Absent => {
+                let answer = match listed {
+                    Some(true) => vanished(&tag, &response),
+                    _ => Answer::none(),
+                };
+                (answer, format!("{status}, no such tag"))
+            }
             // The specification lets a client assume that there are no referrers then:
             // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
             ReferrersTagAnswer::NotAnIndex(found) => {

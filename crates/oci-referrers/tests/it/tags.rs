@@ -642,13 +642,60 @@ async fn a_tag_that_cannot_be_read_makes_the_result_incomplete() {
 }
 
 #[tokio::test]
-async fn a_tag_that_the_listing_shows_and_that_is_gone_since_is_no_error() {
+async fn a_tag_that_the_listing_shows_and_that_is_gone_since_is_noticed() {
     let registry = open(Persona::SpecFull).await;
     let image = registry.image(APP, "1.0");
     let tag = format!("{}.vex", referrers_tag(&image.digest));
     registry.tag(APP, &tag, &Digest::of(b"gone"));
     let graph = discover(&registry, &image.digest).await;
-    expect(Native, Supported).check(&graph);
+    let expected = expect(Native, Supported);
+    expected
+        .clone()
+        .warning(WarningCode::DanglingReferrer)
+        .check(&graph);
+
+    // Another host cannot say that what the registry lists is gone.
+    let there = Fault::redirect_elsewhere(307).forever();
+    registry.fault(Route::manifests().reference(&tag), there);
+    let graph = discover(&registry, &image.digest).await;
+    expected.error(ErrorCode::ServerError).check(&graph);
+}
+
+#[tokio::test]
+async fn an_empty_page_of_tags_may_have_a_next_one() {
+    let registry = open(Persona::SpecFull).await;
+    let image = registry.image(APP, "1.0");
+    let vex = registry.legacy(APP, &image.digest, "vex", "legacy");
+    for tags in ["[]", "null"] {
+        let page = format!(r#"{{"name":"{APP}","tags":{tags}}}"#);
+        let first = Fault::body(200, "application/json", page).header(
+            "Link",
+            format!("</v2/{APP}/tags/list?last=a>; rel=\"next\""),
+        );
+        registry.fault(Route::tags(), first);
+        let graph = discover(&registry, &image.digest).await;
+        expect(Native, Supported)
+            .legacy(&image.digest, &vex, "vex")
+            .check(&graph);
+    }
+}
+
+#[tokio::test]
+async fn a_listing_of_nothing_but_empty_pages_breaks() {
+    let registry = open(Persona::SpecFull).await;
+    let image = registry.image(APP, "1.0");
+    for page in 0..=100 {
+        let body = format!(r#"{{"name":"{APP}","tags":[]}}"#);
+        let next = format!("</v2/{APP}/tags/list?last={page}>; rel=\"next\"");
+        registry.fault(
+            Route::tags(),
+            Fault::body(200, "application/json", body).header("Link", next),
+        );
+    }
+    let graph = discover(&registry, &image.digest).await;
+    expect(Native, Supported)
+        .error(ErrorCode::TagListFailed)
+        .check(&graph);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use oci_content::{Capability, media_type};
 use registry_client::{AnswerParts, MAX_LIST_ENTRIES, ReferrersAnswer, ReferrersTagAnswer};
 
-const CODES: [&str; 5] = [
+const CODES: [&str; 6] = [
+    "TOOMANYREQUESTS",
     "NAME_UNKNOWN",
     "MANIFEST_INVALID",
     "MANIFEST_UNKNOWN",
@@ -41,7 +42,9 @@ impl Row {
     fn parse(line: &str) -> Self {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let words: Vec<&str> = cells[0].split([' ', ',', '`']).collect();
-        let codes = words.iter().filter(|word| word.contains('_'));
+        let codes = words.iter().filter(|word| {
+            word.len() > 3 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        });
         let statuses = words.iter().filter_map(|word| word.parse().ok());
         let bodies = cells[2..].iter().map(|cell| cell.replace('`', ""));
         Self {
