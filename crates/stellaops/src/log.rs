@@ -78,7 +78,7 @@ impl Log {
                 document.insert("level".into(), word.into());
                 document.insert("message".into(), message.into());
                 document.extend(fields);
-                let line = format!("{}\n", Value::Object(document));
+                let line = escape_json(&format!("{}\n", Value::Object(document)));
                 (line.clone(), line)
             }
         };
@@ -92,24 +92,42 @@ impl Log {
     }
 }
 
-/// Escapes control and direction-changing characters of text that came from elsewhere.
+/// Escapes what draws on a terminal, hides or turns around text that came from elsewhere.
 pub(crate) fn escape(text: &str) -> String {
-    let hostile = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    replace(text, |c| c.escape_unicode().to_string())
+}
+
+/// Escapes the same in a JSON document, by JSON's own means; the line ends of its layout stay.
+pub(crate) fn escape_json(document: &str) -> String {
+    let escaped = |c: char| -> String {
+        if c == '\n' {
+            return c.into();
+        }
+        let units = c.encode_utf16(&mut [0; 2]).to_vec();
+        units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
     };
-    if !text.contains(hostile) {
+    replace(document, escaped)
+}
+
+fn replace(text: &str, escaped: impl Fn(char) -> String) -> String {
+    if !text.contains(is_hostile) {
         return text.to_owned();
     }
-    text.chars()
-        .map(|c| {
-            if hostile(c) {
-                c.escape_unicode().to_string()
-            } else {
-                c.to_string()
-            }
-        })
-        .collect()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_hostile(c) {
+            true => out.push_str(&escaped(c)),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Control characters, C1 among them; what changes the direction of text; line separators; invisible tags.
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -123,5 +141,18 @@ mod tests {
             "tag\\u{a}[INFO] all good\\u{1b}[31m\\u{202e}"
         );
         assert_eq!(escape("plain é"), "plain é");
+    }
+
+    #[test]
+    fn a_json_document_stays_the_same_document() {
+        let value = Value::from("a\u{9b}31m\u{202e}b\u{e0041}\u{7f}\n\u{2028}é");
+        let document = format!("{:#}", serde_json::json!({ "key": value }));
+        let escaped = escape_json(&document);
+        assert_eq!(
+            escaped,
+            "{\n  \"key\": \"a\\u009b31m\\u202eb\\udb40\\udc41\\u007f\\n\\u2028é\"\n}"
+        );
+        let read: Value = serde_json::from_str(&escaped).unwrap();
+        assert_eq!(read["key"], value);
     }
 }

@@ -13,7 +13,7 @@ pub(crate) use table::Table;
 pub(crate) use tree::Tree;
 
 use crate::exit::{Exit, Failure};
-use crate::log::escape;
+use crate::log::{escape, escape_json};
 
 /// Prints text, with what came from elsewhere escaped.
 pub(crate) fn text(text: &str) -> Result<(), Failure> {
@@ -21,9 +21,9 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     write(&format!("{}\n", lines.join("\n")))
 }
 
-/// Prints a JSON document. JSON escapes control characters itself.
+/// Prints a JSON document. Of control characters JSON escapes the first 32 itself.
 pub(crate) fn json(document: &serde_json::Value) -> Result<(), Failure> {
-    write(&format!("{document:#}\n"))
+    write(&escape_json(&format!("{document:#}\n")))
 }
 
 fn write(text: &str) -> Result<(), Failure> {
