@@ -1,6 +1,6 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use oci_content::{Descriptor, REF_NAME, Reference, media_type};
+use oci_content::{Descriptor, Digest, REF_NAME, Reference, SourceKind, media_type, referrers_tag};
 use serde::Serialize;
 
 use crate::manifest::{DiscoveryRecord, ImageRecord};
@@ -22,13 +22,6 @@ pub const CONTAINERD_IMAGE_NAME: &str = "io.containerd.image.name";
 ///
 /// Never: a descriptor has string keys only, so it always has a JSON form.
 pub fn index_json(entries: &[Descriptor]) -> Vec<u8> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Index<'a> {
-        schema_version: u8,
-        media_type: &'a str,
-        manifests: Vec<&'a Descriptor>,
-    }
     let name = |entry: &Descriptor| entry.annotations.get(REF_NAME).cloned();
     let mut manifests: Vec<&Descriptor> = entries.iter().collect();
     manifests.sort_by_cached_key(|entry| {
@@ -38,6 +31,18 @@ pub fn index_json(entries: &[Descriptor]) -> Vec<u8> {
         (name.is_none(), name, entry.digest.clone(), annotations)
     });
     manifests.dedup();
+    encode(&manifests)
+}
+
+/// Writes an index in the one encoding that a bundle has for those of its own.
+fn encode(manifests: &[&Descriptor]) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Index<'a> {
+        schema_version: u8,
+        media_type: &'a str,
+        manifests: &'a [&'a Descriptor],
+    }
     serde_json::to_vec(&Index {
         schema_version: 2,
         media_type: media_type::IMAGE_INDEX,
@@ -82,6 +87,52 @@ pub fn index_descriptors(images: &[ImageRecord], discovery: &[DiscoveryRecord]) 
     entries
 }
 
+/// Returns what a writer may add for clients that look for referrers by tag in a layout: for each subject an index of its
+/// referrers, and the entry of `index.json` that has the [referrers tag](referrers_tag) for a name.
+///
+/// - `own` gives a referrer's descriptor with its artifact type and annotations, as [`Manifest::descriptor`] does; one that it
+///   does not know is left out.
+/// - What only a legacy tag names is found by that tag and is in no index.
+/// - Where an image of the bundle has the name already, it keeps it.
+///
+/// [`Manifest::descriptor`]: oci_content::Manifest::descriptor
+pub fn referrers_tag_indexes<'a>(
+    images: &[ImageRecord],
+    discovery: &[DiscoveryRecord],
+    own: impl Fn(&Digest) -> Option<&'a Descriptor>,
+) -> Vec<(Descriptor, Vec<u8>)> {
+    let mut subjects: BTreeMap<&Digest, BTreeMap<&Digest, &Descriptor>> = BTreeMap::new();
+    for record in discovery {
+        for artifact in &record.artifacts {
+            let mut sources = artifact.sources.iter();
+            if sources.all(|source| *source == SourceKind::LegacyTag) {
+                continue;
+            }
+            if let Some(own) = own(&artifact.digest) {
+                let referrers = subjects.entry(&record.subject).or_default();
+                referrers.insert(&artifact.digest, own);
+            }
+        }
+    }
+    let images = index_descriptors(images, &[]);
+    let taken: BTreeSet<_> = images
+        .iter()
+        .filter_map(|image| image.annotations.get(REF_NAME))
+        .collect();
+    let named = subjects.into_iter().filter_map(|(subject, referrers)| {
+        let name = referrers_tag(subject).to_string();
+        if taken.contains(&name) {
+            return None;
+        }
+        let listed: Vec<_> = referrers.into_values().collect();
+        let bytes = encode(&listed);
+        let mut entry = Descriptor::of(media_type::IMAGE_INDEX, &bytes);
+        entry.annotations.insert(REF_NAME.into(), name);
+        Some((entry, bytes))
+    });
+    named.collect()
+}
+
 /// Returns an image's `ref.name`, and its full name; the tag stands for the digest where there are both.
 fn ref_name(reference: &Reference, one_repository: bool) -> (Option<String>, String) {
     let Some(tag) = reference.tag() else {
@@ -96,7 +147,7 @@ fn ref_name(reference: &Reference, one_repository: bool) -> (Option<String>, Str
 
 #[cfg(test)]
 mod tests {
-    use oci_content::{Capability, Digest, DiscoveryMethod};
+    use oci_content::{Capability, DiscoveryMethod};
 
     use super::*;
     use crate::manifest::ArtifactRecord;

@@ -78,7 +78,9 @@ pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};
 pub use entry_path::{EntryKind, EntryPath, EntryPathError};
 pub use entry_reader::EntryReader;
 pub use folder::{BundleFolder, FolderScan};
-pub use layout_files::{CONTAINERD_IMAGE_NAME, OCI_LAYOUT, index_descriptors, index_json};
+pub use layout_files::{
+    CONTAINERD_IMAGE_NAME, OCI_LAYOUT, index_descriptors, index_json, referrers_tag_indexes,
+};
 pub use limits::Limits;
 pub use manifest::{
     ArtifactRecord, BundleManifest, DiscoveryRecord, EntryRecord, ImageRecord, ListedFile,

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use bundle_format::{BaseBundle, BundleManifest, EntryPath, OCI_LAYOUT, index_descriptors};
+use bundle_format::{
+    BaseBundle, BundleManifest, EntryPath, OCI_LAYOUT, index_descriptors, index_json,
+    referrers_tag_indexes,
+};
 use oci_content::{Descriptor, Digest, ManifestErrorKind, REF_NAME, media_type};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::objects::{Links, Object, Target};
 use crate::report::{FindingKind, Findings};
-use crate::scan::Contents;
+use crate::scan::{Contents, Index};
 use crate::validator::ValidationLimits;
 
 /// Checks the layout; returns the manifests that were reached from images, referrers and `index.json`.
@@ -28,11 +31,10 @@ pub(crate) fn check(
             .expected(String::from_utf8_lossy(OCI_LAYOUT))
             .found(String::from_utf8_lossy(marker));
     }
-    let index = contents.index.as_ref();
-    let listed = index.and_then(|index| read_index(index, findings));
-    if let Some(listed) = &listed {
-        check_index(contents, listed, findings);
-    }
+    let (listed, is_expected) = match &contents.index {
+        Index::Other(bytes) => check_index(contents, bytes, findings),
+        Index::Expected | Index::Unread => (Vec::new(), true),
+    };
     if let Some(base) = base {
         check_base(&contents.manifest, base, findings);
     }
@@ -61,8 +63,16 @@ pub(crate) fn check(
         let target = Target::new(&artifact.digest, artifact.size, &artifact.media_type);
         walk.run(&target, EntryPath::MANIFEST);
     }
-    for descriptor in listed.iter().flatten() {
+    let before = walk.findings.counts.errors;
+    for descriptor in &listed {
         walk.run(&Target::from(descriptor), EntryPath::INDEX);
+    }
+    if !is_expected && walk.findings.counts.errors == before {
+        walk.findings
+            .add(FindingKind::IndexNotCanonical)
+            .path(EntryPath::INDEX)
+            .expected("the bytes that manifest.yaml determines")
+            .found("others with the same names and digests");
     }
     walk.finish()
 }
@@ -127,11 +137,47 @@ fn read_index(bytes: &[u8], findings: &mut Findings) -> Option<Vec<Descriptor>> 
     }
 }
 
-/// Compares `index.json` with what `manifest.yaml` says: the same names for the same images, and every referrer.
-fn check_index(contents: &Contents, listed: &[Descriptor], findings: &mut Findings) {
+fn ref_name(entry: &Descriptor) -> Option<&str> {
+    entry.annotations.get(REF_NAME).map(String::as_str)
+}
+
+/// Compares an `index.json` that is not the expected one with the one that has an index of its referrers for each subject, if
+/// it has such indexes; returns what it lists, and whether that is in the right bytes or something has been reported.
+fn check_index(
+    contents: &Contents,
+    bytes: &[u8],
+    findings: &mut Findings,
+) -> (Vec<Descriptor>, bool) {
+    let Some(listed) = read_index(bytes, findings) else {
+        return (Vec::new(), true);
+    };
     let manifest = &contents.manifest;
-    let expected = index_descriptors(&manifest.images, &manifest.discovery);
-    let name = |entry: &Descriptor| entry.annotations.get(REF_NAME).cloned();
+    let mut expected = index_descriptors(&manifest.images, &manifest.discovery);
+    if listed.iter().any(is_referrers_tag) {
+        let own = |digest: &Digest| contents.objects.descriptor(digest);
+        let records = manifest.discovery.iter();
+        let mut artifacts = records.flat_map(|record| &record.artifacts);
+        if !artifacts.all(|artifact| own(&artifact.digest).is_some()) {
+            // A referrer that is missing, damaged or none is reported, and without it the indexes cannot be made again.
+            let others = listed.iter().filter(|entry| !is_referrers_tag(entry));
+            compare(&expected, others, findings);
+            return (listed, true);
+        }
+        let tags = referrers_tag_indexes(&manifest.images, &manifest.discovery, own);
+        expected.extend(tags.into_iter().map(|(entry, _)| entry));
+    }
+    let agrees = compare(&expected, listed.iter(), findings);
+    (listed, !agrees || index_json(&expected) == bytes)
+}
+
+/// Compares the names and digests of `index.json`; returns whether they are the expected ones.
+fn compare<'a>(
+    expected: &[Descriptor],
+    listed: impl Iterator<Item = &'a Descriptor>,
+    findings: &mut Findings,
+) -> bool {
+    let name = |entry: &Descriptor| ref_name(entry).map(str::to_owned);
+    let before = findings.counts.errors;
     let mut missing: BTreeMap<_, _> = expected
         .iter()
         .map(|entry| ((name(entry), entry.digest.clone()), entry))
@@ -163,7 +209,6 @@ fn check_index(contents: &Contents, listed: &[Descriptor], findings: &mut Findin
                     ))
                     .found(digest);
             }
-            None if name.as_deref().is_some_and(is_referrers_tag) => {}
             None => {
                 let name = name.map(|name| format!(" under the name {name}"));
                 let name = name.unwrap_or_default();
@@ -183,17 +228,14 @@ fn check_index(contents: &Contents, listed: &[Descriptor], findings: &mut Findin
             .expected(format_args!("{digest}{}", name.unwrap_or_default()))
             .found("no such entry");
     }
+    findings.counts.errors == before
 }
 
-/// Tells whether a name is where clients of a layout folder look for the referrers of a subject.
+/// Tells whether an entry has the name under which clients of a layout folder look for the referrers of a subject.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
-fn is_referrers_tag(name: &str) -> bool {
-    let tag = name.rsplit(':').next().unwrap_or(name);
-    let hex = tag
-        .strip_prefix("sha256-")
-        .or_else(|| tag.strip_prefix("sha512-"));
-    // Both algorithms are cut to 64 characters.
+fn is_referrers_tag(entry: &Descriptor) -> bool {
+    let hex = ref_name(entry).and_then(|name| name.strip_prefix("sha256-"));
     hex.is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok())
 }
 

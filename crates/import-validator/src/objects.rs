@@ -9,6 +9,8 @@ use oci_content::{Descriptor, Digest, Manifest, ManifestErrorKind, media_type};
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     known: HashMap<Digest, Object>,
+    /// What a list of referrers says of a manifest, where such lists have to be made again.
+    descriptors: HashMap<Digest, Descriptor>,
     /// Bytes of all manifests that are kept.
     bytes: u64,
 }
@@ -88,13 +90,23 @@ impl From<&Descriptor> for Target {
 
 impl Objects {
     /// Keeps what `bytes`, which are those of `digest`, say if they are a manifest; `expected` tells that they have
-    /// to be one. Returns the bytes of all manifests so far.
-    pub(crate) fn keep(&mut self, digest: &Digest, bytes: Vec<u8>, expected: bool) -> u64 {
+    /// to be one, and `describe` that its descriptor is wanted. Returns the bytes of all manifests so far.
+    pub(crate) fn keep(
+        &mut self,
+        digest: &Digest,
+        bytes: Vec<u8>,
+        expected: bool,
+        describe: bool,
+    ) -> u64 {
         if !self.known.contains_key(digest) {
             let length = bytes.len() as u64;
             let object = match Manifest::parse(Bytes::from(bytes), None) {
                 Ok(manifest) => {
                     self.bytes += length;
+                    if describe {
+                        let descriptor = manifest.descriptor();
+                        self.descriptors.insert(digest.clone(), descriptor);
+                    }
                     Object::Manifest(Links::of(&manifest))
                 }
                 Err(error) => Object::Not(error.kind(), expected.then(|| error.to_string())),
@@ -106,6 +118,11 @@ impl Objects {
 
     pub(crate) fn get(&self, digest: &Digest) -> Option<&Object> {
         self.known.get(digest)
+    }
+
+    /// Returns the descriptor of a manifest, if it was asked for when the manifest came.
+    pub(crate) fn descriptor(&self, digest: &Digest) -> Option<&Descriptor> {
+        self.descriptors.get(digest)
     }
 
     /// Returns what a manifest says, if it is one.
@@ -186,7 +203,7 @@ mod tests {
             let bytes = image(&config);
             let own = Digest::of(&bytes);
             let mut objects = Objects::default();
-            objects.keep(&own, bytes, true);
+            objects.keep(&own, bytes, true, false);
             let links = objects.links(&own).unwrap();
             assert_eq!(links.false_data.is_empty(), holds, "{data} {size}");
         }
@@ -196,7 +213,10 @@ mod tests {
     fn only_manifests_count_against_the_limit_and_each_once() {
         let mut objects = Objects::default();
         let config = br#"{"architecture":"amd64","os":"linux"}"#.to_vec();
-        assert_eq!(objects.keep(&Digest::of(&config), config.clone(), false), 0);
+        assert_eq!(
+            objects.keep(&Digest::of(&config), config.clone(), false, false),
+            0
+        );
         assert!(objects.links(&Digest::of(&config)).is_none());
         let descriptor = format!(
             r#"{{"mediaType":"a/b","digest":"{}","size":2}}"#,
@@ -204,7 +224,7 @@ mod tests {
         );
         let bytes = image(&descriptor);
         let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
-        assert_eq!(objects.keep(&digest, bytes.clone(), true), length);
-        assert_eq!(objects.keep(&digest, bytes, true), length);
+        assert_eq!(objects.keep(&digest, bytes.clone(), true, false), length);
+        assert_eq!(objects.keep(&digest, bytes, true, false), length);
     }
 }

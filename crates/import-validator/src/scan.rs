@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use bundle_format::{
     BundleManifest, ContainerError, ContainerErrorKind, EntryKind, EntryPath, ListedFile,
-    ManifestErrorKind,
+    ManifestErrorKind, index_descriptors, index_json,
 };
 use oci_content::{Digest, MAX_MANIFEST_BYTES};
 
@@ -66,9 +66,20 @@ pub(crate) struct Contents {
     pub(crate) objects: Objects,
     /// When documents and manifests say that they were made, where a policy asks.
     pub(crate) dates: HashMap<Digest, SystemTime>,
-    /// The bytes of `oci-layout` and `index.json`, when they are the listed ones.
+    /// The bytes of `oci-layout`, when they are the listed ones.
     pub(crate) oci_layout: Option<Vec<u8>>,
-    pub(crate) index: Option<Vec<u8>>,
+    pub(crate) index: Index,
+}
+
+/// What is known of `index.json`.
+#[derive(Debug)]
+pub(crate) enum Index {
+    /// Nothing: it is missing or damaged, which has been reported.
+    Unread,
+    /// It is the one that `manifest.yaml` determines.
+    Expected,
+    /// It has other bytes: those of a bundle with referrers tags, or of none.
+    Other(Vec<u8>),
 }
 
 /// How much may wait for the digest of a large file.
@@ -277,7 +288,7 @@ impl<E: Entries> Scan<'_, E> {
             objects: Objects::default(),
             dates: HashMap::new(),
             oci_layout: None,
-            index: None,
+            index: Index::Unread,
         });
         true
     }
@@ -413,7 +424,15 @@ impl<E: Entries> Scan<'_, E> {
                     .expected(format_args!("at most {limit} bytes"))
                     .found(format_args!("{size} bytes"));
             }
-            EntryKind::Index => contents.index = Some(bytes),
+            EntryKind::Index => {
+                let manifest = &contents.manifest;
+                let expected =
+                    index_json(&index_descriptors(&manifest.images, &manifest.discovery));
+                contents.index = match bytes == expected {
+                    true => Index::Expected,
+                    false => Index::Other(bytes),
+                };
+            }
             EntryKind::OciLayout => contents.oci_layout = Some(bytes),
             _ => {
                 if matches!(path.kind(), EntryKind::Blob(_))
@@ -438,7 +457,9 @@ impl<E: Entries> Scan<'_, E> {
                     return;
                 }
                 let limit = self.limits.max_graph_bytes;
-                let total = contents.objects.keep(digest, bytes, expected);
+                // The manifests stand behind `index.json`.
+                let describe = expected && matches!(contents.index, Index::Other(_));
+                let total = contents.objects.keep(digest, bytes, expected, describe);
                 if total > limit {
                     // Once is enough, and what is not kept takes no memory.
                     self.findings

@@ -2,14 +2,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bundle_format::{
     ArtifactRecord, BundleManifest, DiscoveryRecord, EntryPath, EntryRecord, Missing, OCI_LAYOUT,
-    SourceRepository, index_descriptors, index_json,
+    SourceRepository, index_descriptors, index_json, referrers_tag_indexes,
 };
 use bytes::Bytes;
-use oci_content::{
-    Algorithm, Completeness, Descriptor, Digest, REF_NAME, WarningCode, media_type, referrers_tag,
-};
+use oci_content::{Algorithm, Completeness, Descriptor, Digest, WarningCode};
 use oci_referrers::{FoldedProblem, Problem, Referrer};
-use serde_json::json;
 
 use crate::content::{Bill, Content, NotCarried};
 use crate::error::{ExportError, ExportErrorKind};
@@ -267,33 +264,12 @@ fn index_entries(
     if !request.layout_tags {
         return Ok(entries);
     }
-    let mut subjects: BTreeMap<&Digest, BTreeMap<&Digest, &Descriptor>> = BTreeMap::new();
     let known = images.iter().flat_map(|image| &image.descriptors);
     let descriptors: BTreeMap<_, _> = known.map(|own| (&own.digest, own)).collect();
-    for record in &manifest.discovery {
-        for artifact in record
-            .artifacts
-            .iter()
-            .filter(|artifact| artifact.tag.is_none())
-        {
-            if let Some(own) = descriptors.get(&artifact.digest) {
-                subjects
-                    .entry(&record.subject)
-                    .or_default()
-                    .insert(&artifact.digest, own);
-            }
-        }
-    }
-    for (subject, referrers) in subjects {
-        let listed: Vec<_> = referrers.values().collect();
-        let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": listed });
-        let raw = Bytes::from(index.to_string());
-        let mut descriptor = Descriptor::of(media_type::IMAGE_INDEX, &raw);
-        descriptor
-            .annotations
-            .insert(REF_NAME.to_owned(), referrers_tag(subject).to_string());
-        content.add_raw(descriptor.digest.clone(), raw);
-        entries.push(descriptor);
+    let own = |digest: &Digest| descriptors.get(digest).copied();
+    for (entry, bytes) in referrers_tag_indexes(&manifest.images, &manifest.discovery, own) {
+        content.add_raw(entry.digest.clone(), Bytes::from(bytes));
+        entries.push(entry);
     }
     Ok(entries)
 }

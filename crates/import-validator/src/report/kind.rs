@@ -157,6 +157,8 @@ kinds! {
     LayoutMarker => Layout, 3, Always, EXPORT_AGAIN;
     /// `index.json` is no index.
     IndexMalformed => Layout, 3, Always, EXPORT_AGAIN;
+    /// `index.json` says what it has to say in other bytes than the ones that `manifest.yaml` determines.
+    IndexNotCanonical => Layout, 3, Always, EXPORT_AGAIN;
     /// `index.json` does not list an image or a referrer of the bundle, or lists it otherwise.
     IndexEntryMissing => Layout, 3, Always, EXPORT_AGAIN;
     /// `index.json` lists something that `manifest.yaml` does not know.

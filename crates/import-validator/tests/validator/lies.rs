@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bundle_format::{Container, EntryPath, EntryRecord, Limits};
 use import_validator::{FindingKind, ImportValidator, Report, ValidationLimits};
-use oci_content::{Descriptor, Digest, REF_NAME, media_type};
+use oci_content::{Descriptor, Digest, Manifest, REF_NAME, media_type};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, omit, pack};
@@ -170,8 +170,8 @@ fn the_layout_marker_and_the_index_have_to_be_what_they_are() {
         fixture.list_with_index(&index);
         fixture.listed_files(&index)
     };
-    // Only the bytes change; nothing about them is said.
-    assert_found(&with_index(|_| {}), &[], 0);
+    // Only the order of the members changes.
+    assert_found(&with_index(|_| {}), &[IndexNotCanonical], 3);
     type Change = fn(&mut Value);
     let cases: [(Change, &[FindingKind], u8); 12] = [
         (|index| *index = Value::Null, &[IndexMalformed], 3),
@@ -252,23 +252,128 @@ fn the_layout_marker_and_the_index_have_to_be_what_they_are() {
     assert_found(&files, &[LayoutMarker], 3);
 }
 
-#[test]
-fn referrers_tags_of_a_layout_may_be_listed() {
-    let mut fixture = Fixture::small();
-    let subject = fixture.manifest.images[0].digest.clone();
-    let sbom = &fixture.manifest.discovery[0].artifacts[0];
-    let listed = Descriptor::new(&sbom.media_type, sbom.digest.clone(), sbom.size);
-    let list =
-        json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [listed]});
-    let mut tagged = fixture.put(media_type::IMAGE_INDEX, &list);
-    let tag = oci_content::referrers_tag(&subject).to_string();
-    tagged.annotations.insert(REF_NAME.into(), tag);
-    let mut entries =
-        bundle_format::index_descriptors(&fixture.manifest.images, &fixture.manifest.discovery);
-    entries.push(tagged);
+/// `Fixture::full` with the indexes of referrers that a writer may add, changed before they are stored.
+fn with_referrers_tags(change: impl Fn(&mut Vec<(Descriptor, Vec<u8>)>)) -> Files {
+    let mut fixture = Fixture::full();
+    let manifests: BTreeMap<_, _> = fixture
+        .objects
+        .iter()
+        .filter_map(|(digest, bytes)| {
+            Some((
+                digest.clone(),
+                Manifest::parse(bytes.clone().into(), None).ok()?,
+            ))
+        })
+        .map(|(digest, manifest)| (digest, manifest.descriptor()))
+        .collect();
+    fixture.list();
+    let (images, discovery) = (&fixture.manifest.images, &fixture.manifest.discovery);
+    let mut entries = bundle_format::index_descriptors(images, discovery);
+    let mut tags =
+        bundle_format::referrers_tag_indexes(images, discovery, |digest| manifests.get(digest));
+    change(&mut tags);
+    for (entry, bytes) in tags {
+        fixture.objects.insert(entry.digest.clone(), bytes);
+        entries.push(entry);
+    }
     let index = bundle_format::index_json(&entries);
     fixture.list_with_index(&index);
-    assert_found(&fixture.listed_files(&index), &[], 0);
+    fixture.listed_files(&index)
+}
+
+/// Makes an entry point at other bytes.
+fn point(entry: &mut (Descriptor, Vec<u8>), bytes: Vec<u8>) {
+    let mut other = Descriptor::of(media_type::IMAGE_INDEX, &bytes);
+    other.annotations = std::mem::take(&mut entry.0.annotations);
+    *entry = (other, bytes);
+}
+
+#[test]
+fn referrers_tags_of_a_layout_are_all_there_and_hold_what_they_have_to_or_none_is() {
+    use FindingKind::{IndexEntryMissing, IndexEntryUnexpected, ReferenceConflict};
+    assert_found(&with_referrers_tags(|_| {}), &[], 0);
+    let one_less = with_referrers_tags(|tags| drop(tags.pop()));
+    assert_found(&one_less, &[IndexEntryMissing], 3);
+    let stranger = with_referrers_tags(|tags| {
+        let mut other = tags[0].clone();
+        let tag = oci_content::referrers_tag(&Digest::of(b"stranger")).to_string();
+        other.0.annotations.insert(REF_NAME.into(), tag);
+        tags.push(other);
+    });
+    assert_found(&stranger, &[IndexEntryUnexpected], 3);
+    // An empty list, the list in other bytes, and something that is no list.
+    for bytes in [
+        json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": []})
+            .to_string(),
+        "spaced".to_owned(),
+        "hello".to_owned(),
+    ] {
+        let other = with_referrers_tags(|tags| {
+            let bytes = match &*bytes {
+                "spaced" => [&tags[0].1[..], b" "].concat(),
+                bytes => bytes.as_bytes().to_vec(),
+            };
+            point(&mut tags[0], bytes);
+        });
+        let report = validate(&other);
+        let kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind).collect();
+        assert_eq!(
+            kinds[..2],
+            [IndexEntryMissing, ReferenceConflict],
+            "{bytes}"
+        );
+        assert_eq!(report.exit_code(), 3);
+    }
+}
+
+#[test]
+fn an_index_has_the_bytes_that_the_list_determines_and_no_others() {
+    let with = |change: &dyn Fn(String) -> String| {
+        let mut fixture = Fixture::small();
+        let index = String::from_utf8(fixture.clone().files()[&EntryPath::INDEX].clone()).unwrap();
+        let changed = change(index.clone());
+        assert_ne!(changed, index);
+        fixture.list_with_index(changed.as_bytes());
+        fixture.listed_files(changed.as_bytes())
+    };
+    let replaced = |from: &'static str, to: &'static str| {
+        move |index: String| {
+            assert!(index.contains(from));
+            index.replacen(from, to, 1)
+        }
+    };
+    let name = r#""io.containerd.image.name":"registry.example.com/team/app:1.0""#;
+    let changes: [&dyn Fn(String) -> String; 9] = [
+        &|index| format!("{index}\n"),
+        &replaced(":2,", ": 2,"),
+        &replaced("schemaVersion", "\\u0073chemaVersion"),
+        &replaced(
+            r#""schemaVersion":2,"#,
+            r#""schemaVersion":2,"annotations":{},"#,
+        ),
+        &replaced(
+            r#""mediaType":"application/vnd.oci.image.index.v1+json","#,
+            "",
+        ),
+        &replaced(
+            name,
+            r#""io.containerd.image.name":"registry.example.com/team/other:1.0""#,
+        ),
+        &replaced(
+            name,
+            &r#""io.containerd.image.name":"registry.example.com/team/app:1.0","x":"y""#,
+        ),
+        &replaced(r#","artifactType":"application/vnd.cyclonedx+json""#, ""),
+        &|index| {
+            let mut value: Value = serde_json::from_str(&index).unwrap();
+            value["manifests"].as_array_mut().unwrap().reverse();
+            serde_json::to_string(&value).unwrap()
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        eprintln!("case {number}");
+        assert_found(&with(change), &[FindingKind::IndexNotCanonical], 3);
+    }
 }
 
 #[test]
@@ -325,7 +430,7 @@ fn a_manifest_that_lies_is_found_out() {
         ),
         (
             |m| m["mediaType"] = json!(media_type::DOCKER_MANIFEST),
-            &[MediaTypeMismatch, MediaTypeMismatch],
+            &[MediaTypeMismatch],
             3,
         ),
         (|m| m["manifests"] = json!([]), &[TypeConfusion], 3),

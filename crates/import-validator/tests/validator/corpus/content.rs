@@ -390,6 +390,49 @@ fn layout(corpus: &mut Corpus) {
     );
     let empty = with_index(|index| index["manifests"] = json!([]));
     corpus.add(61, "index-bad: empty", empty, IndexEntryMissing, 3);
+    let other_bytes: [(&'static str, fn(&mut Value)); 4] = [
+        ("index-bad: members in another order", |_| {}),
+        ("index-bad: another name for containerd", |index| {
+            index["manifests"][0]["annotations"]["io.containerd.image.name"] =
+                json!("a.example/b:1")
+        }),
+        ("index-bad: a member more", |index| {
+            index["manifests"][0]["platform"] = json!({"os": "linux", "architecture": "amd64"})
+        }),
+        ("index-bad: another artifact type", |index| {
+            index["manifests"][1]["artifactType"] = json!(SIGNATURE)
+        }),
+    ];
+    for (name, change) in other_bytes {
+        corpus.add(61, name, with_index(change), IndexNotCanonical, 3);
+    }
+    let tag = |name: &Digest| json!({REF_NAME: oci_content::referrers_tag(name)});
+    let stranger = with_index(|index| {
+        let mut image = index["manifests"][0].clone();
+        image["annotations"] = tag(&Digest::of(b"stranger"));
+        index["manifests"].as_array_mut().unwrap().push(image);
+    });
+    corpus.add(
+        90,
+        "tag-hijack: a referrers tag of nothing",
+        stranger,
+        IndexEntryMissing,
+        3,
+    );
+    let image = with_index(|index| {
+        let subject = index["manifests"][0]["digest"].as_str().unwrap();
+        let tag = tag(&subject.parse().unwrap());
+        let mut image = index["manifests"][0].clone();
+        image["annotations"] = tag;
+        index["manifests"].as_array_mut().unwrap().push(image);
+    });
+    corpus.add(
+        90,
+        "tag-hijack: a referrers tag that holds an image",
+        image,
+        IndexEntryMissing,
+        3,
+    );
     let hijacked = with_index(|index| {
         let sbom = index["manifests"][1]["digest"].clone();
         index["manifests"][0]["digest"] = sbom;
