@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::objects::{Links, Object, Target};
+use crate::omitted;
 use crate::report::{FindingKind, Findings};
 use crate::scan::{Contents, Index};
 use crate::validator::ValidationLimits;
@@ -362,8 +363,11 @@ impl<'a> Walk<'a> {
                 .expected(format_args!("the content of {digest}"))
                 .found("a descriptor that embeds other content");
         }
+        let is_index = media_type::is_index(&links.media_type);
         for blob in &links.blobs {
-            self.blob(blob, &path);
+            if !(is_index && self.is_omitted(&blob.digest)) {
+                self.blob(blob, &path);
+            }
         }
         if depth >= self.limits.max_index_depth && !links.children.is_empty() {
             self.complete = false;
@@ -376,18 +380,23 @@ impl<'a> Walk<'a> {
         }
         for child in &links.children {
             let child = &child.target;
-            let there = self.contents.blobs.contains_key(&child.digest);
-            if there || !self.omitted.contains(&child.digest) {
+            if !self.is_omitted(&child.digest) {
                 self.queue
                     .push_back((child.clone(), path.clone(), depth + 1));
             }
         }
     }
 
+    /// Tells whether some image leaves content out; which ones may is checked at the end.
+    fn is_omitted(&self, digest: &Digest) -> bool {
+        self.omitted.contains(digest) && !self.contents.blobs.contains_key(digest)
+    }
+
     fn finish(self) -> HashSet<Digest> {
         if !self.complete {
             return self.reached;
         }
+        omitted::check(self.contents, self.findings);
         let mut unneeded: Vec<_> = self.contents.blobs.keys().collect();
         unneeded.retain(|digest| !self.needed.contains(*digest));
         // Of many findings the first are listed: the same ones each time.

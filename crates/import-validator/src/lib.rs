@@ -29,6 +29,7 @@ mod hashing;
 mod importer;
 mod layout;
 mod objects;
+mod omitted;
 mod policy;
 mod referrers;
 mod report;

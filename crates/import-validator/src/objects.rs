@@ -135,6 +135,16 @@ impl Objects {
 }
 
 impl Links {
+    /// Returns what an index lists, of any type; nothing of another manifest.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Digest> {
+        let children = self.children.iter().map(|child| &child.target.digest);
+        let others = match media_type::is_index(&self.media_type) {
+            true => &*self.blobs,
+            false => &[],
+        };
+        children.chain(others.iter().map(|other| &other.digest))
+    }
+
     fn of(manifest: &Manifest) -> Self {
         // An index may list content of any type; what is no manifest has no children of its own.
         let (children, listed): (Vec<_>, Vec<_>) = manifest

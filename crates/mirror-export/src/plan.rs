@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bundle_format::{
     ArtifactRecord, BundleManifest, DiscoveryRecord, EntryPath, EntryRecord, Missing, OCI_LAYOUT,
@@ -76,6 +76,19 @@ pub(crate) fn plan(
             piece.size,
             digest.clone(),
         ));
+    }
+    // What one image leaves out, another one or a referrer can bring along.
+    if manifest
+        .images
+        .iter()
+        .any(|image| !image.omitted.is_empty())
+    {
+        let listed: HashSet<_> = manifest.entries.iter().map(|entry| &entry.sha256).collect();
+        for image in &mut manifest.images {
+            image
+                .omitted
+                .retain(|child| !listed.contains(&child.digest));
+        }
     }
     manifest.settle(bare_images);
     Ok(Plan {

@@ -6,7 +6,7 @@ use oci_content::{Algorithm, Completeness, Digest, LegacyTag, SourceKind};
 
 use super::{
     ArtifactRecord, BundleManifest, DiscoveryRecord, ManifestError, ManifestErrorKind,
-    ReferrerTotals,
+    OmittedChild, ReferrerTotals,
 };
 use crate::entry_path::{EntryKind, EntryPath};
 
@@ -171,6 +171,7 @@ impl BundleManifest {
             }
         }
         self.check_left_out()?;
+        self.check_omitted()?;
         for path in [EntryPath::INDEX, EntryPath::OCI_LAYOUT] {
             if !self.entries.iter().rev().any(|entry| entry.path == path) {
                 return Err(inconsistent(format!("there is no entry {path}")));
@@ -190,6 +191,31 @@ impl BundleManifest {
             ));
         }
         Ok(())
+    }
+
+    /// Checks that what an image leaves out is not here after all; whether the image lists it, only its manifest tells.
+    fn check_omitted(&self) -> Result<(), ManifestError> {
+        for image in &self.images {
+            let wrong = |child: &&OmittedChild| {
+                child.digest == image.digest
+                    || EntryPath::blob(&child.digest).is_ok_and(|path| self.lists(&path))
+            };
+            if let Some(child) = image.omitted.iter().find(wrong) {
+                return Err(inconsistent(format!(
+                    "image {} leaves out {}, which the bundle holds",
+                    image.reference, child.digest
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether an entry is listed; the entries are in their order.
+    fn lists(&self, path: &EntryPath) -> bool {
+        let entries = &self.entries;
+        entries
+            .binary_search_by(|entry| entry.path.byte_order(path))
+            .is_ok()
     }
 
     /// Checks what the base holds: a delta has all its manifests itself, so that its graph can be judged without the

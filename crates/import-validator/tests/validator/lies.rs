@@ -516,6 +516,83 @@ fn children_may_be_left_out_only_where_the_image_says_so() {
 }
 
 #[test]
+fn an_image_leaves_out_what_it_lists_and_the_bundle_does_not_hold() {
+    use FindingKind::*;
+    let claims = |claim: &dyn Fn(&mut Fixture) -> Digest| {
+        let mut fixture = Fixture::full();
+        let digest = claim(&mut fixture);
+        omit(&mut fixture.manifest.images[0], &digest);
+        fixture.manifest.settle(0);
+        fixture
+    };
+    // A stranger can be told only by the manifest of the image.
+    let stranger = claims(&|_| Digest::of(b"stranger"));
+    assert_found(&stranger.files(), &[ManifestInconsistent], 3);
+    let held: [&dyn Fn(&mut Fixture) -> Digest; 4] = [
+        &|fixture| fixture.manifest.images[0].digest.clone(),
+        &|fixture| fixture.clone().image("arm64").digest,
+        &|fixture| fixture.manifest.discovery[0].artifacts[0].digest.clone(),
+        &|_| Digest::of(b"layer of arm64"),
+    ];
+    for (number, claim) in held.into_iter().enumerate() {
+        eprintln!("case {number}");
+        let mut fixture = claims(claim);
+        fixture.list();
+        let error = fixture.manifest.to_yaml().unwrap_err();
+        assert_eq!(error.kind(), bundle_format::ManifestErrorKind::Inconsistent);
+        assert!(
+            error.to_string().contains("which the bundle holds"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_one_image_leaves_out_no_other_one_and_no_referrer_may_lack() {
+    use FindingKind::*;
+    let index_of = |children: &[&Descriptor], subject: Option<&Descriptor>| {
+        let mut index = json!({
+            "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": children,
+        });
+        if let Some(subject) = subject {
+            index["artifactType"] = json!("a/b");
+            index["subject"] = json!(subject);
+        }
+        index
+    };
+    let mut fixture = Fixture::empty();
+    let kept = fixture.image("kept");
+    let absent = Fixture::empty().image("absent");
+    let nested = fixture.put(media_type::IMAGE_INDEX, &index_of(&[&absent], None));
+    let image = fixture.put(media_type::IMAGE_INDEX, &index_of(&[&kept, &nested], None));
+    fixture.add_image(&image);
+    omit(&mut fixture.manifest.images[0], &absent.digest);
+    fixture.discover(&image, &[]);
+    fixture.manifest.referrers.bare_images = 1;
+    // Below an index within the index as well.
+    assert_found(&fixture.clone().files(), &[], 0);
+
+    let mut referrer = fixture.clone();
+    let list = referrer.put(media_type::IMAGE_INDEX, &index_of(&[&absent], Some(&kept)));
+    referrer.discover(&kept, &[(&list, Some("a/b"))]);
+    referrer.manifest.referrers.bare_images = 0;
+    assert_found(&referrer.files(), &[ObjectMissing], 4);
+
+    let mut other = fixture.clone();
+    let mut second = other.manifest.images[0].clone();
+    second.reference = "registry.example.com/team/app:2.0".parse().unwrap();
+    let list = other.put(media_type::IMAGE_INDEX, &index_of(&[&nested], None));
+    (second.digest, second.size) = (list.digest.clone(), list.size);
+    second.omitted.clear();
+    other.manifest.images.push(second.clone());
+    other.discover(&list, &[]);
+    other.manifest.referrers.bare_images = 2;
+    assert_found(&other.clone().files(), &[ObjectMissing], 4);
+    omit(&mut other.manifest.images[1], &absent.digest);
+    assert_found(&other.files(), &[], 0);
+}
+
+#[test]
 fn every_limit_is_an_error_that_names_it() {
     use FindingKind::*;
     let mut deep = Fixture::full();

@@ -16,6 +16,7 @@ type Files = BTreeMap<EntryPath, Vec<u8>>;
 
 pub(super) fn rows(corpus: &mut Corpus) {
     manifest_yaml(corpus);
+    omitted(corpus);
     files(corpus);
     layout(corpus);
     objects(corpus);
@@ -220,6 +221,39 @@ fn manifest_yaml(corpus: &mut Corpus) {
         Some(ManifestBytes),
         6,
     );
+}
+
+/// A bundle whose image claims to leave something out, whatever the bundle holds.
+fn omitting(digest: impl Fn(&Fixture) -> Digest) -> Vec<u8> {
+    let fixture = Fixture::full();
+    let omitted = digest(&fixture);
+    let mut files = fixture.files();
+    let yaml = String::from_utf8(files[&EntryPath::MANIFEST].clone()).unwrap();
+    let claim = format!("  omitted:\n  - digest: {omitted}\n    reason: platform\n");
+    let yaml = yaml.replacen("  omitted: []\n", &claim, 1);
+    files.insert(EntryPath::MANIFEST, yaml.into_bytes());
+    packed(&files)
+}
+
+fn omitted(corpus: &mut Corpus) {
+    let rows: [(&'static str, Vec<u8>); 4] = [
+        (
+            "omitted: the image itself",
+            omitting(|f| f.manifest.images[0].digest.clone()),
+        ),
+        (
+            "omitted: a child that is there",
+            omitting(|f| f.clone().image("arm64").digest),
+        ),
+        (
+            "omitted: a layer that is there",
+            omitting(|_| Digest::of(b"layer of arm64")),
+        ),
+        ("omitted: a stranger", omitting(|_| Digest::of(b"stranger"))),
+    ];
+    for (name, bytes) in rows {
+        corpus.add(93, name, bytes, ManifestInconsistent, 3);
+    }
 }
 
 fn blob(digest: &Digest) -> EntryPath {
