@@ -92,6 +92,7 @@ pub use reader::{BundleReader, EntryHead};
 #[cfg(feature = "signature")]
 pub use signature::{
     KeyError, PublicKey, SignatureError, SignatureErrorKind, SigningKey, VerifiedSignature,
+    check_signature_form,
 };
 pub use sink::{FileSink, ReadAt, Sink};
 pub use source_repository::SourceRepository;

@@ -188,10 +188,7 @@ impl PublicKey {
         manifest_yaml: &[u8],
         der: &[u8],
     ) -> Result<VerifiedSignature, SignatureError> {
-        let signature = Signature::from_der(der).map_err(|_| {
-            let reason = "it is no ECDSA signature of the curve P-256 in DER";
-            SignatureError::new(SignatureErrorKind::Invalid, reason)
-        })?;
+        let signature = from_der(der)?;
         match self.key.verify(manifest_yaml, &signature) {
             Ok(()) => Ok(VerifiedSignature {
                 key_id: self.id.clone(),
@@ -206,6 +203,24 @@ impl PublicKey {
             }
         }
     }
+}
+
+/// Checks that `signature` is a `manifest.yaml.sigstore.json` of this manifest in its one encoding, whoever has made it.
+///
+/// It proves nothing: for that a [`PublicKey`] is needed.
+///
+/// # Errors
+///
+/// When anything but the key is not as [`PublicKey::verify`] wants it.
+pub fn check_signature_form(manifest_yaml: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
+    from_der(&sigstore::decode(signature, manifest_yaml, true)?).map(drop)
+}
+
+fn from_der(der: &[u8]) -> Result<Signature, SignatureError> {
+    Signature::from_der(der).map_err(|_| {
+        let reason = "it is no ECDSA signature of the curve P-256 in DER";
+        SignatureError::new(SignatureErrorKind::Invalid, reason)
+    })
 }
 
 impl VerifiedSignature {

@@ -180,15 +180,21 @@ impl<E: Entries> Scan<'_, E> {
                 let mut bytes = Vec::new();
                 self.read_into(&mut bytes, self.limits.bundle.max_manifest_bytes)?;
                 let mut inside = None;
+                let mut following = None;
                 // What nobody has signed is not even parsed, so the signature behind the list comes first.
                 if self.signature.looks_inside() {
-                    next = self.next_entry()?;
-                    if matches!(next, Some((EntryPath::SIGNATURE, _))) {
+                    let read = self.next_entry();
+                    if matches!(read, Ok(Some((EntryPath::SIGNATURE, _)))) {
                         let mut signature = Vec::new();
                         let limit = self.limits.bundle.max_signature_bytes;
                         self.read_into(&mut signature, limit)?;
                         inside = Some(signature);
                     }
+                    // Where nobody has to have signed it, the list is read even if there is nothing to be read behind it.
+                    following = match self.signature.is_required() {
+                        true => Some(Ok(read?)),
+                        false => Some(read),
+                    };
                 }
                 let Some(proof) = self.signature.check(&bytes, inside, self.findings) else {
                     return Ok(false);
@@ -197,6 +203,7 @@ impl<E: Entries> Scan<'_, E> {
                 if !self.read_manifest(bytes, proof) {
                     return Ok(false);
                 }
+                next = following.transpose()?.flatten();
             } else if first {
                 break;
             } else if path != EntryPath::SIGNATURE {

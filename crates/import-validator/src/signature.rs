@@ -1,7 +1,10 @@
 use crate::report::Findings;
 
 #[cfg(feature = "signature")]
-use bundle_format::{EntryPath, PublicKey, SignatureErrorKind, VerifiedSignature};
+use bundle_format::{
+    EntryPath, PublicKey, SignatureError, SignatureErrorKind, VerifiedSignature,
+    check_signature_form,
+};
 
 #[cfg(feature = "signature")]
 use crate::report::FindingKind;
@@ -29,6 +32,10 @@ impl SignatureCheck {
         false
     }
 
+    pub(crate) fn is_required(&self) -> bool {
+        false
+    }
+
     pub(crate) fn check(&self, _: &[u8], _: Option<Vec<u8>>, _: &mut Findings) -> Option<Proof> {
         Some(None)
     }
@@ -36,18 +43,34 @@ impl SignatureCheck {
 
 #[cfg(feature = "signature")]
 impl SignatureCheck {
-    /// Tells whether the signature in the bundle is the one that counts.
+    /// Tells whether the signature in the bundle is looked at: always, where signatures are known.
     pub(crate) fn looks_inside(&self) -> bool {
-        !self.keys.is_empty() && self.detached.is_none()
+        true
     }
 
-    /// Verifies; `None` when there is no proof where one is asked for.
+    /// Tells whether nothing may be parsed before it is known that somebody has signed it.
+    pub(crate) fn is_required(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Checks the form of the signature in the bundle, and verifies the one that counts; `None` when there is no proof where
+    /// one is asked for, or a file that is no signature.
     pub(crate) fn check(
         &self,
         manifest_yaml: &[u8],
         inside: Option<Vec<u8>>,
         findings: &mut Findings,
     ) -> Option<Proof> {
+        if let Some(inside) = &inside
+            && let Err(error) = check_signature_form(manifest_yaml, inside)
+        {
+            findings
+                .add(kind_of(&error))
+                .path(EntryPath::SIGNATURE)
+                .expected(self.wanted())
+                .found(error);
+            return None;
+        }
         if self.keys.is_empty() {
             if self.detached.is_none() {
                 return Some(None);
@@ -81,11 +104,7 @@ impl SignatureCheck {
             // What is wrong with it beside the key is the same for every key.
             None => self.keys.first().map(verify)?.err()?,
         };
-        let kind = match error.kind() {
-            SignatureErrorKind::Unsupported => FindingKind::SignatureUnsupported,
-            SignatureErrorKind::Invalid => FindingKind::SignatureInvalid,
-            _ => FindingKind::SignatureMalformed,
-        };
+        let kind = kind_of(&error);
         let draft =
             findings
                 .add(kind)
@@ -105,8 +124,18 @@ impl SignatureCheck {
     fn wanted(&self) -> String {
         let ids: Vec<_> = self.keys.iter().map(|key| key.id().to_string()).collect();
         match &*ids {
+            [] => "a signature in the form that a bundle has".to_owned(),
             [id] => format!("a signature by the key {id}"),
             ids => format!("a signature by one of the keys {}", ids.join(", ")),
         }
+    }
+}
+
+#[cfg(feature = "signature")]
+fn kind_of(error: &SignatureError) -> FindingKind {
+    match error.kind() {
+        SignatureErrorKind::Unsupported => FindingKind::SignatureUnsupported,
+        SignatureErrorKind::Invalid => FindingKind::SignatureInvalid,
+        _ => FindingKind::SignatureMalformed,
     }
 }

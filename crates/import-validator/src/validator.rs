@@ -151,8 +151,8 @@ impl ImportValidator {
         self
     }
 
-    /// Adds a key that may have signed the bundle: one of those that were added has to have. Without any, a signature
-    /// is not looked at.
+    /// Adds a key that may have signed the bundle: one of those that were added has to have. Without any, it is checked that a
+    /// signature in the bundle has the form of one over this `manifest.yaml`, and not who made it.
     ///
     /// Two keys serve while one takes the place of the other. Which one it was stands in the report.
     ///

@@ -138,7 +138,13 @@ pub(crate) fn decode(
     if signature.message_digest.algorithm != SHA2_256 {
         return unsupported("it has another digest");
     }
-    if one_encoding && serde_json::to_vec(&bundle).ok().as_deref() != Some(json) {
+    let hint = material.public_key.as_ref().map(|key| &*key.hint);
+    let is_canonical = || {
+        bundle.media_type == MEDIA_TYPE
+            && hint.is_some_and(is_plain_hint)
+            && serde_json::to_vec(&bundle).ok().as_deref() == Some(json)
+    };
+    if one_encoding && !is_canonical() {
         let reason = "it is written in another way than the one that a bundle has";
         return Err(SignatureError::new(Malformed, reason));
     }
@@ -147,6 +153,13 @@ pub(crate) fn decode(
         return Err(SignatureError::new(Invalid, reason));
     }
     from_base64(signature.signature.as_bytes())
+}
+
+/// Tells whether a hint is one that JSON has one way to write, and that can be printed.
+fn is_plain_hint(hint: &str) -> bool {
+    const MAX_BYTES: usize = 256;
+    let plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\';
+    hint.len() <= MAX_BYTES && hint.bytes().all(plain)
 }
 
 pub(crate) fn from_base64(text: &[u8]) -> Result<Vec<u8>, SignatureError> {

@@ -210,9 +210,53 @@ fn there_is_one_signature_and_one_way_to_write_it() {
         good.replace(r#""hint":"#, r#""hi\u006et":"#),
         good.replace(r#"{"publicKey""#, r#"{"tlogEntries":[],"publicKey""#),
         good.replace(r#"{"publicKey""#, r#"{"more":1,"publicKey""#),
+        // What tools call the same version as well.
+        good.replace("bundle.v0.3+json", "bundle+json;version=0.3"),
+        good.replace(r#""hint":""#, r#""hint":"\u001b"#),
+        good.replace(r#""hint":""#, "\"hint\":\"\u{202e}"),
+        good.replace(r#""hint":""#, &format!(r#""hint":"{}"#, "a".repeat(257))),
     ] {
         assert_eq!(verify(text.as_bytes()), Err(Malformed), "{text}");
+        let form = check_signature_form(MANIFEST, text.as_bytes()).unwrap_err();
+        assert_eq!(form.kind(), Malformed, "{text}");
     }
+}
+
+#[test]
+fn the_form_of_a_signature_is_told_without_a_key() {
+    use SignatureErrorKind::{Invalid, Malformed, Unsupported};
+    let form =
+        |signature: &[u8]| check_signature_form(MANIFEST, signature).map_err(|error| error.kind());
+    let other = SigningKey::from_pem(OTHER).unwrap();
+    assert_eq!(form(&key().sign(MANIFEST)), Ok(()));
+    assert_eq!(form(&other.sign(MANIFEST)), Ok(()));
+    assert_eq!(form(&key().sign(b"another manifest")), Err(Invalid));
+    // Integers that are zero, and of another encoding than DER.
+    for der in [
+        &[0x30, 6, 2, 1, 0, 2, 1, 0][..],
+        &[0x30, 0x80, 2, 1, 1, 2, 1, 1, 0, 0],
+    ] {
+        assert_eq!(
+            form(&with(SIGNATURE, STANDARD.encode(der).into())),
+            Err(Invalid)
+        );
+    }
+    for text in [&b""[..], b"hello", b"{}", b"null"] {
+        assert_eq!(form(text), Err(Malformed));
+    }
+    let v04 = "application/vnd.dev.sigstore.bundle.v0.4+json";
+    assert_eq!(form(&with("/mediaType", v04.into())), Err(Unsupported));
+}
+
+#[test]
+fn a_signature_with_either_half_of_s_is_one() {
+    let der = STANDARD.decode(signed().pointer(SIGNATURE).unwrap().as_str().unwrap());
+    let low = Signature::from_der(&der.unwrap()).unwrap();
+    let (r, s) = low.split_scalars();
+    let high = Signature::from_scalars(r.to_bytes(), (-*s).to_bytes()).unwrap();
+    assert_ne!(low, high);
+    let high = STANDARD.encode(high.to_der().as_bytes());
+    assert!(verify(&with(SIGNATURE, high.into())).is_ok());
 }
 
 #[test]

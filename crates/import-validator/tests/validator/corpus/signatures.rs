@@ -168,4 +168,61 @@ pub(super) fn rows(corpus: &mut Corpus) {
         4,
     );
     row.validator = row.validator.clone().key(key.public().clone());
+    // The form counts whoever has signed, and whether or not somebody asks.
+    let mut unasked = |name, signature: &[u8], kind: Option<FindingKind>| {
+        let bytes = pack(&with(signature), Container::TarGz);
+        match kind {
+            Some(kind) => corpus.add(94, name, bytes, kind, 5),
+            None => corpus.accepted(94, name, bytes),
+        };
+    };
+    unasked(
+        "sig-form: of a key that nobody asked about",
+        &other.sign(manifest),
+        None,
+    );
+    unasked("sig-form: empty", b"", Some(SignatureMalformed));
+    unasked("sig-form: text", b"hello", Some(SignatureMalformed));
+    let trailing = format!("{good}\n");
+    unasked(
+        "sig-form: a line feed behind it",
+        trailing.as_bytes(),
+        Some(SignatureMalformed),
+    );
+    let spaced = good.replace("\"hint\":", "\"hint\": ");
+    unasked(
+        "sig-form: a blank",
+        spaced.as_bytes(),
+        Some(SignatureMalformed),
+    );
+    let spelling = good.replace("bundle.v0.3+json", "bundle+json;version=0.3");
+    unasked(
+        "sig-form: the other media type",
+        spelling.as_bytes(),
+        Some(SignatureMalformed),
+    );
+    let hint = good.replace("\"hint\":\"", "\"hint\":\"\\u001b");
+    unasked(
+        "sig-form: a hint that cannot be printed",
+        hint.as_bytes(),
+        Some(SignatureMalformed),
+    );
+    let dsse = r#"{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"publicKey":{"hint":"x"}},"dsseEnvelope":{"payload":"","payloadType":"a/b","signatures":[]}}"#;
+    unasked(
+        "sig-form: DSSE",
+        dsse.as_bytes(),
+        Some(SignatureUnsupported),
+    );
+    let zero = good.replace(base64, "MAYCAQACAQA=");
+    unasked(
+        "sig-form: integers of zero",
+        zero.as_bytes(),
+        Some(SignatureInvalid),
+    );
+    let other_manifest = key.sign(b"another");
+    unasked(
+        "sig-form: over another manifest",
+        &other_manifest,
+        Some(SignatureInvalid),
+    );
 }
