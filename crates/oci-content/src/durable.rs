@@ -1,7 +1,10 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use tempfile::NamedTempFile;
 
 /// What the name of a temporary file begins with; one that is left over is of a run that was killed.
 pub(crate) const PARTIAL: &str = ".partial-";
@@ -15,20 +18,80 @@ pub(crate) const PARTIAL: &str = ".partial-";
 ///
 /// When the folder takes no file, or the disk refuses; the old file is then untouched.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::Builder::new()
-        .prefix(PARTIAL)
-        .tempfile_in(folder_of(path))?;
+    let mut file = partial_file(folder_of(path))?;
     file.write_all(bytes)?;
-    publish(file, path)
+    publish(file, path).map(drop)
+}
+
+/// Creates a temporary file that is held, by a lock on it, until it is dropped or has its final name.
+pub(crate) fn partial_file(folder: &Path) -> io::Result<NamedTempFile> {
+    loop {
+        let file = tempfile::Builder::new()
+            .prefix(PARTIAL)
+            .tempfile_in(folder)?;
+        // A file system without locks has none that a sweep could take either.
+        flock(file.as_file(), FlockOperation::NonBlockingLockShared).ok();
+        // A sweep can have come between the two steps.
+        if file.as_file().metadata()?.nlink() > 0 {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes from a folder the temporary files that nobody holds. What cannot be looked at or removed stays.
+pub(crate) fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            continue;
+        }
+        let path = entry.path();
+        if let Ok(file) = open_regular(&path)
+            && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            fs::remove_file(&path).ok();
+        }
+    }
+}
+
+/// Opens a regular file for reading. A link is not followed, and a pipe or a device is not waited for: both are
+/// [`InvalidData`](io::ErrorKind::InvalidData).
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    open_as_regular(path, OFlags::RDONLY)
+}
+
+/// Opens a regular file for its lock, creating it where there is none, and leaves what it holds.
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    open_as_regular(path, OFlags::RDWR | OFlags::CREATE)
+}
+
+fn open_as_regular(path: &Path, flags: OFlags) -> io::Result<File> {
+    let not_regular = || {
+        let reason = "it is not a regular file, and links are not followed";
+        io::Error::new(io::ErrorKind::InvalidData, reason)
+    };
+    let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags | safe, Mode::from_raw_mode(0o666)) {
+        Ok(file) => File::from(file),
+        // A link, a socket, a folder that would be written to.
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO | rustix::io::Errno::ISDIR) => {
+            return Err(not_regular());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(not_regular()),
+    }
 }
 
 /// Gives a temporary file its final name so that a crash leaves either nothing or all of it there.
-pub(crate) fn publish(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+pub(crate) fn publish(file: NamedTempFile, path: &Path) -> io::Result<File> {
     file.as_file()
         .set_permissions(fs::Permissions::from_mode(0o644))?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_dir(folder_of(path))
+    let file = file.persist(path).map_err(|error| error.error)?;
+    sync_dir(folder_of(path))?;
+    Ok(file)
 }
 
 /// Makes the names in a folder durable.

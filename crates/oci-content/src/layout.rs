@@ -6,8 +6,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::descriptor::Descriptor;
-use crate::digest::{Digest, Hasher, VerifyError};
-use crate::durable::{PARTIAL, publish, replace_file};
+use crate::digest::{Algorithm, Digest, Hasher, VerifyError};
+use crate::durable::{
+    PARTIAL, open_lock, open_regular, partial_file, publish, remove_leftovers, replace_file,
+};
 use crate::media_type;
 
 /// The annotation that names an entry of `index.json`:
@@ -22,6 +24,10 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 ///   folder, hashed, synced and renamed.
 /// - `index.json` is replaced in one step, under a lock that other processes of this project take too; entries
 ///   and members that somebody else wrote are kept as they are.
+/// - Only regular files are opened. A link at the place of a file is not followed, and a pipe or a device is not
+///   waited for: both are [`Corrupt`](LayoutErrorKind::Corrupt). Folders may be links, as an operator makes them who
+///   moves `blobs` to another disk.
+/// - `oci-layout` may have 64 KiB, `index.json` 256 MiB.
 #[derive(Clone, Debug)]
 pub struct ImageLayout {
     root: PathBuf,
@@ -45,9 +51,9 @@ pub enum LayoutErrorKind {
     NotALayout,
     /// There is no such blob.
     NotFound,
-    /// The blob is there with other bytes than its name says.
+    /// The blob is there with other bytes than its name says, or what has the name of a file is not a regular one.
     Corrupt,
-    /// The blob is larger than the caller's limit.
+    /// The blob is larger than the caller's limit, or a file of the layout than its own.
     TooLarge,
     /// The file system refused: space, permission, or a device error.
     Io,
@@ -66,6 +72,7 @@ impl LayoutError {
     fn io(path: &Path, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => LayoutErrorKind::NotFound,
+            io::ErrorKind::InvalidData => LayoutErrorKind::Corrupt,
             _ => LayoutErrorKind::Io,
         };
         Self {
@@ -91,8 +98,8 @@ impl ImageLayout {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, LayoutError> {
         let root = root.into();
         let path = root.join("oci-layout");
-        let marker = match fs::read(&path) {
-            Ok(marker) => marker,
+        let marker = match open_regular(&path) {
+            Ok(marker) => read_whole(&path, marker, MAX_MARKER_BYTES)?,
             Err(error)
                 if matches!(
                     error.kind(),
@@ -127,7 +134,8 @@ impl ImageLayout {
         }
     }
 
-    /// Opens the layout at `root`, creating it where there is none.
+    /// Opens the layout at `root`, creating it where there is none. Temporary files that a killed run left, and that no
+    /// running one holds, are removed.
     ///
     /// # Errors
     ///
@@ -158,6 +166,12 @@ impl ImageLayout {
             let blobs = blobs.join("sha256");
             fs::create_dir_all(&blobs).map_err(io(&blobs))?;
         }
+        let blobs = layout.root.join("blobs");
+        let algorithms = [Algorithm::Sha256, Algorithm::Sha512];
+        let folders = algorithms.map(|algorithm| blobs.join(algorithm.as_str()));
+        for folder in [&layout.root, &blobs].into_iter().chain(&folders) {
+            remove_leftovers(folder);
+        }
         Ok(layout)
     }
 
@@ -174,14 +188,14 @@ impl ImageLayout {
             .join(digest.encoded())
     }
 
-    /// Returns the size of a blob, or `None` when it is not there. The content is not checked.
+    /// Returns the size of a blob, or `None` when no regular file is there. The content is not checked.
     ///
     /// # Errors
     ///
     /// When the file system refuses.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, LayoutError> {
         let path = self.blob_path(digest);
-        match fs::metadata(&path) {
+        match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -197,7 +211,7 @@ impl ImageLayout {
     /// When it is not there or cannot be read.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, LayoutError> {
         let path = self.blob_path(digest);
-        File::open(&path).map_err(|error| LayoutError::io(&path, error))
+        open_regular(&path).map_err(|error| LayoutError::io(&path, error))
     }
 
     /// Reads a whole blob of at most `max_bytes` and checks that it is the one.
@@ -207,15 +221,7 @@ impl ImageLayout {
     /// When it is not there, larger, or holds other bytes than its name says.
     pub fn read_blob(&self, digest: &Digest, max_bytes: u64) -> Result<Bytes, LayoutError> {
         let path = self.blob_path(digest);
-        let mut bytes = Vec::new();
-        self.open_blob(digest)?
-            .take(max_bytes.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| LayoutError::io(&path, error))?;
-        if bytes.len() as u64 > max_bytes {
-            let reason = format!("larger than the limit of {max_bytes} bytes");
-            return Err(LayoutError::new(&path, LayoutErrorKind::TooLarge, reason));
-        }
+        let bytes = read_whole(&path, self.open_blob(digest)?, max_bytes)?;
         if !digest.matches(&bytes) {
             let reason = format!(
                 "its bytes hash to {}",
@@ -226,13 +232,14 @@ impl ImageLayout {
         Ok(bytes.into())
     }
 
-    /// Stores a blob that is in memory; one that is there with the same size is left alone.
+    /// Stores a blob that is in memory. One that is there is left alone if it has the same bytes, and replaced otherwise.
     ///
     /// # Errors
     ///
     /// When the bytes do not hash to `digest`, or the file system refuses.
     pub fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), LayoutError> {
-        if self.blob_size(digest)? == Some(bytes.len() as u64) {
+        let size = bytes.len() as u64;
+        if self.blob_size(digest)? == Some(size) && self.read_blob(digest, size).is_ok() {
             return Ok(());
         }
         let mut writer = self.blob_writer(digest, bytes.len() as u64)?;
@@ -249,10 +256,7 @@ impl ImageLayout {
         let path = self.blob_path(digest);
         let folder = path.parent().unwrap_or(&self.root).to_owned();
         fs::create_dir_all(&folder).map_err(|error| LayoutError::io(&folder, error))?;
-        let file = tempfile::Builder::new()
-            .prefix(PARTIAL)
-            .tempfile_in(&folder)
-            .map_err(|error| LayoutError::io(&folder, error))?;
+        let file = partial_file(&folder).map_err(|error| LayoutError::io(&folder, error))?;
         let hasher = Hasher::new(digest.algorithm());
         Ok(BlobWriter {
             file,
@@ -260,6 +264,23 @@ impl ImageLayout {
             hasher,
             digest: digest.clone(),
             size,
+            written: 0,
+        })
+    }
+
+    /// Starts a blob whose digest is named at its end only, as an upload is.
+    ///
+    /// # Errors
+    ///
+    /// When the temporary file cannot be created.
+    pub fn partial_blob(&self) -> Result<PartialBlob, LayoutError> {
+        // On the file system of the blobs, so that the finished one only has to be renamed.
+        let folder = self.root.join("blobs");
+        let file = partial_file(&folder).map_err(|error| LayoutError::io(&folder, error))?;
+        Ok(PartialBlob {
+            layout: self.clone(),
+            file,
+            hasher: Hasher::new(Algorithm::Sha256),
             written: 0,
         })
     }
@@ -350,7 +371,8 @@ impl ImageLayout {
 
     fn read_index(&self) -> Result<(Map<String, Value>, Vec<Value>), LayoutError> {
         let path = self.root.join("index.json");
-        let bytes = fs::read(&path).map_err(|error| LayoutError::io(&path, error))?;
+        let file = open_regular(&path).map_err(|error| LayoutError::io(&path, error))?;
+        let bytes = read_whole(&path, file, MAX_INDEX_BYTES)?;
         let malformed =
             |reason: String| LayoutError::new(&path, LayoutErrorKind::NotALayout, reason);
         let mut document: Map<String, Value> = serde_json::from_slice(&bytes)
@@ -374,16 +396,16 @@ impl ImageLayout {
         })
     }
 
-    /// Replaces a file at the top of the layout in one step.
     /// Takes the lock of `index.json`, until the file is dropped.
     fn lock(&self) -> Result<File, LayoutError> {
         let path = self.root.join(INDEX_LOCK);
-        let lock = File::create(&path).map_err(|error| LayoutError::io(&path, error))?;
+        let lock = open_lock(&path).map_err(|error| LayoutError::io(&path, error))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
             .map_err(|error| LayoutError::io(&path, error.into()))?;
         Ok(lock)
     }
 
+    /// Replaces a file at the top of the layout in one step.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
         let path = self.root.join(name);
         replace_file(&path, bytes).map_err(|error| LayoutError::io(&path, error))
@@ -391,6 +413,21 @@ impl ImageLayout {
 }
 
 const INDEX_LOCK: &str = ".index.lock";
+const MAX_MARKER_BYTES: u64 = 64 << 10;
+/// Half a million entries, each with a name.
+const MAX_INDEX_BYTES: u64 = 256 << 20;
+
+fn read_whole(path: &Path, file: File, max_bytes: u64) -> Result<Vec<u8>, LayoutError> {
+    let mut bytes = Vec::new();
+    file.take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| LayoutError::io(path, error))?;
+    if bytes.len() as u64 > max_bytes {
+        let reason = format!("larger than the limit of {max_bytes} bytes");
+        return Err(LayoutError::new(path, LayoutErrorKind::TooLarge, reason));
+    }
+    Ok(bytes)
+}
 
 /// Tells whether a folder holds nothing but what a run leaves that is killed while it makes a layout.
 fn holds_only_leftovers(folder: &Path) -> io::Result<bool> {
@@ -472,11 +509,80 @@ impl BlobWriter {
                 found,
             }));
         }
-        publish(self.file, &self.path).map_err(|error| LayoutError::io(&self.path, error))
+        publish(self.file, &self.path)
+            .map(drop)
+            .map_err(|error| LayoutError::io(&self.path, error))
     }
 
     fn corrupt(&self, error: VerifyError) -> LayoutError {
         LayoutError::new(&self.path, LayoutErrorKind::Corrupt, error.to_string())
+    }
+}
+
+/// A blob of a layout that is being written before its digest is known; dropped before [`commit`](Self::commit), it
+/// leaves nothing.
+#[derive(Debug)]
+pub struct PartialBlob {
+    layout: ImageLayout,
+    file: tempfile::NamedTempFile,
+    hasher: Hasher,
+    written: u64,
+}
+
+impl PartialBlob {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
+        self.file
+            .write_all(bytes)
+            .map_err(|error| LayoutError::io(self.file.path(), error))?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Returns how many bytes have been added.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Checks what was written, gives it the name of its digest, and returns the file. Whatever has that name is
+    /// replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`LayoutErrorKind::Corrupt`] when the bytes do not hash to `digest`, or when the file system refuses; nothing is
+    /// left then.
+    pub fn commit(self, digest: &Digest) -> Result<File, LayoutError> {
+        let path = self.layout.blob_path(digest);
+        let io = |error| LayoutError::io(&path, error);
+        let found = match digest.algorithm() {
+            Algorithm::Sha256 => self.hasher.finish(),
+            // Named at the end only, so the bytes are read once more.
+            other => hash_file(self.file.reopen().map_err(io)?, other).map_err(io)?,
+        };
+        if found != *digest {
+            let reason = format!("{digest} was announced, the bytes hash to {found}");
+            return Err(LayoutError::new(&path, LayoutErrorKind::Corrupt, reason));
+        }
+        let folder = path.parent().unwrap_or(&self.layout.root);
+        fs::create_dir_all(folder).map_err(io)?;
+        publish(self.file, &path).map_err(io)
+    }
+}
+
+fn hash_file(mut file: File, algorithm: Algorithm) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..count]);
     }
 }
 
@@ -624,5 +730,99 @@ mod tests {
                 .to_string()
                 .contains("\"2.0.0\" is not supported")
         );
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_at_the_place_of_a_file_is_not_opened_and_its_target_is_untouched() {
+        use std::os::unix::fs::symlink;
+        let digest = Digest::of(b"hello");
+        let pipe = |path: &Path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        };
+        let entry = Descriptor::of(media_type::IMAGE_MANIFEST, b"hello");
+        for name in ["oci-layout", "index.json", ".index.lock", "blob"] {
+            for linked in [true, false] {
+                let (folder, layout) = layout();
+                let target = folder.path().join("target");
+                fs::write(&target, "hello").unwrap();
+                let path = match name {
+                    "blob" => layout.blob_path(&digest),
+                    name => layout.root().join(name),
+                };
+                fs::remove_file(&path).ok();
+                match linked {
+                    true => symlink(&target, &path).unwrap(),
+                    false => pipe(&path),
+                }
+                let refused = match name {
+                    "oci-layout" => ImageLayout::open(layout.root()).unwrap_err(),
+                    "index.json" => layout.index().unwrap_err(),
+                    "blob" => layout.open_blob(&digest).unwrap_err(),
+                    _ => layout
+                        .add_to_index(std::slice::from_ref(&entry))
+                        .unwrap_err(),
+                };
+                assert_eq!(
+                    refused.kind(),
+                    LayoutErrorKind::Corrupt,
+                    "{name}: {refused}"
+                );
+                assert_eq!(layout.blob_size(&digest).unwrap(), None);
+                // A write replaces what has the name of the blob, never what the link leads to.
+                layout.write_blob(&digest, b"hello").unwrap();
+                assert_eq!(layout.read_blob(&digest, 5).unwrap(), "hello");
+                assert_eq!(fs::read(&target).unwrap(), b"hello");
+            }
+        }
+    }
+
+    #[test]
+    fn a_blob_with_other_bytes_of_the_same_size_is_replaced() {
+        let (_folder, layout) = layout();
+        let digest = Digest::of(b"hello");
+        for damaged in [&b"hallo"[..], b"hell", b""] {
+            fs::write(layout.blob_path(&digest), damaged).unwrap();
+            layout.write_blob(&digest, b"hello").unwrap();
+            assert_eq!(layout.read_blob(&digest, 5).unwrap(), "hello");
+        }
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed_and_what_running_ones_write_is_not() {
+        let (_folder, layout) = layout();
+        let digest = Digest::of(b"hello");
+        let mut writer = layout.blob_writer(&digest, 5).unwrap();
+        let mut partial = layout.partial_blob().unwrap();
+        let blobs = layout.root().join("blobs");
+        let places = [
+            layout.root().to_owned(),
+            blobs.clone(),
+            blobs.join("sha256"),
+        ];
+        for place in &places {
+            fs::write(place.join(".partial-left"), "he").unwrap();
+            fs::write(place.join("partial-other"), "he").unwrap();
+        }
+        ImageLayout::create(layout.root()).unwrap();
+        for place in &places {
+            assert!(!place.join(".partial-left").exists(), "{place:?}");
+            assert!(place.join("partial-other").exists(), "{place:?}");
+        }
+        writer.write(b"hello").unwrap();
+        writer.commit().unwrap();
+        partial.write(b"hello").unwrap();
+        partial.commit(&digest).unwrap();
+        assert_eq!(layout.read_blob(&digest, 5).unwrap(), "hello");
+        let hidden = |place: &Path| {
+            let entries = fs::read_dir(place).unwrap();
+            entries
+                .filter(|entry| {
+                    let name = entry.as_ref().unwrap().file_name();
+                    name.to_string_lossy().starts_with(PARTIAL)
+                })
+                .count()
+        };
+        assert_eq!(places.map(|place| hidden(&place)), [0, 0, 0]);
     }
 }

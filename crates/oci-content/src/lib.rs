@@ -42,7 +42,7 @@ pub use discovery::{
     Capability, Completeness, DiscoveryMethod, ErrorCode, SourceKind, WarningCode,
 };
 pub use durable::{replace_file, sync_dir};
-pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, REF_NAME};
+pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, PartialBlob, REF_NAME};
 pub use legacy_tag::LegacyTag;
 pub use manifest::{
     MAX_MANIFEST_BYTES, Manifest, ManifestContent, ManifestError, ManifestErrorKind,
