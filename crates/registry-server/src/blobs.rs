@@ -13,14 +13,19 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{ApiError, ErrorCode};
 use crate::server::{Call, Shared, parse_digest, value};
-use crate::store::{Blob, BlobSource, Precondition};
+use crate::store::{Blob, BlobSource, Precondition, StoreErrorKind};
 
 /// end-2: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-blobs>
 pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Response, ApiError> {
     let digest = parse_digest(digest)?;
     let (repository, wanted) = (call.repository.clone(), digest.clone());
+    let asks = call.parts.method == Method::HEAD;
     let blob = shared
-        .store(move |store| store.blob(&repository, &wanted))
+        .store(move |store| match store.blob(&repository, &wanted) {
+            // Whoever asks whether it is there means to push it otherwise, which mends it.
+            Err(error) if asks && error.kind() == StoreErrorKind::Damaged => Ok(None),
+            found => found,
+        })
         .await?;
     let Some(blob) = blob else {
         let message = format!("there is no blob {digest}");

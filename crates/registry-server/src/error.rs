@@ -126,13 +126,18 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if error.kind() == StoreErrorKind::Missing {
+            return Self::missing_content([error.to_string()]);
+        }
         let (status, code) = match error.kind() {
             StoreErrorKind::Digest => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
             StoreErrorKind::Precondition => {
                 (StatusCode::PRECONDITION_FAILED, ErrorCode::ManifestInvalid)
             }
             StoreErrorKind::Refused => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported),
-            StoreErrorKind::Failed => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
+            StoreErrorKind::Missing | StoreErrorKind::Damaged | StoreErrorKind::Failed => {
+                (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown)
+            }
         };
         Self::new(status, code, error.to_string())
     }

@@ -1,13 +1,13 @@
 use std::collections::{BTreeSet, HashSet};
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oci_content::{
-    Algorithm, Descriptor, Digest, Hasher, ImageLayout, LayoutErrorKind, MAX_MANIFEST_BYTES,
-    Manifest, REF_NAME, Reference, Registry, RepositoryName, Tag, sync_dir,
+    Descriptor, Digest, ImageLayout, LayoutErrorKind, MAX_MANIFEST_BYTES, Manifest, PartialBlob,
+    REF_NAME, Reference, Registry, RepositoryName, Tag,
 };
 
-use crate::layout_view::{Stamp, View};
+use crate::checked::{Checked, Stamp, unreadable};
+use crate::layout_view::View;
 use crate::store::{
     Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoreErrorKind, StoredManifest,
 };
@@ -24,6 +24,10 @@ use crate::store::{
 ///   another tool has only in a referrers tag.
 /// - A push writes `index.json` anew and syncs it, so a push costs time in proportion to what is listed already. Whoever
 ///   has much to store writes to the [`ImageLayout`] itself.
+/// - Content is served only as what it hashes to: a file of more than 256 KiB is hashed once for each size and change time
+///   that it has, a smaller one at each request. What has other bytes is [`StoreErrorKind::Damaged`] until it is pushed
+///   again or removed.
+/// - What another manifest needs, as a child or as a blob, is not removed. A subject is not needed.
 /// - Changes that other processes make through [`ImageLayout`] are seen at the next call. A [`Precondition`] holds
 ///   against the calls of this value only.
 #[derive(Debug)]
@@ -31,9 +35,23 @@ pub struct LayoutStore {
     layout: ImageLayout,
     default_host: Option<Registry>,
     bare: Option<RepositoryName>,
+    state: Arc<State>,
+}
+
+/// What a store shares with the uploads that are under way.
+#[derive(Debug, Default)]
+struct State {
     /// Held over every change, and what has been pushed to since the start.
-    changes: Arc<Mutex<HashSet<RepositoryName>>>,
+    changes: Mutex<HashSet<RepositoryName>>,
     view: Mutex<Option<(Stamp, Arc<View>)>>,
+    checked: Checked,
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, HashSet<RepositoryName>> {
+        // What it guards is a set of names and a file that is replaced in one step; neither is left half-way.
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl LayoutStore {
@@ -44,8 +62,7 @@ impl LayoutStore {
             layout,
             default_host,
             bare: None,
-            changes: Arc::default(),
-            view: Mutex::default(),
+            state: Arc::default(),
         }
     }
 
@@ -57,16 +74,18 @@ impl LayoutStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<RepositoryName>> {
-        // What it guards is a set of names and a file that is replaced in one step; neither is left half-way.
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn view(&self) -> Result<Arc<View>, StoreError> {
-        let mut kept = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.state.view.lock();
+        let mut kept = kept.unwrap_or_else(PoisonError::into_inner);
         // Taken before the file is read: a change in between is then seen at the next call at the latest.
-        let stamp = Stamp::of(&self.layout)?;
+        let stamp = std::fs::symlink_metadata(self.layout.root().join("index.json"));
+        let stamp = Stamp::of(&stamp.map_err(StoreError::failed)?);
         if let Some((known, view)) = &*kept
             && *known == stamp
+            && !view.is_damaged()
         {
             return Ok(Arc::clone(view));
         }
@@ -82,7 +101,8 @@ impl LayoutStore {
 
     /// Forgets what was read, where a stamp might not tell a change: several in one tick of the file system's clock.
     fn changed(&self) {
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let view = self.state.view.lock();
+        *view.unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Returns the `ref.name` that a tag is written with.
@@ -99,6 +119,37 @@ impl LayoutStore {
             return Err(StoreError::new(StoreErrorKind::Refused, reason));
         };
         Ok(Reference::with_tag(host, repository.name().clone(), tag.clone()).to_string())
+    }
+
+    fn manifest_in(&self, digest: &Digest) -> Result<Option<StoredManifest>, StoreError> {
+        let bytes = match self.layout.read_blob(digest, MAX_MANIFEST_BYTES) {
+            Ok(bytes) => bytes,
+            // A blob that is too large for a manifest is none.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    LayoutErrorKind::NotFound | LayoutErrorKind::TooLarge
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(unreadable(digest, error)),
+        };
+        let view = self.view()?;
+        let media_type = view.media_type(digest);
+        if let Some(media_type) = media_type {
+            return Ok(Some(StoredManifest::new(media_type, bytes)));
+        }
+        // Not in the index: a child of something that was removed, or some other blob.
+        let parsed = Manifest::parse_verified(bytes.clone(), digest, None);
+        Ok(parsed
+            .ok()
+            .map(|manifest| StoredManifest::new(manifest.media_type(), bytes)))
+    }
+
+    fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        self.state.checked.forget(digest);
+        self.layout.remove_blob(digest).map_err(StoreError::failed)
     }
 
     fn is_unlisted(view: &View, digest: &Digest, but: &[String]) -> bool {
@@ -126,29 +177,13 @@ impl Store for LayoutStore {
         if !self.contains(repository)? {
             return Ok(None);
         }
-        let Some(size) = self.layout.blob_size(digest).map_err(StoreError::failed)? else {
-            return Ok(None);
-        };
-        match self.layout.open_blob(digest) {
-            Ok(file) => Ok(Some(Blob::from_file(file, size))),
-            Err(error) if error.kind() == LayoutErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StoreError::failed(error)),
-        }
+        self.state.checked.open(&self.layout, digest)
     }
 
     fn upload(&self) -> Result<Box<dyn BlobUpload>, StoreError> {
-        // On the file system of the blobs, so that the finished one only has to be renamed.
-        let folder = self.layout.root().join("blobs");
-        let file = tempfile::Builder::new()
-            .prefix(".partial-")
-            .tempfile_in(folder)
-            .map_err(StoreError::failed)?;
         Ok(Box::new(LayoutUpload {
-            layout: self.layout.clone(),
-            changes: Arc::clone(&self.changes),
-            file,
-            hasher: Hasher::new(Algorithm::Sha256),
-            written: 0,
+            blob: self.layout.partial_blob().map_err(StoreError::failed)?,
+            state: Arc::clone(&self.state),
         }))
     }
 
@@ -158,25 +193,31 @@ impl Store for LayoutStore {
         digest: &Digest,
         _from: Option<&Repository>,
     ) -> Result<bool, StoreError> {
-        let size = self.layout.blob_size(digest).map_err(StoreError::failed)?;
-        if size.is_some() {
-            self.lock().insert(repository.name().clone());
+        match self.state.checked.open(&self.layout, digest) {
+            Ok(Some(_whole)) => {}
+            Ok(None) => return Ok(false),
+            // An upload then mends it.
+            Err(error) if error.kind() == StoreErrorKind::Damaged => return Ok(false),
+            Err(error) => return Err(error),
         }
-        Ok(size.is_some())
+        self.lock().insert(repository.name().clone());
+        Ok(true)
     }
 
     fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, StoreError> {
-        if self.blob(repository, digest)?.is_none() {
+        if !self.contains(repository)? {
             return Ok(false);
         }
         let _changes = self.lock();
-        if self.view()?.needs(digest) {
-            let reason = format!("{digest} is needed by a manifest of this layout");
-            return Err(StoreError::new(StoreErrorKind::Refused, reason));
+        let size = self.layout.blob_size(digest).map_err(StoreError::failed)?;
+        if size.is_none() {
+            return Ok(false);
         }
-        self.layout
-            .remove_blob(digest)
-            .map_err(StoreError::failed)?;
+        let view = self.view()?;
+        if view.media_type(digest).is_some() || view.needs(digest) {
+            return Err(needed(digest));
+        }
+        self.remove(digest)?;
         Ok(true)
     }
 
@@ -185,32 +226,10 @@ impl Store for LayoutStore {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<StoredManifest>, StoreError> {
-        if !self.contains(repository)? {
-            return Ok(None);
+        match self.contains(repository)? {
+            true => self.manifest_in(digest),
+            false => Ok(None),
         }
-        let bytes = match self.layout.read_blob(digest, MAX_MANIFEST_BYTES) {
-            Ok(bytes) => bytes,
-            // A blob that is too large for a manifest is none.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    LayoutErrorKind::NotFound | LayoutErrorKind::TooLarge
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(StoreError::failed(error)),
-        };
-        let view = self.view()?;
-        let media_type = view.media_type(digest);
-        if let Some(media_type) = media_type {
-            return Ok(Some(StoredManifest::new(media_type, bytes)));
-        }
-        // Not in the index: a child of something that was removed, or some other blob.
-        let parsed = Manifest::parse_verified(bytes.clone(), digest, None);
-        Ok(parsed
-            .ok()
-            .map(|manifest| StoredManifest::new(manifest.media_type(), bytes)))
     }
 
     fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
@@ -228,6 +247,12 @@ impl Store for LayoutStore {
         precondition: &Precondition,
     ) -> Result<(), StoreError> {
         let mut changes = self.lock();
+        for needed in precondition.content() {
+            let size = self.layout.blob_size(needed).map_err(StoreError::failed)?;
+            if size.is_none() {
+                return Err(StoreError::missing(needed));
+            }
+        }
         let view = self.view()?;
         let digest = manifest.digest();
         let entry = Descriptor::new(manifest.media_type(), digest.clone(), manifest.size());
@@ -259,6 +284,8 @@ impl Store for LayoutStore {
             self.layout
                 .add_to_index(&entries)
                 .map_err(StoreError::failed)?;
+        }
+        if !entries.is_empty() || view.media_type(digest).is_none() {
             self.changed();
         }
         changes.insert(repository.name().clone());
@@ -270,11 +297,20 @@ impl Store for LayoutStore {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<bool, StoreError> {
-        if self.manifest(repository, digest)?.is_none() {
+        if !self.contains(repository)? {
             return Ok(false);
         }
         let mut changes = self.lock();
+        match self.manifest_in(digest) {
+            Ok(None) => return Ok(false),
+            // One that is damaged can be removed as well.
+            Err(error) if error.kind() != StoreErrorKind::Damaged => return Err(error),
+            Ok(Some(_)) | Err(_) => {}
+        }
         let view = self.view()?;
+        if view.needs(digest) {
+            return Err(needed(digest));
+        }
         let own: HashSet<String> = view
             .names_of(repository, digest)
             .map(str::to_owned)
@@ -288,11 +324,10 @@ impl Store for LayoutStore {
         self.changed();
         // It was named, or it could not have been asked for; deleting its last tag does not end it.
         changes.insert(repository.name().clone());
-        // Another repository's tag or an index may still need the bytes.
-        if self.view()?.media_type(digest).is_none() {
-            self.layout
-                .remove_blob(digest)
-                .map_err(StoreError::failed)?;
+        // Another repository's tag may still need the bytes.
+        let entries = self.layout.index().map_err(StoreError::failed)?;
+        if entries.iter().all(|entry| entry.digest != *digest) {
+            self.remove(digest)?;
         }
         Ok(true)
     }
@@ -350,73 +385,37 @@ fn unnamed(entry: &Descriptor) -> Descriptor {
     entry
 }
 
+fn needed(digest: &Digest) -> StoreError {
+    let reason = format!("{digest} is needed by a manifest of this layout");
+    StoreError::new(StoreErrorKind::Refused, reason)
+}
+
 #[derive(Debug)]
 struct LayoutUpload {
-    layout: ImageLayout,
-    changes: Arc<Mutex<HashSet<RepositoryName>>>,
-    file: tempfile::NamedTempFile,
-    hasher: Hasher,
-    written: u64,
+    blob: PartialBlob,
+    state: Arc<State>,
 }
 
 impl BlobUpload for LayoutUpload {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all(bytes).map_err(StoreError::failed)?;
-        self.hasher.update(bytes);
-        self.written += bytes.len() as u64;
-        Ok(())
+        self.blob.write(bytes).map_err(StoreError::failed)
     }
 
     fn written(&self) -> u64 {
-        self.written
+        self.blob.written()
     }
 
     fn finish(self: Box<Self>, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
-        let Self {
-            layout,
-            changes,
-            file,
-            hasher,
-            ..
-        } = *self;
-        let found = match digest.algorithm() {
-            Algorithm::Sha256 => hasher.finish(),
-            // Named at the end only, so the bytes are read once more.
-            other => hash_file(file.reopen().map_err(StoreError::failed)?, other)?,
-        };
-        if found != *digest {
-            return Err(StoreError::digest(digest, &found));
-        }
-        let path = layout.blob_path(digest);
-        publish(file, &path).map_err(StoreError::failed)?;
-        changes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(repository.name().clone());
+        let Self { blob, state } = *self;
+        let file = blob.commit(digest).map_err(|error| match error.kind() {
+            LayoutErrorKind::Corrupt => {
+                let reason = format!("the bytes do not hash to {digest}");
+                StoreError::new(StoreErrorKind::Digest, reason)
+            }
+            _ => StoreError::failed(error),
+        })?;
+        state.checked.wrote(digest, &file);
+        state.lock().insert(repository.name().clone());
         Ok(())
     }
-}
-
-fn hash_file(mut file: std::fs::File, algorithm: Algorithm) -> Result<Digest, StoreError> {
-    let mut hasher = Hasher::new(algorithm);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let count = std::io::Read::read(&mut file, &mut buffer).map_err(StoreError::failed)?;
-        if count == 0 {
-            return Ok(hasher.finish());
-        }
-        hasher.update(&buffer[..count]);
-    }
-}
-
-/// Gives a finished upload its name, so that a crash leaves all of it or nothing.
-fn publish(file: tempfile::NamedTempFile, path: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(folder)?;
-    let mode = std::fs::Permissions::from_mode(0o644);
-    file.as_file().set_permissions(mode)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_dir(folder)
 }

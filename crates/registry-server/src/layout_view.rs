@@ -1,6 +1,4 @@
 use std::collections::HashMap;
-
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use oci_content::{
@@ -8,29 +6,8 @@ use oci_content::{
     Reference, Registry, RepositoryName, Tag,
 };
 
-use crate::store::{Repository, StoreError, referrer_descriptor};
-
-/// What tells one `index.json` from the next: it is replaced by a new file at each change.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    inode: u64,
-    size: u64,
-    seconds: i64,
-    nanoseconds: i64,
-}
-
-impl Stamp {
-    pub(crate) fn of(layout: &ImageLayout) -> Result<Self, StoreError> {
-        let metadata = std::fs::metadata(layout.root().join("index.json"));
-        let metadata = metadata.map_err(StoreError::failed)?;
-        Ok(Self {
-            inode: metadata.ino(),
-            size: metadata.len(),
-            seconds: metadata.mtime(),
-            nanoseconds: metadata.mtime_nsec(),
-        })
-    }
-}
+use crate::checked::unreadable;
+use crate::store::{Repository, StoreError, StoreErrorKind, referrer_descriptor};
 
 /// A layout as it was when its `index.json` was read.
 #[derive(Debug)]
@@ -40,6 +17,8 @@ pub(crate) struct View {
     /// Every manifest that the index reaches and that is there.
     manifests: HashMap<Digest, Arc<Known>>,
     referrers: HashMap<Digest, Vec<Descriptor>>,
+    /// Whether a manifest is there with other bytes, which can be mended without a change of the index.
+    damaged: bool,
 }
 
 /// An entry's `ref.name`, understood.
@@ -89,6 +68,7 @@ impl View {
         let mut manifests: HashMap<Digest, Arc<Known>> = HashMap::new();
         let mut referrers: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
         let mut reached: Vec<Descriptor> = entries.clone();
+        let mut damaged = false;
         while let Some(entry) = reached.pop() {
             if manifests.contains_key(&entry.digest) {
                 continue;
@@ -96,9 +76,15 @@ impl View {
             let known = old.and_then(|old| old.manifests.get(&entry.digest));
             let known = match known {
                 Some(known) => Arc::clone(known),
-                None => match Known::read(layout, &entry)? {
-                    Some(known) => Arc::new(known),
-                    None => continue,
+                None => match Known::read(layout, &entry) {
+                    Ok(Some(known)) => Arc::new(known),
+                    Ok(None) => continue,
+                    // It is an error for whoever asks for it, and the rest of the layout is served.
+                    Err(error) if error.kind() == StoreErrorKind::Damaged => {
+                        damaged = true;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 },
             };
             if let Some(subject) = &known.subject {
@@ -113,7 +99,12 @@ impl View {
             names,
             manifests,
             referrers,
+            damaged,
         })
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged
     }
 
     pub(crate) fn entries(&self) -> &[Descriptor] {
@@ -194,26 +185,30 @@ impl View {
         self.referrers.get(subject).map_or(&[], Vec::as_slice)
     }
 
-    /// Tells whether a manifest that the index reaches is this, or names it.
+    /// Returns whether another manifest that the index reaches names this one or this blob, as a child or as a blob. A subject
+    /// is not needed.
     pub(crate) fn needs(&self, digest: &Digest) -> bool {
-        self.manifests.contains_key(digest)
-            || self
-                .manifests
-                .values()
-                .any(|known| known.blobs.contains(digest))
+        self.manifests.iter().any(|(own, known)| {
+            let names = |child: &Descriptor| child.digest == *digest;
+            own != digest && (known.blobs.contains(digest) || known.children.iter().any(names))
+        })
     }
 }
 
 impl Known {
-    /// Reads a manifest; `None` when it is not there, or nothing that can be served as one.
+    /// Reads a manifest; `None` when it is not there, or nothing that can be served as one; an error when it is damaged.
     fn read(layout: &ImageLayout, entry: &Descriptor) -> Result<Option<Self>, StoreError> {
         let bytes = match layout.read_blob(&entry.digest, MAX_MANIFEST_BYTES) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == LayoutErrorKind::Io => {
-                return Err(StoreError::failed(error));
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    LayoutErrorKind::NotFound | LayoutErrorKind::TooLarge
+                ) =>
+            {
+                return Ok(None);
             }
-            // Missing, damaged, too large: it is not served, and the rest of the layout is.
-            Err(_unusable) => return Ok(None),
+            Err(error) => return Err(unreadable(&entry.digest, error)),
         };
         let parsed = Manifest::parse_verified(bytes, &entry.digest, Some(&entry.media_type));
         Ok(parsed.ok().map(|manifest| Self {

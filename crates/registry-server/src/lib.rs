@@ -27,6 +27,7 @@
 //! that has what is missing, or keep it on loopback.
 
 mod blobs;
+mod checked;
 mod connections;
 mod endpoint;
 mod error;

@@ -8,7 +8,7 @@ use oci_content::{
 
 use crate::error::{ApiError, ErrorCode};
 use crate::server::{Call, Shared, parse_digest, value};
-use crate::store::{Precondition, Repository, Store, StoreError};
+use crate::store::{Precondition, Repository, Store, StoreError, StoreErrorKind};
 
 /// What stands behind `manifests/`: a digest has a colon, a tag never does.
 enum ManifestReference {
@@ -45,6 +45,7 @@ pub(crate) async fn read(
             .await);
     };
     let repository = call.repository.clone();
+    let asks = call.parts.method == Method::HEAD && matches!(parsed, ManifestReference::Digest(_));
     let found = shared
         .store(move |store| {
             let digest = match parsed {
@@ -54,7 +55,11 @@ pub(crate) async fn read(
             let Some(digest) = digest else {
                 return Ok(None);
             };
-            let manifest = store.manifest(&repository, &digest)?;
+            let manifest = match store.manifest(&repository, &digest) {
+                // Whoever asks whether it is there by its digest means to push it otherwise, which mends it.
+                Err(error) if asks && error.kind() == StoreErrorKind::Damaged => None,
+                found => found?,
+            };
             Ok(manifest.map(|manifest| (digest, manifest)))
         })
         .await?;
@@ -132,7 +137,7 @@ pub(crate) async fn write(
 
     let digest = manifest.digest().clone();
     let subject = manifest.subject().map(|subject| subject.digest.clone());
-    let precondition = Precondition::from_headers(&call.parts.headers);
+    let mut precondition = Precondition::from_headers(&call.parts.headers);
     let sparse = shared.options.sparse_manifests;
     let repository = call.repository.clone();
     let missing = shared
@@ -142,6 +147,10 @@ pub(crate) async fn write(
                 if !missing.is_empty() {
                     return Ok(missing);
                 }
+                let needed = own_blobs(&manifest).chain(manifest.children());
+                let needed = needed.map(|needed| needed.digest.clone()).collect();
+                // Looked for again in the step that stores the manifest: a deletion may come in between.
+                precondition = precondition.with_content(needed);
             }
             store.put_manifest(&repository, &manifest, &tags, &precondition)?;
             Ok(Vec::new())
@@ -219,17 +228,30 @@ fn missing_content(
     manifest: &Manifest,
 ) -> Result<Vec<String>, StoreError> {
     let mut missing = Vec::new();
-    for blob in manifest.blobs().filter(|blob| !is_foreign(blob)) {
-        if store.blob(repository, &blob.digest)?.is_none() {
+    for blob in own_blobs(manifest) {
+        if !is_there(store.blob(repository, &blob.digest))? {
             missing.push(blob.digest.to_string());
         }
     }
     for child in manifest.children() {
-        if store.manifest(repository, &child.digest)?.is_none() {
+        if !is_there(store.manifest(repository, &child.digest))? {
             missing.push(child.digest.to_string());
         }
     }
     Ok(missing)
+}
+
+/// What is damaged counts as missing, so that it is pushed again.
+fn is_there<T>(found: Result<Option<T>, StoreError>) -> Result<bool, StoreError> {
+    match found {
+        Ok(found) => Ok(found.is_some()),
+        Err(error) if error.kind() == StoreErrorKind::Damaged => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn own_blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
+    manifest.blobs().filter(|blob| !is_foreign(blob))
 }
 
 /// Tells whether a layer may be kept somewhere else than in the registry:

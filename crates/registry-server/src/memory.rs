@@ -188,6 +188,14 @@ impl Store for MemoryStore {
     ) -> Result<(), StoreError> {
         let mut repositories = self.write();
         let contents = repositories.get(repository.name());
+        for needed in precondition.content() {
+            let has = |contents: &Contents| {
+                contents.blobs.contains_key(needed) || contents.manifests.contains_key(needed)
+            };
+            if !contents.is_some_and(has) {
+                return Err(StoreError::missing(needed));
+            }
+        }
         for tag in tags {
             if !precondition.allows(contents.and_then(|contents| contents.tags.get(tag))) {
                 return Err(StoreError::precondition(tag));

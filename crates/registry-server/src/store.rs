@@ -97,7 +97,8 @@ impl Blob {
     }
 }
 
-/// What must be true of a tag for a write to it to happen: `If-Match` and `If-None-Match`.
+/// What must be true for a write to happen: of a tag, `If-Match` and `If-None-Match`; of a manifest, that what it needs is
+/// there.
 ///
 /// The specification lets clients protect a referrers tag that several of them write with these:
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>
@@ -105,6 +106,7 @@ impl Blob {
 pub struct Precondition {
     if_match: Option<EntityTags>,
     if_none_match: Option<EntityTags>,
+    content: Vec<Digest>,
 }
 
 #[derive(Clone, Debug)]
@@ -151,7 +153,20 @@ impl Precondition {
         Self {
             if_match: EntityTags::from_headers(headers, header::IF_MATCH, false),
             if_none_match: EntityTags::from_headers(headers, header::IF_NONE_MATCH, true),
+            content: Vec::new(),
         }
+    }
+
+    /// Demands as well that these blobs and manifests are there when the write happens.
+    #[must_use]
+    pub fn with_content(mut self, needed: Vec<Digest>) -> Self {
+        self.content = needed;
+        self
+    }
+
+    /// Returns what has to be there.
+    pub fn content(&self) -> &[Digest] {
+        &self.content
     }
 
     /// Tells whether a write may happen to a tag that holds `current`.
@@ -189,6 +204,10 @@ pub enum StoreErrorKind {
     Precondition,
     /// The store does not do this: the answer will be the same the next time.
     Refused,
+    /// What the store keeps under the digest does not hash to it. Storing it again mends it.
+    Damaged,
+    /// The manifest needs content that is not there.
+    Missing,
     /// The store itself failed: a file system without space, a folder that is no layout any more.
     Failed,
 }
@@ -217,6 +236,10 @@ impl StoreError {
             StoreErrorKind::Digest,
             format!("{expected} was announced, the bytes hash to {found}"),
         )
+    }
+
+    pub(crate) fn missing(digest: &Digest) -> Self {
+        Self::new(StoreErrorKind::Missing, digest.to_string())
     }
 
     pub(crate) fn precondition(tag: &Tag) -> Self {
@@ -256,7 +279,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// [`StoreErrorKind::Damaged`] when what is kept is not that blob, and when the store fails.
     fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Blob>, StoreError>;
 
     /// Begins an upload. One that is dropped leaves nothing.
@@ -289,7 +312,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// [`StoreErrorKind::Damaged`] when what is kept is not that manifest, and when the store fails.
     fn manifest(
         &self,
         repository: &Repository,
@@ -303,12 +326,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store fails.
     fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError>;
 
-    /// Stores a manifest and points `tags` at it.
+    /// Stores a manifest and points `tags` at it. One that is kept damaged is replaced.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Precondition`] when one of the tags is not what `precondition` asks for; nothing is
-    /// stored then.
+    /// [`StoreErrorKind::Precondition`] when one of the tags is not what `precondition` asks for, and
+    /// [`StoreErrorKind::Missing`] when content is not there that it asks for; nothing is stored then.
     fn put_manifest(
         &self,
         repository: &Repository,
@@ -321,7 +344,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the store fails.
+    /// [`StoreErrorKind::Refused`] when another manifest needs it and the store does not let go of such a one.
     fn remove_manifest(&self, repository: &Repository, digest: &Digest)
     -> Result<bool, StoreError>;
 

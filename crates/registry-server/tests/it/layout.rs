@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use oci_content::{Descriptor, ImageLayout, REF_NAME, media_type, referrers_tag};
+use oci_content::{Descriptor, Digest, ImageLayout, REF_NAME, media_type, referrers_tag};
 use registry_server::LayoutStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -308,4 +308,186 @@ async fn an_upload_that_is_given_up_leaves_no_file() {
     assert_eq!(files(), 1);
     server.delete(&location).await;
     assert_eq!(files(), 0);
+}
+
+/// Bytes of a blob that is hashed once for each state of its file.
+fn large() -> String {
+    "large ".repeat(100_000)
+}
+
+#[tokio::test]
+async fn a_link_or_a_pipe_in_the_folder_is_not_served_and_takes_no_thread() {
+    let server = folder(|builder| builder).await;
+    let app = server.push_image("app", "1.0", "{}").await;
+    let store = server.folder.as_ref().unwrap().path().join("store");
+    let layout = ImageLayout::open(store).unwrap();
+    let secret = server.folder.as_ref().unwrap().path().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    let linked = layout.blob_path(&Digest::of(b"secret"));
+    std::os::unix::fs::symlink(&secret, &linked).unwrap();
+    let pipe = layout.blob_path(&Digest::of(b"pipe"));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for bytes in [&b"secret"[..], b"pipe"] {
+        let digest = Digest::of(bytes);
+        for path in [
+            format!("/v2/app/blobs/{digest}"),
+            format!("/v2/app/manifests/{digest}"),
+        ] {
+            // More than a runtime has threads that may wait.
+            for _ in 0..600 {
+                assert_eq!(server.get(&path).await.error(), (500, "UNKNOWN".into()));
+            }
+        }
+        server
+            .push_blob("app", std::str::from_utf8(bytes).unwrap())
+            .await;
+        let answer = server.get(&format!("/v2/app/blobs/{digest}")).await;
+        assert_eq!((answer.status, answer.body), (200, bytes.to_vec()));
+    }
+    // Each lock of the index goes through this file.
+    std::fs::remove_file(layout.root().join(".index.lock")).unwrap();
+    std::os::unix::fs::symlink(&secret, layout.root().join(".index.lock")).unwrap();
+    let document = image(&Descriptor::of("a/b", b"{}"), named("other"));
+    let refused = server.put("app", "2.0", IMAGE, &document).await;
+    assert_eq!(refused.error(), (500, "UNKNOWN".into()));
+    assert_eq!(std::fs::read(&secret).unwrap(), b"secret");
+    let found = digest_of(&server, "/v2/app/manifests/1.0").await;
+    assert_eq!(found, app.digest.to_string());
+}
+
+#[tokio::test]
+async fn a_blob_is_served_only_as_what_it_hashes_to_and_a_push_mends_it() {
+    let server = folder(|builder| builder).await;
+    server.push_image("app", "1.0", "{}").await;
+    let store = server.folder.as_ref().unwrap().path().join("store");
+    let layout = ImageLayout::open(store).unwrap();
+    for good in ["small".to_owned(), large()] {
+        server.push_blob("app", &good).await;
+        let digest = Digest::of(good.as_bytes());
+        let path = format!("/v2/app/blobs/{digest}");
+        let file = layout.blob_path(&digest);
+        for damaged in [
+            good.to_uppercase(),
+            good[1..].to_owned(),
+            String::new(),
+            format!("{good}."),
+        ] {
+            let whole = server.get(&path).await;
+            assert_eq!((whole.status, whole.body.len()), (200, good.len()));
+            std::fs::write(&file, &damaged).unwrap();
+            assert_eq!(server.get(&path).await.error(), (500, "UNKNOWN".into()));
+            let part = server.request(reqwest::Method::GET, &path);
+            let part = part.header("range", "bytes=1-2");
+            assert_eq!(server.send(part).await.status, 500);
+            // Whoever asks before pushing has to push.
+            let asked = server.request(reqwest::Method::HEAD, &path);
+            assert_eq!(server.send(asked).await.status, 404);
+            let mount = format!("/v2/app/blobs/uploads/?mount={digest}&from=app");
+            let mount = server.request(reqwest::Method::POST, &mount);
+            assert_eq!(server.send(mount).await.status, 202);
+            let document = image(&Descriptor::of("a/b", good.as_bytes()), named("needs it"));
+            let refused = server.put("app", "2.0", IMAGE, &document).await;
+            assert_eq!(refused.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
+            server.push_blob("app", &good).await;
+        }
+        assert_eq!(server.get(&path).await.body, good.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn pushing_a_damaged_manifest_again_mends_it_and_its_place_among_the_referrers() {
+    let server = folder(|builder| builder).await;
+    let app = server.push_image("app", "1.0", "{}").await;
+    let store = server.folder.as_ref().unwrap().path().join("store");
+    let layout = ImageLayout::open(store).unwrap();
+    let config = Descriptor::of("a/b", b"{}");
+    let members = json!({"subject": app, "artifactType": "a/b"});
+    let document = image(&config, members);
+    let digest = Digest::of(document.as_bytes());
+    let path = format!("/v2/app/manifests/{digest}");
+    let referrers = format!("/v2/app/referrers/{}", app.digest);
+    for again in [digest.to_string(), "tag".to_owned()] {
+        for damaged in [document.to_uppercase(), "{}".to_owned()] {
+            assert_eq!(
+                server.put("app", &again, IMAGE, &document).await.status,
+                201
+            );
+            let listed = server.get(&referrers).await.json();
+            assert_eq!(listed["manifests"].as_array().unwrap().len(), 1);
+            std::fs::write(layout.blob_path(&digest), &damaged).unwrap();
+            // A store that is opened now has never seen it whole.
+            let store = LayoutStore::new(layout.clone(), Some("mirror.example".parse().unwrap()));
+            let server = serve_layout(store).await;
+            assert_eq!(server.get(&path).await.error(), (500, "UNKNOWN".into()));
+            assert_eq!(
+                server.put("app", &again, IMAGE, &document).await.status,
+                201
+            );
+            assert_eq!(server.get(&path).await.body, document.as_bytes());
+            let listed = server.get(&referrers).await.json();
+            assert_eq!(listed["manifests"].as_array().unwrap().len(), 1);
+        }
+    }
+    std::fs::write(layout.blob_path(&digest), "{}").unwrap();
+    let asked = server.request(reqwest::Method::HEAD, &path);
+    assert_eq!(server.send(asked).await.status, 404);
+    assert_eq!(server.delete(&path).await.status, 202);
+    assert_eq!(server.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_manifest_that_another_one_needs_is_not_deleted() {
+    let server = folder(|builder| builder).await;
+    let child = server.push_image("app", "child", "{}").await;
+    let text = server.get("/v2/app/manifests/child").await.body;
+    let text = String::from_utf8(text).unwrap();
+    let list = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::IMAGE_INDEX,
+        "manifests": [child],
+    })
+    .to_string();
+    let index = server
+        .put("app", "list", media_type::IMAGE_INDEX, &list)
+        .await;
+    assert_eq!(index.status, 201);
+    let holder = image(&child, named("it is the config"));
+    assert_eq!(
+        server.put("app", "holder", IMAGE, &holder).await.status,
+        201
+    );
+    let path = format!("/v2/app/manifests/{}", child.digest);
+    for other in [&holder, &list] {
+        let refused = server.delete(&path).await;
+        assert_eq!(refused.error(), (405, "UNSUPPORTED".into()));
+        assert_eq!(server.get(&path).await.body, text.as_bytes());
+        assert_eq!(server.get("/v2/app/manifests/child").await.status, 200);
+        let other = Digest::of(other.as_bytes());
+        let other = format!("/v2/app/manifests/{other}");
+        assert_eq!(server.delete(&other).await.status, 202);
+    }
+    // Its subject is not what a referrer needs.
+    server.push_referrer("app", &child, "a/b", "x").await;
+    assert_eq!(server.delete(&path).await.status, 202);
+    assert_eq!(server.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_blob_and_the_manifest_that_needs_it_are_both_there_or_the_push_fails() {
+    let server = Arc::new(folder(|builder| builder).await);
+    server.push_image("app", "1.0", "{}").await;
+    for round in 0..20 {
+        let blob = format!("blob {round}");
+        server.push_blob("app", &blob).await;
+        let blob = Descriptor::of("a/b", blob.as_bytes());
+        let path = format!("/v2/app/blobs/{}", blob.digest);
+        let deletion = server.delete(&path);
+        let document = image(&blob, named("race"));
+        let (deleted, pushed) =
+            futures::join!(deletion, server.put("app", "race", IMAGE, &document));
+        let there = server.get(&path).await.status == 200;
+        assert_eq!(there, deleted.status == 405, "{deleted:?}");
+        assert_eq!(there, pushed.status == 201, "{pushed:?}");
+    }
 }

@@ -125,11 +125,11 @@ impl Server {
     }
 
     /// Pushes a blob with one request.
-    pub(crate) async fn push_blob(&self, repository: &str, bytes: &'static str) -> Descriptor {
+    pub(crate) async fn push_blob(&self, repository: &str, bytes: &str) -> Descriptor {
         let blob = Descriptor::of("application/octet-stream", bytes.as_bytes());
         let path = format!("/v2/{repository}/blobs/uploads/?digest={}", blob.digest);
         let pushed = self
-            .send(self.request(Method::POST, &path).body(bytes))
+            .send(self.request(Method::POST, &path).body(bytes.to_owned()))
             .await;
         assert_eq!(pushed.status, 201);
         blob
