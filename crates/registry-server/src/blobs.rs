@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use oci_content::Digest;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
 use crate::error::{ApiError, ErrorCode};
@@ -20,6 +21,7 @@ pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Re
     let digest = parse_digest(digest)?;
     let (repository, wanted) = (call.repository.clone(), digest.clone());
     let asks = call.parts.method == Method::HEAD;
+    let place = shared.file_place().await?;
     let blob = shared
         .store(move |store| match store.blob(&repository, &wanted) {
             // Whoever asks whether it is there means to push it otherwise, which mends it.
@@ -70,7 +72,7 @@ pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Re
             HeaderValue::from_static("application/octet-stream"),
         );
         if call.parts.method == Method::GET {
-            *response.body_mut() = body(blob, range);
+            *response.body_mut() = body(blob, range, place);
         }
     }
     let headers = response.headers_mut();
@@ -143,7 +145,7 @@ fn requested_range(headers: &HeaderMap, size: u64, digest: &Digest) -> RangeRequ
 /// Bytes that are read from a file at once, and the most that one answer holds in memory.
 const READ_BYTES: u64 = 256 * 1024;
 
-fn body(blob: Blob, range: Range<u64>) -> Body {
+fn body(blob: Blob, range: Range<u64>, place: OwnedSemaphorePermit) -> Body {
     let file = match blob.source {
         BlobSource::Memory(bytes) => {
             let [start, end] = [range.start, range.end]
@@ -152,9 +154,12 @@ fn body(blob: Blob, range: Range<u64>) -> Body {
         }
         BlobSource::File(file) => file,
     };
+    // Held as long as the file is open.
+    let place = Arc::new(place);
     Body::from_stream(stream::try_unfold(range, move |range| {
-        let file = Arc::clone(&file);
+        let (file, place) = (Arc::clone(&file), Arc::clone(&place));
         async move {
+            let _place = place;
             if range.is_empty() {
                 return Ok::<_, io::Error>(None);
             }

@@ -1,27 +1,35 @@
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
-/// What clients may take of a server before they have asked for anything.
+/// What clients may take of a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
     pub(crate) max_connections: usize,
     /// For the head of a request, from the first moment that it could come.
     pub(crate) head_timeout: Duration,
+    /// For [`PROGRESS_BYTES`] of a body, in either direction.
+    pub(crate) stall_timeout: Duration,
+    /// For a user's first right password, where there are users.
+    pub(crate) sign_in_timeout: Duration,
     /// For answers that are under way when the server is stopped.
     pub(crate) shutdown_timeout: Duration,
+    /// Whether there are users.
+    pub(crate) guarded: bool,
 }
 
 impl Default for ConnectionLimits {
@@ -30,10 +38,22 @@ impl Default for ConnectionLimits {
             max_connections: 1024,
             // Longer than clients keep idle connections, so that none is closed under a request.
             head_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(60),
+            sign_in_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(30),
+            guarded: false,
         }
     }
 }
+
+/// What has to move of a body within the time for it; a byte now and then is no progress.
+pub(crate) const PROGRESS_BYTES: u64 = 16 * 1024;
+/// How long a connection is left alone on which nothing moves, although another one waits for its place.
+const QUIET: Duration = Duration::from_secs(5);
+/// How long a connection on which nothing is under way may take to end when the server stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Requests at once on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 32;
 
 /// Serves connections until `stopped`, and then as long as answers are under way and their time is not over.
 pub(crate) async fn serve<L: Listener>(
@@ -42,24 +62,27 @@ pub(crate) async fn serve<L: Listener>(
     limits: ConnectionLimits,
     stopped: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let open = Arc::new(Open::default());
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut stopped = pin!(stopped);
     loop {
-        // Without a place nothing is accepted: a client then waits where the system keeps it.
         let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await.0)
+            let io = listener.accept().await.0;
+            // Without a place nothing more is accepted: a client then waits where the system keeps it.
+            open.room(&limits).await;
+            io
         };
-        let (place, connection) = tokio::select! {
-            accepted = accepted => accepted,
+        let io = tokio::select! {
+            io = accepted => io,
             () = &mut stopped => break,
         };
-        let served = connect(connection, router.clone(), limits, stopping.clone());
+        let (id, connection) = open.insert();
+        let served = connect(io, router.clone(), limits, connection, stopping.clone());
+        let open = Arc::clone(&open);
         connections.spawn(async move {
             served.await;
-            drop(place);
+            open.remove(id);
         });
         while connections.try_join_next().is_some() {}
     }
@@ -69,11 +92,231 @@ pub(crate) async fn serve<L: Listener>(
     let _ended = timeout(limits.shutdown_timeout, ended).await;
 }
 
+/// The connections that have a place.
+#[derive(Debug, Default)]
+struct Open {
+    table: Mutex<Table>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    connections: HashMap<u64, Arc<Connection>>,
+}
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Nothing that is done under the lock can panic half-way.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self) -> (u64, Arc<Connection>) {
+        let mut table = self.lock();
+        let id = table.next;
+        table.next += 1;
+        let connection = Arc::new(Connection::new());
+        table.connections.insert(id, Arc::clone(&connection));
+        (id, connection)
+    }
+
+    fn remove(&self, id: u64) {
+        self.lock().connections.remove(&id);
+        self.freed.notify_one();
+    }
+
+    /// Waits for a place, and makes one where a connection can go for it.
+    async fn room(&self, limits: &ConnectionLimits) {
+        while !self.has_room(limits) {
+            // Connections also become quiet, of which nobody tells.
+            let _freed = timeout(QUIET / 20, self.freed.notified()).await;
+        }
+    }
+
+    fn has_room(&self, limits: &ConnectionLimits) -> bool {
+        let mut table = self.lock();
+        let connections = &table.connections;
+        let strangers = || {
+            let all = connections.iter();
+            all.filter(|(_, connection)| !connection.known.load(Ordering::Relaxed))
+        };
+        // Half of the places are for those who have shown a password; whoever comes is a stranger first.
+        let share = limits.max_connections.div_ceil(2);
+        let victim = if limits.guarded && strangers().count() >= share {
+            let oldest = strangers().min_by_key(|(_, connection)| connection.opened);
+            oldest.map(|(id, _)| *id)
+        } else if connections.len() >= limits.max_connections {
+            let quiet = connections
+                .iter()
+                .filter(|(_, connection)| connection.is_quiet());
+            let longest = quiet.min_by_key(|(_, connection)| connection.last_moved());
+            longest.map(|(id, _)| *id)
+        } else {
+            return true;
+        };
+        let victim = victim.and_then(|id| table.connections.remove(&id));
+        if let Some(victim) = &victim {
+            victim.end.notify_one();
+        }
+        victim.is_some()
+    }
+}
+
+/// What is under way on a connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    opened: Instant,
+    /// When bytes moved last, in milliseconds after it was opened.
+    moved: AtomicU64,
+    written: AtomicU64,
+    /// Whether the client does not take what is to be written.
+    blocked: AtomicBool,
+    requests: AtomicUsize,
+    /// How many of the requests wait for their body.
+    receiving: AtomicUsize,
+    /// Answers whose body has not been read to its end.
+    answers: AtomicUsize,
+    /// Whether a user has shown the right password.
+    known: AtomicBool,
+    end: Notify,
+}
+
+/// Which count of a connection a [`Running`] is in.
+#[derive(Clone, Copy, Debug)]
+enum Count {
+    Requests,
+    Receiving,
+    Answers,
+}
+
+/// Something that is under way on a connection until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    connection: Arc<Connection>,
+    count: Count,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.connection
+            .count(self.count)
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connection {
+    fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            moved: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
+            requests: AtomicUsize::new(0),
+            receiving: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+            known: AtomicBool::new(false),
+            end: Notify::new(),
+        }
+    }
+
+    fn count(&self, count: Count) -> &AtomicUsize {
+        match count {
+            Count::Requests => &self.requests,
+            Count::Receiving => &self.receiving,
+            Count::Answers => &self.answers,
+        }
+    }
+
+    fn running(self: &Arc<Self>, count: Count) -> Running {
+        self.count(count).fetch_add(1, Ordering::Relaxed);
+        Running {
+            connection: Arc::clone(self),
+            count,
+        }
+    }
+
+    /// Counts a request until its handler is done.
+    pub(crate) fn request(self: &Arc<Self>) -> Running {
+        self.running(Count::Requests)
+    }
+
+    /// Counts a request as one that waits for its body.
+    pub(crate) fn receiving(self: &Arc<Self>) -> Running {
+        self.running(Count::Receiving)
+    }
+
+    /// Counts an answer until its body is done.
+    pub(crate) fn answer(self: &Arc<Self>) -> Running {
+        self.running(Count::Answers)
+    }
+
+    /// Takes note that a user has shown the right password on it.
+    #[cfg(feature = "basic-auth")]
+    pub(crate) fn admitted(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(now, Ordering::Relaxed);
+    }
+
+    fn last_moved(&self) -> Instant {
+        self.opened + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether nothing has moved for a while, other than by the server's own work.
+    fn is_quiet(&self) -> bool {
+        let works = self.requests.load(Ordering::Relaxed) > self.receiving.load(Ordering::Relaxed);
+        !works && self.last_moved().elapsed() >= QUIET
+    }
+
+    fn takes_nothing(&self) -> bool {
+        self.answers.load(Ordering::Relaxed) > 0 || self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the connection has to go: for another one, for want of a password, or because its client does not take an
+    /// answer.
+    async fn given_up(&self, limits: &ConnectionLimits) {
+        let tick = (limits.stall_timeout.min(limits.sign_in_timeout) / 4)
+            .clamp(Duration::from_millis(10), QUIET);
+        let mut since = Instant::now();
+        let mut before = 0;
+        loop {
+            tokio::select! {
+                () = self.end.notified() => return,
+                () = sleep(tick) => {}
+            }
+            let stranger = limits.guarded && !self.known.load(Ordering::Relaxed);
+            if stranger && self.opened.elapsed() >= limits.sign_in_timeout {
+                return;
+            }
+            let written = self.written.load(Ordering::Relaxed);
+            if !self.takes_nothing() || written - before >= PROGRESS_BYTES {
+                (since, before) = (Instant::now(), written);
+            } else if since.elapsed() >= limits.stall_timeout {
+                return;
+            }
+        }
+    }
+
+    /// Waits until nothing is under way, after the server was stopped.
+    async fn done(&self) {
+        loop {
+            sleep(FAREWELL).await;
+            if self.requests.load(Ordering::Relaxed) == 0 && !self.takes_nothing() {
+                return;
+            }
+        }
+    }
+}
+
 /// Serves one connection until it ends, or until nothing is under way on it and the server stops.
 async fn connect(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     limits: ConnectionLimits,
+    own: Arc<Connection>,
     mut stopping: watch::Receiver<()>,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
@@ -84,23 +327,31 @@ async fn connect(
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(limits.head_timeout);
-    let service = TowerToHyperService::new(router);
-    let io = TokioIo::new(Prompt::new(io, limits.head_timeout));
+    let service = TowerToHyperService::new(router.layer(Extension(Arc::clone(&own))));
+    let io = TokioIo::new(Prompt::new(io, limits.head_timeout, Arc::clone(&own)));
     let mut connection = pin!(builder.serve_connection(io, service));
+    let mut given_up = pin!(own.given_up(&limits));
     // A client that breaks off learns it from its own side; there is nobody else to tell.
     tokio::select! {
         _ended = &mut connection => return,
+        () = &mut given_up => return,
         // Never sent, only dropped.
         _stopped = stopping.changed() => connection.as_mut().graceful_shutdown(),
     }
-    let _ended = connection.await;
+    tokio::select! {
+        _ended = connection => {}
+        () = given_up => {}
+        () = own.done() => {}
+    }
 }
 
-/// A connection that fails unless its first bytes come in time: as many as tell HTTP/2 from HTTP/1.1, before which the time for a
+/// A connection of which notes are taken, and that fails unless its first bytes come in time: as many as tell HTTP/2 from HTTP/1.1, before which the time for a
 /// head does not run.
 struct Prompt<IO> {
     io: IO,
+    own: Arc<Connection>,
     missing: usize,
     deadline: Pin<Box<Sleep>>,
 }
@@ -109,12 +360,27 @@ struct Prompt<IO> {
 const PREFACE_BYTES: usize = 24;
 
 impl<IO> Prompt<IO> {
-    fn new(io: IO, time: Duration) -> Self {
+    fn new(io: IO, time: Duration, own: Arc<Connection>) -> Self {
         Self {
             io,
+            own,
             missing: PREFACE_BYTES,
             deadline: Box::pin(sleep(time)),
         }
+    }
+}
+
+impl<IO> Prompt<IO> {
+    /// Takes note of what became of a write.
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.own
+            .blocked
+            .store(result.is_pending(), Ordering::Relaxed);
+        if let Poll::Ready(Ok(count)) = &result {
+            self.own.touch();
+            self.own.written.fetch_add(*count as u64, Ordering::Relaxed);
+        }
+        result
     }
 }
 
@@ -131,6 +397,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Prompt<IO> {
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
         let read = buffer.filled().len() - before;
         self.missing = self.missing.saturating_sub(read);
+        self.own.touch();
         Poll::Ready(Ok(()))
     }
 }
@@ -141,7 +408,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Prompt<IO> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let result = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(result)
     }
 
     fn poll_write_vectored(
@@ -149,7 +417,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Prompt<IO> {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        self.wrote(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -157,7 +426,11 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Prompt<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let result = Pin::new(&mut self.io).poll_flush(cx);
+        self.own
+            .blocked
+            .store(result.is_pending(), Ordering::Relaxed);
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

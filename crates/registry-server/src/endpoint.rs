@@ -7,6 +7,8 @@
 pub enum Endpoint {
     /// `/v2/`: end-1.
     Ping,
+    /// `/v2/_catalog`, which is not in the specification: the repositories, as distribution lists them.
+    Catalog,
     /// `/v2/<name>/blobs/<digest>`: end-2 and end-10.
     Blob {
         /// The repository's name.
@@ -58,6 +60,9 @@ impl Endpoint {
             return Some(Self::Ping);
         }
         let rest = rest.strip_prefix('/')?;
+        if rest == "_catalog" {
+            return Some(Self::Catalog);
+        }
         let repository = |name: &str| Some(name.to_owned()).filter(|name| !name.is_empty());
         if let Some(name) = rest.strip_suffix("/tags/list") {
             return Some(Self::Tags {
@@ -99,10 +104,10 @@ impl Endpoint {
         }
     }
 
-    /// Returns the repository's name as the path has it; none for [`Ping`](Self::Ping).
+    /// Returns the repository's name as the path has it; none for [`Ping`](Self::Ping) and [`Catalog`](Self::Catalog).
     pub fn repository(&self) -> Option<&str> {
         match self {
-            Self::Ping => None,
+            Self::Ping | Self::Catalog => None,
             Self::Blob { repository, .. }
             | Self::Uploads { repository }
             | Self::Upload { repository, .. }
@@ -141,6 +146,11 @@ mod tests {
                 reference: own(reference),
             })
         };
+        let tags = |repository: &str| {
+            Some(Endpoint::Tags {
+                repository: own(repository),
+            })
+        };
         let blob = |repository: &str, digest: &str| {
             Some(Endpoint::Blob {
                 repository: own(repository),
@@ -150,6 +160,8 @@ mod tests {
         for (path, endpoint) in [
             ("/v2/", Some(Endpoint::Ping)),
             ("/v2", Some(Endpoint::Ping)),
+            ("/v2/_catalog", Some(Endpoint::Catalog)),
+            ("/v2/_catalog/tags/list", tags("_catalog")),
             ("/v2/a/manifests/1.0", manifest("a", "1.0")),
             (
                 "/v2/a/b/manifests/manifests/x",

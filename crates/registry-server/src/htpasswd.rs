@@ -26,7 +26,7 @@ const MAX_COST: u32 = 17;
 /// - Every request needs basic authentication, the ping among them; what a user may do is the registry's matter, and the same for all.
 /// - A password is hashed on a thread that may wait, at most 4 at once and 64 waiting. What was right is remembered for the user
 ///   until the process ends, so that only the first request of a client pays for the hash.
-/// - A user that does not exist takes as long as a wrong password.
+/// - A wrong password takes as long as one for a user who does not exist, also where the users' hashes have different costs.
 pub struct Htpasswd {
     users: HashMap<String, Arc<User>>,
     /// What a password for nobody is hashed against.
@@ -38,6 +38,7 @@ pub struct Htpasswd {
 struct User {
     /// In the form `$2b$COST$SALTHASH`, checked.
     hash: String,
+    cost: u32,
     /// The SHA-256 of the password that was right last.
     right: Mutex<Option<Digest>>,
 }
@@ -88,6 +89,7 @@ impl FromStr for Htpasswd {
             }
             let user = Arc::new(User {
                 hash: hash.to_owned(),
+                cost,
                 right: Mutex::default(),
             });
             if strictest.as_ref().is_none_or(|(known, _)| *known < cost) {
@@ -113,19 +115,19 @@ impl FromStr for Htpasswd {
 }
 
 impl Htpasswd {
-    /// Lets a request pass that brings a user's name and password.
-    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// Lets a request pass that brings a user's name and password, and returns the name.
+    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<Arc<str>, ApiError> {
         let Some((name, password)) = credentials(headers) else {
             return Err(unauthorized("this registry needs a user and a password"));
         };
         let known = self.users.get(&name);
         let given = Digest::of(&password);
         if known.is_some_and(|user| user.remembers(&given)) {
-            return Ok(());
+            return Ok(name.into());
         }
         let user = Arc::clone(known.unwrap_or(&self.stranger));
         match self.verify(user, known.is_some(), password, given).await? {
-            true => Ok(()),
+            true => Ok(name.into()),
             false => Err(unauthorized("the user or the password is not right")),
         }
     }
@@ -152,6 +154,7 @@ impl Htpasswd {
             .await
             .expect("it is never closed");
         drop(waiting);
+        let highest = self.stranger.cost;
         let verified = spawn_blocking(move || {
             // Held until the hash is made, also when the client has gone.
             let _running = running;
@@ -163,6 +166,11 @@ impl Htpasswd {
             let right = bcrypt::verify(&password, &user.hash).unwrap_or(false) && known;
             if right {
                 user.remember(given);
+            } else {
+                // Together with the step above, as much work as the highest cost is: 2^n = 2^k + 2^k + 2^(k+1) + … + 2^(n-1).
+                for cost in user.cost..highest {
+                    bcrypt::hash_with_salt(&password, cost, [0; 16]).ok();
+                }
             }
             right
         });

@@ -165,6 +165,18 @@ impl Store for LayoutStore {
         true
     }
 
+    fn repositories(
+        &self,
+        namespace: Option<&Registry>,
+    ) -> Result<Vec<RepositoryName>, StoreError> {
+        let view = self.view()?;
+        let mut found: BTreeSet<_> = view.repositories(namespace).cloned().collect();
+        if namespace.is_none() {
+            found.extend(self.lock().iter().cloned());
+        }
+        Ok(found.into_iter().collect())
+    }
+
     fn contains(&self, repository: &Repository) -> Result<bool, StoreError> {
         if self.bare.as_ref() == Some(repository.name()) || self.lock().contains(repository.name())
         {

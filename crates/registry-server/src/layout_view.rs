@@ -119,6 +119,18 @@ impl View {
         })
     }
 
+    /// Returns the repositories that are named, each as often as it is.
+    pub(crate) fn repositories<'a>(
+        &'a self,
+        namespace: Option<&'a Registry>,
+    ) -> impl Iterator<Item = &'a RepositoryName> {
+        let of_host = move |name: &&Name| namespace.is_none() || name.host.as_ref() == namespace;
+        self.names
+            .iter()
+            .filter(of_host)
+            .map(|name| &name.repository)
+    }
+
     pub(crate) fn contains(&self, repository: &Repository) -> bool {
         self.names(repository).next().is_some()
     }

@@ -23,8 +23,8 @@
 //!
 //! The API of the [distribution specification v1.1.1](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md)
 //! over plain HTTP, or over TLS with the feature `tls`, for everybody or, with the feature `basic-auth`, for users with passwords.
-//! Nothing else: no rights by repository, no tokens, no upstream, no garbage collection, no catalogue. Put it behind something
-//! that has what is missing, or keep it on loopback.
+//! Beside it `/v2/_catalog`, as distribution has it. Nothing else: no rights by repository, no tokens, no upstream, no garbage
+//! collection. Put it behind something that has what is missing, or keep it on loopback.
 
 mod blobs;
 mod checked;
@@ -38,10 +38,12 @@ mod layout_view;
 mod lists;
 mod manifests;
 mod memory;
+mod origin;
 mod server;
 mod store;
 #[cfg(feature = "tls")]
 mod tls;
+mod traffic;
 mod uploads;
 
 pub use endpoint::Endpoint;
@@ -56,3 +58,4 @@ pub use store::{
 };
 #[cfg(feature = "tls")]
 pub use tls::{TlsError, tls_config};
+pub use traffic::{AnsweredRequest, ServerObserver};

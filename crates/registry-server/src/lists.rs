@@ -2,17 +2,22 @@ use std::num::NonZeroUsize;
 
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
-use oci_content::{Descriptor, Digest, Tag, media_type};
+use oci_content::{Descriptor, Digest, Registry, RepositoryName, Tag, media_type};
 use serde::Serialize;
 use url::form_urlencoded::Serializer as QueryWriter;
 
 use crate::error::{ApiError, ErrorCode};
-use crate::server::{Call, Shared, json, parse_digest, value};
+use crate::server::{Call, Query, Shared, json, parse_digest, value};
 
 #[derive(Serialize)]
 struct TagList<'a> {
     name: &'a str,
     tags: &'a [Tag],
+}
+
+#[derive(Serialize)]
+struct Catalog<'a> {
+    repositories: &'a [RepositoryName],
 }
 
 #[derive(Serialize)]
@@ -23,15 +28,56 @@ struct ReferrersList<'a> {
     manifests: &'a [Descriptor],
 }
 
+/// Not in the specification; as distribution has it:
+/// <https://distribution.github.io/distribution/spec/api/#listing-repositories>
+pub(crate) async fn catalog(
+    shared: &Shared,
+    query: &Query,
+    namespace: Option<Registry>,
+) -> Result<Response, ApiError> {
+    let asked = asked_entries(query)?;
+    let of = namespace.clone();
+    let mut found = shared
+        .store(move |store| store.repositories(of.as_ref()))
+        .await?;
+    found.sort();
+    let rest = match query.first("last") {
+        Some(last) => &found[found.partition_point(|name| name.as_str() <= last)..],
+        None => &found[..],
+    };
+    let most = shared.most(asked);
+    let page = page(rest, most, shared.options.page_bytes, |name| {
+        name.as_str().len() as u64 + 3
+    });
+    let body = to_json(&Catalog { repositories: page })?;
+    let mut response = json(StatusCode::OK, "application/json", body);
+    if let Some(last) = page.last()
+        && page.len() < rest.len()
+    {
+        let n = asked.map(|n| n.to_string());
+        let mut query = vec![("last", last.as_str())];
+        query.extend(n.as_deref().map(|n| ("n", n)));
+        let link = next_link("/v2/_catalog", namespace.as_ref(), &query);
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// Reads `n`, how many entries a page may have.
+fn asked_entries(query: &Query) -> Result<Option<usize>, ApiError> {
+    let Some(text) = query.first("n") else {
+        return Ok(None);
+    };
+    let asked = text.parse().map_err(|_not_a_number| {
+        let message = format!("n is {text:?}, which is no number");
+        ApiError::bad_request(ErrorCode::Unsupported, message)
+    })?;
+    Ok(Some(asked))
+}
+
 /// end-8a and end-8b: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags>
 pub(crate) async fn tags(shared: &Shared, call: Call) -> Result<Response, ApiError> {
-    let asked = match call.query.first("n") {
-        Some(text) => Some(text.parse::<usize>().map_err(|_not_a_number| {
-            let message = format!("n is {text:?}, which is no number");
-            ApiError::bad_request(ErrorCode::Unsupported, message)
-        })?),
-        None => None,
-    };
+    let asked = asked_entries(&call.query)?;
     let repository = call.repository.clone();
     let found = shared
         .store(move |store| {
@@ -53,10 +99,7 @@ pub(crate) async fn tags(shared: &Shared, call: Call) -> Result<Response, ApiErr
         Some(last) => &tags[tags.partition_point(|tag| lexical(tag) <= last)..],
         None => &tags[..],
     };
-    let most = match (asked, shared.options.page_size) {
-        (Some(asked), Some(most)) => Some(asked.min(most.get())),
-        (asked, most) => asked.or(most.map(NonZeroUsize::get)),
-    };
+    let most = shared.most(asked);
     let page = page(rest, most, shared.options.page_bytes, |tag| {
         tag.as_str().len() as u64 + 3
     });
@@ -74,7 +117,7 @@ pub(crate) async fn tags(shared: &Shared, call: Call) -> Result<Response, ApiErr
         query.extend(n.as_deref().map(|n| ("n", n)));
         response
             .headers_mut()
-            .insert(header::LINK, next_link(&call, &query));
+            .insert(header::LINK, next_link_of(&call, &query));
     }
     Ok(response)
 }
@@ -150,7 +193,7 @@ pub(crate) async fn referrers(
     {
         let mut query = vec![("last", last.as_str())];
         query.extend(types.iter().map(|wanted| ("artifactType", wanted.as_str())));
-        headers.insert(header::LINK, next_link(&call, &query));
+        headers.insert(header::LINK, next_link_of(&call, &query));
     }
     Ok(response)
 }
@@ -172,13 +215,17 @@ fn page<T>(entries: &[T], most: Option<usize>, bytes: u64, size: impl Fn(&T) -> 
     &entries[..count]
 }
 
-fn next_link(call: &Call, query: &[(&str, &str)]) -> HeaderValue {
+fn next_link_of(call: &Call, query: &[(&str, &str)]) -> HeaderValue {
+    let path = call.parts.uri.path();
+    next_link(path, call.repository.namespace(), query)
+}
+
+fn next_link(path: &str, namespace: Option<&Registry>, query: &[(&str, &str)]) -> HeaderValue {
     let mut writer = QueryWriter::new(String::new());
     writer.extend_pairs(query);
-    if let Some(namespace) = call.repository.namespace() {
+    if let Some(namespace) = namespace {
         writer.append_pair("ns", namespace.as_str());
     }
-    let path = call.parts.uri.path();
     value(format!("<{path}?{}>; rel=\"next\"", writer.finish()))
 }
 

@@ -1,6 +1,7 @@
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use http::{HeaderValue, Method, StatusCode, header};
 use oci_content::{
     Descriptor, Digest, Manifest, ManifestError, ManifestErrorKind, Tag, media_type,
@@ -9,6 +10,7 @@ use oci_content::{
 use crate::error::{ApiError, ErrorCode};
 use crate::server::{Call, Shared, parse_digest, value};
 use crate::store::{Precondition, Repository, Store, StoreError, StoreErrorKind};
+use crate::traffic::broken;
 
 /// What stands behind `manifests/`: a digest has a colon, a tag never does.
 enum ManifestReference {
@@ -209,15 +211,21 @@ pub(crate) async fn remove(
 
 async fn receive(shared: &Shared, body: Body) -> Result<Bytes, ApiError> {
     let limit = shared.options.max_manifest_bytes;
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    to_bytes(body, most).await.map_err(|_too_long_or_broken| {
-        let message = format!("a manifest may be {limit} bytes long");
-        ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorCode::SizeInvalid,
-            message,
-        )
-    })
+    let mut received = BytesMut::new();
+    let mut body = body.into_data_stream();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| broken(&error, ErrorCode::ManifestInvalid))?;
+        if (received.len() + chunk.len()) as u64 > limit {
+            let message = format!("a manifest may be {limit} bytes long");
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                ErrorCode::SizeInvalid,
+                message,
+            ));
+        }
+        received.extend_from_slice(&chunk);
+    }
+    Ok(received.freeze())
 }
 
 /// Returns the digests that the manifest names and the repository does not have, the subject left aside: it may

@@ -3,7 +3,7 @@ use std::mem;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use oci_content::{Descriptor, Digest, Manifest, RepositoryName, Tag};
+use oci_content::{Descriptor, Digest, Manifest, Registry, RepositoryName, Tag};
 
 use crate::store::{
     Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoredManifest,
@@ -120,6 +120,10 @@ impl Contents {
 impl Store for MemoryStore {
     fn blocks(&self) -> bool {
         false
+    }
+
+    fn repositories(&self, _: Option<&Registry>) -> Result<Vec<RepositoryName>, StoreError> {
+        Ok(self.read().keys().cloned().collect())
     }
 
     fn contains(&self, repository: &Repository) -> Result<bool, StoreError> {

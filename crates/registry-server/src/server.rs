@@ -13,16 +13,21 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Registry, RepositoryName};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use url::form_urlencoded;
 
-use crate::connections::{self, ConnectionLimits};
+use crate::connections::{self, Connection, ConnectionLimits};
 use crate::endpoint::Endpoint;
 use crate::error::{ApiError, ErrorCode};
 use crate::store::{Repository, Store, StoreError};
+use crate::traffic::{Incoming, Outgoing, Record, ServerObserver};
 use crate::uploads::Sessions;
-use crate::{blobs, lists, manifests, uploads};
+use crate::{blobs, lists, manifests, origin, uploads};
+
+/// How long an answer waits for a file.
+const FILE_WAIT: Duration = Duration::from_secs(10);
 
 /// A registry over a [`Store`].
 ///
@@ -39,6 +44,11 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     connections: ConnectionLimits,
     pub(crate) sessions: Sessions,
+    observer: Option<Arc<dyn ServerObserver>>,
+    /// For the files that answers read from.
+    files: Arc<Semaphore>,
+    /// For calls of the store that wait, each of which may open a file.
+    calls: Semaphore,
     #[cfg(feature = "basic-auth")]
     users: Option<crate::Htpasswd>,
 }
@@ -53,6 +63,8 @@ pub(crate) struct Options {
     pub(crate) max_blob_bytes: u64,
     pub(crate) sparse_manifests: bool,
     pub(crate) chunk_min_bytes: Option<u64>,
+    /// `None` for every host.
+    hosts: Option<Vec<String>>,
 }
 
 /// Configures a [`RegistryServer`].
@@ -62,6 +74,8 @@ pub struct RegistryServerBuilder {
     options: Options,
     connections: ConnectionLimits,
     max_sessions: usize,
+    max_files: usize,
+    observer: Option<Arc<dyn ServerObserver>>,
     #[cfg(feature = "basic-auth")]
     users: Option<crate::Htpasswd>,
 }
@@ -80,9 +94,12 @@ impl RegistryServer {
                 max_blob_bytes: 64 << 30,
                 sparse_manifests: false,
                 chunk_min_bytes: None,
+                hosts: None,
             },
             connections: ConnectionLimits::default(),
             max_sessions: 1024,
+            max_files: 1024,
+            observer: None,
             #[cfg(feature = "basic-auth")]
             users: None,
         }
@@ -123,8 +140,8 @@ impl RegistryServer {
     /// Serves over TLS on `listener` until the handle is shut down or dropped.
     ///
     /// HTTP/2 is spoken where the client and `alpn_protocols` of the configuration agree on it, as they do with
-    /// [`tls_config`](crate::tls_config). Handshakes are made beside each other, at most 256 at once, and one that takes
-    /// longer than 10 seconds is given up.
+    /// [`tls_config`](crate::tls_config). Handshakes are made beside each other, at most 256 at once; one that takes longer
+    /// than 10 seconds is given up, and the oldest when there are more.
     ///
     /// # Errors
     ///
@@ -140,7 +157,9 @@ impl RegistryServer {
         config: Arc<rustls::ServerConfig>,
     ) -> io::Result<RunningServer> {
         let address = listener.local_addr()?;
-        Ok(self.run(address, crate::tls::TlsListener::new(listener, config)))
+        let most = self.shared.connections.max_connections;
+        let listener = crate::tls::TlsListener::new(listener, config, most);
+        Ok(self.run(address, listener))
     }
 
     fn run<L>(&self, address: SocketAddr, listener: L) -> RunningServer
@@ -224,15 +243,18 @@ impl RegistryServerBuilder {
         self
     }
 
-    /// Keeps at most this many upload sessions; the one that was idle longest gives way to a new one.
-    /// Default: 1024.
+    /// Keeps at most this many upload sessions. For a further one, the user who has the most loses the one that was idle
+    /// longest. Default: 1024.
     #[must_use]
     pub fn max_upload_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
     }
 
-    /// Keeps at most this many connections open; more wait to be accepted until one is closed. Default: 1024.
+    /// Keeps at most this many connections open. For a further one, the connection is closed on which nothing has moved for
+    /// the longest time, if that is 5 seconds and not the server's own work; otherwise it waits. Where there are
+    /// [users](Self::users), connections without a right password have half of the places, and the oldest of them gives
+    /// way to the next. Default: 1024.
     #[must_use]
     pub fn max_connections(mut self, connections: NonZeroUsize) -> Self {
         self.connections.max_connections = connections.get();
@@ -244,6 +266,53 @@ impl RegistryServerBuilder {
     #[must_use]
     pub fn head_timeout(mut self, time: Duration) -> Self {
         self.connections.head_timeout = time;
+        self
+    }
+
+    /// Gives up a body that does not come on, and closes a connection whose client does not take an answer: when fewer than
+    /// 16 KiB have moved in this time, unless they were the last. A request is answered with 408, and what came of an upload
+    /// is kept. Default: 60 seconds.
+    #[must_use]
+    pub fn stall_timeout(mut self, time: Duration) -> Self {
+        self.connections.stall_timeout = time;
+        self
+    }
+
+    /// Closes a connection that has not shown a right password this long after it was opened, where there are
+    /// [users](Self::users). Default: 30 seconds.
+    #[must_use]
+    pub fn sign_in_timeout(mut self, time: Duration) -> Self {
+        self.connections.sign_in_timeout = time;
+        self
+    }
+
+    /// Lowers the limits to what a process can do that may have this many files open: a few are left to the process, the
+    /// rest is shared by connections, upload sessions, answers out of files (beyond, after 10 seconds, 503) and calls of the
+    /// store. Default: 1024 of each.
+    #[must_use]
+    pub fn open_files(mut self, files: u64) -> Self {
+        let own = (files / 4).min(64);
+        let each = usize::try_from((files - own) / 4).unwrap_or(usize::MAX);
+        let lowered = |limit: usize| limit.min(each).max(1);
+        self.connections.max_connections = lowered(self.connections.max_connections);
+        self.max_sessions = lowered(self.max_sessions);
+        self.max_files = lowered(self.max_files);
+        self
+    }
+
+    /// Answers requests to loopback hosts and to these only, without regard to port and case; others get 403. So no
+    /// page that a browser shows can reach a server on loopback by a name of its own. Default: every host.
+    #[must_use]
+    pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
+        let hosts = hosts.into_iter().map(|host| host.to_ascii_lowercase());
+        self.options.hosts = Some(hosts.collect());
+        self
+    }
+
+    /// Tells `observer` of each request.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn ServerObserver>) -> Self {
+        self.observer = Some(observer);
         self
     }
 
@@ -259,6 +328,7 @@ impl RegistryServerBuilder {
     #[must_use]
     pub fn users(mut self, users: crate::Htpasswd) -> Self {
         self.users = Some(users);
+        self.connections.guarded = true;
         self
     }
 
@@ -270,6 +340,9 @@ impl RegistryServerBuilder {
                 options: self.options,
                 connections: self.connections,
                 sessions: Sessions::new(self.max_sessions),
+                observer: self.observer,
+                files: Arc::new(Semaphore::new(self.max_files)),
+                calls: Semaphore::new(self.max_files),
                 #[cfg(feature = "basic-auth")]
                 users: self.users,
             }),
@@ -344,6 +417,7 @@ pub(crate) struct Call {
     pub(crate) parts: Parts,
     pub(crate) query: Query,
     pub(crate) repository: Repository,
+    pub(crate) user: Option<Arc<str>>,
 }
 
 pub(crate) fn parse_digest(text: &str) -> Result<Digest, ApiError> {
@@ -360,10 +434,30 @@ pub(crate) fn parse_repository(text: &str) -> Result<RepositoryName, ApiError> {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut response = match dispatch(&shared, parts, body).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
+    let connection = parts.extensions.get::<Arc<Connection>>().cloned();
+    let handled = connection.as_ref().map(Connection::request);
+    let observer = shared.observer.clone();
+    let mut record = Record::new(observer, parts.method.clone(), parts.uri.path());
+    let time = shared.connections.stall_timeout;
+    let body = Body::new(Incoming::new(body, time, connection.clone()));
+    let answered = match admit(&shared, &parts, connection.as_deref()).await {
+        Ok(user) => {
+            record.user.clone_from(&user);
+            dispatch(&shared, parts, user, body).await
+        }
+        Err(error) => Err(error),
     };
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
+    record.status = Some(response.status());
+    let running = connection.as_ref().map(Connection::answer);
+    drop(handled);
+    response = response.map(|body| {
+        Body::new(Outgoing {
+            body,
+            record,
+            running,
+        })
+    });
     // Not in the specification, but what clients of the docker lineage look for:
     // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#legacy-docker-support-http-headers
     response.headers_mut().insert(
@@ -373,11 +467,34 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     response
 }
 
-async fn dispatch(shared: &Arc<Shared>, parts: Parts, body: Body) -> Result<Response, ApiError> {
+/// Lets a request pass that may ask; returns the user, where there are users.
+#[cfg_attr(
+    not(feature = "basic-auth"),
+    expect(unused_variables, reason = "there are no users")
+)]
+async fn admit(
+    shared: &Shared,
+    parts: &Parts,
+    connection: Option<&Connection>,
+) -> Result<Option<Arc<str>>, ApiError> {
+    origin::check(parts, shared.options.hosts.as_deref())?;
     #[cfg(feature = "basic-auth")]
     if let Some(users) = &shared.users {
-        users.admit(&parts.headers).await?;
+        let user = users.admit(&parts.headers).await?;
+        if let Some(connection) = connection {
+            connection.admitted();
+        }
+        return Ok(Some(user));
     }
+    Ok(None)
+}
+
+async fn dispatch(
+    shared: &Arc<Shared>,
+    parts: Parts,
+    user: Option<Arc<str>>,
+    body: Body,
+) -> Result<Response, ApiError> {
     let Some(endpoint) = Endpoint::of(parts.uri.path()) else {
         let message = "no endpoint of the distribution API has this path";
         return Err(ApiError::not_found(ErrorCode::Unsupported, message));
@@ -389,12 +506,6 @@ async fn dispatch(shared: &Arc<Shared>, parts: Parts, body: Body) -> Result<Resp
             "GET, HEAD",
         ));
     }
-    let Some(name) = endpoint.repository() else {
-        return match reads {
-            true => Ok(json(StatusCode::OK, "application/json", "{}".into())),
-            false => Err(ApiError::not_allowed("only GET and HEAD", "GET, HEAD")),
-        };
-    };
     let query = Query::of(&parts);
     let namespace =
         match query.first("ns") {
@@ -403,12 +514,20 @@ async fn dispatch(shared: &Arc<Shared>, parts: Parts, body: Body) -> Result<Resp
             })?),
             None => None,
         };
+    let Some(name) = endpoint.repository() else {
+        return match (reads, endpoint) {
+            (false, _) => Err(ApiError::not_allowed("only GET and HEAD", "GET, HEAD")),
+            (true, Endpoint::Catalog) => lists::catalog(shared, &query, namespace).await,
+            (true, _) => Ok(json(StatusCode::OK, "application/json", "{}".into())),
+        };
+    };
     let repository = Repository::new(parse_repository(name)?).with_namespace(namespace);
     let method = parts.method.clone();
     let call = Call {
         parts,
         query,
         repository,
+        user,
     };
     match (endpoint, method) {
         (Endpoint::Blob { digest, .. }, Method::GET | Method::HEAD) => {
@@ -451,7 +570,9 @@ async fn dispatch(shared: &Arc<Shared>, parts: Parts, body: Body) -> Result<Resp
         (Endpoint::Tags { .. } | Endpoint::Referrers { .. }, _) => {
             Err(ApiError::not_allowed("a list is read only", "GET, HEAD"))
         }
-        (Endpoint::Ping, _) => unreachable!("it names no repository and was answered above"),
+        (Endpoint::Ping | Endpoint::Catalog, _) => {
+            unreachable!("they name no repository and were answered above")
+        }
     }
 }
 
@@ -462,9 +583,35 @@ impl Shared {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     {
+        let _place = match self.store.blocks() {
+            true => self.calls.acquire().await.ok(),
+            false => None,
+        };
         let store = Arc::clone(&self.store);
         let answer = run(self.store.blocks(), move || call(&*store)).await?;
         Ok(answer?)
+    }
+
+    /// Waits for a place among the files that answers read from.
+    pub(crate) async fn file_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let place = Arc::clone(&self.files).acquire_owned();
+        match timeout(FILE_WAIT, place).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => {
+                let message = "too many answers are being read from files";
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let error = ApiError::new(status, ErrorCode::TooManyRequests, message);
+                Err(error.header(header::RETRY_AFTER, HeaderValue::from_static("10")))
+            }
+        }
+    }
+
+    /// Returns how many entries a page may have for a client that asked for so many.
+    pub(crate) fn most(&self, asked: Option<usize>) -> Option<usize> {
+        match (asked, self.options.page_size) {
+            (Some(asked), Some(most)) => Some(asked.min(most.get())),
+            (asked, most) => asked.or(most.map(NonZeroUsize::get)),
+        }
     }
 
     /// Answers for a repository that does not exist, and for something that it does not have.

@@ -268,6 +268,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Tells whether calls wait for something else than the processor.
     fn blocks(&self) -> bool;
 
+    /// Returns the repositories that exist, in any order; with `namespace`, those of that registry.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn repositories(&self, namespace: Option<&Registry>)
+    -> Result<Vec<RepositoryName>, StoreError>;
+
     /// Tells whether the repository exists.
     ///
     /// # Errors

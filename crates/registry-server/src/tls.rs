@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How long a client may take for its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at once; further connections wait in the kernel's queue.
+/// Handshakes under way at once; a further one ends the oldest.
 const MAX_HANDSHAKES: usize = 256;
 
 /// Makes the configuration of a server from PEM: its certificate, followed by those of the authorities between it and the
@@ -73,14 +74,23 @@ pub(crate) struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+    /// In the order in which they began; some may be over.
+    oldest: VecDeque<AbortHandle>,
+    max_handshakes: usize,
 }
 
 impl TlsListener {
-    pub(crate) fn new(listener: TcpListener, config: Arc<ServerConfig>) -> Self {
+    pub(crate) fn new(
+        listener: TcpListener,
+        config: Arc<ServerConfig>,
+        max_connections: usize,
+    ) -> Self {
         Self {
             listener,
             acceptor: config.into(),
             handshakes: JoinSet::new(),
+            oldest: VecDeque::new(),
+            max_handshakes: max_connections.min(MAX_HANDSHAKES),
         }
     }
 }
@@ -92,17 +102,27 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             tokio::select! {
-                (connection, address) = Listener::accept(&mut self.listener),
-                    if self.handshakes.len() < MAX_HANDSHAKES =>
-                {
+                (connection, address) = Listener::accept(&mut self.listener) => {
+                    while self.handshakes.len() >= self.max_handshakes {
+                        // The oldest gives way, or whoever makes none would keep the others out.
+                        let Some(oldest) = self.oldest.pop_front() else { break };
+                        oldest.abort();
+                        if !oldest.is_finished() {
+                            break;
+                        }
+                    }
                     // As on a plain connection: a small answer must not wait for the client's next acknowledgement.
                     let _refused = connection.set_nodelay(true);
                     let handshake = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(connection));
-                    self.handshakes.spawn(async move {
+                    let handshake = self.handshakes.spawn(async move {
                         // A client that fails here learns it from its own side; there is nobody else to tell.
                         let stream = handshake.await.ok()?.ok()?;
                         Some((stream, address))
                     });
+                    self.oldest.push_back(handshake);
+                    while self.oldest.front().is_some_and(AbortHandle::is_finished) {
+                        self.oldest.pop_front();
+                    }
                 }
                 Some(finished) = self.handshakes.join_next() => {
                     if let Ok(Some(accepted)) = finished {

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::error::{ApiError, ErrorCode};
 use crate::server::{Call, Shared, parse_repository, run, value};
 use crate::store::{BlobUpload, Repository};
+use crate::traffic::broken;
 
 /// The uploads that are under way.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Sessions {
 #[derive(Clone, Debug)]
 struct Session {
     repository: Repository,
+    user: Option<Arc<str>>,
     touched: Instant,
     /// Bytes that are safely with the store, for whoever asks while a chunk is being taken.
     upload: Arc<AsyncMutex<Progress>>,
@@ -55,12 +57,14 @@ impl Sessions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, repository: Repository, upload: Box<dyn BlobUpload>) -> String {
+    /// Opens a session. Where there are too many, whoever has the most loses the one that was idle longest.
+    fn open(&self, call: &Call, upload: Box<dyn BlobUpload>) -> String {
         // The keys of the hash come from the system's random source, so an id cannot be guessed.
         let word = || RandomState::new().hash_one(Instant::now());
         let id = format!("{:016x}{:016x}", word(), word());
         let session = Session {
-            repository,
+            repository: call.repository.clone(),
+            user: call.user.clone(),
             touched: Instant::now(),
             upload: Arc::new(AsyncMutex::new(Progress {
                 upload: Some(upload),
@@ -68,7 +72,15 @@ impl Sessions {
         };
         let mut open = self.lock();
         if open.len() >= self.max {
-            let oldest = open.iter().min_by_key(|(_, session)| session.touched);
+            let mut counts = HashMap::<_, usize>::from([(session.user.clone(), 1)]);
+            for other in open.values() {
+                *counts.entry(other.user.clone()).or_default() += 1;
+            }
+            let most = counts.values().max().copied();
+            let oldest = open
+                .iter()
+                .filter(|(_, other)| counts.get(&other.user).copied() == most)
+                .min_by_key(|(_, session)| session.touched);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
                 open.remove(&oldest);
             }
@@ -77,13 +89,13 @@ impl Sessions {
         id
     }
 
-    fn find(
-        &self,
-        repository: &Repository,
-        id: &str,
-    ) -> Result<Arc<AsyncMutex<Progress>>, ApiError> {
+    /// Finds a session of the user who asks.
+    fn find(&self, call: &Call, id: &str) -> Result<Arc<AsyncMutex<Progress>>, ApiError> {
         match self.lock().get_mut(id) {
-            Some(session) if session.repository.name() == repository.name() => {
+            Some(session)
+                if session.repository.name() == call.repository.name()
+                    && session.user == call.user =>
+            {
                 session.touched = Instant::now();
                 Ok(Arc::clone(&session.upload))
             }
@@ -129,7 +141,7 @@ pub(crate) async fn start(shared: &Shared, call: Call, body: Body) -> Result<Res
         let progress = receive(shared, progress, &call.parts.headers, body).await?;
         return complete(shared, progress, call.repository, digest).await;
     }
-    let id = shared.sessions.open(call.repository.clone(), upload);
+    let id = shared.sessions.open(&call, upload);
     let mut response = progress_response(StatusCode::ACCEPTED, &call.repository, &id, 0);
     if let Some(bytes) = shared.options.chunk_min_bytes {
         response
@@ -141,7 +153,7 @@ pub(crate) async fn start(shared: &Shared, call: Call, body: Body) -> Result<Res
 
 /// end-13: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks>
 pub(crate) fn status(shared: &Shared, call: &Call, id: &str) -> Result<Response, ApiError> {
-    let upload = shared.sessions.find(&call.repository, id)?;
+    let upload = shared.sessions.find(call, id)?;
     // While a chunk is being taken the answer would be out of date before it arrives.
     let Ok(progress) = upload.try_lock() else {
         let message = "a chunk of this upload is being received";
@@ -167,7 +179,7 @@ pub(crate) async fn append(
     id: &str,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let progress = shared.sessions.find(&call.repository, id)?;
+    let progress = shared.sessions.find(&call, id)?;
     let progress = progress.lock_owned().await;
     check_range(&call, &progress, id)?;
     let progress = receive(shared, progress, &call.parts.headers, body).await?;
@@ -187,7 +199,7 @@ pub(crate) async fn finish(
     id: &str,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let progress = shared.sessions.find(&call.repository, id)?;
+    let progress = shared.sessions.find(&call, id)?;
     let Some(digest) = call.query.digest("digest")? else {
         let message = "the query names no digest";
         return Err(ApiError::bad_request(ErrorCode::DigestInvalid, message));
@@ -203,7 +215,7 @@ pub(crate) async fn finish(
 /// Ends a session early, as distribution and, since its next version, the specification have it:
 /// <https://github.com/opencontainers/distribution-spec/blob/967efdc/spec.md#cancel-a-blob-upload>
 pub(crate) fn cancel(shared: &Shared, call: &Call, id: &str) -> Result<Response, ApiError> {
-    shared.sessions.find(&call.repository, id)?;
+    shared.sessions.find(call, id)?;
     shared.sessions.close(id);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -282,9 +294,7 @@ async fn receive(
     }
     let mut body = body.into_data_stream();
     while let Some(chunk) = body.next().await {
-        let chunk: Bytes = chunk.map_err(|_broken| {
-            ApiError::bad_request(ErrorCode::BlobUploadInvalid, "the body broke off")
-        })?;
+        let chunk: Bytes = chunk.map_err(|error| broken(&error, ErrorCode::BlobUploadInvalid))?;
         if progress.written().saturating_add(chunk.len() as u64) > limit {
             return Err(too_large());
         }

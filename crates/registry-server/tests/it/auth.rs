@@ -62,3 +62,28 @@ async fn each_user_has_one_password_also_after_it_was_right_once() {
         }
     }
 }
+
+async fn begin(server: &Server, user: &str, password: &str) -> String {
+    let request = server.request(Method::POST, "/v2/app/blobs/uploads/");
+    let request = request.basic_auth(user, Some(password));
+    let answer = server.send(request).await;
+    assert_eq!(answer.status, 202);
+    answer.header("location").to_owned()
+}
+
+#[tokio::test]
+async fn a_user_who_opens_sessions_without_end_loses_only_own_ones() {
+    let users: Htpasswd = USERS.parse().expect("two users");
+    let server = memory(|builder| builder.users(users).max_upload_sessions(4)).await;
+    let of_bob = begin(&server, "bob", "other").await;
+    let mut of_anna = Vec::new();
+    for _ in 0..20 {
+        of_anna.push(begin(&server, "anna", "secret").await);
+    }
+    assert_eq!(status(&server, &of_bob, "bob", "other").await, 204);
+    let (last, first) = of_anna.split_last().expect("20");
+    assert_eq!(status(&server, last, "anna", "secret").await, 204);
+    assert_eq!(status(&server, &first[0], "anna", "secret").await, 404);
+    // It is a session of hers.
+    assert_eq!(status(&server, last, "bob", "other").await, 404);
+}

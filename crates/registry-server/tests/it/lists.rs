@@ -268,3 +268,38 @@ async fn without_the_api_there_is_no_list_and_no_acknowledgement() {
         .await;
     assert_eq!(absent.error(), (404, "UNSUPPORTED".into()));
 }
+
+#[tokio::test]
+async fn the_catalog_lists_the_repositories_in_pages() {
+    for server in each().await {
+        let all = server.get("/v2/_catalog").await;
+        assert_eq!(all.json(), json!({"repositories": []}));
+        let names = ["a", "b/c", "b", "z9"];
+        for name in names {
+            server.push_image(name, "1.0", "{}").await;
+        }
+        let all = server.get("/v2/_catalog").await;
+        let sorted = json!(["a", "b", "b/c", "z9"]);
+        assert_eq!(all.json(), json!({"repositories": sorted}));
+        assert_eq!(all.next(), None);
+        for n in 1..6 {
+            let mut found = Vec::new();
+            let mut next = Some(format!("/v2/_catalog?n={n}"));
+            while let Some(path) = next {
+                let page = server.get(&path).await;
+                let page_names = page.json()["repositories"].as_array().unwrap().clone();
+                assert!((1..=n).contains(&page_names.len()), "{page_names:?}");
+                found.extend(page_names);
+                next = page.next();
+            }
+            assert_eq!(json!(found), sorted, "{n}");
+        }
+        let after = server.get("/v2/_catalog?last=b").await;
+        assert_eq!(after.json()["repositories"], json!(["b/c", "z9"]));
+        let none = server.get("/v2/_catalog?n=0").await;
+        assert_eq!(none.json()["repositories"], json!([]));
+        assert_eq!(none.next(), None);
+        assert_eq!(server.get("/v2/_catalog?n=x").await.status, 400);
+        assert_eq!(server.delete("/v2/_catalog").await.status, 405);
+    }
+}

@@ -6,6 +6,7 @@ mod blobs;
 mod layout;
 mod lists;
 mod manifests;
+mod requests;
 mod running;
 mod server;
 #[cfg(feature = "tls")]

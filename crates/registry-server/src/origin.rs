@@ -1,0 +1,149 @@
+use std::net::IpAddr;
+
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, Method, StatusCode, header};
+
+use crate::error::{ApiError, ErrorCode};
+
+/// Refuses what only a browser sends that another site's page has told to: a host that is not this server's, where `hosts` are
+/// given, and a write from another origin.
+pub(crate) fn check(parts: &Parts, hosts: Option<&[String]>) -> Result<(), ApiError> {
+    let asked = asked(parts)?;
+    if let (Some(hosts), Some(asked)) = (hosts, &asked) {
+        let host = asked.host().to_ascii_lowercase();
+        if !is_loopback(&host) && !hosts.contains(&host) {
+            return Err(denied(format!(
+                "this registry does not answer for the host {host:?}"
+            )));
+        }
+    }
+    if ![Method::GET, Method::HEAD].contains(&parts.method)
+        && !is_same_origin(&parts.headers, asked.as_ref())
+    {
+        return Err(denied("a page of another site may not write here".into()));
+    }
+    Ok(())
+}
+
+fn denied(message: String) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+}
+
+/// Returns whom the request is for: of HTTP/2, and of a request for a proxy, in the target.
+fn asked(parts: &Parts) -> Result<Option<Authority>, ApiError> {
+    let mut named = parts.uri.authority().cloned();
+    for value in parts.headers.get_all(header::HOST) {
+        let host = Authority::try_from(value.as_bytes())
+            .map_err(|_| ApiError::bad_request(ErrorCode::Denied, "Host is malformed"))?;
+        if named.as_ref().is_some_and(|named| *named != host) {
+            let message = "the request names several hosts";
+            return Err(ApiError::bad_request(ErrorCode::Denied, message));
+        }
+        named = Some(host);
+    }
+    Ok(named)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        // <https://www.rfc-editor.org/rfc/rfc6761#section-6.3>: nobody else can have these.
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+fn is_same_origin(headers: &HeaderMap, asked: Option<&Authority>) -> bool {
+    let site = headers.get("sec-fetch-site");
+    if site.is_some_and(|site| site != "same-origin" && site != "none") {
+        return false;
+    }
+    headers.get_all(header::ORIGIN).iter().all(|origin| {
+        let origin = origin.to_str().ok();
+        let origin = origin.and_then(|origin| origin.split_once("://"));
+        let origin = origin.and_then(|(_, host)| host.parse::<Authority>().ok());
+        origin.is_some() && origin.as_ref() == asked
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn status(method: Method, target: &str, headers: &[(&str, &str)]) -> bool {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        check(&parts, Some(&["mirror.example".to_owned()])).is_ok()
+    }
+
+    #[test]
+    fn a_loopback_server_answers_for_its_own_hosts_only() {
+        for (host, answered) in [
+            ("localhost", true),
+            ("LOCALHOST:5000", true),
+            ("a.localhost:5000", true),
+            ("127.0.0.1:5000", true),
+            ("127.1.2.3", true),
+            ("[::1]:5000", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("mirror.example", true),
+            ("Mirror.Example:443", true),
+            ("evil.example", false),
+            ("evil.example:5000", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("mirror.example.evil.example", false),
+            ("10.0.0.1:5000", false),
+            ("[::]:5000", false),
+            ("x", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            assert_eq!(
+                status(Method::GET, "/v2/", &[("host", host)]),
+                answered,
+                "{host}"
+            );
+        }
+        assert!(!status(Method::GET, "http://evil.example/v2/", &[]));
+        let both = [("host", "evil.example")];
+        assert!(!status(Method::GET, "http://localhost/v2/", &both));
+        // What has no host comes from no browser.
+        assert!(status(Method::GET, "/v2/", &[]));
+    }
+
+    #[test]
+    fn a_write_comes_from_no_other_origin() {
+        let own = ("host", "localhost:5000");
+        for (headers, written) in [
+            (&[own][..], true),
+            (&[own, ("origin", "http://localhost:5000")], true),
+            (&[own, ("origin", "http://localhost:5001")], false),
+            (&[own, ("origin", "http://evil.example")], false),
+            (&[own, ("origin", "null")], false),
+            (&[own, ("origin", "")], false),
+            (&[own, ("sec-fetch-site", "cross-site")], false),
+            (&[own, ("sec-fetch-site", "same-site")], false),
+            (&[own, ("sec-fetch-site", "same-origin")], true),
+            (&[own, ("sec-fetch-site", "none")], true),
+        ] {
+            for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+                assert_eq!(
+                    status(method, "/v2/a/blobs/uploads/", headers),
+                    written,
+                    "{headers:?}"
+                );
+            }
+            assert!(status(Method::GET, "/v2/", headers), "{headers:?}");
+        }
+    }
+}
