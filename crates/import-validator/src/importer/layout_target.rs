@@ -296,7 +296,7 @@ fn put(
 
 fn is_whole(layout: &ImageLayout, digest: &Digest, size: u64) -> bool {
     // One that cannot be read is written again, and what is wrong with the folder shows there.
-    let file = std::fs::File::open(layout.blob_path(digest));
+    let file = layout.open_blob(digest);
     file.is_ok_and(|file| {
         let reader = VerifyingReader::new(file, digest.clone(), size);
         let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
