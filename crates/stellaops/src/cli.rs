@@ -462,6 +462,18 @@ pub(crate) struct ImportArgs {
 pub(crate) enum StoreCommand {
     /// Serve the local store as a registry: on loopback and read-only, unless told otherwise
     Serve(ServeArgs),
+    /// List what is in the local store, and whether its manifests are whole
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The layout folder to list [default: the local store]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
 }
 
 #[derive(Debug, Args)]
@@ -484,4 +496,8 @@ pub(crate) struct ServeArgs {
     /// Answer the users of this file only: lines as `htpasswd -nB USER` prints them
     #[arg(long, value_name = "FILE")]
     pub(crate) auth: Option<PathBuf>,
+    /// Answer requests for this host as well, as a proxy before the store passes them on; on loopback others than
+    /// localhost are refused
+    #[arg(long, value_name = "HOST")]
+    pub(crate) allow_host: Vec<Registry>,
 }

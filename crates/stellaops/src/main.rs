@@ -84,7 +84,7 @@ fn run(cli: &Cli, log: &Arc<Log>) -> Result<(), Failure> {
         }
         let result = tokio::select! {
             result = command(&context, cli) => result,
-            signal = interrupted() => Err(signal),
+            signal = interrupted(), if !drains(&cli.command) => Err(signal),
         };
         write_metrics(&cli.global, &context, log);
         result.map_err(|failure| context.explained(failure))
@@ -127,10 +127,16 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
         Command::Bundle(BundleCommand::Inspect(args)) => commands::inspect::run(args),
         Command::Bundle(BundleCommand::Manifest(args)) => commands::manifest::run(args),
         Command::Bundle(BundleCommand::Diff(args)) => commands::diff::run(args),
+        Command::Store(StoreCommand::List(args)) => commands::list::run(args),
         Command::Store(StoreCommand::Serve(args)) => commands::serve::run(context, args).await,
         Command::Demo => commands::demo::run(context).await,
         Command::Completions { .. } => Ok(()),
     }
+}
+
+/// Returns whether a command ends by itself when the process is asked to, and has then done what it was for.
+fn drains(command: &Command) -> bool {
+    matches!(command, Command::Store(StoreCommand::Serve(_)))
 }
 
 /// Ends when the process is asked to: 128 and the number of the signal is then its exit code.

@@ -49,6 +49,10 @@ impl Metrics {
                 "HTTP requests sent to registries, by status",
             ),
             (
+                "store_requests_total",
+                "Requests that the served store has answered, by method and status",
+            ),
+            (
                 "registry_rate_limit_waits_total",
                 "Times that a registry asked to wait",
             ),
@@ -115,6 +119,21 @@ impl Metrics {
         );
     }
 
+    /// Counts a request to the store that is served. Methods that no registry has are one.
+    pub(crate) fn served(&self, method: &str, status: &str, seconds: f64) {
+        let method = match method {
+            "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" => method,
+            _ => "other",
+        };
+        let labels = vec![label("method", method), label("status", status)];
+        self.recorder
+            .register_counter(&Key::from_parts("store_requests_total", labels), &METADATA)
+            .increment(1);
+        self.recorder
+            .register_histogram(&Key::from_name("store_request_duration_seconds"), &METADATA)
+            .record(seconds);
+    }
+
     fn count(
         &self,
         name: &'static str,
@@ -157,11 +176,16 @@ mod tests {
         metrics.discovered(&registry, DiscoveryMethod::NativeAndTag);
         metrics.discovery_failed(&registry, ErrorCode::RateLimited);
         metrics.request(&registry, "200", 0.02);
+        metrics.served("GET", "404", 0.02);
+        metrics.served("BREW", "none", 0.02);
         let text = metrics.render();
         for line in [
             "export_registry_capabilities_probed_total{registry=\"registry.example.com\",api_supported=\"false\"} 1",
             "export_referrer_discovery_method_total{registry=\"registry.example.com\",method=\"native+tag\"} 1",
             "export_referrer_discovery_failures_total{registry=\"registry.example.com\",error=\"rate-limited\"} 1",
+            "store_requests_total{method=\"GET\",status=\"404\"} 1",
+            "store_requests_total{method=\"other\",status=\"none\"} 1",
+            "store_request_duration_seconds_bucket{le=\"0.025\"} 2",
             "registry_request_duration_seconds_bucket{registry=\"registry.example.com\",le=\"0.025\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

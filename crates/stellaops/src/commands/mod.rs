@@ -8,6 +8,7 @@ pub(crate) mod discover;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod list;
 pub(crate) mod manifest;
 pub(crate) mod pack;
 pub(crate) mod policy;

@@ -1,21 +1,33 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use oci_content::ImageLayout;
-use registry_server::{Htpasswd, LayoutStore, RegistryServer, tls_config};
+use registry_server::{
+    AnsweredRequest, Htpasswd, LayoutStore, RegistryServer, ServerObserver, tls_config,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
+use serde_json::{Map, Value};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::ServeArgs;
+use crate::cli::{LogLevel, ServeArgs};
 use crate::context::{Context, local_store, read};
 use crate::exit::{Exit, Failure, chain};
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::render::foreign;
 
 /// The host of what is pushed without `?ns=`. Not the address that is listened on: its port may be another one at the next start,
 /// and the tag then a second one.
 const PUSHED_HOST: &str = "localhost";
 
 pub(crate) async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
     let tls = tls(args)?;
     let users = args.auth.as_deref().map(users).transpose()?;
     if !args.listen.ip().is_loopback() && (tls.is_none() || users.is_none()) {
@@ -43,6 +55,15 @@ pub(crate) async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failu
     let host = host.map(|host| host.parse().expect("a host name"));
     let mut server =
         RegistryServer::builder(Arc::new(LayoutStore::new(layout, host))).read_only(!args.writable);
+    let requests = Arc::new(Requests::new(
+        Arc::clone(&context.log),
+        Arc::clone(&context.metrics),
+    ));
+    let observer: Arc<dyn ServerObserver> = Arc::<Requests>::clone(&requests);
+    server = server.observer(observer).open_files(open_files());
+    if args.listen.ip().is_loopback() || !args.allow_host.is_empty() {
+        server = server.allowed_hosts(args.allow_host.iter().map(|host| host_of(host.as_str())));
+    }
     let closed = users.is_some();
     if let Some(users) = users {
         server = server.users(users);
@@ -71,11 +92,167 @@ pub(crate) async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failu
             ""
         },
     ));
-    tokio::signal::ctrl_c()
-        .await
-        .map_err(|error| Failure::new(Exit::LocalIo, format!("no signal handler: {error}")))?;
-    running.shutdown().await;
-    Ok(())
+    signals.next().await;
+    requests.say(
+        "Stopping: requests that are under way are finished; a second signal ends them".into(),
+    );
+    let ended = tokio::select! {
+        () = running.shutdown() => Ok(()),
+        number = signals.next() => Err(Failure::with_code(
+            128 + number,
+            "stopped by a second signal; requests that were under way are cut off",
+        )),
+    };
+    requests.flush();
+    ended
+}
+
+/// The signals that end a server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let caught = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::LocalIo, format!("no signal handler: {error}")))
+        };
+        Ok(Self {
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one; returns its number.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
+
+/// What the server can make use of: 1024 connections, and for each a session, a file and a call of the store.
+const MOST_FILES: u64 = 8192;
+
+/// Returns how many files the process may have open, having raised the number as far as it is of use and allowed.
+fn open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum: limit.maximum,
+        };
+        // Where it is refused, the server makes do with what there is.
+        setrlimit(Resource::Nofile, raised).ok();
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(MOST_FILES)
+}
+
+/// Leaves the port away, which differs before and behind a proxy.
+fn host_of(host: &str) -> String {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name.to_owned(),
+        _ => host.to_owned(),
+    }
+}
+
+/// Lines that wait to be written. Beyond, requests are counted and not logged: whoever reads the log slowly must not hold up those
+/// who are served.
+const MAX_LINES: usize = 4096;
+/// How long the last lines may take at the end.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// The access log and the metrics of requests.
+#[derive(Debug)]
+struct Requests {
+    lines: SyncSender<Line>,
+    metrics: Arc<Metrics>,
+    unlogged: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Line {
+    Message(String, Map<String, Value>),
+    Flush(SyncSender<()>),
+}
+
+impl Requests {
+    fn new(log: Arc<Log>, metrics: Arc<Metrics>) -> Self {
+        let (lines, waiting): (_, Receiver<Line>) = sync_channel(MAX_LINES);
+        std::thread::spawn(move || {
+            for line in waiting {
+                match line {
+                    Line::Message(message, fields) => log.write(LogLevel::Info, &message, fields),
+                    Line::Flush(done) => drop(done),
+                }
+            }
+        });
+        Self {
+            lines,
+            metrics,
+            unlogged: AtomicU64::new(0),
+        }
+    }
+
+    fn say(&self, message: String) {
+        self.lines.try_send(Line::Message(message, Map::new())).ok();
+    }
+
+    /// Waits until what was said is written.
+    fn flush(&self) {
+        let (done, written) = sync_channel(0);
+        if self.lines.try_send(Line::Flush(done)).is_ok() {
+            // It is never sent, only dropped.
+            written.recv_timeout(FLUSH).ok();
+        }
+    }
+}
+
+impl ServerObserver for Requests {
+    fn answered(&self, request: &AnsweredRequest<'_>) {
+        let status = request.status.map(|status| status.as_u16());
+        let word = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        let method = request.method.as_str();
+        self.metrics
+            .served(method, &word, request.elapsed.as_secs_f64());
+        let (method, path) = (foreign(method), foreign(request.path));
+        let milliseconds = request.elapsed.as_millis();
+        let user = request.user.map(foreign);
+        let named = user
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |user| format!("{user:?}"));
+        let message = format!(
+            "Request method={method} path={path} status={word} bytes={} ms={milliseconds} user={named}",
+            request.bytes
+        );
+        let fields = [
+            ("method", method.into()),
+            ("path", path.into()),
+            ("status", status.into()),
+            ("bytes", request.bytes.into()),
+            ("ms", u64::try_from(milliseconds).unwrap_or(u64::MAX).into()),
+            ("user", user.map(|user| user.into_owned()).into()),
+        ];
+        let fields = fields.map(|(name, value): (&str, Value)| (name.to_owned(), value));
+        let line = Line::Message(message, Map::from_iter(fields));
+        match self.lines.try_send(line) {
+            Ok(()) => {
+                let unlogged = self.unlogged.swap(0, Ordering::Relaxed);
+                if unlogged > 0 {
+                    self.say(format!(
+                        "{unlogged} requests are not in this log: it was written too slowly"
+                    ));
+                }
+            }
+            Err(_full) => {
+                self.unlogged.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 fn tls(args: &ServeArgs) -> Result<Option<ServerConfig>, Failure> {

@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use test_registry::{Persona, TestRegistry};
 
@@ -66,11 +68,19 @@ impl Site {
             line.contains("Serving ").then_some(line)
         });
         let line = line.unwrap();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let rest = Arc::clone(&written);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                rest.lock().unwrap().push(line);
+            }
+        });
         let (_, after) = line.split_once("://").unwrap();
         let (host, _) = after.split_once("/v2/").unwrap();
         Served {
             host: host.to_owned(),
             line,
+            written,
             child,
         }
     }
@@ -122,12 +132,51 @@ pub(crate) struct Served {
     pub(crate) host: String,
     /// What it said about itself.
     pub(crate) line: String,
+    /// What it has written since.
+    written: Arc<Mutex<Vec<String>>>,
     child: Child,
+}
+
+impl Served {
+    /// Returns the first line that it has written since it listens and that has this part, waiting for it.
+    pub(crate) async fn line_with(&self, part: &str) -> String {
+        for _ in 0..1000 {
+            let found = {
+                let written = self.written.lock().unwrap();
+                written.iter().find(|line| line.contains(part)).cloned()
+            };
+            if let Some(line) = found {
+                return line;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{part:?} is not in {:?}", self.written.lock().unwrap());
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end; returns the exit code, or -1 where a signal has ended it.
+    pub(crate) async fn ended(&mut self) -> i32 {
+        for _ in 0..1000 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("it does not end");
+    }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
+        // It may have ended.
+        self.child.kill().ok();
         self.child.wait().unwrap();
     }
 }

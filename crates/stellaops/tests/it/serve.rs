@@ -1,6 +1,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use test_registry::Persona;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::run::{Site, registry_with_image};
 
@@ -159,4 +161,224 @@ async fn what_would_be_served_wrongly_is_not_served() {
     let line =
         "store serve --listen 192.0.2.1:0 --tls-cert cert.pem --tls-key key.pem --auth users";
     site.stellaops(line).await.failed(8, &["192.0.2.1:0"]);
+}
+
+/// Asks on a connection of its own; returns the whole answer.
+async fn ask(host: &str, request: &str) -> String {
+    let mut connection = TcpStream::connect(host).await.unwrap();
+    let request = format!("{request}\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_lets_requests_finish_and_the_next_one_does_not() {
+    for (first, second, code) in [
+        ("TERM", None, 0),
+        ("INT", None, 0),
+        ("TERM", Some("INT"), 130),
+        ("INT", Some("TERM"), 143),
+    ] {
+        let site = Site::new();
+        let mut served = site.serve("--folder new --writable");
+        let mut under_way = TcpStream::connect(&served.host).await.unwrap();
+        let head = "PUT /v2/app/manifests/x HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+        under_way.write_all(head.as_bytes()).await.unwrap();
+        let mut asked = [0; 12];
+        under_way.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100");
+        served.signal(first);
+        served.line_with("Stopping").await;
+        while TcpStream::connect(&served.host).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        if let Some(second) = second {
+            served.signal(second);
+        } else {
+            under_way.write_all(b"{}").await.unwrap();
+            let mut answer = String::new();
+            under_way.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.contains("HTTP/1.1 400 "), "{answer}");
+        }
+        assert_eq!(served.ended().await, code, "{first} {second:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_is_a_line_of_the_log_that_nobody_can_forge_and_is_counted() {
+    let site = Site::new();
+    std::fs::write(site.path("users"), USERS).unwrap();
+    let mut served =
+        site.serve("--folder new --writable --auth users --metrics-file metrics --log-file log");
+    let anna = format!("authorization: Basic {}", STANDARD.encode("anna:secret"));
+    let long = "x".repeat(5000);
+    for (request, part) in [
+        (
+            "GET /v2/app/tags/list?token=secret HTTP/1.1\r\nhost: localhost".to_owned(),
+            "Request method=GET path=/v2/app/tags/list status=401 bytes=",
+        ),
+        (
+            format!("GET /v2/_catalog HTTP/1.1\r\nhost: localhost\r\n{anna}"),
+            "Request method=GET path=/v2/_catalog status=200 bytes=19 ms=",
+        ),
+        (
+            format!("BREW /{long} HTTP/1.1\r\nhost: localhost\r\n{anna}"),
+            "Request method=BREW path=/xxx",
+        ),
+        (
+            format!("GET /a%0a[ERROR]%1b[31m HTTP/1.1\r\nhost: localhost\r\n{anna}"),
+            "path=/a%0a[ERROR]%1b[31m status=404",
+        ),
+    ] {
+        ask(&served.host, &request).await;
+        let line = served.line_with(part).await;
+        assert!(line.starts_with("[INFO] ") && line.len() < 1000, "{line}");
+        let user = line.rsplit_once(" user=").unwrap().1;
+        let known = request.contains(&anna);
+        assert_eq!(user, if known { "\"anna\"" } else { "-" }, "{line}");
+        assert!(!line.contains("secret"), "{line}");
+    }
+    served.signal("TERM");
+    assert_eq!(served.ended().await, 0);
+    let metrics = std::fs::read_to_string(site.path("metrics")).unwrap();
+    for line in [
+        "store_requests_total{method=\"GET\",status=\"200\"} 1",
+        "store_requests_total{method=\"GET\",status=\"401\"} 1",
+        "store_requests_total{method=\"GET\",status=\"404\"} 1",
+        "store_requests_total{method=\"other\",status=\"404\"} 1",
+        "store_request_duration_seconds_count 4",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    let log = std::fs::read_to_string(site.path("log")).unwrap();
+    assert_eq!(log.matches("Request method=").count(), 4, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_loopback_a_store_answers_for_its_own_hosts_and_those_that_it_is_told() {
+    let site = Site::new();
+    let told = "--folder new --writable --allow-host mirror.example:443";
+    for (words, host, status) in [
+        ("--folder new --writable", "localhost:1", "200"),
+        ("--folder new --writable", "mirror.example", "403"),
+        (told, "mirror.example", "200"),
+        (told, "evil.example", "403"),
+    ] {
+        let served = site.serve(words);
+        let request = format!("GET /v2/ HTTP/1.1\r\nhost: {host}");
+        let answer = ask(&served.host, &request).await;
+        assert_eq!(&answer[9..12], status, "{words}: {host}");
+        let request = format!(
+            "POST /v2/app/blobs/uploads/ HTTP/1.1\r\nhost: {host}\r\norigin: http://evil.example"
+        );
+        let answer = ask(&served.host, &request).await;
+        assert_eq!(&answer[9..12], "403", "{words}: {host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_up_nobody() {
+    let site = Site::new();
+    let mut child = site
+        .command()
+        .args("store serve --folder new --writable --listen 127.0.0.1:0".split(' '))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut lines, &mut line).unwrap();
+    let (_, host) = line.split_once("://").unwrap();
+    let (host, _) = host.split_once("/v2/").unwrap();
+    let long = "x".repeat(250);
+    let mut connection = TcpStream::connect(host).await.unwrap();
+    let request = format!("GET /v2/{long} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut answer = [0; 4096];
+    // More than a pipe takes.
+    for _ in 0..1000 {
+        connection.write_all(request.as_bytes()).await.unwrap();
+        assert!(connection.read(&mut answer).await.unwrap() > 0);
+    }
+    let kill = std::process::Command::new("kill")
+        .arg(child.id().to_string())
+        .status();
+    assert!(kill.unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), ended).await;
+    assert_eq!(ended.expect("it ends").unwrap().code(), Some(0));
+    drop(lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_server_left_is_gone_after_the_next_start() {
+    let site = Site::new();
+    let served = site.serve("--folder new --writable");
+    let begin = "POST /v2/app/blobs/uploads/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0";
+    let answer = ask(&served.host, begin).await;
+    assert_eq!(&answer[9..12], "202");
+    let left = || {
+        let entries = std::fs::read_dir(site.path("new/blobs")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(".partial-")).count()
+    };
+    assert_eq!(left(), 1);
+    // Another one beside it leaves what is being written.
+    drop(site.serve("--folder new --writable"));
+    assert_eq!(left(), 1);
+    drop(served);
+    assert_eq!(left(), 1);
+    drop(site.serve("--folder new --writable"));
+    assert_eq!(left(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_lists_what_is_in_it_and_says_what_is_damaged() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    site.stellaops("store list")
+        .await
+        .failed(8, &["bundle import"]);
+    let export = format!("bundle export {}/app:1.0 --output b.tgz", source.host());
+    site.stellaops(&export).await.done();
+    site.stellaops("bundle import --file b.tgz").await.done();
+    let listed = site
+        .stellaops("store list --format json")
+        .await
+        .done()
+        .json();
+    assert_eq!(listed["schemaVersion"], 1);
+    let manifests = listed["manifests"].as_array().unwrap();
+    let reference = format!("{}/app:1.0", source.host());
+    let image = manifests
+        .iter()
+        .find(|entry| entry["reference"] == reference.as_str())
+        .unwrap();
+    // Two of the eight are legacy tags, which name no subject.
+    assert_eq!(
+        (&image["state"], &image["referrers"]),
+        (&"present".into(), &6.into())
+    );
+    let text = site.stellaops("store list").await.done().stdout;
+    assert!(text.contains(&reference), "{text}");
+    let victim = manifests.iter().find(|entry| !entry["subject"].is_null());
+    let victim = victim.unwrap()["digest"].as_str().unwrap();
+    let file = format!("data/stellaops/store/blobs/{}", victim.replace(':', "/"));
+    for (state, code) in [("damaged", 4), ("missing", 4)] {
+        match state {
+            "damaged" => std::fs::write(site.path(&file), "{}").unwrap(),
+            _ => std::fs::remove_file(site.path(&file)).unwrap(),
+        }
+        let ran = site
+            .stellaops("store list")
+            .await
+            .failed(code, &[victim, state]);
+        let row = ran.stdout.lines().find(|line| line.contains(victim));
+        assert!(row.unwrap().ends_with(state), "{}", ran.stdout);
+        let ran = site.stellaops("store list --format json").await;
+        assert!(ran.json()["manifests"].to_string().contains(state));
+    }
+    site.stellaops("bundle import --file b.tgz").await.done();
+    site.stellaops("store list").await.done();
 }
