@@ -10,6 +10,7 @@ use oci_content::{
     Digest, Manifest, ManifestContent, RepositoryName, Tag, media_type, referrers_tag,
 };
 use registry_server::{ApiError, ErrorCode, Repository, Store as _};
+use serde_json::json;
 
 use crate::late::Seen;
 use crate::persona::Persona;
@@ -34,8 +35,10 @@ pub(crate) struct Manifests {
     pub(crate) digests_as_tags: bool,
     /// A tag that does not exist is 403.
     pub(crate) absent_tags_forbidden: bool,
-    /// A pushed manifest's subject must be there.
-    pub(crate) subject_must_exist: bool,
+    /// A pushed manifest's subject must be there; this is the code of the refusal.
+    pub(crate) subject_must_exist: Option<ErrorCode>,
+    /// A tag that exists cannot be pushed again: 412, whatever the request's conditions.
+    pub(crate) tags_immutable: bool,
     /// The only config types that a pushed manifest may have.
     pub(crate) config_types: Option<&'static [&'static str]>,
     /// A manifest with a subject or an artifact type is 405.
@@ -230,6 +233,18 @@ pub(crate) async fn write(
     {
         return Err(too_many_requests(shared));
     }
+    if profile.tags_immutable
+        && reference.parse::<Tag>().is_ok()
+        && resolve(shared, name, reference).is_some()
+    {
+        let body = json!({"errors": [{
+            "code": "PRECONDITION",
+            "message": format!("Failed to process request due to '{name}:{reference}' configured as immutable."),
+        }]});
+        let headers = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
+        let refused = (StatusCode::PRECONDITION_FAILED, headers, body.to_string());
+        return Err(refused.into_response());
+    }
     if !(profile.conditional_writes || shared.conditional_writes) {
         parts.headers.remove(header::IF_MATCH);
         parts.headers.remove(header::IF_NONE_MATCH);
@@ -288,12 +303,13 @@ fn refuse_push(shared: &Shared, name: &str, manifest: &Manifest) -> Option<Respo
         let code = ErrorCode::ManifestInvalid;
         return Some(ApiError::new(StatusCode::BAD_REQUEST, code, message).into_response());
     }
-    if profile.subject_must_exist
+    if let Some(code) = profile.subject_must_exist
         && let Some(subject) = manifest.subject()
         && let Ok(name) = name.parse()
         && shared.manifest(&name, &subject.digest).is_none()
     {
-        return Some(unknown("the subject is not there"));
+        let message = "the subject is not there";
+        return Some(ApiError::new(StatusCode::NOT_FOUND, code, message).into_response());
     }
     None
 }

@@ -38,7 +38,8 @@ pub enum Persona {
     Dist2,
     /// distribution 3: no referrers API, sorted tags in pages.
     Dist3,
-    /// GitLab: no referrers API; a digest's referrers tag is the digest's own manifest.
+    /// GitLab: no referrers API; a digest's referrers tag is the digest's own manifest; a subject that is not there is a
+    /// blob that is not there.
     GitLab,
     /// Artifactory before 7.90: 406 in the API's place, 403 for absent tags, a next link that leads nowhere.
     ArtifactoryOld,
@@ -133,6 +134,10 @@ pub enum Variant {
     Ghcr303Html,
     /// [`Quay`](Persona::Quay) before July 2024: an unknown subject is 404.
     QuayBefore312,
+    /// [`Quay`](Persona::Quay), whose token service gives no token that only reads what does not exist yet.
+    QuayFirstPush,
+    /// [`Harbor28`](Persona::Harbor28) with a rule that makes tags immutable: 412 for each that exists.
+    HarborImmutable,
     /// [`EdgeProxy`](Persona::EdgeProxy) that says 403 where the API would be.
     EdgeForbidden,
     /// [`EdgeProxy`](Persona::EdgeProxy) as a cache rule of Azure Container Registry: 424.
@@ -152,7 +157,8 @@ impl Variant {
             Self::Acr | Self::Zot => Persona::SpecFull,
             Self::EcrBeforeArtifacts => Persona::Ecr,
             Self::Ghcr303TooManyRequests | Self::Ghcr303Html => Persona::Ghcr303,
-            Self::QuayBefore312 => Persona::Quay,
+            Self::QuayBefore312 | Self::QuayFirstPush => Persona::Quay,
+            Self::HarborImmutable => Persona::Harbor28,
             Self::EdgeForbidden
             | Self::EdgeFailedDependency
             | Self::EdgeUpstreamNotFound

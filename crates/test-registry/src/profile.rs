@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use registry_server::ErrorCode;
+
 use crate::manifests::{Deletes, Manifests, Subject};
 use crate::persona::{Persona, Variant};
 use crate::referrers::{
@@ -227,7 +229,7 @@ impl Profile {
                 referrers: ReferrersApi::Absent(NO_ROUTE),
                 manifests: Manifests {
                     subject: Subject::AlwaysAcknowledged,
-                    subject_must_exist: true,
+                    subject_must_exist: Some(ErrorCode::ManifestUnknown),
                     pull_limit: Some(100),
                     ..plain.manifests
                 },
@@ -246,6 +248,7 @@ impl Profile {
                     foreign: false,
                     style: TokenStyle {
                         token_only: true,
+                        refuses: variant == Some(Variant::QuayFirstPush),
                         ..TOKEN
                     },
                     challenge: Challenge::Specified,
@@ -275,7 +278,13 @@ impl Profile {
             },
             Persona::Harbor27 => Self::harbor(plain, ReferrersApi::Forbidden),
             Persona::Harbor28 => Self::harbor(
-                plain,
+                Self {
+                    manifests: Manifests {
+                        tags_immutable: variant == Some(Variant::HarborImmutable),
+                        ..plain.manifests
+                    },
+                    ..plain
+                },
                 ReferrersApi::Native(Native {
                     content_type: "application/json; charset=utf-8",
                     artifact_types: ArtifactTypes::OfConfig,
@@ -304,6 +313,7 @@ impl Profile {
                 }),
                 manifests: Manifests {
                     digests_as_tags: true,
+                    subject_must_exist: Some(ErrorCode::ManifestBlobUnknown),
                     config_types: Some(&[
                         "application/vnd.oci.image.config.v1+json",
                         "application/vnd.oci.empty.v1+json",

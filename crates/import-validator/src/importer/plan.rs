@@ -1,7 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bundle_format::{DiscoveryRecord, ImageRecord, SourceRepository};
-use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
 
 use super::error::{ImportError, ImportErrorKind};
 use super::mapping::Mapping;
@@ -25,8 +25,8 @@ pub struct RepositoryPlan {
     pub blobs: BTreeMap<Digest, u64>,
     /// The blobs that the bundle leaves out because its base holds them, with their sizes; the target has to have them.
     pub left_out: BTreeMap<Digest, u64>,
-    /// The manifests in waves: what is in one wave needs only what is in earlier ones. Images go first, children
-    /// before those that list them; then referrers, a subject before what refers to it.
+    /// The manifests in waves: what is in one wave needs only what is in earlier ones. That is the order of the whole
+    /// graph, across images: children before what lists them, subjects before what refers to them.
     pub waves: Vec<Vec<Digest>>,
     /// The edges that a discovery must find again: subject, referrer, legacy tag.
     pub edges: BTreeSet<(Digest, Digest, Option<Tag>)>,
@@ -99,7 +99,7 @@ struct Source<'b> {
 
 impl RepositoryPlan {
     fn fill(&mut self, bundle: &BundleSource, source: &Source<'_>) -> Result<(), ImportError> {
-        let mut seen = BTreeSet::new();
+        let mut needs = Needs::new();
         for image in &source.images {
             let omitted: BTreeSet<&Digest> =
                 image.omitted.iter().map(|child| &child.digest).collect();
@@ -108,16 +108,14 @@ impl RepositoryPlan {
                 image.digest.clone(),
                 image.reference.tag().cloned(),
             ));
-            let mut waves = Vec::new();
-            self.walk(bundle, &image.digest, &omitted, &mut seen, &mut waves)?;
-            let subjects = waves
-                .iter()
-                .flatten()
-                .filter(|digest| !self.attestations.contains(digest));
-            self.roots.extend(subjects.cloned());
+            let reached = self.walk(bundle, &image.digest, &omitted, &mut needs)?;
+            self.roots.extend(reached);
             self.roots.insert(image.digest.clone());
-            add_waves(&mut self.waves, 0, waves);
         }
+        let attestations = &self.attestations;
+        let images: BTreeSet<&Digest> = source.images.iter().map(|image| &image.digest).collect();
+        self.roots
+            .retain(|root| !attestations.contains(root) || images.contains(root));
         for record in &source.discovery {
             for artifact in &record.artifacts {
                 self.edges.insert((
@@ -134,15 +132,20 @@ impl RepositoryPlan {
             .filter(|subject| !referrers.contains(subject))
             .cloned()
             .collect();
+        let referrers: Vec<Digest> = referrers.into_iter().cloned().collect();
+        for digest in &referrers {
+            self.walk(bundle, digest, &BTreeSet::new(), &mut needs)?;
+        }
         self.roots.extend(unreached);
-        for level in self.subjects_first() {
-            let start = self.waves.len();
-            for digest in level {
-                let mut waves = Vec::new();
-                self.walk(bundle, &digest, &BTreeSet::new(), &mut seen, &mut waves)?;
-                add_waves(&mut self.waves, start, waves);
+        // What a legacy tag names need not have a `subject`.
+        for (subject, referrer, _) in &self.edges {
+            if let Some(need) = needs.get_mut(referrer)
+                && !need.needed.contains(subject)
+            {
+                need.named.insert(subject.clone());
             }
         }
+        self.waves = waves(&needs);
         Ok(())
     }
 
@@ -151,71 +154,50 @@ impl RepositoryPlan {
         self.waves.iter().map(Vec::len).sum()
     }
 
-    /// Orders the referrers so that a subject goes before what refers to it: some registries refuse a referrer
-    /// without its subject.
-    fn subjects_first(&self) -> Vec<Vec<Digest>> {
-        let mut below: BTreeMap<&Digest, Vec<&Digest>> = BTreeMap::new();
-        let mut referrers = BTreeSet::new();
-        for (subject, referrer, _) in &self.edges {
-            below.entry(subject).or_default().push(referrer);
-            referrers.insert(referrer);
-        }
-        let mut level: Vec<&Digest> = below
-            .keys()
-            .copied()
-            .filter(|subject| !referrers.contains(subject))
-            .collect();
-        let mut levels: Vec<Vec<Digest>> = Vec::new();
-        let mut placed = BTreeSet::new();
-        while !level.is_empty() {
-            let next: Vec<&Digest> = level
-                .iter()
-                .filter_map(|subject| below.get(subject))
-                .flatten()
-                .copied()
-                .collect();
-            level = next
-                .into_iter()
-                .filter(|referrer| placed.insert(*referrer))
-                .collect();
-            levels.push(level.iter().copied().cloned().collect());
-        }
-        // What only refers to itself in a circle, by the names of legacy tags, goes last.
-        levels.push(
-            referrers
-                .into_iter()
-                .filter(|referrer| !placed.contains(referrer))
-                .cloned()
-                .collect(),
-        );
-        levels
-    }
-
-    /// Notes a manifest with all that it needs, and returns how many waves it takes: one more than its children.
+    /// Notes a manifest with all that it lists, to any depth, and returns the digests of all of them.
+    ///
+    /// What one image leaves out another one can carry, so each walk goes its own way; a manifest is read once.
     fn walk(
         &mut self,
         bundle: &BundleSource,
-        digest: &Digest,
+        root: &Digest,
         omitted: &BTreeSet<&Digest>,
-        seen: &mut BTreeSet<Digest>,
-        waves: &mut Vec<Vec<Digest>>,
-    ) -> Result<usize, ImportError> {
-        if !seen.insert(digest.clone()) {
-            return Ok(0);
+        needs: &mut Needs,
+    ) -> Result<BTreeSet<Digest>, ImportError> {
+        let mut reached = BTreeSet::from([root.clone()]);
+        let mut left = vec![root.clone()];
+        while let Some(digest) = left.pop() {
+            if !needs.contains_key(&digest) {
+                needs.insert(digest.clone(), self.read(bundle, &digest)?);
+            }
+            for child in &needs[&digest].children {
+                if !omitted.contains(child) && reached.insert(child.clone()) {
+                    left.push(child.clone());
+                }
+            }
         }
+        Ok(reached)
+    }
+
+    /// Reads a manifest and notes the blobs that it needs.
+    fn read(&mut self, bundle: &BundleSource, digest: &Digest) -> Result<Need, ImportError> {
         let manifest = bundle.read_manifest(digest)?;
-        let mut wave = 0;
-        for child in manifest
+        let mut need = Need::default();
+        need.needed
+            .extend(manifest.subject().map(|subject| subject.digest.clone()));
+        // An index may list content of any type, such as the layers of a build cache.
+        let (children, listed): (Vec<_>, Vec<_>) = manifest
             .children()
             .iter()
-            .filter(|child| !omitted.contains(&child.digest))
-        {
+            .partition(|child| media_type::is_manifest(&child.media_type));
+        for child in children {
             if child.is_buildkit_attestation() {
                 self.attestations.insert(child.digest.clone());
             }
-            wave = wave.max(self.walk(bundle, &child.digest, omitted, seen, waves)?);
+            need.children.push(child.digest.clone());
+            need.needed.insert(child.digest.clone());
         }
-        for blob in manifest.blobs() {
+        for blob in manifest.blobs().chain(listed) {
             let blobs = match bundle.leaves_out(&blob.digest) {
                 true => &mut self.left_out,
                 false => &mut self.blobs,
@@ -224,20 +206,129 @@ impl RepositoryPlan {
         }
         self.descriptors
             .insert(digest.clone(), manifest.descriptor());
-        if waves.len() <= wave {
-            waves.resize(wave + 1, Vec::new());
-        }
-        waves[wave].push(digest.clone());
-        Ok(wave + 1)
+        Ok(need)
     }
 }
 
-/// Puts waves beside those that begin at `start`.
-fn add_waves(all: &mut Vec<Vec<Digest>>, start: usize, waves: Vec<Vec<Digest>>) {
-    for (offset, wave) in waves.into_iter().enumerate() {
-        match all.get_mut(start + offset) {
-            Some(known) => known.extend(wave),
-            None => all.push(wave),
+/// What a manifest needs to be there before it, whether the bundle holds it or not.
+#[derive(Debug, Default)]
+struct Need {
+    children: Vec<Digest>,
+    /// What it names by digest: its children and its subject.
+    needed: BTreeSet<Digest>,
+    /// Its subjects by the names of legacy tags.
+    named: BTreeSet<Digest>,
+}
+
+/// Every manifest of a repository.
+type Needs = BTreeMap<Digest, Need>;
+
+/// Orders all manifests of a repository: each one is a wave later than the last of what it needs.
+///
+/// Digests cannot close a circle, and the names of legacy tags can: what nothing but a name keeps back goes then.
+fn waves(needs: &Needs) -> Vec<Vec<Digest>> {
+    let mut open: HashMap<&Digest, usize> = HashMap::new();
+    let mut needed_by: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
+    for (digest, need) in needs {
+        let there = need.needed.iter().chain(&need.named);
+        let there = there.filter(|other| *other != digest && needs.contains_key(*other));
+        let mut count = 0;
+        for other in there {
+            needed_by.entry(other).or_default().push(digest);
+            count += 1;
+        }
+        open.insert(digest, count);
+    }
+    let mut wave: Vec<&Digest> = needs.keys().filter(|digest| open[digest] == 0).collect();
+    let mut waves = Vec::new();
+    while !open.is_empty() {
+        if wave.is_empty() {
+            let is_free = |need: &Need| !need.needed.iter().any(|other| open.contains_key(other));
+            let left = needs.iter().filter(|(digest, _)| open.contains_key(digest));
+            wave = left
+                .filter(|(_, need)| is_free(need))
+                .map(|(digest, _)| digest)
+                .collect();
+        }
+        for digest in &wave {
+            open.remove(digest);
+        }
+        let mut next = Vec::new();
+        for digest in &wave {
+            for later in needed_by.remove(digest).unwrap_or_default() {
+                if let Some(count) = open.get_mut(later) {
+                    *count -= 1;
+                    if *count == 0 {
+                        next.push(later);
+                    }
+                }
+            }
+        }
+        waves.push(wave.into_iter().cloned().collect());
+        next.sort_unstable();
+        wave = next;
+    }
+    waves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(name: &str) -> Digest {
+        Digest::of(name.as_bytes())
+    }
+
+    #[test]
+    fn children_and_subjects_go_before_what_names_them_however_they_are_nested() {
+        // name, children, subjects
+        let graph: &[(&str, &[&str], &[&str])] = &[
+            ("index", &["amd64", "attestation"], &[]),
+            ("latest", &["amd64", "attestation"], &[]),
+            ("amd64", &[], &[]),
+            ("attestation", &[], &["amd64"]),
+            ("outer", &["middle"], &[]),
+            ("outermost", &["outer", "middle"], &[]),
+            ("middle", &["index"], &[]),
+            ("sbom", &[], &["outermost"]),
+            ("set", &["part"], &["amd64"]),
+            ("part", &[], &[]),
+            ("on part", &[], &["part"]),
+            ("on set", &[], &["set"]),
+            ("dangling", &["not in the bundle"], &["nor this"]),
+            // By the names of legacy tags.
+            ("circle one", &["part"], &["circle two"]),
+            ("circle two", &[], &["circle one", "circle two"]),
+            ("on circle", &[], &["circle one"]),
+        ];
+        let needs: Needs = graph
+            .iter()
+            .map(|(name, children, subjects)| {
+                let mut need = Need::default();
+                let subjects = subjects.iter().copied().map(digest);
+                match name.starts_with("circle") {
+                    true => need.named.extend(subjects),
+                    false => need.needed.extend(subjects),
+                }
+                need.needed.extend(children.iter().copied().map(digest));
+                (digest(name), need)
+            })
+            .collect();
+        let waves = waves(&needs);
+        assert_eq!(waves.iter().map(Vec::len).sum::<usize>(), graph.len());
+        let place = |name: &str| {
+            waves
+                .iter()
+                .position(|wave| wave.contains(&digest(name)))
+                .unwrap()
+        };
+        for (name, children, subjects) in graph {
+            for other in children.iter().chain(*subjects) {
+                let circle = name.starts_with("circle") && other.starts_with("circle");
+                if needs.contains_key(&digest(other)) && !circle {
+                    assert!(place(other) < place(name), "{other} before {name}");
+                }
+            }
         }
     }
 }

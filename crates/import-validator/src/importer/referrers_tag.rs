@@ -101,6 +101,14 @@ struct Current {
 }
 
 impl Current {
+    fn absent() -> Self {
+        Self {
+            entries: Vec::new(),
+            digests: BTreeSet::new(),
+            etag: None,
+        }
+    }
+
     async fn read(
         repository: &Repository,
         subject: &Digest,
@@ -117,20 +125,16 @@ impl Current {
             Err(ImportError::new(ImportErrorKind::Access, message))
         };
         let list = match response.referrers_tag_answer() {
+            // GitLab gives a digest's own manifest under a referrers tag that does not exist; and where such a tag does
+            // exist, nothing is lost with it.
             _ if response.status() == 200 && subject.matches(response.body()) => {
-                return not_an_index("the subject itself");
+                return Ok(Self::absent());
             }
             ReferrersTagAnswer::List(list) if list.unread > 0 => {
                 return not_an_index("an index with more entries than are read");
             }
             ReferrersTagAnswer::List(list) => list,
-            ReferrersTagAnswer::Absent => {
-                return Ok(Self {
-                    entries: Vec::new(),
-                    digests: BTreeSet::new(),
-                    etag: None,
-                });
-            }
+            ReferrersTagAnswer::Absent => return Ok(Self::absent()),
             ReferrersTagAnswer::NotAnIndex(found) => return not_an_index(found),
             ReferrersTagAnswer::Unreadable(reason) => return not_an_index(&reason),
             _ => return Err(ImportError::refused(what, &response)),

@@ -7,5 +7,6 @@
 mod deltas;
 mod faults;
 mod folders;
+mod order;
 mod registries;
 mod support;

@@ -118,7 +118,7 @@ impl Bundle {
     }
 }
 
-async fn export(source: &TestRegistry, images: &[&str]) -> tempfile::TempDir {
+pub(crate) async fn export(source: &TestRegistry, images: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let reference = |image: &&str| format!("{}/{image}", source.host()).parse().unwrap();
     let images = images.iter().map(reference).collect();
