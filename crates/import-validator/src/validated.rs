@@ -4,6 +4,7 @@ use std::sync::Arc;
 use bundle_format::{BundleArchive, BundleFile, BundleFolder, BundleManifest, EntryPath};
 use oci_content::{Digest, VerifyingReader};
 
+use crate::report::{Finding, Report, Severity};
 use crate::signature::Proof;
 
 /// A bundle that was validated without an error.
@@ -15,6 +16,8 @@ use crate::signature::Proof;
 pub struct ValidatedBundle {
     manifest_digest: Digest,
     source: Source,
+    warnings: Arc<[Finding]>,
+    warnings_omitted: u64,
     #[cfg_attr(
         not(feature = "signature"),
         expect(dead_code, reason = "there is nothing to prove without keys")
@@ -37,6 +40,8 @@ impl ValidatedBundle {
         Self {
             manifest_digest: Digest::of(archive.plan().manifest_yaml()),
             source: Source::Archive(Arc::new(archive)),
+            warnings: Arc::default(),
+            warnings_omitted: 0,
             proof,
         }
     }
@@ -55,8 +60,31 @@ impl ValidatedBundle {
                 manifest: Arc::new(manifest),
                 manifest_bytes,
             },
+            warnings: Arc::default(),
+            warnings_omitted: 0,
             proof,
         }
+    }
+
+    /// Keeps the warnings of the report that says the bundle is valid.
+    pub(crate) fn warned(mut self, report: &Report) -> Self {
+        let warnings = report.findings.iter();
+        self.warnings = warnings
+            .filter(|finding| finding.severity == Severity::Warning)
+            .cloned()
+            .collect();
+        self.warnings_omitted = report.counts.omitted;
+        self
+    }
+
+    /// Returns what the validation warned of: the warnings that its report lists.
+    pub fn warnings(&self) -> &[Finding] {
+        &self.warnings
+    }
+
+    /// Returns the number of warnings that are counted and not listed, because there are so many of their kind.
+    pub fn warnings_omitted(&self) -> u64 {
+        self.warnings_omitted
     }
 
     /// Returns what the bundle holds.

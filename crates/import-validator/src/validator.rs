@@ -221,7 +221,9 @@ impl ImportValidator {
         };
         let report = findings.into_report(path.to_string_lossy().into_owned());
         Validation {
-            bundle: bundle.filter(|_| report.ok),
+            bundle: bundle
+                .filter(|_| report.ok)
+                .map(|bundle| bundle.warned(&report)),
             report,
         }
     }

@@ -123,7 +123,7 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
         Command::Bundle(BundleCommand::Import(args)) => {
             commands::import::run(context, args, progress).await
         }
-        Command::Bundle(BundleCommand::Pack(args)) => commands::pack::run(args),
+        Command::Bundle(BundleCommand::Pack(args)) => commands::pack::run(context, args),
         Command::Bundle(BundleCommand::Inspect(args)) => commands::inspect::run(args),
         Command::Bundle(BundleCommand::Manifest(args)) => commands::manifest::run(args),
         Command::Bundle(BundleCommand::Diff(args)) => commands::diff::run(args),

@@ -1,7 +1,8 @@
-use oci_content::{Digest, Reference, Tag};
+use oci_content::{Completeness, Digest, Reference, Tag};
 use serde::Serialize;
 
 use super::ledger::LedgerReport;
+use crate::report::Finding;
 
 /// What an import did, and the proof that it arrived; written as a receipt to carry back.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +25,12 @@ pub struct ImportReport {
     pub ledger: Option<LedgerReport>,
     /// Whether everything was only planned.
     pub dry_run: bool,
+    /// Whether the export found out everything about the referrers, as the bundle says.
+    pub source_status: Completeness,
+    /// What the validation of the bundle warned of.
+    pub warnings: Vec<Finding>,
+    /// Warnings that are counted and not listed, because there are so many of their kind.
+    pub warnings_omitted: u64,
     /// The images.
     pub images: Vec<ImportedImage>,
     /// What was done with blobs.
@@ -38,6 +45,15 @@ pub struct ImportReport {
     pub referrers_found: usize,
     /// Those that it did not find.
     pub missing: Vec<MissingReferrer>,
+}
+
+impl ImportReport {
+    /// Returns the warnings about what the source could not settle: whatever the proof says, referrers may exist that the
+    /// bundle does not hold.
+    pub fn unsettled(&self) -> impl Iterator<Item = &Finding> {
+        let warnings = self.warnings.iter();
+        warnings.filter(|warning| warning.kind.is_of_completeness())
+    }
 }
 
 /// An image that was put in.

@@ -32,6 +32,12 @@ macro_rules! kinds {
                 match self { $(Self::$name => $exit,)+ }
             }
 
+            /// Returns whether it says that something of the graph is not known or not there: a warning, and an error when
+            /// the validation is strict.
+            pub fn is_of_completeness(self) -> bool {
+                matches!(self.class(), Class::Completeness)
+            }
+
             /// Returns when it is an error.
             pub(super) fn class(self) -> Class {
                 match self { $(Self::$name => Class::$class,)+ }

@@ -2,8 +2,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use import_validator::{
-    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport, ImportTarget,
-    Importer, Ledger, LedgerReport, LedgerVerdict, ValidatedBundle,
+    FindingKind, ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport,
+    ImportTarget, Importer, Ledger, LedgerReport, LedgerVerdict, ValidatedBundle,
 };
 use oci_content::{Reference, Registry, replace_file};
 
@@ -46,6 +46,7 @@ pub(crate) async fn run(
         validator = validator.base(base);
     }
     let bundle = validate::validated_by(&validator, &args.file)?;
+    validate::warn(&context.log, &bundle);
     let result = send(bundle, target, options, progress).await;
     let report = match &result {
         Ok(report) => Some(report),
@@ -215,7 +216,8 @@ pub(crate) fn text(report: &ImportReport) -> String {
     if report.dry_run {
         let count = report.referrers_expected;
         text.push_str(&format!(
-            "{from_base}dry run: nothing was sent; {count} referrers would go along\n"
+            "{from_base}dry run: nothing was sent; {count} referrers would go along{}\n",
+            unsettled(report)
         ));
         return text;
     }
@@ -231,10 +233,44 @@ pub(crate) fn text(report: &ImportReport) -> String {
         ));
     }
     text.push_str(&format!(
-        "{} of {} referrers found on the target\n",
-        report.referrers_found, report.referrers_expected
+        "{} of {} referrers found on the target{}\n",
+        report.referrers_found,
+        report.referrers_expected,
+        unsettled(report)
     ));
     text
+}
+
+/// Says what the source could not settle: that everything of a bundle arrived is not that everything is in the bundle.
+fn unsettled(report: &ImportReport) -> String {
+    const SHOWN: usize = 3;
+    // What is in particular wrong says more than that something is.
+    let in_particular = |kind| {
+        !matches!(
+            kind,
+            FindingKind::BundleIncomplete | FindingKind::DiscoveryIncomplete
+        )
+    };
+    let mut all: Vec<_> = report.unsettled().collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    if all.iter().any(|warning| in_particular(warning.kind)) {
+        all.retain(|warning| in_particular(warning.kind));
+    }
+    let shown = all.iter().take(SHOWN).map(|warning| {
+        let parts = [&warning.path, &warning.found].into_iter().flatten();
+        let parts = parts.fold(String::new(), |text, part| format!("{text} {part}"));
+        format!("{}{parts}", warning.kind)
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let more = match all.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!(
+        "; the source is incomplete, {shown}{more}: there may be referrers that the bundle does not hold"
+    )
 }
 
 /// Says what the ledger said, where it keeps a record of the bundle's series.

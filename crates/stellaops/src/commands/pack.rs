@@ -9,12 +9,14 @@ use import_validator::ValidatedBundle;
 use crate::cli::PackArgs;
 use crate::commands::inspect::OpenedBundle;
 use crate::commands::validate;
+use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::render;
 
 /// Writes the canonical file of an extracted bundle: the same bytes that the export wrote.
-pub(crate) fn run(args: &PackArgs) -> Result<(), Failure> {
+pub(crate) fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
     let bundle = validate::validated(&args.folder, false)?;
+    validate::warn(&context.log, &bundle);
     let output = match args.volume_size {
         Some(size) => OutputFile::create_volumes(&args.output, size, args.overwrite),
         None => OutputFile::create(&args.output, args.overwrite),

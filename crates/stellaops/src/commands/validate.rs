@@ -6,6 +6,7 @@ use import_validator::{ImportValidator, Report, Severity, ValidatedBundle, Valid
 use crate::cli::{TextFormat, ValidateArgs};
 use crate::commands::{base, policy, signature};
 use crate::exit::{Exit, Failure};
+use crate::log::Log;
 use crate::render;
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
@@ -61,6 +62,20 @@ pub(crate) fn validated_by(
         );
         Failure::new(Exit::Usage, message)
     })
+}
+
+/// Logs what a validation warned of, for a command that goes on.
+pub(crate) fn warn(log: &Log, bundle: &ValidatedBundle) {
+    for warning in bundle.warnings() {
+        let text = warning.to_string();
+        log.warn(text.strip_prefix("warning: ").unwrap_or(&text));
+    }
+    if bundle.warnings_omitted() > 0 {
+        log.warn(&format!(
+            "and {} more of the same kinds",
+            bundle.warnings_omitted()
+        ));
+    }
 }
 
 pub(crate) fn outcome(report: &Report) -> Result<(), Failure> {

@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use test_registry::{Persona, TestRegistry};
+use test_registry::{Fault, Persona, Route, TestRegistry};
 
 use crate::run::{Site, registry_with_image};
 
@@ -93,6 +93,72 @@ async fn a_tag_that_holds_something_else_is_not_moved_without_leave() {
         .await
         .done();
     assert_ne!(target.resolve("app", "1.0"), Some(other.digest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_source_could_not_settle_is_said_at_import_and_stands_in_the_receipt() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let subject = source.resolve("app", "1.0").unwrap();
+    let image = source.manifest("app", &subject).unwrap();
+    let image = oci_content::Descriptor::of("application/vnd.oci.image.index.v1+json", &image);
+    let lost = source.referrer("app", &image, "application/spdx+json", "lost");
+    let path = format!("/v2/app/manifests/{}", lost.digest);
+    source.fault(Route::path_prefix(path), Fault::statuses([500]).forever());
+    let site = Site::new();
+    let export = format!(
+        "bundle export {}/app:1.0 --output b.tgz --allow-incomplete",
+        source.host()
+    );
+    site.stellaops(&export).await.failed(11, &[]);
+    let gap = format!("DiscoveryGap {}/app@{subject}", source.host());
+    let lost = lost.digest.to_string();
+    let import = "bundle import --file b.tgz --to oci:folder --receipt r.json";
+    let ran = site.stellaops(import).await.done();
+    let last = ran.stdout.lines().last().unwrap();
+    for part in ["8 of 8 referrers found", "incomplete", &gap, &lost] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
+    assert!(
+        ran.stderr.contains("[WARN] BundleIncomplete")
+            && ran.stderr.contains("[WARN] DiscoveryGap"),
+        "{}",
+        ran.stderr
+    );
+    let receipt = std::fs::read(site.path("r.json")).unwrap();
+    let receipt: Value = serde_json::from_slice(&receipt).unwrap();
+    let dry_run = format!("{import} --dry-run --format json");
+    for document in [receipt, site.stellaops(&dry_run).await.done().json()] {
+        assert_eq!(document["sourceStatus"], "incomplete");
+        let warnings = document["warnings"].as_array().unwrap();
+        let names_it = |warning: &Value| {
+            warning["kind"] == "DiscoveryGap" && warning["found"].to_string().contains(&lost)
+        };
+        assert!(warnings.iter().any(names_it), "{document}");
+    }
+    // Whoever packs it again is told as well.
+    site.shell("mkdir extracted && tar -xzf b.tgz -C extracted")
+        .await
+        .done();
+    let ran = site
+        .stellaops("bundle pack extracted --output c.tgz")
+        .await
+        .done();
+    assert!(ran.stderr.contains("[WARN] DiscoveryGap"), "{}", ran.stderr);
+    // A bundle that is complete gives no warning.
+    source.clear_faults();
+    let export = format!("bundle export {}/app:1.0 --output d.tgz", source.host());
+    site.stellaops(&export).await.done();
+    let ran = site
+        .stellaops("bundle import --file d.tgz --to oci:other")
+        .await
+        .done();
+    assert!(
+        ran.stdout
+            .ends_with("9 of 9 referrers found on the target\n"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stderr.contains("[WARN]"), "{}", ran.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
