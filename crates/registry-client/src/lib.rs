@@ -97,6 +97,6 @@ pub use observer::{Endpoint, RequestEvent, RequestObserver, SilenceEvent, WaitEv
 pub use options::{ClientOptions, HostOptions, Http2, ProxyOptions};
 pub use push::BlobPush;
 pub use rate_limit::RateLimit;
-pub use repository::{ManifestId, Repository};
+pub use repository::{ManifestId, Precondition, Repository};
 pub use response::Response;
 pub use retry::RetryPolicy;

@@ -44,6 +44,7 @@ impl Repository {
     ///   over with a new one; if the blob is there by then, it is done. It gives up after
     ///   [`max_attempts`](crate::RetryPolicy::max_attempts) tries of which none brought 256 KiB.
     /// - The session must be at the registry's own origin.
+    /// - Whatever goes wrong with a mount, the blob is sent.
     ///
     /// # Errors
     /// - [`ErrorKind::Status`] when the registry's last answer refuses; [`Error::response`] has it.
@@ -82,6 +83,15 @@ impl Repository {
         digest: &Digest,
         from: &RepositoryName,
     ) -> Result<Response, Error> {
+        self.mount(digest, from, true).await
+    }
+
+    async fn mount(
+        &self,
+        digest: &Digest,
+        from: &RepositoryName,
+        persistent: bool,
+    ) -> Result<Response, Error> {
         let mut url = self.url("blobs/uploads/")?;
         url.query_pairs_mut()
             .append_pair("mount", &digest.to_string())
@@ -89,7 +99,7 @@ impl Repository {
         let call = Call {
             endpoint: Endpoint::Upload,
             // A second one opens one session too many, which expires.
-            idempotent: true,
+            idempotent: persistent,
             mount_from: Some(from),
             ..self.call(Method::POST, url)
         };
@@ -116,12 +126,14 @@ impl Push<'_> {
     async fn run(&self, mount_from: Option<&RepositoryName>) -> Result<BlobPush, Error> {
         let mut session = None;
         if let Some(from) = mount_from {
-            let answer = self.repository.mount_blob(self.digest, from).await?;
-            match answer.status() {
-                StatusCode::CREATED => return Ok(BlobPush::Mounted),
-                StatusCode::ACCEPTED => session = Some(self.session(&answer)?),
-                // A mount is a shortcut: where it is refused, the blob is sent.
-                _ => {}
+            // A mount is a shortcut: whatever goes wrong with it, from the token for two repositories to an answer that
+            // cannot be used, the blob is sent. So it is not tried for long either.
+            if let Ok(answer) = self.repository.mount(self.digest, from, false).await {
+                match answer.status() {
+                    StatusCode::CREATED => return Ok(BlobPush::Mounted),
+                    StatusCode::ACCEPTED => session = self.session(&answer).ok(),
+                    _ => {}
+                }
             }
         }
         let client = self.repository.client().inner();
@@ -372,6 +384,9 @@ impl Push<'_> {
     fn refused(&self, method: &Method, answer: Response) -> Error {
         let status = answer.status();
         let mut text = format!("the upload of {} is answered with {status}", self.digest);
+        if let Some(said) = answer.error_message() {
+            text.push_str(&format!(" ({said})"));
+        }
         if method == Method::PATCH && status == StatusCode::PAYLOAD_TOO_LARGE {
             text.push_str(
                 ", in the smallest chunks as well; the registry, or a proxy before it, limits what it takes",

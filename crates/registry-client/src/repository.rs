@@ -1,7 +1,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method};
 use oci_content::{Digest, Registry, RepositoryName, Tag, media_type};
 use url::Url;
@@ -55,6 +55,25 @@ impl fmt::Display for ManifestId<'_> {
             Self::Tag(tag) => tag.fmt(f),
             Self::Digest(digest) => digest.fmt(f),
         }
+    }
+}
+
+/// What has to hold of a tag for a manifest to be put under it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Precondition<'a> {
+    /// Nothing.
+    #[default]
+    None,
+    /// It holds what has this entity tag (`If-Match`), a strong one.
+    Matches(&'a str),
+    /// It does not exist (`If-None-Match: *`).
+    Absent,
+}
+
+impl<'a> From<Option<&'a str>> for Precondition<'a> {
+    fn from(entity_tag: Option<&'a str>) -> Self {
+        entity_tag.map_or(Self::None, Self::Matches)
     }
 }
 
@@ -217,26 +236,35 @@ impl Repository {
         self.collect(call, limit, "max_list_bytes").await
     }
 
-    /// Puts a manifest as it is (end-7), under a tag or under its digest, only over the entity tag
-    /// `if_match` if one is given.
+    /// Puts a manifest as it is (end-7), under a tag or under its digest, on a condition if one is given. Not every
+    /// registry heeds conditions; one that does answers 412 where they do not hold.
     ///
     /// By tag it is sent again only after answers which say that it was not acted upon: another writer may
     /// have moved the tag in between.
     ///
     /// # Errors
-    /// When there is no usable answer, or `media_type` or `if_match` do not stand in a header.
+    /// When there is no usable answer, or `media_type` or an entity tag cannot be sent in a header.
     pub async fn put_manifest(
         &self,
         id: impl Into<ManifestId<'_>> + Send,
         bytes: Bytes,
         media_type: &str,
-        if_match: Option<&str>,
+        condition: impl Into<Precondition<'_>> + Send,
     ) -> Result<Response, Error> {
-        let id = id.into();
+        let (id, condition) = (id.into(), condition.into());
+        let (if_match, if_none_match) = match condition {
+            Precondition::None => (None, None),
+            Precondition::Matches(entity_tag) => (Some(entity_tag), None),
+            Precondition::Absent => (None, Some("*")),
+        };
         let mut call = self.call(Method::PUT, self.url(&format!("manifests/{id}"))?);
-        call.idempotent = matches!(id, ManifestId::Digest(_)) && if_match.is_none();
+        call.idempotent = matches!(id, ManifestId::Digest(_)) && condition == Precondition::None;
         call.payload = Payload::Bytes(bytes);
-        for (name, value) in [(CONTENT_TYPE, Some(media_type)), (IF_MATCH, if_match)] {
+        for (name, value) in [
+            (CONTENT_TYPE, Some(media_type)),
+            (IF_MATCH, if_match),
+            (IF_NONE_MATCH, if_none_match),
+        ] {
             if let Some(value) = value
                 && !set(&mut call.headers, name.clone(), value)
             {
