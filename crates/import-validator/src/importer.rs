@@ -1,11 +1,13 @@
 //! Puts a validated bundle into a registry or a layout folder, and proves that it arrived.
 
 mod base;
+mod blob_push;
 mod error;
 mod layout_target;
 mod ledger;
 mod manifest_push;
 mod mapping;
+mod patience;
 mod plan;
 mod proof;
 mod referrers_tag;
@@ -16,7 +18,9 @@ mod source;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bundle_format::{BundleManifest, StreamName};
 use oci_content::{Registry, RepositoryName};
 use registry_client::Client;
 
@@ -27,7 +31,7 @@ use registry_target::RegistryTarget;
 use source::BundleSource;
 
 pub use error::{ImportError, ImportErrorKind};
-pub use ledger::{Ledger, LedgerReport, LedgerVerdict};
+pub use ledger::{KnownSeries, Ledger, LedgerReport, LedgerVerdict};
 pub use mapping::{MapRule, Mapping};
 pub use plan::{ImportPlan, RepositoryPlan};
 pub use report::{BaseReport, ImportReport, ImportedImage, MissingReferrer, TransferCounts};
@@ -70,8 +74,18 @@ pub struct ImportOptions {
     pub ledger: Option<Ledger>,
     /// Whether a bundle may be imported although the ledger knows a later one, or another one with the same sequence.
     pub allow_rollback: bool,
+    /// The only stream that a bundle may be of; of any by default.
+    pub stream: Option<StreamName>,
+    /// Whether a bundle without a sequence is refused: nothing could be said of its age.
+    pub require_sequence: bool,
     /// Objects that are sent at once; 16 by default.
     pub max_concurrent_transfers: usize,
+    /// Whether what a registry has already is read and hashed, and sent again where it is not what it should be. Otherwise
+    /// its size is compared. In a folder everything is always hashed.
+    pub verify_existing: bool,
+    /// How long a target is given to show what it has taken, before that is sent again or given up: 15 s by default, for
+    /// each tag, blob and repository whose lists are looked at.
+    pub patience: Duration,
 }
 
 impl Default for ImportOptions {
@@ -83,7 +97,11 @@ impl Default for ImportOptions {
             dry_run: false,
             ledger: None,
             allow_rollback: false,
+            stream: None,
+            require_sequence: false,
             max_concurrent_transfers: 16,
+            verify_existing: false,
+            patience: Duration::from_secs(15),
         }
     }
 }
@@ -113,8 +131,10 @@ impl ImportObserver for () {
 /// - What is there already is not sent again, so an interrupted import goes on where it stopped, and a second one
 ///   sends nothing.
 /// - A write whose answer is lost is looked for before it is sent again or given up.
-/// - At the end the tags are read back, and the target is asked for the referrers of every image, and what it does not list is sent again, one
-///   at a time; if it is still not listed, the import fails and names it.
+/// - A blob that was sent is looked for, by its size, before a manifest names it.
+/// - At the end the tags are read back, every blob is looked for once more, and the target is asked for the referrers of every
+///   image. What it does not list after [`patience`](ImportOptions::patience) is sent again, one at a time; if it is still
+///   not listed, the import fails and names it.
 #[derive(Clone, Debug)]
 pub struct Importer {
     target: ImportTarget,
@@ -188,19 +208,39 @@ impl Importer {
         bundle: &BundleSource,
         report: &mut ImportReport,
     ) -> Result<Option<Admitted<'_>>, ImportError> {
+        self.check_series(bundle.manifest())?;
         let Some(ledger) = &self.options.ledger else {
             return Ok(None);
         };
         let options = &self.options;
-        let admitted = match ledger.claim(bundle.validated(), self.ledger_target()) {
+        let target = self.ledger_target();
+        let admitted = match ledger.claim(bundle.validated(), target.clone()) {
             Ok(claim) => claim.admit(options.allow_rollback, options.dry_run)?,
-            Err(nothing) => {
+            Err(mut nothing) => {
+                nothing.other_series = ledger.series_of(&target);
                 report.ledger = Some(nothing);
                 return Ok(None);
             }
         };
         report.ledger = Some(admitted.report().clone());
         Ok(Some(admitted))
+    }
+
+    /// Refuses a bundle of another series than the caller wants.
+    fn check_series(&self, manifest: &BundleManifest) -> Result<(), ImportError> {
+        let stream = &manifest.stream;
+        let reason = match &self.options.stream {
+            Some(wanted) if wanted != stream => {
+                format!("the bundle is of stream {stream}, and one of stream {wanted} is wanted")
+            }
+            _ if self.options.require_sequence && manifest.sequence == 0 => {
+                "the bundle has no sequence, so nothing says how old it is, and one is required"
+                    .to_owned()
+            }
+            _ => return Ok(()),
+        };
+        let message = format!("{reason}; nothing was sent");
+        Err(ImportError::new(ImportErrorKind::Authenticity, message))
     }
 
     /// Names the target for the ledger: a folder by its one path, however it was given, and a registry without the port that
@@ -266,6 +306,7 @@ impl Importer {
             warnings_omitted: bundle.validated().warnings_omitted(),
             images: images.collect(),
             blobs: TransferCounts::default(),
+            blobs_checked: 0,
             manifests: TransferCounts::default(),
             base: base::report(bundle, plan),
             referrers_expected: plan.referrers(),

@@ -42,8 +42,8 @@ mod volumes;
 #[cfg(feature = "importer")]
 pub use importer::{
     BaseReport, ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportPlan,
-    ImportReport, ImportTarget, ImportedImage, Importer, Ledger, LedgerReport, LedgerVerdict,
-    MapRule, Mapping, MissingReferrer, RepositoryPlan, TransferCounts,
+    ImportReport, ImportTarget, ImportedImage, Importer, KnownSeries, Ledger, LedgerReport,
+    LedgerVerdict, MapRule, Mapping, MissingReferrer, RepositoryPlan, TransferCounts,
 };
 pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage};
 pub use validated::ValidatedBundle;

@@ -6,6 +6,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{Digest, Registry, RepositoryName};
 use registry_client::{Client, Repository};
 
+use super::blob_push::{self, Holding};
 use super::error::{ImportError, ImportErrorKind};
 use super::plan::ImportPlan;
 use super::report::BaseReport;
@@ -19,8 +20,8 @@ pub(super) struct Mount {
     into: RepositoryName,
 }
 
-/// A blob that the bundle leaves out, with the place that needs it.
-type Wanted<'p> = (&'p RepositoryName, &'p Digest);
+/// A blob that the bundle leaves out, with the place that needs it and its size.
+type Wanted<'p> = (&'p RepositoryName, &'p Digest, u64);
 
 /// The registry in which the blobs of the base are looked for.
 pub(super) struct BaseSearch<'a> {
@@ -29,6 +30,8 @@ pub(super) struct BaseSearch<'a> {
     /// Where a blob may be beside the repositories of the plan.
     pub(super) elsewhere: &'a [RepositoryName],
     pub(super) at_once: usize,
+    /// Whether blobs are read and hashed.
+    pub(super) read: bool,
 }
 
 impl BaseSearch<'_> {
@@ -42,25 +45,29 @@ impl BaseSearch<'_> {
     ) -> Result<Vec<Mount>, ImportError> {
         let mut absent = BTreeSet::new();
         let mut found = stream::iter(wanted(plan))
-            .map(|(name, digest)| async move {
+            .map(|(name, digest, size)| async move {
                 let repository = self.client.repository(self.registry, name).for_push();
-                Ok((name, digest, self.has(&repository, digest).await?))
+                let there = self.has(&repository, digest, size).await?;
+                Ok((name, digest, size, there))
             })
             .buffer_unordered(self.at_once);
-        while let Some((name, digest, there)) = found.try_next().await? {
+        while let Some((name, digest, size, there)) = found.try_next().await? {
             if !there {
-                absent.insert((name, digest));
+                absent.insert((name, digest, size));
             }
         }
-        let absent_digests: BTreeSet<&Digest> = absent.iter().map(|(_, digest)| *digest).collect();
-        let homes: BTreeMap<_, _> = stream::iter(absent_digests)
-            .map(|digest| async move { Ok((digest, self.home(plan, digest).await?)) })
+        let blobs: BTreeMap<&Digest, u64> = absent
+            .iter()
+            .map(|(_, digest, size)| (*digest, *size))
+            .collect();
+        let homes: BTreeMap<_, _> = stream::iter(blobs)
+            .map(|(digest, size)| async move { Ok((digest, self.home(plan, digest, size).await?)) })
             .buffer_unordered(self.at_once)
             .try_collect()
             .await?;
         let mut mounts = Vec::new();
         let mut lacking = Vec::new();
-        for (into, digest) in absent {
+        for (into, digest, _) in absent {
             match homes.get(digest).copied().flatten() {
                 Some(from) => mounts.push(Mount {
                     digest: digest.clone(),
@@ -76,17 +83,15 @@ impl BaseSearch<'_> {
         }
     }
 
-    async fn has(&self, repository: &Repository, digest: &Digest) -> Result<bool, ImportError> {
-        let what = format!("{digest} in {}/{}", self.registry, repository.name());
-        let response = repository
-            .head_blob(digest)
-            .await
-            .map_err(|error| ImportError::request(&what, &error))?;
-        match response.status().as_u16() {
-            200 => Ok(true),
-            404 => Ok(false),
-            _ => Err(ImportError::refused(&what, &response)),
-        }
+    /// Returns whether a blob is there whole: one that is damaged is as good as none, nothing in the bundle can replace it.
+    async fn has(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<bool, ImportError> {
+        let there = blob_push::holding(repository, digest, size, self.read).await?;
+        Ok(there == Holding::Whole)
     }
 
     /// Finds a repository that has a blob. One that may not be read is as good as one that does not have it.
@@ -94,10 +99,11 @@ impl BaseSearch<'_> {
         &'p self,
         plan: &'p ImportPlan,
         digest: &Digest,
+        size: u64,
     ) -> Result<Option<&'p RepositoryName>, ImportError> {
         for name in plan.repositories.keys().chain(self.elsewhere) {
             match self
-                .has(&self.client.repository(self.registry, name), digest)
+                .has(&self.client.repository(self.registry, name), digest, size)
                 .await
             {
                 Ok(true) => return Ok(Some(name)),
@@ -146,8 +152,8 @@ impl BaseSearch<'_> {
 fn wanted(plan: &ImportPlan) -> impl Iterator<Item = Wanted<'_>> {
     let repositories = plan.repositories.iter();
     repositories.flat_map(|(name, repository)| {
-        let digests = repository.left_out.keys();
-        digests.map(move |digest| (name, digest))
+        let blobs = repository.left_out.iter();
+        blobs.map(move |(digest, size)| (name, digest, *size))
     })
 }
 

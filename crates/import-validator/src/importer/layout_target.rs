@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,16 +50,20 @@ impl<'a> LayoutTarget<'a> {
         plan: &ImportPlan,
         report: &mut ImportReport,
     ) -> Result<(), ImportError> {
-        let entries = self.entries(plan);
         let has = |name: &str| self.folder.join(name).exists();
         // A run that was killed while it made the layout has left no index, and nothing to ask.
         let there = match has("oci-layout") && has("index.json") {
             true => Some(ImageLayout::open(self.folder).map_err(|e| ImportError::layout(&e))?),
             false => None,
         };
-        if let Some(layout) = &there {
-            self.check_names(layout, &entries)?;
-        }
+        let names = match &there {
+            Some(layout) => layout
+                .index()
+                .map_err(|error| ImportError::layout(&error))?,
+            None => Vec::new(),
+        };
+        let entries = self.entries(plan, self.named_in_full(plan, &names));
+        self.check_names(&names, &entries)?;
         self.find_base(there.as_ref(), plan).await?;
         if self.options.dry_run {
             return Ok(());
@@ -79,17 +83,35 @@ impl<'a> LayoutTarget<'a> {
             manifests.extend(all.map(|descriptor| (descriptor.digest.clone(), descriptor.size)));
         }
         self.store(&layout, &blobs, &mut report.blobs).await?;
+        report.blobs_checked = blobs.len();
         self.store(&layout, &manifests, &mut report.manifests)
             .await?;
+        if entries.iter().any(is_named_in_full) {
+            name_in_full(&layout, &names)?;
+        }
         layout
             .add_to_index(&entries)
             .map_err(|error| ImportError::layout(&error))?;
         self.prove(layout, plan, report).await
     }
 
+    /// Returns whether names have to be full references: by a bare tag nobody could tell two repositories apart, be they
+    /// both in the bundle or one of them in the folder already.
+    fn named_in_full(&self, plan: &ImportPlan, there: &[Descriptor]) -> bool {
+        let images = plan.repositories.values().flat_map(|plan| &plan.images);
+        let own: BTreeSet<String> = images.map(|(source, _, _)| repository(source)).collect();
+        let there = there
+            .iter()
+            .filter_map(|entry| entry.annotations.get(CONTAINERD_IMAGE_NAME)?.parse().ok());
+        self.full_references
+            || plan.repositories.len() > 1
+            || there
+                .into_iter()
+                .any(|name: Reference| !own.contains(&repository(&name)))
+    }
+
     /// Lists what goes into `index.json`: images and legacy tags by name, every other referrer without one.
-    fn entries(&self, plan: &ImportPlan) -> Vec<Descriptor> {
-        let several = plan.repositories.len() > 1;
+    fn entries(&self, plan: &ImportPlan, several: bool) -> Vec<Descriptor> {
         let mut entries = Vec::new();
         for repository in plan.repositories.values() {
             for (source, digest, tag) in &repository.images {
@@ -122,7 +144,7 @@ impl<'a> LayoutTarget<'a> {
                 tag.clone(),
             );
             let full = full.to_string();
-            let ref_name = if self.full_references || several {
+            let ref_name = if several {
                 full.clone()
             } else {
                 tag.to_string()
@@ -140,22 +162,25 @@ impl<'a> LayoutTarget<'a> {
     }
 
     /// Refuses to move a name that holds something else.
-    fn check_names(&self, layout: &ImageLayout, entries: &[Descriptor]) -> Result<(), ImportError> {
+    fn check_names(&self, there: &[Descriptor], entries: &[Descriptor]) -> Result<(), ImportError> {
         if self.options.overwrite_tags {
             return Ok(());
         }
-        let there = layout
-            .index()
-            .map_err(|error| ImportError::layout(&error))?;
-        let names: BTreeMap<&String, &Digest> = there
+        let keys = |entry: &Descriptor| {
+            let keys =
+                [REF_NAME, CONTAINERD_IMAGE_NAME].map(|key| entry.annotations.get(key).cloned());
+            keys.into_iter().flatten()
+        };
+        let names: BTreeMap<String, &Digest> = there
             .iter()
-            .filter_map(|entry| Some((entry.annotations.get(REF_NAME)?, &entry.digest)))
+            .flat_map(|entry| keys(entry).map(|name| (name, &entry.digest)))
             .collect();
         for entry in entries {
-            if let Some(name) = entry.annotations.get(REF_NAME)
-                && let Some(other) = names.get(name)
-                && **other != entry.digest
-            {
+            let moved = keys(entry).find_map(|name| {
+                let other = *names.get(&name)?;
+                (*other != entry.digest).then_some((name, other))
+            });
+            if let Some((name, other)) = moved {
                 let message = format!(
                     "{name} is {other} in {} and {} in the bundle; nothing was written; --overwrite-tags moves it",
                     self.folder.display(),
@@ -239,6 +264,45 @@ impl<'a> LayoutTarget<'a> {
         }
         proof::conclude(report, &reasons)
     }
+}
+
+fn repository(reference: &Reference) -> String {
+    format!("{}/{}", reference.registry(), reference.repository())
+}
+
+fn is_named_in_full(entry: &Descriptor) -> bool {
+    let name = entry.annotations.get(REF_NAME);
+    name.is_some() && name == entry.annotations.get(CONTAINERD_IMAGE_NAME)
+}
+
+/// Gives what is named by a bare tag its full name, so that both repositories of one folder keep their tags.
+fn name_in_full(layout: &ImageLayout, there: &[Descriptor]) -> Result<(), ImportError> {
+    let bare = there.iter().filter(|entry| {
+        let full = entry.annotations.get(CONTAINERD_IMAGE_NAME);
+        let full = full.and_then(|full| full.parse::<Reference>().ok());
+        let tag = full
+            .as_ref()
+            .and_then(Reference::tag)
+            .map(ToString::to_string);
+        tag.is_some() && tag.as_ref() == entry.annotations.get(REF_NAME)
+    });
+    let bare: Vec<&Descriptor> = bare.collect();
+    if bare.is_empty() {
+        return Ok(());
+    }
+    let full = bare.iter().map(|entry| {
+        let mut entry = Descriptor::clone(entry);
+        let name = entry.annotations.get(CONTAINERD_IMAGE_NAME).cloned();
+        entry
+            .annotations
+            .extend(name.map(|name| (REF_NAME.to_owned(), name)));
+        entry
+    });
+    // Added before the old names go: what is killed in between leaves a name too many, and never one too few.
+    layout
+        .add_to_index(&full.collect::<Vec<_>>())
+        .and_then(|()| layout.retain_in_index(|entry| !bare.contains(&entry)))
+        .map_err(|error| ImportError::layout(&error))
 }
 
 /// Files written at once: while one waits for the disk, others are hashed.

@@ -46,6 +46,22 @@ pub struct LedgerReport {
     /// Of a delta that goes forward, whether its base is the recorded bundle. It decides nothing: what the base holds is looked for at
     /// the target.
     pub base_recorded: Option<bool>,
+    /// Other series that the target has had, where this bundle is held against none of them: it has no sequence, no key verified
+    /// it, or it is the first of its own. At most 16, by stream.
+    pub other_series: Vec<KnownSeries>,
+}
+
+/// A series that a target has had.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct KnownSeries {
+    /// The stream.
+    pub stream: String,
+    /// The highest sequence.
+    pub sequence: u64,
+    /// The key that signed it.
+    pub key: Digest,
 }
 
 /// What a bundle is to the record of its series.
@@ -105,6 +121,31 @@ impl Ledger {
         }
     }
 
+    /// Returns the series that a target has had. This is for a warning and refuses nothing, so what cannot be read is left out.
+    pub(super) fn series_of(&self, target: &str) -> Vec<KnownSeries> {
+        const MAX_FILES: usize = 10_000;
+        const MAX_SERIES: usize = 16;
+        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut series: Vec<_> = files
+            .take(MAX_FILES)
+            .filter(|file| file.path().extension().is_some_and(|end| end == "json"))
+            .filter_map(|file| {
+                let mut bytes = Vec::new();
+                let file = File::open(file.path()).ok()?;
+                file.take(MAX_RECORD_BYTES).read_to_end(&mut bytes).ok()?;
+                let record: Record = serde_json::from_slice(&bytes).ok()?;
+                (record.target == target).then_some(KnownSeries {
+                    stream: record.stream,
+                    sequence: record.sequence,
+                    key: record.key,
+                })
+            })
+            .collect();
+        series.sort();
+        series.truncate(MAX_SERIES);
+        series
+    }
+
     /// Returns what a bundle would record, or why it would record nothing.
     pub(super) fn claim(
         &self,
@@ -118,6 +159,7 @@ impl Ledger {
             recorded_sequence: None,
             recorded_manifest: None,
             base_recorded: None,
+            other_series: Vec::new(),
         };
         let Some(key) = bundle.signed_by() else {
             return Err(nothing(LedgerVerdict::Unverified, None));
@@ -165,6 +207,10 @@ impl<'a> Claim<'a> {
                 let last = recorded.as_ref().map(|record| &record.manifest);
                 last == Some(base)
             }),
+            other_series: match verdict {
+                LedgerVerdict::First => self.ledger.series_of(&self.new.target),
+                _ => Vec::new(),
+            },
             verdict,
             key: Some(self.new.key.clone()),
             recorded_sequence: recorded.as_ref().map(|record| record.sequence),

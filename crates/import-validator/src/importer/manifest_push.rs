@@ -1,5 +1,5 @@
-use oci_content::{Digest, Manifest, Tag};
-use registry_client::{ErrorKind, ManifestId, Repository, Response};
+use oci_content::{Digest, Manifest, Tag, referrers_tag};
+use registry_client::{ErrorKind, ManifestId, Precondition, Repository, Response, nobody};
 
 use super::error::{ImportError, ImportErrorKind};
 use super::source::BundleSource;
@@ -27,7 +27,12 @@ pub(super) async fn push(
     let mut attempt = 1;
     loop {
         let answer = repository
-            .put_manifest(id, manifest.raw().clone(), manifest.media_type(), None)
+            .put_manifest(
+                id,
+                manifest.raw().clone(),
+                manifest.media_type(),
+                Precondition::None,
+            )
             .await;
         let more = attempt < MAX_ATTEMPTS;
         attempt += 1;
@@ -87,6 +92,30 @@ fn needs_base(bundle: &BundleSource, manifest: &Manifest) -> bool {
     blobs.any(|blob| bundle.leaves_out(&blob.digest))
 }
 
+/// Tells whether a 403 on a tag says that there is no such tag: Artifactory's virtual repositories answer so.
+///
+/// That is when a tag that cannot exist is denied as well, and something else of the repository may be read. Where
+/// nothing may be read, a 403 says nothing about a tag.
+pub(super) async fn denies_absent_tags(repository: &Repository) -> Result<bool, ImportError> {
+    let what = format!("{}/{}", repository.registry(), repository.name());
+    let failed = |error| ImportError::request(&what, &error);
+    // One character more than a referrers tag, and no suffix: nobody writes such a tag.
+    let Ok(impossible) = format!("{}-absent", referrers_tag(&nobody())).parse::<Tag>() else {
+        return Ok(false);
+    };
+    let tag = repository.get_manifest(&impossible).await.map_err(failed)?;
+    if tag.status() != 403 {
+        return Ok(false);
+    }
+    let digest = nobody();
+    let unknown = repository.head_manifest(&digest).await.map_err(failed)?;
+    if unknown.status() == 404 {
+        return Ok(true);
+    }
+    let tags = repository.tags(None).await.map_err(failed)?;
+    Ok(matches!(tags.status().as_u16(), 200 | 404))
+}
+
 /// Sends what a manifest names, whatever the target says that it has.
 async fn send_content(
     repository: &Repository,
@@ -101,12 +130,22 @@ async fn send_content(
             .await
             .map_err(|error| ImportError::request(&blob.digest.to_string(), &error))?;
     }
-    // The children that the bundle leaves out are what the target has to do without.
+    // The children that the bundle leaves out are what the target has to do without. A subject that is not there is
+    // refused as if it were a blob by some registries.
     let children = manifest.children().iter().map(|child| &child.digest);
-    for digest in children.filter(|digest| bundle.holds(digest)) {
+    let subject = manifest.subject().map(|subject| &subject.digest);
+    for digest in children
+        .chain(subject)
+        .filter(|digest| bundle.holds(digest))
+    {
         let child = bundle.read_manifest(digest)?;
         let response = repository
-            .put_manifest(digest, child.raw().clone(), child.media_type(), None)
+            .put_manifest(
+                digest,
+                child.raw().clone(),
+                child.media_type(),
+                Precondition::None,
+            )
             .await
             .map_err(|error| ImportError::request(&digest.to_string(), &error))?;
         if !response.status().is_success() {

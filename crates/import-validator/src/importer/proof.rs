@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use oci_content::{Completeness, Digest, RepositoryName, Tag};
 use oci_referrers::{Discovery, ReferrerGraph};
@@ -47,6 +47,25 @@ impl<'p> Comparison<'p> {
         comparison
     }
 
+    /// Discovers once more from the subjects of what was not found.
+    pub(super) async fn again(&mut self, discovery: impl Fn(bool) -> Discovery) {
+        self.reasons.clear();
+        let edges = self.plan.edges.iter().zip(&self.found);
+        let subjects = edges.filter(|(_, found)| !**found);
+        let subjects: BTreeSet<&Digest> = subjects.map(|((subject, _, _), _)| subject).collect();
+        let subjects: Vec<&Digest> = subjects.into_iter().collect();
+        let many = subjects.len() > ROOTS_AT_ONCE;
+        for subjects in subjects.chunks(ROOTS_AT_ONCE) {
+            let subjects = subjects.iter().copied().cloned();
+            self.add(&discovery(many).run(subjects).await);
+        }
+    }
+
+    /// Returns whether everything was found.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.found.contains(&false)
+    }
+
     fn add(&mut self, graph: &ReferrerGraph) {
         for known in &graph.referrers {
             // What a list names is found, whether a legacy tag names it as well or not.
@@ -64,7 +83,7 @@ impl<'p> Comparison<'p> {
     }
 
     /// Returns what was not found, and why a discovery could not settle something, in words.
-    pub(super) fn missing(self) -> (Vec<MissingReferrer>, Vec<String>) {
+    pub(super) fn missing(&self) -> (Vec<MissingReferrer>, Vec<String>) {
         let edges = self.plan.edges.iter().zip(&self.found);
         let missing = edges.filter(|(_, found)| !**found);
         let missing = missing.map(|((subject, referrer, tag), _)| MissingReferrer {
@@ -73,7 +92,7 @@ impl<'p> Comparison<'p> {
             referrer: referrer.clone(),
             tag: tag.clone(),
         });
-        (missing.collect(), self.reasons)
+        (missing.collect(), self.reasons.clone())
     }
 }
 

@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use oci_content::{Descriptor, Digest, media_type, referrers_tag};
-use registry_client::{ReferrersTagAnswer, Repository};
+use registry_client::{Precondition, ReferrersTagAnswer, Repository};
 use serde_json::{Value, json};
 
 use super::error::{ImportError, ImportErrorKind};
 use super::manifest_push;
+use super::patience::Patience;
 use super::source::BundleSource;
 
 /// Times that a write is repeated because another writer was faster.
@@ -18,13 +20,17 @@ const MAX_ATTEMPTS: usize = 8;
 ///
 /// - Entries that are there stay as they are.
 /// - Where the target misses one of the referrers, although it said that it had it, they are sent again.
-/// - The write is conditional where the registry gives an `ETag`, and what was written is read back: another
-///   writer may have been faster without either noticing.
+/// - The write is conditional, on the entity tag of what was read or on there being nothing, and what was written is
+///   read back: a registry need not heed conditions, and another writer may have been faster without either noticing.
+/// - A target that refuses a condition although nothing has moved is asked without one; what it then refuses is an
+///   error with its own words.
+/// - What was written is looked for as long as `patience` lasts before it is written again.
 pub(super) async fn add(
     repository: &Repository,
     bundle: &BundleSource,
     subject: &Digest,
     referrers: &[&Descriptor],
+    patience: Duration,
 ) -> Result<(), ImportError> {
     let tag = referrers_tag(subject);
     let what = format!(
@@ -32,38 +38,46 @@ pub(super) async fn add(
         repository.registry(),
         repository.name()
     );
-    let mut last = None;
+    let mut patience = Patience::new(patience);
+    let mut conditional = true;
     let mut sent_again = false;
+    let mut last = None;
+    let mut current = Current::read(repository, subject, &what).await?;
     for _ in 0..MAX_ATTEMPTS {
-        let current = Current::read(repository, subject, &what).await?;
-        let missing: Vec<_> = referrers
-            .iter()
-            .filter(|referrer| !current.digests.contains(&referrer.digest))
-            .collect();
+        let missing = current.lacks(referrers);
         if missing.is_empty() {
             return Ok(());
         }
-        let mut entries = current.entries;
+        let mut entries = current.entries.clone();
         for referrer in missing {
             entries.push(serde_json::to_value(referrer).map_err(|error| {
                 ImportError::new(ImportErrorKind::Integrity, format!("{what}: {error}"))
             })?);
         }
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": entries });
+        let condition = match conditional {
+            true => current.condition(),
+            false => Precondition::None,
+        };
         let bytes = Bytes::from(index.to_string());
         let answer = repository
-            .put_manifest(
-                &tag,
-                bytes,
-                media_type::IMAGE_INDEX,
-                current.etag.as_deref(),
-            )
+            .put_manifest(&tag, bytes, media_type::IMAGE_INDEX, condition)
             .await;
         let unsettled = manifest_push::is_unsettled(&answer);
+        let mut taken = false;
         last = match answer {
-            // Read back at the top of the loop.
-            Ok(response) if response.status().is_success() => None,
-            Ok(response) if response.status().as_u16() == 412 => None,
+            Ok(response) if response.status().is_success() => {
+                taken = true;
+                None
+            }
+            Ok(response) if response.status() == 412 && condition != Precondition::None => {
+                let now = Current::read(repository, subject, &what).await?;
+                // Nobody was faster: the registry takes no condition, or the tag cannot be written at all.
+                conditional = now.digest != current.digest;
+                current = now;
+                last = None;
+                continue;
+            }
             Ok(response) if manifest_push::misses_content(&response) && !sent_again => {
                 sent_again = true;
                 for referrer in referrers {
@@ -77,12 +91,16 @@ pub(super) async fn add(
         if let Some(error) = last.take_if(|_| !unsettled) {
             return Err(error);
         }
+        let before = current.digest.take();
+        loop {
+            current = Current::read(repository, subject, &what).await?;
+            let is_late = taken && current.digest == before && !current.lacks(referrers).is_empty();
+            if !is_late || !patience.wait().await {
+                break;
+            }
+        }
     }
-    let current = Current::read(repository, subject, &what).await?;
-    if referrers
-        .iter()
-        .all(|referrer| current.digests.contains(&referrer.digest))
-    {
+    if current.lacks(referrers).is_empty() {
         return Ok(());
     }
     if let Some(error) = last {
@@ -94,28 +112,24 @@ pub(super) async fn add(
 }
 
 /// What a referrers tag holds.
+#[derive(Default)]
 struct Current {
     entries: Vec<Value>,
     digests: BTreeSet<Digest>,
+    /// None where there is nothing.
+    digest: Option<Digest>,
     etag: Option<String>,
 }
 
 impl Current {
-    fn absent() -> Self {
-        Self {
-            entries: Vec::new(),
-            digests: BTreeSet::new(),
-            etag: None,
-        }
-    }
-
     async fn read(
         repository: &Repository,
         subject: &Digest,
         what: &str,
     ) -> Result<Self, ImportError> {
+        let tag = referrers_tag(subject);
         let response = repository
-            .get_manifest(&referrers_tag(subject))
+            .get_manifest(&tag)
             .await
             .map_err(|error| ImportError::request(what, &error))?;
         // The specification asks a client to report a failure and stop when the tag holds something else.
@@ -124,19 +138,25 @@ impl Current {
                 format!("{what} holds {found}; remove that tag at the target, then import again");
             Err(ImportError::new(ImportErrorKind::Access, message))
         };
+        let there = Self {
+            digest: Some(Digest::of(response.body())),
+            etag: response.header("etag").map(str::to_owned),
+            ..Self::default()
+        };
         let list = match response.referrers_tag_answer() {
             // GitLab gives a digest's own manifest under a referrers tag that does not exist; and where such a tag does
             // exist, nothing is lost with it.
-            _ if response.status() == 200 && subject.matches(response.body()) => {
-                return Ok(Self::absent());
-            }
+            _ if response.status() == 200 && subject.matches(response.body()) => return Ok(there),
             ReferrersTagAnswer::List(list) if list.unread > 0 => {
                 return not_an_index("an index with more entries than are read");
             }
             ReferrersTagAnswer::List(list) => list,
-            ReferrersTagAnswer::Absent => return Ok(Self::absent()),
+            ReferrersTagAnswer::Absent => return Ok(Self::default()),
             ReferrersTagAnswer::NotAnIndex(found) => return not_an_index(found),
             ReferrersTagAnswer::Unreadable(reason) => return not_an_index(&reason),
+            ReferrersTagAnswer::Denied if manifest_push::denies_absent_tags(repository).await? => {
+                return Ok(Self::default());
+            }
             _ => return Err(ImportError::refused(what, &response)),
         };
         let document: Value = serde_json::from_slice(response.body()).map_err(|error| {
@@ -156,7 +176,23 @@ impl Current {
         Ok(Self {
             entries,
             digests,
-            etag: response.header("etag").map(str::to_owned),
+            ..there
         })
+    }
+
+    fn lacks<'a>(&self, referrers: &[&'a Descriptor]) -> Vec<&'a Descriptor> {
+        let all = referrers.iter().copied();
+        all.filter(|referrer| !self.digests.contains(&referrer.digest))
+            .collect()
+    }
+
+    /// Returns the condition that keeps what another writer has put there in the meantime. A weak entity tag is none:
+    /// it never matches (RFC 9110, 13.1.1).
+    fn condition(&self) -> Precondition<'_> {
+        match (&self.digest, &self.etag) {
+            (None, _) => Precondition::Absent,
+            (Some(_), Some(etag)) if !etag.starts_with("W/") => Precondition::Matches(etag),
+            _ => Precondition::None,
+        }
     }
 }

@@ -2,18 +2,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::{Descriptor, Digest, Registry, RepositoryName, Tag};
+use oci_content::{Descriptor, Digest, Registry, RepositoryName, Tag, media_type};
 use oci_referrers::{NativeReferrers, Outcome, Query, ReferrerSource as _, RegistrySources};
-use registry_client::{BlobPush, Client, ManifestId, Repository, nobody};
+use registry_client::{BlobPush, Client, ErrorKind, ManifestId, Repository, nobody};
 use tokio::task::JoinSet;
 
 use super::base::BaseSearch;
+use super::blob_push::{self, Holding};
 use super::error::{ImportError, ImportErrorKind};
 use super::manifest_push;
+use super::patience::Patience;
 use super::plan::{ImportPlan, RepositoryPlan};
 use super::proof::{self, Comparison};
 use super::referrers_tag;
-use super::report::{ImportReport, MissingReferrer, TransferCounts};
+use super::report::{ImportReport, TransferCounts};
 use super::source::BundleSource;
 use super::{ImportObserver, ImportOptions};
 
@@ -57,6 +59,7 @@ impl<'a> RegistryTarget<'a> {
             registry: self.registry,
             elsewhere: &self.options.mount_from,
             at_once: self.options.max_concurrent_transfers,
+            read: self.options.verify_existing,
         };
         let mounts = base.run(self.bundle, plan).await?;
         if let Some(base) = &mut report.base {
@@ -73,18 +76,46 @@ impl<'a> RegistryTarget<'a> {
             self.push_blobs(name, repository, &mut homes, &mut report.blobs)
                 .await?;
             for wave in &repository.waves {
-                self.push_manifests(name, wave, &mut report.manifests)
+                self.push_manifests(name, repository, wave, &mut report.manifests)
                     .await?;
             }
             if !self.lists_referrers(name).await {
                 self.keep_referrers_tags(name, repository).await?;
             }
         }
-        for (name, tag, digest) in &tags {
-            self.put(name, digest, Some(tag)).await?;
+        let mut made = Vec::new();
+        for (name, tag, digest) in tags {
+            if !self.merge(name, tag, digest).await? {
+                self.put(name, digest, Some(tag)).await?;
+                made.push((name, tag, digest));
+            }
         }
-        self.prove_images(plan, &tags).await?;
+        self.prove_images(plan, &made).await?;
+        report.blobs_checked = self.prove_blobs(plan).await?;
         self.prove(plan, report).await
+    }
+
+    /// Adds to a referrers tag that was exported as an image: what others list there stays. Returns whether the tag is such a
+    /// one and holds an index already.
+    async fn merge(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<bool, ImportError> {
+        let Some(subject) = subject_of(tag) else {
+            return Ok(false);
+        };
+        let repository = self.repository(name);
+        let held = manifest_push::held(&repository, ManifestId::Tag(tag)).await;
+        let index = self.bundle.read_manifest(digest)?;
+        if !matches!(held, Some(Some(_))) || !media_type::is_index(index.media_type()) {
+            return Ok(false);
+        }
+        let referrers: Vec<&Descriptor> = index.children().iter().collect();
+        let patience = self.options.patience;
+        referrers_tag::add(&repository, self.bundle, &subject, &referrers, patience).await?;
+        Ok(true)
     }
 
     async fn put(
@@ -113,9 +144,16 @@ impl<'a> RegistryTarget<'a> {
         });
         stream::iter(tagged.chain(untagged).collect::<Vec<_>>())
             .map(|(name, id, digest)| async move {
-                let there = manifest_push::held(&self.repository(name), id).await;
+                let repository = self.repository(name);
+                let mut patience = Patience::new(self.options.patience);
+                let there = loop {
+                    match manifest_push::held(&repository, id).await {
+                        Some(Some(there)) if there == *digest => return Ok(()),
+                        _ if patience.wait().await => {}
+                        there => break there,
+                    }
+                };
                 let found = match there {
-                    Some(Some(there)) if there == *digest => return Ok(()),
                     Some(Some(other)) => format!("holds {other}"),
                     Some(None) => "is not there".to_owned(),
                     None => "cannot be read".to_owned(),
@@ -130,6 +168,35 @@ impl<'a> RegistryTarget<'a> {
             .try_collect::<Vec<()>>()
             .await?;
         Ok(())
+    }
+
+    /// Looks for every blob once more, and returns how many there are. One that is gone is sent again, once.
+    async fn prove_blobs(&self, plan: &ImportPlan) -> Result<usize, ImportError> {
+        let wanted = plan.repositories.iter().flat_map(|(name, repository)| {
+            let blobs = repository.blobs.iter().map(|blob| (blob, true));
+            let left_out = repository.left_out.iter().map(|blob| (blob, false));
+            blobs
+                .chain(left_out)
+                .map(move |((digest, size), held)| (name, digest, *size, held))
+        });
+        let checks = stream::iter(wanted).map(|(name, digest, size, held)| async move {
+            let repository = self.repository(name);
+            if blob_push::holding(&repository, digest, size, false).await? == Holding::Whole {
+                return Ok(());
+            }
+            if held {
+                let (bundle, patience) = (self.bundle, self.options.patience);
+                blob_push::push(&repository, bundle, digest, size, None, patience).await?;
+                return Ok(());
+            }
+            let message = format!(
+                "{}: the target had {digest} when the import began, and does not have it any more; import the base again",
+                self.name(name),
+            );
+            Err(ImportError::new(ImportErrorKind::BaseMissing, message))
+        });
+        let checks = checks.buffer_unordered(self.options.max_concurrent_transfers);
+        Ok(checks.try_collect::<Vec<()>>().await?.len())
     }
 
     fn repository(&self, name: &RepositoryName) -> Repository {
@@ -179,6 +246,7 @@ impl<'a> RegistryTarget<'a> {
                     Err(ImportError::new(ImportErrorKind::Access, message))
                 }
                 404 => Ok(None),
+                403 if manifest_push::denies_absent_tags(&self.repository(name)).await? => Ok(None),
                 _ => Err(ImportError::refused(&what, &response)),
             }
         });
@@ -214,31 +282,22 @@ impl<'a> RegistryTarget<'a> {
                 let Some((digest, size)) = queue.pop() else {
                     break;
                 };
-                let blob = self.bundle.blob(digest);
+                let bundle = self.bundle.clone();
                 let home = homes.get(digest).cloned();
                 let (digest, repository) = (digest.clone(), self.repository(name));
+                let (read, patience) = (self.options.verify_existing, self.options.patience);
                 // Spawned, because reading and hashing are work for more than one processor.
                 tasks.spawn(async move {
-                    let what = format!(
-                        "{digest} into {}/{}",
-                        repository.registry(),
-                        repository.name()
-                    );
-                    let there = repository
-                        .head_blob(&digest)
-                        .await
-                        .map_err(|error| ImportError::request(&what, &error))?;
-                    let done = match there.status().as_u16() {
-                        200 => None,
-                        404 => Some(
-                            repository
-                                .push_blob(&digest, size, &blob, home.as_ref())
-                                .await
-                                .map_err(|error| ImportError::request(&what, &error))?,
+                    let there = blob_push::holding(&repository, &digest, size, read).await?;
+                    let home = home.as_ref().filter(|_| there == Holding::Nothing);
+                    let done = match there {
+                        Holding::Whole => None,
+                        _ => Some(
+                            blob_push::push(&repository, &bundle, &digest, size, home, patience)
+                                .await?,
                         ),
-                        _ => return Err(ImportError::refused(&what, &there)),
                     };
-                    Ok((size, done))
+                    Ok::<_, ImportError>((size, done))
                 });
             }
             let (size, done) = match tasks.join_next().await {
@@ -262,17 +321,15 @@ impl<'a> RegistryTarget<'a> {
     async fn push_manifests(
         &self,
         name: &RepositoryName,
+        plan: &RepositoryPlan,
         wave: &[Digest],
         counts: &mut TransferCounts,
     ) -> Result<(), ImportError> {
         let pushes = stream::iter(wave).map(|digest| async move {
-            let what = format!("manifest {}@{digest}", self.name(name));
-            let there = self
-                .repository(name)
-                .head_manifest(digest)
-                .await
-                .map_err(|error| ImportError::request(&what, &error))?;
-            if there.status().as_u16() == 200 {
+            if self
+                .has_manifest(name, digest, plan.descriptors[digest].size)
+                .await?
+            {
                 return Ok(false);
             }
             self.put(name, digest, None).await?;
@@ -287,6 +344,32 @@ impl<'a> RegistryTarget<'a> {
             self.observer.arrived(0);
         }
         Ok(())
+    }
+
+    /// Returns whether a manifest is there whole. What the answer to a HEAD does not say is found out by reading it.
+    async fn has_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<bool, ImportError> {
+        let what = format!("manifest {}@{digest}", self.name(name));
+        let repository = self.repository(name);
+        let head = repository
+            .head_manifest(digest)
+            .await
+            .map_err(|error| ImportError::request(&what, &error))?;
+        if head.status() != 200 {
+            return Ok(false);
+        }
+        if !self.options.verify_existing && blob_push::length(&head) == Some(size) {
+            return Ok(true);
+        }
+        match repository.get_manifest(digest).await {
+            Ok(response) => Ok(response.status() == 200),
+            Err(error) if error.kind() == ErrorKind::Integrity => Ok(false),
+            Err(error) => Err(ImportError::request(&what, &error)),
+        }
     }
 
     /// Finds out whether the target lists referrers itself. `OCI-Subject` alone is not believed: registries have
@@ -318,7 +401,8 @@ impl<'a> RegistryTarget<'a> {
         let repository = &repository;
         stream::iter(subjects)
             .map(|(subject, referrers)| async move {
-                referrers_tag::add(repository, self.bundle, subject, &referrers).await
+                let patience = self.options.patience;
+                referrers_tag::add(repository, self.bundle, subject, &referrers, patience).await
             })
             .buffer_unordered(self.options.max_concurrent_transfers)
             .try_collect::<Vec<()>>()
@@ -326,47 +410,64 @@ impl<'a> RegistryTarget<'a> {
         Ok(())
     }
 
-    /// Discovers on the target and compares; sends again what is not listed, one at a time, and looks again.
+    /// Discovers on the target and compares. What is not listed is waited for, then sent again, one at a time, and at last
+    /// kept under the referrers tag.
     async fn prove(&self, plan: &ImportPlan, report: &mut ImportReport) -> Result<(), ImportError> {
         let mut reasons = Vec::new();
         for (name, repository) in &plan.repositories {
-            let (mut missing, mut why) = self.missing(name, repository).await;
-            if !missing.is_empty() {
-                self.repair(name, repository, &missing).await?;
-                (missing, why) = self.missing(name, repository).await;
+            let sources = RegistrySources::new(self.repository(name));
+            let discovery = |many| sources.discovery(None).one_of_many(many);
+            let mut comparison = Comparison::of(name, repository, discovery).await;
+            self.wait_for(name, &mut comparison).await;
+            if !comparison.is_whole() {
+                for lost in comparison.missing().0 {
+                    self.put(name, &lost.referrer, lost.tag.as_ref()).await?;
+                }
+                self.wait_for(name, &mut comparison).await;
             }
+            // What the API still does not list is kept where every client looks as well.
+            let (missing, _) = comparison.missing();
+            let mut by_subject: BTreeMap<&Digest, Vec<&Descriptor>> = BTreeMap::new();
+            for lost in missing.iter().filter(|lost| lost.tag.is_none()) {
+                let descriptor = &repository.descriptors[&lost.referrer];
+                by_subject
+                    .entry(&lost.subject)
+                    .or_default()
+                    .push(descriptor);
+            }
+            for (subject, referrers) in by_subject {
+                let (target, patience) = (self.repository(name), self.options.patience);
+                referrers_tag::add(&target, self.bundle, subject, &referrers, patience).await?;
+            }
+            if !comparison.is_whole() {
+                self.look_again(name, &mut comparison).await;
+            }
+            let (missing, why) = comparison.missing();
             report.missing.extend(missing);
             reasons.extend(why);
         }
         proof::conclude(report, &reasons)
     }
 
-    async fn missing(
-        &self,
-        name: &RepositoryName,
-        plan: &RepositoryPlan,
-    ) -> (Vec<MissingReferrer>, Vec<String>) {
-        let sources = RegistrySources::new(self.repository(name));
-        let discovery = |many| sources.discovery(None).one_of_many(many);
-        Comparison::of(name, plan, discovery).await.missing()
+    /// Looks again for what was not found, until all of it is or there is no time left.
+    async fn wait_for(&self, name: &RepositoryName, comparison: &mut Comparison<'_>) {
+        let mut patience = Patience::new(self.options.patience);
+        while !comparison.is_whole() && patience.wait().await {
+            self.look_again(name, comparison).await;
+        }
     }
 
-    async fn repair(
-        &self,
-        name: &RepositoryName,
-        plan: &RepositoryPlan,
-        missing: &[MissingReferrer],
-    ) -> Result<(), ImportError> {
-        for lost in missing {
-            self.put(name, &lost.referrer, lost.tag.as_ref()).await?;
-        }
-        // What the API still does not list is kept where every client looks as well.
-        let (still, _) = self.missing(name, plan).await;
-        for lost in still.iter().filter(|lost| lost.tag.is_none()) {
-            let descriptor = &plan.descriptors[&lost.referrer];
-            let repository = self.repository(name);
-            referrers_tag::add(&repository, self.bundle, &lost.subject, &[descriptor]).await?;
-        }
-        Ok(())
+    async fn look_again(&self, name: &RepositoryName, comparison: &mut Comparison<'_>) {
+        // Sources remember what they were told, so each look is through new ones.
+        let sources = RegistrySources::new(self.repository(name));
+        comparison
+            .again(|many| sources.discovery(None).one_of_many(many))
+            .await;
     }
+}
+
+/// Returns the subject of a referrers tag.
+fn subject_of(tag: &Tag) -> Option<Digest> {
+    let digest = tag.as_str().replacen('-', ":", 1).parse::<Digest>().ok()?;
+    (oci_content::referrers_tag(&digest) == *tag).then_some(digest)
 }

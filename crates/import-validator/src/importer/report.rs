@@ -35,6 +35,9 @@ pub struct ImportReport {
     pub images: Vec<ImportedImage>,
     /// What was done with blobs.
     pub blobs: TransferCounts,
+    /// Blobs that were looked for at the end, each once for every repository that needs it, and found there in their sizes.
+    /// In a folder they were hashed, or written, and are counted once.
+    pub blobs_checked: usize,
     /// What was done with manifests.
     pub manifests: TransferCounts,
     /// What a delta left out and the target had; `None` for a bundle that is none.

@@ -9,7 +9,7 @@ use mirror_export::{ExportRequest, Exporter};
 use oci_content::{Descriptor, Digest, ImageLayout};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{client, open, writes};
+use crate::support::{client, open, options, writes};
 
 /// A source that changes, with bundles of its states.
 struct Site {
@@ -71,7 +71,7 @@ impl Site {
     }
 
     async fn import(&self, name: &str, target: &TestRegistry) -> Result<ImportReport, ImportError> {
-        let mut options = ImportOptions::default();
+        let mut options = options();
         options.overwrite_tags = true;
         self.import_with(name, registry(target), options).await
     }
@@ -115,7 +115,8 @@ async fn a_delta_arrives_after_its_base_and_sends_none_of_what_that_brought() {
             .filter(|request| request.path.contains(&kept.to_string()))
             .map(|request| request.method)
             .collect();
-        assert_eq!(asked, ["HEAD"], "{persona}");
+        // Before anything is sent, and in the proof.
+        assert_eq!(asked, ["HEAD", "HEAD"], "{persona}");
     }
 }
 
@@ -138,7 +139,7 @@ async fn a_delta_before_its_base_is_refused_and_nothing_is_sent() {
     assert_eq!(writes(&target).len(), 0);
 
     // A dry run says the same, and one after the base says what would be taken.
-    let mut options = ImportOptions::default();
+    let mut options = options();
     options.dry_run = true;
     options.overwrite_tags = true;
     let dry = || site.import_with("delta.tgz", registry(&target), options.clone());
@@ -227,7 +228,7 @@ async fn a_repository_that_the_delta_does_not_go_into_can_be_named_to_mount_from
     assert_eq!(error.kind(), ImportErrorKind::BaseMissing);
     assert_eq!(writes(&target).len(), 0);
 
-    let mut options = ImportOptions::default();
+    let mut options = options();
     options.mount_from = vec!["nowhere".parse().unwrap(), "other".parse().unwrap()];
     let report = site
         .import_with("app.tgz", registry(&target), options)
@@ -273,10 +274,9 @@ async fn a_registry_that_says_it_has_a_blob_and_misses_it_is_told_apart() {
     let (site, _) = one_image().await;
     let target = open(Persona::SpecFull).await;
     let head = Route::blobs().method("HEAD");
-    target.fault(
-        head,
-        Fault::body(200, "application/octet-stream", "").forever(),
-    );
+    // The size of the layer that the base brought.
+    let yes = Fault::body(200, "application/octet-stream", vec![0; 100_000]);
+    target.fault(head, yes.forever());
     let error = site.import("delta.tgz", &target).await.unwrap_err();
     assert_eq!(error.kind(), ImportErrorKind::BaseMissing, "{error}");
     assert!(
@@ -294,7 +294,7 @@ async fn a_folder_is_not_even_made_before_it_has_the_base() {
         folder: folder.clone(),
         full_references: true,
     };
-    let mut options = ImportOptions::default();
+    let mut options = options();
     options.overwrite_tags = true;
     let import = |name: &'static str| site.import_with(name, target(), options.clone());
     let error = import("delta.tgz").await.unwrap_err();

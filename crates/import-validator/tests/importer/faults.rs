@@ -328,22 +328,15 @@ async fn a_referrers_tag_that_loses_an_update_is_written_again_or_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_says_yes_to_everything_is_not_believed() {
     let page = || Fault::body(200, "text/html", "<html>Sign in</html>").forever();
-    // With leave to move tags, the referrers tag is no index, and an image without referrers is not what is read back.
-    for (bundle, kind, named) in [
-        (Bundle::new().await, ImportErrorKind::Access, "an HTML page"),
-        (
-            Bundle::bare().await,
-            ImportErrorKind::Incomplete,
-            "/app: 1 is to be",
-        ),
-    ] {
+    // With leave to move tags, the blobs are not there in their sizes, and an upload is answered with a page.
+    for bundle in [Bundle::new().await, Bundle::bare().await] {
         let target = open(Persona::SpecFull).await;
         target.fault(Route::any(), page());
         let error = bundle.import_to(&target).await.unwrap_err();
         assert_eq!(error.kind(), ImportErrorKind::Access, "{error}");
         let error = bundle.import_over(&target).await.unwrap_err();
-        assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.to_string().contains(named), "{error}");
+        assert_eq!(error.kind(), ImportErrorKind::Access, "{error}");
+        assert!(error.to_string().contains("answered with 200"), "{error}");
     }
 }
 

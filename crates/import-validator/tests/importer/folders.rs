@@ -87,3 +87,35 @@ async fn a_blob_of_the_right_name_and_size_that_holds_something_else_is_replaced
     assert_eq!((again.blobs.sent, again.manifests.sent), (1, 0));
     assert_eq!(std::fs::read(&path).unwrap(), layer);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_repositories_with_one_tag_both_keep_their_names_in_one_folder() {
+    let (one, two) = (Bundle::bare().await, Bundle::index().await);
+    let target = || folder(&one, "store", false);
+    one.import(target()).await.unwrap();
+    let names = || {
+        let index = ImageLayout::open(one.path("store"))
+            .unwrap()
+            .index()
+            .unwrap();
+        let named = index
+            .into_iter()
+            .filter_map(|entry| Some((entry.annotations.get(REF_NAME)?.clone(), entry.digest)));
+        named.collect::<Vec<_>>()
+    };
+    assert_eq!(names(), [("1".to_owned(), one.image.clone())]);
+    // Once more the same way, and then the other way round: nothing changes any more.
+    for bundle in [&two, &two, &one] {
+        bundle.import(target()).await.unwrap();
+        let names = names();
+        assert_eq!(names.len(), 2, "{names:?}");
+        for image in [&one.image, &two.image] {
+            let own = names.iter().find(|(_, digest)| digest == image);
+            let name = &own.unwrap().0;
+            assert!(
+                name.starts_with("127.0.0.1:") && name.ends_with("/app:1"),
+                "{name}"
+            );
+        }
+    }
+}

@@ -10,3 +10,4 @@ mod folders;
 mod order;
 mod registries;
 mod support;
+mod targets;

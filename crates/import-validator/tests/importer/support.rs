@@ -89,7 +89,7 @@ impl Bundle {
     }
 
     pub(crate) async fn import(&self, target: ImportTarget) -> Result<ImportReport, ImportError> {
-        import(self.validated(), target, ImportOptions::default()).await
+        import(self.validated(), target, options()).await
     }
 
     pub(crate) async fn import_to(
@@ -104,7 +104,7 @@ impl Bundle {
         &self,
         target: &TestRegistry,
     ) -> Result<ImportReport, ImportError> {
-        let mut options = ImportOptions::default();
+        let mut options = options();
         options.overwrite_tags = true;
         import(self.validated(), registry(target), options).await
     }
@@ -114,7 +114,7 @@ impl Bundle {
         validated: Arc<ValidatedBundle>,
         target: &TestRegistry,
     ) -> Result<ImportReport, ImportError> {
-        import(validated, registry(target), ImportOptions::default()).await
+        import(validated, registry(target), options()).await
     }
 }
 
@@ -130,7 +130,14 @@ pub(crate) async fn export(source: &TestRegistry, images: &[&str]) -> tempfile::
     folder
 }
 
-async fn import(
+/// The options of an import that does not wait long for what a target does not show.
+pub(crate) fn options() -> ImportOptions {
+    let mut options = ImportOptions::default();
+    options.patience = Duration::from_millis(300);
+    options
+}
+
+pub(crate) async fn import(
     bundle: Arc<ValidatedBundle>,
     target: ImportTarget,
     options: ImportOptions,
@@ -140,7 +147,7 @@ async fn import(
         .await
 }
 
-fn registry(target: &TestRegistry) -> ImportTarget {
+pub(crate) fn registry(target: &TestRegistry) -> ImportTarget {
     ImportTarget::Registry {
         registry: target.registry(),
         client: client(),
