@@ -135,7 +135,9 @@ fn judged(contents: &Contents, edges: &Edges<'_>, record: &ImageRecord) -> Judge
         let below = below.iter().map(|child| &child.target.digest);
         subjects
             .extend(below.filter(|child| contents.blobs.contains_key(child) && seen.insert(child)));
-        for artifact in edges.get(&(&repository, subject)).into_iter().flatten() {
+        let artifacts = edges.get(&(&repository, subject)).into_iter().flatten();
+        // A legacy tag can hold the image itself, which says nothing about it.
+        for artifact in artifacts.filter(|artifact| artifact.digest != *subject) {
             image.referrers.push(referrer(contents, subject, artifact));
             if seen.insert(&artifact.digest) {
                 subjects.push(&artifact.digest);

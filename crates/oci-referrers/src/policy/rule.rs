@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use oci_content::{ArtifactCategory, Reference};
+use oci_content::{ArtifactCategory, Reference, media_type};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -374,14 +374,16 @@ fn matches_repository(pattern: &str, name: &str) -> bool {
     matches(&pieces, name)
 }
 
-/// Matches an artifact type: `*` is anything.
+/// Matches an artifact type, as media types are compared: without regard to case, blanks around it and parameters. `*` is
+/// anything.
 fn matches_type(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (media_type::essence(pattern), media_type::essence(name));
     let piece = |byte| match byte {
         b'*' => Piece::Anything,
         byte => Piece::Byte(byte),
     };
     let pieces: Vec<_> = pattern.bytes().map(piece).collect();
-    matches(&pieces, name)
+    matches(&pieces, &name)
 }
 
 /// Matches all of a text, in time of the pattern's length times the text's, whatever they are.
@@ -470,6 +472,14 @@ mod tests {
                 expected,
                 "{pattern} {name}"
             );
+        }
+        for own in [
+            "Application/SPDX+JSON",
+            " application/spdx+json\t",
+            "application/spdx+json; v=2",
+        ] {
+            assert!(matches_type("application/spdx+json", own), "{own:?}");
+            assert!(matches_type(" APPLICATION/*", own), "{own:?}");
         }
         // Patterns that take other matchers for ever.
         let text = format!("{}b", "a".repeat(1_000));

@@ -3,7 +3,7 @@
 use oci_content::Capability::{Supported, Unsupported};
 use oci_content::DiscoveryMethod::{FallbackTag, LegacyTag, Native};
 use oci_content::{
-    Algorithm, Descriptor, Digest, ErrorCode, WarningCode, media_type, referrers_tag,
+    Algorithm, Completeness, Descriptor, Digest, ErrorCode, WarningCode, media_type, referrers_tag,
 };
 use oci_referrers::{LegacyTags, list_tags};
 use test_registry::{Fault, Persona, RecordedRequest, Route, TestRegistry, Variant};
@@ -83,6 +83,26 @@ async fn known_suffixes_of_deeper_subjects_are_answered_for_by_the_listing() {
         .tagged(2, &a.digest, &signature, "sig", crate::support::LEGACY)
         .check(&graph);
     assert_eq!(requests_for(&registry, "/tags/list").len(), 1);
+}
+
+#[tokio::test]
+async fn a_legacy_tag_that_holds_the_image_itself_is_no_referrer() {
+    for persona in [Persona::SpecFull, Persona::Dist2] {
+        let registry = open(persona).await;
+        let image = registry.image(APP, "1.0");
+        for suffix in ["sbom", "sig", "own"] {
+            let tag = format!("{}.{suffix}", referrers_tag(&image.digest));
+            registry.tag(APP, &tag, &image.digest);
+        }
+        let graph = discover(&registry, &image.digest).await;
+        assert_eq!(graph.referrers.len(), 0, "{persona}");
+        assert_eq!(graph.status(), Completeness::Complete, "{persona}");
+        let codes = graph.warnings().map(|warning| warning.code);
+        let codes: Vec<_> = codes
+            .filter(|code| *code == WarningCode::TagIsSubject)
+            .collect();
+        assert!(!codes.is_empty(), "{persona}");
+    }
 }
 
 #[tokio::test]
