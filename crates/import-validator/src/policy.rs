@@ -7,6 +7,8 @@ use crate::scan::Contents;
 
 #[cfg(feature = "policy")]
 use std::collections::{BTreeMap, HashMap, HashSet};
+#[cfg(feature = "policy")]
+use std::sync::Arc;
 
 #[cfg(feature = "policy")]
 use bundle_format::{ArtifactRecord, ImageRecord, SourceRepository};
@@ -27,6 +29,26 @@ pub(crate) struct PolicyCheck {
     /// The policy, and the time from which ages count.
     #[cfg(feature = "policy")]
     pub(crate) policy: Option<(Policy, SystemTime)>,
+    /// Where images go.
+    #[cfg(feature = "policy")]
+    pub(crate) targets: Option<Targets>,
+    /// A rule that no image met is an error.
+    #[cfg(feature = "policy")]
+    pub(crate) refuse_unused: bool,
+}
+
+/// Names the place that the images of a repository go into.
+#[cfg(feature = "policy")]
+#[derive(Clone)]
+pub(crate) struct Targets(
+    pub(crate) Arc<dyn Fn(&SourceRepository) -> Option<String> + Send + Sync>,
+);
+
+#[cfg(feature = "policy")]
+impl std::fmt::Debug for Targets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Targets")
+    }
 }
 
 #[cfg(not(feature = "policy"))]
@@ -93,7 +115,14 @@ impl PolicyCheck {
                 .extend(&record.artifacts);
         }
         for image in &contents.manifest.images {
-            bundle.images.push(judged(contents, &edges, image));
+            let mut judged = judged(contents, &edges, image);
+            let source = SourceRepository::from(&image.reference);
+            let target = self.targets.as_ref();
+            judged.target = target.and_then(|Targets(target)| target(&source));
+            bundle.images.push(judged);
+        }
+        if self.refuse_unused {
+            findings.refuse(FindingKind::PolicyRuleUnused);
         }
         add(findings, &policy.judge(&bundle, *now));
     }

@@ -168,6 +168,8 @@ impl Report {
 #[derive(Debug)]
 pub(crate) struct Findings {
     strict: bool,
+    /// A kind that is an error this time, although it is mostly advice.
+    refused: Option<FindingKind>,
     max_per_kind: usize,
     found: Vec<Finding>,
     per_kind: std::collections::BTreeMap<FindingKind, usize>,
@@ -181,6 +183,7 @@ impl Findings {
     pub(crate) fn new(strict: bool, max_per_kind: usize) -> Self {
         Self {
             strict,
+            refused: None,
             // One of each kind is what the exit code is made from.
             max_per_kind: max_per_kind.max(1),
             found: Vec::new(),
@@ -191,11 +194,17 @@ impl Findings {
         }
     }
 
+    /// Makes a kind that is advice an error.
+    #[cfg(feature = "policy")]
+    pub(crate) fn refuse(&mut self, kind: FindingKind) {
+        self.refused = Some(kind);
+    }
+
     pub(crate) fn add(&mut self, kind: FindingKind) -> Draft<'_> {
         let severity = match kind.class() {
             Class::Completeness if !self.strict => Severity::Warning,
-            Class::Advice => Severity::Warning,
-            Class::Completeness | Class::Always => Severity::Error,
+            Class::Advice if self.refused != Some(kind) => Severity::Warning,
+            Class::Completeness | Class::Always | Class::Advice => Severity::Error,
         };
         match severity {
             Severity::Error => self.counts.errors += 1,

@@ -18,11 +18,15 @@ use oci_referrers::Policy;
 use crate::entries::FolderEntries;
 use crate::hashing::Hashing;
 use crate::policy::PolicyCheck;
+#[cfg(feature = "policy")]
+use crate::policy::Targets;
 use crate::report::{FindingKind, Findings, Report, Stage};
 use crate::scan::{Contents, Scan, add_container_error};
 use crate::signature::{Proof, SignatureCheck};
 use crate::validated::ValidatedBundle;
 use crate::{layout, referrers, volumes};
+#[cfg(feature = "policy")]
+use bundle_format::SourceRepository;
 
 /// Proves a bundle whole, or says exactly what is wrong.
 ///
@@ -182,6 +186,27 @@ impl ImportValidator {
     #[must_use]
     pub fn policy(mut self, policy: Policy, now: SystemTime) -> Self {
         self.policy.policy = Some((policy, now));
+        self
+    }
+
+    /// Sets how the place is called that the images of a repository go into (registry and repository), for rules of a
+    /// [policy](Self::policy) that are about targets.
+    #[cfg(feature = "policy")]
+    #[must_use]
+    pub fn targets(
+        mut self,
+        target: impl Fn(&SourceRepository) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.policy.targets = Some(Targets(Arc::new(target)));
+        self
+    }
+
+    /// Sets whether a rule of the [policy](Self::policy) that no image met is an error instead of a warning: whoever imports
+    /// would else be told that all is well by rules that judged nothing.
+    #[cfg(feature = "policy")]
+    #[must_use]
+    pub fn refuse_unused_rules(mut self, refuse: bool) -> Self {
+        self.policy.refuse_unused = refuse;
         self
     }
 

@@ -9,7 +9,7 @@ use oci_content::{ArtifactCategory, Digest, Reference};
 use crate::graph::ReferrerGraph;
 use crate::image::ImageTree;
 pub use date::{MAX_DATED_DOCUMENT_BYTES, created, document_date};
-use rule::{Document, Rule};
+use rule::{Document, Rule, Unused};
 
 /// What a site demands of the referrers of its images.
 ///
@@ -45,6 +45,8 @@ pub struct JudgedBundle {
 pub struct JudgedImage {
     /// The name under which it was asked for.
     pub reference: Reference,
+    /// The registry and repository that it goes into, where that is known: at an import.
+    pub target: Option<String>,
     /// The manifest that the name stands for.
     pub digest: Digest,
     /// The image manifests of its platforms, with their names. Attestations that BuildKit keeps in an index are none.
@@ -108,9 +110,15 @@ impl Policy {
     /// When it is no YAML, has a key that is not known, or says something that no rule can mean.
     pub fn parse(yaml: &str) -> Result<Self, PolicyError> {
         match serde_saphyr::from_str::<Document>(yaml) {
-            Ok(document) => Ok(Self {
-                rules: document.rules.0,
-            }),
+            Ok(document) => {
+                let mut rules = document.rules.0;
+                if document.unused == Unused::Allow {
+                    rules
+                        .iter_mut()
+                        .for_each(|rule| rule.unused = Unused::Allow);
+                }
+                Ok(Self { rules })
+            }
             Err(error) => {
                 // The lines behind the first one quote the file.
                 let text = error.to_string();
@@ -132,7 +140,7 @@ impl Policy {
     pub fn needs_date_of(&self, image: &Reference, referrer: &JudgedReferrer) -> bool {
         self.rules
             .iter()
-            .any(|rule| rule.selects(image) && rule.needs_date_of(referrer))
+            .any(|rule| rule.selects(image, None) && rule.needs_date_of(referrer))
     }
 
     /// Judges; the findings stand in the order of the rules, and of the images below each.
@@ -166,6 +174,7 @@ impl JudgedImage {
     pub fn new(reference: Reference, digest: Digest) -> Self {
         Self {
             reference,
+            target: None,
             digest,
             platforms: Vec::new(),
             referrers: Vec::new(),

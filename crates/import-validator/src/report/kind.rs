@@ -239,7 +239,7 @@ kinds! {
     /// Something that a rule wants signed is not.
     RequiredSignatureMissing => Policy, 11, Always, "have it signed at the source, the bundle with --sign-key, then export again; to a validation, give the key with --key";
     /// A rule that is about no image of the bundle, so it has judged nothing.
-    PolicyRuleUnused => Policy, 11, Advice, "compare the patterns of the rule with the repositories of the bundle";
+    PolicyRuleUnused => Policy, 11, Advice, "compare the patterns of the rule with the repositories of the bundle, and with those that an import goes into; `unused: allow` says that a rule need not meet an image";
 }
 
 impl fmt::Display for FindingKind {

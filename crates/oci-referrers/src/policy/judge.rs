@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use oci_content::{ArtifactCategory, Digest};
 
-use super::rule::{Age, Per, Requirement, Rule, Signed};
+use super::rule::{Age, Per, Requirement, Rule, Signed, Unused};
 use super::{
     JudgedBundle, JudgedImage, JudgedReferrer, MAX_CLOCK_SKEW, Violation, ViolationKind, date,
 };
@@ -13,7 +13,7 @@ use super::{
 pub(super) fn rule(rule: &Rule, bundle: &JudgedBundle, now: SystemTime) -> Vec<Violation> {
     let selected = bundle.images.iter();
     let selected: Vec<_> = selected
-        .filter(|image| rule.selects(&image.reference))
+        .filter(|image| rule.selects(&image.reference, image.target.as_deref()))
         .collect();
     let mut judge = Judge {
         rule,
@@ -21,12 +21,20 @@ pub(super) fn rule(rule: &Rule, bundle: &JudgedBundle, now: SystemTime) -> Vec<V
         violations: Vec::new(),
     };
     if selected.is_empty() {
+        if rule.unused == Unused::Allow {
+            return judge.violations;
+        }
         let patterns: Vec<_> = rule.images.iter().map(|pattern| &*pattern.0).collect();
         let of = match patterns.is_empty() {
             true => String::new(),
             false => format!(" of {}", patterns.join(", ")),
         };
-        let expected = format!("an image{of} for {}", judge.name());
+        let into: Vec<_> = rule.target.iter().map(|pattern| &*pattern.0).collect();
+        let into = match into.is_empty() {
+            true => String::new(),
+            false => format!(" that goes into {}", into.join(", ")),
+        };
+        let expected = format!("an image{of}{into} for {}", judge.name());
         let found = match bundle.images.len() {
             1 => "none; the bundle has one image".to_owned(),
             count => format!("none; the bundle has {count} images"),

@@ -19,6 +19,17 @@ pub(super) struct Document {
     #[serde(rename = "version")]
     _version: Version,
     pub(super) rules: Rules,
+    #[serde(default)]
+    pub(super) unused: Unused,
+}
+
+/// What a rule that no image met is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Unused {
+    #[default]
+    Refuse,
+    Allow,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,6 +73,9 @@ pub(super) struct Rule {
     pub(super) name: String,
     pub(super) images: Vec<RepositoryPattern>,
     pub(super) except: Vec<RepositoryPattern>,
+    /// Where the image goes.
+    pub(super) target: Vec<RepositoryPattern>,
+    pub(super) unused: Unused,
     pub(super) require: Vec<Requirement>,
     pub(super) deny: Vec<Selector>,
     pub(super) signed: Vec<Signed>,
@@ -75,6 +89,10 @@ struct RuleFields {
     images: Vec<RepositoryPattern>,
     #[serde(default)]
     except: Vec<RepositoryPattern>,
+    #[serde(default)]
+    target: Vec<RepositoryPattern>,
+    #[serde(default)]
+    unused: Unused,
     #[serde(default, deserialize_with = "one_or_more")]
     require: Vec<Requirement>,
     #[serde(default, deserialize_with = "one_or_more")]
@@ -109,6 +127,8 @@ impl TryFrom<RuleFields> for Rule {
             name,
             images: fields.images,
             except: fields.except,
+            target: fields.target,
+            unused: fields.unused,
             require: fields.require,
             deny: fields.deny,
             signed: fields.signed,
@@ -118,14 +138,18 @@ impl TryFrom<RuleFields> for Rule {
 
 impl Rule {
     /// Tells whether the rule is about an image.
-    pub(super) fn selects(&self, image: &Reference) -> bool {
+    pub(super) fn selects(&self, image: &Reference, target: Option<&str>) -> bool {
         let name = format!("{}/{}", image.registry(), image.repository());
-        let any = |patterns: &[RepositoryPattern]| {
+        let any = |patterns: &[RepositoryPattern], name: &str| {
             patterns
                 .iter()
-                .any(|pattern| matches_repository(&pattern.0, &name))
+                .any(|pattern| matches_repository(&pattern.0, name))
         };
-        (self.images.is_empty() || any(&self.images)) && !any(&self.except)
+        let goes_there =
+            self.target.is_empty() || target.is_some_and(|target| any(&self.target, target));
+        (self.images.is_empty() || any(&self.images, &name))
+            && !any(&self.except, &name)
+            && goes_there
     }
 
     pub(super) fn needs_dates(&self) -> bool {

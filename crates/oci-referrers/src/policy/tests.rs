@@ -249,6 +249,28 @@ fn a_rule_that_is_about_no_image_says_so() {
 }
 
 #[test]
+fn a_rule_can_be_about_where_images_go_and_need_not_meet_one() {
+    let mut bundle = JudgedBundle::new(false);
+    bundle.images.push(image("app", Vec::new()));
+    let rule = "target: [\"registry.inside/mirror/**\"]\n  signed: [image]";
+    let kinds = |rule: &str, bundle: &JudgedBundle| {
+        let found = judge(rule, bundle).into_iter();
+        found.map(|violation| violation.kind).collect::<Vec<_>>()
+    };
+    // Nobody knows where it goes.
+    assert_eq!(kinds(rule, &bundle), [RuleUnused]);
+    bundle.images[0].target = Some("registry.inside/mirror/team/app".to_owned());
+    assert_eq!(kinds(rule, &bundle), [RequiredSignatureMissing]);
+    let other = format!("images: [\"other.example.com/**\"]\n  {rule}");
+    assert_eq!(kinds(&other, &bundle), [RuleUnused]);
+    assert_eq!(kinds(&format!("unused: allow\n  {other}"), &bundle), []);
+    let all = format!("unused: allow\nversion: 1\nrules:\n- name: tried\n  {other}\n");
+    let all = Policy::parse(&all).unwrap();
+    assert_eq!(all.judge(&bundle, at_day(NOW)), []);
+    assert!(Policy::parse("version: 1\nunused: no\nrules: [{name: a, signed: [image]}]").is_err());
+}
+
+#[test]
 fn only_the_dates_that_a_rule_asks_for_are_needed() {
     let policy = |rule: &str| {
         Policy::parse(&format!(
