@@ -447,6 +447,15 @@ pub(crate) struct ImportArgs {
     /// Import although a later bundle of the stream, or another one with the same sequence, was imported before
     #[arg(long, requires = "key")]
     pub(crate) allow_rollback: bool,
+    /// Refuse a bundle of another stream [default: the configuration's import.stream]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<bundle_format::StreamName>,
+    /// Refuse a bundle without a sequence, as the configuration's import.require_sequence does
+    #[arg(long)]
+    pub(crate) require_sequence: bool,
+    /// Read and hash what a registry has already, instead of comparing its size
+    #[arg(long)]
+    pub(crate) verify_existing: bool,
     /// Validate, say what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

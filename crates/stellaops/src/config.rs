@@ -12,6 +12,7 @@ use crate::exit::{Exit, Failure};
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(crate) export: ExportConfig,
+    pub(crate) import: ImportConfig,
     /// By registry, as references name it.
     #[serde(deserialize_with = "by_registry")]
     pub(crate) registries: BTreeMap<Registry, RegistryConfig>,
@@ -27,6 +28,16 @@ pub(crate) struct ExportConfig {
     #[serde(deserialize_with = "platforms")]
     pub(crate) platforms: Vec<oci_content::Platform>,
     pub(crate) referrer_discovery: DiscoveryConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ImportConfig {
+    /// The only stream whose bundles are imported.
+    #[serde(deserialize_with = "stream")]
+    pub(crate) stream: Option<bundle_format::StreamName>,
+    /// Bundles without a sequence are refused.
+    pub(crate) require_sequence: bool,
 }
 
 /// One image, or the tags of a repository that a rule selects.
@@ -106,6 +117,13 @@ fn by_registry<'de, D: Deserializer<'de>>(
         .into_iter()
         .map(|(name, registry)| (name.0, registry))
         .collect())
+}
+
+fn stream<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<bundle_format::StreamName>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    name.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn platforms<'de, D: Deserializer<'de>>(

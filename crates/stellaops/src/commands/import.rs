@@ -30,11 +30,26 @@ pub(crate) async fn run(
             .push(rule.parse().map_err(|error| failure(&error))?);
     }
     options.allow_rollback = args.allow_rollback;
+    options.verify_existing = args.verify_existing;
+    let configured = &context.config.import;
+    options.stream = args.stream.clone().or_else(|| configured.stream.clone());
+    options.require_sequence = args.require_sequence || configured.require_sequence;
+    let stream_is_given = options.stream.is_some();
     options.ledger = ledger(args)?;
     let target = target(context, args.to.as_deref(), &mut options)?;
     let validator = validate::validator(true, args.strict_referrer_validation);
     let validator = signature::demand(validator, &args.signature)?;
-    let mut validator = policy::demand(validator, &args.policy)?;
+    let validator = policy::demand(validator, &args.policy)?.refuse_unused_rules(true);
+    let registry = match &target {
+        ImportTarget::Registry { registry, .. } => Some(registry.clone()),
+        _ => None,
+    };
+    let mapping = options.mapping.clone();
+    // A folder keeps the names of the source.
+    let mut validator = validator.targets(move |source| match &registry {
+        Some(registry) => Some(format!("{registry}/{}", mapping.target(source).ok()?)),
+        None => Some(source.to_string()),
+    });
     if let Some(path) = &args.base {
         let base = base::open(path)?;
         for source in base.repositories() {
@@ -55,6 +70,9 @@ pub(crate) async fn run(
     if let Some(report) = report {
         if let Some(nothing) = report.ledger.as_ref().and_then(unrecorded) {
             context.log.debug(nothing);
+        }
+        for warning in unprotected(report, stream_is_given) {
+            context.log.warn(&warning);
         }
         if let Some(path) = &args.receipt {
             write_receipt(path, report)?;
@@ -226,6 +244,10 @@ pub(crate) fn text(report: &ImportReport) -> String {
         blobs.sent, blobs.present, blobs.mounted, manifests.sent, manifests.present,
     ));
     text.push_str(&from_base);
+    text.push_str(&format!(
+        "{} looked at on the target, in the right size\n",
+        render::count(report.blobs_checked, "blob")
+    ));
     for lost in &report.missing {
         text.push_str(&format!(
             "missing: {} of {} in {}\n",
@@ -301,6 +323,33 @@ fn ledger_text(report: &ImportReport) -> Option<String> {
     Some(format!(
         "ledger: sequence {sequence} of stream {stream}, {said}{base}\n"
     ))
+}
+
+/// Says which series of the target this bundle was not held against, so that it can be older than what is there.
+fn unprotected(report: &ImportReport, stream_is_given: bool) -> Vec<String> {
+    let ledger = report.ledger.as_ref();
+    let others = ledger
+        .map(|ledger| &*ledger.other_series)
+        .unwrap_or_default();
+    let (verdict, target) = (ledger.map(|ledger| ledger.verdict), &report.target);
+    // Who names the stream has said which series this is.
+    let others = others
+        .iter()
+        .filter(|_| verdict != Some(LedgerVerdict::First) || !stream_is_given);
+    others
+        .map(|known| {
+            let (stream, sequence) = (&known.stream, known.sequence);
+            let (what, refuse) = match verdict {
+                Some(LedgerVerdict::Unverified) => ("no key was given to verify this bundle with".to_owned(), "--key"),
+                Some(LedgerVerdict::Unnumbered) => ("this bundle has no sequence".to_owned(), "--require-sequence"),
+                _ => (format!("this bundle is the first of stream {} from its key", report.stream), "--stream NAME"),
+            };
+            format!(
+                "{target} has had sequence {sequence} of stream {stream}, and {what}, so it may be older than what is there; \
+                 {refuse} refuses such a bundle"
+            )
+        })
+        .collect()
 }
 
 /// Says why nothing is recorded, where nothing is.

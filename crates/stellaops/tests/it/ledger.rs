@@ -224,3 +224,47 @@ async fn of_a_delta_it_is_said_whether_its_base_was_the_last_bundle() {
         assert!(ran.stdout.contains(said), "{ran:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_no_record_is_held_against_is_warned_of_or_refused() {
+    let site = site().await;
+    let to = "--to oci:folder --overwrite-tags";
+    import(&site, "5", to).await.done();
+    let without_key = format!("bundle import --file 4.tgz {to}");
+    for (ran, words) in [
+        (import(&site, "0", to).await, "this bundle has no sequence"),
+        (site.stellaops(&without_key).await, "no key was given"),
+    ] {
+        let ran = ran.done();
+        let warning = "[WARN] oci:folder has had sequence 5 of stream prod";
+        assert!(
+            ran.stderr.contains(warning) && ran.stderr.contains(words),
+            "{ran:?}"
+        );
+    }
+    for (file, more, words) in [
+        ("0", "--require-sequence", "has no sequence"),
+        ("5", "--stream other", "of stream prod"),
+        ("4", "--stream prod --require-sequence", "already"),
+    ] {
+        let ran = import(&site, file, &format!("{to} {more}")).await;
+        ran.failed(5, &[words, "nothing was sent"]);
+    }
+    let ran = import(
+        &site,
+        "5",
+        &format!("{to} --stream prod --require-sequence"),
+    )
+    .await
+    .done();
+    assert!(!ran.stderr.contains("[WARN]"), "{ran:?}");
+    std::fs::write(
+        site.path("c.yaml"),
+        "import: {stream: other, require_sequence: true}\n",
+    )
+    .unwrap();
+    let configured = "bundle import --file 5.tgz --to oci:folder --config c.yaml";
+    site.stellaops(configured)
+        .await
+        .failed(5, &["stream other is wanted"]);
+}

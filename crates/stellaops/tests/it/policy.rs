@@ -161,7 +161,7 @@ async fn the_text_of_a_finding_names_rule_platform_and_what_is_there_instead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_that_is_about_no_image_is_a_warning_in_each_place() {
+async fn a_rule_that_is_about_no_image_is_a_warning_and_refused_at_an_import() {
     let (registry, _) = start().await;
     let site = Site::new();
     let policy = "version: 1\nrules:\n- name: elsewhere\n  images: [\"other.example.com/**\"]\n  signed: [image]\n";
@@ -182,6 +182,34 @@ async fn a_rule_that_is_about_no_image_is_a_warning_in_each_place() {
         .done();
     assert!(ran.stdout.contains("warning PolicyRuleUnused\n"), "{ran:?}");
     assert!(ran.stdout.contains("0 errors, 1 warning\n"), "{ran:?}");
+    let import = "bundle import --file b.tgz --to oci:folder --policy policy.yaml";
+    let ran = site
+        .stellaops(import)
+        .await
+        .failed(11, &["PolicyRuleUnused", "unused: allow"]);
+    assert!(!site.path("folder").exists(), "{ran:?}");
+    std::fs::write(site.path("policy.yaml"), format!("unused: allow\n{policy}")).unwrap();
+    site.stellaops(import).await.done();
+    // By where images go, whatever host they come from.
+    let target = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await;
+    let inside = format!(
+        "version: 1\nrules:\n- name: inside\n  target: [\"{}/mirror/**\"]\n  require: {{category: vex}}\n",
+        target.host()
+    );
+    std::fs::write(site.path("policy.yaml"), inside).unwrap();
+    let import = format!(
+        "bundle import --file b.tgz --policy policy.yaml --to {}",
+        target.host()
+    );
+    let ran = site.stellaops(&format!("{import}/mirror")).await;
+    ran.failed(11, &["RequiredReferrerMissing"]);
+    site.stellaops(&import)
+        .await
+        .failed(11, &["PolicyRuleUnused"]);
+    assert!(target.requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
