@@ -39,10 +39,11 @@ pub(crate) struct PolicyCheck {
 
 /// Names the place that the images of a repository go into.
 #[cfg(feature = "policy")]
+pub(crate) type NameTarget = dyn Fn(&SourceRepository) -> Option<String> + Send + Sync;
+
+#[cfg(feature = "policy")]
 #[derive(Clone)]
-pub(crate) struct Targets(
-    pub(crate) Arc<dyn Fn(&SourceRepository) -> Option<String> + Send + Sync>,
-);
+pub(crate) struct Targets(pub(crate) Arc<NameTarget>);
 
 #[cfg(feature = "policy")]
 impl std::fmt::Debug for Targets {
