@@ -56,7 +56,7 @@ pub(crate) enum Challenge {
     Specified,
     /// On a route that the registry does not have, the scope names a made-up repository.
     Placeholder,
-    /// A repository that does not exist is one that a token which only reads does not reach to.
+    /// A repository that does not exist is one that the token does not reach to.
     UnknownIsDenied,
 }
 
