@@ -1,8 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::descriptor::{
@@ -121,7 +123,7 @@ struct Shape<'a> {
 
 fn present<'de: 'a, 'a, D>(deserializer: D) -> Result<Option<Option<&'a RawValue>>, D::Error>
 where
-    D: serde::Deserializer<'de>,
+    D: Deserializer<'de>,
 {
     Option::deserialize(deserializer).map(Some)
 }
@@ -154,7 +156,8 @@ impl Manifest {
     /// `content_type` decides only where the document has no `mediaType` of its own.
     ///
     /// `null` is read as a missing member. `layers`, `blobs` and, with an `artifactType`, `config` may be missing;
-    /// `manifests` of an index may be `null`.
+    /// `manifests` of an index may be `null`. The document is UTF-8, and no object in it has two members with one name, in what
+    /// is not read as well.
     ///
     /// # Errors
     ///
@@ -182,14 +185,18 @@ impl Manifest {
             kind: ManifestErrorKind::Malformed,
             reason,
         };
-        let shape: Shape<'_> = serde_json::from_slice(&raw)
-            .map_err(|e| malformed(format!("not JSON: {}", said(&e))))?;
+        // A reader of JSON may pass over what it skips; others replace it, and see another document.
+        let text = std::str::from_utf8(&raw).map_err(|_| malformed("not UTF-8".into()))?;
+        let not_json = |e: serde_json::Error| malformed(format!("not JSON: {}", said(&e)));
+        let shape: Shape<'_> = serde_json::from_str(text).map_err(not_json)?;
         if !raw.trim_ascii_start().starts_with(b"{") {
             return Err(malformed("not a JSON object".into()));
         }
         if depth(&raw) > MAX_DEPTH {
             return Err(malformed(format!("JSON of more than {MAX_DEPTH} levels")));
         }
+        // Of two members with one name, one reader sees the first and another one the last.
+        let _: UnambiguousDocument = serde_json::from_str(text).map_err(not_json)?;
         if shape.manifests.flatten().is_some() && (shape.layers.is_some() || shape.config.is_some())
         {
             let reason =
@@ -199,6 +206,10 @@ impl Manifest {
         if shape.schema_version == Some(1) {
             let reason =
                 "Docker schema 1 is not supported; have the image built or pushed again".into();
+            return fail(ManifestErrorKind::Unsupported, reason);
+        }
+        if let Some(version) = shape.schema_version.filter(|version| *version != 2) {
+            let reason = format!("schemaVersion {version} is not supported");
             return fail(ManifestErrorKind::Unsupported, reason);
         }
         let own_type = shape.media_type.as_ref().filter(|own| !own.is_empty());
@@ -351,6 +362,100 @@ impl Manifest {
         descriptor.annotations.clone_from(&self.0.annotations);
         descriptor
     }
+}
+
+/// JSON that every reader reads alike: no object has two members with one name.
+struct Unambiguous;
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unambiguous {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self, A::Error> {
+        each_member(object, |object| object.next_value::<Self>().map(drop))?;
+        Ok(self)
+    }
+}
+
+/// A whole document of that kind; it can be one level deeper than the reader of JSON goes in one step.
+struct UnambiguousDocument;
+
+impl<'de> Deserialize<'de> for UnambiguousDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for UnambiguousDocument {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self, A::Error> {
+        each_member(object, |object| {
+            let value: &RawValue = object.next_value()?;
+            serde_json::from_str::<Unambiguous>(value.get())
+                .map(drop)
+                .map_err(A::Error::custom)
+        })?;
+        Ok(self)
+    }
+}
+
+fn each_member<'de, A: MapAccess<'de>>(
+    mut object: A,
+    mut value: impl FnMut(&mut A) -> Result<(), A::Error>,
+) -> Result<(), A::Error> {
+    let mut names = HashSet::new();
+    while let Some(name) = object.next_key::<String>()? {
+        if names.contains(&name) {
+            let name = crate::digest::clip(&name);
+            return Err(A::Error::custom(format!("two members are called {name:?}")));
+        }
+        value(&mut object)?;
+        names.insert(name);
+    }
+    Ok(())
 }
 
 /// Levels of JSON within JSON, in members that nobody reads as well: what one reader skips, another one walks into.
@@ -614,6 +719,40 @@ mod tests {
         }
         let other = Manifest::parse_verified(Bytes::from_static(b"{}"), &Digest::of(b"x"), None);
         assert_eq!(other.unwrap_err().kind(), ManifestErrorKind::Digest);
+    }
+
+    #[test]
+    fn what_two_readers_read_in_two_ways_is_no_manifest() {
+        use ManifestErrorKind::{Malformed, Unsupported};
+        let with = |more: &[u8]| {
+            let document = [&br#"{"schemaVersion":2,"manifests":[],"#[..], more, b"}"].concat();
+            Manifest::parse(document.into(), None).map_err(|error| error.kind())
+        };
+        assert!(with(br#""x":{"a":[1,-1,1.5,true,null,"t"],"b":{"a":1}}"#).is_ok());
+        for more in [
+            &b"\"x\":\"\xff\""[..],
+            b"\"\xc3(\":1",
+            br#""x":"\ud800""#,
+            br#""x":1,"x":1"#,
+            br#""x":1,"\u0078":1"#,
+            br#""x":[{"a":{"b":1,"c":2,"b":1}}]"#,
+            br#""annotations":{"a":"1","a":"2"}"#,
+        ] {
+            let found = with(more).map(drop);
+            assert_eq!(found, Err(Malformed), "{}", String::from_utf8_lossy(more));
+        }
+        for version in [0, 3, u32::MAX] {
+            let text = format!(r#"{{"schemaVersion":{version},"manifests":[]}}"#);
+            assert_eq!(
+                parse(&text, None).unwrap_err().kind(),
+                Unsupported,
+                "{text}"
+            );
+        }
+        for version in ["2.0", "\"2\"", "-2", "2e0", "4294967298"] {
+            let text = format!(r#"{{"schemaVersion":{version},"manifests":[]}}"#);
+            assert_eq!(parse(&text, None).unwrap_err().kind(), Malformed, "{text}");
+        }
     }
 
     #[test]

@@ -175,6 +175,18 @@ proptest! {
 }
 
 #[test]
+fn volumes_that_were_cut_by_hand_at_any_place_are_the_bundle() {
+    let shelf = Shelf::new();
+    let expected = shelf.export("b.tgz", &[content(5_000)], 1 << 20);
+    let cuts = [0, 100, 4_000, 4_001, expected.len()];
+    for (number, part) in cuts.windows(2).enumerate() {
+        let name = format!("c.tgz.{:03}", number + 1);
+        fs::write(shelf.path(&name), &expected[part[0]..part[1]]).unwrap();
+    }
+    assert!(read_whole(&shelf.open("c.tgz.001")) == expected);
+}
+
+#[test]
 fn a_missing_volume_is_named_with_its_number() {
     for checksums in [true, false] {
         for (removed, missing) in [
