@@ -4,9 +4,11 @@ use std::str::FromStr;
 
 use oci_content::{Algorithm, Digest};
 
+use crate::trust_name::TrustName;
+
 /// The path of a file in a bundle.
 ///
-/// There are six forms and no others, so a path that exists is safe on every file system:
+/// There are seven forms and no others, so a path that exists is safe on every file system:
 ///
 /// | path | what it holds |
 /// |---|---|
@@ -15,9 +17,10 @@ use oci_content::{Algorithm, Digest};
 /// | `oci-layout` | the marker of an OCI image layout |
 /// | `index.json` | the layout's index |
 /// | `referrers/sha256-<subject>/sha256-<referrer>.json` | a referrer's manifest |
+/// | `trust/<name>` | what a site verifies with: keys, roots |
 /// | `blobs/sha256/<digest>` | any content, by its digest |
 ///
-/// Ordered as the files stand in the archive: in the order of the table, then by digest.
+/// Ordered as the files stand in the archive: in the order of the table, then by name or digest.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryPath(EntryKind);
 
@@ -40,6 +43,8 @@ pub enum EntryKind {
         /// The manifest that refers to it, and whose bytes the file holds.
         referrer: Digest,
     },
+    /// What a site verifies with.
+    Trust(TrustName),
     /// Content under its own digest.
     Blob(Digest),
 }
@@ -53,6 +58,12 @@ pub struct EntryPathError {
 }
 
 const NOT_SHA256: &str = "version 1 of the bundle carries sha256 objects only";
+
+impl EntryPathError {
+    pub(crate) fn new(what: String, reason: &'static str) -> Self {
+        Self { what, reason }
+    }
+}
 
 impl EntryPath {
     /// The path of `manifest.yaml`.
@@ -85,6 +96,11 @@ impl EntryPath {
         Ok(Self(EntryKind::Blob(sha256(digest)?)))
     }
 
+    /// Names a file below `trust/`.
+    pub fn trust(name: TrustName) -> Self {
+        Self(EntryKind::Trust(name))
+    }
+
     /// Returns what the path names.
     pub fn kind(&self) -> &EntryKind {
         &self.0
@@ -108,6 +124,7 @@ impl EntryPath {
             EntryKind::Signature => 3,
             EntryKind::OciLayout => 4,
             EntryKind::Referrer { .. } => 5,
+            EntryKind::Trust(_) => 6,
         };
         rank(self).cmp(&rank(other)).then_with(|| self.cmp(other))
     }
@@ -136,6 +153,7 @@ impl fmt::Display for EntryPath {
                 subject.encoded(),
                 referrer.encoded()
             ),
+            EntryKind::Trust(name) => write!(f, "trust/{name}"),
             EntryKind::Blob(digest) => write!(f, "blobs/sha256/{}", digest.encoded()),
         }
     }
@@ -156,7 +174,7 @@ impl FromStr for EntryPath {
             "manifest.yaml.sigstore.json" => EntryKind::Signature,
             "oci-layout" => EntryKind::OciLayout,
             "index.json" => EntryKind::Index,
-            _ => parse_digests(text).ok_or_else(|| EntryPathError {
+            _ => parse_named(text).ok_or_else(|| EntryPathError {
                 what: format!("{:?}", clip(text)),
                 reason: "docs/bundle-format.md lists the forms a path has",
             })?,
@@ -165,10 +183,13 @@ impl FromStr for EntryPath {
     }
 }
 
-fn parse_digests(text: &str) -> Option<EntryKind> {
+fn parse_named(text: &str) -> Option<EntryKind> {
     let digest = |hex: &str| format!("sha256:{hex}").parse::<Digest>().ok();
     if let Some(hex) = text.strip_prefix("blobs/sha256/") {
         return Some(EntryKind::Blob(digest(hex)?));
+    }
+    if let Some(name) = text.strip_prefix("trust/") {
+        return Some(EntryKind::Trust(name.parse().ok()?));
     }
     let (subject, referrer) = text.strip_prefix("referrers/sha256-")?.split_once('/')?;
     let referrer = referrer.strip_prefix("sha256-")?.strip_suffix(".json")?;
@@ -200,6 +221,7 @@ mod tests {
             EntryPath::OCI_LAYOUT,
             EntryPath::INDEX,
             EntryPath::referrer(&subject, &referrer).unwrap(),
+            EntryPath::trust("root.json".parse().unwrap()),
             EntryPath::blob(&subject).unwrap(),
         ] {
             assert_eq!(path.to_string().parse(), Ok(path));
@@ -223,6 +245,12 @@ mod tests {
             format!("referrers/sha256-{hex}/sha256-{hex}.json/x"),
             format!("referrers/sha256-{hex}/sha512-{hex}{hex}.json"),
             format!("referrers/sha256-{hex}/../sha256-{hex}.json"),
+            "trust".into(),
+            "trust/".into(),
+            "trust/a/b".into(),
+            "trust/../a".into(),
+            "trust/Key.pub".into(),
+            "trust/con".into(),
         ] {
             assert!(text.parse::<EntryPath>().is_err(), "{text}");
         }
@@ -246,6 +274,8 @@ mod tests {
             EntryPath::INDEX,
             EntryPath::referrer(&a, &b).unwrap(),
             EntryPath::referrer(&b, &a).unwrap(),
+            EntryPath::trust("a-".parse().unwrap()),
+            EntryPath::trust("a.b".parse().unwrap()),
             EntryPath::blob(&a).unwrap(),
             EntryPath::blob(&b).unwrap(),
         ];

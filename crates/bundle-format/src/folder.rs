@@ -192,7 +192,7 @@ impl Scan<'_> {
             Some(subject) => format!("blobs/sha256/{subject}")
                 .parse::<EntryPath>()
                 .is_ok(),
-            None => matches!(path, "blobs" | "blobs/sha256" | "referrers"),
+            None => matches!(path, "blobs" | "blobs/sha256" | "referrers" | "trust"),
         };
         if !known {
             let (kind, reason) = match is_harmless(path) {

@@ -8,6 +8,7 @@ use oci_content::{
     ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Reference, SourceKind, Tag,
 };
 
+use crate::created::Created;
 use crate::entry_path::{EntryKind, EntryPath, EntryPathError};
 use crate::source_repository::SourceRepository;
 use crate::stream_name::StreamName;
@@ -25,6 +26,8 @@ pub struct BundleManifest {
     pub stream: StreamName,
     /// The bundle's place in the stream; 0 makes no claim.
     pub sequence: u64,
+    /// When the content was put together, if somebody said.
+    pub created: Option<Created>,
     /// The digest of the `manifest.yaml` of the bundle whose blobs are left out here.
     pub base: Option<Digest>,
     /// The counts, for people and their scripts.
@@ -211,6 +214,7 @@ impl BundleManifest {
         Self {
             stream,
             sequence,
+            created: None,
             base: None,
             referrers: ReferrerTotals {
                 total: 0,

@@ -307,8 +307,7 @@ impl<E: Entries> Scan<'_, E> {
         counts.referrers = manifest.referrers.total;
         for entry in manifest.left_out() {
             counts.blobs_in_base += 1;
-            // Nobody has seen them, so their sizes are claims that may add up to anything.
-            counts.blob_bytes_in_base = counts.blob_bytes_in_base.saturating_add(entry.size);
+            counts.blob_bytes_in_base += entry.size;
         }
         let limit = self.limits.max_referrers_per_subject;
         for record in &manifest.discovery {
@@ -441,6 +440,8 @@ impl<E: Entries> Scan<'_, E> {
                 };
             }
             EntryKind::OciLayout => contents.oci_layout = Some(bytes),
+            // It is for who imports, and judges nothing here.
+            EntryKind::Trust(_) => {}
             _ => {
                 if matches!(path.kind(), EntryKind::Blob(_))
                     && let Some(date) = self.policy.date(&bytes)

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -59,6 +60,8 @@ words! {
         FallbackTag = "fallback-tag",
         /// No API and no referrers tag; something was found under legacy tags.
         LegacyTag = "legacy-tag",
+        /// Only sources of the program that embeds the discovery answered.
+        Other = "other",
     }
 }
 
@@ -72,15 +75,122 @@ words! {
     }
 }
 
-words! {
-    /// A source that names referrers.
-    SourceKind {
-        /// The referrers API.
-        ReferrersApi = "referrers-api",
-        /// The referrers tag, `sha256-<hex>`.
-        ReferrersTag = "referrers-tag",
-        /// A tag with a suffix, `sha256-<hex>.sig`.
-        LegacyTag = "legacy-tag",
+/// A source that names referrers.
+///
+/// Ordered as they stand in a list: in the order of declaration, those of other programs by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum SourceKind {
+    /// The referrers API: `referrers-api`.
+    ReferrersApi,
+    /// The referrers tag, `sha256-<hex>`: `referrers-tag`.
+    ReferrersTag,
+    /// A tag with a suffix, `sha256-<hex>.sig`: `legacy-tag`.
+    LegacyTag,
+    /// A manifest that was read for another reason and has a subject, as attestations in an index have: `manifest`.
+    Manifest,
+    /// A source of the program that embeds the discovery: `other:NAME`.
+    Other(OtherSource),
+}
+
+/// The name of a source that is not one of this project: 1 to 24 of `a-z`, `0-9`, `.`, `_`, `-`, the first a letter or digit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OtherSource {
+    /// `other:` and the name, with zeros behind them: so they are ordered as their texts are.
+    word: [u8; OTHER.len() + OtherSource::MAX_BYTES],
+    length: u8,
+}
+
+const OTHER: &str = "other:";
+
+impl OtherSource {
+    const MAX_BYTES: usize = 24;
+
+    /// Reads a name, without `other:`; `None` when it is none.
+    pub fn new(name: &str) -> Option<Self> {
+        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = name.as_bytes();
+        let valid = bytes.len() <= Self::MAX_BYTES
+            && bytes.first().is_some_and(|b| letter(*b))
+            && bytes.iter().all(|b| letter(*b) || b"._-".contains(b));
+        if !valid {
+            return None;
+        }
+        let length = OTHER.len() + bytes.len();
+        let mut word = [0; OTHER.len() + Self::MAX_BYTES];
+        word[..OTHER.len()].copy_from_slice(OTHER.as_bytes());
+        word[OTHER.len()..length].copy_from_slice(bytes);
+        Some(Self {
+            word,
+            length: u8::try_from(length).ok()?,
+        })
+    }
+
+    /// Returns the name, without `other:`.
+    pub fn name(&self) -> &str {
+        self.word().strip_prefix(OTHER).unwrap_or_default()
+    }
+
+    fn word(&self) -> &str {
+        // It was made of ASCII.
+        std::str::from_utf8(&self.word[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for OtherSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OtherSource({:?})", self.name())
+    }
+}
+
+impl SourceKind {
+    /// Every value that has no name of its own, in the order of declaration.
+    pub const ALL: &'static [Self] = &[
+        Self::ReferrersApi,
+        Self::ReferrersTag,
+        Self::LegacyTag,
+        Self::Manifest,
+    ];
+
+    /// Returns the word that stands in JSON, in `manifest.yaml` and in metrics.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::ReferrersApi => "referrers-api",
+            Self::ReferrersTag => "referrers-tag",
+            Self::LegacyTag => "legacy-tag",
+            Self::Manifest => "manifest",
+            Self::Other(other) => other.word(),
+        }
+    }
+
+    /// Finds a value by its word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word.strip_prefix(OTHER) {
+            Some(name) => OtherSource::new(name).map(Self::Other),
+            None => Self::ALL
+                .iter()
+                .copied()
+                .find(|value| value.as_str() == word),
+        }
+    }
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for SourceKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::from_word(&word).ok_or_else(|| D::Error::custom("no source of referrers"))
     }
 }
 
@@ -151,6 +261,38 @@ words! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_of_another_program_has_its_name_behind_a_word_and_comes_last() {
+        let longest = format!("other:{}", "a".repeat(24));
+        for word in ["other:a", "other:0.b_c-d", "other:manifest", &longest] {
+            let source = SourceKind::from_word(word).unwrap();
+            assert_eq!(source.as_str(), word);
+            assert_eq!(source.to_string(), word);
+            let json = serde_json::to_string(&source).unwrap();
+            assert_eq!(json, format!("\"{word}\""));
+            assert_eq!(serde_json::from_str::<SourceKind>(&json).unwrap(), source);
+            assert!(source > SourceKind::Manifest);
+        }
+        let sources = ["other:a", "other:a-b", "other:ab", "other:b"];
+        let sources = sources.map(|word| SourceKind::from_word(word).unwrap());
+        assert!(sources.is_sorted());
+        let too_long = format!("{longest}a");
+        for word in [
+            "other",
+            "other:",
+            "other:-a",
+            "other:A",
+            "other:a b",
+            "other:a:b",
+            &too_long,
+        ] {
+            assert_eq!(SourceKind::from_word(word), None, "{word}");
+        }
+        for source in SourceKind::ALL {
+            assert_eq!(SourceKind::from_word(source.as_str()), Some(*source));
+        }
+    }
 
     #[test]
     fn every_word_leads_back_to_its_value_and_is_the_word_in_json() {

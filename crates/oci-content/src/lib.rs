@@ -39,7 +39,7 @@ pub use category::ArtifactCategory;
 pub use descriptor::{Descriptor, DescriptorError, Platform};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingReader};
 pub use discovery::{
-    Capability, Completeness, DiscoveryMethod, ErrorCode, SourceKind, WarningCode,
+    Capability, Completeness, DiscoveryMethod, ErrorCode, OtherSource, SourceKind, WarningCode,
 };
 pub use durable::{replace_file, sync_dir};
 pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, PartialBlob, REF_NAME};

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::entry_path::{EntryKind, EntryPath};
 
+/// The largest file below `trust/`, in bytes: it is read as a whole by who uses it.
+const MAX_TRUST_BYTES: u64 = 1 << 20;
+
 fn inconsistent(reason: impl Into<String>) -> ManifestError {
     ManifestError::new(ManifestErrorKind::Inconsistent, reason)
 }
@@ -163,8 +166,14 @@ impl BundleManifest {
                         entry.sha256.encoded()
                     )));
                 }
-                EntryKind::OciLayout | EntryKind::Index if !entry.base => {}
-                EntryKind::OciLayout | EntryKind::Index => {
+                EntryKind::Trust(_) if entry.size > MAX_TRUST_BYTES => {
+                    return Err(inconsistent(format!(
+                        "entry {path} has {} bytes, more than {MAX_TRUST_BYTES}",
+                        entry.size
+                    )));
+                }
+                EntryKind::OciLayout | EntryKind::Index | EntryKind::Trust(_) if !entry.base => {}
+                EntryKind::OciLayout | EntryKind::Index | EntryKind::Trust(_) => {
                     return Err(inconsistent(format!("entry {path} cannot be in the base")));
                 }
                 _ => return Err(inconsistent(format!("{path} does not stand in `entries`"))),
@@ -178,10 +187,10 @@ impl BundleManifest {
             }
         }
         let referrers = self.discovery.iter().flat_map(|record| &record.artifacts);
-        let entries = self.entries.iter().filter(|entry| !entry.base);
+        // What the base holds counts as well: it is added up for people, and a target is asked for it.
         let mut sizes = referrers
             .map(|artifact| artifact.size)
-            .chain(entries.map(|entry| entry.size));
+            .chain(self.entries.iter().map(|entry| entry.size));
         // What is over this cannot be a file, and no sum of fewer bytes overflows on the way to an offset.
         const MAX_TOTAL_BYTES: u64 = 1 << 62;
         let total = sizes.try_fold(0_u64, u64::checked_add);
@@ -282,6 +291,14 @@ fn check_record(record: &DiscoveryRecord) -> Result<(), ManifestError> {
     for missing in &record.missing {
         word(&missing.code)
             .map_err(|reason| inconsistent(format!("code {:?}: {reason}", missing.code)))?;
+        if let Some(source) = &missing.source
+            && SourceKind::from_word(source).is_none()
+        {
+            return Err(inconsistent(format!(
+                "missing {}: {source:?} is no source",
+                missing.code
+            )));
+        }
     }
     let keys = record.artifacts.iter().map(|a| (&a.digest, &a.tag));
     ascending(keys, |(digest, _)| format!("artifact {digest}"))?;

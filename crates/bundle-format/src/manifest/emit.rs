@@ -52,6 +52,10 @@ pub(super) fn emit(manifest: &BundleManifest, out: &mut impl Out) {
     out.plain("format: ", BundleManifest::FORMAT);
     out.text("stream: ", manifest.stream.as_str());
     out.plain("sequence: ", manifest.sequence);
+    if let Some(created) = &manifest.created {
+        // Some readers of YAML make a time of it where it is not quoted.
+        out.plain("created: ", format_args!("\"{created}\""));
+    }
     if let Some(base) = &manifest.base {
         out.plain("base: ", base);
     }

@@ -212,6 +212,10 @@ impl<'a> Lines<'a> {
         let stream = self.value("stream: ")?;
         let sequence = self.number("sequence: ")?;
         let mut manifest = BundleManifest::new(stream, sequence);
+        if let Some(created) = self.optional("created: ")? {
+            let created = self.unquote(created)?;
+            manifest.created = Some(self.parsed(&created)?);
+        }
         if let Some(base) = self.optional("base: ")? {
             manifest.base = Some(self.parsed(base)?);
         }

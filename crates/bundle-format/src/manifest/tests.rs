@@ -179,8 +179,15 @@ fn digest() -> impl Strategy<Value = Digest> {
     any::<u16>().prop_map(|seed| Digest::of(&seed.to_le_bytes()))
 }
 
+fn source(word: &str) -> SourceKind {
+    SourceKind::from_word(word).unwrap()
+}
+
 fn artifact(subject: Digest) -> impl Strategy<Value = ArtifactRecord> {
-    let sources = prop::sample::subsequence(SourceKind::ALL, 1..=SourceKind::ALL.len());
+    let mut sources = SourceKind::ALL.to_vec();
+    sources.extend(["other:a", "other:referrers"].map(source));
+    let count = sources.len();
+    let sources = prop::sample::subsequence(sources, 1..=count);
     let parts = (
         digest(),
         prop::option::of(hostile()),
@@ -208,12 +215,17 @@ fn missing() -> impl Strategy<Value = Missing> {
     let parts = (
         "[a-z-]{1,12}",
         prop::option::of(digest()),
-        prop::option::of(hostile()),
+        prop::option::of(prop::sample::select(vec![
+            "referrers-api",
+            "legacy-tag",
+            "manifest",
+            "other:x.y",
+        ])),
     );
     parts.prop_map(|(code, digest, source)| Missing {
         code,
         digest,
-        source,
+        source: source.map(str::to_owned),
     })
 }
 
@@ -277,32 +289,45 @@ fn manifest() -> impl Strategy<Value = BundleManifest> {
     let head = (
         "[a-z0-9][a-z0-9._-]{0,20}",
         any::<u64>(),
+        prop::option::of(
+            "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z",
+        ),
         prop::option::of(digest()),
     );
     let lists = (
         prop::collection::vec(image(), 0..3),
         prop::collection::vec(discovery(), 0..4),
         entries,
+        prop::collection::vec(("[a-z0-9][a-z0-9._-]{0,8}[a-z]", any::<u16>()), 0..3),
     );
-    (head, lists).prop_map(|((stream, sequence, base), (images, discovery, entries))| {
-        let mut manifest = BundleManifest::new(stream.parse().unwrap(), sequence);
-        manifest.images = images;
-        manifest.discovery = discovery;
-        for (digest, size, in_base) in entries {
-            let mut entry = EntryRecord::blob(&digest, size.into()).unwrap();
-            entry.base = in_base && base.is_some();
-            manifest.entries.push(entry);
-        }
-        manifest
-            .entries
-            .push(EntryRecord::of(EntryPath::INDEX, b"{}"));
-        manifest
-            .entries
-            .push(EntryRecord::of(EntryPath::OCI_LAYOUT, b""));
-        manifest.base = base;
-        manifest.settle(0);
-        manifest
-    })
+    (head, lists).prop_map(
+        |((stream, sequence, created, base), (images, discovery, entries, trust))| {
+            let mut manifest = BundleManifest::new(stream.parse().unwrap(), sequence);
+            manifest.created = created.map(|created| created.parse().unwrap());
+            manifest.images = images;
+            manifest.discovery = discovery;
+            for (name, size) in trust {
+                let Ok(name) = name.parse() else { continue };
+                let digest = Digest::of(&size.to_le_bytes());
+                let entry = EntryRecord::new(EntryPath::trust(name), size.into(), digest);
+                manifest.entries.push(entry);
+            }
+            for (digest, size, in_base) in entries {
+                let mut entry = EntryRecord::blob(&digest, size.into()).unwrap();
+                entry.base = in_base && base.is_some();
+                manifest.entries.push(entry);
+            }
+            manifest
+                .entries
+                .push(EntryRecord::of(EntryPath::INDEX, b"{}"));
+            manifest
+                .entries
+                .push(EntryRecord::of(EntryPath::OCI_LAYOUT, b""));
+            manifest.base = base;
+            manifest.settle(0);
+            manifest
+        },
+    )
 }
 
 /// What a YAML library makes of a manifest; every value is a string, a number or a list of them.
@@ -317,6 +342,7 @@ mod by_library {
         pub(super) format: String,
         pub(super) stream: String,
         pub(super) sequence: u64,
+        pub(super) created: Option<String>,
         pub(super) base: Option<String>,
         pub(super) referrers: Totals,
         pub(super) images: Vec<Image>,
@@ -386,6 +412,10 @@ fn assert_library_agrees(manifest: &BundleManifest, yaml: &[u8]) {
     assert_eq!(read.format, BundleManifest::FORMAT);
     assert_eq!(read.stream, manifest.stream.as_str());
     assert_eq!(read.sequence, manifest.sequence);
+    assert_eq!(
+        read.created,
+        manifest.created.as_ref().map(ToString::to_string)
+    );
     assert_eq!(read.base, manifest.base.as_ref().map(ToString::to_string));
     let (totals, expected) = (read.referrers, &manifest.referrers);
     assert_eq!(
@@ -750,7 +780,7 @@ fn another_encoding_of_the_same_values_is_refused_with_its_line() {
 #[test]
 fn statements_that_contradict_each_other_are_refused() {
     type Change = fn(&mut BundleManifest);
-    let cases: [(Change, &str); 34] = [
+    let cases: [(Change, &str); 39] = [
         (
             |m| m.referrers.total += 1,
             "the counts are not those of the lists",
@@ -811,6 +841,28 @@ fn statements_that_contradict_each_other_are_refused() {
             "not 1 to 64 lower-case",
         ),
         (
+            |m| m.discovery[0].missing[0].source = Some("somewhere".into()),
+            "is no source",
+        ),
+        (
+            |m| {
+                let sources = &mut m.discovery[0].artifacts[0].sources;
+                *sources = ["other:a", "manifest"].map(source).to_vec();
+            },
+            "source manifest of artifact",
+        ),
+        (
+            |m| {
+                m.images[0].omitted[0].digest = m.images[0].digest.clone();
+            },
+            "which the bundle holds",
+        ),
+        (
+            |m| trust(m, 1, true),
+            "trust/root.json cannot be in the base",
+        ),
+        (|m| trust(m, (1 << 20) + 1, false), "more than 1048576"),
+        (
             |m| m.images[0].omitted[0].reason = String::new(),
             "not 1 to 64 lower-case",
         ),
@@ -862,6 +914,13 @@ fn statements_that_contradict_each_other_are_refused() {
             "stands for two digests",
         ),
     ];
+    fn trust(manifest: &mut BundleManifest, size: u64, in_base: bool) {
+        manifest.base = Some(Digest::of(b"base"));
+        let path = EntryPath::trust("root.json".parse().unwrap());
+        let mut entry = EntryRecord::new(path, size, Digest::of(b"root"));
+        entry.base = in_base;
+        manifest.entries.push(entry);
+    }
     fn in_base(manifest: &mut BundleManifest, which: impl Fn(&EntryPath) -> bool) {
         manifest.base = Some(Digest::of(b"base"));
         let mut entries = manifest.entries.iter_mut();
@@ -930,4 +989,64 @@ fn what_version_1_cannot_carry_can_still_be_named_as_missing() {
     manifest.settle(0);
     assert_eq!(manifest.referrers.status, Completeness::Incomplete);
     assert_eq!(parse(&manifest.to_yaml().unwrap()).unwrap(), manifest);
+}
+
+#[test]
+fn the_time_is_optional_quoted_and_stands_between_sequence_and_base() {
+    let mut manifest = sample();
+    manifest.created = Some("2026-11-30T04:05:06Z".parse().unwrap());
+    manifest.base = Some(Digest::of(b"base"));
+    let text = String::from_utf8(manifest.to_yaml().unwrap()).unwrap();
+    let line = "sequence: 1\ncreated: \"2026-11-30T04:05:06Z\"\nbase: sha256:";
+    assert!(text.contains(line), "{text}");
+    assert_eq!(parse(text.as_bytes()).unwrap(), manifest);
+    assert_library_agrees(&manifest, text.as_bytes());
+    use ManifestErrorKind::{Malformed, NotCanonical};
+    for (from, to, kind) in [
+        (
+            "\"2026-11-30T04:05:06Z\"",
+            "2026-11-30T04:05:06Z",
+            NotCanonical,
+        ),
+        ("2026-11-30T04", "2026-11-30T24", Malformed),
+        ("2026-11-30T", "2026-11-31T", Malformed),
+        ("\"2026", "\"\\x32026", NotCanonical),
+        ("created: \"", "created:  \"", Malformed),
+    ] {
+        let other = text.replacen(from, to, 1);
+        assert_ne!(other, text);
+        assert_eq!(parse(other.as_bytes()).unwrap_err().kind(), kind, "{to}");
+    }
+    let moved = text.replacen(
+        "sequence: 1\ncreated: \"2026-11-30T04:05:06Z\"\n",
+        "created: \"2026-11-30T04:05:06Z\"\nsequence: 1\n",
+        1,
+    );
+    assert_eq!(parse(moved.as_bytes()).unwrap_err().kind(), Malformed);
+}
+
+#[test]
+fn sources_and_methods_of_other_programs_have_their_words() {
+    let mut manifest = sample();
+    let record = &mut manifest.discovery[1];
+    record.method = DiscoveryMethod::Other;
+    record.artifacts[0].sources = ["manifest", "other:a", "other:inventory.db"]
+        .map(source)
+        .to_vec();
+    let text = String::from_utf8(manifest.to_yaml().unwrap()).unwrap();
+    assert!(text.contains("  method: other\n"), "{text}");
+    assert!(
+        text.contains("    - manifest\n    - other:a\n    - other:inventory.db\n"),
+        "{text}"
+    );
+    assert_eq!(parse(text.as_bytes()).unwrap(), manifest);
+    assert_library_agrees(&manifest, text.as_bytes());
+    for word in ["other:", "other:A", "other:a:b", "others:a", "\"other:a\""] {
+        let other = text.replacen("- other:a\n", &format!("- {word}\n"), 1);
+        assert_eq!(
+            parse(other.as_bytes()).unwrap_err().kind(),
+            ManifestErrorKind::Malformed,
+            "{word}"
+        );
+    }
 }

@@ -89,10 +89,10 @@ fn a_size_that_a_manifest_does_not_give_is_an_error_in_what_is_left_out_too() {
     fixture.manifest.base = Some(Digest::of(b"base"));
     let mut entries = fixture.manifest.entries.iter_mut();
     let entry = entries.find(|entry| is_layer(entry)).unwrap();
-    (entry.base, entry.size) = (true, u64::MAX);
+    (entry.base, entry.size) = (true, 1 << 61);
     let report = validate(&fixture.listed_files(&index), None);
     assert_eq!(kinds(&report), [FindingKind::ObjectSizeMismatch]);
-    assert_eq!(report.counts.blob_bytes_in_base, u64::MAX);
+    assert_eq!(report.counts.blob_bytes_in_base, 1 << 61);
 }
 
 #[test]

@@ -183,6 +183,24 @@ fn manifest_yaml(corpus: &mut Corpus) {
     for (number, name, bytes) in malformed {
         corpus.add(number, name, bytes, ManifestMalformed, 3);
     }
+    let huge = |size: &'static str| {
+        with_yaml(move |yaml| {
+            let base = format!("sequence: 1\nbase: {}\n", Digest::of(b"base"));
+            let at = yaml.find("- path: index.json").unwrap();
+            let digest = format!("{:f<64}", "");
+            let entry = format!(
+                "- path: blobs/sha256/{digest}\n  size: {size}\n  sha256: {digest}\n  base: true\n"
+            );
+            let yaml = format!("{}{entry}{}", &yaml[..at], &yaml[at..]);
+            yaml.replacen("sequence: 1\n", &base, 1)
+        })
+    };
+    for (name, size) in [
+        ("base: 2^64 - 1 bytes", "18446744073709551615"),
+        ("base: sums beyond 2^62 bytes", "4611686018427387904"),
+    ] {
+        corpus.add(96, name, huge(size), ManifestInconsistent, 3);
+    }
     let quoted = replaced("stream: default", "stream: \"default\"");
     corpus.add(51, "yaml-quoted", quoted, ManifestNotCanonical, 3);
     let swapped = replaced("  total: 1", "  total: 2");
@@ -507,6 +525,89 @@ fn changed(change: impl Fn(&mut Value)) -> Vec<u8> {
     })
 }
 
+/// Files for who imports.
+fn trust(corpus: &mut Corpus) {
+    let with = |bytes: &[u8]| {
+        let mut fixture = Fixture::small();
+        fixture.list();
+        let index = fixture.clone().files()[&EntryPath::INDEX].clone();
+        let path = EntryPath::trust("cosign.pub".parse().unwrap());
+        let entry = EntryRecord::of(path.clone(), bytes);
+        fixture.manifest.entries.push(entry);
+        fixture.manifest.settle(0);
+        let mut files = fixture.listed_files(&index);
+        files.insert(path, bytes.to_vec());
+        files
+    };
+    let key = with(b"a key");
+    corpus.accepted(97, "trust: a file", packed(&key));
+    // Content that is a manifest elsewhere in the bundle.
+    let fixture = Fixture::small();
+    let image = &fixture.objects[&fixture.manifest.images[0].digest];
+    corpus.accepted(97, "trust: the bytes of an image", packed(&with(image)));
+    let path = EntryPath::trust("cosign.pub".parse().unwrap());
+    let mut other = key.clone();
+    other.insert(path.clone(), b"a kez".to_vec());
+    corpus.add(
+        97,
+        "trust: other bytes",
+        packed(&other),
+        EntryChecksumMismatch,
+        4,
+    );
+    let mut missing = key;
+    missing.remove(&path);
+    corpus.add(
+        97,
+        "trust: listed, not there",
+        packed(&missing),
+        EntryMissing,
+        4,
+    );
+    let mut unlisted = Fixture::small().files();
+    unlisted.insert(path, b"a key".to_vec());
+    corpus.add(
+        97,
+        "trust: there, not listed",
+        packed(&unlisted),
+        EntryNotListed,
+        4,
+    );
+}
+
+/// Indexes that list content which is no manifest.
+fn listed(corpus: &mut Corpus) {
+    let index = |media_type: &str, content: &[u8]| {
+        let mut fixture = Fixture::empty();
+        let child = fixture.put_bytes(media_type, content);
+        let index =
+            json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [child]});
+        let index = fixture.put(media_type::IMAGE_INDEX, &index);
+        fixture.add_image(&index);
+        fixture.discover(&index, &[]);
+        fixture.manifest.referrers.bare_images = 1;
+        packed(&fixture.files())
+    };
+    let layer = index("application/vnd.oci.image.layer.v1.tar", b"a layer");
+    corpus.accepted(95, "listed: a layer", layer);
+    let lie = index(media_type::IMAGE_MANIFEST, b"a layer");
+    corpus.add(
+        95,
+        "listed: a layer that is called a manifest",
+        lie,
+        ObjectMalformed,
+        3,
+    );
+    let config = index(media_type::IMAGE_MANIFEST, br#"{"os":"linux"}"#);
+    corpus.add(
+        95,
+        "listed: a config that is called a manifest",
+        config,
+        ObjectMalformed,
+        3,
+    );
+}
+
 fn objects(corpus: &mut Corpus) {
     type Change = fn(&mut Value);
     let changes: [(u32, &'static str, Change, FindingKind, u8); 15] = [
@@ -661,6 +762,32 @@ fn objects(corpus: &mut Corpus) {
     for (name, bytes) in malformed {
         corpus.add(64, name, bytes, ObjectMalformed, 3);
     }
+    // In a member that nobody reads.
+    let unread = |value: &[u8]| {
+        let value = value.to_vec();
+        image(move |text| [br#"{"x":"#, &value[..], b",", &text.as_bytes()[1..]].concat())
+    };
+    for (name, value) in [
+        (
+            "json-dup-key: in what nobody reads",
+            &br#"[{"a":1,"b":2,"\u0061":3}]"#[..],
+        ),
+        ("json-invalid-utf8", b"\"\xc0\x80\""),
+        ("json-lone-surrogate", br#""\ud800""#),
+    ] {
+        corpus.add(64, name, unread(value), ObjectMalformed, 3);
+    }
+    let dup = image(|text| {
+        let annotations = r#"{"annotations":{"a":"1","a":"2"},"#;
+        text.replacen('{', annotations, 1).into_bytes()
+    });
+    corpus.add(64, "json-dup-key: an annotation", dup, ObjectMalformed, 3);
+    let schema = changed(|m| m["schemaVersion"] = json!(3));
+    corpus.add(63, "schema 3", schema, ObjectUnsupported, 3);
+    let float = changed(|m| m["schemaVersion"] = json!(2.0));
+    corpus.add(64, "json-2.0-schemaVersion", float, ObjectMalformed, 3);
+    listed(corpus);
+    trust(corpus);
     let spaced = image(|text| {
         let value: Value = serde_json::from_str(text).unwrap();
         format!("\n  {}\t\n", serde_json::to_string_pretty(&value).unwrap()).into_bytes()

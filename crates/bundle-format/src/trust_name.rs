@@ -1,0 +1,86 @@
+use std::fmt;
+use std::str::FromStr;
+
+use crate::entry_path::{EntryPathError, clip};
+use crate::reader::is_harmless;
+
+/// The name of a file below `trust/`: what a site needs to verify what it receives, such as a trusted root or a public key.
+///
+/// 1 to 64 characters of `[a-z0-9][a-z0-9._-]*`, the last no dot, and no name that a system keeps for a device: the file can be
+/// written into a folder of any system. What is carried never judges the bundle that carries it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrustName(Box<str>);
+
+impl TrustName {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TrustName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for TrustName {
+    type Err = EntryPathError;
+
+    fn from_str(text: &str) -> Result<Self, EntryPathError> {
+        const MAX_BYTES: usize = 64;
+        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = text.as_bytes();
+        let valid = bytes.len() <= MAX_BYTES
+            && bytes.first().is_some_and(|b| letter(*b))
+            && bytes.iter().all(|b| letter(*b) || b"._-".contains(b))
+            && is_harmless(text);
+        match valid {
+            true => Ok(Self(text.into())),
+            false => Err(EntryPathError::new(
+                format!("{:?} below trust/", clip(text)),
+                "a name has at most 64 lower-case letters, digits, '.', '_' and '-', starts with a letter or digit, ends in no \
+                 dot, and is not that of a device",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_safe_in_every_folder() {
+        for name in [
+            "a",
+            "trusted_root.json",
+            "0-key.pub",
+            "cosign.pub",
+            &"a".repeat(64),
+        ] {
+            assert_eq!(name.parse::<TrustName>().unwrap().as_str(), name);
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            ".a",
+            "-a",
+            "a.",
+            "A",
+            "a/b",
+            "a b",
+            "a\\b",
+            "\u{e9}",
+            "con",
+            "nul.txt",
+            "com1",
+            "lpt9.pub",
+            "manifest.yaml",
+            &"a".repeat(65),
+        ] {
+            assert!(name.parse::<TrustName>().is_err(), "{name}");
+        }
+    }
+}
