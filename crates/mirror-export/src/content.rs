@@ -69,6 +69,10 @@ impl Bill {
         }
     }
 
+    pub(crate) fn manifests(&self) -> impl Iterator<Item = &Digest> {
+        self.manifests.iter().map(|(digest, _)| digest)
+    }
+
     fn digests(&self) -> impl Iterator<Item = (&Digest, u64)> {
         let manifests = self
             .manifests
@@ -168,6 +172,13 @@ impl Content {
             carried
         });
         left_out
+    }
+
+    /// Tells whether a manifest will be in the bundle.
+    pub(crate) fn has_manifest(&self, digest: &Digest) -> bool {
+        self.pieces
+            .get(digest)
+            .is_some_and(|piece| piece.raw.is_some())
     }
 
     pub(crate) fn pieces(&self) -> impl ExactSizeIterator<Item = (&Digest, &Piece)> {

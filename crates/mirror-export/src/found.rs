@@ -27,6 +27,8 @@ pub(crate) struct FoundImage {
     pub(crate) bills: Vec<Option<Bill>>,
     /// The descriptors of the referrers, where tags in the layout list them.
     pub(crate) descriptors: Vec<Descriptor>,
+    /// What its manifests refer to beside what discovery found: attestations in an index can have a subject.
+    pub(crate) attached: Vec<Attached>,
     /// Layers that name URLs and that the registry does not have.
     pub(crate) absent: BTreeSet<Digest>,
     /// The image as a policy sees it, where there is one.
@@ -54,6 +56,25 @@ impl FoundImage {
             message: problem.message.clone(),
         });
         let indexes = std::mem::take(&mut graph.indexes);
+        let below = indexes.values().flat_map(children);
+        let own = graph
+            .referrers
+            .iter()
+            .filter_map(|known| known.manifest.as_ref());
+        let manifests = [&tree.root]
+            .into_iter()
+            .chain(children(tree))
+            .chain(own)
+            .chain(below);
+        let listed: BTreeSet<_> = graph
+            .referrers
+            .iter()
+            .map(|known| (&known.subject, &known.digest))
+            .collect();
+        let attached = manifests
+            .filter_map(Attached::of)
+            .filter(|attached| !listed.contains(&(&attached.subject, &attached.digest)));
+        let attached = attached.collect();
         let mut descriptors = Vec::new();
         let mut bills = Vec::with_capacity(graph.referrers.len());
         for referrer in &mut graph.referrers {
@@ -97,6 +118,7 @@ impl FoundImage {
             graph,
             bills,
             descriptors,
+            attached,
             absent: BTreeSet::new(),
             judged,
             seconds: 0.0,
@@ -105,6 +127,24 @@ impl FoundImage {
 
     pub(crate) fn reference(&self) -> &Reference {
         &self.record.reference
+    }
+}
+
+/// A manifest that is carried for another reason and refers to something.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) subject: Digest,
+    pub(crate) digest: Digest,
+    pub(crate) descriptor: Descriptor,
+}
+
+impl Attached {
+    fn of(manifest: &Manifest) -> Option<Self> {
+        Some(Self {
+            subject: manifest.subject()?.digest.clone(),
+            digest: manifest.digest().clone(),
+            descriptor: manifest.descriptor(),
+        })
     }
 }
 

@@ -5,7 +5,10 @@ use bundle_format::{
     SourceRepository, index_descriptors, index_json, referrers_tag_indexes,
 };
 use bytes::Bytes;
-use oci_content::{Algorithm, Completeness, Descriptor, Digest, WarningCode};
+use oci_content::{
+    Algorithm, Capability, Completeness, Descriptor, Digest, DiscoveryMethod, SourceKind,
+    WarningCode,
+};
 use oci_referrers::{FoldedProblem, Problem, Referrer};
 
 use crate::content::{Bill, Content, NotCarried};
@@ -30,7 +33,7 @@ pub(crate) fn plan(
 ) -> Result<Plan, ExportError> {
     let mut draft = Draft::default();
     let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
-    let mut bare_images = 0;
+    let mut carried = Vec::new();
     for image in images {
         let mut gone = unavailable.clone();
         gone.extend(image.absent.iter().cloned());
@@ -39,15 +42,19 @@ pub(crate) fn plan(
             continue;
         }
         manifest.images.push(image.record.clone());
-        if image.graph.referrers.is_empty() {
-            bare_images += 1;
-        }
         draft.add_referrers(image, &gone)?;
+        carried.push(image);
     }
     if manifest.images.is_empty() {
         let message = format!("no image can be carried: {}", draft.missing.join("; "));
         return Err(ExportError::new(ExportErrorKind::Incomplete, message));
     }
+    let attached = draft.add_attached(&carried)?;
+    let is_bare = |image: &&&FoundImage| {
+        let mut own = image.bill.manifests();
+        image.graph.referrers.is_empty() && !own.any(|digest| attached.contains(digest))
+    };
+    let bare_images = carried.iter().filter(is_bare).count() as u64;
     let Draft {
         mut content,
         records,
@@ -218,6 +225,56 @@ impl Draft {
         Ok(())
     }
 
+    /// Lists the manifests that are carried, refer to one that is carried too, and that no discovery has named: at a registry
+    /// without the API, where nobody wrote the referrers tag. Returns what they refer to.
+    fn add_attached(&mut self, images: &[&FoundImage]) -> Result<BTreeSet<Digest>, ExportError> {
+        let mut subjects = BTreeSet::new();
+        let mut listed: BTreeSet<(Digest, Digest)> = BTreeSet::new();
+        if images.iter().any(|image| !image.attached.is_empty()) {
+            let records = self.records.values();
+            listed.extend(records.flat_map(|record| {
+                let artifacts = record.artifacts.iter();
+                artifacts.map(|artifact| (record.subject.clone(), artifact.digest.clone()))
+            }));
+        }
+        for image in images {
+            for attached in &image.attached {
+                let (subject, digest) = (&attached.subject, &attached.digest);
+                let is_carried =
+                    self.content.has_manifest(subject) && self.content.has_manifest(digest);
+                if !is_carried || !listed.insert((subject.clone(), digest.clone())) {
+                    continue;
+                }
+                let own = &attached.descriptor;
+                let artifact_type = own.artifact_type.clone();
+                let mut artifact = ArtifactRecord::new(
+                    subject,
+                    digest.clone(),
+                    artifact_type,
+                    &own.media_type,
+                    own.size,
+                )
+                .map_err(|error| {
+                    ExportError::new(ExportErrorKind::Incomplete, error.to_string())
+                })?;
+                artifact.sources = vec![SourceKind::Manifest];
+                let report = image.graph.report(subject);
+                let report = report.or_else(|| image.graph.report(&image.record.digest));
+                let (capability, method) = report
+                    .map_or((Capability::Unknown, DiscoveryMethod::Other), |report| {
+                        (report.capability, report.method)
+                    });
+                let repository = SourceRepository::from(image.reference());
+                let mut record =
+                    DiscoveryRecord::new(repository, subject.clone(), capability, method);
+                record.artifacts.push(artifact);
+                self.record(record);
+                subjects.insert(subject.clone());
+            }
+        }
+        Ok(subjects)
+    }
+
     fn add_referrer(
         &mut self,
         image: &FoundImage,
@@ -277,7 +334,10 @@ fn index_entries(
     if !request.layout_tags {
         return Ok(entries);
     }
-    let known = images.iter().flat_map(|image| &image.descriptors);
+    let known = images.iter().flat_map(|image| {
+        let attached = image.attached.iter().map(|attached| &attached.descriptor);
+        image.descriptors.iter().chain(attached)
+    });
     let descriptors: BTreeMap<_, _> = known.map(|own| (&own.digest, own)).collect();
     let own = |digest: &Digest| descriptors.get(digest).copied();
     for (entry, bytes) in referrers_tag_indexes(&manifest.images, &manifest.discovery, own) {

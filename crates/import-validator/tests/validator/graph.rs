@@ -2,7 +2,7 @@
 
 use bundle_format::{Container, Missing};
 use import_validator::{FindingKind, ImportValidator, Severity};
-use oci_content::{Completeness, Digest, media_type};
+use oci_content::{Completeness, Digest, SourceKind, media_type};
 use serde_json::{Value, json};
 
 use crate::fixture::{CYCLONEDX, Fixture, pack};
@@ -142,6 +142,33 @@ fn a_manifest_that_refers_to_another_one_has_to_be_listed_as_its_referrer() {
     fixture.discover(&unlisted, &[]);
     fixture.manifest.referrers.bare_images = 1;
     assert_found(fixture, &[FindingKind::UnlistedReferrer], 0, 11);
+}
+
+#[test]
+fn what_a_manifest_that_is_carried_refers_to_is_listed_with_that_source() {
+    let with = |listed: bool| {
+        let mut fixture = Fixture::empty();
+        let image = fixture.image("image");
+        let attestation = fixture.referrer(&image, CYCLONEDX, "attestation");
+        let index = json!({
+            "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [image, attestation],
+        });
+        let index = fixture.put(media_type::IMAGE_INDEX, &index);
+        fixture.add_image(&index);
+        fixture.discover(&index, &[]);
+        match listed {
+            true => fixture.discover(&image, &[(&attestation, Some(CYCLONEDX))]),
+            false => fixture.discover(&image, &[]),
+        }
+        let records = fixture.manifest.discovery.iter_mut();
+        for artifact in records.flat_map(|record| &mut record.artifacts) {
+            artifact.sources = vec![SourceKind::Manifest];
+        }
+        fixture.manifest.referrers.bare_images = u64::from(!listed);
+        fixture
+    };
+    assert_found(with(true), &[], 0, 0);
+    assert_found(with(false), &[FindingKind::UnlistedReferrer], 0, 11);
 }
 
 #[test]

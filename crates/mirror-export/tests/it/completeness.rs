@@ -1,5 +1,5 @@
 use mirror_export::ExportErrorKind;
-use oci_content::{Algorithm, Completeness, Descriptor, Digest, media_type};
+use oci_content::{Algorithm, Completeness, Descriptor, Digest, SourceKind, media_type};
 use serde_json::json;
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
@@ -321,5 +321,56 @@ async fn what_go_programs_write_for_empty_values_is_carried_as_it_came() {
         assert_eq!(found, referrers, "{platform:?}");
         assert_eq!(manifest.images[0].omitted.len(), omitted, "{platform:?}");
         assert_eq!(manifest.referrers.status, Completeness::Complete);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attestation_in_an_index_that_nobody_lists_and_that_has_a_subject_is_listed_as_read() {
+    for persona in [Persona::Dist2, Persona::SpecFull] {
+        let registry = TestRegistry::builder(persona).without_auth().start().await;
+        let image = registry.image("app", "amd64");
+        let config = json!(registry.put_blob("app", "{}"));
+        let attestation = json!({
+            "schemaVersion": 2, "mediaType": media_type::IMAGE_MANIFEST, "config": config, "layers": [],
+            "artifactType": "application/vnd.docker.attestation.manifest.v1+json", "subject": image,
+        });
+        let attestation =
+            registry.put_manifest("app", media_type::IMAGE_MANIFEST, attestation.to_string());
+        let mut child = json!(attestation);
+        child["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": image.digest,
+        });
+        let index = json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [image, child]});
+        let index = registry.put_manifest("app", media_type::IMAGE_INDEX, index.to_string());
+        registry.tag("app", "1", &index.digest);
+        let site = Site::new();
+        let mut request = site.request(&registry, &["app:1"], "b.tgz");
+        request.layout_tags = true;
+        let manifest = export(&request).await.unwrap().manifest;
+        let records = manifest.discovery.iter();
+        let listed: Vec<_> = records
+            .flat_map(|record| {
+                record
+                    .artifacts
+                    .iter()
+                    .map(|artifact| (&record.subject, artifact))
+            })
+            .collect();
+        let [(subject, artifact)] = &*listed else {
+            panic!("{persona:?}: {listed:?}");
+        };
+        assert_eq!(
+            (*subject, &artifact.digest),
+            (&image.digest, &attestation.digest)
+        );
+        let named = match persona {
+            Persona::SpecFull => SourceKind::ReferrersApi,
+            _ => SourceKind::Manifest,
+        };
+        assert_eq!(artifact.sources, [named], "{persona:?}");
+        let totals = &manifest.referrers;
+        assert_eq!((totals.total, totals.bare_images), (1, 0), "{persona:?}");
+        assert_eq!(totals.status, Completeness::Complete);
     }
 }
