@@ -78,7 +78,7 @@ fn parse(text: &str) -> Option<Created> {
         second: two(17)?,
     };
     let year = created.year;
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let days = match created.month {
         4 | 6 | 9 | 11 => 30,
         2 if is_leap => 29,

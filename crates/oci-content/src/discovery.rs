@@ -97,7 +97,7 @@ pub enum SourceKind {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OtherSource {
     /// `other:` and the name, with zeros behind them: so they are ordered as their texts are.
-    word: [u8; OTHER.len() + OtherSource::MAX_BYTES],
+    word: [u8; OTHER.len() + Self::MAX_BYTES],
     length: u8,
 }
 

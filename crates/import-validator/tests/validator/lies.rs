@@ -361,7 +361,7 @@ fn an_index_has_the_bytes_that_the_list_determines_and_no_others() {
         ),
         &replaced(
             name,
-            &r#""io.containerd.image.name":"registry.example.com/team/app:1.0","x":"y""#,
+            r#""io.containerd.image.name":"registry.example.com/team/app:1.0","x":"y""#,
         ),
         &replaced(r#","artifactType":"application/vnd.cyclonedx+json""#, ""),
         &|index| {

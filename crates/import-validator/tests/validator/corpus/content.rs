@@ -442,7 +442,8 @@ fn layout(corpus: &mut Corpus) {
     );
     let empty = with_index(|index| index["manifests"] = json!([]));
     corpus.add(61, "index-bad: empty", empty, IndexEntryMissing, 3);
-    let other_bytes: [(&'static str, fn(&mut Value)); 4] = [
+    type Change = fn(&mut Value);
+    let other_bytes: [(&'static str, Change); 4] = [
         ("index-bad: members in another order", |_| {}),
         ("index-bad: another name for containerd", |index| {
             index["manifests"][0]["annotations"]["io.containerd.image.name"] =
