@@ -57,12 +57,10 @@ impl Facts {
 /// The subject must be the *full* digest: a referrers tag of a `sha512` subject is cut and can be shared.
 pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, facts: &Facts) -> Verdict {
     let digest = &facts.digest;
-    if digest == subject {
-        let place = match &claim.tag {
-            Some(tag) => format!("tag {tag} holds"),
-            None => "a list names".to_owned(),
-        };
-        let message = format!("{place} the subject itself, which says nothing about it");
+    if let Some(tag) = &claim.tag
+        && digest == subject
+    {
+        let message = format!("tag {tag} holds the subject itself, which says nothing about it");
         return Verdict::Dropped(Warning::new(WarningCode::TagIsSubject, message).about(digest));
     }
     let mut warnings = Vec::new();

@@ -590,11 +590,12 @@ impl World {
             }
             let tag = format!("{}.{}", referrers_tag(subject), link.suffix);
             registry.tag(APP, &tag, &target);
-            shown
-                .legacy
-                .entry(subject.clone())
-                .or_default()
-                .insert(tag, target);
+            let held = shown.legacy.entry(subject.clone()).or_default();
+            // The image itself says nothing about the image.
+            match target == *subject {
+                true => held.remove(&tag),
+                false => held.insert(tag, target),
+            };
         }
     }
 
