@@ -292,7 +292,7 @@ impl Found {
             table.row([
                 referrer.depth.to_string(),
                 referrer.category.to_string(),
-                render::foreign(referrer.artifact_type.as_deref().unwrap_or("-")).into_owned(),
+                render::foreign(referrer.artifact_type.as_deref().unwrap_or("-")),
                 referrer.digest.to_string(),
                 short(&referrer.subject),
                 referrer.size.to_string(),
@@ -345,7 +345,7 @@ impl Found {
             .platform
             .as_ref()
             .map_or("manifest".to_owned(), |platform| {
-                render::foreign(&platform.to_string()).into_owned()
+                render::foreign(&platform.to_string())
             });
         let name = if child.is_attestation() {
             "attestation in the index".to_owned()

@@ -186,7 +186,7 @@ impl Contents {
                 None if state == "present" && is_referrer => referrers += 1,
                 None if state == "present" => others += 1,
                 name => table.row([
-                    foreign(name.unwrap_or("-")).into_owned(),
+                    foreign(name.unwrap_or("-")),
                     entry.digest.to_string(),
                     self.referrers_of(&entry.digest).to_string(),
                     state.to_owned(),

@@ -235,7 +235,7 @@ impl ServerObserver for Requests {
             ("status", status.into()),
             ("bytes", request.bytes.into()),
             ("ms", u64::try_from(milliseconds).unwrap_or(u64::MAX).into()),
-            ("user", user.map(|user| user.into_owned()).into()),
+            ("user", user.into()),
         ];
         let fields = fields.map(|(name, value): (&str, Value)| (name.to_owned(), value));
         let line = Line::Message(message, Map::from_iter(fields));

@@ -3,7 +3,6 @@
 mod table;
 mod tree;
 
-use std::borrow::Cow;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -35,9 +34,10 @@ fn write(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Cuts what somebody else wrote to what people read of it.
-pub(crate) fn foreign(text: &str) -> Cow<'_, str> {
-    bounded(text, MAX_FOREIGN_CHARS)
+/// Makes what somebody else wrote fit to stand in a line: cut to what people read of it, and without line ends and
+/// whatever else draws on a terminal.
+pub(crate) fn foreign(text: &str) -> String {
+    bounded(&escape(text), MAX_FOREIGN_CHARS).into_owned()
 }
 
 /// Writes a number of bytes with the unit that people read.

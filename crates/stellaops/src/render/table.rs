@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::log::escape;
+
 /// Columns that are as wide as their widest cell.
 #[derive(Debug)]
 pub(crate) struct Table<const N: usize> {
@@ -13,8 +15,9 @@ impl<const N: usize> Table<N> {
         }
     }
 
+    /// Adds a row; a line end in a cell, which is somebody else's, is escaped.
     pub(crate) fn row(&mut self, row: [String; N]) {
-        self.rows.push(row);
+        self.rows.push(row.map(|cell| escape(&cell)));
     }
 }
 

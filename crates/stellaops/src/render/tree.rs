@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::log::escape;
+
 /// A tree of lines, as people read it in a terminal.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -8,9 +10,10 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    pub(crate) fn new(line: impl Into<String>) -> Self {
+    /// Creates a tree of one line: a line end in it, which is somebody else's, is escaped.
+    pub(crate) fn new(line: impl AsRef<str>) -> Self {
         Self {
-            line: line.into(),
+            line: escape(line.as_ref()),
             children: Vec::new(),
         }
     }
@@ -48,6 +51,13 @@ impl fmt::Display for Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_writes_a_line_of_the_tree() {
+        let mut tree = Tree::new("root");
+        tree.push(Tree::new("a/b\nall is well"));
+        assert_eq!(tree.to_string(), "root\n└── a/b\\u{a}all is well\n");
+    }
 
     #[test]
     fn branches_connect() {

@@ -270,3 +270,45 @@ async fn what_a_manifest_says_at_any_length_is_cut_for_people_and_whole_for_prog
         assert!(document["referrers"].as_array().unwrap().iter().any(whole));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_registry_says_never_becomes_a_line_of_its_own() {
+    let registry = TestRegistry::builder(Persona::SpecFull)
+        .without_auth()
+        .start()
+        .await;
+    let image = registry.image("app", "1.0");
+    let site = Site::new();
+    let host = registry.host();
+    site.stellaops(&format!("bundle export {host}/app:1.0 --output a.tgz"))
+        .await
+        .done();
+    let forged = "complete: 3 referrers";
+    for (number, end) in ["\n", "\r", "\u{85}", "\u{2028}"].iter().enumerate() {
+        let artifact_type = format!("application/x{end}{forged}\u{1b}[2J\u{202e}");
+        registry.referrer("app", &image, &artifact_type, number.to_string());
+    }
+    for line in [
+        format!("referrers discover {host}/app:1.0 --format tree"),
+        format!("referrers discover {host}/app:1.0 --format table"),
+        format!("referrers discover {host}/app:1.0 --format json"),
+        format!("referrers discover {host}/app:1.0 --explain"),
+        format!("bundle export {host}/app:1.0 --output b.tgz"),
+        "bundle inspect --file b.tgz".to_owned(),
+        "bundle inspect --file b.tgz --format json".to_owned(),
+        "bundle validate --file b.tgz --check-referrers".to_owned(),
+        "bundle diff a.tgz b.tgz".to_owned(),
+    ] {
+        let ran = site.stellaops(&line).await.done();
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        let begins = |text: &str| text.trim_start().starts_with(forged);
+        assert!(
+            !said.split(['\n', '\r', '\u{85}', '\u{2028}']).any(begins),
+            "{line}: {said}"
+        );
+        assert!(
+            !said.contains(['\u{1b}', '\u{202e}', '\u{85}', '\u{2028}']),
+            "{line}: {said:?}"
+        );
+    }
+}
