@@ -49,8 +49,8 @@ pub struct Referrer {
     pub depth: u32,
     /// What kind of statement it makes.
     pub category: ArtifactCategory,
-    /// The sources that named it.
-    pub sources: BTreeSet<SourceKind>,
+    /// The sources that named it, in their order, each once.
+    pub sources: Vec<SourceKind>,
     /// The legacy tag that names it, if one does.
     pub tag: Option<Tag>,
     /// The manifest, if the discovery was told to keep them.

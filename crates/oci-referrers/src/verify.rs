@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use oci_content::{ArtifactCategory, Digest, LegacyTag, Manifest, SourceKind, WarningCode};
 
@@ -80,7 +80,7 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, facts: &Facts) -> Ve
                 return Verdict::Dropped(warning);
             }
             warnings.push(warning);
-            sources = BTreeSet::from([SourceKind::LegacyTag]);
+            sources = vec![SourceKind::LegacyTag];
         }
     }
     let by_name_only = sources

@@ -596,7 +596,8 @@ fn children(tree: &ImageTree, depth: Option<ImageDepth>) -> impl Iterator<Item =
 #[derive(Debug)]
 pub(crate) struct MergedClaim {
     pub(crate) descriptor: Descriptor,
-    pub(crate) sources: BTreeSet<SourceKind>,
+    /// In their order, each once.
+    pub(crate) sources: Vec<SourceKind>,
     pub(crate) tag: Option<Tag>,
 }
 
@@ -629,7 +630,9 @@ fn merge(claims: Vec<(SourceKind, Claim)>) -> Vec<MergedClaim> {
         match places.get(&claim.descriptor.digest) {
             Some(place) if merged[*place].tag.is_none() || claim.tag.is_none() => {
                 let known = &mut merged[*place];
-                known.sources.insert(kind);
+                if let Err(place) = known.sources.binary_search(&kind) {
+                    known.sources.insert(place, kind);
+                }
                 known.tag = known.tag.take().or(claim.tag);
                 if kind == SourceKind::ReferrersApi {
                     known.descriptor = claim.descriptor;
@@ -639,7 +642,7 @@ fn merge(claims: Vec<(SourceKind, Claim)>) -> Vec<MergedClaim> {
                 places.insert(claim.descriptor.digest.clone(), merged.len());
                 merged.push(MergedClaim {
                     descriptor: claim.descriptor,
-                    sources: BTreeSet::from([kind]),
+                    sources: vec![kind],
                     tag: claim.tag,
                 });
             }

@@ -101,10 +101,7 @@ async fn the_adapter_finds_what_is_there_and_says_that_it_saw_one_page() {
             (2, Completeness::Complete),
             "{persona}"
         );
-        assert_eq!(
-            vouched.referrers[0].sources,
-            [SourceKind::ReferrersApi].into()
-        );
+        assert_eq!(vouched.referrers[0].sources, [SourceKind::ReferrersApi]);
     }
 }
 

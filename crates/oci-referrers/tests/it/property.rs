@@ -31,7 +31,13 @@ fn entries(graph: &ReferrerGraph) -> BTreeSet<Entry> {
     let entries = graph.referrers.iter().map(|found| {
         let tag = found.tag.as_ref().map(ToString::to_string);
         let (subject, digest) = (found.subject.clone(), found.digest.clone());
-        (found.depth, subject, digest, found.sources.clone(), tag)
+        (
+            found.depth,
+            subject,
+            digest,
+            found.sources.iter().copied().collect(),
+            tag,
+        )
     });
     entries.collect()
 }
