@@ -310,7 +310,7 @@ impl Draft {
         )
         .map_err(|error| ExportError::new(ExportErrorKind::Incomplete, error.to_string()))?;
         artifact.category = referrer.category;
-        artifact.sources = referrer.sources.iter().copied().collect();
+        artifact.sources = referrer.sources.clone();
         artifact.tag.clone_from(&referrer.tag);
         record.artifacts.push(artifact);
         Ok(())

@@ -192,7 +192,7 @@ impl Expected {
     pub(crate) fn check(&self, graph: &ReferrerGraph) {
         let first = &graph.subjects[0];
         let referrers = graph.referrers.iter().map(|referrer| {
-            let sources = referrer.sources.iter().copied().collect();
+            let sources = referrer.sources.clone();
             let tag = referrer.tag.as_ref().map(ToString::to_string);
             (referrer.depth, referrer.digest.clone(), sources, tag)
         });
