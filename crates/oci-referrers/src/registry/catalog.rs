@@ -171,12 +171,8 @@ impl TagCatalog {
     }
 }
 
-/// Says what a 404 means for a tag that a listing has shown: it was removed in between, if the registry itself says so,
-/// else the answer is not to be believed.
-pub(crate) fn vanished(tag: &Tag, response: &Response) -> Answer {
-    if response.is_foreign() {
-        return Answer::failed(refusal(response));
-    }
+/// Notices that a tag which a listing has shown is not there: it was removed in between, or names what is gone.
+pub(crate) fn vanished(tag: &Tag) -> Answer {
     let mut answer = Answer::none();
     let message = format!("the tag listing names {tag}, which is not there");
     answer

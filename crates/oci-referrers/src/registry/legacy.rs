@@ -112,7 +112,7 @@ impl LegacyTagReferrers {
                 Ok(manifest) => Answer::list([Claim::tagged(tag, manifest)]),
                 Err(problem) => Answer::failed(problem),
             },
-            404 if listed => vanished(&tag, &response),
+            404 if listed => vanished(&tag),
             404 => Answer::none(),
             403 => denied_tag(&self.reader, query.subject(), &tag, &response).await,
             _ => Answer::failed(refusal(&response)),

@@ -85,7 +85,7 @@ impl ReferrerSource for TagFallbackReferrers {
             }
             ReferrersTagAnswer::Absent => {
                 let answer = match listed {
-                    Some(true) => vanished(&tag, &response),
+                    Some(true) => vanished(&tag),
                     _ => Answer::none(),
                 };
                 (answer, format!("{status}, no such tag"))

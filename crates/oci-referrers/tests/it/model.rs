@@ -728,9 +728,6 @@ impl Shown {
         for (tag, digest) in self.legacy.get(subject).into_iter().flatten() {
             if self.subject.contains_key(digest) {
                 tags.entry(digest).or_default().push(tag);
-            } else {
-                // Another host cannot say that a listed tag is gone.
-                *complete &= !self.is_edge;
             }
         }
         let mut entries = Vec::new();
