@@ -24,6 +24,8 @@ use crate::store::{
 ///   another tool has only in a referrers tag.
 /// - A push writes `index.json` anew and syncs it, so a push costs time in proportion to what is listed already. Whoever
 ///   has much to store writes to the [`ImageLayout`] itself.
+/// - While a manifest of the layout is damaged, or one that `index.json` names is not there, nobody can tell what it refers
+///   to: every list of referrers is [`StoreErrorKind::Damaged`] then, and names it. Everything else is served.
 /// - Content is served only as what it hashes to: a file of more than 256 KiB is hashed once for each size and change time
 ///   that it has, a smaller one at each request. What has other bytes is [`StoreErrorKind::Damaged`] until it is pushed
 ///   again or removed.
@@ -313,13 +315,15 @@ impl Store for LayoutStore {
             return Ok(false);
         }
         let mut changes = self.lock();
-        match self.manifest_in(digest) {
-            Ok(None) => return Ok(false),
-            // One that is damaged can be removed as well.
-            Err(error) if error.kind() != StoreErrorKind::Damaged => return Err(error),
-            Ok(Some(_)) | Err(_) => {}
-        }
         let view = self.view()?;
+        match self.manifest_in(digest) {
+            // One that is damaged, or named and not there, can be removed as well.
+            Ok(None) if !view.entries().iter().any(|own| own.digest == *digest) => {
+                return Ok(false);
+            }
+            Err(error) if error.kind() != StoreErrorKind::Damaged => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
         if view.needs(digest) {
             return Err(needed(digest));
         }
@@ -385,7 +389,7 @@ impl Store for LayoutStore {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, StoreError> {
         match self.contains(repository)? {
-            true => Ok(self.view()?.referrers(subject).to_vec()),
+            true => Ok(self.view()?.referrers(subject)?.to_vec()),
             false => Ok(Vec::new()),
         }
     }

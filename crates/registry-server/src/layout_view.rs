@@ -17,8 +17,9 @@ pub(crate) struct View {
     /// Every manifest that the index reaches and that is there.
     manifests: HashMap<Digest, Arc<Known>>,
     referrers: HashMap<Digest, Vec<Descriptor>>,
-    /// Whether a manifest is there with other bytes, which can be mended without a change of the index.
-    damaged: bool,
+    /// Manifests whose bytes are other ones or, of those that `index.json` names itself, not there: what they refer to
+    /// cannot be told. They can be mended without a change of the index.
+    unread: Vec<Digest>,
 }
 
 /// An entry's `ref.name`, understood.
@@ -68,7 +69,7 @@ impl View {
         let mut manifests: HashMap<Digest, Arc<Known>> = HashMap::new();
         let mut referrers: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
         let mut reached: Vec<Descriptor> = entries.clone();
-        let mut damaged = false;
+        let mut unread = Vec::new();
         while let Some(entry) = reached.pop() {
             if manifests.contains_key(&entry.digest) {
                 continue;
@@ -77,11 +78,18 @@ impl View {
             let known = match known {
                 Some(known) => Arc::clone(known),
                 None => match Known::read(layout, &entry) {
-                    Ok(Some(known)) => Arc::new(known),
-                    Ok(None) => continue,
-                    // It is an error for whoever asks for it, and the rest of the layout is served.
+                    Ok(Read::Manifest(known)) => known,
+                    // A child that is not there is a platform that was left out.
+                    Ok(Read::Absent) if !entries.iter().any(|own| own.digest == entry.digest) => {
+                        continue;
+                    }
+                    Ok(Read::Absent) => {
+                        unread.push(entry.digest);
+                        continue;
+                    }
+                    Ok(Read::NoManifest) => continue,
                     Err(error) if error.kind() == StoreErrorKind::Damaged => {
-                        damaged = true;
+                        unread.push(entry.digest);
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -99,12 +107,12 @@ impl View {
             names,
             manifests,
             referrers,
-            damaged,
+            unread,
         })
     }
 
     pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged
+        !self.unread.is_empty()
     }
 
     pub(crate) fn entries(&self) -> &[Descriptor] {
@@ -193,8 +201,15 @@ impl View {
         Some(&known.descriptor.media_type)
     }
 
-    pub(crate) fn referrers(&self, subject: &Digest) -> &[Descriptor] {
-        self.referrers.get(subject).map_or(&[], Vec::as_slice)
+    /// Returns what refers to `subject`; an error while that of some manifest cannot be told, as it might.
+    pub(crate) fn referrers(&self, subject: &Digest) -> Result<&[Descriptor], StoreError> {
+        if let Some(unread) = self.unread.first() {
+            let reason = format!(
+                "what refers to {subject} cannot be told: manifest {unread} is damaged or gone; push it again, or delete it"
+            );
+            return Err(StoreError::new(StoreErrorKind::Damaged, reason));
+        }
+        Ok(self.referrers.get(subject).map_or(&[], Vec::as_slice))
     }
 
     /// Returns whether another manifest that the index reaches names this one or this blob, as a child or as a blob. A subject
@@ -207,27 +222,31 @@ impl View {
     }
 }
 
+/// What stands where an entry says that a manifest is.
+enum Read {
+    Manifest(Arc<Known>),
+    /// Content with the right digest that cannot be served as a manifest, so it has no subject either.
+    NoManifest,
+    Absent,
+}
+
 impl Known {
-    /// Reads a manifest; `None` when it is not there, or nothing that can be served as one; an error when it is damaged.
-    fn read(layout: &ImageLayout, entry: &Descriptor) -> Result<Option<Self>, StoreError> {
+    /// Reads a manifest; an error when it is damaged.
+    fn read(layout: &ImageLayout, entry: &Descriptor) -> Result<Read, StoreError> {
         let bytes = match layout.read_blob(&entry.digest, MAX_MANIFEST_BYTES) {
             Ok(bytes) => bytes,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    LayoutErrorKind::NotFound | LayoutErrorKind::TooLarge
-                ) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if error.kind() == LayoutErrorKind::NotFound => return Ok(Read::Absent),
+            Err(error) if error.kind() == LayoutErrorKind::TooLarge => return Ok(Read::NoManifest),
             Err(error) => return Err(unreadable(&entry.digest, error)),
         };
         let parsed = Manifest::parse_verified(bytes, &entry.digest, Some(&entry.media_type));
-        Ok(parsed.ok().map(|manifest| Self {
-            descriptor: referrer_descriptor(&manifest),
-            subject: manifest.subject().map(|subject| subject.digest.clone()),
-            children: manifest.children().to_vec(),
-            blobs: manifest.blobs().map(|blob| blob.digest.clone()).collect(),
+        Ok(parsed.map_or(Read::NoManifest, |manifest| {
+            Read::Manifest(Arc::new(Self {
+                descriptor: referrer_descriptor(&manifest),
+                subject: manifest.subject().map(|subject| subject.digest.clone()),
+                children: manifest.children().to_vec(),
+                blobs: manifest.blobs().map(|blob| blob.digest.clone()).collect(),
+            }))
         }))
     }
 }

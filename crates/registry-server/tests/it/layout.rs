@@ -259,7 +259,7 @@ async fn what_is_needed_elsewhere_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn a_damaged_manifest_is_an_error_and_hides_no_other() {
+async fn a_damaged_or_lost_manifest_is_an_error_and_never_missing_from_a_list() {
     let (_folder, layout) = empty_layout();
     let app = write(&layout, Some("a.example/app:1.0"), named("a"));
     let good = write(
@@ -272,19 +272,38 @@ async fn a_damaged_manifest_is_an_error_and_hides_no_other() {
         None,
         json!({"subject": app, "artifactType": "c/d"}),
     );
-    std::fs::write(layout.blob_path(&bad.digest), "{}").unwrap();
+    let whole = std::fs::read(layout.blob_path(&bad.digest)).unwrap();
+    let path = layout.blob_path(&bad.digest);
+    std::fs::write(&path, "{}").unwrap();
     let server = serve_layout(LayoutStore::new(layout, None)).await;
-    let listed = server
-        .get(&format!("/v2/app/referrers/{}", app.digest))
-        .await
-        .json();
-    let listed = listed["manifests"].as_array().unwrap();
-    assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0]["digest"], good.digest.to_string());
-    let answer = server
-        .get(&format!("/v2/app/manifests/{}", bad.digest))
-        .await;
-    assert_eq!(answer.error(), (500, "UNKNOWN".into()));
+    let manifest = |digest: &Digest| format!("/v2/app/manifests/{digest}");
+    let list = format!("/v2/app/referrers/{}", app.digest);
+    for lost in [false, true] {
+        if lost {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let answer = server.get(&list).await;
+        assert_eq!(answer.error(), (500, "UNKNOWN".into()));
+        let body = String::from_utf8_lossy(&answer.body);
+        assert!(body.contains(&bad.digest.to_string()), "{body}");
+        let status = server.get(&manifest(&bad.digest)).await.status;
+        assert_eq!(status, if lost { 404 } else { 500 });
+        assert_eq!(server.get(&manifest(&good.digest)).await.status, 200);
+    }
+    let digests = async || {
+        let listed = server.get(&list).await.json();
+        let listed = listed["manifests"].as_array().unwrap().iter();
+        let mut listed: Vec<_> = listed.map(|entry| entry["digest"].clone()).collect();
+        listed.sort_by_key(ToString::to_string);
+        listed
+    };
+    std::fs::write(&path, whole).unwrap();
+    let mut both = [good.digest.to_string(), bad.digest.to_string()];
+    both.sort();
+    assert_eq!(digests().await, both);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(server.delete(&manifest(&bad.digest)).await.status, 202);
+    assert_eq!(digests().await, [good.digest.to_string()]);
 }
 
 #[tokio::test]
