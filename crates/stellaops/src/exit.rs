@@ -1,9 +1,9 @@
 use std::fmt;
-use std::process::ExitCode;
 
 /// The exit codes of the commands. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    Bug = 1,
     Usage = 2,
     Malformed = 3,
     Integrity = 4,
@@ -52,8 +52,8 @@ impl Failure {
         self
     }
 
-    pub(crate) fn code(&self) -> ExitCode {
-        ExitCode::from(self.code)
+    pub(crate) fn code(&self) -> u8 {
+        self.code
     }
 }
 

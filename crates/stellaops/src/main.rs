@@ -12,6 +12,7 @@ mod log;
 mod metrics;
 mod progress;
 mod render;
+mod signals;
 mod tags;
 
 use std::net::SocketAddr;
@@ -51,47 +52,65 @@ fn main() -> ExitCode {
             if let Ok(fallback) = fallback {
                 fallback.error(&failure.to_string());
             }
-            return failure.code();
+            return failure.code().into();
         }
     };
-    match run(&cli, &log) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            log.error(&failure.to_string());
-            failure.code()
-        }
-    }
+    run(cli, &log)
+        .unwrap_or_else(|failure| reported(&log, &failure))
+        .into()
 }
 
-fn run(cli: &Cli, log: &Arc<Log>) -> Result<(), Failure> {
-    if let Command::Completions { shell } = &cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut Cli::command(), "stellaops", &mut script);
-        return render::text(&String::from_utf8_lossy(&script));
-    }
+fn run(cli: Cli, log: &Arc<Log>) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::LocalIo, format!("no worker threads: {error}")))?;
-    let result = runtime.block_on(async {
-        let context = Context::new(
-            &cli.global,
-            Arc::clone(log),
-            speaks_to_registries(&cli.command),
-        )?;
-        if let Some(address) = cli.global.metrics_listen {
-            serve_metrics(address, Arc::clone(&context.metrics)).await?;
-        }
-        let result = tokio::select! {
-            result = command(&context, cli) => result,
-            signal = interrupted(), if !drains(&cli.command) => Err(signal),
-        };
-        write_metrics(&cli.global, &context, log);
-        result.map_err(|failure| context.explained(failure))
-    });
+    let code = if drains(&cli.command) {
+        runtime.block_on(whole(&cli, log, std::future::pending::<()>()))
+    } else {
+        let (handle, own) = (runtime.handle().clone(), Arc::clone(log));
+        signals::interruptible(&runtime, log, move |cancelled| {
+            handle.block_on(whole(&cli, &own, cancelled))
+        })?
+    };
     // What still reads or writes in the background must not hold up the end.
     runtime.shutdown_background();
-    result
+    Ok(code)
+}
+
+/// Runs a command, until it is cancelled, with all that is said and written at its end; returns the exit code.
+async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T>) -> u8 {
+    match in_context(cli, log, cancelled).await {
+        Ok(()) => 0,
+        Err(failure) => reported(log, &failure),
+    }
+}
+
+async fn in_context<T>(
+    cli: &Cli,
+    log: &Arc<Log>,
+    cancelled: impl Future<Output = T>,
+) -> Result<(), Failure> {
+    let context = Context::new(
+        &cli.global,
+        Arc::clone(log),
+        speaks_to_registries(&cli.command),
+    )?;
+    if let Some(address) = cli.global.metrics_listen {
+        serve_metrics(address, Arc::clone(&context.metrics)).await?;
+    }
+    let result = tokio::select! {
+        result = command(&context, cli) => result,
+        // Whoever cancels says why.
+        _ = cancelled => Ok(()),
+    };
+    write_metrics(&cli.global, &context, log);
+    result.map_err(|failure| context.explained(failure))
+}
+
+fn reported(log: &Log, failure: &Failure) -> u8 {
+    log.error(&failure.to_string());
+    failure.code()
 }
 
 fn speaks_to_registries(command: &Command) -> bool {
@@ -130,32 +149,17 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
         Command::Store(StoreCommand::List(args)) => commands::list::run(args),
         Command::Store(StoreCommand::Serve(args)) => commands::serve::run(context, args).await,
         Command::Demo => commands::demo::run(context).await,
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "stellaops", &mut script);
+            render::text(&String::from_utf8_lossy(&script))
+        }
     }
 }
 
 /// Returns whether a command ends by itself when the process is asked to, and has then done what it was for.
 fn drains(command: &Command) -> bool {
     matches!(command, Command::Store(StoreCommand::Serve(_)))
-}
-
-/// Ends when the process is asked to: 128 and the number of the signal is then its exit code.
-async fn interrupted() -> Failure {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    let number = tokio::select! {
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
-    };
-    Failure::with_code(
-        128 + number,
-        "interrupted; run the same command again to go on",
-    )
 }
 
 fn write_metrics(global: &Global, context: &Context, log: &Log) {

@@ -13,7 +13,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{LogLevel, ServeArgs};
 use crate::context::{Context, local_store, read};
@@ -21,6 +20,7 @@ use crate::exit::{Exit, Failure, chain};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::render::foreign;
+use crate::signals::Signals;
 
 /// The host of what is pushed without `?ns=`. Not the address that is listened on: its port may be another one at the next start,
 /// and the tag then a second one.
@@ -105,33 +105,6 @@ pub(crate) async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failu
     };
     requests.flush();
     ended
-}
-
-/// The signals that end a server.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let caught = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new(Exit::LocalIo, format!("no signal handler: {error}")))
-        };
-        Ok(Self {
-            interrupt: caught(SignalKind::interrupt())?,
-            terminate: caught(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for the next one; returns its number.
-    async fn next(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 2,
-            _ = self.terminate.recv() => 15,
-        }
-    }
 }
 
 /// What the server can make use of: 1024 connections, and for each a session, a file and a call of the store.

@@ -22,5 +22,7 @@ mod run;
 mod runbook;
 mod serve;
 mod settings;
+
+mod signals;
 mod signature;
 mod volumes;

@@ -1,0 +1,100 @@
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::exit::{Exit, Failure};
+use crate::log::Log;
+
+/// The signals that ask a process to end.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on. Needs a runtime.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let caught = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::LocalIo, format!("no signal handler: {error}")))
+        };
+        Ok(Self {
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one; returns its number.
+    pub(crate) async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
+
+/// How long a command that was interrupted may take to remove what it does not want to leave behind.
+const UNWIND: Duration = Duration::from_millis(300);
+/// How long the sentence may take to be written: nobody may be reading it.
+const SAY: Duration = Duration::from_millis(200);
+/// What the main thread of a process has as well.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Runs `command` on a thread of its own, and ends it when the process is asked to: 128 and the number of the signal is then
+/// the exit code, whatever the command comes to in the same moment.
+///
+/// The command is told through the receiver, and given a moment. What waits for a disk, a pipe or a terminal cannot heed it
+/// and is left where it is: the process ends all the same.
+pub(crate) fn interruptible(
+    runtime: &Runtime,
+    log: &Arc<Log>,
+    command: impl FnOnce(oneshot::Receiver<()>) -> u8 + Send + 'static,
+) -> Result<u8, Failure> {
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::new()?
+    };
+    let (cancel, cancelled) = oneshot::channel();
+    let (end, mut ended) = oneshot::channel();
+    thread::Builder::new()
+        .stack_size(STACK_BYTES)
+        .spawn(move || end.send(command(cancelled)))
+        .map_err(|error| Failure::new(Exit::LocalIo, format!("no thread: {error}")))?;
+    let number = runtime.block_on(async {
+        let number = tokio::select! {
+            // Its thread has panicked where there is none, and has said so.
+            code = &mut ended => return Err(code.unwrap_or(Exit::Bug as u8)),
+            number = signals.next() => number,
+        };
+        cancel.send(()).ok();
+        tokio::select! {
+            _ = ended => {}
+            _ = signals.next() => {}
+            () = tokio::time::sleep(UNWIND) => {}
+        }
+        Ok(number)
+    });
+    match number {
+        Err(code) => Ok(code),
+        Ok(number) => {
+            say(log, "interrupted; run the same command again to go on");
+            Ok(128 + number)
+        }
+    }
+}
+
+/// Writes an error where somebody takes it.
+fn say(log: &Arc<Log>, message: &'static str) {
+    let (done, written) = sync_channel(1);
+    let log = Arc::clone(log);
+    thread::spawn(move || {
+        log.error(message);
+        done.send(())
+    });
+    written.recv_timeout(SAY).ok();
+}
