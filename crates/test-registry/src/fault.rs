@@ -26,6 +26,8 @@ pub struct Fault {
     pub(crate) framing: Framing,
     /// Nobody is asked for credentials.
     pub(crate) open: bool,
+    /// The request is answered as one without `Range`.
+    pub(crate) whole: bool,
     pub(crate) skip: usize,
     /// `None`: however many requests there are.
     pub(crate) times: Option<usize>,
@@ -76,6 +78,7 @@ impl Fault {
             wait: Duration::ZERO,
             framing: Framing::default(),
             open: false,
+            whole: false,
             skip: 0,
             times: Some(times),
             per_path: false,
@@ -255,6 +258,13 @@ impl Fault {
     #[must_use]
     pub fn without_auth(mut self) -> Self {
         self.open = true;
+        self
+    }
+
+    /// Has the registry answer as if no range had been asked for.
+    #[must_use]
+    pub fn without_ranges(mut self) -> Self {
+        self.whole = true;
         self
     }
 

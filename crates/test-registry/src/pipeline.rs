@@ -85,7 +85,7 @@ async fn handle(
     ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let recorder = match host {
         Host::Own => &shared.recorder,
         Host::Foreign => &shared.foreign_recorder,
@@ -105,6 +105,9 @@ async fn handle(
         && let Some(response) = shared.fail(due, &parts).await
     {
         return in_flight.answered(due.finish(response, is_head));
+    }
+    if due.as_ref().is_some_and(|due| due.fault.whole) {
+        parts.headers.remove(header::RANGE);
     }
     if too_large(&parts, shared.max_body_bytes) {
         return in_flight.answered(apply::refuse_body(body).await);

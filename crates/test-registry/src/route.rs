@@ -1,5 +1,6 @@
 use std::fmt;
 
+use http::header;
 use http::request::Parts;
 use registry_server::Endpoint;
 use url::form_urlencoded;
@@ -16,6 +17,7 @@ pub struct Route {
     fragment: Option<String>,
     n_above: Option<u64>,
     anonymous: bool,
+    ranged: bool,
     elsewhere: bool,
 }
 
@@ -42,6 +44,7 @@ impl Route {
             fragment: None,
             n_above: None,
             anonymous: false,
+            ranged: false,
             elsewhere: false,
         }
     }
@@ -137,6 +140,13 @@ impl Route {
         self
     }
 
+    /// Only requests that ask for a range.
+    #[must_use]
+    pub fn ranged(mut self) -> Self {
+        self.ranged = true;
+        self
+    }
+
     /// Only requests to the registry's [second host](crate::TestRegistry::foreign_host), which are otherwise left
     /// alone except for [`token`](Self::token) and [`path_prefix`](Self::path_prefix).
     #[must_use]
@@ -152,7 +162,8 @@ impl Route {
             Host::Foreign => self.elsewhere || on_both,
         };
         let who = asked.is_anonymous || !self.anonymous;
-        place && who && self.matches_request(parts, asked.is_token)
+        let what = parts.headers.contains_key(header::RANGE) || !self.ranged;
+        place && who && what && self.matches_request(parts, asked.is_token)
     }
 
     fn matches_request(&self, parts: &Parts, is_token: bool) -> bool {
@@ -209,6 +220,7 @@ impl fmt::Display for Route {
             write!(f, " n above {entries}")?;
         }
         f.write_str(if self.anonymous { " anonymous" } else { "" })?;
+        f.write_str(if self.ranged { " ranged" } else { "" })?;
         f.write_str(if self.elsewhere { " elsewhere" } else { "" })
     }
 }
