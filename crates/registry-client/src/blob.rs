@@ -7,12 +7,19 @@ use oci_content::{Digest, Hasher, VerifyError};
 /// Where the bytes of a pulled blob go.
 ///
 /// # Contract
-/// - `write` gets the bytes in their order, from the first one; never more than the blob's size.
+/// - `written` is asked once, before the first request: a sink that has the first bytes of the blob already, from an
+///   earlier pull, gets the others only.
+/// - `write` gets the bytes in their order, the first one or the one behind those; never more than the blob's size.
 /// - `restart` means that everything written so far is void; the next `write` brings the first byte again.
 /// - `finish` is called once all bytes of the blob's size were given. It checks the digest: only `Ok` makes
 ///   the bytes the blob. After an error, `restart` and one more transfer may follow.
-/// - All three are called from an async task and should take no longer than a local write.
+/// - All of them are called from an async task and should take no longer than a local write.
 pub trait BlobSink: Send {
+    /// Returns how many bytes of the blob it has, from the first one on. They need not be right: `finish` judges.
+    fn written(&self) -> u64 {
+        0
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors
@@ -87,6 +94,10 @@ impl<W: io::Write + io::Seek + Send> VerifyingSink<W> {
 }
 
 impl<W: io::Write + io::Seek + Send> BlobSink for VerifyingSink<W> {
+    fn written(&self) -> u64 {
+        self.written
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.inner.write_all(bytes)?;
         self.hasher.update(bytes);
@@ -136,6 +147,10 @@ impl MemorySink {
 }
 
 impl BlobSink for MemorySink {
+    fn written(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.verified = false;
         self.bytes.extend_from_slice(bytes);

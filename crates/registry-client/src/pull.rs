@@ -19,12 +19,16 @@ impl Repository {
     /// Gets a blob into `sink` (end-2).
     ///
     /// - A transfer that breaks goes on where it stopped (`Range`), if the server can; else from the start.
-    ///   An expired redirect target leads back to the registry. It gives up after
+    ///   An expired redirect target leads back to the registry. What an earlier pull has brought, as far as `sink` has it
+    ///   [written](BlobSink::written), is not asked for again either. It gives up after
     ///   [`max_attempts`](crate::RetryPolicy::max_attempts) broken transfers in a row of which at most the
     ///   first brought enough: as much beyond what had come before as
     ///   [`min_bytes_per_second`](crate::ClientOptions::min_bytes_per_second) asks of the time that it took, and of
     ///   a second at least. So a blob that trickles ends as an error.
-    /// - Bytes that are not the blob are thrown away and fetched once more, from the start.
+    /// - Where a range is refused (416; of the registry itself also 405, 406, 412, 417, 500 and 501), or is answered
+    ///   with another one, the blob is fetched from the start, the first time at no cost to these attempts.
+    /// - Bytes that are not the blob are thrown away and fetched once more, from the start. Those that were there before
+    ///   the pull do not count as fetched.
     /// - Not more than one byte past `size` is read.
     ///
     /// # Errors
@@ -34,7 +38,7 @@ impl Repository {
     /// - When there is no usable answer.
     ///
     /// # Cancellation
-    /// What the sink got so far stays there, unverified.
+    /// What the sink got so far stays there, unverified; a later pull into the same sink goes on from there.
     pub async fn pull_blob(
         &self,
         digest: &Digest,
@@ -42,6 +46,7 @@ impl Repository {
         sink: &mut dyn BlobSink,
     ) -> Result<(), Error> {
         let url = self.url(&format!("blobs/{digest}"))?;
+        let received = sink.written();
         let mut pull = Pull {
             repository: self,
             digest,
@@ -49,8 +54,10 @@ impl Repository {
             sink,
             source: url.clone(),
             url,
-            received: 0,
-            furthest: 0,
+            received,
+            furthest: received,
+            begun: received > 0,
+            range_refused: false,
             took: Duration::ZERO,
             budget: Budget::new(self.client().inner().options.retry),
         };
@@ -69,6 +76,10 @@ struct Pull<'a> {
     received: u64,
     /// The most that had been received before the current transfer: to start over is no progress.
     furthest: u64,
+    /// What is there began before this pull.
+    begun: bool,
+    /// A range has been refused before.
+    range_refused: bool,
     /// The time that the current transfer waited for its body.
     took: Duration,
     budget: Budget,
@@ -78,6 +89,8 @@ struct Pull<'a> {
 enum End {
     /// All bytes are there.
     Complete,
+    /// Nothing came, because a range was asked for; what was there is forgotten.
+    NoRange,
     /// It stopped before; the failure is the pull's if no further transfer brings more.
     Broken(Failure),
 }
@@ -85,11 +98,22 @@ enum End {
 impl Pull<'_> {
     async fn run(&mut self) -> Result<(), Error> {
         let mut refetched = false;
+        if self.received > self.size {
+            self.restart()?;
+        }
         loop {
             self.took = Duration::ZERO;
-            match self.transfer().await? {
+            let end = match self.begun && self.received == self.size {
+                true => End::Complete,
+                false => self.transfer().await?,
+            };
+            match end {
                 End::Complete => match self.sink.finish() {
                     Ok(()) => return Ok(()),
+                    Err(_) if self.begun => {
+                        self.furthest = 0;
+                        self.restart()?;
+                    }
                     Err(error) if refetched => return Err(self.error(self.integrity(error))),
                     Err(_) => {
                         refetched = true;
@@ -97,6 +121,7 @@ impl Pull<'_> {
                         self.restart()?;
                     }
                 },
+                End::NoRange => {}
                 End::Broken(failure) => {
                     if self.brought_enough() {
                         self.budget.reset();
@@ -147,9 +172,8 @@ impl Pull<'_> {
             StatusCode::OK if self.received == 0 => {}
             StatusCode::OK => self.restart()?,
             StatusCode::PARTIAL_CONTENT => {
-                self.restart()?;
                 let text = "the range is not the one that was asked for";
-                return Ok(End::Broken(self.protocol(head, text)));
+                return self.without_range(self.protocol(head, text));
             }
             _ => return Err(self.error(self.protocol(head, "the status is not that of a blob"))),
         }
@@ -162,9 +186,11 @@ impl Pull<'_> {
         let failure = Failure::new(ErrorKind::Status, text)
             .at(&Method::GET, response.url())
             .answered(response.clone());
-        if status == StatusCode::RANGE_NOT_SATISFIABLE && self.received > 0 {
-            self.restart()?;
-            return Ok(End::Broken(failure));
+        let about_the_range = status == StatusCode::RANGE_NOT_SATISFIABLE
+            || !response.is_foreign()
+                && matches!(status.as_u16(), 405 | 406 | 412 | 417 | 500 | 501);
+        if self.received > 0 && about_the_range {
+            return self.without_range(failure);
         }
         // A signed URL that has expired, or an edge that has lost the blob: the registry names a fresh one.
         let stale = matches!(status.as_u16(), 400 | 401 | 403 | 404 | 410);
@@ -172,6 +198,17 @@ impl Pull<'_> {
             return Ok(End::Broken(failure));
         }
         Err(self.error(failure))
+    }
+
+    /// Forgets what is there, so that no range is asked for next.
+    fn without_range(&mut self, failure: Failure) -> Result<End, Error> {
+        let first = self.received > 0 && !self.range_refused;
+        self.range_refused = true;
+        self.restart()?;
+        Ok(match first {
+            true => End::NoRange,
+            false => End::Broken(failure),
+        })
     }
 
     async fn take(&mut self, mut body: Box<Body>) -> Result<End, Error> {
@@ -208,6 +245,7 @@ impl Pull<'_> {
 
     fn restart(&mut self) -> Result<(), Error> {
         self.received = 0;
+        self.begun = false;
         self.sink
             .restart()
             .map_err(|error| self.local("starting over", error))

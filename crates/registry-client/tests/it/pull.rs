@@ -169,6 +169,55 @@ async fn a_416_starts_the_blob_over() {
 }
 
 #[tokio::test]
+async fn a_later_pull_goes_on_with_what_the_sink_has() {
+    let digest = Digest::of(BLOB);
+    let mut once = options();
+    once.retry.max_attempts = NonZeroU32::MIN;
+    let five = || {
+        let mut sink = MemorySink::new(digest.clone(), 20);
+        sink.write(&BLOB[..5]).unwrap();
+        sink
+    };
+    let mut wrong = MemorySink::new(digest.clone(), 20);
+    wrong.write(b"0x234").unwrap();
+    let mut whole = five();
+    whole.write(&BLOB[5..]).unwrap();
+    let mut whole_and_wrong = MemorySink::new(digest.clone(), 20);
+    whole_and_wrong.write(&[b'x'; 20]).unwrap();
+    let mut too_long = MemorySink::new(digest.clone(), 20);
+    too_long.write(&[b'x'; 21]).unwrap();
+    for (mut sink, ranged, asked) in [
+        (five(), 206, vec![some("bytes=5-")]),
+        (five(), 200, vec![some("bytes=5-")]),
+        (five(), 416, vec![some("bytes=5-"), None]),
+        (five(), 501, vec![some("bytes=5-"), None]),
+        (wrong, 206, vec![some("bytes=5-"), None]),
+        (whole, 206, vec![]),
+        (whole_and_wrong, 206, vec![None]),
+        (too_long, 206, vec![None]),
+    ] {
+        let server = Server::start(move |seen, _| match (from(seen), ranged) {
+            (0, _) | (_, 200) => answer(200).body(BLOB),
+            (start, 206) => rest(start),
+            _ => answer(ranged),
+        })
+        .await;
+        let repository = server.repository(once.clone());
+        repository.pull_blob(&digest, 20, &mut sink).await.unwrap();
+        assert_eq!(sink.into_bytes().unwrap(), BLOB);
+        assert_eq!(ranges(&server), asked, "{ranged}");
+    }
+
+    // The registry's word that the blob is gone is no word about the range.
+    let server = Server::start(|_, _| answer(404)).await;
+    let mut sink = five();
+    let repository = server.repository(once);
+    let error = repository.pull_blob(&digest, 20, &mut sink).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Status);
+    assert_eq!(ranges(&server), [some("bytes=5-")]);
+}
+
+#[tokio::test]
 async fn an_expired_redirect_target_leads_back_to_the_registry() {
     for status in [400, 401, 403, 404, 410] {
         let cdn = Server::start(move |seen, before| match before {
