@@ -102,4 +102,6 @@ pub use source_repository::SourceRepository;
 pub use stream_name::{StreamName, StreamNameError};
 pub use trust_name::TrustName;
 pub use volume_size::{VolumeSize, VolumeSizeError};
-pub use writer::{BundleSummary, BundleWriter, Checksum, EntryWriter, WriteError, WriteErrorKind};
+pub use writer::{
+    Adopted, BundleSummary, BundleWriter, Checksum, EntryWriter, WriteError, WriteErrorKind,
+};

@@ -29,6 +29,8 @@ use crate::volume_size::VolumeSize;
 ///   between, the next one takes the names back. Beside them come their checksums: one file for each, and `<name>.sha256`
 ///   for all.
 /// - Dropped before [`publish`](Self::publish), it leaves nothing, unless [`keep`](Self::keep) was called.
+/// - When it has been dropped, the lock is free: threads and tasks that still have its [`sink`](Self::sink) write
+///   nothing more.
 #[derive(Debug)]
 pub struct OutputFile {
     sink: OutputSink,
@@ -205,6 +207,7 @@ impl Drop for OutputFile {
                 drop(remove(&names.partial(number)));
             }
         }
+        self.sink.close();
     }
 }
 

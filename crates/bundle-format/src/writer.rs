@@ -8,7 +8,7 @@ use crate::container::{
     Container, GZIP_HEADER, TAR_BLOCK_BYTES, TAR_END_BYTES, block_bytes, block_header, tar_bytes,
 };
 use crate::entry_path::EntryPath;
-use crate::entry_reader::EntryReader;
+use crate::entry_reader::{EntryReader, is_about_content};
 use crate::plan::{BundlePlan, PlannedEntry};
 use crate::sink::{ReadAt, Sink};
 use crate::tar_header;
@@ -62,6 +62,21 @@ pub struct BundleSummary {
     pub entries: u64,
     /// The digest of `manifest.yaml`, by which a later bundle names this one as its base.
     pub manifest: Digest,
+}
+
+/// What an earlier run has left of a file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Adopted<S: Sink> {
+    /// All of it. It counts as written.
+    Whole,
+    /// Its first bytes, [`EntryWriter::written`] of them; the next one to be written is the one behind them.
+    ///
+    /// They are only likely to be right: of what a machine has written that lost its power, some may be missing. So it
+    /// is [`EntryWriter::finish`] that judges, and after its error the file is [restarted](EntryWriter::restart).
+    Begun(Box<EntryWriter<S>>),
+    /// Nothing that is of use.
+    Nothing,
 }
 
 /// A failure to write a bundle.
@@ -121,6 +136,34 @@ impl WriteError {
     /// Returns the file at fault; of several that are missing, the first.
     pub fn path(&self) -> &EntryPath {
         &self.path
+    }
+}
+
+impl<S: Sink + ReadAt> BundleWriter<S> {
+    /// Goes on in a sink that may hold what an interrupted run has left; see [`adopt`](Self::adopt).
+    ///
+    /// Where that was another bundle, nothing of it is kept: its bytes would pass for the first ones of files that stand
+    /// elsewhere now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new), and when the sink cannot be read.
+    pub fn resume(plan: BundlePlan, sink: S) -> Result<Self, WriteError> {
+        let io = |error| WriteError::io(&EntryPath::MANIFEST, error);
+        let holds = |path: &EntryPath| match plan.entry(path) {
+            Some(entry) => {
+                let reader = EntryReader::new(&sink, plan.container(), path, entry);
+                Ok(reader.check()?.is_some())
+            }
+            None => Ok(true),
+        };
+        sink.reserve(plan.size()).map_err(io)?;
+        let same =
+            holds(&EntryPath::MANIFEST).map_err(io)? && holds(&EntryPath::SIGNATURE).map_err(io)?;
+        if !same {
+            sink.reserve(0).map_err(io)?;
+        }
+        Self::new(plan, sink)
     }
 }
 
@@ -206,28 +249,43 @@ impl<S: Sink> BundleWriter<S> {
             .map_err(|error| WriteError::new(path, WriteErrorKind::Content, error.to_string()))
     }
 
-    /// Takes over a file that an earlier run left in the sink, if it is all there; `partial` reads the sink.
+    /// Takes over what an earlier run left of a file in the sink, which `partial` reads.
     ///
-    /// Every byte is read and hashed again: what a run that did not end has left is not trusted.
+    /// Every byte is read and hashed again: what a run that did not end has left is not trusted. Space that was reserved
+    /// and not written reads as zeros, so a file reaches as far as its last byte that is not zero, or, if that makes it
+    /// the file that is listed, to its end.
     ///
     /// # Errors
     ///
-    /// When `manifest.yaml` does not list the file, when it is being written or has been, or when `partial` cannot
-    /// be read.
-    pub fn adopt(&self, path: &EntryPath, partial: impl ReadAt) -> Result<bool, WriteError> {
+    /// When `manifest.yaml` does not list the file, when it is being written or has been, when `partial` cannot
+    /// be read, or the sink refuses.
+    pub fn adopt(&self, path: &EntryPath, partial: impl ReadAt) -> Result<Adopted<S>, WriteError> {
         // The claim is given back when it is dropped.
         let (mut writer, entry) = self.claim(path)?;
         let reader = EntryReader::new(partial, self.plan().container(), path, entry);
-        match reader
-            .check()
-            .map_err(|error| WriteError::io(path, error))?
-        {
-            Some(crc) => {
-                writer.set_done(crc);
-                Ok(true)
-            }
-            None => Ok(false),
+        let zeros = writer
+            .take_over(reader.unverified())
+            .map_err(|error| WriteError::io(path, error))?;
+        if writer.is_whole_with(zeros) {
+            writer.skip_zeros(zeros);
+            writer
+                .complete_if_full()
+                .map_err(|error| WriteError::io(path, error))?;
+            return Ok(match writer.finish() {
+                Ok(()) => Adopted::Whole,
+                Err(_) => Adopted::Nothing,
+            });
         }
+        Ok(match writer.written {
+            0 => Adopted::Nothing,
+            // All bytes are there, and some are wrong.
+            written if written == writer.size => Adopted::Nothing,
+            _ => {
+                // Many may wait for their turn.
+                writer.encoder.buffer.shrink_to_fit();
+                Adopted::Begun(Box::new(writer))
+            }
+        })
     }
 
     /// Tells whether a file has been written or taken over.
@@ -337,6 +395,11 @@ impl<S: Sink> EntryWriter<S> {
         self.size
     }
 
+    /// Returns how many bytes of it are there.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Adds bytes.
     ///
     /// # Errors
@@ -402,6 +465,49 @@ impl<S: Sink> EntryWriter<S> {
         }
     }
 
+    /// Takes over what is in its place, as far as the last byte that is not zero; returns how many zeros follow.
+    fn take_over(&mut self, mut reader: EntryReader<impl ReadAt>) -> io::Result<u64> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut zeros = 0;
+        loop {
+            let count = match io::Read::read(&mut reader, &mut buffer) {
+                Ok(0) => return Ok(zeros),
+                Ok(count) => count,
+                Err(error) if is_about_content(&error) => return Ok(zeros),
+                Err(error) => return Err(error),
+            };
+            let bytes = &buffer[..count];
+            let behind = bytes.iter().rposition(|byte| *byte != 0);
+            let behind = behind.map_or(0, |last| last + 1);
+            if behind > 0 {
+                self.skip_zeros(std::mem::take(&mut zeros));
+                self.skip(&bytes[..behind]);
+            }
+            zeros += (count - behind) as u64;
+        }
+    }
+
+    /// Goes past bytes that are in their place already.
+    fn skip(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        self.encoder.skip(bytes);
+    }
+
+    fn skip_zeros(&mut self, count: u64) {
+        for_zeros(count, |zeros| self.skip(zeros));
+    }
+
+    /// Returns whether so many zeros behind what is there make it the file that is listed.
+    fn is_whole_with(&self, zeros: u64) -> bool {
+        if self.written + zeros != self.size {
+            return false;
+        }
+        let mut hasher = self.hasher.clone();
+        for_zeros(zeros, |zeros| hasher.update(zeros));
+        hasher.finish() == self.sha256
+    }
+
     fn complete_if_full(&mut self) -> io::Result<()> {
         match self.written == self.size {
             true => self.encoder.complete(&self.shared.sink),
@@ -410,9 +516,22 @@ impl<S: Sink> EntryWriter<S> {
     }
 }
 
+fn for_zeros(mut count: u64, mut take: impl FnMut(&[u8])) {
+    let zeros = [0; 4 << 10];
+    while count > 0 {
+        let part = count.min(zeros.len() as u64);
+        take(&zeros[..usize::try_from(part).unwrap_or_default()]);
+        count -= part;
+    }
+}
+
 impl<S: Sink> Drop for EntryWriter<S> {
     fn drop(&mut self) {
         if !self.done {
+            if self.written > 0 {
+                // For a later run to go on from. What cannot be written is fetched again.
+                self.encoder.flush(&self.shared.sink).ok();
+            }
             self.shared.progress().states.remove(&self.encoder.start);
         }
     }
@@ -481,6 +600,15 @@ impl Encoder {
         Ok(())
     }
 
+    /// Goes past bytes that are in their place already, and so is what stands before them.
+    fn skip(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(BUFFER_BYTES / 2) {
+            self.push(part);
+            self.offset += self.buffer.len() as u64;
+            self.buffer.clear();
+        }
+    }
+
     /// Adds the padding and hands over what is left.
     fn complete(&mut self, sink: &impl Sink) -> io::Result<()> {
         // What is left of the tar archive when the content is there is the padding, less than a block.
@@ -513,6 +641,9 @@ impl Encoder {
     }
 
     fn flush(&mut self, sink: &impl Sink) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         sink.write_at(&self.buffer, self.offset)?;
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();

@@ -19,6 +19,8 @@ pub struct ExportError {
 pub enum ExportErrorKind {
     /// The request cannot be carried out as it stands: the output exists, a reference is given twice.
     Usage,
+    /// Another run is writing the same output; the same request can succeed when that has ended.
+    Busy,
     /// The output cannot be written.
     LocalIo,
     /// A registry could not be reached or did not answer in time.
@@ -89,9 +91,8 @@ impl From<OutputError> for ExportError {
                 ExportErrorKind::Usage,
                 format!("{error}; --overwrite replaces it"),
             ),
-            OutputErrorKind::Locked | OutputErrorKind::NotAFile => {
-                Self::new(ExportErrorKind::Usage, error.to_string())
-            }
+            OutputErrorKind::Locked => Self::new(ExportErrorKind::Busy, error.to_string()),
+            OutputErrorKind::NotAFile => Self::new(ExportErrorKind::Usage, error.to_string()),
             _ => Self::new(ExportErrorKind::LocalIo, error.to_string()),
         }
     }

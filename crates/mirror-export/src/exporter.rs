@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bundle_format::{
-    BundleManifest, BundlePlan, BundleWriter, Checksums, Container, EntryPath, OCI_LAYOUT,
-    OutputFile, OutputSink, VolumeChecksum,
+    Adopted, BundleManifest, BundlePlan, BundleWriter, Checksums, Container, EntryPath, OCI_LAYOUT,
+    OutputError, OutputErrorKind, OutputFile, OutputSink, VolumeChecksum,
 };
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
@@ -23,10 +23,13 @@ use crate::plan::{Plan, blob_path, plan};
 use crate::policy::Judged;
 use crate::report;
 use crate::request::ExportRequest;
-use crate::transfer::{Failed, download};
+use crate::transfer::{Begun, Failed, download};
 
 /// The longest that the probe of a registry may take, however much time an image has.
 const MAX_PROBE_TIME: Duration = Duration::from_secs(30);
+
+/// How long a file is waited for that another run is writing. A task that was aborted is dropped a moment later.
+const BUSY_GRACE: Duration = Duration::from_millis(500);
 
 /// Writes mirror bundles.
 #[derive(Clone, Debug)]
@@ -147,7 +150,9 @@ impl Exporter {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future ends all transfers and leaves the partial file, from which the next export goes on.
+    /// Dropping the future ends all transfers and leaves the partial file, from which the next export goes on. When it has
+    /// been dropped, nothing is written any more and the file is free; a task that was aborted drops it a moment later, and
+    /// an export to the same file waits that long.
     pub async fn export(&self, request: &ExportRequest) -> Result<ExportSummary, ExportError> {
         let started = Instant::now();
         if request.images.is_empty() {
@@ -157,10 +162,7 @@ impl Exporter {
             ));
         }
         // Taken first: what cannot be written need not be discovered.
-        let output = match request.volume_size {
-            Some(size) => OutputFile::create_volumes(&request.output, size, request.overwrite)?,
-            None => OutputFile::create(&request.output, request.overwrite)?,
-        };
+        let output = take_output(request).await?;
         let exported = self.export_into(request, &output, started).await;
         let (summary, checksums, probes, images) =
             exported.map_err(|error| error.at(&request.output))?;
@@ -390,7 +392,10 @@ impl Exporter {
             size.volumes_of(bundle_plan.size())
                 .map_err(|error| ExportError::new(ExportErrorKind::Usage, error.to_string()))?;
         }
-        let writer = Arc::new(BundleWriter::new(bundle_plan, output.sink())?);
+        let writer = Arc::new(match output.is_resumed() {
+            true => BundleWriter::resume(bundle_plan, output.sink())?,
+            false => BundleWriter::new(bundle_plan, output.sink())?,
+        });
         let since = move || started.elapsed().as_secs_f64();
         let mut times = ExportTimes {
             planned: since(),
@@ -438,13 +443,20 @@ impl Exporter {
         plan: &Plan,
         writer: &Arc<BundleWriter<OutputSink>>,
     ) -> Result<(), WriteFailure> {
-        let mut blobs = Vec::new();
+        let (mut blobs, mut begun) = (Vec::new(), Begun::new());
         let mut kept = 0;
         for (digest, piece) in plan.content.pieces() {
             let path = blob_path(digest)?;
             match &piece.raw {
                 Some(raw) => writer.put(&path, raw)?,
-                None if output.is_resumed() && writer.adopt(&path, output.sink())? => kept += 1,
+                None if output.is_resumed() => match adopt(writer, path, output.sink()).await? {
+                    Adopted::Whole => kept += 1,
+                    Adopted::Begun(place) => {
+                        begun.insert(digest.clone(), place);
+                        blobs.push((digest, piece));
+                    }
+                    _ => blobs.push((digest, piece)),
+                },
                 None => blobs.push((digest, piece)),
             }
         }
@@ -474,10 +486,40 @@ impl Exporter {
             left_out: plan.manifest.left_out().count(),
         });
         let at_once = request.max_concurrent_transfers.get();
-        download(writer, blobs, at_once, &self.observer)
+        download(writer, blobs, begun, at_once, &self.observer)
             .await
             .map_err(WriteFailure::Blob)
     }
+}
+
+async fn take_output(request: &ExportRequest) -> Result<OutputFile, OutputError> {
+    let started = Instant::now();
+    loop {
+        let output = match request.volume_size {
+            Some(size) => OutputFile::create_volumes(&request.output, size, request.overwrite),
+            None => OutputFile::create(&request.output, request.overwrite),
+        };
+        match output {
+            Err(error)
+                if error.kind() == OutputErrorKind::Locked && started.elapsed() < BUSY_GRACE =>
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            output => return output,
+        }
+    }
+}
+
+/// Reads and hashes what an earlier run left, on a thread of its own: a file of gigabytes keeps nobody waiting who drops
+/// the export.
+async fn adopt(
+    writer: &Arc<BundleWriter<OutputSink>>,
+    path: EntryPath,
+    partial: OutputSink,
+) -> Result<Adopted<OutputSink>, ExportError> {
+    let writer = Arc::clone(writer);
+    let adopted = tokio::task::spawn_blocking(move || writer.adopt(&path, partial));
+    Ok(joined(adopted.await)?)
 }
 
 fn exported_volumes(output: &OutputFile, checksums: &Checksums) -> Vec<ExportedVolume> {

@@ -1,5 +1,5 @@
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -16,6 +16,10 @@ use crate::observer::{ExportEvent, ExportObserver};
 struct Place(EntryWriter<OutputSink>);
 
 impl BlobSink for Place {
+    fn written(&self) -> u64 {
+        self.0.written()
+    }
+
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write(bytes)
     }
@@ -42,10 +46,14 @@ pub(crate) struct Failed {
 const LARGE_AT_ONCE: usize = 8;
 const LARGE_BYTES: u64 = 1 << 20;
 
+/// Blobs of which an earlier run has left the first bytes.
+pub(crate) type Begun = BTreeMap<Digest, Box<EntryWriter<OutputSink>>>;
+
 /// Downloads blobs into their places, several at once; the first failure ends the others.
 pub(crate) async fn download(
     writer: &Arc<BundleWriter<OutputSink>>,
     mut pieces: Vec<(&Digest, &Piece)>,
+    mut begun: Begun,
     at_once: usize,
     observer: &Arc<dyn ExportObserver>,
 ) -> Result<(), Failed> {
@@ -68,10 +76,11 @@ pub(crate) async fn download(
             large_in_flight += usize::from(is_large);
             let (writer, observer) = (Arc::clone(writer), Arc::clone(observer));
             let (digest, piece) = (digest.clone(), piece.clone());
+            let begun = begun.remove(&digest);
             // Spawned, because hashing and writing are work for more than one processor.
             tasks.spawn(async move {
                 let size = piece.size;
-                match pull(&writer, &digest, &piece).await {
+                match pull(&writer, &digest, &piece, begun).await {
                     Ok(()) => {
                         observer.event(ExportEvent::Transferred { bytes: size });
                         Ok(is_large)
@@ -106,21 +115,28 @@ fn long_first(blobs: &mut [(&Digest, &Piece)], at_once: usize) {
     });
 }
 
-/// Asks each repository that has the blob, until one gives it.
+/// Asks each repository that has the blob, until one gives it. Where one breaks off, the next goes on.
 async fn pull(
     writer: &BundleWriter<OutputSink>,
     digest: &Digest,
     piece: &Piece,
+    begun: Option<Box<EntryWriter<OutputSink>>>,
 ) -> Result<(), ExportError> {
     let path = EntryPath::blob(digest)
         .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))?;
+    let mut place = Place(match begun {
+        Some(begun) => *begun,
+        None => writer.entry(&path)?,
+    });
     let mut last = None;
     for repository in &piece.from {
-        let mut place = Place(writer.entry(&path)?);
         match repository.pull_blob(digest, piece.size, &mut place).await {
             Ok(()) => return Ok(()),
             Err(error) => {
                 let (kind, message) = transfer_failure(&error);
+                if kind == ExportErrorKind::Integrity {
+                    place.0.restart();
+                }
                 let from = format!("{}/{}", repository.registry(), repository.name());
                 last = Some(ExportError::new(
                     kind,

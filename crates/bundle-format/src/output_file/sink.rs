@@ -1,7 +1,9 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use rustix::fs::FlockOperation;
 
 use super::partial;
 use crate::sink::{FileSink, ReadAt, Sink};
@@ -67,17 +69,31 @@ impl OutputSink {
 
     /// Returns the files as they are now.
     pub(super) fn files(&self) -> Vec<Arc<File>> {
-        // A thread that panicked has left no half-made list: each change is one call.
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        files.clone()
+        self.held().clone()
     }
 
-    /// Returns the file in which `offset` lies, and where in it.
-    fn file_at(&self, offset: u64) -> Option<(Arc<File>, u64)> {
+    /// Returns the files as they are, and keeps them until it is dropped: [`close`](Self::close) waits for that.
+    fn held(&self) -> RwLockReadGuard<'_, Vec<Arc<File>>> {
+        // A thread that panicked has left no half-made list: each change is one call.
+        self.files.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the number of the file in which `offset` lies, from 0, and where in it.
+    fn place_of(&self, offset: u64) -> (usize, u64) {
         let max_bytes = self.names.max_bytes();
-        let place = usize::try_from(offset / max_bytes).ok()?;
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        Some((Arc::clone(files.get(place)?), offset % max_bytes))
+        let place = usize::try_from(offset / max_bytes).unwrap_or(usize::MAX);
+        (place, offset % max_bytes)
+    }
+
+    /// Closes the files and releases the lock. What is being written is waited for; whatever task or thread still has this
+    /// sink then writes nothing more, and can read nothing.
+    pub(super) fn close(&self) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = files.first() {
+            // A thread in the middle of an fsync has the file open for as long as that takes.
+            rustix::fs::flock(first, FlockOperation::Unlock).ok();
+        }
+        files.clear();
     }
 
     /// Returns the part of `length` bytes at `within` that the same file holds.
@@ -89,6 +105,9 @@ impl OutputSink {
     /// Makes or removes files until there are `count`, which is at least 1.
     fn resize(&self, count: usize) -> io::Result<()> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        if files.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, ENDED));
+        }
         while files.len() < count {
             let path = self.names.partial(files.len() + 1);
             files.push(Arc::new(partial::open(&path).map_err(io::Error::other)?));
@@ -106,12 +125,17 @@ impl OutputSink {
 impl Sink for OutputSink {
     fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {
-            let Some((file, within)) = self.file_at(offset) else {
-                let reason = "a write behind the end of the bundle";
+            let (place, within) = self.place_of(offset);
+            let files = self.held();
+            let Some(file) = files.get(place) else {
+                let reason = match files.is_empty() {
+                    true => ENDED,
+                    false => "a write behind the end of the bundle",
+                };
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
             };
             let (now, later) = bytes.split_at(self.room(within, bytes.len()));
-            FileSink::new(file).write_at(now, within)?;
+            FileSink::new(Arc::clone(file)).write_at(now, within)?;
             offset += now.len() as u64;
             bytes = later;
         }
@@ -128,9 +152,9 @@ impl Sink for OutputSink {
         self.resize(count)?;
         let max_bytes = self.names.max_bytes();
         let mut left = size;
-        for file in self.files() {
+        for file in self.held().iter() {
             let own = left.min(max_bytes);
-            FileSink::new(file).reserve(own)?;
+            FileSink::new(Arc::clone(file)).reserve(own)?;
             left -= own;
         }
         Ok(())
@@ -144,7 +168,9 @@ impl Sink for OutputSink {
 
 impl ReadAt for OutputSink {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let Some((file, within)) = self.file_at(offset) else {
+        let (place, within) = self.place_of(offset);
+        let files = self.held();
+        let Some(file) = files.get(place) else {
             return Ok(0);
         };
         let room = self.room(within, buffer.len());
@@ -155,6 +181,8 @@ impl ReadAt for OutputSink {
         self.files().iter().map(ReadAt::size).sum()
     }
 }
+
+const ENDED: &str = "a write to a bundle whose run has ended";
 
 /// Returns the folder that holds a file.
 pub(super) fn parent(path: &Path) -> &Path {

@@ -65,8 +65,19 @@ fn a_disk_that_is_full_at_any_call_leaves_no_bundle_and_the_next_run_finishes_it
         let run = || {
             let writer = BundleWriter::new(plan(), Arc::clone(&sink))?;
             for (path, bytes) in &files {
-                if !(output.is_resumed() && writer.adopt(path, output.sink())?) {
-                    writer.put(path, bytes)?;
+                let adopted = match output.is_resumed() {
+                    true => writer.adopt(path, output.sink())?,
+                    false => Adopted::Nothing,
+                };
+                match adopted {
+                    Adopted::Whole => {}
+                    Adopted::Begun(mut entry) => {
+                        let begun = usize::try_from(entry.written()).unwrap();
+                        let io = |error| WriteError::io(path, error);
+                        entry.write(&bytes[begun..]).map_err(io)?;
+                        entry.finish().unwrap();
+                    }
+                    Adopted::Nothing => writer.put(path, bytes)?,
                 }
             }
             writer.finish()

@@ -249,6 +249,7 @@ fn an_interrupted_bundle_is_resumed_from_what_is_really_there() {
         for (path, bytes) in &files {
             let mut entry = writer.entry(path).unwrap();
             if *path == unfinished {
+                assert_ne!(bytes[199_999], 0);
                 entry.write(&bytes[..200_000]).unwrap();
                 continue;
             }
@@ -267,13 +268,22 @@ fn an_interrupted_bundle_is_resumed_from_what_is_really_there() {
         let writer = BundleWriter::new(plan, output.sink()).unwrap();
         let mut fetched = Vec::new();
         for (path, bytes) in &files {
-            if !writer.adopt(path, output.sink()).unwrap() {
-                writer.put(path, bytes).unwrap();
-                fetched.push(path.clone());
+            match writer.adopt(path, output.sink()).unwrap() {
+                Adopted::Whole => {}
+                Adopted::Begun(mut entry) => {
+                    let begun = usize::try_from(entry.written()).unwrap();
+                    fetched.push((path.clone(), begun));
+                    entry.write(&bytes[begun..]).unwrap();
+                    entry.finish().unwrap();
+                }
+                Adopted::Nothing => {
+                    writer.put(path, bytes).unwrap();
+                    fetched.push((path.clone(), 0));
+                }
             }
             assert!(writer.is_done(path));
         }
-        let mut expected = vec![damaged, unfinished];
+        let mut expected = vec![(damaged, 0), (unfinished, 200_000)];
         expected.sort();
         assert_eq!(fetched, expected);
         writer.finish().unwrap();

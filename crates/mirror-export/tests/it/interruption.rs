@@ -74,7 +74,7 @@ async fn a_blob_that_is_wrong_leaves_nothing_under_the_final_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_export_to_the_same_file_fails_at_once() {
+async fn a_second_export_to_the_same_file_is_busy() {
     let registry = registry().await;
     let site = Site::new();
     registry.fault(
@@ -91,9 +91,46 @@ async fn a_second_export_to_the_same_file_fails_at_once() {
     }
     assert_eq!(
         export(&request).await.unwrap_err().kind(),
-        ExportErrorKind::Usage
+        ExportErrorKind::Busy
     );
     first.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_was_dropped_has_let_go_of_its_file() {
+    let registry = registry().await;
+    let site = Site::new();
+    registry.fault(Route::blobs(), Fault::stall_after(20_000).skip(2).forever());
+    let mut request = site.request(&registry, &["team/app:v0", "team/app:v1"], "b.tgz");
+    let clean = site.path("b.tgz");
+    for round in 0..20 {
+        request.volume_size = (round % 2 == 1).then(|| "64KiB".parse().unwrap());
+        registry.clear_requests();
+        let run = tokio::spawn({
+            let request = request.clone();
+            async move { export(&request).await }
+        });
+        while blobs_asked_for(&registry) < 3 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        run.abort();
+        match round % 4 {
+            // The next one starts while the task is still being dropped.
+            3 => {
+                let next = tokio::time::timeout(Duration::from_millis(700), export(&request));
+                assert!(next.await.is_err(), "it stalls as well, and is not refused");
+            }
+            _ => {
+                assert!(run.await.unwrap_err().is_cancelled());
+                let output = bundle_format::OutputFile::create(&clean, false).unwrap();
+                assert!(output.is_resumed() || request.volume_size.is_some());
+                output.keep();
+            }
+        }
+    }
+    registry.clear_faults();
+    request.volume_size = None;
+    export(&request).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,4 +9,5 @@ mod delta;
 mod determinism;
 mod faults;
 mod interruption;
+mod resume;
 mod support;

@@ -82,7 +82,7 @@ async fn run_export(
 
 fn failure(error: &ExportError) -> Failure {
     let exit = match error.kind() {
-        ExportErrorKind::Usage => Exit::Usage,
+        ExportErrorKind::Usage | ExportErrorKind::Busy => Exit::Usage,
         ExportErrorKind::LocalIo => Exit::LocalIo,
         ExportErrorKind::Access => Exit::Access,
         ExportErrorKind::Incomplete | ExportErrorKind::Policy => Exit::Incomplete,
