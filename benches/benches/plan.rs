@@ -1,7 +1,8 @@
-//! The memory and the time of an export of many images: what they take for each object, and how they grow.
+//! The memory and the time of an export and an import of many images: what they take for each object, and how they grow.
 //!
-//! Every image has ten referrers, each with a payload of its own. Registry and export run in processes of their own, so
-//! that the memory is that of the export alone. An object is a manifest or a blob of the bundle.
+//! Every image has ten referrers, each with a payload of its own. Registries, export and import run in processes of their
+//! own, so that the memory is that of the export alone. An object is a manifest or a blob of the bundle. The import's time is
+//! that of validation, sending and proof together.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use benches::{Server, arguments_behind, is_full, peak_memory, serve_until_told};
+use import_validator::{ImportOptions, ImportTarget, ImportValidator, Importer};
 use mirror_export::{ExportRequest, Exporter};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
@@ -24,19 +26,25 @@ async fn main() {
         let images = arguments[1].parse().expect("a number");
         return export(&arguments[0], images, Path::new(&arguments[2])).await;
     }
+    if let Some(arguments) = arguments_behind("--import") {
+        return import(&arguments[0], Path::new(&arguments[1])).await;
+    }
     let sizes = if is_full() {
-        [500, 1000, 4000, 10_000]
+        [500, 1000, 5000, 10_000]
     } else {
         [1, 2, 3, 4]
     };
     println!(
-        "{:>7} {:>9} {:>14} {:>10} {:>12} {:>22} {:>12}",
+        "{:>7} {:>9} {:>14} {:>10} {:>12} {:>22} {:>12} {:>10} {:>12} {:>12}",
         "images",
         "objects",
         "manifest.yaml",
         "planned",
         "peak memory",
         "for each further one",
+        "per object",
+        "imported",
+        "peak memory",
         "per object"
     );
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -58,11 +66,22 @@ async fn main() {
         };
         let further = before.map(|(fewer, less)| (peak - less) / (objects - fewer));
         let further = further.map_or_else(String::new, |bytes| format!("{bytes:.0} bytes"));
+        drop((export, registry));
+        let target = Server::start(&["--serve", "0"]).expect("this program starts");
+        let import = Server::start(&["--import", &target.greeting, &output]);
+        let import = import.expect("this program starts");
+        let (imported, import_peak) = import.greeting.split_once(' ').expect("two numbers");
+        let [imported, import_peak]: [f64; 2] =
+            [imported, import_peak].map(|number| number.parse().expect("a number"));
+        std::fs::remove_file(&output).expect("it was written");
+        let mebibyte = f64::from(1 << 20);
         println!(
-            "{images:>7} {objects:9} {:10.1} MiB {planned:8.2} s {:8.1} MiB {further:>22} {:9.1} µs",
-            manifest / f64::from(1 << 20),
-            peak / f64::from(1 << 20),
+            "{images:>7} {objects:9} {:10.1} MiB {planned:8.2} s {:8.1} MiB {further:>22} {:9.1} µs {imported:8.2} s {:8.1} MiB {:9.1} µs",
+            manifest / mebibyte,
+            peak / mebibyte,
             planned * 1e6 / objects,
+            import_peak / mebibyte,
+            imported * 1e6 / objects,
         );
         before = Some((objects, peak));
     }
@@ -120,4 +139,24 @@ async fn export(host: &str, images: usize, output: &Path) {
         summary.manifest.entries.len(),
         summary.times.planned
     );
+}
+
+/// The import: prints the seconds until everything was proven, and the peak of its memory.
+async fn import(host: &str, bundle: &Path) {
+    let client = Client::new(ClientOptions::default());
+    let target = ImportTarget::Registry {
+        registry: host.parse().expect("a loopback address is a registry"),
+        client: client.expect("no certificate is configured that could be wrong"),
+    };
+    let started = Instant::now();
+    let validation = ImportValidator::new()
+        .check_referrers(true)
+        .validate_path(bundle);
+    let bundle = validation.bundle.expect("it was exported whole");
+    let report = Importer::new(target, ImportOptions::default(), Arc::new(()))
+        .import(Arc::new(bundle))
+        .await
+        .expect("everything arrives");
+    assert_eq!(report.referrers_found, report.referrers_expected);
+    println!("{} {}", started.elapsed().as_secs_f64(), peak_memory());
 }
