@@ -146,15 +146,8 @@ impl Links {
     }
 
     fn of(manifest: &Manifest) -> Self {
-        // An index may list content of any type; what is no manifest has no children of its own.
-        let (children, listed): (Vec<_>, Vec<_>) = manifest
-            .children()
-            .iter()
-            .partition(|child| media_type::is_manifest(&child.media_type));
-        let needed = manifest.blobs().chain(listed.iter().copied());
         let all = manifest
             .children()
-            .iter()
             .chain(manifest.blobs())
             .chain(manifest.subject());
         let false_data: BTreeSet<_> = all
@@ -165,8 +158,8 @@ impl Links {
             media_type: manifest.media_type().into(),
             artifact_type: manifest.artifact_type().map(Into::into),
             subject: manifest.subject().map(Target::from),
-            children: children.into_iter().map(Child::from).collect(),
-            blobs: needed.map(Target::from).collect(),
+            children: manifest.children().map(Child::from).collect(),
+            blobs: manifest.blobs().map(Target::from).collect(),
             false_data: false_data.into_iter().collect(),
         }
     }

@@ -85,7 +85,7 @@ impl FoundImage {
             }
             bills.push(match (&own, indexes.get(&referrer.digest)) {
                 // An index without one of its manifests is nothing that a target takes.
-                (Some(own), None) if !own.children().is_empty() => None,
+                (Some(own), None) if !own.entries().is_empty() => None,
                 (Some(_), Some(below)) if !below.problems.is_empty() => None,
                 (Some(own), below) => Some(Bill::of(
                     [own]

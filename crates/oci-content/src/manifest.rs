@@ -51,7 +51,7 @@ pub enum ManifestContent {
     },
     /// An image index or a Docker manifest list.
     Index {
-        /// The manifests it lists, in order.
+        /// What it lists, in order: manifests as a rule, and content of any type, as the layers of a build cache.
         manifests: Vec<Descriptor>,
     },
     /// An artifact manifest of the image specification's release candidates.
@@ -335,22 +335,32 @@ impl Manifest {
         &self.0.content
     }
 
-    /// Returns the manifests that an index lists; none for every other kind.
-    pub fn children(&self) -> &[Descriptor] {
+    /// Returns all that an index lists, of any type, in order; nothing for every other kind.
+    pub fn entries(&self) -> &[Descriptor] {
         match &self.0.content {
             ManifestContent::Index { manifests } => manifests,
             _ => &[],
         }
     }
 
-    /// Returns the blobs that the manifest needs: config and layers, or an artifact manifest's blobs.
-    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+    /// Returns the manifests that an index lists, in order: the entries whose media type is that of a manifest.
+    pub fn children(&self) -> impl Iterator<Item = &Descriptor> + Clone {
+        let is_manifest = |entry: &&Descriptor| media_type::is_manifest(&entry.media_type);
+        self.entries().iter().filter(is_manifest)
+    }
+
+    /// Returns the blobs that the manifest needs, in order: config and layers, an artifact manifest's blobs, or the entries of
+    /// an index that are no manifests, as BuildKit lists the layers and the config of a build cache.
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> + Clone {
         let (config, rest) = match &self.0.content {
             ManifestContent::Image { config, layers } => (config.as_deref(), layers.as_slice()),
-            ManifestContent::Index { .. } => (None, &[][..]),
+            ManifestContent::Index { manifests } => (None, manifests.as_slice()),
             ManifestContent::Artifact { blobs } => (None, blobs.as_slice()),
         };
-        config.into_iter().chain(rest)
+        let is_index = matches!(self.0.content, ManifestContent::Index { .. });
+        let is_blob =
+            move |one: &&Descriptor| !(is_index && media_type::is_manifest(&one.media_type));
+        config.into_iter().chain(rest).filter(is_blob)
     }
 
     /// Returns the descriptor of this manifest, with its artifact type and annotations as a referrers list
@@ -618,7 +628,7 @@ mod tests {
             assert_eq!(manifest.artifact_type(), artifact_type, "{json}");
             assert_eq!(manifest.blobs().count(), blobs, "{json}");
             assert!(
-                manifest.children().is_empty() && manifest.subject().is_none(),
+                manifest.entries().is_empty() && manifest.subject().is_none(),
                 "{json}"
             );
             assert_eq!(manifest.raw(), json.as_bytes(), "kept as it came");

@@ -52,7 +52,7 @@ pub(crate) fn of_annotations<'a>(
 }
 
 pub(crate) fn of_manifest(manifest: &Manifest) -> usize {
-    let descriptors = manifest.children().len() + manifest.blobs().count();
+    let descriptors = manifest.children().count() + manifest.blobs().count();
     manifest.raw().len() + of_annotations(manifest.annotations()) + descriptors * DESCRIPTOR
 }
 

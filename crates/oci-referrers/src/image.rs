@@ -24,6 +24,8 @@ pub struct ImageTree {
     pub omitted: Vec<Descriptor>,
     /// Children that could not be read.
     pub problems: Vec<Problem>,
+    /// Of the children that could not be read, those that the source says it does not have.
+    pub missing: Vec<Descriptor>,
 }
 
 /// A manifest below an index.
@@ -60,7 +62,7 @@ impl ImageTree {
     /// [`problems`](Self::problems) with the code `limit`.
     ///
     /// With `platforms`, a child whose platform is none of them is left out; an attestation goes with the child that
-    /// it speaks of.
+    /// it speaks of. Entries of an index that are no manifests are [blobs](Manifest::blobs) of it, and never left out.
     pub async fn walk(
         manifests: &dyn ManifestSource,
         root: Manifest,
@@ -83,12 +85,14 @@ impl ImageTree {
             children: Vec::new(),
             omitted: Vec::new(),
             problems: Vec::new(),
+            missing: Vec::new(),
         };
         let mut level = vec![tree.root.clone()];
         for depth_left in (0..MAX_LEVELS).rev() {
             let mut next = Vec::new();
             for index in std::mem::take(&mut level) {
-                let (kept, omitted) = select(index.children(), platforms);
+                let children: Vec<_> = index.children().cloned().collect();
+                let (kept, omitted) = select(&children, platforms);
                 tree.omitted.extend(omitted);
                 let reads = kept.into_iter().map(|descriptor| async move {
                     let wanted = depth == ImageDepth::Manifests
@@ -103,15 +107,16 @@ impl ImageTree {
                     let manifest = match manifest.transpose() {
                         Ok(manifest) => manifest,
                         Err(failure) => {
-                            tree.problems
-                                .push(child_problem(&descriptor.digest, failure));
+                            let is_missing = failure == ManifestFailure::NotFound;
+                            tree.problems.push(child_problem(&descriptor, failure));
+                            tree.missing.extend(is_missing.then_some(descriptor));
                             continue;
                         }
                     };
                     next.extend(
                         manifest
                             .iter()
-                            .filter(|child| !child.children().is_empty())
+                            .filter(|child| child.children().next().is_some())
                             .cloned(),
                     );
                     tree.children.push(Child {
@@ -176,7 +181,6 @@ impl ImageTree {
     pub fn platforms(index: &Manifest) -> Vec<Platform> {
         let children = index
             .children()
-            .iter()
             .filter(|child| !child.is_buildkit_attestation());
         children
             .filter_map(|child| child.platform.clone())
@@ -198,15 +202,20 @@ fn within(
     }
 }
 
-fn child_problem(digest: &Digest, failure: ManifestFailure) -> Problem {
+fn child_problem(child: &Descriptor, failure: ManifestFailure) -> Problem {
     match failure {
-        ManifestFailure::NotFound => Problem::new(
-            ErrorCode::ServerError,
-            "the index lists a manifest that the registry does not have",
-        ),
+        ManifestFailure::NotFound => {
+            let platform = child.platform.as_ref();
+            let platform = platform.map(|platform| format!(", for {platform}"));
+            let message = format!(
+                "the index lists a manifest that the registry does not have{}",
+                platform.unwrap_or_default()
+            );
+            Problem::new(ErrorCode::ServerError, message)
+        }
         ManifestFailure::Failed(problem) => problem,
     }
-    .about(digest)
+    .about(&child.digest)
 }
 
 /// Splits the children of an index into those to keep and those left out by the platform filter.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use oci_content::{
     Digest, ErrorCode, ImageLayout, LayoutError, LayoutErrorKind, LegacyTag, MAX_MANIFEST_BYTES,
-    Manifest, REF_NAME, Reference, SourceKind, Tag, media_type, referrers_tag,
+    Manifest, REF_NAME, Reference, SourceKind, Tag, referrers_tag,
 };
 
 use crate::discovery::Discovery;
@@ -72,9 +72,6 @@ impl LayoutReferrers {
                             .push(digest.clone());
                     }
                     for child in manifest.children() {
-                        if !media_type::is_manifest(&child.media_type) {
-                            continue;
-                        }
                         match contents.layout.blob_size(&child.digest) {
                             // It was left out by a platform filter, or is named by a stale tag.
                             Ok(None) => {}
@@ -198,7 +195,7 @@ impl ReferrerSource for LayoutSource {
             }
             SourceKind::ReferrersTag => match contents.tags.get(&referrers_tag(subject)) {
                 Some(index) => match contents.read(index) {
-                    Ok(index) => Answer::list(index.children().iter().cloned().map(Claim::new)),
+                    Ok(index) => Answer::list(index.entries().iter().cloned().map(Claim::new)),
                     Err(ManifestFailure::NotFound) => Answer::none(),
                     Err(ManifestFailure::Failed(problem)) => Answer::failed(problem),
                 },
@@ -226,7 +223,7 @@ impl ReferrerSource for LayoutSource {
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;
-    use oci_content::{Completeness, Descriptor};
+    use oci_content::{Completeness, Descriptor, media_type};
 
     use super::*;
 

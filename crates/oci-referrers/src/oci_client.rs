@@ -122,7 +122,7 @@ impl OciClientReferrers {
                 .map(|claim| claim.descriptor.digest.clone())
                 .collect();
             let new = index
-                .children()
+                .entries()
                 .iter()
                 .filter(|child| !known.contains(&child.digest));
             answer.claims.extend(new.cloned().map(Claim::new));

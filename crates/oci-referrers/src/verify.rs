@@ -38,7 +38,7 @@ impl Facts {
             size: manifest.size(),
             annotations: manifest.annotations().clone(),
             subject: manifest.subject().map(|subject| subject.digest.clone()),
-            manifest: (keep || !manifest.children().is_empty()).then_some(manifest),
+            manifest: (keep || !manifest.entries().is_empty()).then_some(manifest),
         }
     }
 

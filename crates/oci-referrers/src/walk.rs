@@ -344,7 +344,7 @@ impl Walk {
                     return;
                 }
                 let index = referrer.manifest.clone();
-                if let Some(index) = index.filter(|manifest| !manifest.children().is_empty()) {
+                if let Some(index) = index.filter(|manifest| !manifest.entries().is_empty()) {
                     let closed = Index::Closed(self.children.map(|_| index));
                     self.indexes.entry(digest.clone()).or_insert(closed);
                 }

@@ -244,7 +244,7 @@ impl Known {
             Read::Manifest(Arc::new(Self {
                 descriptor: referrer_descriptor(&manifest),
                 subject: manifest.subject().map(|subject| subject.digest.clone()),
-                children: manifest.children().to_vec(),
+                children: manifest.entries().to_vec(),
                 blobs: manifest.blobs().map(|blob| blob.digest.clone()).collect(),
             }))
         }))

@@ -237,7 +237,10 @@ fn missing_content(
 ) -> Result<Vec<String>, StoreError> {
     let mut missing = Vec::new();
     for blob in own_blobs(manifest) {
-        if !is_there(store.blob(repository, &blob.digest))? {
+        // An entry of an index whose type is not that of a manifest can be one all the same.
+        let is_manifest =
+            !manifest.entries().is_empty() && is_there(store.manifest(repository, &blob.digest))?;
+        if !is_manifest && !is_there(store.blob(repository, &blob.digest))? {
             missing.push(blob.digest.to_string());
         }
     }

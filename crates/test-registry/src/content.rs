@@ -424,7 +424,7 @@ impl TestRegistry {
         let old = self.resolve(repository, tag.as_str());
         let old = old.and_then(|digest| self.manifest(repository, &digest));
         let old = old.and_then(|bytes| Manifest::parse(bytes, None).ok());
-        let mut entries = old.map_or_else(Vec::new, |old| old.children().to_vec());
+        let mut entries = old.map_or_else(Vec::new, |old| old.entries().to_vec());
         if entries.iter().all(|entry| entry.digest != added.digest) {
             entries.push(added);
         }

@@ -371,7 +371,7 @@ fn entries(
             .flatten()
             .and_then(|digest| shared.manifest(name, &digest));
         let tagged = tagged.and_then(|tagged| Manifest::parse(tagged, None).ok());
-        for entry in tagged.iter().flat_map(Manifest::children) {
+        for entry in tagged.iter().flat_map(Manifest::entries) {
             if entries.iter().all(|known| known.digest != entry.digest) {
                 entries.push(entry.clone());
             }

@@ -132,7 +132,7 @@ async fn send_content(
     }
     // The children that the bundle leaves out are what the target has to do without. A subject that is not there is
     // refused as if it were a blob by some registries.
-    let children = manifest.children().iter().map(|child| &child.digest);
+    let children = manifest.children().map(|child| &child.digest);
     let subject = manifest.subject().map(|subject| &subject.digest);
     for digest in children
         .chain(subject)

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bundle_format::{DiscoveryRecord, ImageRecord, SourceRepository};
-use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
+use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag};
 
 use super::error::{ImportError, ImportErrorKind};
 use super::mapping::Mapping;
@@ -185,19 +185,14 @@ impl RepositoryPlan {
         let mut need = Need::default();
         need.needed
             .extend(manifest.subject().map(|subject| subject.digest.clone()));
-        // An index may list content of any type, such as the layers of a build cache.
-        let (children, listed): (Vec<_>, Vec<_>) = manifest
-            .children()
-            .iter()
-            .partition(|child| media_type::is_manifest(&child.media_type));
-        for child in children {
+        for child in manifest.children() {
             if child.is_buildkit_attestation() {
                 self.attestations.insert(child.digest.clone());
             }
             need.children.push(child.digest.clone());
             need.needed.insert(child.digest.clone());
         }
-        for blob in manifest.blobs().chain(listed) {
+        for blob in manifest.blobs() {
             let blobs = match bundle.leaves_out(&blob.digest) {
                 true => &mut self.left_out,
                 false => &mut self.blobs,

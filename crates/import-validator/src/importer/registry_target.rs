@@ -112,7 +112,7 @@ impl<'a> RegistryTarget<'a> {
         if !matches!(held, Some(Some(_))) || !media_type::is_index(index.media_type()) {
             return Ok(false);
         }
-        let referrers: Vec<&Descriptor> = index.children().iter().collect();
+        let referrers: Vec<&Descriptor> = index.entries().iter().collect();
         let patience = self.options.patience;
         referrers_tag::add(&repository, self.bundle, &subject, &referrers, patience).await?;
         Ok(true)

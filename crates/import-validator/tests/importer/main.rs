@@ -11,3 +11,4 @@ mod order;
 mod registries;
 mod support;
 mod targets;
+mod whole;

@@ -108,7 +108,7 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
             roots = tree.subjects();
             found.children = tree.children;
             found.errors.extend(tree.problems);
-        } else if !manifest.children().is_empty() {
+        } else if manifest.children().next().is_some() {
             let message =
                 "this is an index; --platforms asks for the referrers of its children as well";
             found.warnings.push(

@@ -97,7 +97,7 @@ impl Contents {
                 },
             };
             if let Found::Manifest(manifest) = &found {
-                reached.extend(manifest.children().iter().cloned());
+                reached.extend(manifest.children().cloned());
                 if let Some(subject) = manifest.subject() {
                     let list = contents.referrers.entry(subject.digest.clone());
                     list.or_default().push(entry.digest.clone());
@@ -125,10 +125,11 @@ impl Contents {
         let mut seen = HashSet::from([digest]);
         let mut count = 0;
         while let Some(subject) = subjects.pop() {
-            let children = self.manifest(subject).map_or(&[][..], Manifest::children);
+            let manifest = self.manifest(subject);
             subjects.extend(
-                children
+                manifest
                     .iter()
+                    .flat_map(|manifest| manifest.children())
                     .map(|child| &child.digest)
                     .filter(|child| seen.insert(child)),
             );

@@ -16,7 +16,7 @@ fn assert_whole(registry: &TestRegistry, image: &Manifest) {
     for blob in image.blobs() {
         assert!(registry.has_blob("app", &blob.digest), "{}", blob.digest);
     }
-    for child in image.children() {
+    for child in image.entries() {
         assert_whole(registry, &parsed(registry, child));
     }
 }
@@ -31,7 +31,7 @@ async fn images_and_indexes_are_whole_and_each_is_another() {
     let index = registry.index("app", "index", &["linux/amd64", "linux/arm64/v8"]);
     let manifest = parsed(&registry, &index.descriptor);
     assert_whole(&registry, &manifest);
-    assert_eq!(manifest.children(), index.children);
+    assert_eq!(manifest.entries(), index.children);
     let platforms: Vec<_> = index
         .children
         .iter()
@@ -48,7 +48,7 @@ async fn buildkit_attestations_are_children_and_no_referrers() {
     let index = registry.index_with_attestations("app", "1.0", &["linux/amd64", "linux/arm64"]);
     let manifest = parsed(&registry, &index.descriptor);
     assert_whole(&registry, &manifest);
-    let children = manifest.children();
+    let children = manifest.entries();
     assert_eq!(children.len(), 4);
     for (attestation, child) in index.attestations.iter().zip(&index.children) {
         assert!(children.contains(attestation) && attestation.is_buildkit_attestation());
@@ -144,7 +144,7 @@ async fn a_tag_index_gathers_and_can_be_written_wrong() {
     let index = registry.resolve("app", tag.as_str()).unwrap();
     let index = registry.manifest("app", &index).unwrap();
     let index = Manifest::parse(index, None).unwrap();
-    assert_eq!(index.children(), [first, second]);
+    assert_eq!(index.entries(), [first, second]);
     let wrong = Descriptor::of("a/b", b"nowhere");
     let written = registry.referrers_tag_index("app", &image.digest, &[wrong]);
     assert_eq!(registry.resolve("app", tag.as_str()), Some(written.digest));

@@ -46,7 +46,7 @@ impl Image<'_> {
             (None, None) => return findings,
         };
         let mut tree = None;
-        if let Some(manifest) = manifest.filter(|manifest| !manifest.children().is_empty()) {
+        if let Some(manifest) = manifest.filter(|manifest| manifest.children().next().is_some()) {
             let manifests = RegistryManifests::new(self.repository.clone());
             tree = Some(ImageTree::walk(&manifests, manifest, &[], ImageDepth::Indexes).await);
         }
@@ -78,7 +78,7 @@ impl Image<'_> {
         match resolve(&self.repository, self.reference).await {
             Ok(resolved) => {
                 let manifest = resolved.manifest;
-                let what = match manifest.children().len() {
+                let what = match manifest.entries().len() {
                     0 if media_type::is_index(manifest.media_type()) => "an empty index".to_owned(),
                     0 => "an image of one platform".to_owned(),
                     count => format!("an index of {}", render::count(count, "manifest")),
@@ -260,10 +260,7 @@ impl Image<'_> {
             else {
                 continue;
             };
-            let child = index
-                .children()
-                .iter()
-                .find(|child| child.digest == *subject);
+            let child = index.children().find(|child| child.digest == *subject);
             let Some(child) = child else { continue };
             let graph = self.discover(vec![index.digest().clone()]).await;
             let count = graph.referrers_of(index.digest()).count();
