@@ -101,6 +101,7 @@ pub use sink::{FileSink, ReadAt, Sink};
 pub use source_repository::SourceRepository;
 pub use stream_name::{StreamName, StreamNameError};
 pub use trust_name::TrustName;
+pub use volume_names::checksum_line;
 pub use volume_size::{VolumeSize, VolumeSizeError};
 pub use writer::{
     Adopted, BundleSummary, BundleWriter, Checksum, EntryWriter, WriteError, WriteErrorKind,

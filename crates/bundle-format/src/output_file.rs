@@ -266,23 +266,23 @@ fn remove_replaced(names: &Names, count: usize) -> Result<(), OutputError> {
 
 /// Writes the checksum file of each volume, and the one of all.
 fn write_checksums(names: &Names, volumes: &[VolumeChecksum]) -> Result<(), OutputError> {
-    let mut all = String::new();
+    let mut all = Vec::new();
     for volume in volumes {
         let path = names.name(volume.number);
         let line = checksum_line(&path, &volume.sha256);
         write_durably(&checksum_path(&path), &line)?;
-        all.push_str(&line);
+        all.extend(line);
     }
     write_durably(&checksum_path(&names.target), &all)
 }
 
-fn write_durably(path: &Path, text: &str) -> Result<(), OutputError> {
+fn write_durably(path: &Path, text: &[u8]) -> Result<(), OutputError> {
     let io = |error| OutputError::io(path, error);
     let partial = partial_path(path);
     // What a run that was interrupted here has left is not ours to go on with.
     remove(&partial)?;
     let mut file = File::create_new(&partial).map_err(io)?;
-    file.write_all(text.as_bytes()).map_err(io)?;
+    file.write_all(text).map_err(io)?;
     file.sync_all().map_err(io)?;
     fs::rename(&partial, path).map_err(io)
 }

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bundle_format::checksum_line;
 use oci_content::replace_file;
 use registry_probe::ProbeReport;
 use serde_json::{Value, json};
@@ -28,8 +29,8 @@ pub(crate) fn write(
         .to_string_lossy();
     // Volumes come with the checksums of each.
     if summary.volumes.is_empty() {
-        let checksum = format!("{}  {name}\n", summary.sha256.encoded());
-        replace(&beside(&summary.output, CHECKSUM), checksum.as_bytes())?;
+        let checksum = checksum_line(&summary.output, &summary.sha256);
+        replace(&beside(&summary.output, CHECKSUM), &checksum)?;
     }
     let document = json!({
         "schemaVersion": 1,

@@ -12,7 +12,7 @@ pub(crate) const PARTIAL: &str = ".partial-";
 /// Replaces a file as a whole, or makes it: a reader sees the old bytes or the new ones, and a crash leaves one or the other.
 ///
 /// The bytes are written to a temporary file in the same folder, which is synced, renamed, and its folder synced. The file
-/// can be read by everyone.
+/// has the mode that the umask leaves of 0666, whatever the one that it replaces had.
 ///
 /// # Errors
 ///
@@ -23,11 +23,48 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     publish(file, path).map(drop)
 }
 
+/// Writes to what is no file, such as a device, a pipe or a terminal, and [replaces](replace_file) a file or makes it.
+///
+/// A link is followed, and stays. Below `/dev` and `/proc` nothing is replaced: what is a file there, such as a standard
+/// output that is redirected, is appended to.
+///
+/// # Errors
+///
+/// As for [`replace_file`]; when nobody reads from the pipe.
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let of_the_system = path.starts_with("/dev") || path.starts_with("/proc");
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() && !of_the_system => {
+            replace_file(&fs::canonicalize(path)?, bytes)
+        }
+        Ok(there) if !there.is_dir() => write_through(path, bytes),
+        _ => replace_file(path, bytes),
+    }
+}
+
+fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // To wait for a reader could take forever.
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NXIO) => {
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "nobody reads from it",
+            ));
+        }
+        file => file?,
+    };
+    rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    File::from(file).write_all(bytes)
+}
+
 /// Creates a temporary file that is held, by a lock on it, until it is dropped or has its final name.
 pub(crate) fn partial_file(folder: &Path) -> io::Result<NamedTempFile> {
     loop {
         let file = tempfile::Builder::new()
             .prefix(PARTIAL)
+            .permissions(fs::Permissions::from_mode(0o666))
             .tempfile_in(folder)?;
         // A file system without locks has none that a sweep could take either.
         flock(file.as_file(), FlockOperation::NonBlockingLockShared).ok();
@@ -86,8 +123,6 @@ fn open_as_regular(path: &Path, flags: OFlags) -> io::Result<File> {
 
 /// Gives a temporary file its final name so that a crash leaves either nothing or all of it there.
 pub(crate) fn publish(file: NamedTempFile, path: &Path) -> io::Result<File> {
-    file.as_file()
-        .set_permissions(fs::Permissions::from_mode(0o644))?;
     file.as_file().sync_all()?;
     let file = file.persist(path).map_err(|error| error.error)?;
     sync_dir(folder_of(path))?;
@@ -118,16 +153,71 @@ mod tests {
     fn a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let other = tempfile::tempdir().unwrap();
+        let plain = other.path().join("plain");
+        fs::write(&plain, "").unwrap();
         for bytes in [&b"first"[..], b"second"] {
             replace_file(&path, bytes).unwrap();
             assert_eq!(fs::read(&path).unwrap(), bytes);
-            let mode = fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o644);
+            assert_eq!(mode(&path), mode(&plain), "what the umask leaves");
         }
         // A folder cannot be replaced by a file: the error leaves no temporary file behind.
         replace_file(folder.path(), b"third").unwrap_err();
         fs::create_dir(folder.path().join("taken")).unwrap();
         replace_file(&folder.path().join("taken"), b"third").unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_to_and_never_replaced() {
+        use std::io::Read as _;
+        use std::os::unix::fs::FileTypeExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let pipe = at("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let error = write_file(&pipe, b"x").unwrap_err();
+        assert_eq!(error.to_string(), "nobody reads from it");
+        // More than a pipe holds at once.
+        let long = vec![b'x'; 1 << 20];
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        while write_file(&pipe, &long).is_err() {
+            std::thread::yield_now();
+        }
+        assert!(reader.join().unwrap() == long);
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        write_file(Path::new("/dev/null"), b"x").unwrap();
+        let null = fs::metadata("/dev/null").unwrap();
+        assert!(null.file_type().is_char_device());
+
+        fs::write(at("file"), "old").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::os::unix::fs::symlink("pipe", at("pipe-link")).unwrap();
+        write_file(&at("link"), b"new").unwrap();
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        assert_eq!(fs::read(at("file")).unwrap(), b"new");
+        assert!(write_file(&at("pipe-link"), b"x").is_err());
+        assert!(fs::symlink_metadata(at("pipe-link")).unwrap().is_symlink());
+        write_file(&at("made"), b"made").unwrap();
+        assert_eq!(fs::read(at("made")).unwrap(), b"made");
+        write_file(folder.path(), b"x").unwrap_err();
+
+        // A standard output that is redirected into a file.
+        let mut open = File::options()
+            .read(true)
+            .append(true)
+            .open(at("made"))
+            .unwrap();
+        use std::os::fd::AsRawFd as _;
+        let fd = format!("/proc/self/fd/{}", open.as_raw_fd());
+        write_file(Path::new(&fd), b" by hand").unwrap();
+        let mut text = String::new();
+        open.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "made by hand");
     }
 }

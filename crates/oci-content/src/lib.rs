@@ -41,7 +41,7 @@ pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingR
 pub use discovery::{
     Capability, Completeness, DiscoveryMethod, ErrorCode, OtherSource, SourceKind, WarningCode,
 };
-pub use durable::{replace_file, sync_dir};
+pub use durable::{replace_file, sync_dir, write_file};
 pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, PartialBlob, REF_NAME};
 pub use legacy_tag::LegacyTag;
 pub use manifest::{

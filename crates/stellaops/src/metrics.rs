@@ -154,9 +154,9 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Replaces a file with the text, in one step, as a textfile collector expects it.
+    /// Replaces a file with the text, in one step, as a textfile collector expects it; writes to a pipe or a device.
     pub(crate) fn write(&self, path: &Path) -> std::io::Result<()> {
-        oci_content::replace_file(path, self.render().as_bytes())
+        oci_content::write_file(path, self.render().as_bytes())
     }
 }
 

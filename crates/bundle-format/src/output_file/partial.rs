@@ -19,7 +19,8 @@ pub(super) fn partial_path(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-/// Opens a temporary file, and makes it if it is not there.
+/// Opens a temporary file, and makes it if it is not there. Whatever has another name too is left alone: to write it would
+/// change what that name stands for.
 pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
     let no_follow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -29,14 +30,26 @@ pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
         .truncate(false)
         .custom_flags(no_follow.bits().cast_signed())
         .open(partial)
-        .map_err(|error| OutputError::io(partial, error))?;
+        .map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => {
+                let reason =
+                    "it is a symbolic link, and a bundle is not written through one; remove it";
+                OutputError::new(partial, OutputErrorKind::NotAFile, reason)
+            }
+            Some(Errno::NXIO | Errno::ISDIR) => not_a_file(partial),
+            _ => OutputError::io(partial, error),
+        })?;
     let metadata = file
         .metadata()
         .map_err(|error| OutputError::io(partial, error))?;
-    match metadata.is_file() {
-        true => Ok(file),
-        false => Err(not_a_file(partial)),
+    if !metadata.is_file() {
+        return Err(not_a_file(partial));
     }
+    if metadata.nlink() > 1 {
+        let reason = "the file has another name as well (a hard link), and would change under that one too; remove this name";
+        return Err(OutputError::new(partial, OutputErrorKind::NotAFile, reason));
+    }
+    Ok(file)
 }
 
 /// Opens the temporary file of `target` and locks it.

@@ -132,9 +132,36 @@ fn links_folders_and_devices_are_left_alone() {
     assert_eq!(kind("/dev/null".into(), true), OutputErrorKind::NotAFile);
     assert_eq!(kind("/".into(), true), OutputErrorKind::NotAFile);
     let partial = folder.path().join(".x.partial");
-    std::os::unix::fs::symlink("/tmp/elsewhere", partial).unwrap();
-    assert_eq!(kind(folder.path().join("x"), false), OutputErrorKind::Io);
-    assert!(!Path::new("/tmp/elsewhere").exists());
+    let elsewhere = folder.path().join("elsewhere");
+    let refused = |sentence: &str| {
+        let error = OutputFile::create(folder.path().join("x"), false).unwrap_err();
+        assert_eq!(error.kind(), OutputErrorKind::NotAFile);
+        let text = error.to_string();
+        assert!(
+            text.contains(".x.partial: ") && text.contains(sentence),
+            "{text}"
+        );
+    };
+    std::os::unix::fs::symlink(&elsewhere, &partial).unwrap();
+    refused("symbolic link");
+    assert!(!elsewhere.exists());
+    fs::remove_file(&partial).unwrap();
+    fs::write(&elsewhere, "precious").unwrap();
+    fs::hard_link(&elsewhere, &partial).unwrap();
+    refused("hard link");
+    fs::remove_file(&partial).unwrap();
+    fs::create_dir(&partial).unwrap();
+    refused("no regular file");
+    fs::remove_dir(&partial).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(&partial).unwrap();
+    refused("no regular file");
+    drop(socket);
+    // Volumes behind the first are made when the size is known.
+    let output = volumes(&folder.path().join("v"), false).unwrap();
+    fs::hard_link(&elsewhere, folder.path().join(".v.002.partial")).unwrap();
+    let error = crate::sink::Sink::reserve(&output.sink(), 15).unwrap_err();
+    assert!(error.to_string().contains("hard link"), "{error}");
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
     let nowhere = folder.path().join("no/such/folder/x");
     assert_eq!(kind(nowhere, false), OutputErrorKind::Io);
 }

@@ -5,7 +5,7 @@ use import_validator::{
     FindingKind, ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport,
     ImportTarget, Importer, Ledger, LedgerReport, LedgerVerdict, ValidatedBundle,
 };
-use oci_content::{Reference, Registry, replace_file};
+use oci_content::{Reference, Registry, write_file};
 
 use crate::cli::{ImportArgs, TextFormat};
 use crate::commands::{base, policy, signature, validate};
@@ -201,12 +201,7 @@ fn json(report: &ImportReport) -> Result<serde_json::Value, Failure> {
 
 fn write_receipt(path: &Path, report: &ImportReport) -> Result<(), Failure> {
     let text = format!("{:#}\n", json(report)?);
-    // A pipe or a terminal is written to, and not replaced by a file.
-    let written = match std::fs::metadata(path) {
-        Ok(there) if !there.is_file() => std::fs::write(path, text),
-        _ => replace_file(path, text.as_bytes()),
-    };
-    written.map_err(|error| {
+    write_file(path, text.as_bytes()).map_err(|error| {
         Failure::new(
             Exit::LocalIo,
             format!("--receipt {}: {error}", path.display()),

@@ -128,3 +128,32 @@ async fn images_and_tags_come_from_the_configuration() {
         ]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_with_newlines_and_a_strict_umask_are_obeyed_and_a_pipe_is_written_to() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let export = format!(
+        "{} bundle export {}/app:1.0 --output",
+        env!("CARGO_BIN_EXE_stellaops"),
+        registry.host()
+    );
+    let shell = format!(
+        r#"set -e
+        name=$(printf 'a\nb\\c.tgz'); mkfifo metrics
+        umask 077; cat metrics > read &
+        {export} "$name" --metrics-file metrics
+        wait; test -p metrics; grep -q registry_requests_total read
+        test "$(sha256sum -- "$name")" = "$(cat "$name.sha256")"
+        sha256sum -c "$name.sha256"
+        umask 027
+        {export} "v-$name" --volume-size 64KiB
+        sha256sum -c "v-$name.sha256"
+        {binary} bundle validate --file "v-$name.001"
+        stat -c %a "$name" "$name.sha256" "$name.report.json" "v-$name.001" "v-$name.sha256" | sort | uniq -c"#,
+        binary = env!("CARGO_BIN_EXE_stellaops"),
+    );
+    let modes = site.shell(&shell).await.done().stdout;
+    let modes: Vec<_> = modes.lines().rev().take(2).map(str::trim).collect();
+    assert_eq!(modes, ["2 640", "3 600"]);
+}
