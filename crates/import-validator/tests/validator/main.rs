@@ -26,3 +26,6 @@ mod policy;
 mod signature;
 #[cfg(test)]
 mod threads;
+#[cfg(test)]
+#[cfg(feature = "signature")]
+mod vectors;
