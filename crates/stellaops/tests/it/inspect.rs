@@ -11,6 +11,7 @@ use bundle_format::{
     index_json,
 };
 use oci_content::{Capability, Digest, DiscoveryMethod, Reference, SourceKind, media_type};
+use serde_json::json;
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
 use crate::run::{Site, registry_with_image};
@@ -388,4 +389,74 @@ async fn images_without_referrers_are_told_of_in_a_sentence_whatever_their_numbe
             "{found:?} is not in\n{text}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_bundle_was_created_and_what_it_brings_to_verify_with_is_shown() {
+    let site = Site::new();
+    let key = EntryPath::trust("cosign.pub".parse().unwrap());
+    let index = index_json(&[]);
+    let mut manifest = BundleManifest::new(StreamName::default(), 1);
+    manifest.created = Some("2026-01-02T03:04:05Z".parse().unwrap());
+    manifest.entries = vec![
+        EntryRecord::of(EntryPath::INDEX, &index),
+        EntryRecord::of(EntryPath::OCI_LAYOUT, OCI_LAYOUT),
+        EntryRecord::of(key.clone(), b"a key"),
+    ];
+    manifest.settle(0);
+    let plan = BundlePlan::new(&manifest, Container::TarGz).unwrap();
+    let file = File::create(site.path("b.tgz")).unwrap();
+    let writer = BundleWriter::new(plan, Sparse(file)).unwrap();
+    for (path, bytes) in [
+        (&key, &b"a key"[..]),
+        (&EntryPath::INDEX, &index),
+        (&EntryPath::OCI_LAYOUT, OCI_LAYOUT),
+    ] {
+        writer.put(path, bytes).unwrap();
+    }
+    writer.finish().unwrap();
+    let digest = Digest::of(b"a key");
+    let json = site
+        .stellaops("bundle inspect --file b.tgz --format json")
+        .await
+        .done()
+        .json();
+    assert_eq!(json["created"], "2026-01-02T03:04:05Z");
+    assert_eq!(
+        json["trust"],
+        json!([{"name": "cosign.pub", "size": 5, "digest": digest}])
+    );
+    for (form, shown) in [
+        (
+            "text",
+            [
+                "  created    2026-01-02T03:04:05Z\n".to_owned(),
+                format!("  trust      cosign.pub, 5 B, {digest}\n"),
+            ],
+        ),
+        (
+            "html",
+            [
+                "<dt>Created</dt><dd>2026-01-02T03:04:05Z</dd>".to_owned(),
+                format!("<dd>cosign.pub, 5 B, {digest}</dd>"),
+            ],
+        ),
+    ] {
+        let line = format!("bundle inspect --file b.tgz --format {form}");
+        let page = site.stellaops(&line).await.done().stdout;
+        for part in shown {
+            assert!(page.contains(&part), "{part:?} is not in\n{page}");
+        }
+    }
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = site_with_bundle(&registry, "b.tgz").await;
+    let json = site
+        .stellaops("bundle inspect --file b.tgz --format json")
+        .await
+        .done()
+        .json();
+    assert_eq!(
+        (&json["created"], &json["trust"]),
+        (&json!(null), &json!([]))
+    );
 }

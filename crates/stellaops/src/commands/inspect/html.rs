@@ -1,4 +1,4 @@
-use crate::commands::inspect::text::{method, referrers_found, sentence, sources, status};
+use crate::commands::inspect::text::{method, referrers_found, sentence, sources, status, trusted};
 use crate::commands::inspect::view::{BundleView, FoundView, ImageView, ReferrerView};
 use crate::log;
 use crate::render;
@@ -124,11 +124,17 @@ fn facts(page: &mut Page, view: &BundleView) {
         "Stream",
         &format!("{}, sequence {}", view.stream, view.sequence),
     );
+    if let Some(created) = &view.created {
+        page.fact("Created", created);
+    }
     if let Some(base) = &view.base {
         let held = render::count(counts.blobs_in_base, "blob");
         let bytes = render::bytes(counts.blob_bytes_in_base);
         let text = format!("{base}, which holds {held} of {bytes} that are not in this bundle");
         page.fact("Base", &text);
+    }
+    for file in &view.trust {
+        page.fact("To verify with", &trusted(file));
     }
     page.fact(
         "Signed",

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use crate::commands::discover::short;
 use crate::commands::inspect::view::{
-    BundleView, CountsView, FoundView, ReferrerView, WarningView,
+    BundleView, CountsView, FoundView, ReferrerView, TrustView, WarningView,
 };
 use crate::render::{self, Table};
 
@@ -99,6 +99,9 @@ fn head(view: &BundleView) -> String {
         "  stream     {}, sequence {}",
         view.stream, view.sequence
     );
+    if let Some(created) = &view.created {
+        let _ = writeln!(text, "  created    {created}");
+    }
     if let Some(base) = &view.base {
         let left_out = render::count(counts.blobs_in_base, "blob");
         let _ = writeln!(
@@ -114,6 +117,10 @@ fn head(view: &BundleView) -> String {
     );
     let _ = writeln!(text, "  content    {images}, {blobs} of {bytes}");
     let _ = writeln!(text, "  {}", referrer_counts(view));
+    for (number, file) in view.trust.iter().enumerate() {
+        let key = if number == 0 { "trust" } else { "" };
+        let _ = writeln!(text, "  {key:9}  {}", trusted(file));
+    }
     let signed = match &view.signature {
         None => "no",
         Some(_) => {
@@ -134,6 +141,16 @@ fn referrer_counts(view: &BundleView) -> String {
         (bare, images) => format!("nothing refers to {bare} of the {images} images"),
     };
     format!("referrers  {}; {bare}", referrers_found(counts))
+}
+
+/// Names a file below `trust/`.
+pub(crate) fn trusted(file: &TrustView) -> String {
+    format!(
+        "{}, {}, {}",
+        file.name,
+        render::bytes(file.size),
+        file.digest
+    )
 }
 
 /// Says how many referrers there are, of how many subjects, and of which categories.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use bundle_format::{DiscoveryRecord, EntryRecord, ImageRecord, SourceRepository};
+use bundle_format::{DiscoveryRecord, EntryKind, EntryRecord, ImageRecord, SourceRepository};
 use oci_content::{
     ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Reference, SourceKind,
 };
@@ -20,7 +20,9 @@ pub(crate) struct BundleView {
     pub(crate) manifest: Digest,
     pub(crate) stream: String,
     pub(crate) sequence: u64,
+    pub(crate) created: Option<String>,
     pub(crate) base: Option<Digest>,
+    pub(crate) trust: Vec<TrustView>,
     pub(crate) signature: Option<SignatureView>,
     pub(crate) status: Completeness,
     pub(crate) counts: CountsView,
@@ -41,6 +43,14 @@ pub(crate) struct CountsView {
     pub(crate) blob_bytes: u64,
     pub(crate) blobs_in_base: usize,
     pub(crate) blob_bytes_in_base: u64,
+}
+
+/// A file that a receiving site verifies with; it proves nothing of the bundle that carries it.
+#[derive(Debug, Serialize)]
+pub(crate) struct TrustView {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) digest: Digest,
 }
 
 #[derive(Debug, Serialize)]
@@ -144,6 +154,16 @@ impl BundleView {
             let sizes = entries.iter().map(|entry| entry.size);
             sizes.fold(0, u64::saturating_add)
         };
+        let trust = manifest.entries.iter().filter_map(|entry| {
+            let EntryKind::Trust(name) = entry.path.kind() else {
+                return None;
+            };
+            Some(TrustView {
+                name: name.to_string(),
+                size: entry.size,
+                digest: entry.sha256.clone(),
+            })
+        });
         let referrers = &manifest.referrers;
         Self {
             schema_version: 1,
@@ -153,7 +173,9 @@ impl BundleView {
             manifest: Digest::of(&bundle.manifest_yaml),
             stream: manifest.stream.to_string(),
             sequence: manifest.sequence,
+            created: manifest.created.map(|created| created.to_string()),
             base: manifest.base.clone(),
+            trust: trust.collect(),
             signature: SignatureView::new(bundle),
             status: referrers.status,
             counts: CountsView {
