@@ -126,15 +126,19 @@ impl OutputFile {
         self.sink.names().name(number)
     }
 
-    /// Reads everything once, when nothing is written any more, and computes the digests.
+    /// Reads everything once, when nothing is written any more, and computes the digests. `hashed` is told how many more
+    /// bytes have been hashed, each time that there are some.
     ///
     /// # Errors
     ///
     /// When a file cannot be read.
-    pub fn checksums(&self) -> Result<Checksums, OutputError> {
+    pub fn checksums(&self, mut hashed: impl FnMut(u64)) -> Result<Checksums, OutputError> {
         let names = self.sink.names();
         let mut hasher = ChecksumHasher::new(names.volume);
-        let read = read_range(&self.sink, 0..u64::MAX, |bytes| hasher.update(bytes));
+        let read = read_range(&self.sink, 0..u64::MAX, |bytes| {
+            hasher.update(bytes);
+            hashed(bytes.len() as u64);
+        });
         read.map_err(|error| OutputError::io(&names.partial(1), error))?;
         Ok(hasher.finish())
     }
@@ -147,7 +151,7 @@ impl OutputFile {
     /// As for [`publish_with`](Self::publish_with), and when a file cannot be read.
     pub fn publish(self) -> Result<(), OutputError> {
         let checksums = match self.sink.names().volume {
-            Some(_) => self.checksums()?.volumes,
+            Some(_) => self.checksums(|_| {})?.volumes,
             None => Vec::new(),
         };
         self.publish_with(&checksums)

@@ -1,8 +1,11 @@
 use std::collections::btree_map;
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use bundle_format::{BundleFolder, BundleReader, ContainerError, EntryPath, FolderScan, Limits};
+
+use crate::validator::ValidationObserver;
 
 /// The files of a bundle, one after the other, `manifest.yaml` first.
 pub(crate) trait Entries {
@@ -29,6 +32,7 @@ pub(crate) struct FolderEntries {
     files: btree_map::IntoIter<EntryPath, u64>,
     current: Option<File>,
     limits: Limits,
+    observer: Option<Arc<dyn ValidationObserver>>,
 }
 
 impl FolderEntries {
@@ -36,15 +40,21 @@ impl FolderEntries {
     pub(crate) fn new(
         folder: BundleFolder,
         limits: Limits,
+        observer: Option<Arc<dyn ValidationObserver>>,
     ) -> Result<(Self, Vec<ContainerError>), ContainerError> {
         let FolderScan {
             files, problems, ..
         } = folder.scan(&limits)?;
+        if let Some(observer) = &observer {
+            let sum = |sum: u64, size: &u64| sum.saturating_add(*size);
+            observer.started(Some(files.values().fold(0, sum)));
+        }
         let entries = Self {
             folder,
             files: files.into_iter(),
             current: None,
             limits,
+            observer,
         };
         Ok((entries, problems))
     }
@@ -67,7 +77,13 @@ impl Entries for FolderEntries {
         loop {
             match file.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other.map_err(ContainerError::from_io),
+                Ok(count) => {
+                    if let Some(observer) = &self.observer {
+                        observer.read(count as u64);
+                    }
+                    return Ok(count);
+                }
+                Err(error) => return Err(ContainerError::from_io(error)),
             }
         }
     }

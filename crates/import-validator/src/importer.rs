@@ -15,6 +15,7 @@ mod registry_target;
 mod report;
 mod source;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,16 +109,31 @@ impl Default for ImportOptions {
 
 /// Is told how far an import is.
 pub trait ImportObserver: fmt::Debug + Send + Sync {
-    /// Is called once, when it is known how many objects there are to send or to find there.
-    fn planned(&self, objects: usize);
+    /// Is called once, when it is known how many objects there are to send or to find there, and of how many bytes
+    /// together.
+    fn planned(&self, objects: usize, bytes: u64);
+
+    /// Is called as objects are read to be sent, with how many more bytes were read. When an object is at the target, be it
+    /// that it was there already, they sum up to its size.
+    fn advanced(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
+    /// Is called when so many bytes, of which [`advanced`](Self::advanced) has told, have to be sent again.
+    fn set_back(&self, bytes: u64) {
+        let _ = bytes;
+    }
 
     /// Is called when an object of so many bytes is at the target.
     fn arrived(&self, bytes: u64);
+
+    /// Is called when everything was sent, and the target is asked whether it has it.
+    fn proving(&self) {}
 }
 
 /// Nobody is told.
 impl ImportObserver for () {
-    fn planned(&self, _: usize) {}
+    fn planned(&self, _: usize, _: u64) {}
 
     fn arrived(&self, _: u64) {}
 }
@@ -162,16 +178,12 @@ impl Importer {
     ///
     /// When something could not be sent, or was sent and is not found; see [`ImportError::report`].
     pub async fn import(&self, bundle: Arc<ValidatedBundle>) -> Result<ImportReport, ImportError> {
-        let bundle = BundleSource::new(bundle);
+        let bundle = BundleSource::new(bundle, Arc::clone(&self.observer));
         let plan = ImportPlan::new(&bundle, &self.options.mapping)?;
         let mut report = self.report(&bundle, &plan);
         let admitted = self.admit(&bundle, &mut report)?;
-        self.observer.planned(
-            plan.repositories
-                .values()
-                .map(|r| r.blobs.len() + r.manifests())
-                .sum(),
-        );
+        let (objects, bytes) = self.amount(&plan);
+        self.observer.planned(objects, bytes);
         match &self.target {
             ImportTarget::Registry { registry, client } => {
                 RegistryTarget::new(client, registry, &bundle, &self.options, &self.observer)
@@ -200,6 +212,28 @@ impl Importer {
             Some(Err(error)) => Err(error.with_report(report)),
             _ => Ok(report),
         }
+    }
+
+    /// Counts what is to be at the target, and its bytes: what a folder holds once, every repository of a registry holds.
+    fn amount(&self, plan: &ImportPlan) -> (usize, u64) {
+        let objects = plan.repositories.values().flat_map(|plan| {
+            let manifests = plan.descriptors.values();
+            let manifests = manifests.map(|known| (&known.digest, known.size));
+            plan.blobs
+                .iter()
+                .map(|(digest, size)| (digest, *size))
+                .chain(manifests)
+        });
+        let sizes: Vec<u64> = match &self.target {
+            ImportTarget::Registry { .. } => objects.map(|(_, size)| size).collect(),
+            ImportTarget::Layout { .. } => {
+                objects.collect::<BTreeMap<_, _>>().into_values().collect()
+            }
+        };
+        let bytes = sizes
+            .iter()
+            .fold(0, |sum: u64, size| sum.saturating_add(*size));
+        (sizes.len(), bytes)
     }
 
     /// Asks the ledger, if there is one, and writes its answer into the report.

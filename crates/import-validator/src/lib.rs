@@ -47,4 +47,4 @@ pub use importer::{
 };
 pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage};
 pub use validated::ValidatedBundle;
-pub use validator::{ImportValidator, Validation, ValidationLimits};
+pub use validator::{ImportValidator, Validation, ValidationLimits, ValidationObserver};

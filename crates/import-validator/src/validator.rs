@@ -1,4 +1,5 @@
-use std::io::Read;
+use std::fmt;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::SystemTime;
 use bundle_format::PublicKey;
 use bundle_format::{
     BaseBundle, BundleArchive, BundleFile, BundleFolder, BundleManifest, BundleReader, Limits,
-    OpenError,
+    OpenError, ReadAt as _,
 };
 use oci_content::Digest;
 #[cfg(feature = "policy")]
@@ -57,6 +58,17 @@ pub struct ImportValidator {
     policy: PolicyCheck,
     base: Option<Arc<BaseBundle>>,
     threads: Option<NonZeroUsize>,
+    observer: Option<Arc<dyn ValidationObserver>>,
+}
+
+/// Is told how far a validation is.
+pub trait ValidationObserver: fmt::Debug + Send + Sync {
+    /// Is called once, before anything is read. `bytes` are those of the bundle, where they are known: a pipe does not say
+    /// how many there are.
+    fn started(&self, bytes: Option<u64>);
+
+    /// Is called with how many more bytes were read, each time that there are some.
+    fn read(&self, bytes: u64);
 }
 
 /// The bounds of a validation. A limit that is reached is an error that names it.
@@ -145,6 +157,13 @@ impl ImportValidator {
         self
     }
 
+    /// Sets who is told how far a validation is. By default nobody is.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn ValidationObserver>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// Sets the bundle that a delta has to be based on. What the delta leaves out is then compared with what that one
     /// lists; without it, what is left out is only counted.
     ///
@@ -215,6 +234,7 @@ impl ImportValidator {
     /// That the input cannot be read is a finding like any other ([`FindingKind::Io`]).
     pub fn validate(&self, name: &str, input: impl Read) -> Report {
         let mut findings = self.findings();
+        self.started(None);
         self.read_archive(input, &mut findings);
         findings.into_report(name.to_owned())
     }
@@ -253,11 +273,19 @@ impl ImportValidator {
         }
     }
 
+    fn started(&self, bytes: Option<u64>) {
+        if let Some(observer) = &self.observer {
+            observer.started(bytes);
+        }
+    }
+
     fn findings(&self) -> Findings {
         Findings::new(self.strict, self.limits.max_findings_per_kind)
     }
 
     fn validate_file(&self, file: BundleFile, findings: &mut Findings) -> Option<ValidatedBundle> {
+        let size = file.is_regular().then(|| file.size().ok());
+        self.started(size.flatten());
         let read = self.read_archive(file.reader(), findings);
         if findings.has_error(Stage::Container) || findings.has_error(Stage::Digests) {
             volumes::blame(&file, &self.limits.bundle, findings);
@@ -266,7 +294,7 @@ impl ImportValidator {
         if !file.is_regular() || findings.counts.errors > 0 {
             return None;
         }
-        let changed = |findings: &mut Findings, reason: &dyn std::fmt::Display| {
+        let changed = |findings: &mut Findings, reason: &dyn fmt::Display| {
             let reason = format!("the file changed while it was read: {reason}");
             findings.add(FindingKind::Io).found(reason);
         };
@@ -291,8 +319,9 @@ impl ImportValidator {
 
     fn validate_folder(&self, path: &Path, findings: &mut Findings) -> Option<ValidatedBundle> {
         let opened = BundleFolder::open(path).and_then(|folder| {
+            let observer = self.observer.clone();
             Ok((
-                FolderEntries::new(folder.clone(), self.limits.bundle)?,
+                FolderEntries::new(folder.clone(), self.limits.bundle, observer)?,
                 folder,
             ))
         });
@@ -324,7 +353,8 @@ impl ImportValidator {
         input: impl Read,
         findings: &mut Findings,
     ) -> Option<(BundleManifest, Digest, Proof)> {
-        let reader = BundleReader::new(input, self.limits.bundle);
+        let observer = self.observer.clone();
+        let reader = BundleReader::new(Observed { input, observer }, self.limits.bundle);
         let mut scan = self.scan(reader, findings);
         scan.run();
         let checked = self.check(scan)?;
@@ -351,5 +381,21 @@ impl ImportValidator {
         }
         referrers::check_status(&contents.manifest, findings);
         Some(contents)
+    }
+}
+
+/// An input of which the observer is told.
+struct Observed<R> {
+    input: R,
+    observer: Option<Arc<dyn ValidationObserver>>,
+}
+
+impl<R: Read> Read for Observed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        if let Some(observer) = &self.observer {
+            observer.read(count as u64);
+        }
+        Ok(count)
     }
 }

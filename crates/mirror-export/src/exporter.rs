@@ -286,6 +286,9 @@ impl Exporter {
             source.images += 1;
         }
         let unique: BTreeSet<String> = request.images.iter().map(ToString::to_string).collect();
+        self.observer.event(ExportEvent::Discovering {
+            images: unique.len(),
+        });
         let images = unique
             .into_iter()
             .filter_map(|text| text.parse::<Reference>().ok());
@@ -401,14 +404,21 @@ impl Exporter {
             planned: since(),
             ..ExportTimes::default()
         };
+        let observer = Arc::clone(&self.observer);
         let checksum = writer.checksum(output.sink(), request.volume_size);
-        let checksum = tokio::task::spawn_blocking(move || (checksum.compute(), since()));
+        let checksum = tokio::task::spawn_blocking(move || {
+            let hashed = |bytes| observer.event(ExportEvent::Hashed { bytes });
+            (checksum.compute(hashed), since())
+        });
         let filled = self.fill(request, output, plan, &writer).await;
         times.transferred = since();
         let finished = match filled {
             Ok(()) => {
+                self.observer.event(ExportEvent::Syncing);
                 let finished = tokio::task::spawn_blocking(move || writer.finish());
-                joined(finished.await).map_err(WriteFailure::from)
+                let finished = joined(finished.await).map_err(WriteFailure::from);
+                self.observer.event(ExportEvent::Checksumming);
+                finished
             }
             Err(failure) => {
                 drop(writer);
@@ -482,6 +492,9 @@ impl Exporter {
         self.observer.event(ExportEvent::Planned {
             bytes: writer.plan().size(),
             blobs: blobs.len(),
+            blob_bytes: blobs
+                .iter()
+                .fold(0, |sum: u64, (_, piece)| sum.saturating_add(piece.size)),
             kept,
             left_out: plan.manifest.left_out().count(),
         });

@@ -34,6 +34,11 @@ pub enum ExportEvent<'a> {
     },
     /// A registry was probed.
     Probed(&'a ProbeReport),
+    /// The referrers of so many images are going to be discovered.
+    Discovering {
+        /// Their number.
+        images: usize,
+    },
     /// The tag of an image that was given with a digest is elsewhere now.
     TagMoved {
         /// The image.
@@ -60,14 +65,35 @@ pub enum ExportEvent<'a> {
         bytes: u64,
         /// The blobs that are to be downloaded.
         blobs: usize,
+        /// Their size in bytes.
+        blob_bytes: u64,
         /// The blobs that an interrupted export had left whole.
         kept: usize,
         /// The blobs that are left out because the base holds them.
         left_out: usize,
+    },
+    /// So many more bytes of blobs are in their places. When a blob is whole, they sum up to its size.
+    Received {
+        /// Their number.
+        bytes: u64,
+    },
+    /// So many bytes of a blob, which had been [received](Self::Received), have to be asked for again.
+    Discarded {
+        /// Their number.
+        bytes: u64,
     },
     /// A blob is in its place.
     Transferred {
         /// Its size in bytes.
         bytes: u64,
     },
+    /// So many more bytes of the bundle are in its checksum, which is computed while blobs are still downloaded.
+    Hashed {
+        /// Their number.
+        bytes: u64,
+    },
+    /// Every blob is in its place, and the bundle is being made durable.
+    Syncing,
+    /// The bundle is durable, and what is left is its checksum.
+    Checksumming,
 }

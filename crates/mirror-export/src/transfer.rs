@@ -13,24 +13,44 @@ use crate::error::{ExportError, ExportErrorKind, transfer_failure};
 use crate::observer::{ExportEvent, ExportObserver};
 
 /// A place in the bundle that a download writes into. The writer hashes; nothing is stored anywhere else.
-struct Place(EntryWriter<OutputSink>);
+struct Place<'a> {
+    writer: EntryWriter<OutputSink>,
+    observer: &'a dyn ExportObserver,
+    /// What the observer was told of.
+    received: u64,
+}
 
-impl BlobSink for Place {
+impl Place<'_> {
+    fn received(&mut self, bytes: u64) {
+        self.received += bytes;
+        self.observer.event(ExportEvent::Received { bytes });
+    }
+
+    fn discarded(&mut self) {
+        let bytes = std::mem::take(&mut self.received);
+        self.observer.event(ExportEvent::Discarded { bytes });
+    }
+}
+
+impl BlobSink for Place<'_> {
     fn written(&self) -> u64 {
-        self.0.written()
+        self.writer.written()
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write(bytes)
+        self.writer.write(bytes)?;
+        self.received(bytes.len() as u64);
+        Ok(())
     }
 
     fn restart(&mut self) -> io::Result<()> {
-        self.0.restart();
+        self.writer.restart();
+        self.discarded();
         Ok(())
     }
 
     fn finish(&mut self) -> Result<(), VerifyError> {
-        self.0.finish()
+        self.writer.finish()
     }
 }
 
@@ -80,7 +100,7 @@ pub(crate) async fn download(
             // Spawned, because hashing and writing are work for more than one processor.
             tasks.spawn(async move {
                 let size = piece.size;
-                match pull(&writer, &digest, &piece, begun).await {
+                match pull(&writer, &digest, &piece, begun, &*observer).await {
                     Ok(()) => {
                         observer.event(ExportEvent::Transferred { bytes: size });
                         Ok(is_large)
@@ -121,21 +141,31 @@ async fn pull(
     digest: &Digest,
     piece: &Piece,
     begun: Option<Box<EntryWriter<OutputSink>>>,
+    observer: &dyn ExportObserver,
 ) -> Result<(), ExportError> {
     let path = EntryPath::blob(digest)
         .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))?;
-    let mut place = Place(match begun {
-        Some(begun) => *begun,
-        None => writer.entry(&path)?,
-    });
+    let mut place = Place {
+        writer: match begun {
+            Some(begun) => *begun,
+            None => writer.entry(&path)?,
+        },
+        observer,
+        received: 0,
+    };
     let mut last = None;
     for repository in &piece.from {
         match repository.pull_blob(digest, piece.size, &mut place).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                // What an earlier run had left of it has not come now.
+                place.received(piece.size.saturating_sub(place.received));
+                return Ok(());
+            }
             Err(error) => {
+                place.discarded();
                 let (kind, message) = transfer_failure(&error);
                 if kind == ExportErrorKind::Integrity {
-                    place.0.restart();
+                    place.writer.restart();
                 }
                 let from = format!("{}/{}", repository.registry(), repository.name());
                 last = Some(ExportError::new(

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use oci_content::{Capability, Registry};
 use registry_client::{
-    Client, ClientOptions, DockerConfig, RequestEvent, RequestObserver, SilenceEvent, WaitEvent,
+    Client, ClientOptions, DockerConfig, Endpoint, RequestEvent, RequestObserver, SilenceEvent,
+    WaitEvent,
 };
 use registry_probe::ProbeCache;
 use serde_json::json;
@@ -19,6 +20,7 @@ use crate::environment::Environment;
 use crate::exit::{Exit, Failure, chain};
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use crate::render;
 
 /// What every command works with: configuration, registries, log and metrics.
@@ -30,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) options: ClientOptions,
     pub(crate) log: Arc<Log>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) progress: Progress,
     /// The files that logins are looked for in, whether they exist or not.
     logins: Vec<PathBuf>,
     observer: Arc<Observer>,
@@ -44,8 +47,10 @@ impl Context {
             None => Config::default(),
         };
         let metrics = Arc::new(Metrics::new());
+        let progress = Progress::new(!global.no_progress, Arc::clone(&log));
         let observer = Arc::new(Observer {
             log: Arc::clone(&log),
+            progress: progress.clone(),
             metrics: Arc::clone(&metrics),
             requests: AtomicU64::new(0),
             denied: Mutex::default(),
@@ -83,6 +88,7 @@ impl Context {
             options,
             log,
             metrics,
+            progress,
             logins,
             observer,
         })
@@ -269,6 +275,7 @@ pub(crate) fn ledger() -> Option<PathBuf> {
 #[derive(Debug)]
 struct Observer {
     log: Arc<Log>,
+    progress: Progress,
     metrics: Arc<Metrics>,
     requests: AtomicU64,
     /// Requests whose last answer was 401 or 403, up to [`MAX_DENIED`].
@@ -281,6 +288,33 @@ struct Observer {
 const MAX_DENIED: usize = 1000;
 
 impl Observer {
+    /// Shows what a request says of how far a discovery is: which subject it was about, or that it read a manifest.
+    fn show(&self, event: &RequestEvent<'_>) {
+        let name = event.url.path_segments().and_then(Iterator::last);
+        let (Some(name), Some(repository)) = (name, event.repository) else {
+            return;
+        };
+        let subject = match event.endpoint {
+            Endpoint::Referrers => Some(name.to_owned()),
+            // The referrers tag of a subject.
+            Endpoint::Manifest => name
+                .split_once('-')
+                .filter(|(_, hex)| hex.len() >= 64 && !hex.contains('.'))
+                .map(|(algorithm, hex)| format!("{algorithm}:{hex}")),
+            _ => return,
+        };
+        match subject {
+            Some(subject) => {
+                let subject = format!("{}/{repository}@{subject}", event.registry);
+                self.progress.asked_for_referrers(&subject);
+            }
+            None if event.status.is_some_and(|status| status.is_success()) => {
+                self.progress.read_manifest();
+            }
+            None => {}
+        }
+    }
+
     fn was_denied(&self) -> bool {
         let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
         !denied.is_empty()
@@ -289,6 +323,9 @@ impl Observer {
     /// Says that a registry, or another host in its stead, has not answered for a while: once in 10 s.
     fn waits(&self, registry: &Registry, host: Option<&str>, silence: Duration) {
         const INTERVAL: Duration = Duration::from_secs(9);
+        let seconds = silence.as_secs();
+        let what = format!("no answer from {registry} for {seconds} s");
+        self.progress.waits(what, None);
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             let last = told.get(registry).copied();
@@ -298,7 +335,6 @@ impl Observer {
             told.insert(registry.clone(), Instant::now());
         }
         let at = host.map_or(String::new(), |host| format!(" (at {host})"));
-        let seconds = silence.as_secs();
         let message =
             format!("Still waiting for registry {registry}{at}: nothing has come for {seconds} s");
         let fields = json!({ "registry": registry, "silent_seconds": seconds });
@@ -316,6 +352,7 @@ impl RequestObserver for Observer {
 
     fn request(&self, event: &RequestEvent<'_>) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.show(event);
         if let Some(status) = event.status {
             let request = format!("{} {}", event.method, event.url);
             let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
@@ -350,6 +387,11 @@ impl RequestObserver for Observer {
             .status
             .map_or("none".to_owned(), |status| status.as_u16().to_string());
         self.metrics.waiting(event.registry, &status);
+        let what = match event.status.map(|status| status.as_u16()) {
+            Some(429) => format!("rate limit of {}", event.registry),
+            _ => format!("{} is tried again", event.registry),
+        };
+        self.progress.waits(what, Some(event.wait));
         if event.status.is_some_and(|status| status.as_u16() == 429) {
             let seconds = event.wait.as_secs_f64().ceil();
             let message = format!(

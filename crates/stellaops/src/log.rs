@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Map, Value};
 
 use crate::cli::{LogFormat, LogLevel};
@@ -17,6 +18,8 @@ pub(crate) struct Log {
     level: LogLevel,
     format: LogFormat,
     file: Option<Mutex<File>>,
+    /// What is drawn on the same terminal, and makes room for a message.
+    bars: MultiProgress,
 }
 
 impl Log {
@@ -31,7 +34,13 @@ impl Log {
             level,
             format,
             file,
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
         })
+    }
+
+    /// Returns where progress is drawn between the messages: nowhere, until it is given a terminal.
+    pub(crate) fn bars(&self) -> &MultiProgress {
+        &self.bars
     }
 
     pub(crate) fn error(&self, message: &str) {
@@ -83,7 +92,8 @@ impl Log {
             }
         };
         // One write per line, so that lines of several threads do not mix.
-        io::stderr().write_all(terminal.as_bytes()).ok();
+        self.bars
+            .suspend(|| io::stderr().write_all(terminal.as_bytes()).ok());
         if let Some(log_file) = &self.file
             && let Ok(mut log_file) = log_file.lock()
         {

@@ -124,7 +124,6 @@ fn speaks_to_registries(command: &Command) -> bool {
 }
 
 async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
-    let progress = !cli.global.no_progress;
     match &cli.command {
         Command::Registry(RegistryCommand::Probe(args)) => {
             commands::probe::run(context, args).await
@@ -135,13 +134,9 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
         Command::Referrers(ReferrersCommand::Discover(args)) => {
             commands::discover::run(context, args).await
         }
-        Command::Bundle(BundleCommand::Export(args)) => {
-            commands::export::run(context, args, progress).await
-        }
-        Command::Bundle(BundleCommand::Validate(args)) => commands::validate::run(args),
-        Command::Bundle(BundleCommand::Import(args)) => {
-            commands::import::run(context, args, progress).await
-        }
+        Command::Bundle(BundleCommand::Export(args)) => commands::export::run(context, args).await,
+        Command::Bundle(BundleCommand::Validate(args)) => commands::validate::run(context, args),
+        Command::Bundle(BundleCommand::Import(args)) => commands::import::run(context, args).await,
         Command::Bundle(BundleCommand::Pack(args)) => commands::pack::run(context, args),
         Command::Bundle(BundleCommand::Inspect(args)) => commands::inspect::run(args),
         Command::Bundle(BundleCommand::Manifest(args)) => commands::manifest::run(args),

@@ -31,18 +31,19 @@ impl<S: Sink, R: ReadAt> Checksum<S, R> {
     }
 
     /// Computes them; blocks until [`finish`](super::BundleWriter::finish) has written the last byte. `None` when the
-    /// writer is dropped before.
+    /// writer is dropped before. `hashed` is told how many more bytes have been hashed, each time that there are some.
     ///
     /// # Errors
     ///
     /// When the bytes that were written cannot be read.
-    pub fn compute(mut self) -> io::Result<Option<Checksums>> {
+    pub fn compute(mut self, mut hashed: impl FnMut(u64)) -> io::Result<Option<Checksums>> {
         let shared = Arc::clone(&self.shared);
         let plan = &shared.plan;
         if plan.container() == Container::TarGz {
             // Written last, and always the same.
             self.hasher.update(&GZIP_HEADER);
             self.hashed = GZIP_HEADER.len() as u64;
+            hashed(self.hashed);
         }
         for (_, entry) in plan.entries() {
             let done = |progress: &Progress| {
@@ -51,12 +52,12 @@ impl<S: Sink, R: ReadAt> Checksum<S, R> {
             if !self.wait(done) {
                 return Ok(None);
             }
-            self.read_to(entry.offset + entry.stored_bytes)?;
+            self.read_to(entry.offset + entry.stored_bytes, &mut hashed)?;
         }
         if !self.wait(|progress| progress.framed) {
             return Ok(None);
         }
-        self.read_to(plan.size())?;
+        self.read_to(plan.size(), &mut hashed)?;
         Ok(Some(self.hasher.finish()))
     }
 
@@ -68,10 +69,13 @@ impl<S: Sink, R: ReadAt> Checksum<S, R> {
         reached(&progress.unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn read_to(&mut self, end: u64) -> io::Result<()> {
+    fn read_to(&mut self, end: u64, hashed: &mut impl FnMut(u64)) -> io::Result<()> {
         let hasher = &mut self.hasher;
         let range = self.hashed..end;
-        self.hashed = read_range(&self.written, range, |bytes| hasher.update(bytes))?;
+        self.hashed = read_range(&self.written, range, |bytes| {
+            hasher.update(bytes);
+            hashed(bytes.len() as u64);
+        })?;
         match self.hashed < end {
             true => Err(io::ErrorKind::UnexpectedEof.into()),
             false => Ok(()),

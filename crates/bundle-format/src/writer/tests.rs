@@ -318,7 +318,7 @@ fn the_checksum_follows_the_writing_in_any_order() {
             let plan = BundlePlan::new(&manifest, container).unwrap();
             let writer = BundleWriter::new(plan, Arc::clone(&sink)).unwrap();
             let checksum = writer.checksum(Arc::clone(&sink), None);
-            let checksum = std::thread::spawn(move || checksum.compute());
+            let checksum = std::thread::spawn(move || checksum.compute(|_| {}));
             let mut order: Vec<_> = files.iter().collect();
             if reversed {
                 order.reverse();
@@ -340,7 +340,7 @@ fn the_checksum_of_a_bundle_that_is_given_up_is_none() {
     let plan = BundlePlan::new(&manifest, Container::TarGz).unwrap();
     let writer = BundleWriter::new(plan, Arc::clone(&sink)).unwrap();
     let checksum = writer.checksum(Arc::clone(&sink), None);
-    let checksum = std::thread::spawn(move || checksum.compute());
+    let checksum = std::thread::spawn(move || checksum.compute(|_| {}));
     for (path, bytes) in files.iter().take(2) {
         writer.put(path, bytes).unwrap();
     }

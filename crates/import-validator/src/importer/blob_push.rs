@@ -80,7 +80,10 @@ pub(super) async fn push(
         there = shown(repository, digest, size, patience).await?;
     }
     let found = match there {
-        Holding::Whole => return Ok(done),
+        Holding::Whole => {
+            source.arrived(size);
+            return Ok(done);
+        }
         Holding::Damaged => "has something else in its place",
         Holding::Nothing => "does not have it",
     };

@@ -232,7 +232,12 @@ impl<'a> LayoutTarget<'a> {
             let (layout, digest, size) = (layout.clone(), digest.clone(), *size);
             let blob = self.bundle.blob(&digest);
             async move {
-                let sent = blocking(move || put(&layout, &blob, &digest, size)).await?;
+                let sent = blocking(move || {
+                    let sent = put(&layout, &blob, &digest, size);
+                    blob.arrived(size);
+                    sent
+                });
+                let sent = sent.await?;
                 Ok::<_, ImportError>((sent, size))
             }
         });
@@ -253,6 +258,7 @@ impl<'a> LayoutTarget<'a> {
         plan: &ImportPlan,
         report: &mut ImportReport,
     ) -> Result<(), ImportError> {
+        self.observer.proving();
         let referrers =
             LayoutReferrers::open(layout).map_err(|error| ImportError::layout(&error))?;
         let mut reasons = Vec::new();

@@ -90,6 +90,7 @@ impl<'a> RegistryTarget<'a> {
                 made.push((name, tag, digest));
             }
         }
+        self.observer.proving();
         self.prove_images(plan, &made).await?;
         report.blobs_checked = self.prove_blobs(plan).await?;
         self.prove(plan, report).await
@@ -306,7 +307,10 @@ impl<'a> RegistryTarget<'a> {
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             };
             match done {
-                None => counts.present += 1,
+                None => {
+                    counts.present += 1;
+                    self.observer.advanced(size);
+                }
                 Some(BlobPush::Mounted) => counts.mounted += 1,
                 Some(_) => counts.sent += 1,
             }
@@ -330,18 +334,21 @@ impl<'a> RegistryTarget<'a> {
                 .has_manifest(name, digest, plan.descriptors[digest].size)
                 .await?
             {
-                return Ok(false);
+                return Ok((digest, false));
             }
             self.put(name, digest, None).await?;
-            Ok::<bool, ImportError>(true)
+            Ok::<_, ImportError>((digest, true))
         });
         let mut pushes = pushes.buffer_unordered(self.options.max_concurrent_transfers);
-        while let Some(sent) = pushes.next().await {
-            match sent? {
+        while let Some(pushed) = pushes.next().await {
+            let (digest, sent) = pushed?;
+            match sent {
                 true => counts.sent += 1,
                 false => counts.present += 1,
             }
-            self.observer.arrived(0);
+            let size = plan.descriptors[digest].size;
+            self.observer.advanced(size);
+            self.observer.arrived(size);
         }
         Ok(())
     }

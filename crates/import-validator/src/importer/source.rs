@@ -1,12 +1,14 @@
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bundle_format::{BundleManifest, EntryPath};
 use bytes::Bytes;
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
 use registry_client::BlobSource;
 
+use super::ImportObserver;
 use super::error::{ImportError, ImportErrorKind};
 use crate::ValidatedBundle;
 
@@ -15,15 +17,17 @@ use crate::ValidatedBundle;
 pub(super) struct BundleSource {
     bundle: Arc<ValidatedBundle>,
     left_out: Arc<HashSet<Digest>>,
+    observer: Arc<dyn ImportObserver>,
 }
 
 impl BundleSource {
-    pub(super) fn new(bundle: Arc<ValidatedBundle>) -> Self {
+    pub(super) fn new(bundle: Arc<ValidatedBundle>, observer: Arc<dyn ImportObserver>) -> Self {
         let left_out = bundle.manifest().left_out();
         let left_out = left_out.map(|entry| entry.sha256.clone()).collect();
         Self {
             bundle,
             left_out: Arc::new(left_out),
+            observer,
         }
     }
 
@@ -81,6 +85,10 @@ impl BundleSource {
         BundleBlob {
             bundle: Arc::clone(&self.bundle),
             digest: digest.clone(),
+            told: Told {
+                observer: Arc::clone(&self.observer),
+                bytes: Arc::default(),
+            },
         }
     }
 }
@@ -91,11 +99,62 @@ impl BundleSource {
 pub(super) struct BundleBlob {
     bundle: Arc<ValidatedBundle>,
     digest: Digest,
+    told: Told,
+}
+
+impl BundleBlob {
+    /// Tells the observer of the bytes that were not read because the target had them.
+    pub(super) fn arrived(&self, size: u64) {
+        self.told.until(size);
+    }
 }
 
 impl BlobSource for BundleBlob {
     fn open(&self) -> std::io::Result<Box<dyn Read + Send>> {
         let path = EntryPath::blob(&self.digest).map_err(std::io::Error::other)?;
-        self.bundle.open_unverified(&path)
+        let content = self.bundle.open_unverified(&path)?;
+        self.told.start_again();
+        Ok(Box::new(ToldReader {
+            content,
+            told: self.told.clone(),
+        }))
+    }
+}
+
+/// The bytes of one blob that the observer was told of.
+#[derive(Clone, Debug)]
+struct Told {
+    observer: Arc<dyn ImportObserver>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Told {
+    fn more(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.observer.advanced(bytes);
+    }
+
+    fn until(&self, size: u64) {
+        self.more(size.saturating_sub(self.bytes.load(Ordering::Relaxed)));
+    }
+
+    fn start_again(&self) {
+        match self.bytes.swap(0, Ordering::Relaxed) {
+            0 => {}
+            bytes => self.observer.set_back(bytes),
+        }
+    }
+}
+
+struct ToldReader {
+    content: Box<dyn Read + Send>,
+    told: Told,
+}
+
+impl Read for ToldReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        self.told.more(count as u64);
+        Ok(count)
     }
 }

@@ -7,6 +7,7 @@
 mod deltas;
 mod faults;
 mod folders;
+mod observed;
 mod order;
 mod registries;
 mod support;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bundle_format::{Container, EntryPath};
-use import_validator::{FindingKind, ImportValidator, Report};
+use import_validator::{FindingKind, ImportValidator, Report, ValidationObserver};
 use oci_content::Digest;
 
 use crate::fixture::{Fixture, pack};
@@ -152,4 +154,44 @@ fn a_pipe_is_validated_and_not_imported() {
     writer.join().unwrap();
     assert!(validation.report.ok, "{:#?}", validation.report.findings);
     assert!(validation.bundle.is_none());
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    of: Mutex<Vec<Option<u64>>>,
+    read: AtomicU64,
+}
+
+impl ValidationObserver for Told {
+    fn started(&self, bytes: Option<u64>) {
+        self.of.lock().unwrap().push(bytes);
+    }
+
+    fn read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_observer_is_told_of_every_byte_of_as_many_as_it_was_told_there_are() {
+    let files = Fixture::full().files();
+    let place = tempfile::tempdir().unwrap();
+    extract(&files, &place.path().join("folder"));
+    let packed = pack(&files, Container::TarGz);
+    fs::write(place.path().join("b.tgz"), &packed).unwrap();
+    let in_folder = files.values().map(|bytes| bytes.len() as u64).sum();
+    for (name, size) in [("b.tgz", packed.len() as u64), ("folder", in_folder)] {
+        let told = Arc::new(Told::default());
+        let observer = Arc::clone(&told) as Arc<dyn ValidationObserver>;
+        let validator = ImportValidator::new().observer(observer);
+        assert!(validator.validate_path(&place.path().join(name)).report.ok);
+        assert_eq!(*told.of.lock().unwrap(), [Some(size)], "{name}");
+        assert_eq!(told.read.load(Ordering::Relaxed), size, "{name}");
+    }
+    let told = Arc::new(Told::default());
+    let observer = Arc::clone(&told) as Arc<dyn ValidationObserver>;
+    let validator = ImportValidator::new().observer(observer);
+    assert!(validator.validate("pipe", &packed[..]).ok);
+    assert_eq!(*told.of.lock().unwrap(), [None]);
+    assert_eq!(told.read.load(Ordering::Relaxed), packed.len() as u64);
 }

@@ -1,9 +1,9 @@
 //! What goes wrong with one blob, and what is left and repaired afterwards.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mirror_export::{ExportErrorKind, Exporter};
+use mirror_export::{ExportErrorKind, ExportEvent, ExportObserver, Exporter};
 use oci_content::Digest;
 use registry_client::{Client, ClientOptions};
 use test_registry::{Fault, Framing, Persona, Route, TestRegistry};
@@ -178,4 +178,83 @@ async fn the_time_of_an_image_covers_the_probe_and_what_its_reference_leads_to()
     assert_eq!(error.kind(), ExportErrorKind::Incomplete, "{error}");
     registry.clear_faults();
     assert!(export(&request).await.is_ok());
+}
+
+#[derive(Debug, Default)]
+struct Told(Mutex<Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    size: u64,
+    planned: u64,
+    received: u64,
+    discarded: u64,
+    transferred: u64,
+    hashed: u64,
+    parts: Vec<&'static str>,
+}
+
+impl ExportObserver for Told {
+    fn event(&self, event: ExportEvent<'_>) {
+        let mut sums = self.0.lock().unwrap();
+        match event {
+            ExportEvent::Discovering { images } => {
+                assert_eq!(images, 1);
+                sums.parts.push("discovery");
+            }
+            ExportEvent::Planned {
+                bytes, blob_bytes, ..
+            } => {
+                (sums.size, sums.planned) = (bytes, blob_bytes);
+                sums.parts.push("download");
+            }
+            ExportEvent::Received { bytes } => sums.received += bytes,
+            ExportEvent::Discarded { bytes } => sums.discarded += bytes,
+            ExportEvent::Transferred { bytes } => sums.transferred += bytes,
+            ExportEvent::Hashed { bytes } => sums.hashed += bytes,
+            ExportEvent::Syncing => sums.parts.push("sync"),
+            ExportEvent::Checksumming => sums.parts.push("checksum"),
+            _ => {}
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observer_is_told_of_exactly_as_many_bytes_as_were_planned() {
+    let registry = registry().await;
+    for fault in [
+        None,
+        Some(Fault::reset_after(30_000)),
+        Some(Fault::corrupt_byte(9)),
+    ] {
+        let starts_over = fault.as_ref().is_some();
+        if let Some(fault) = fault {
+            registry.fault(Route::blobs().reference(layer().0), fault);
+        }
+        let site = Site::new();
+        let told = Arc::new(Told::default());
+        let mut options = ClientOptions::default();
+        options.retry.base_delay = Duration::from_millis(1);
+        let observer = Arc::clone(&told) as Arc<dyn ExportObserver>;
+        let exporter = Exporter::new(Client::new(options).unwrap(), observer);
+        let request = site.request(&registry, IMAGE, "b.tgz");
+        let result = exporter.export(&request).await;
+        registry.clear_faults();
+        let sums = told.0.lock().unwrap();
+        if result.is_err() {
+            assert!(starts_over, "{result:?}");
+            assert!(sums.discarded >= 70_002, "{sums:?}");
+            continue;
+        }
+        assert_eq!(sums.received - sums.discarded, sums.planned, "{sums:?}");
+        assert_eq!(sums.transferred, sums.planned, "{sums:?}");
+        assert_eq!(sums.hashed, sums.size, "{sums:?}");
+        assert!(sums.planned > 200_000, "{sums:?}");
+        let parts = ["discovery", "download", "sync", "checksum"];
+        assert_eq!(sums.parts, parts, "{sums:?}");
+    }
 }

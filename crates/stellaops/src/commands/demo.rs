@@ -55,7 +55,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     step(4, "Export: the image and its referrers, in one file")?;
     let bundle = folder.path().join("bundle.tgz");
     let request = ExportRequest::new(vec![reference.clone()], &bundle);
-    let summary = export::export(context, &request, false).await?;
+    let summary = export::export(context, &request, &context.progress.silent()).await?;
     render::text(&export::table(&summary))?;
     source.shutdown().await;
 
@@ -63,13 +63,13 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
         5,
         "Validate: is the bundle whole, and is the graph the one that it claims?",
     )?;
-    render::text(&validate::text(
-        &validate::validate(&bundle, true, true).report,
-    ))?;
+    let validator = validate::validator(true, true);
+    let validation = validate::validate(&context.progress.silent(), &validator, &bundle);
+    render::text(&validate::text(&validation.report))?;
 
     step(6, "Import: into a fresh store, on the other side")?;
     let target = folder.path().join("store");
-    let arrived = import_into(&bundle, &target).await?;
+    let arrived = import_into(context, &bundle, &target).await?;
     render::text(&import::text(&arrived))?;
 
     step(7, "Discover again, on the store: is it the same?")?;
@@ -154,6 +154,7 @@ async fn found(context: &Context, reference: &Reference) -> Result<Found, Failur
 }
 
 async fn import_into(
+    context: &Context,
     bundle: &Path,
     folder: &Path,
 ) -> Result<import_validator::ImportReport, Failure> {
@@ -161,8 +162,9 @@ async fn import_into(
         folder: folder.to_owned(),
         full_references: true,
     };
-    let validated = validate::validated(bundle, true)?;
-    import::import(validated, target, ImportOptions::default(), false).await
+    let progress = &context.progress.silent();
+    let validated = validate::validated(progress, bundle, true)?;
+    import::import(validated, target, ImportOptions::default(), progress).await
 }
 
 /// Holds the graph that arrived against the one that was there.

@@ -19,7 +19,9 @@ use crate::exit::{Exit, Failure};
 use crate::render::{self, Table, Tree};
 
 pub(crate) async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
+    let phase = context.progress.discovery(1);
     let found = discover(context, args).await;
+    drop(phase);
     announce(
         context,
         &args.reference,

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use import_validator::Report;
@@ -15,17 +16,13 @@ use crate::commands::{base, discover, policy, probe, signature, validate};
 use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::progress::Progress;
+use crate::progress::{Current, Phase, Progress};
 use crate::render::{self, Table};
 use crate::tags;
 
-pub(crate) async fn run(
-    context: &Context,
-    args: &ExportArgs,
-    progress: bool,
-) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     let request = request(context, args).await?;
-    let summary = match run_export(context, &request, progress).await {
+    let summary = match run_export(context, &request, &context.progress).await {
         Err(error) if error.kind() == ExportErrorKind::Policy => {
             // As a validation of the bundle would have it.
             let file = request.output.to_string_lossy();
@@ -56,7 +53,7 @@ pub(crate) async fn run(
 pub(crate) async fn export(
     context: &Context,
     request: &ExportRequest,
-    progress: bool,
+    progress: &Progress,
 ) -> Result<ExportSummary, Failure> {
     let result = run_export(context, request, progress).await;
     result.map_err(|error| failure(&error))
@@ -65,18 +62,21 @@ pub(crate) async fn export(
 async fn run_export(
     context: &Context,
     request: &ExportRequest,
-    progress: bool,
+    progress: &Progress,
 ) -> Result<ExportSummary, ExportError> {
     let observer = Arc::new(Observer {
         context: context.clone(),
-        progress: Progress::new(progress, "blobs"),
+        progress: progress.clone(),
+        current: Current::default(),
+        size: AtomicU64::new(0),
+        hashed: Mutex::default(),
     });
     let exporter = Exporter::new(
         context.client.clone(),
         Arc::clone(&observer) as Arc<dyn ExportObserver>,
     );
     let result = exporter.export(request).await;
-    observer.progress.end();
+    observer.current.end();
     result
 }
 
@@ -189,6 +189,18 @@ async fn configured_images(
 struct Observer {
     context: Context,
     progress: Progress,
+    current: Current,
+    /// The size of the bundle in bytes.
+    size: AtomicU64,
+    hashed: Mutex<Hashed>,
+}
+
+/// How much of the bundle is in the checksum.
+#[derive(Debug, Default)]
+struct Hashed {
+    bytes: u64,
+    /// Whether it is all that is left to do, and shown.
+    is_shown: bool,
 }
 
 impl ExportObserver for Observer {
@@ -204,8 +216,17 @@ impl ExportObserver for Observer {
                     .cloned()
                     .unwrap_or_default();
                 log.write(LogLevel::Info, &message, fields);
+                let of = Some(("host", registries as u64));
+                self.current.begin(|| self.progress.phase("probe", of));
             }
-            ExportEvent::Probed(report) => probe::announce(&self.context, report),
+            ExportEvent::Probed(report) => {
+                probe::announce(&self.context, report);
+                self.current.with(Phase::one_done);
+            }
+            ExportEvent::Discovering { images } => {
+                self.current
+                    .begin(|| self.progress.discovery(images as u64));
+            }
             ExportEvent::TagMoved { reference, now } => {
                 log.warn(&format!(
                     "tag-moved: {reference}: the tag is at {now} now; the digest decides"
@@ -229,6 +250,7 @@ impl ExportObserver for Observer {
                         warning.code, warning.message
                     ));
                 }
+                self.current.with(Phase::one_done);
             }
             ExportEvent::PolicyWarning(violation) => log.warn(&format!(
                 "the policy expects {}: {}",
@@ -237,9 +259,9 @@ impl ExportObserver for Observer {
             ExportEvent::Planned {
                 bytes,
                 blobs,
+                blob_bytes,
                 kept,
                 left_out,
-                ..
             } => {
                 let kept = match kept {
                     0 => String::new(),
@@ -257,9 +279,35 @@ impl ExportObserver for Observer {
                     "Writing {} with {blobs_text} to download{kept}{left_out}",
                     render::bytes(bytes)
                 ));
-                self.progress.start(blobs as u64);
+                self.size.store(bytes, Ordering::Relaxed);
+                self.current.begin(|| {
+                    let of = Some(("blob", blobs as u64));
+                    let phase = self.progress.phase("download", of);
+                    phase.bytes_in_all(Some(blob_bytes));
+                    phase
+                });
             }
-            ExportEvent::Transferred { bytes } => self.progress.step(bytes),
+            ExportEvent::Received { bytes } => self.current.with(|phase| phase.bytes(bytes)),
+            ExportEvent::Discarded { bytes } => self.current.with(|phase| phase.bytes_again(bytes)),
+            ExportEvent::Transferred { .. } => self.current.with(Phase::one_done),
+            ExportEvent::Syncing => self.current.begin(|| self.progress.phase("fsync", None)),
+            ExportEvent::Hashed { bytes } => {
+                let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
+                hashed.bytes += bytes;
+                if hashed.is_shown {
+                    self.current.with(|phase| phase.bytes(bytes));
+                }
+            }
+            ExportEvent::Checksumming => {
+                let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
+                hashed.is_shown = true;
+                self.current.begin(|| {
+                    let phase = self.progress.phase("checksum", None);
+                    phase.bytes_in_all(Some(self.size.load(Ordering::Relaxed)));
+                    phase.bytes(hashed.bytes);
+                    phase
+                });
+            }
             _ => {}
         }
     }

@@ -11,14 +11,10 @@ use crate::cli::{ImportArgs, TextFormat};
 use crate::commands::{base, policy, signature, validate};
 use crate::context::{Context, ledger as ledger_folder, local_store};
 use crate::exit::{Exit, Failure};
-use crate::progress::Progress;
+use crate::progress::{Current, Phase, Progress};
 use crate::render;
 
-pub(crate) async fn run(
-    context: &Context,
-    args: &ImportArgs,
-    progress: bool,
-) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
     let mut options = ImportOptions::default();
     options.overwrite_tags = args.overwrite_tags;
     options.dry_run = args.dry_run;
@@ -60,9 +56,9 @@ pub(crate) async fn run(
         }
         validator = validator.base(base);
     }
-    let bundle = validate::validated_by(&validator, &args.file)?;
+    let bundle = validate::validated_by(&context.progress, &validator, &args.file)?;
     validate::warn(&context.log, &bundle);
-    let result = send(bundle, target, options, progress).await;
+    let result = send(bundle, target, options, &context.progress).await;
     let report = match &result {
         Ok(report) => Some(report),
         Err(error) => error.report(),
@@ -90,7 +86,7 @@ pub(crate) async fn import(
     bundle: Arc<ValidatedBundle>,
     target: ImportTarget,
     options: ImportOptions,
-    progress: bool,
+    progress: &Progress,
 ) -> Result<ImportReport, Failure> {
     send(bundle, target, options, progress)
         .await
@@ -101,10 +97,11 @@ async fn send(
     bundle: Arc<ValidatedBundle>,
     target: ImportTarget,
     options: ImportOptions,
-    progress: bool,
+    progress: &Progress,
 ) -> Result<ImportReport, ImportError> {
     let observer = Arc::new(Observer {
-        progress: Progress::new(progress, "objects"),
+        progress: progress.clone(),
+        current: Current::default(),
     });
     let importer = Importer::new(
         target,
@@ -112,7 +109,7 @@ async fn send(
         Arc::clone(&observer) as Arc<dyn ImportObserver>,
     );
     let result = importer.import(bundle).await;
-    observer.progress.end();
+    observer.current.end();
     result
 }
 
@@ -359,14 +356,33 @@ fn unrecorded(ledger: &LedgerReport) -> Option<&'static str> {
 #[derive(Debug)]
 struct Observer {
     progress: Progress,
+    current: Current,
 }
 
 impl ImportObserver for Observer {
-    fn planned(&self, objects: usize) {
-        self.progress.start(objects as u64);
+    fn planned(&self, objects: usize, bytes: u64) {
+        self.current.begin(|| {
+            let phase = self
+                .progress
+                .phase("import", Some(("object", objects as u64)));
+            phase.bytes_in_all(Some(bytes));
+            phase
+        });
     }
 
-    fn arrived(&self, bytes: u64) {
-        self.progress.step(bytes);
+    fn advanced(&self, bytes: u64) {
+        self.current.with(|phase| phase.bytes(bytes));
+    }
+
+    fn set_back(&self, bytes: u64) {
+        self.current.with(|phase| phase.bytes_again(bytes));
+    }
+
+    fn arrived(&self, _: u64) {
+        self.current.with(Phase::one_done);
+    }
+
+    fn proving(&self) {
+        self.current.begin(|| self.progress.phase("proof", None));
     }
 }

@@ -11,11 +11,12 @@ use crate::commands::inspect::OpenedBundle;
 use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
+use crate::progress::Progress;
 use crate::render;
 
 /// Writes the canonical file of an extracted bundle: the same bytes that the export wrote.
 pub(crate) fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
-    let bundle = validate::validated(&args.folder, false)?;
+    let bundle = validate::validated(&context.progress, &args.folder, false)?;
     validate::warn(&context.log, &bundle);
     let output = match args.volume_size {
         Some(size) => OutputFile::create_volumes(&args.output, size, args.overwrite),
@@ -25,8 +26,13 @@ pub(crate) fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
     let container = Container::from_file_name(&args.output);
     // It covers the manifest, which is the same in the folder and in the file.
     let signature = OpenedBundle::open(&args.folder)?.signature;
-    let size = write(args, &bundle, &output, container, signature)?;
-    let checksums = output.checksums().map_err(|error| output_failure(&error))?;
+    let progress = &context.progress;
+    let size = write(args, &bundle, &output, container, signature, progress)?;
+    let phase = progress.phase("checksum", None);
+    phase.bytes_in_all(Some(size));
+    let checksums = output.checksums(|bytes| phase.bytes(bytes));
+    drop(phase);
+    let checksums = checksums.map_err(|error| output_failure(&error))?;
     let published = output.publish_with(&checksums.volumes);
     published.map_err(|error| output_failure(&error))?;
     render::text(&format!(
@@ -44,6 +50,7 @@ fn write(
     output: &OutputFile,
     container: Container,
     signature: Option<Vec<u8>>,
+    progress: &Progress,
 ) -> Result<u64, Failure> {
     let mut plan = BundlePlan::new(bundle.manifest(), container)
         .map_err(|error| Failure::new(Exit::Limit, error.to_string()))?;
@@ -57,6 +64,9 @@ fn write(
     let paths: Vec<EntryPath> = plan.entries().map(|(path, _)| path.clone()).collect();
     let writer = BundleWriter::new(plan, output.sink()).map_err(|error| write_failure(&error))?;
     let mut buffer = vec![0; 256 * 1024];
+    let phase = progress.phase("pack", Some(("file", paths.len() as u64)));
+    let sizes = writer.plan().entries().map(|(_, entry)| entry.size);
+    phase.bytes_in_all(Some(sizes.fold(0, u64::saturating_add)));
     for path in paths.iter().filter(|path| !writer.is_done(path)) {
         let unreadable =
             |error: std::io::Error| Failure::new(Exit::LocalIo, format!("{path}: {error}"));
@@ -65,13 +75,19 @@ fn write(
         loop {
             match reader.read(&mut buffer).map_err(unreadable)? {
                 0 => break,
-                count => entry.write(&buffer[..count]).map_err(unreadable)?,
+                count => {
+                    entry.write(&buffer[..count]).map_err(unreadable)?;
+                    phase.bytes(count as u64);
+                }
             }
         }
         entry
             .finish()
             .map_err(|error| Failure::new(Exit::Integrity, format!("{path}: {error}")))?;
+        phase.one_done();
     }
+    drop(phase);
+    let _phase = progress.phase("fsync", None);
     Ok(writer.finish().map_err(|error| write_failure(&error))?.size)
 }
 

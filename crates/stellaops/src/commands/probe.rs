@@ -33,7 +33,16 @@ pub(crate) async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failu
             }
         }
     });
-    let reports = join_all(probes).await;
+    let of = ("host", args.registries.len() as u64);
+    let phase = context.progress.phase("probe", Some(of));
+    let told = &phase;
+    let reports = join_all(probes.map(|probe| async move {
+        let report = probe.await;
+        told.one_done();
+        report
+    }));
+    let reports = reports.await;
+    drop(phase);
     for note in cache.iter().flat_map(|cache| cache.notes()) {
         context.log.warn(&note);
     }

@@ -1,20 +1,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use import_validator::{ImportValidator, Report, Severity, ValidatedBundle, Validation};
+use import_validator::{
+    ImportValidator, Report, Severity, ValidatedBundle, Validation, ValidationObserver,
+};
 
 use crate::cli::{TextFormat, ValidateArgs};
 use crate::commands::{base, policy, signature};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::progress::{Phase, Progress};
 use crate::render;
 
-pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
+pub(crate) fn run(context: &Context, args: &ValidateArgs) -> Result<(), Failure> {
     let strict = args.strict_referrer_validation;
     let validator = signature::demand(validator(args.check_referrers, strict), &args.signature)?;
     let validator = policy::demand(validator, &args.policy)?;
     let validator = with_base(validator, args.base.as_deref())?;
-    let report = validator.validate_path(&args.file).report;
+    let report = validate(&context.progress, &validator, &args.file).report;
     match args.format {
         TextFormat::Json => render::json(&json(&report)?)?,
         TextFormat::Text => render::text(&text(&report))?,
@@ -36,21 +40,46 @@ fn with_base(validator: ImportValidator, base: Option<&Path>) -> Result<ImportVa
     })
 }
 
-pub(crate) fn validate(file: &Path, check_referrers: bool, strict: bool) -> Validation {
-    validator(check_referrers, strict).validate_path(file)
+/// Validates a file, and shows how far it is.
+pub(crate) fn validate(
+    progress: &Progress,
+    validator: &ImportValidator,
+    file: &Path,
+) -> Validation {
+    let phase = progress.phase("validation", None);
+    let validator = validator.clone().observer(Arc::new(Shown(phase)));
+    validator.validate_path(file)
+}
+
+#[derive(Debug)]
+struct Shown(Phase);
+
+impl ValidationObserver for Shown {
+    fn started(&self, bytes: Option<u64>) {
+        self.0.bytes_in_all(bytes);
+    }
+
+    fn read(&self, bytes: u64) {
+        self.0.bytes(bytes);
+    }
 }
 
 /// Validates what is going to be imported, graph included; what was found wrong is printed.
-pub(crate) fn validated(file: &Path, strict: bool) -> Result<Arc<ValidatedBundle>, Failure> {
-    validated_by(&validator(true, strict), file)
+pub(crate) fn validated(
+    progress: &Progress,
+    file: &Path,
+    strict: bool,
+) -> Result<Arc<ValidatedBundle>, Failure> {
+    validated_by(progress, &validator(true, strict), file)
 }
 
 /// Validates what is going to be imported; what was found wrong is printed.
 pub(crate) fn validated_by(
+    progress: &Progress,
     validator: &ImportValidator,
     file: &Path,
 ) -> Result<Arc<ValidatedBundle>, Failure> {
-    let validation = validator.validate_path(file);
+    let validation = validate(progress, validator, file);
     if !validation.report.ok {
         render::text(&text(&validation.report))?;
         outcome(&validation.report)?;

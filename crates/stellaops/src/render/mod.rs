@@ -42,22 +42,39 @@ pub(crate) fn foreign(text: &str) -> String {
 
 /// Writes a number of bytes with the unit that people read.
 pub(crate) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
+    let unit = unit(bytes);
+    format!("{} {}", in_unit(bytes, unit), UNITS[unit])
+}
+
+/// Writes how many bytes of how many, both with the unit of all.
+pub(crate) fn bytes_of(bytes: u64, of: u64) -> String {
+    let unit = unit(of);
+    format!(
+        "{} of {} {}",
+        in_unit(bytes, unit),
+        in_unit(of, unit),
+        UNITS[unit]
+    )
+}
+
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+fn unit(bytes: u64) -> usize {
     let mut value = bytes;
     let mut unit = 0;
-    while value >= 1024 * 1024 && unit < UNITS.len() - 1 {
+    while value >= 1024 && unit < UNITS.len() - 1 {
         value /= 1024;
         unit += 1;
     }
-    format!(
-        "{}.{} {}",
-        value / 1024,
-        value % 1024 * 10 / 1024,
-        UNITS[unit]
-    )
+    unit
+}
+
+fn in_unit(bytes: u64, unit: usize) -> String {
+    let Some(below) = unit.checked_sub(1) else {
+        return bytes.to_string();
+    };
+    let value = bytes >> (10 * below);
+    format!("{}.{}", value / 1024, value % 1024 * 10 / 1024)
 }
 
 /// Says in how many volumes a bundle is, and which is named to read it; nothing of one in one file.

@@ -18,6 +18,7 @@ mod kill;
 mod ledger;
 mod policy;
 mod probe;
+mod progress;
 mod run;
 mod runbook;
 mod serve;
