@@ -14,7 +14,6 @@ use bundle_format::{
 use import_validator::{FindingKind, ImportValidator};
 use oci_content::{
     Capability, Completeness, Descriptor, Digest, DiscoveryMethod, LegacyTag, Manifest, SourceKind,
-    media_type,
 };
 use serde_json::Value;
 
@@ -208,8 +207,7 @@ impl Vector {
         };
         let manifest = Manifest::parse(bytes.clone().into(), None).unwrap();
         if into.insert(root.clone()) {
-            let children = manifest.children().iter();
-            for child in children.filter(|child| media_type::is_manifest(&child.media_type)) {
+            for child in manifest.children() {
                 self.below(&child.digest, into);
             }
         }
