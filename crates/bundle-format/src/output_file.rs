@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use oci_content::sync_dir;
+use oci_content::{sync_dir, sync_file};
 
 pub use self::error::{OutputError, OutputErrorKind};
 use self::partial::{open_locked, partial_path, refuse_existing, remove, rename};
@@ -170,7 +170,7 @@ impl OutputFile {
         let files = self.sink.files();
         for (place, file) in files.iter().enumerate() {
             let io = |error| OutputError::io(&names.name(place + 1), error);
-            file.sync_all().map_err(io)?;
+            sync_file(file, &names.name(place + 1)).map_err(io)?;
         }
         refuse_all_existing(names, self.overwrite)?;
         if names.volume.is_some() {
@@ -287,7 +287,7 @@ fn write_durably(path: &Path, text: &[u8]) -> Result<(), OutputError> {
     remove(&partial)?;
     let mut file = File::create_new(&partial).map_err(io)?;
     file.write_all(text).map_err(io)?;
-    file.sync_all().map_err(io)?;
+    sync_file(&file, path).map_err(io)?;
     fs::rename(&partial, path).map_err(io)
 }
 

@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Where a bundle is written: any place that takes bytes at an offset, in any order and from several threads.
@@ -172,7 +173,7 @@ impl Sink for FileSink {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_all()
+        oci_content::sync_file(&self.0, Path::new(""))
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use tempfile::NamedTempFile;
 
+use crate::gaps::{self, FileSystemGap};
+
 /// What the name of a temporary file begins with; one that is left over is of a run that was killed.
 pub(crate) const PARTIAL: &str = ".partial-";
 
@@ -66,7 +68,7 @@ pub(crate) fn partial_file(folder: &Path) -> io::Result<NamedTempFile> {
             .prefix(PARTIAL)
             .permissions(fs::Permissions::from_mode(0o666))
             .tempfile_in(folder)?;
-        // A file system without locks has none that a sweep could take either.
+        // A file system without locks has none that a sweep could take either: what is left over stays.
         flock(file.as_file(), FlockOperation::NonBlockingLockShared).ok();
         // A sweep can have come between the two steps.
         if file.as_file().metadata()?.nlink() > 0 {
@@ -123,19 +125,84 @@ fn open_as_regular(path: &Path, flags: OFlags) -> io::Result<File> {
 
 /// Gives a temporary file its final name so that a crash leaves either nothing or all of it there.
 pub(crate) fn publish(file: NamedTempFile, path: &Path) -> io::Result<File> {
-    file.as_file().sync_all()?;
+    sync_file(file.as_file(), path)?;
     let file = file.persist(path).map_err(|error| error.error)?;
     sync_dir(folder_of(path))?;
     Ok(file)
 }
 
-/// Makes the names in a folder durable.
+/// Makes the names in a folder durable. A file system that cannot do that, or a folder that may not be read, is
+/// [noted](crate::file_system_gaps).
 ///
 /// # Errors
 ///
 /// When the folder cannot be opened or synced.
 pub fn sync_dir(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    match File::open(folder) {
+        Ok(open) => sync(&open, folder, FileSystemGap::FolderSync),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            gaps::note(FileSystemGap::FolderSync, folder);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes what was written to a file durable. A file system that cannot do that is [noted](crate::file_system_gaps) under `path`,
+/// which may be empty where nobody knows it.
+///
+/// # Errors
+///
+/// When the disk refuses.
+pub fn sync_file(file: &File, path: &Path) -> io::Result<()> {
+    sync(file, path, FileSystemGap::FileSync)
+}
+
+fn sync(file: &File, path: &Path, gap: FileSystemGap) -> io::Result<()> {
+    match gaps::answer(gap).unwrap_or_else(|| file.sync_all()) {
+        Err(error) if gaps::is_unsupported(&error) => {
+            gaps::note(gap, path);
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Takes the lock of a file, of which there is one, without waiting; returns whether nobody else has it. A file system without
+/// locks is [noted](crate::file_system_gaps) under `path`, and the lock counts as taken.
+///
+/// It is released when the file, with all that it was cloned to, is closed.
+///
+/// # Errors
+///
+/// When the lock cannot be asked for.
+pub fn try_lock(file: &File, path: &Path) -> io::Result<bool> {
+    match lock_as(file, path, FlockOperation::NonBlockingLockExclusive) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Takes the lock of a file, and waits for it.
+pub(crate) fn lock(file: &File, path: &Path) -> io::Result<()> {
+    lock_as(file, path, FlockOperation::LockExclusive)
+}
+
+fn lock_as(file: &File, path: &Path, operation: FlockOperation) -> io::Result<()> {
+    loop {
+        let locked = match gaps::answer(FileSystemGap::Locks) {
+            Some(answer) => answer,
+            None => flock(file, operation).map_err(io::Error::from),
+        };
+        match locked {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if gaps::is_unsupported(&error) => {
+                gaps::note(FileSystemGap::Locks, path);
+                return Ok(());
+            }
+            result => return result,
+        }
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -219,5 +286,54 @@ mod tests {
         let mut text = String::new();
         open.read_to_string(&mut text).unwrap();
         assert_eq!(text, "made by hand");
+    }
+
+    #[test]
+    fn a_file_system_without_locks_and_syncs_is_gone_on_with_and_noted_once() {
+        use rustix::io::Errno;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let work = || -> io::Result<()> {
+            replace_file(&path, b"bytes")?;
+            let layout = crate::ImageLayout::create(folder.path().join("layout"))
+                .map_err(io::Error::other)?;
+            let digest = crate::Digest::of(b"hello");
+            layout
+                .write_blob(&digest, b"hello")
+                .map_err(io::Error::other)?;
+            let file = File::open(&path)?;
+            assert!(try_lock(&file, &path)?);
+            sync_dir(folder.path())
+        };
+        work().unwrap();
+        assert_eq!(gaps::of_this_test(), []);
+        for errno in [
+            Errno::INVAL,
+            Errno::NOLCK,
+            Errno::NOSYS,
+            Errno::OPNOTSUPP,
+            Errno::NOTTY,
+        ] {
+            gaps::refuse_with(Some(errno));
+            work().unwrap();
+            work().unwrap();
+            let gaps = gaps::of_this_test();
+            let expected = [
+                FileSystemGap::Locks,
+                FileSystemGap::FileSync,
+                FileSystemGap::FolderSync,
+            ];
+            assert_eq!(gaps, expected, "{errno}");
+        }
+        // What a disk that is broken or full says is no gap.
+        for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS] {
+            gaps::refuse_with(Some(errno));
+            let refused = Errno::from_io_error(&work().unwrap_err());
+            assert_eq!(refused, Some(errno));
+        }
+        gaps::refuse_with(Some(Errno::WOULDBLOCK));
+        assert!(!try_lock(&File::open(&path).unwrap(), &path).unwrap());
+        gaps::refuse_with(None);
+        assert_eq!(gaps::of_this_test(), []);
     }
 }

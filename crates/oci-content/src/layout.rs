@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use crate::descriptor::Descriptor;
 use crate::digest::{Algorithm, Digest, Hasher, VerifyError};
 use crate::durable::{
-    PARTIAL, open_lock, open_regular, partial_file, publish, remove_leftovers, replace_file,
+    PARTIAL, lock as lock_file, open_lock, open_regular, partial_file, publish, remove_leftovers,
+    replace_file,
 };
 use crate::media_type;
 
@@ -400,8 +401,7 @@ impl ImageLayout {
     fn lock(&self) -> Result<File, LayoutError> {
         let path = self.root.join(INDEX_LOCK);
         let lock = open_lock(&path).map_err(|error| LayoutError::io(&path, error))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|error| LayoutError::io(&path, error.into()))?;
+        lock_file(&lock, &path).map_err(|error| LayoutError::io(&path, error))?;
         Ok(lock)
     }
 

@@ -27,6 +27,7 @@ mod descriptor;
 mod digest;
 mod discovery;
 mod durable;
+mod gaps;
 mod layout;
 mod legacy_tag;
 mod manifest;
@@ -41,7 +42,8 @@ pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingR
 pub use discovery::{
     Capability, Completeness, DiscoveryMethod, ErrorCode, OtherSource, SourceKind, WarningCode,
 };
-pub use durable::{replace_file, sync_dir, write_file};
+pub use durable::{replace_file, sync_dir, sync_file, try_lock, write_file};
+pub use gaps::{FileSystemGap, file_system_gaps};
 pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, PartialBlob, REF_NAME};
 pub use legacy_tag::LegacyTag;
 pub use manifest::{

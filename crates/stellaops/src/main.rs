@@ -105,6 +105,7 @@ async fn in_context<T>(
         _ = cancelled => Ok(()),
     };
     write_metrics(&cli.global, &context, log);
+    warn_of_gaps(log);
     result.map_err(|failure| context.explained(failure))
 }
 
@@ -155,6 +156,20 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
 /// Returns whether a command ends by itself when the process is asked to, and has then done what it was for.
 fn drains(command: &Command) -> bool {
     matches!(command, Command::Store(StoreCommand::Serve(_)))
+}
+
+/// Says once what a file system that was written to could not do.
+fn warn_of_gaps(log: &Log) {
+    let gaps = oci_content::file_system_gaps();
+    let Some((_, first)) = gaps.first() else {
+        return;
+    };
+    let told: Vec<_> = gaps.iter().map(|(gap, _)| gap.to_string()).collect();
+    log.warn(&format!(
+        "{}: what this file system cannot do is not guaranteed: {}",
+        first.display(),
+        told.join("; ")
+    ));
 }
 
 fn write_metrics(global: &Global, context: &Context, log: &Log) {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::error::{OutputError, OutputErrorKind};
@@ -61,10 +61,8 @@ pub(super) fn open_locked(partial: &Path, target: &Path) -> Result<File, OutputE
     for _ in 0..ATTEMPTS {
         let file = open(partial)?;
         let ours = file.metadata().map_err(io)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(locked(target)),
-            Err(error) => return Err(OutputError::io(partial, error)),
+        if !oci_content::try_lock(&file, partial).map_err(io)? {
+            return Err(locked(target));
         }
         match fs::symlink_metadata(partial) {
             Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {

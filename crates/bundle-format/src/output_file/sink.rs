@@ -162,7 +162,7 @@ impl Sink for OutputSink {
 
     fn sync(&self) -> io::Result<()> {
         let mut files = self.files().into_iter();
-        files.try_for_each(|file| file.sync_all())
+        files.try_for_each(|file| oci_content::sync_file(&file, &self.names.target))
     }
 }
 

@@ -1,9 +1,9 @@
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::StreamName;
-use oci_content::{Digest, sync_dir};
+use oci_content::{Digest, replace_file, try_lock};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ImportError, ImportErrorKind};
@@ -273,10 +273,10 @@ impl<'a> Claim<'a> {
         fs::create_dir_all(&self.ledger.folder)
             .map_err(|error| unusable(&self.ledger.folder, &error))?;
         let file = File::create(&path).map_err(|error| unusable(&path, &error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
-            Err(TryLockError::WouldBlock) => {
+        match try_lock(&file, &path) {
+            Ok(true) => Ok(file),
+            Err(error) => Err(unusable(&path, &error)),
+            Ok(false) => {
                 let Record { stream, target, .. } = &self.new;
                 let message = format!(
                     "another import of stream {stream} into {target} is under way; wait for its end, and run this one again"
@@ -314,15 +314,9 @@ impl<'a> Claim<'a> {
 
     /// Replaces the record: a reader sees the old one or the new one. The lock is held, so nobody else writes.
     fn write(&self) -> io::Result<()> {
-        let path = self.path();
-        let partial = path.with_extension("partial");
         let mut text = serde_json::to_string_pretty(&self.new)?;
         text.push('\n');
-        let mut file = File::create(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, &path)?;
-        sync_dir(&self.ledger.folder)
+        replace_file(&self.path(), text.as_bytes())
     }
 }
 
