@@ -7,6 +7,7 @@ mod container;
 mod content;
 mod paths;
 mod signatures;
+mod spelling;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -81,6 +82,7 @@ fn corpus() {
     paths::rows(&mut corpus);
     content::rows(&mut corpus);
     signatures::rows(&mut corpus);
+    spelling::rows(&mut corpus);
     corpus.0.sort_by_key(|(number, _)| *number);
 
     let mut lines = Vec::new();

@@ -23,12 +23,12 @@ pub(super) fn rows(corpus: &mut Corpus) {
     referrers(corpus);
 }
 
-fn packed(files: &Files) -> Vec<u8> {
+pub(super) fn packed(files: &Files) -> Vec<u8> {
     pack(files, Container::TarGz)
 }
 
 /// The smallest bundle with another text in `manifest.yaml`.
-fn with_yaml(change: impl Fn(&str) -> String) -> Vec<u8> {
+pub(super) fn with_yaml(change: impl Fn(&str) -> String) -> Vec<u8> {
     let mut files = Fixture::small().files();
     let yaml = String::from_utf8(files[&EntryPath::MANIFEST].clone()).unwrap();
     let changed = change(&yaml);
@@ -506,7 +506,7 @@ fn layout(corpus: &mut Corpus) {
 }
 
 /// An image of one layer whose manifest has other bytes.
-fn image(bytes: impl Fn(&str) -> Vec<u8>) -> Vec<u8> {
+pub(super) fn image(bytes: impl Fn(&str) -> Vec<u8>) -> Vec<u8> {
     let mut fixture = Fixture::empty();
     let original = fixture.image("changed");
     let text = fixture.objects.remove(&original.digest).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
 use bundle_format::{Container, EntryPath, SigningKey};
 use import_validator::FindingKind::{self, *};
 use oci_content::Digest;
@@ -225,4 +226,76 @@ pub(super) fn rows(corpus: &mut Corpus) {
         &other_manifest,
         Some(SignatureInvalid),
     );
+    let der = base64::engine::general_purpose::STANDARD
+        .decode(base64)
+        .unwrap();
+    let spelled = |der: Vec<u8>| {
+        good.replace(
+            base64,
+            &base64::engine::general_purpose::STANDARD.encode(der),
+        )
+    };
+    // A length of two bytes, no length, and a zero that the integer needs not.
+    let long = [&[0x30, 0x81], &der[1..]].concat();
+    unasked(
+        "sig-form: a long length in DER",
+        spelled(long).as_bytes(),
+        Some(SignatureInvalid),
+    );
+    let endless = [&[0x30, 0x80], &der[2..], &[0, 0]].concat();
+    unasked(
+        "sig-form: DER without a length",
+        spelled(endless).as_bytes(),
+        Some(SignatureInvalid),
+    );
+    let padded = [&[0x30, der[1] + 1, 2, der[3] + 1, 0], &der[4..]].concat();
+    unasked(
+        "sig-form: a zero before an integer",
+        spelled(padded).as_bytes(),
+        Some(SignatureInvalid),
+    );
+    let outside = [&der[..], &[0]].concat();
+    unasked(
+        "sig-form: a byte behind DER",
+        spelled(outside).as_bytes(),
+        Some(SignatureInvalid),
+    );
+    let hint = |hint: &str| {
+        let (head, rest) = good.split_once("\"hint\":\"").unwrap();
+        let (_, tail) = rest.split_once('"').unwrap();
+        format!("{head}\"hint\":\"{hint}\"{tail}")
+    };
+    unasked(
+        "sig-form: a hint of 256 characters",
+        hint(&"a ".repeat(128)).as_bytes(),
+        None,
+    );
+    for (name, signature) in [
+        ("sig-form: a hint of 257 characters", hint(&"a".repeat(257))),
+        ("sig-form: a hint beyond ASCII", hint("\u{e9}")),
+        ("sig-form: an escape in a hint", hint("\\u0041")),
+        ("sig-form: no hint", good.replace("\"hint\":", "\"\":")),
+        (
+            "sig-form: log entries",
+            good.replace("{\"publicKey\"", "{\"tlogEntries\":[],\"publicKey\""),
+        ),
+        (
+            "sig-form: no envelope, in words",
+            good.replace(
+                "\"verificationMaterial\"",
+                "\"dsseEnvelope\":null,\"verificationMaterial\"",
+            ),
+        ),
+        (
+            "sig-form: a member twice",
+            good.replace("\"signature\":", "\"signature\":\"\",\"signature\":"),
+        ),
+        ("sig-form: a byte order mark", format!("\u{feff}{good}")),
+        (
+            "sig-form: base64 without its end",
+            good.replace(base64, base64.trim_end_matches('=')),
+        ),
+    ] {
+        unasked(name, signature.as_bytes(), Some(SignatureMalformed));
+    }
 }
