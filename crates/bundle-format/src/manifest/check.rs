@@ -312,6 +312,12 @@ fn check_record(record: &DiscoveryRecord) -> Result<(), ManifestError> {
                 artifact.path
             )));
         }
+        // Only a legacy tag could say so; a discovery takes it for a tag of the subject, and no target lists it.
+        if *digest == record.subject {
+            return Err(inconsistent(format!(
+                "artifact {digest} is its own subject"
+            )));
+        }
         if artifact.sources.is_empty() {
             return Err(inconsistent(format!("no source named artifact {digest}")));
         }

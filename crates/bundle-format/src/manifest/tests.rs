@@ -780,7 +780,7 @@ fn another_encoding_of_the_same_values_is_refused_with_its_line() {
 #[test]
 fn statements_that_contradict_each_other_are_refused() {
     type Change = fn(&mut BundleManifest);
-    let cases: [(Change, &str); 39] = [
+    let cases: [(Change, &str); 40] = [
         (
             |m| m.referrers.total += 1,
             "the counts are not those of the lists",
@@ -819,6 +819,15 @@ fn statements_that_contradict_each_other_are_refused() {
                     .push(SourceKind::ReferrersApi)
             },
             "is there twice",
+        ),
+        (
+            |m| {
+                let subject = m.discovery[1].subject.clone();
+                let artifact = &mut m.discovery[1].artifacts[0];
+                artifact.path = EntryPath::referrer(&subject, &subject).unwrap();
+                artifact.digest = subject;
+            },
+            "is its own subject",
         ),
         (
             |m| m.discovery[0].artifacts[0].path = EntryPath::INDEX,
