@@ -84,7 +84,15 @@ impl Vector {
         self.manifest.images = images.collect();
         let records = items(&given["discovery"]).map(|record| self.discovery(record));
         self.manifest.discovery = records.collect();
+        let mut keep = self.manifests();
+        let given_blobs: HashSet<_> = self.blobs.keys().cloned().collect();
         self.index = self.layout_index();
+        // Indexes under referrers tags are manifests too.
+        let made = self
+            .blobs
+            .keys()
+            .filter(|digest| !given_blobs.contains(*digest));
+        keep.extend(made.cloned());
         let mut entries = vec![
             EntryRecord::of(EntryPath::INDEX, &self.index),
             EntryRecord::of(EntryPath::OCI_LAYOUT, OCI_LAYOUT),
@@ -95,7 +103,6 @@ impl Vector {
                 .iter()
                 .map(|(path, bytes)| EntryRecord::of(path.clone(), bytes)),
         );
-        let keep = self.manifests();
         for (digest, bytes) in &self.blobs {
             let mut entry = EntryRecord::blob(digest, bytes.len() as u64).unwrap();
             entry.base = bytes != b"{}"
