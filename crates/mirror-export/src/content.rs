@@ -10,6 +10,8 @@ use registry_client::Repository;
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     pieces: BTreeMap<Digest, Piece>,
+    /// The sizes that are known, whatever descriptors say: those of manifests, and of blobs that were looked at.
+    sizes: BTreeMap<Digest, u64>,
 }
 
 /// One blob or manifest.
@@ -73,16 +75,27 @@ impl Bill {
         self.manifests.iter().map(|(digest, _)| digest)
     }
 
+    /// Returns the sizes of the manifests.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (&Digest, u64)> {
+        let sizes = self.manifests.iter();
+        sizes.map(|(digest, raw)| (digest, raw.len() as u64))
+    }
+
     fn digests(&self) -> impl Iterator<Item = (&Digest, u64)> {
-        let manifests = self
-            .manifests
-            .iter()
-            .map(|(digest, raw)| (digest, raw.len() as u64));
-        manifests.chain(self.blobs.iter().map(|(digest, size)| (digest, *size)))
+        self.sizes()
+            .chain(self.blobs.iter().map(|(digest, size)| (digest, *size)))
     }
 }
 
 impl Content {
+    /// Creates an empty content where these sizes are known.
+    pub(crate) fn new(sizes: BTreeMap<Digest, u64>) -> Self {
+        Self {
+            pieces: BTreeMap::new(),
+            sizes,
+        }
+    }
+
     /// Adds a bill, all of it or nothing.
     pub(crate) fn add(
         &mut self,
@@ -106,6 +119,10 @@ impl Content {
                     "missing-blob",
                     format!("{}/{} does not have {digest}", from.registry(), from.name()),
                 );
+            }
+            if let Some(known) = self.sizes.get(digest).filter(|known| **known != size) {
+                let message = format!("{digest} is listed with {size} bytes, it has {known}");
+                return fail("integrity", message);
             }
             if let Some(known) = self.pieces.get(digest)
                 && known.size != size
@@ -179,6 +196,10 @@ impl Content {
         self.pieces
             .get(digest)
             .is_some_and(|piece| piece.raw.is_some())
+    }
+
+    pub(crate) fn piece_of(&self, digest: &Digest) -> Option<&Piece> {
+        self.pieces.get(digest)
     }
 
     pub(crate) fn pieces(&self) -> impl ExactSizeIterator<Item = (&Digest, &Piece)> {

@@ -16,8 +16,10 @@ use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
 use tokio::time::timeout;
 
+use crate::discarded::Discarded;
 use crate::error::{ExportError, ExportErrorKind};
 use crate::found::{FoundImage, absent_layers};
+use crate::judge::judge;
 use crate::observer::{ExportEvent, ExportObserver};
 use crate::plan::{Plan, blob_path, plan};
 use crate::policy::Judged;
@@ -194,11 +196,12 @@ impl Exporter {
         require_artifact_types(request, &images)?;
         let judged = Judged::new(request, &mut images).await?;
         let mut unavailable = BTreeSet::new();
+        let mut sizes = BTreeMap::new();
         if output.is_resumed() {
             output.keep();
         }
         loop {
-            let plan = plan(request, &images, &unavailable)?;
+            let plan = plan(request, &images, &unavailable, &sizes)?;
             if !plan.missing.is_empty() && !request.allow_incomplete {
                 return Err(incomplete(&plan.missing));
             }
@@ -222,7 +225,13 @@ impl Exporter {
                 Err(WriteFailure::Blob(failed))
                     if failed.error.kind() == ExportErrorKind::Incomplete
                         && unavailable.insert(failed.digest.clone()) => {}
-                Err(WriteFailure::Blob(failed)) => return Err(failed.error),
+                Err(WriteFailure::Blob(failed)) => {
+                    // Where a descriptor is wrong about the size, what lists it cannot be carried; the rest can.
+                    match size_of(&plan, &failed).await {
+                        Some(size) if sizes.insert(failed.digest.clone(), size).is_none() => {}
+                        _ => return Err(failed.error),
+                    }
+                }
                 Err(WriteFailure::Other(error)) => return Err(error),
             }
         }
@@ -356,12 +365,13 @@ impl Exporter {
             .one_of_many(many)
             .children(Some(ImageDepth::Manifests))
             .keep_manifests(true);
-        let graph = discovery.run(subjects).await;
+        let mut graph = discovery.run(subjects).await;
         let absent = absent_layers(request, repository, &tree, &graph);
         // What was found is worth more than the time that a few HEADs take beyond it.
         let absent = timeout(left().max(request.discovery_timeout / 10), absent)
             .await
             .map_err(late)??;
+        let refused = judge(&tree, &mut graph);
         let root = graph.report(tree.root.digest());
         self.observer.event(ExportEvent::Discovered {
             reference: &reference,
@@ -370,7 +380,7 @@ impl Exporter {
             timeout: request.discovery_timeout,
         });
         let repository = Arc::clone(repository);
-        let mut image = FoundImage::new(request, reference, repository, &tree, graph);
+        let mut image = FoundImage::new(request, reference, repository, &tree, graph, refused);
         image.absent = absent;
         image.seconds = started.elapsed().as_secs_f64();
         Ok(image)
@@ -564,6 +574,33 @@ fn carried_root(
     let carried = Manifest::parse(root.raw().clone(), Some(root.media_type()))
         .map_err(|error| ExportError::new(ExportErrorKind::Incomplete, error.to_string()))?;
     Ok((carried, Some(root.digest().clone())))
+}
+
+/// Returns the size of a blob that failed, where it has another one than was asked for: the registry says so, and its bytes have the
+/// right digest.
+async fn size_of(plan: &Plan, failed: &Failed) -> Option<u64> {
+    let piece = plan.content.piece_of(&failed.digest)?;
+    // Of one that is said to be longer than it is, the rest is asked for in vain.
+    if !matches!(
+        failed.error.kind(),
+        ExportErrorKind::Integrity | ExportErrorKind::Network
+    ) {
+        return None;
+    }
+    for repository in &piece.from {
+        let head = repository.head_blob(&failed.digest).await.ok();
+        let length = head.filter(|head| head.status() == 200);
+        let length = length.and_then(|head| head.header("content-length")?.parse().ok());
+        let Some(size) = length.filter(|size| *size != piece.size) else {
+            continue;
+        };
+        let mut sink = Discarded::new(failed.digest.clone());
+        let pulled = repository.pull_blob(&failed.digest, size, &mut sink);
+        if pulled.await.is_ok() {
+            return Some(size);
+        }
+    }
+    None
 }
 
 /// A bundle that is written and not published.

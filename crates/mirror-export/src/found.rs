@@ -8,6 +8,7 @@ use registry_client::Repository;
 
 use crate::content::{Bill, NotCarried};
 use crate::error::{ExportError, transfer_failure};
+use crate::judge::Refused;
 use crate::request::ExportRequest;
 
 /// An image with what the rest of an export needs to know about it.
@@ -21,6 +22,8 @@ pub(crate) struct FoundImage {
     pub(crate) problem: Option<NotCarried>,
     /// What the image itself needs.
     pub(crate) bill: Bill,
+    /// What its indexes list and it does not have: another image can bring it along.
+    pub(crate) open: Vec<Descriptor>,
     /// Its referrers, without their manifests.
     pub(crate) graph: ReferrerGraph,
     /// What each referrer needs, in the order of the graph; nothing, where its manifest could not be read.
@@ -44,17 +47,10 @@ impl FoundImage {
         repository: Arc<Repository>,
         tree: &ImageTree,
         mut graph: ReferrerGraph,
+        refused: Refused,
     ) -> Self {
         let judged = request.policy.is_some();
         let judged = judged.then(|| JudgedImage::discovered(reference.clone(), tree, &graph));
-        let problem = tree.problems.first().map(|problem| NotCarried {
-            digest: problem
-                .digest
-                .clone()
-                .unwrap_or_else(|| tree.root.digest().clone()),
-            code: problem.code.as_str(),
-            message: problem.message.clone(),
-        });
         let indexes = std::mem::take(&mut graph.indexes);
         let below = indexes.values().flat_map(children);
         let own = graph
@@ -87,6 +83,7 @@ impl FoundImage {
                 // An index without one of its manifests is nothing that a target takes.
                 (Some(own), None) if !own.entries().is_empty() => None,
                 (Some(_), Some(below)) if !below.problems.is_empty() => None,
+                _ if refused.referrers.contains(&referrer.digest) => None,
                 (Some(own), below) => Some(Bill::of(
                     [own]
                         .into_iter()
@@ -113,7 +110,8 @@ impl FoundImage {
         Self {
             record: record(reference, tree),
             repository,
-            problem,
+            problem: refused.image,
+            open: open(tree),
             bill: Bill::of([&tree.root].into_iter().chain(children(tree))),
             graph,
             bills,
@@ -136,6 +134,8 @@ pub(crate) struct Attached {
     pub(crate) subject: Digest,
     pub(crate) digest: Digest,
     pub(crate) descriptor: Descriptor,
+    /// What the manifest says of the subject.
+    pub(crate) named: Descriptor,
 }
 
 impl Attached {
@@ -144,6 +144,7 @@ impl Attached {
             subject: manifest.subject()?.digest.clone(),
             digest: manifest.digest().clone(),
             descriptor: manifest.descriptor(),
+            named: manifest.subject()?.clone(),
         })
     }
 }
@@ -156,16 +157,30 @@ fn record(reference: Reference, tree: &ImageTree) -> ImageRecord {
         root.media_type(),
         root.size(),
     );
-    record.omitted = tree
-        .omitted
-        .iter()
-        .map(|child| OmittedChild::new(child.digest.clone(), "platform"))
+    let left_out = tree.omitted.iter().map(|child| (child, "platform"));
+    let missing = tree.missing.iter().map(|child| (child, "missing"));
+    record.omitted = left_out
+        .chain(missing)
+        .map(|(child, reason)| OmittedChild::new(child.digest.clone(), reason))
         .collect();
     record
 }
 
+/// Returns what the indexes of an image list and the image does not have.
+fn open(tree: &ImageTree) -> Vec<Descriptor> {
+    if tree.omitted.is_empty() && tree.missing.is_empty() {
+        return Vec::new();
+    }
+    let has: BTreeSet<_> = children(tree).map(Manifest::digest).collect();
+    let all = [&tree.root].into_iter().chain(children(tree));
+    let open = all.flat_map(Manifest::children);
+    open.filter(|child| !has.contains(&child.digest))
+        .cloned()
+        .collect()
+}
+
 /// Returns the manifests below an index.
-fn children(tree: &ImageTree) -> impl Iterator<Item = &Manifest> + Clone {
+pub(crate) fn children(tree: &ImageTree) -> impl Iterator<Item = &Manifest> + Clone {
     tree.children
         .iter()
         .filter_map(|child| child.manifest.as_ref())

@@ -10,9 +10,11 @@
 //! runtime and spawns transfers on it.
 
 mod content;
+mod discarded;
 mod error;
 mod exporter;
 mod found;
+mod judge;
 mod observer;
 mod plan;
 mod policy;

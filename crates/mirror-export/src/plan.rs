@@ -1,19 +1,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bundle_format::{
-    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryPath, EntryRecord, Missing, OCI_LAYOUT,
-    SourceRepository, index_descriptors, index_json, referrers_tag_indexes,
+    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryPath, EntryRecord, ImageRecord, Missing,
+    OCI_LAYOUT, OmittedChild, SourceRepository, index_descriptors, index_json,
+    referrers_tag_indexes,
 };
 use bytes::Bytes;
 use oci_content::{
-    Algorithm, Capability, Completeness, Descriptor, Digest, DiscoveryMethod, SourceKind,
-    WarningCode,
+    Algorithm, Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode,
+    SourceKind, WarningCode,
 };
 use oci_referrers::{FoldedProblem, Problem, Referrer};
 
 use crate::content::{Bill, Content, NotCarried};
 use crate::error::{ExportError, ExportErrorKind};
 use crate::found::FoundImage;
+use crate::judge::{mismatch, read};
 use crate::request::ExportRequest;
 
 /// A plan: what the manifest says, and where the bytes come from.
@@ -30,25 +32,26 @@ pub(crate) fn plan(
     request: &ExportRequest,
     images: &[FoundImage],
     unavailable: &BTreeSet<Digest>,
+    sizes: &BTreeMap<Digest, u64>,
 ) -> Result<Plan, ExportError> {
-    let mut draft = Draft::default();
-    let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
-    let mut carried = Vec::new();
-    for image in images {
-        let mut gone = unavailable.clone();
-        gone.extend(image.absent.iter().cloned());
-        if let Err(why) = draft.carry(image, &gone) {
-            draft.leave_out(image, &why)?;
-            continue;
+    let sizes = known_sizes(images, sizes);
+    let mut clashing = BTreeMap::new();
+    let (mut draft, carried) = loop {
+        let (draft, carried) = Draft::of(images, unavailable, &sizes, &clashing)?;
+        let found = draft.clashes(&carried);
+        if found.is_empty() {
+            break (draft, carried);
         }
-        manifest.images.push(image.record.clone());
-        draft.add_referrers(image, &gone)?;
-        carried.push(image);
-    }
-    if manifest.images.is_empty() {
+        clashing.extend(found);
+    };
+    if carried.is_empty() {
         let message = format!("no image can be carried: {}", draft.missing.join("; "));
         return Err(ExportError::new(ExportErrorKind::Incomplete, message));
     }
+    let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
+    manifest
+        .images
+        .extend(carried.iter().map(|image| image.record.clone()));
     let attached = draft.add_attached(&carried)?;
     let is_bare = |image: &&&FoundImage| {
         let mut own = image.bill.manifests();
@@ -84,19 +87,7 @@ pub(crate) fn plan(
             digest.clone(),
         ));
     }
-    // What one image leaves out, another one or a referrer can bring along.
-    if manifest
-        .images
-        .iter()
-        .any(|image| !image.omitted.is_empty())
-    {
-        let listed: HashSet<_> = manifest.entries.iter().map(|entry| &entry.sha256).collect();
-        for image in &mut manifest.images {
-            image
-                .omitted
-                .retain(|child| !listed.contains(&child.digest));
-        }
-    }
+    settle_omitted(&mut manifest.images, &content);
     manifest.settle(bare_images);
     Ok(Plan {
         manifest,
@@ -104,6 +95,63 @@ pub(crate) fn plan(
         index,
         missing,
     })
+}
+
+/// Returns the sizes of all manifests, and those of blobs that were looked at.
+fn known_sizes(images: &[FoundImage], looked_at: &BTreeMap<Digest, u64>) -> BTreeMap<Digest, u64> {
+    let bills = images
+        .iter()
+        .flat_map(|image| image.bills.iter().flatten().chain([&image.bill]));
+    let manifests = bills.flat_map(Bill::sizes);
+    let manifests = manifests.map(|(digest, size)| (digest.clone(), size));
+    let looked_at = looked_at
+        .iter()
+        .map(|(digest, size)| (digest.clone(), *size));
+    manifests.chain(looked_at).collect()
+}
+
+/// Lists for each image what its indexes list and the bundle does not hold: what one image leaves out, another one or a referrer can
+/// bring along, and with it indexes whose manifests are missing.
+fn settle_omitted(images: &mut [ImageRecord], content: &Content) {
+    let omitted = images.iter().flat_map(|image| &image.omitted);
+    let mut reasons: BTreeMap<Digest, String> = BTreeMap::new();
+    for child in omitted {
+        let reason = reasons.entry(child.digest.clone()).or_default();
+        // What is missing anywhere is not left out on purpose.
+        if reason != "missing" {
+            reason.clone_from(&child.reason);
+        }
+    }
+    if reasons.is_empty() {
+        return;
+    }
+    for image in images {
+        let mut absent = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let mut left = vec![image.digest.clone()];
+        while let Some(digest) = left.pop() {
+            let raw = content
+                .piece_of(&digest)
+                .and_then(|piece| piece.raw.as_ref());
+            let Some(manifest) = raw.and_then(read) else {
+                continue;
+            };
+            for child in manifest.children() {
+                match content.has_manifest(&child.digest) {
+                    true if seen.insert(child.digest.clone()) => left.push(child.digest.clone()),
+                    true => {}
+                    false => drop(absent.insert(child.digest.clone())),
+                }
+            }
+        }
+        image.omitted = absent
+            .into_iter()
+            .map(|digest| {
+                let reason = reasons.get(&digest).map_or("platform", String::as_str);
+                OmittedChild::new(digest, reason)
+            })
+            .collect();
+    }
 }
 
 /// What is put together image by image.
@@ -116,6 +164,64 @@ struct Draft {
 }
 
 impl Draft {
+    /// Puts together all images but those that clash with what others carry; returns those that are carried, too.
+    fn of<'a>(
+        images: &'a [FoundImage],
+        unavailable: &BTreeSet<Digest>,
+        sizes: &BTreeMap<Digest, u64>,
+        clashing: &BTreeMap<String, NotCarried>,
+    ) -> Result<(Self, Vec<&'a FoundImage>), ExportError> {
+        let mut draft = Self {
+            content: Content::new(sizes.clone()),
+            ..Self::default()
+        };
+        let mut carried = Vec::new();
+        for image in images {
+            let mut gone = unavailable.clone();
+            gone.extend(image.absent.iter().cloned());
+            let clash = clashing.get(&image.reference().to_string());
+            let added = match clash {
+                Some(why) => Err(why.clone()),
+                None => draft.carry(image, &gone),
+            };
+            match added {
+                Ok(()) => {
+                    draft.add_referrers(image, &gone)?;
+                    carried.push(image);
+                }
+                Err(why) => draft.leave_out(image, &why),
+            }
+        }
+        Ok((draft, carried))
+    }
+
+    /// Finds images that list something which they leave out, and which others bring along as something else than they say.
+    fn clashes(&self, carried: &[&FoundImage]) -> Vec<(String, NotCarried)> {
+        let mut clashes = Vec::new();
+        for image in carried {
+            let mut found = image.open.iter().filter_map(|child| {
+                let piece = self.content.piece_of(&child.digest)?;
+                let (code, message) = match piece.raw.as_ref().and_then(read) {
+                    Some(own) => mismatch(child, &own)?,
+                    None => {
+                        let message = "the image leaves it out, and it is a layer or a config of something that is \
+                                       carried: the image can only be carried with all its platforms";
+                        (ErrorCode::Integrity, message.to_owned())
+                    }
+                };
+                Some(NotCarried {
+                    digest: child.digest.clone(),
+                    code: code.as_str(),
+                    message,
+                })
+            });
+            if let Some(why) = found.next() {
+                clashes.push((image.reference().to_string(), why));
+            }
+        }
+        clashes
+    }
+
     /// Puts an image into the content, all of it or nothing.
     fn carry(&mut self, image: &FoundImage, gone: &BTreeSet<Digest>) -> Result<(), NotCarried> {
         match &image.problem {
@@ -125,18 +231,18 @@ impl Draft {
     }
 
     /// Notes that an image is left out, with all that refers to it.
-    fn leave_out(&mut self, image: &FoundImage, why: &NotCarried) -> Result<(), ExportError> {
-        let message = format!("{} cannot be carried: {}", image.reference(), why.message);
-        // One digest with two sizes is no matter of leave.
-        if why.code == "integrity" {
-            return Err(ExportError::new(ExportErrorKind::Integrity, message));
-        }
-        self.missing.push(message);
+    fn leave_out(&mut self, image: &FoundImage, why: &NotCarried) {
+        self.missing.push(format!(
+            "{} cannot be carried: {}: {}",
+            image.reference(),
+            why.digest,
+            why.message
+        ));
         let root = &image.record.digest;
-        let (capability, method) = match image.graph.report(root) {
-            Some(report) => (report.capability, report.method),
-            None => return Ok(()),
+        let Some(report) = image.graph.report(root) else {
+            return;
         };
+        let (capability, method) = (report.capability, report.method);
         let repository = SourceRepository::from(image.reference());
         let mut record = DiscoveryRecord::new(repository, root.clone(), capability, method);
         record.status = Completeness::Incomplete;
@@ -144,7 +250,6 @@ impl Draft {
         noted.digest = Some(why.digest.clone());
         record.missing.push(noted);
         self.record(record);
-        Ok(())
     }
 
     fn record(&mut self, record: DiscoveryRecord) {
@@ -203,7 +308,9 @@ impl Draft {
             for warning in &report.warnings {
                 if matches!(
                     warning.code,
-                    WarningCode::DanglingReferrer | WarningCode::StaleTagIndex
+                    WarningCode::DanglingReferrer
+                        | WarningCode::StaleTagIndex
+                        | WarningCode::SubjectDescriptorMismatch
                 ) {
                     let mut noted = Missing::new(warning.code.as_str());
                     noted.digest.clone_from(&warning.digest);
@@ -268,6 +375,14 @@ impl Draft {
                 let mut record =
                     DiscoveryRecord::new(repository, subject.clone(), capability, method);
                 record.artifacts.push(artifact);
+                let piece = self.content.piece_of(subject);
+                let known = piece.and_then(|piece| read(piece.raw.as_ref()?));
+                if known.is_some_and(|known| mismatch(&attached.named, &known).is_some()) {
+                    let code = WarningCode::SubjectDescriptorMismatch.as_str();
+                    let mut noted = Missing::new(code);
+                    noted.digest = Some(digest.clone());
+                    record.missing.push(noted);
+                }
                 self.record(record);
                 subjects.insert(subject.clone());
             }

@@ -100,7 +100,8 @@ impl Judged {
     }
 }
 
-/// Fetches documents and reads their dates. One that the registry does not have is left for the plan to name.
+/// Fetches documents and reads their dates. One that the registry does not have, or that is another one, is left
+/// for the transfer to name.
 async fn fetch_dates(
     repository: &Repository,
     payloads: &[(Digest, u64)],
@@ -117,7 +118,9 @@ async fn fetch_dates(
                 Ok((payload.clone(), document_date(&document)))
             }
             Err(error) => match transfer_failure(&error) {
-                (ExportErrorKind::Incomplete, _) => Ok((payload.clone(), None)),
+                (ExportErrorKind::Incomplete | ExportErrorKind::Integrity, _) => {
+                    Ok((payload.clone(), None))
+                }
                 (kind, reason) => {
                     let message = format!("{payload}, whose date the policy asks for: {reason}");
                     Err(ExportError::new(kind, message))

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{MAX_FOREIGN_CHARS, bounded};
@@ -63,6 +65,18 @@ impl Descriptor {
         self.annotations
             .get("vnd.docker.reference.type")
             .is_some_and(|kind| kind == "attestation-manifest")
+    }
+
+    /// Returns whether the content that the descriptor embeds, if it does, is the content of its digest.
+    ///
+    /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#embedded-content>
+    pub fn data_holds(&self) -> bool {
+        let Some(data) = &self.data else {
+            return true;
+        };
+        STANDARD
+            .decode(data)
+            .is_ok_and(|bytes| bytes.len() as u64 == self.size && self.digest.matches(&bytes))
     }
 
     /// Returns the digest of the platform child that a BuildKit attestation speaks of.

@@ -217,6 +217,8 @@ words! {
         SizeMismatch = "size-mismatch",
         /// The referrers tag names something that the API does not list.
         StaleTagIndex = "stale-tag-index",
+        /// A referrer names its subject with another size or media type than the subject has.
+        SubjectDescriptorMismatch = "subject-descriptor-mismatch",
         /// A list names a manifest that refers to something else.
         SubjectMismatch = "subject-mismatch",
         /// A tag that cannot exist is denied as well, so a denied tag counts as absent.

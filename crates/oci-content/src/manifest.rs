@@ -32,6 +32,10 @@ struct Parsed {
     raw: Bytes,
     digest: Digest,
     media_type: String,
+    /// Whether `media_type` is what the document says.
+    says_type: bool,
+    /// The media type that follows from the content where the document says none.
+    derived: Option<&'static str>,
     artifact_type: Option<String>,
     subject: Option<Descriptor>,
     annotations: BTreeMap<String, String>,
@@ -213,12 +217,16 @@ impl Manifest {
             return fail(ManifestErrorKind::Unsupported, reason);
         }
         let own_type = shape.media_type.as_ref().filter(|own| !own.is_empty());
-        let media_type = match (own_type, content_type.map(media_type::essence)) {
-            (Some(own), _) => own.clone(),
-            (None, Some(given)) if media_type::is_manifest(&given) => given,
-            (None, _) if shape.config.is_some() => media_type::IMAGE_MANIFEST.to_owned(),
-            (None, _) if shape.manifests.is_some() => media_type::IMAGE_INDEX.to_owned(),
-            (None, _) => {
+        let says_type = own_type.is_some();
+        let derived = match shape.config.is_some() {
+            true => Some(media_type::IMAGE_MANIFEST),
+            false => shape.manifests.map(|_| media_type::IMAGE_INDEX),
+        };
+        let media_type = match (own_type, content_type.map(media_type::essence), derived) {
+            (Some(own), _, _) => own.clone(),
+            (None, Some(given), _) if media_type::is_manifest(&given) => given,
+            (None, _, Some(derived)) => derived.to_owned(),
+            (None, _, None) => {
                 return fail(
                     ManifestErrorKind::Malformed,
                     "no `mediaType`, and no content that tells".into(),
@@ -287,6 +295,8 @@ impl Manifest {
             raw,
             digest,
             media_type,
+            says_type,
+            derived,
             artifact_type,
             subject,
             annotations,
@@ -312,6 +322,17 @@ impl Manifest {
     /// Returns the media type: the document's own, else the one it came with.
     pub fn media_type(&self) -> &str {
         &self.0.media_type
+    }
+
+    /// Returns the media type that whoever has nothing but the bytes reads them as: the document's own, else the one that
+    /// follows from its content. `None` where the type that it came with is of another kind, or nothing follows.
+    pub fn own_media_type(&self) -> Option<&str> {
+        let known = &self.0.media_type;
+        let is_artifact = known == media_type::ARTIFACT_MANIFEST;
+        match self.0.says_type {
+            true => Some(known),
+            false => self.0.derived.filter(|_| !is_artifact),
+        }
     }
 
     /// Returns the artifact type as the specification derives it: `artifactType`, else for an image manifest the
@@ -361,6 +382,11 @@ impl Manifest {
         let is_blob =
             move |one: &&Descriptor| !(is_index && media_type::is_manifest(&one.media_type));
         config.into_iter().chain(rest).filter(is_blob)
+    }
+
+    /// Returns every descriptor in the manifest: [children](Self::children), [blobs](Self::blobs) and subject.
+    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+        self.children().chain(self.blobs()).chain(self.subject())
     }
 
     /// Returns the descriptor of this manifest, with its artifact type and annotations as a referrers list

@@ -100,9 +100,13 @@ struct Source<'b> {
 impl RepositoryPlan {
     fn fill(&mut self, bundle: &BundleSource, source: &Source<'_>) -> Result<(), ImportError> {
         let mut needs = Needs::new();
+        // What an image leaves out is nowhere in the bundle, and a referrer can be such an image.
+        let images = bundle.manifest().images.iter();
+        let omitted: BTreeSet<&Digest> = images
+            .flat_map(|image| &image.omitted)
+            .map(|child| &child.digest)
+            .collect();
         for image in &source.images {
-            let omitted: BTreeSet<&Digest> =
-                image.omitted.iter().map(|child| &child.digest).collect();
             self.images.push((
                 image.reference.clone(),
                 image.digest.clone(),
@@ -134,7 +138,7 @@ impl RepositoryPlan {
             .collect();
         let referrers: Vec<Digest> = referrers.into_iter().cloned().collect();
         for digest in &referrers {
-            self.walk(bundle, digest, &BTreeSet::new(), &mut needs)?;
+            self.walk(bundle, digest, &omitted, &mut needs)?;
         }
         self.roots.extend(unreached);
         // What a legacy tag names need not have a `subject`.
@@ -156,7 +160,7 @@ impl RepositoryPlan {
 
     /// Notes a manifest with all that it lists, to any depth, and returns the digests of all of them.
     ///
-    /// What one image leaves out another one can carry, so each walk goes its own way; a manifest is read once.
+    /// Each walk goes its own way; a manifest is read once.
     fn walk(
         &mut self,
         bundle: &BundleSource,
