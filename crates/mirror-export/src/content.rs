@@ -81,7 +81,7 @@ impl Bill {
         sizes.map(|(digest, raw)| (digest, raw.len() as u64))
     }
 
-    fn digests(&self) -> impl Iterator<Item = (&Digest, u64)> {
+    pub(crate) fn digests(&self) -> impl Iterator<Item = (&Digest, u64)> {
         self.sizes()
             .chain(self.blobs.iter().map(|(digest, size)| (digest, *size)))
     }

@@ -25,6 +25,7 @@ use crate::plan::{Plan, blob_path, plan};
 use crate::policy::Judged;
 use crate::report;
 use crate::request::ExportRequest;
+use crate::tally::Tally;
 use crate::transfer::{Begun, Failed, download};
 
 /// The longest that the probe of a registry may take, however much time an image has.
@@ -295,9 +296,9 @@ impl Exporter {
             source.images += 1;
         }
         let unique: BTreeSet<String> = request.images.iter().map(ToString::to_string).collect();
-        self.observer.event(ExportEvent::Discovering {
-            images: unique.len(),
-        });
+        let wanted = unique.len();
+        self.observer
+            .event(ExportEvent::Discovering { images: wanted });
         let images = unique
             .into_iter()
             .filter_map(|text| text.parse::<Reference>().ok());
@@ -307,10 +308,13 @@ impl Exporter {
             let spent = spent.get(&key.0).copied().unwrap_or_default();
             self.find_image(request, reference, &sources[&key], spent)
         });
-        let mut found: Vec<FoundImage> = finds
-            .buffer_unordered(request.max_concurrent_discoveries.get())
-            .try_collect()
-            .await?;
+        let mut finds = finds.buffer_unordered(request.max_concurrent_discoveries.get());
+        let mut tally = Tally::new(request, wanted);
+        let mut found: Vec<FoundImage> = Vec::new();
+        while let Some(image) = finds.try_next().await? {
+            tally.add(&image)?;
+            found.push(image);
+        }
         found.sort_by_cached_key(|image| image.reference().to_string());
         Ok(found)
     }
@@ -397,6 +401,16 @@ impl Exporter {
         let container = Container::from_file_name(&request.output);
         let mut bundle_plan = BundlePlan::new(&plan.manifest, container)
             .map_err(|error| ExportError::new(ExportErrorKind::Limit, error.to_string()))?;
+        let (bytes, limit) = (
+            bundle_plan.manifest_yaml().len(),
+            request.max_manifest_bytes,
+        );
+        if bytes as u64 > limit {
+            let message = format!(
+                "manifest.yaml would have {bytes} bytes, more than its limit of {limit}; export fewer images in one bundle"
+            );
+            return Err(ExportError::new(ExportErrorKind::Limit, message).into());
+        }
         if let Some(key) = &request.sign_key {
             let signature = key.sign(bundle_plan.manifest_yaml());
             bundle_plan = bundle_plan.with_signature(signature);

@@ -20,6 +20,7 @@ mod plan;
 mod policy;
 mod report;
 mod request;
+mod tally;
 mod transfer;
 
 pub use error::{ExportError, ExportErrorKind};

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use bundle_format::{BaseBundle, SigningKey, StreamName, VolumeSize};
+use bundle_format::{BaseBundle, Limits, SigningKey, StreamName, VolumeSize};
 use oci_content::{Capability, Platform, Reference, Registry};
 use oci_referrers::{LegacyTags, Policy};
 
@@ -42,6 +42,9 @@ pub struct ExportRequest {
     /// Time for everything that is asked about one image before its blobs: the probe of its registry, what its reference
     /// leads to, and the discovery of its referrers; 120 s by default.
     pub discovery_timeout: Duration,
+    /// The largest `manifest.yaml` that is written, in bytes; by default what readers take by theirs, 128 MiB. As soon as more
+    /// has been found than that can list, the export ends.
+    pub max_manifest_bytes: u64,
     /// Images whose referrers are discovered at once; 4 by default.
     pub max_concurrent_discoveries: NonZeroUsize,
     /// Blobs that are downloaded at once; 16 by default. No more than 8 of them are of 1 MiB or more.
@@ -70,6 +73,7 @@ impl ExportRequest {
             sign_key: None,
             legacy_tags: LegacyTags::All,
             discovery_timeout: Duration::from_secs(120),
+            max_manifest_bytes: Limits::default().max_manifest_bytes,
             max_concurrent_discoveries: nonzero(4),
             max_concurrent_transfers: nonzero(16),
             configured: BTreeMap::new(),

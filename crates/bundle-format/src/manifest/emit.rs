@@ -35,11 +35,20 @@ impl BundleManifest {
     pub fn to_yaml(&self) -> Result<Vec<u8>, ManifestError> {
         self.check()?;
         // Counted first: of a large bundle, a buffer that grows takes twice as much.
-        let mut length = Length(0);
-        emit(self, &mut length);
-        let mut out = Vec::with_capacity(length.0);
+        let mut out = Vec::with_capacity(self.length());
         emit(self, &mut out);
         Ok(out)
+    }
+
+    /// Returns how many bytes the encoding takes, whether or not the manifest is consistent.
+    pub fn yaml_bytes(&self) -> u64 {
+        self.length() as u64
+    }
+
+    fn length(&self) -> usize {
+        let mut length = Length(0);
+        emit(self, &mut length);
+        length.0
     }
 }
 

@@ -374,3 +374,67 @@ async fn an_attestation_in_an_index_that_nobody_lists_and_that_has_a_subject_is_
         assert_eq!(totals.status, Completeness::Complete);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_manifest_yaml_cannot_list_is_refused_before_everything_is_discovered() {
+    let registry = crate::support::registry().await;
+    let site = Site::new();
+    let names: Vec<_> = (0..10)
+        .map(|number| format!("team/app:v{number}"))
+        .collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut request = site.request(&registry, &names, "b.tgz");
+    request.max_concurrent_discoveries = std::num::NonZeroUsize::MIN;
+    // Each image has two referrers; what four of them take.
+    request.max_manifest_bytes = 8 * 820;
+    let error = export(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Limit);
+    let text = error.to_string();
+    for part in [
+        "its limit of 6560 bytes",
+        "of 10 images",
+        "export the images in at least 3 bundles, of about 4 each",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    let asked = |image: &str| {
+        let path = format!("/v2/team/app/manifests/{image}");
+        registry
+            .requests()
+            .iter()
+            .any(|request| request.path == path)
+    };
+    assert!(asked("v0") && !asked("v9"), "it ends early");
+    assert!(site.files().is_empty(), "{:?}", site.files());
+
+    request.max_manifest_bytes = 1000;
+    let text = export(&request).await.unwrap_err().to_string();
+    assert!(
+        text.contains("alone does not fit; export its platforms"),
+        "{text}"
+    );
+
+    // What the images themselves take counts in the end.
+    let mut request = site.request(&registry, &names[..1], "b.tgz");
+    request.max_manifest_bytes = 2000;
+    let text = export(&request).await.unwrap_err().to_string();
+    assert!(text.contains("more than its limit of 2000"), "{text}");
+
+    // What fits to the last byte is written, also where two names have one image.
+    let clean = export(&site.request(&registry, &names[..1], "c.tgz"))
+        .await
+        .unwrap();
+    let pinned = format!("team/app:v0@{}", clean.images[0].digest);
+    let mut images = names.clone();
+    images.push(&pinned);
+    let all = export(&site.request(&registry, &images, "d.tgz"))
+        .await
+        .unwrap();
+    let mut request = site.request(&registry, &images, "e.tgz");
+    request.max_manifest_bytes = all.manifest.yaml_bytes();
+    export(&request).await.unwrap();
+    request.max_manifest_bytes -= 1;
+    request.overwrite = true;
+    let error = export(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Limit);
+}

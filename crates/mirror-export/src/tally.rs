@@ -1,0 +1,192 @@
+use std::collections::{HashMap, HashSet};
+
+use bundle_format::{
+    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryRecord, SourceRepository,
+};
+use oci_content::{Algorithm, Capability, Digest, DiscoveryMethod};
+
+use crate::error::{ExportError, ExportErrorKind};
+use crate::found::FoundImage;
+use crate::plan::blob_path;
+use crate::request::ExportRequest;
+
+/// How much of `manifest.yaml` is filled by what the images found so far have referring to them: never more than they will take
+/// there, so that nothing is refused which would fit.
+#[derive(Debug)]
+pub(crate) struct Tally<'a> {
+    request: &'a ExportRequest,
+    /// The images that are looked for.
+    wanted: usize,
+    found: usize,
+    /// By repository: a subject, and what refers to it.
+    referrers: HashMap<String, HashSet<(Digest, Digest)>>,
+    files: HashSet<Digest>,
+    bytes: u64,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn new(request: &'a ExportRequest, wanted: usize) -> Self {
+        Self {
+            request,
+            wanted,
+            found: 0,
+            referrers: HashMap::new(),
+            files: HashSet::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Adds an image. An error when `manifest.yaml` can no longer hold what was found.
+    pub(crate) fn add(&mut self, image: &FoundImage) -> Result<(), ExportError> {
+        let repository = SourceRepository::from(image.reference());
+        let known = self.referrers.entry(repository.to_string()).or_default();
+        let root = image.record.digest.clone();
+        let (capability, method) = (Capability::Unknown, DiscoveryMethod::Other);
+        let mut record = DiscoveryRecord::new(repository, root, capability, method);
+        let mut entries = Vec::new();
+        for (referrer, bill) in image.graph.referrers.iter().zip(&image.bills) {
+            let subject = &referrer.subject;
+            let Some(bill) = bill else { continue };
+            let carried = |(digest, _): (&Digest, u64)| {
+                digest.algorithm() == Algorithm::Sha256 && !image.absent.contains(digest)
+            };
+            if subject.algorithm() != Algorithm::Sha256
+                || !bill.digests().all(carried)
+                || !known.insert((subject.clone(), referrer.digest.clone()))
+            {
+                continue;
+            }
+            let artifact = ArtifactRecord::new(
+                subject,
+                referrer.digest.clone(),
+                referrer.artifact_type.clone(),
+                &referrer.media_type,
+                referrer.size,
+            );
+            // One that cannot be listed is told of when it is planned.
+            let Ok(mut artifact) = artifact else { continue };
+            artifact.category = referrer.category;
+            artifact.sources.clone_from(&referrer.sources);
+            artifact.tag.clone_from(&referrer.tag);
+            record.artifacts.push(artifact);
+            for (digest, size) in bill.digests() {
+                if self.files.insert(digest.clone()) {
+                    entries.push(EntryRecord::new(blob_path(digest)?, size, digest.clone()));
+                }
+            }
+        }
+        self.bytes += listed_bytes(self.request, record, entries);
+        self.found += 1;
+        match self.bytes > self.request.max_manifest_bytes {
+            true => Err(self.full(image)),
+            false => Ok(()),
+        }
+    }
+
+    fn full(&self, image: &FoundImage) -> ExportError {
+        let referrers: usize = self.referrers.values().map(HashSet::len).sum();
+        let limit = self.request.max_manifest_bytes;
+        let way_out = match self.found - 1 {
+            0 => format!(
+                "{} alone does not fit; export its platforms one by one (--platform)",
+                image.reference()
+            ),
+            fit => {
+                let bundles = self.wanted.div_ceil(fit).max(2);
+                let each = self.wanted.div_ceil(bundles);
+                format!("export the images in at least {bundles} bundles, of about {each} each")
+            }
+        };
+        let message = format!(
+            "manifest.yaml would be larger than its limit of {limit} bytes: the {referrers} referrers of the first {} of {} images fill it; \
+             {way_out}",
+            self.found, self.wanted
+        );
+        ExportError::new(ExportErrorKind::Limit, message)
+    }
+}
+
+/// Returns what these artifacts and files take in `manifest.yaml`, in bytes.
+fn listed_bytes(
+    request: &ExportRequest,
+    record: DiscoveryRecord,
+    entries: Vec<EntryRecord>,
+) -> u64 {
+    let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
+    manifest.discovery = vec![record];
+    manifest.entries = entries;
+    let with = manifest.yaml_bytes();
+    manifest.discovery[0].artifacts.clear();
+    manifest.entries.clear();
+    // The marks of lists that are empty now.
+    with.saturating_sub(manifest.yaml_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_content::SourceKind;
+
+    /// What `docs/bundle-format.md` says of the size of `manifest.yaml`.
+    #[test]
+    fn the_documented_number_of_referrers_fits() {
+        const DOCUMENT: &str = include_str!("../../../docs/bundle-format.md");
+        let request = ExportRequest::new(Vec::new(), "b.tgz");
+        let repository: SourceRepository = "registry.example.com/team/app".parse().unwrap();
+        let of = |text: &str| Digest::of(text.as_bytes());
+        let mut rows = Vec::new();
+        for (name, artifact_type, sources, files) in [
+            (
+                "a signature of cosign 3",
+                "application/vnd.dev.sigstore.bundle.v0.3+json",
+                vec![SourceKind::ReferrersApi],
+                2,
+            ),
+            (
+                "an SBOM in CycloneDX",
+                "application/vnd.cyclonedx+json",
+                vec![SourceKind::ReferrersApi],
+                2,
+            ),
+            (
+                "an SBOM in CycloneDX that API and referrers tag list",
+                "application/vnd.cyclonedx+json",
+                vec![SourceKind::ReferrersApi, SourceKind::ReferrersTag],
+                2,
+            ),
+            (
+                "an SBOM in SPDX with a config of its own",
+                "application/spdx+json",
+                vec![SourceKind::ReferrersApi],
+                3,
+            ),
+        ] {
+            let mut record = DiscoveryRecord::new(
+                repository.clone(),
+                of("image"),
+                Capability::Supported,
+                DiscoveryMethod::Native,
+            );
+            let mut artifact = ArtifactRecord::new(
+                &of("image"),
+                of("referrer"),
+                Some(artifact_type.to_owned()),
+                "application/vnd.oci.image.manifest.v1+json",
+                700,
+            )
+            .unwrap();
+            artifact.sources = sources;
+            record.artifacts = vec![artifact];
+            let entry = |number: u32| {
+                let digest = of(&number.to_string());
+                EntryRecord::new(blob_path(&digest).unwrap(), 50_000, digest)
+            };
+            let bytes = listed_bytes(&request, record, (0..files).map(entry).collect());
+            let thousands = request.max_manifest_bytes / bytes / 1000;
+            let row = format!("| {name} | {bytes} | {thousands},000 |");
+            rows.push(row);
+        }
+        let missing: Vec<_> = rows.iter().filter(|row| !DOCUMENT.contains(*row)).collect();
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
+}
