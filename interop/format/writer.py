@@ -3,6 +3,7 @@
 
     writer.py VECTOR...          writes each vector from its input.json and compares every byte that is documented
     writer.py --out FOLDER ...   also leaves the bundles there
+    writer.py --again BUNDLE...  writes each bundle, whole and unsigned, again from what it says and holds, and compares
 
 Only the standard library, and nothing of the Rust crates. Exits 1 where something differs.
 """
@@ -16,6 +17,7 @@ import json
 import pathlib
 import re
 import sys
+import tarfile
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -160,8 +162,9 @@ class Bundle:
         self.given = given
         self.blobs = {}
         for blob in given["blobs"]:
-            data = blob if isinstance(blob, str) else blob["text"] * blob["times"]
-            self.blobs[sha256(data.encode())] = data.encode()
+            data = blob["text"] * blob["times"] if isinstance(blob, dict) else blob
+            data = data.encode() if isinstance(data, str) else data
+            self.blobs[sha256(data)] = data
         self.images = sorted(given["images"], key=lambda image: image["reference"].encode())
         self.discovery = sorted((self.record(record) for record in given["discovery"]), key=discovery_order)
         self.index = self.layout_index()
@@ -244,7 +247,8 @@ class Bundle:
 
     def list_entries(self):
         files = {"index.json": self.index, "oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
-        files |= {f"trust/{name}": text.encode() for name, text in self.given.get("trust", {}).items()}
+        for name, data in self.given.get("trust", {}).items():
+            files[f"trust/{name}"] = data.encode() if isinstance(data, str) else data
         files |= {f"blobs/sha256/{encoded(digest)}": data for digest, data in self.blobs.items()}
         held = set()
         if self.base:
@@ -491,6 +495,68 @@ def sign(pem, message):
     ).encode()
 
 
+# --- a bundle again ----------------------------------------------------------------------------------------------------
+
+
+def unquoted(text):
+    if not text.startswith('"'):
+        return text
+    escapes = r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)"
+    return re.sub(escapes, lambda m: m[1] if len(m[1]) == 1 else chr(int(m[1][1:], 16)), text[1:-1])
+
+
+def given_of(path):
+    """What a writer has to be given to make this bundle: no size, count, category, path or order is taken over."""
+    with tarfile.open(path) as archive:
+        files = {member.name: archive.extractfile(member).read() for member in archive}
+    given = {"images": [], "discovery": [], "trust": {}, "blobs": []}
+    status = ""
+    for line in files["manifest.yaml"].decode("ascii").splitlines():
+        indent, is_item, key, value = re.fullmatch(r"( *)(- )?([^: ]+):? ?(.*)", line).groups()
+        value, depth = unquoted(value), len(indent)
+        if depth == 0 and key in ("stream", "created", "sequence"):
+            given[key] = value
+        elif (depth, key) == (2, "status") and not given["discovery"]:
+            status = value
+        elif is_item and key in ("reference", "repository"):
+            record = {key: value, "omitted": {}, "missing": [], "artifacts": []}
+            given["images" if key == "reference" else "discovery"].append(record)
+        elif depth == 2 and key in ("omitted", "missing", "artifacts"):
+            within = key
+        elif is_item and depth == 2:
+            digest = value
+            record[within].append({key: value, "sources": []}) if within != "omitted" else None
+        elif is_item and depth == 4:
+            record["artifacts"][-1]["sources"].append(key if not value else f"{key}:{value}")
+        elif key == "reason":
+            record["omitted"][digest] = value
+        elif depth == 4 and key in ("digest", "source", "tag"):
+            record[within][-1][key] = value
+        elif depth == 2 and key in ("digest", "subject", "capability", "method", "status"):
+            record[key] = value
+    for name, data in files.items():
+        if name.startswith("trust/"):
+            given["trust"][name[len("trust/") :]] = data
+    given["incomplete"] = status == "incomplete"
+    listed = json.loads(files["index.json"])["manifests"]
+    tags = {
+        one["digest"]
+        for one in listed
+        if re.fullmatch("sha256-[0-9a-f]{64}", one.get("annotations", {}).get(REF_NAME, ""))
+        and NAME not in one["annotations"]
+    }
+    given["layout_tags"] = bool(tags)
+    blobs = {sha256(data): data for name, data in files.items() if name.startswith("blobs/")}
+    given["blobs"] = [data for digest, data in blobs.items() if digest not in tags]
+    return given
+
+
+def is_made_again(path):
+    bundle = Bundle(given_of(path))
+    data = path.read_bytes()
+    return data == (bundle.tgz() if data[:2] == b"\x1f\x8b" else bundle.tar())
+
+
 # --- vectors -----------------------------------------------------------------------------------------------------------
 
 
@@ -528,9 +594,16 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--update", action="store_true", help="write the files of a new vector")
+    parser.add_argument("--again", action="store_true", help="the paths are bundles, which are made again")
     parser.add_argument("vectors", nargs="+", type=pathlib.Path)
     args = parser.parse_args()
     differ = 0
+    for path in args.vectors if args.again else []:
+        same = is_made_again(path)
+        differ += not same
+        print(f"{path}: {'the same bytes' if same else 'differs'}")
+    if args.again:
+        return 1 if differ else 0
     for folder in args.vectors:
         folder = folder.resolve()
         files, whole = documented(folder.name, read(folder))
