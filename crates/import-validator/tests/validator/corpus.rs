@@ -3,6 +3,8 @@
 //! `docs/corpus.md` lists the rows; `cargo test -p import-validator --test validator corpus -- --nocapture` prints them with
 //! what was found.
 
+mod blocks;
+mod claims;
 mod container;
 mod content;
 mod paths;
@@ -79,10 +81,12 @@ impl Corpus {
 fn corpus() {
     let mut corpus = Corpus::default();
     container::rows(&mut corpus);
+    blocks::rows(&mut corpus);
     paths::rows(&mut corpus);
     content::rows(&mut corpus);
     signatures::rows(&mut corpus);
     spelling::rows(&mut corpus);
+    claims::rows(&mut corpus);
     corpus.0.sort_by_key(|(number, _)| *number);
 
     let mut lines = Vec::new();

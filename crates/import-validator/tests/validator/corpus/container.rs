@@ -17,7 +17,7 @@ pub(super) fn entries() -> Vec<Vec<u8>> {
 }
 
 /// The smallest bundle with one field of the second header changed.
-fn changed(at: usize, value: &[u8]) -> Vec<u8> {
+pub(super) fn changed(at: usize, value: &[u8]) -> Vec<u8> {
     let mut all = entries();
     let mut header: [u8; 512] = all[1][..512].try_into().unwrap();
     header[at..at + value.len()].copy_from_slice(value);
