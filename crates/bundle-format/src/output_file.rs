@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use oci_content::{sync_dir, sync_file};
+use oci_content::{Digest, sync_dir, sync_file};
 
 pub use self::error::{OutputError, OutputErrorKind};
 use self::partial::{open_locked, partial_path, refuse_existing, remove, rename};
@@ -141,6 +141,17 @@ impl OutputFile {
         });
         read.map_err(|error| OutputError::io(&names.partial(1), error))?;
         Ok(hasher.finish())
+    }
+
+    /// Writes `<name>.sha256` beside a bundle in one file, as `sha256sum -c` reads it. Volumes get theirs from
+    /// [`publish_with`](Self::publish_with).
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn write_checksum(&self, whole: &Digest) -> Result<(), OutputError> {
+        let target = self.target();
+        write_durably(&checksum_path(target), &checksum_line(target, whole))
     }
 
     /// Makes everything durable and gives it its name. The checksums that are written beside volumes are computed,

@@ -3,8 +3,11 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oci_content::{Platform, Reference, Registry, RepositoryName};
+
+use crate::render;
 
 /// Carries container images and everything that refers to them (SBOMs, attestations, signatures, VEX) out of
 /// registries, across an air gap, and into registries, and loses none of it in silence.
@@ -23,6 +26,31 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Reads the command line; what is wrong with it ends the process with a sentence.
+pub(crate) fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| with_tip(error).exit())
+}
+
+/// Says how a file is named, where it stands without the option that it belongs to.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+    // Only a mandatory option stands in the usage.
+    let wants_file = usage.is_some_and(|usage| usage.contains("--file <FILE>"));
+    if error.kind() == ErrorKind::UnknownArgument
+        && wants_file
+        && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+        && !argument.starts_with('-')
+    {
+        let tip = format!(
+            "the bundle is named by an option: --file {}",
+            render::foreign(argument)
+        );
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 #[derive(Debug, Args)]
@@ -161,6 +189,10 @@ impl std::str::FromStr for ProbeTarget {
     type Err = oci_content::ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains("://") {
+            // It is none, and says so better than what is before the first slash.
+            text.parse::<Reference>()?;
+        }
         Ok(match text.split_once('/') {
             Some((registry, repository)) => Self {
                 registry: registry.parse()?,

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -33,7 +33,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse();
     let global = &cli.global;
     let log = match Log::new(
         global.log_level,
@@ -96,6 +96,9 @@ async fn in_context<T>(
         Arc::clone(log),
         speaks_to_registries(&cli.command),
     )?;
+    if let Some(path) = &cli.global.metrics_file {
+        Metrics::check_file(path).map_err(|error| metrics_file_failure(path, &error))?;
+    }
     if let Some(address) = cli.global.metrics_listen {
         serve_metrics(address, Arc::clone(&context.metrics)).await?;
     }
@@ -104,9 +107,14 @@ async fn in_context<T>(
         // Whoever cancels says why.
         _ = cancelled => Ok(()),
     };
-    write_metrics(&cli.global, &context, log);
+    let written = write_metrics(&cli.global, &context);
     warn_of_gaps(log);
-    result.map_err(|failure| context.explained(failure))
+    if let (Err(_), Err(unwritten)) = (&result, &written) {
+        log.error(&unwritten.to_string());
+    }
+    result
+        .map_err(|failure| context.explained(failure))
+        .and(written)
 }
 
 fn reported(log: &Log, failure: &Failure) -> u8 {
@@ -172,12 +180,17 @@ fn warn_of_gaps(log: &Log) {
     ));
 }
 
-fn write_metrics(global: &Global, context: &Context, log: &Log) {
-    if let Some(path) = &global.metrics_file
-        && let Err(error) = context.metrics.write(path)
-    {
-        log.warn(&format!("--metrics-file {}: {error}", path.display()));
-    }
+fn write_metrics(global: &Global, context: &Context) -> Result<(), Failure> {
+    let Some(path) = &global.metrics_file else {
+        return Ok(());
+    };
+    let written = context.metrics.write(path);
+    written.map_err(|error| metrics_file_failure(path, &error))
+}
+
+fn metrics_file_failure(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("--metrics-file {}: {error}", path.display());
+    Failure::new(Exit::LocalIo, message)
 }
 
 /// Serves the metrics while a command runs.

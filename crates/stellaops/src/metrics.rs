@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::Path;
 
 use metrics::{Key, Label, Level, Metadata, Recorder as _};
@@ -152,6 +153,26 @@ impl Metrics {
     pub(crate) fn render(&self) -> String {
         self.handle.run_upkeep();
         self.handle.render()
+    }
+
+    /// Finds out, before anything is done, whether a file can be written at the end; it stays as it is.
+    pub(crate) fn check_file(path: &Path) -> std::io::Result<()> {
+        let metadata = match path.metadata() {
+            Ok(metadata) => Some(metadata),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match metadata {
+            Some(folder) if folder.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            // A device or a pipe is opened once there is something to write into it.
+            Some(other) if !other.is_file() => Ok(()),
+            _ => {
+                let folder = path
+                    .parent()
+                    .filter(|folder| !folder.as_os_str().is_empty());
+                tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map(drop)
+            }
+        }
     }
 
     /// Replaces a file with the text, in one step, as a textfile collector expects it; writes to a pipe or a device.

@@ -10,6 +10,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::error::{OutputError, OutputErrorKind};
+use super::sink::parent;
 
 /// Returns the name that a file has while it is written.
 pub(super) fn partial_path(file: &Path) -> PathBuf {
@@ -37,7 +38,7 @@ pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
                 OutputError::new(partial, OutputErrorKind::NotAFile, reason)
             }
             Some(Errno::NXIO | Errno::ISDIR) => not_a_file(partial),
-            _ => OutputError::io(partial, error),
+            _ => not_made(partial, error),
         })?;
     let metadata = file
         .metadata()
@@ -50,6 +51,20 @@ pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
         return Err(OutputError::new(partial, OutputErrorKind::NotAFile, reason));
     }
     Ok(file)
+}
+
+/// Says why a temporary file cannot be made: mostly because of its folder, which is what the user has named.
+fn not_made(partial: &Path, error: io::Error) -> OutputError {
+    let folder = parent(partial);
+    let reason = match (error.kind(), fs::metadata(folder)) {
+        (io::ErrorKind::NotFound, Err(_)) => "there is no such folder".to_owned(),
+        (io::ErrorKind::NotADirectory, _) => "it is no folder".to_owned(),
+        (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Ok(_)) => {
+            format!("no file can be made in this folder: {error}")
+        }
+        _ => return OutputError::io(partial, error),
+    };
+    OutputError::new(folder, OutputErrorKind::Io, reason)
 }
 
 /// Opens the temporary file of `target` and locks it.
@@ -89,6 +104,7 @@ fn not_a_file(path: &Path) -> OutputError {
 pub(super) fn refuse_existing(target: &Path, overwrite: bool) -> Result<(), OutputError> {
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(not_made(target, error)),
         Err(error) => Err(OutputError::io(target, error)),
         // Replacing a device or a link by a file is never what the name was given for.
         Ok(metadata) if !metadata.is_file() => Err(not_a_file(target)),

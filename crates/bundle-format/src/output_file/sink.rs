@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -152,9 +153,11 @@ impl Sink for OutputSink {
         self.resize(count)?;
         let max_bytes = self.names.max_bytes();
         let mut left = size;
-        for file in self.held().iter() {
+        let files = self.held();
+        for file in files.iter() {
             let own = left.min(max_bytes);
-            FileSink::new(Arc::clone(file)).reserve(own)?;
+            let reserved = FileSink::new(Arc::clone(file)).reserve(own);
+            reserved.map_err(|error| with_sizes(&files, error, size))?;
             left -= own;
         }
         Ok(())
@@ -164,6 +167,24 @@ impl Sink for OutputSink {
         let mut files = self.files().into_iter();
         files.try_for_each(|file| oci_content::sync_file(&file, &self.names.target))
     }
+}
+
+/// Says how much room is needed and how much there is, where there is too little.
+fn with_sizes(files: &[Arc<File>], error: io::Error, needed: u64) -> io::Error {
+    let room = files.first().map(rustix::fs::fstatvfs);
+    let Some(Ok(room)) = room.filter(|_| error.kind() == io::ErrorKind::StorageFull) else {
+        return error;
+    };
+    // What the files have of it already is theirs.
+    let own = files
+        .iter()
+        .filter_map(|file| Some(file.metadata().ok()?.blocks() * 512));
+    let free = own.fold(
+        room.f_bavail.saturating_mul(room.f_frsize),
+        u64::saturating_add,
+    );
+    let reason = format!("{error}: the bundle needs {needed} bytes, and there is room for {free}");
+    io::Error::new(error.kind(), reason)
 }
 
 impl ReadAt for OutputSink {
@@ -189,5 +210,30 @@ pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OutputFile;
+
+    #[test]
+    fn where_there_is_too_little_room_it_is_said_how_much() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFile::create(folder.path().join("b.tgz"), false).unwrap();
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = output.sink().with_sizes(full, 1 << 60);
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let text = error.to_string();
+        let needed = format!(
+            "the bundle needs {} bytes, and there is room for ",
+            1_u64 << 60
+        );
+        let (_, free) = text.split_once(&needed).unwrap();
+        assert!(free.parse::<u64>().unwrap() < 1 << 60, "{text}");
+        let other = io::Error::from(io::ErrorKind::PermissionDenied);
+        let text = output.sink().with_sizes(other, 1).to_string();
+        assert!(!text.contains("bytes"), "{text}");
     }
 }

@@ -1,6 +1,6 @@
 mod explain;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use oci_content::{
@@ -385,6 +385,25 @@ impl Found {
         }
     }
 
+    /// Says which artifact types there are, to somebody who has asked for another one.
+    fn types_there(&self) -> String {
+        const SHOWN: usize = 10;
+        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+        for referrer in &self.graph.referrers {
+            *types
+                .entry(referrer.artifact_type.as_deref().unwrap_or("-"))
+                .or_default() += 1;
+        }
+        let shown = types.iter().take(SHOWN);
+        let shown = shown.map(|(name, count)| format!("{} ({count})", render::foreign(name)));
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        let more = match types.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        format!("hint: none has this artifact type; those that are there: {shown}{more}\n")
+    }
+
     fn closing(&self, args: &DiscoverArgs, requests: u64) -> String {
         let mut text = String::from("\n");
         for folded in FoldedProblem::fold(self.errors()) {
@@ -417,6 +436,9 @@ impl Found {
             true => render::count(all, "referrer"),
             false => format!("{shown} of {}", render::count(all, "referrer")),
         };
+        if shown == 0 && all > 0 {
+            text.push_str(&self.types_there());
+        }
         let (capability, method) = self
             .root_report()
             .map_or((Capability::Unknown, "-"), |report| {

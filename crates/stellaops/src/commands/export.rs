@@ -12,7 +12,7 @@ use oci_content::{ArtifactCategory, Completeness, Reference};
 use serde_json::{Value, json};
 
 use crate::cli::{ExportArgs, LogLevel, TableFormat};
-use crate::commands::{base, discover, policy, probe, signature, validate};
+use crate::commands::{base, discover, output, policy, probe, signature, validate};
 use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<(), Fail
             let report = Report::of_policy(&file, error.violations());
             match args.format {
                 TableFormat::Json => render::json(&validate::json(&report)?)?,
-                TableFormat::Table => render::text(&validate::findings(&report))?,
+                TableFormat::Table => render::text(&validate::findings(&report, None))?,
             }
             return Err(failure(&error));
         }
@@ -99,6 +99,7 @@ async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, 
     let output: PathBuf = args.output.clone().or_else(|| config.output.clone()).ok_or_else(|| {
         Failure::new(Exit::Usage, "no bundle to write: name one with --output, or as export.output in the configuration")
     })?;
+    output::check(&output)?;
     let images = match args.references.is_empty() {
         false => args.references.clone(),
         true => configured_images(context, &config.images).await?,

@@ -153,6 +153,12 @@ fn target(
             format!("--to {to} is neither REGISTRY[/PREFIX] nor oci:FOLDER: {reason}"),
         )
     };
+    if let Some(instead) = instead_of(to) {
+        // What is before an @ may be a password.
+        let shown = if to.contains('@') { "..." } else { to };
+        let message = format!("--to {shown}: {instead}");
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let (registry, prefix) = match to.split_once('/') {
         Some((registry, prefix)) => (registry, Some(prefix)),
         None => (to, None),
@@ -176,6 +182,39 @@ fn target(
         registry,
         client: context.client.clone(),
     })
+}
+
+/// Says what to write instead of a target as other tools write it.
+fn instead_of(to: &str) -> Option<String> {
+    if to.starts_with(['/', '.', '~']) {
+        return Some(format!("a layout folder is written oci:{to}"));
+    }
+    // What has a port is followed by digits.
+    let (scheme, rest) = to.split_once(':')?;
+    let place = rest.trim_start_matches("//");
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" => {
+            let host = place.split('/').next().unwrap_or(place);
+            Some(format!(
+                "leave out the scheme: --to {place} --plain-http {host}"
+            ))
+        }
+        "https" | "docker" | "oras" | "registry" if rest.starts_with("//") => {
+            Some(format!("leave out the scheme: --to {place}"))
+        }
+        "oci-layout" | "layout" | "ocidir" | "dir" | "file" if !place.is_empty() => {
+            Some(format!("a layout folder is written oci:{place}"))
+        }
+        "oci-archive" | "docker-archive" | "docker-daemon" | "containers-storage" | "s3" | "gs"
+        | "az" => Some(format!(
+            "{scheme}: cannot be imported into; write REGISTRY[/PREFIX] or oci:FOLDER, from where other tools copy on"
+        )),
+        _ if rest.starts_with("//") => Some(format!(
+            "{scheme}:// is no target; write REGISTRY[/PREFIX] or oci:FOLDER"
+        )),
+        _ => None,
+    }
 }
 
 fn failure(error: &ImportError) -> Failure {

@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod manifest;
+pub(crate) mod output;
 pub(crate) mod pack;
 pub(crate) mod policy;
 pub(crate) mod probe;

@@ -8,7 +8,7 @@ use import_validator::ValidatedBundle;
 
 use crate::cli::PackArgs;
 use crate::commands::inspect::OpenedBundle;
-use crate::commands::validate;
+use crate::commands::{output, validate};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::progress::Progress;
@@ -16,6 +16,7 @@ use crate::render;
 
 /// Writes the canonical file of an extracted bundle: the same bytes that the export wrote.
 pub(crate) fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
+    output::check(&args.output)?;
     let bundle = validate::validated(&context.progress, &args.folder, false)?;
     validate::warn(&context.log, &bundle);
     let output = match args.volume_size {
@@ -33,6 +34,11 @@ pub(crate) fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
     let checksums = output.checksums(|bytes| phase.bytes(bytes));
     drop(phase);
     let checksums = checksums.map_err(|error| output_failure(&error))?;
+    if args.volume_size.is_none() {
+        // Before the bundle has its name, as an export does.
+        let written = output.write_checksum(&checksums.whole);
+        written.map_err(|error| output_failure(&error))?;
+    }
     let published = output.publish_with(&checksums.volumes);
     published.map_err(|error| output_failure(&error))?;
     render::text(&format!(

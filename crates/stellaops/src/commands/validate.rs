@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -131,7 +132,9 @@ pub(crate) fn json(report: &Report) -> Result<serde_json::Value, Failure> {
 
 /// Writes a report for people.
 pub(crate) fn text(report: &Report) -> String {
-    let mut text = findings(report);
+    // What to do about the first error is what the command ends with.
+    let told = report.first_error().map(|first| first.remedy);
+    let mut text = findings(report, told);
     if let Some(key) = &report.signed_by {
         text.push_str(&format!("signed by the key {key}\n"));
     }
@@ -159,8 +162,10 @@ pub(crate) fn text(report: &Report) -> String {
     text
 }
 
-/// Writes what was found, and what to do.
-pub(crate) fn findings(report: &Report) -> String {
+/// Writes what was found, and what to do: once, however many findings want the same, and not again what is `told`
+/// elsewhere.
+pub(crate) fn findings(report: &Report, told: Option<&str>) -> String {
+    let mut told: HashSet<&str> = told.into_iter().collect();
     let mut text = String::new();
     for finding in &report.findings {
         let severity = match finding.severity {
@@ -178,7 +183,9 @@ pub(crate) fn findings(report: &Report) -> String {
                 text.push_str(&format!("  {name:8}  {value}\n"));
             }
         }
-        text.push_str(&format!("  to do     {}\n", finding.remedy));
+        if told.insert(finding.remedy) {
+            text.push_str(&format!("  to do     {}\n", finding.remedy));
+        }
     }
     if report.counts.omitted > 0 {
         text.push_str(&format!(

@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
-use test_registry::{Persona, TestRegistry};
+use test_registry::{Fault, Persona, Route, TestRegistry};
 
 use crate::run::{Site, registry_with_image};
 
@@ -177,4 +178,140 @@ async fn an_output_that_exists_or_cannot_be_written_is_refused_before_any_reques
         .await
         .done();
     assert_ne!(std::fs::read(site.path("there.tgz")).unwrap(), b"mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_bundle_can_have_is_refused_before_any_request() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let export = format!("bundle export {}/app:1.0", registry.host());
+    for (output, parts) in [
+        ("-", ["standard output", "./-"]),
+        ("b.zip", ["no .zip file", "NAME.tgz"]),
+        ("b.tar.zst", ["no .zst file", "NAME.tar"]),
+    ] {
+        let line = format!("{export} -o {output}");
+        site.stellaops(&line).await.failed(2, &parts);
+        let line = format!("bundle pack folder -o {output}");
+        site.stellaops(&line).await.failed(2, &parts);
+    }
+    std::fs::write(site.path("c.yaml"), "export:\n  output: b.zip\n").unwrap();
+    let line = format!("{export} --config c.yaml");
+    site.stellaops(&line).await.failed(2, &["no .zip file"]);
+    let missing = site.stellaops(&format!("{export} -o nodir/b.tgz")).await;
+    let missing = missing.failed(8, &["nodir: there is no such folder"]);
+    assert!(!missing.stderr.contains("partial"), "{}", missing.stderr);
+    let line = format!("{export} -o c.yaml/b.tgz --volume-size 1MiB");
+    let file = site.stellaops(&line).await;
+    file.failed(8, &["c.yaml: it is no folder"]);
+    assert_eq!(registry.requests().len(), 0);
+    assert_eq!(site.files(), ["c.yaml"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_without_its_option_gets_the_tip() {
+    let site = Site::new();
+    for command in ["validate", "inspect", "import --dry-run", "manifest"] {
+        let line = format!("bundle {command} b.tgz");
+        site.stellaops(&line)
+            .await
+            .failed(2, &["tip: ", "--file b.tgz"]);
+    }
+    let other = site.stellaops("bundle validate --flie b.tgz").await;
+    let other = other.failed(2, &["--flie", "'--file'"]);
+    assert!(!other.stderr.contains("named by an option"), "{other:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_as_other_tools_write_it_is_answered_with_what_to_write() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let export = format!("bundle export {}/app:1.0 -o b.tgz", registry.host());
+    site.stellaops(&export).await.done();
+    for (to, instead) in [
+        (
+            "http://r.test:5000/a",
+            "--to r.test:5000/a --plain-http r.test:5000",
+        ),
+        ("https://r.test/a", "--to r.test/a"),
+        ("HTTPS://u:secret@r.test", "--to r.test"),
+        ("docker://r.test/a", "--to r.test/a"),
+        ("oci-layout:some/folder", "oci:some/folder"),
+        ("ocidir://some/folder", "oci:some/folder"),
+        ("dir:/some/folder", "oci:/some/folder"),
+        ("./folder", "oci:./folder"),
+        ("/folder", "oci:/folder"),
+        ("containers-storage:r.test/a", "oci:FOLDER"),
+        ("s3://bucket/key", "oci:FOLDER"),
+        ("ftp://r.test/a", "oci:FOLDER"),
+    ] {
+        let line = format!("bundle import --file b.tgz --to {to}");
+        let refused = site.stellaops(&line).await.failed(2, &["--to ", instead]);
+        assert!(!refused.stderr.contains("secret"), "{refused:?}");
+        assert!(!refused.stderr.contains("the port is not"), "{refused:?}");
+    }
+    for target in ["https://r.test", "docker://r.test/a"] {
+        let line = format!("registry probe {target}");
+        site.stellaops(&line)
+            .await
+            .failed(2, &["leave out the scheme"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_type_that_none_has_is_answered_with_those_that_are_there() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let discover = format!("referrers discover {}/app:1.0", registry.host());
+    let none = site
+        .stellaops(&format!("{discover} --artifact-type sbom"))
+        .await;
+    let hint = "hint: none has this artifact type; those that are there: ";
+    let none = none.done().stdout;
+    assert!(
+        none.contains(hint) && none.contains("application/vnd.cyclonedx+json ("),
+        "{none}"
+    );
+    let some = format!("{discover} --artifact-type application/vnd.cyclonedx+json");
+    for line in [&discover, &some] {
+        assert!(!site.stellaops(line).await.done().stdout.contains("hint"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_to_do_about_a_finding_is_said_once() {
+    let site = Site::new();
+    std::fs::write(site.path("b.tgz"), "no bundle").unwrap();
+    for command in ["validate", "import"] {
+        let ran = site
+            .stellaops(&format!("bundle {command} --file b.tgz"))
+            .await;
+        let ran = ran.failed(3, &["b.tgz is not valid, 1 error (NotABundle): "]);
+        let (_, remedy) = ran.stderr.trim_end().split_once("(NotABundle): ").unwrap();
+        assert!(remedy.len() > 20 && !ran.stdout.contains(remedy), "{ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metrics_file_that_cannot_be_written_is_told_before_any_request() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    std::fs::create_dir(site.path("folder")).unwrap();
+    let discover = format!("referrers discover {}/app:1.0", registry.host());
+    for file in ["nodir/m.prom", "folder", "/proc/m.prom"] {
+        let line = format!("{discover} --metrics-file {file}");
+        let parts = [&*format!("--metrics-file {file}: ")];
+        let ran = site.stellaops(&line).await.failed(8, &parts);
+        assert_eq!(ran.stdout, "");
+    }
+    assert_eq!(registry.requests().len(), 0);
+    // It goes while the command runs.
+    registry.fault(Route::referrers(), Fault::delay(Duration::from_secs(2)));
+    let line =
+        format!("(sleep 1; rmdir folder) & stellaops {discover} --metrics-file folder/m.prom");
+    let late = site
+        .shell(&line)
+        .await
+        .failed(8, &["--metrics-file folder/m.prom: "]);
+    assert!(late.stdout.contains("complete: "), "{late:?}");
 }

@@ -36,7 +36,9 @@ async fn a_folder_that_cannot_be_written_is_told_before_any_request() {
         "bundle export {}/app:1.0 --output /proc/b.tgz",
         registry.host()
     );
-    site.stellaops(&export).await.failed(8, &["/proc/"]);
+    site.stellaops(&export)
+        .await
+        .failed(8, &["/proc: no file can be made in this folder"]);
     assert!(registry.requests().is_empty());
 }
 

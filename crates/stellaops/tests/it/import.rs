@@ -257,7 +257,9 @@ async fn packing_an_extracted_bundle_gives_the_file_that_was_exported() {
     site.stellaops("bundle pack extracted --output packed.tgz")
         .await
         .done();
-    site.shell("cmp b.tgz packed.tgz").await.done();
+    site.shell("cmp b.tgz packed.tgz && sha256sum -c packed.tgz.sha256")
+        .await
+        .done();
     site.stellaops("bundle pack extracted --output packed.tgz")
         .await
         .failed(2, &["--overwrite"]);
