@@ -95,6 +95,14 @@ pub(crate) struct Global {
     /// Serve metrics at http://ADDR/metrics while the command runs
     #[arg(long, global = true, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Go on serving metrics after the command, until they were read once or so many seconds are over
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        requires = "metrics_listen"
+    )]
+    pub(crate) metrics_linger: Option<u64>,
     /// Write metrics to this file at the end, in Prometheus' text format
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) metrics_file: Option<PathBuf>,
@@ -138,6 +146,36 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// Returns the registries that the command line names.
+    pub(crate) fn registries(&self) -> Vec<Registry> {
+        match self {
+            Self::Registry(RegistryCommand::Probe(args)) => {
+                let targets = args.registries.iter();
+                targets.map(|target| target.registry.clone()).collect()
+            }
+            Self::Registry(RegistryCommand::Diagnose(args)) => {
+                vec![args.reference.registry().clone()]
+            }
+            Self::Referrers(ReferrersCommand::Discover(args)) => {
+                vec![args.reference.registry().clone()]
+            }
+            Self::Bundle(BundleCommand::Export(args)) => {
+                let references = args.references.iter();
+                references
+                    .map(|reference| reference.registry().clone())
+                    .collect()
+            }
+            Self::Bundle(BundleCommand::Import(args)) => {
+                let to = args.to.as_deref().unwrap_or_default();
+                let registry = to.split('/').next().unwrap_or_default().parse();
+                registry.into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

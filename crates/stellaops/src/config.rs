@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
-use oci_content::Registry;
+use oci_content::{Reference, Registry};
 use serde::{Deserialize, Deserializer};
 
 use crate::exit::{Exit, Failure};
@@ -141,6 +141,18 @@ fn platforms<'de, D: Deserializer<'de>>(
 }
 
 impl Config {
+    /// Returns the registries that it names: those with settings, and those of the images to export.
+    pub(crate) fn registries(&self) -> BTreeSet<Registry> {
+        let images = self.export.images.iter();
+        let images = images.flat_map(|image| [&image.reference, &image.repository]);
+        // What is none is refused when it is used.
+        let parsed = images
+            .flatten()
+            .filter_map(|text| text.parse::<Reference>().ok());
+        let of_images = parsed.map(|reference| reference.registry().clone());
+        self.registries.keys().cloned().chain(of_images).collect()
+    }
+
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let failed = |reason: String| {
             Failure::new(

@@ -10,19 +10,19 @@ mod environment;
 mod exit;
 mod log;
 mod metrics;
+mod metrics_listen;
 mod progress;
 mod render;
 mod signals;
 mod tags;
 
-use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::CommandFactory as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 
 use crate::cli::{
     BundleCommand, Cli, Command, Global, ReferrersCommand, RegistryCommand, StoreCommand,
@@ -31,6 +31,8 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::metrics_listen::MetricsServer;
+use crate::signals::Signals;
 
 fn main() -> ExitCode {
     let cli = cli::parse();
@@ -66,29 +68,58 @@ fn run(cli: Cli, log: &Arc<Log>) -> Result<u8, Failure> {
         .build()
         .map_err(|error| Failure::new(Exit::LocalIo, format!("no worker threads: {error}")))?;
     let code = if drains(&cli.command) {
-        runtime.block_on(whole(&cli, log, std::future::pending::<()>()))
+        runtime
+            .block_on(whole(&cli, log, std::future::pending::<()>()))
+            .code
     } else {
+        let linger = cli.global.metrics_linger.map(Duration::from_secs);
         let (handle, own) = (runtime.handle().clone(), Arc::clone(log));
-        signals::interruptible(&runtime, log, move |cancelled| {
+        let ended = signals::interruptible(&runtime, log, move |cancelled| {
             handle.block_on(whole(&cli, &own, cancelled))
-        })?
+        })?;
+        match ended {
+            ControlFlow::Break(code) => code,
+            ControlFlow::Continue(Ended { code, metrics }) => {
+                if let (Some(metrics), Some(time)) = (metrics, linger) {
+                    runtime.block_on(async {
+                        let mut signals = Signals::new()?;
+                        tokio::select! {
+                            () = metrics.linger(time) => {}
+                            _ = signals.next() => {}
+                        }
+                        Ok::<_, Failure>(())
+                    })?;
+                }
+                code
+            }
+        }
     };
     // What still reads or writes in the background must not hold up the end.
     runtime.shutdown_background();
     Ok(code)
 }
 
-/// Runs a command, until it is cancelled, with all that is said and written at its end; returns the exit code.
-async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T>) -> u8 {
-    match in_context(cli, log, cancelled).await {
+/// What a command comes to.
+struct Ended {
+    code: u8,
+    /// Where its metrics are served, which may have to go on for a while.
+    metrics: Option<MetricsServer>,
+}
+
+/// Runs a command, until it is cancelled, with all that is said and written at its end.
+async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T>) -> Ended {
+    let mut metrics = None;
+    let code = match in_context(cli, log, &mut metrics, cancelled).await {
         Ok(()) => 0,
         Err(failure) => reported(log, &failure),
-    }
+    };
+    Ended { code, metrics }
 }
 
 async fn in_context<T>(
     cli: &Cli,
     log: &Arc<Log>,
+    server: &mut Option<MetricsServer>,
     cancelled: impl Future<Output = T>,
 ) -> Result<(), Failure> {
     let context = Context::new(
@@ -99,8 +130,12 @@ async fn in_context<T>(
     if let Some(path) = &cli.global.metrics_file {
         Metrics::check_file(path).map_err(|error| metrics_file_failure(path, &error))?;
     }
+    let configured = context.config.registries();
+    for registry in configured.iter().chain(&cli.command.registries()) {
+        context.metrics.expect(registry);
+    }
     if let Some(address) = cli.global.metrics_listen {
-        serve_metrics(address, Arc::clone(&context.metrics)).await?;
+        *server = Some(MetricsServer::start(address, Arc::clone(&context.metrics)).await?);
     }
     let result = tokio::select! {
         result = command(&context, cli) => result,
@@ -191,35 +226,4 @@ fn write_metrics(global: &Global, context: &Context) -> Result<(), Failure> {
 fn metrics_file_failure(path: &Path, error: &std::io::Error) -> Failure {
     let message = format!("--metrics-file {}: {error}", path.display());
     Failure::new(Exit::LocalIo, message)
-}
-
-/// Serves the metrics while a command runs.
-async fn serve_metrics(address: SocketAddr, metrics: Arc<Metrics>) -> Result<(), Failure> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        Failure::new(
-            Exit::LocalIo,
-            format!("--metrics-listen {address}: {error}"),
-        )
-    })?;
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let metrics = Arc::clone(&metrics);
-            tokio::spawn(async move {
-                let mut request = [0; 1024];
-                let count = stream.read(&mut request).await.unwrap_or(0);
-                let (status, body) = match request[..count].starts_with(b"GET /metrics") {
-                    true => ("200 OK", metrics.render()),
-                    false => ("404 Not Found", "metrics are at /metrics\n".to_owned()),
-                };
-                let length = body.len();
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\n\
-                     Connection: close\r\n\r\n"
-                );
-                stream.write_all(head.as_bytes()).await.ok();
-                stream.write_all(body.as_bytes()).await.ok();
-            });
-        }
-    });
-    Ok(())
 }

@@ -64,6 +64,25 @@ impl Metrics {
         Self { recorder, handle }
     }
 
+    /// Makes the counters of a registry that is going to be asked: a rate is only seen of what was there before.
+    pub(crate) fn expect(&self, registry: &Registry) {
+        let by = 0;
+        for supported in ["true", "false", "unknown"] {
+            let name = "export_registry_capabilities_probed_total";
+            self.count(name, registry, "api_supported", supported, by);
+        }
+        for method in DiscoveryMethod::ALL {
+            let name = "export_referrer_discovery_method_total";
+            self.count(name, registry, "method", method.as_str(), by);
+        }
+        for code in ErrorCode::ALL {
+            let name = "export_referrer_discovery_failures_total";
+            self.count(name, registry, "error", code.as_str(), by);
+        }
+        let name = "registry_rate_limit_waits_total";
+        self.count(name, registry, "status", "429", by);
+    }
+
     pub(crate) fn probed(&self, registry: &Registry, capability: Capability) {
         let supported = match capability {
             Capability::Supported => "true",
@@ -193,6 +212,7 @@ mod tests {
     fn names_and_labels_are_the_ones_that_dashboards_query() {
         let metrics = Metrics::new();
         let registry: Registry = "registry.example.com".parse().unwrap();
+        metrics.expect(&registry);
         metrics.probed(&registry, Capability::Unsupported);
         metrics.discovered(&registry, DiscoveryMethod::NativeAndTag);
         metrics.discovery_failed(&registry, ErrorCode::RateLimited);
@@ -204,6 +224,10 @@ mod tests {
             "export_registry_capabilities_probed_total{registry=\"registry.example.com\",api_supported=\"false\"} 1",
             "export_referrer_discovery_method_total{registry=\"registry.example.com\",method=\"native+tag\"} 1",
             "export_referrer_discovery_failures_total{registry=\"registry.example.com\",error=\"rate-limited\"} 1",
+            "export_registry_capabilities_probed_total{registry=\"registry.example.com\",api_supported=\"true\"} 0",
+            "export_referrer_discovery_method_total{registry=\"registry.example.com\",method=\"fallback-tag\"} 0",
+            "export_referrer_discovery_failures_total{registry=\"registry.example.com\",error=\"denied\"} 0",
+            "registry_rate_limit_waits_total{registry=\"registry.example.com\",status=\"429\"} 0",
             "store_requests_total{method=\"GET\",status=\"404\"} 1",
             "store_requests_total{method=\"other\",status=\"none\"} 1",
             "store_request_duration_seconds_bucket{le=\"0.025\"} 2",

@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -50,11 +51,11 @@ const STACK_BYTES: usize = 8 << 20;
 ///
 /// The command is told through the receiver, and given a moment. What waits for a disk, a pipe or a terminal cannot heed it
 /// and is left where it is: the process ends all the same.
-pub(crate) fn interruptible(
+pub(crate) fn interruptible<T: Send + 'static>(
     runtime: &Runtime,
     log: &Arc<Log>,
-    command: impl FnOnce(oneshot::Receiver<()>) -> u8 + Send + 'static,
-) -> Result<u8, Failure> {
+    command: impl FnOnce(oneshot::Receiver<()>) -> T + Send + 'static,
+) -> Result<ControlFlow<u8, T>, Failure> {
     let mut signals = {
         let _context = runtime.enter();
         Signals::new()?
@@ -65,10 +66,13 @@ pub(crate) fn interruptible(
         .stack_size(STACK_BYTES)
         .spawn(move || end.send(command(cancelled)))
         .map_err(|error| Failure::new(Exit::LocalIo, format!("no thread: {error}")))?;
-    let number = runtime.block_on(async {
+    runtime.block_on(async {
         let number = tokio::select! {
-            // Its thread has panicked where there is none, and has said so.
-            code = &mut ended => return Err(code.unwrap_or(Exit::Bug as u8)),
+            ended = &mut ended => return Ok(match ended {
+                Ok(ended) => ControlFlow::Continue(ended),
+                // Its thread has panicked, and has said so.
+                Err(_) => ControlFlow::Break(Exit::Bug as u8),
+            }),
             number = signals.next() => number,
         };
         cancel.send(()).ok();
@@ -77,15 +81,9 @@ pub(crate) fn interruptible(
             _ = signals.next() => {}
             () = tokio::time::sleep(UNWIND) => {}
         }
-        Ok(number)
-    });
-    match number {
-        Err(code) => Ok(code),
-        Ok(number) => {
-            say(log, "interrupted; run the same command again to go on");
-            Ok(128 + number)
-        }
-    }
+        say(log, "interrupted; run the same command again to go on");
+        Ok(ControlFlow::Break(128 + number))
+    })
 }
 
 /// Writes an error where somebody takes it.

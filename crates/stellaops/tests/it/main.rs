@@ -16,6 +16,7 @@ mod import;
 mod inspect;
 mod kill;
 mod ledger;
+mod metrics;
 mod policy;
 mod probe;
 mod progress;
