@@ -35,25 +35,40 @@ impl fmt::Display for FileSystemGap {
     }
 }
 
-static NOTED: Mutex<BTreeMap<FileSystemGap, PathBuf>> = Mutex::new(BTreeMap::new());
+/// Where each gap was met first, until that was told.
+type Noted = BTreeMap<FileSystemGap, Option<PathBuf>>;
 
-fn noted() -> MutexGuard<'static, BTreeMap<FileSystemGap, PathBuf>> {
+static NOTED: Mutex<Noted> = Mutex::new(Noted::new());
+
+fn noted() -> MutexGuard<'static, Noted> {
     // Each change is one call.
     NOTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes what this process has met that a file system cannot do, each with the file or folder where it was met first.
+/// Takes what this process has met that a file system cannot do, each with the file or folder where it was met first, and
+/// each once.
 ///
 /// Such a gap fails nothing: the content is written and verified all the same. What it takes away is for a program to tell its
 /// user.
 pub fn file_system_gaps() -> Vec<(FileSystemGap, PathBuf)> {
-    std::mem::take(&mut *noted()).into_iter().collect()
+    untold(&mut noted())
+}
+
+fn untold(noted: &mut Noted) -> Vec<(FileSystemGap, PathBuf)> {
+    let untold = noted.iter_mut();
+    untold
+        .filter_map(|(gap, path)| Some((*gap, path.take()?)))
+        .collect()
 }
 
 pub(crate) fn note(gap: FileSystemGap, path: &Path) {
     #[cfg(test)]
     tests::NOTED.with_borrow_mut(|gaps| gaps.insert(gap));
-    noted().entry(gap).or_insert_with(|| path.to_owned());
+    enter(&mut noted(), gap, path);
+}
+
+fn enter(noted: &mut Noted, gap: FileSystemGap, path: &Path) {
+    noted.entry(gap).or_insert_with(|| Some(path.to_owned()));
 }
 
 /// Returns whether an error says that there is no such thing, and not that it has failed.
@@ -95,5 +110,18 @@ mod tests {
 
     pub(crate) fn of_this_test() -> Vec<FileSystemGap> {
         NOTED.take().into_iter().collect()
+    }
+
+    #[test]
+    fn a_gap_is_told_once() {
+        let mut noted = Noted::new();
+        let (locks, sync) = (FileSystemGap::Locks, FileSystemGap::FileSync);
+        enter(&mut noted, sync, Path::new("first"));
+        enter(&mut noted, sync, Path::new("second"));
+        assert_eq!(untold(&mut noted), [(sync, "first".into())]);
+        enter(&mut noted, sync, Path::new("third"));
+        enter(&mut noted, locks, Path::new("third"));
+        assert_eq!(untold(&mut noted), [(locks, "third".into())]);
+        assert_eq!(untold(&mut noted), []);
     }
 }

@@ -202,7 +202,7 @@ fn drains(command: &Command) -> bool {
 }
 
 /// Says once what a file system that was written to could not do.
-fn warn_of_gaps(log: &Log) {
+pub(crate) fn warn_of_gaps(log: &Log) {
     let gaps = oci_content::file_system_gaps();
     let Some((_, first)) = gaps.first() else {
         return;

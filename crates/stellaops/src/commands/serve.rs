@@ -159,7 +159,10 @@ impl Requests {
         std::thread::spawn(move || {
             for line in waiting {
                 match line {
-                    Line::Message(message, fields) => log.write(LogLevel::Info, &message, fields),
+                    Line::Message(message, fields) => {
+                        log.write(LogLevel::Info, &message, fields);
+                        crate::warn_of_gaps(&log);
+                    }
                     Line::Flush(done) => drop(done),
                 }
             }
