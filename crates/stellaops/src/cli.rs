@@ -1,10 +1,12 @@
+mod examples;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use oci_content::{Platform, Reference, Registry, RepositoryName};
 
 use crate::render;
@@ -14,7 +16,7 @@ use crate::render;
 #[derive(Debug, Parser)]
 #[command(
     name = "stellaops",
-    version,
+    version = env!("STELLAOPS_VERSION"),
     propagate_version = true,
     max_term_width = 110
 )]
@@ -30,8 +32,18 @@ pub(crate) struct Cli {
 
 /// Reads the command line; what is wrong with it ends the process with a sentence.
 pub(crate) fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| with_tip(error).exit())
+    let matches = command().try_get_matches();
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| with_tip(error).exit())
 }
+
+/// Returns the command line with all its help.
+pub(crate) fn command() -> clap::Command {
+    examples::add_to(Cli::command())
+}
+
+/// The commit that was built, in hexadecimal; empty where it is not known.
+pub(crate) const COMMIT: &str = env!("STELLAOPS_COMMIT");
 
 /// Says how a file is named, where it stands without the option that it belongs to.
 fn with_tip(mut error: clap::Error) -> clap::Error {
@@ -146,6 +158,15 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Say which version and commit this is, and what is built in
+    Version(VersionArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
 }
 
 impl Command {

@@ -44,6 +44,7 @@ impl Failure {
     pub(crate) fn is(&self, exit: Exit) -> bool {
         self.code == exit as u8
     }
+
     /// Says more about it.
     #[must_use]
     pub(crate) fn and(mut self, more: &str) -> Self {

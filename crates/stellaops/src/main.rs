@@ -22,8 +22,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::CommandFactory as _;
-
 use crate::cli::{
     BundleCommand, Cli, Command, Global, ReferrersCommand, RegistryCommand, StoreCommand,
 };
@@ -163,7 +161,8 @@ fn speaks_to_registries(command: &Command) -> bool {
         Command::Bundle(command) => {
             matches!(command, BundleCommand::Export(_) | BundleCommand::Import(_))
         }
-        Command::Store(_) | Command::Demo | Command::Completions { .. } => false,
+        Command::Store(_) | Command::Demo => false,
+        Command::Completions { .. } | Command::Version(_) => false,
     }
 }
 
@@ -190,9 +189,10 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
         Command::Demo => commands::demo::run(context).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "stellaops", &mut script);
+            clap_complete::generate(*shell, &mut cli::command(), "stellaops", &mut script);
             render::text(&String::from_utf8_lossy(&script))
         }
+        Command::Version(args) => commands::version::run(args),
     }
 }
 

@@ -17,3 +17,4 @@ pub(crate) mod probe;
 pub(crate) mod serve;
 pub(crate) mod signature;
 pub(crate) mod validate;
+pub(crate) mod version;

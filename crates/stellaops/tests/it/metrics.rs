@@ -70,14 +70,12 @@ async fn a_command_that_is_over_waits_for_one_scrape_of_its_last_numbers() {
         registry.host()
     );
     let scraped = tokio::task::spawn_blocking(move || {
-        while started.elapsed() < Duration::from_secs(30) {
-            if scrape(&address).is_some_and(|text| text.contains(&last)) {
-                return child.wait().unwrap().code();
-            }
+        let is_last = |text: String| text.contains(&last);
+        while started.elapsed() < Duration::from_secs(30) && !scrape(&address).is_some_and(&is_last)
+        {
             std::thread::sleep(Duration::from_millis(50));
         }
-        child.kill().unwrap();
-        None
+        child.wait().unwrap().code()
     });
     assert_eq!(scraped.await.unwrap(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(30));

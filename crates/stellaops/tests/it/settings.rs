@@ -368,3 +368,54 @@ async fn a_registry_that_says_nothing_costs_its_time_and_is_named_meanwhile() {
     discover.failed(9, &["could not be read within 7 s", &waits]);
     assert!(!site.path("b.tgz").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_says_which_commit_it_is_in_one_line_and_in_full() {
+    let site = Site::new();
+    let line = site.stellaops("--version").await.done().stdout;
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(line.starts_with(&format!("stellaops {version}")), "{line}");
+    assert_eq!(line.lines().count(), 1);
+    let document = site.stellaops("version --format json").await.done().json();
+    assert_eq!(document["schemaVersion"], 1);
+    assert_eq!(document["version"], version);
+    assert!(
+        document["features"]
+            .as_array()
+            .unwrap()
+            .contains(&"signature".into())
+    );
+    let text = site.stellaops("version").await.done().stdout;
+    match document["commit"].as_str() {
+        Some(commit) => assert!(line.contains(commit) && text.contains(commit), "{text}"),
+        None => assert!(text.contains("commit: not known"), "{text}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_short_help_is_short_and_the_long_one_has_examples_and_what_is_for_all() {
+    let site = Site::new();
+    for command in [
+        "",
+        "registry",
+        "registry probe",
+        "bundle export",
+        "bundle import",
+        "store serve",
+        "demo",
+    ] {
+        let short = site.stellaops(&format!("{command} -h")).await.done().stdout;
+        let long = site
+            .stellaops(&format!("{command} --help"))
+            .await
+            .done()
+            .stdout;
+        for only_long in ["Examples:\n  ", "--metrics-listen", "--registry-config"] {
+            assert!(long.contains(only_long), "{only_long} is not in {long}");
+            assert!(!short.contains(only_long), "{only_long} is in {short}");
+        }
+        let (examples, options) = (long.find("Examples:"), long.find("Options:"));
+        assert!(examples < options, "{long}");
+        assert!(short.lines().count() < long.lines().count(), "{short}");
+    }
+}

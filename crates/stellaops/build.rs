@@ -1,0 +1,36 @@
+//! Finds out which commit is built.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=STELLAOPS_COMMIT");
+    println!("cargo::rerun-if-changed=build.rs");
+    // Who builds without the repository, as from a package of the sources, can say it.
+    let commit = std::env::var("STELLAOPS_COMMIT")
+        .ok()
+        .or_else(of_repository);
+    let is_one =
+        |commit: &String| commit.len() >= 7 && commit.chars().all(|c| c.is_ascii_hexdigit());
+    let commit = commit.filter(is_one).unwrap_or_default();
+    println!("cargo::rustc-env=STELLAOPS_COMMIT={commit}");
+    let version = env!("CARGO_PKG_VERSION");
+    match commit.is_empty() {
+        true => println!("cargo::rustc-env=STELLAOPS_VERSION={version}"),
+        false => println!("cargo::rustc-env=STELLAOPS_VERSION={version} ({commit})"),
+    }
+}
+
+/// Returns the commit of the repository that this file belongs to; a copy of it can lie in somebody else's.
+fn of_repository() -> Option<String> {
+    git(&["ls-files", "--error-unmatch", "build.rs"])?;
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
