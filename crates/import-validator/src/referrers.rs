@@ -79,8 +79,9 @@ pub(crate) fn check(contents: &Contents, reached: &HashSet<Digest>, findings: &m
     }
     let unlisted = |digest| {
         let subject = contents.objects.links(digest)?.subject.as_ref()?;
+        // What is there as a layer alone is not the manifest that is referred to, and nobody has asked about it.
         let is_due =
-            contents.holds(&subject.digest) && !listed.contains(&(&subject.digest, digest));
+            reached.contains(&subject.digest) && !listed.contains(&(&subject.digest, digest));
         is_due.then_some((digest, subject))
     };
     let mut unlisted: Vec<_> = reached.iter().filter_map(unlisted).collect();

@@ -4,6 +4,7 @@
     reason = "the lint exempts test functions, but not what they share"
 )]
 
+mod any;
 mod deltas;
 mod faults;
 mod folders;

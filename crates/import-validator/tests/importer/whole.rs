@@ -442,3 +442,22 @@ async fn a_layer_that_is_also_a_platform_left_out_is_refused_by_name() {
     both.request.platforms.clone_from(&way.request.platforms);
     both.go().await.unwrap().whole();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_referrer_of_what_is_carried_as_a_layer_alone_is_an_image_like_others() {
+    let source = open(Persona::SpecFull).await;
+    let inner = source.image("app", "inner");
+    let raw = source.manifest("app", &inner.digest).unwrap();
+    source.put_blob("app", raw);
+    image(&source, "outer", |image| image["layers"][0] = json!(inner));
+    let sbom = source.referrer("app", &inner, "application/spdx+json", "sbom");
+    source.tag("app", "sbom", &sbom.digest);
+    let verdicts = Way::new(&source, &["app:outer", "app:sbom"]).go().await;
+    verdicts.unwrap().whole();
+    let verdicts = Way::new(&source, &["app:outer", "app:inner"])
+        .go()
+        .await
+        .unwrap();
+    verdicts.whole();
+    assert_eq!(verdicts.summary.manifest.referrers.total, 1);
+}
