@@ -27,6 +27,14 @@ pub struct Policy {
 #[error("{reason}")]
 pub struct PolicyError {
     reason: String,
+    place: Option<(u64, u64)>,
+}
+
+impl PolicyError {
+    /// Returns the line and the column that it is about, each counted from 1, where it is about one.
+    pub fn place(&self) -> Option<(u64, u64)> {
+        self.place
+    }
 }
 
 /// What a policy is judged over.
@@ -126,6 +134,7 @@ impl Policy {
                 let reason = first.strip_prefix("error: ").unwrap_or(first);
                 Err(PolicyError {
                     reason: reason.to_owned(),
+                    place: error.location().map(|place| (place.line(), place.column())),
                 })
             }
         }

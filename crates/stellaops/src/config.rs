@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use oci_content::{Reference, Registry};
 use serde::{Deserialize, Deserializer};
 
+use crate::context::read;
 use crate::exit::{Exit, Failure};
+use crate::yaml_error;
 
 /// The configuration file. Unknown keys are errors that name the key and the line.
 #[derive(Debug, Default, Deserialize)]
@@ -154,21 +156,29 @@ impl Config {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |reason: String| {
-            Failure::new(
+        let text = read(path, "configuration")?;
+        let name = format!("configuration {}", path.display());
+        match String::from_utf8(text) {
+            Ok(text) => Self::parse(&text, &name),
+            Err(_) => Err(Failure::new(
                 Exit::Usage,
-                format!("configuration {}: {reason}", path.display()),
-            )
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        Self::parse(&text).map_err(failed)
+                format!("{name}: it is not text in UTF-8"),
+            )),
+        }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, name: &str) -> Result<Self, Failure> {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        serde_saphyr::from_str(text).map_err(|error| {
+            let place = error.location().map(|place| (place.line(), place.column()));
+            // The lines below the first one quote the file, secrets and all.
+            let reason = error.to_string();
+            let reason = reason.lines().next().unwrap_or_default();
+            let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+            yaml_error::failure(name, text, place, reason)
+        })
     }
 }
 
@@ -184,6 +194,7 @@ mod tests {
              referrer_discovery:\n    timeout_seconds: 60\n    max_concurrent_discoveries: 2\nregistries:\n  \
              localhost:5000: {plain_http: true, referrers_api: unsupported}\n  \
              Lab.example.com: {ca_file: ca.pem, client_cert: c.pem, client_key: k.pem, insecure_skip_verify: true}\n",
+            "c.yaml",
         )
         .unwrap();
         assert_eq!(config.export.referrer_discovery.timeout_seconds.get(), 60);
@@ -210,7 +221,10 @@ mod tests {
         ] {
             assert_eq!(file.as_deref(), Some(Path::new(name)));
         }
-        let defaults = Config::parse("").unwrap().export.referrer_discovery;
+        let defaults = Config::parse("", "c.yaml")
+            .unwrap()
+            .export
+            .referrer_discovery;
         assert_eq!(
             (
                 defaults.timeout_seconds.get(),
@@ -238,7 +252,7 @@ mod tests {
             ),
             ("registries:\n  https://r.test: {}\n", ["registry", "2"]),
         ] {
-            let error = Config::parse(text).unwrap_err();
+            let error = Config::parse(text, "c.yaml").unwrap_err().to_string();
             assert!(wanted.iter().all(|part| error.contains(part)), "{error}");
         }
     }

@@ -22,6 +22,7 @@ pub(crate) enum Exit {
 pub(crate) struct Failure {
     code: u8,
     message: String,
+    quote: Vec<String>,
 }
 
 impl Failure {
@@ -29,6 +30,7 @@ impl Failure {
         Self {
             code: exit as u8,
             message: message.into(),
+            quote: Vec::new(),
         }
     }
 
@@ -37,6 +39,7 @@ impl Failure {
         Self {
             code,
             message: message.into(),
+            quote: Vec::new(),
         }
     }
 
@@ -50,6 +53,17 @@ impl Failure {
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.message = format!("{}; {more}", self.message);
         self
+    }
+
+    /// Shows these lines of a file below the sentence. What is foreign in them has been escaped.
+    #[must_use]
+    pub(crate) fn quoting(mut self, lines: Vec<String>) -> Self {
+        self.quote = lines;
+        self
+    }
+
+    pub(crate) fn quote(&self) -> &[String] {
+        &self.quote
     }
 
     pub(crate) fn code(&self) -> u8 {

@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Map, Value};
 
 use crate::cli::{LogFormat, LogLevel};
+use crate::exit::Failure;
 
 /// Where messages go: stderr, and a file where one is named.
 ///
@@ -47,6 +48,21 @@ impl Log {
         self.write(LogLevel::Error, message, Map::new());
     }
 
+    /// Writes why a command fails; below it, in the text form, what that quotes.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let quote = failure.quote().join("\n");
+        let mut fields = Map::new();
+        if !quote.is_empty() {
+            fields.insert("quote".into(), quote.into());
+        }
+        self.write_with(
+            LogLevel::Error,
+            &failure.to_string(),
+            fields,
+            failure.quote(),
+        );
+    }
+
     pub(crate) fn warn(&self, message: &str) {
         self.write(LogLevel::Warn, message, Map::new());
     }
@@ -65,6 +81,16 @@ impl Log {
 
     /// Writes a message whose parts are fields of the JSON form.
     pub(crate) fn write(&self, level: LogLevel, message: &str, fields: Map<String, Value>) {
+        self.write_with(level, message, fields, &[]);
+    }
+
+    fn write_with(
+        &self,
+        level: LogLevel,
+        message: &str,
+        fields: Map<String, Value>,
+        quote: &[String],
+    ) {
         if level > self.level {
             return;
         }
@@ -76,10 +102,12 @@ impl Log {
             LogLevel::Debug => "DEBUG",
         };
         let message = escape(message);
+        // Indented, so that none of them can be taken for a line of the log.
+        let quote: String = quote.iter().map(|line| format!("  {line}\n")).collect();
         let (terminal, file) = match self.format {
             LogFormat::Text => (
-                format!("[{word}] {message}\n"),
-                format!("{now} [{word}] {message}\n"),
+                format!("[{word}] {message}\n{quote}"),
+                format!("{now} [{word}] {message}\n{quote}"),
             ),
             LogFormat::Json => {
                 let mut document = Map::new();

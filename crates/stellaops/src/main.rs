@@ -15,6 +15,7 @@ mod progress;
 mod render;
 mod signals;
 mod tags;
+mod yaml_error;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -151,7 +152,7 @@ async fn in_context<T>(
 }
 
 fn reported(log: &Log, failure: &Failure) -> u8 {
-    log.error(&failure.to_string());
+    log.failure(failure);
     failure.code()
 }
 

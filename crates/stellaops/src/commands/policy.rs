@@ -9,6 +9,7 @@ use oci_referrers::Policy;
 use crate::cli::PolicyArgs;
 use crate::commands::signature::read_small;
 use crate::exit::{Exit, Failure};
+use crate::yaml_error;
 
 /// Bytes of a policy file.
 const MAX_BYTES: u64 = 1 << 20;
@@ -29,17 +30,14 @@ pub(crate) fn read(args: &PolicyArgs) -> Result<Option<(Policy, SystemTime)>, Fa
     let Some(path) = &args.policy else {
         return Ok(None);
     };
-    let policy = parse(path).map_err(|reason| {
-        Failure::new(
-            Exit::Usage,
-            format!("--policy {}: {reason}", path.display()),
-        )
-    })?;
-    Ok(Some((policy, SystemTime::now())))
+    Ok(Some((parse(path)?, SystemTime::now())))
 }
 
-fn parse(path: &Path) -> Result<Policy, String> {
-    let bytes = read_small(path, MAX_BYTES).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(bytes).map_err(|_| "it is no text in UTF-8".to_owned())?;
-    Policy::parse(&text).map_err(|error| error.to_string())
+fn parse(path: &Path) -> Result<Policy, Failure> {
+    let name = format!("--policy {}", path.display());
+    let wrong = |reason: &str| Failure::new(Exit::Usage, format!("{name}: {reason}"));
+    let bytes = read_small(path, MAX_BYTES).map_err(|error| wrong(&error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is not text in UTF-8"))?;
+    Policy::parse(&text)
+        .map_err(|error| yaml_error::failure(&name, &text, error.place(), &error.to_string()))
 }

@@ -315,3 +315,41 @@ async fn a_metrics_file_that_cannot_be_written_is_told_before_any_request() {
         .failed(8, &["--metrics-file folder/m.prom: "]);
     assert!(late.stdout.contains("complete: "), "{late:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_in_a_yaml_file_shows_the_line_and_a_caret_and_no_secret() {
+    let site = Site::new();
+    for (file, yaml, line, quoted) in [
+        (
+            "c.yaml",
+            "registries:\n  r.test:\n    pasword: hunter2\n",
+            "--config c.yaml demo",
+            "configuration c.yaml: line 3 column 5: unknown field `pasword`",
+        ),
+        (
+            "p.yaml",
+            "rules:\n- name: a\n  token: hunter2\n",
+            "bundle validate --file b.tgz --policy p.yaml",
+            "--policy p.yaml: line 3 column 3: unknown field `token`",
+        ),
+    ] {
+        std::fs::write(site.path(file), yaml).unwrap();
+        let ran = site.stellaops(line).await.failed(2, &[quoted]);
+        assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+        let shown: Vec<&str> = ran.stderr.lines().skip(1).collect();
+        let [_, line, caret] = shown[..] else {
+            panic!("{}", ran.stderr);
+        };
+        let key = line.find(char::is_alphabetic);
+        assert!(
+            line.starts_with("  3 | ") && line.ends_with(": ***"),
+            "{line}"
+        );
+        assert_eq!(caret.find('^'), key, "{}", ran.stderr);
+    }
+    let line = "--config c.yaml --log-format json demo";
+    let ran = site.stellaops(line).await;
+    let said: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    let quote = said["quote"].as_str().unwrap();
+    assert!(quote.contains("3 |     pasword: ***\n"), "{quote}");
+}

@@ -1,0 +1,370 @@
+use crate::exit::{Exit, Failure};
+use crate::render::foreign;
+
+/// The keys of a configuration and of a policy. Only their values are shown: a key that is not known may be a misspelled
+/// one, and no key that is known holds a secret.
+const KNOWN: &[&str] = &[
+    "artifact_type",
+    "base",
+    "category",
+    "deny",
+    "except",
+    "export",
+    "images",
+    "import",
+    "insecure_skip_verify",
+    "max_age",
+    "max_concurrent_discoveries",
+    "max_in_flight",
+    "min",
+    "name",
+    "newest",
+    "output",
+    "per",
+    "plain_http",
+    "platforms",
+    "reference",
+    "referrer_discovery",
+    "referrers_api",
+    "registries",
+    "repository",
+    "require",
+    "require_sequence",
+    "rules",
+    "semver",
+    "signed",
+    "stream",
+    "tags",
+    "target",
+    "timeout_seconds",
+    "undated",
+    "unused",
+    "version",
+];
+const HIDDEN: &str = "***";
+/// Characters of a line that are shown.
+const MAX_CHARS: usize = 160;
+
+/// Says what is wrong with a YAML file, with the line that is wrong and a caret below the place, both counted from 1.
+pub(crate) fn failure(file: &str, yaml: &str, place: Option<(u64, u64)>, reason: &str) -> Failure {
+    let quoted = place.and_then(|(line, column)| Quoted::new(yaml, line, column));
+    let (reason, quote) = match quoted {
+        Some(quoted) => (quoted.without_secrets(reason), quoted.lines()),
+        None => (reason.to_owned(), Vec::new()),
+    };
+    Failure::new(Exit::Usage, format!("{file}: {}", foreign(&reason))).quoting(quote)
+}
+
+/// One line of a file, without what nobody should read over a shoulder or in a log.
+struct Quoted {
+    number: String,
+    shown: String,
+    /// Where the caret goes, in characters of what is shown.
+    caret: usize,
+    hidden: Vec<String>,
+}
+
+impl Quoted {
+    fn new(yaml: &str, line: u64, column: u64) -> Option<Self> {
+        let (place, column) = (
+            usize::try_from(line).ok()?.checked_sub(1)?,
+            usize::try_from(column).ok()?.saturating_sub(1),
+        );
+        // A byte order mark has no column.
+        let lines: Vec<&str> = yaml.trim_start_matches('\u{feff}').lines().collect();
+        let text = lines.get(place)?;
+        // A value without a key on its line belongs to the one above.
+        let parts = parts(text, key_above(&lines[..place], text));
+        let (mut shown, mut caret, mut at) = (String::new(), None, 0);
+        let mut hidden = Vec::new();
+        for part in parts {
+            let length = part.text.chars().count();
+            let inside = (at..at + length).contains(&column);
+            if part.is_secret {
+                if inside {
+                    caret = Some(shown.chars().count());
+                }
+                shown.push_str(HIDDEN);
+                hidden.push(part.text.trim().to_owned());
+            } else {
+                for (offset, c) in part.text.chars().enumerate() {
+                    if at + offset == column {
+                        caret = Some(shown.chars().count());
+                    }
+                    match c {
+                        '\t' => shown.push(' '),
+                        c => shown.push_str(&crate::log::escape(c.encode_utf8(&mut [0; 4]))),
+                    }
+                }
+            }
+            at += length;
+        }
+        let caret = caret.unwrap_or(shown.chars().count());
+        // What follows a secret over several lines is a part of it, and may be what the reason quotes.
+        let following = lines[place..].iter().skip(1).take(64);
+        if !hidden.is_empty() {
+            hidden.extend(following.map(|line| line.trim().to_owned()));
+        }
+        Some(Self {
+            number: line.to_string(),
+            shown,
+            caret,
+            hidden,
+        })
+    }
+
+    fn without_secrets(&self, reason: &str) -> String {
+        let mut reason = reason.to_owned();
+        for secret in &self.hidden {
+            let bare = secret.trim_matches(['"', '\'', '-', ' ', '|', '>', ',']);
+            for text in [secret.as_str(), bare] {
+                if text.chars().count() > 2
+                    || (!text.is_empty() && reason.contains(&format!("`{text}`")))
+                {
+                    reason = reason.replace(text, HIDDEN);
+                }
+            }
+        }
+        reason
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let margin = " ".repeat(self.number.len());
+        // Of a long line only what is around the caret is shown.
+        let start = self.caret.saturating_sub(MAX_CHARS / 2);
+        let shown: String = self.shown.chars().skip(start).take(MAX_CHARS).collect();
+        let caret = " ".repeat(self.caret - start);
+        vec![
+            format!("{margin} |"),
+            format!("{} | {}", self.number, shown.trim_end()),
+            format!("{margin} | {caret}^"),
+        ]
+    }
+}
+
+/// A piece of a line, as it stands there.
+struct Part<'a> {
+    text: &'a str,
+    is_secret: bool,
+}
+
+/// Splits a line into keys with what stands around them, and values, of which those before any key belong to `above`. The
+/// pieces together are the line.
+fn parts<'a>(line: &'a str, above: &'a str) -> Vec<Part<'a>> {
+    let mut parts = Vec::new();
+    let mut keys = vec![above];
+    let mut rest = line;
+    while !rest.is_empty() {
+        let in_flow = keys.len() > 1;
+        let key = keys.last().copied().unwrap_or(above);
+        let lead = rest.len() - rest.trim_start_matches([' ', '\t', ',', '?']).len();
+        let lead = if rest[lead..].starts_with("- ") {
+            lead + 2
+        } else {
+            lead
+        };
+        let (end, is_secret) = match rest.as_bytes()[0] {
+            _ if lead > 0 => (lead, false),
+            b'{' | b'[' => {
+                keys.push(key);
+                (1, false)
+            }
+            b'}' | b']' => {
+                if in_flow {
+                    keys.pop();
+                }
+                (1, false)
+            }
+            b'#' => (rest.len(), true),
+            _ => {
+                let end = scalar(rest, in_flow).max(1);
+                let after = rest[end..].trim_start();
+                let is_key = after.strip_prefix(':').is_some_and(|value| {
+                    value.is_empty() || value.starts_with([' ', '\t', '{', '['])
+                });
+                if is_key {
+                    if let Some(own) = keys.last_mut() {
+                        *own = bare(&rest[..end]);
+                    }
+                    (rest.len() - after.len() + 1, false)
+                } else {
+                    (end, !KNOWN.contains(&key) || has_login(&rest[..end]))
+                }
+            }
+        };
+        let (text, left) = rest.split_at(end);
+        parts.push(Part { text, is_secret });
+        rest = left;
+    }
+    parts
+}
+
+fn bare(key: &str) -> &str {
+    key.trim().trim_matches(['"', '\''])
+}
+
+/// Returns where a scalar ends: at its closing quote, before the colon of a key, in a flow also before its ends, or with
+/// the line.
+fn scalar(text: &str, in_flow: bool) -> usize {
+    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        if let Some(quote) = quote {
+            if at > 0 && c == quote && !escaped {
+                return at + 1;
+            }
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        let next = text[at + c.len_utf8()..].chars().next();
+        let ends_key = c == ':' && next.is_none_or(|next| matches!(next, ' ' | '\t'));
+        if ends_key || (in_flow && matches!(c, ',' | '}' | ']')) {
+            return at;
+        }
+    }
+    text.len()
+}
+
+/// Returns whether a value holds a user and a password, as a URL can.
+fn has_login(value: &str) -> bool {
+    value.split_once("://").is_some_and(|(_, rest)| {
+        rest.split('/')
+            .next()
+            .is_some_and(|host| host.contains('@'))
+    })
+}
+
+/// Returns the key that a value belongs to whose line has none; none is empty.
+fn key_above<'a>(lines: &[&'a str], line: &str) -> &'a str {
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_item = line.trim_start().starts_with("- ");
+    let own = indent(line);
+    for line in lines.iter().rev().filter(|line| !line.trim().is_empty()) {
+        let is_owner = indent(line) < own || (is_item && indent(line) == own);
+        let text = line.trim_start_matches([' ', '-']);
+        let end = scalar(text, false);
+        if is_owner && end < text.len() {
+            return bare(&text[..end]);
+        }
+    }
+    ""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(yaml: &str, line: u64, column: u64) -> (String, usize) {
+        let quoted = Quoted::new(yaml, line, column).unwrap();
+        (quoted.shown, quoted.caret)
+    }
+
+    #[test]
+    fn a_line_is_shown_with_a_caret_and_without_values_of_unknown_keys() {
+        for (yaml, line, column, expected) in [
+            (
+                "export:\n  platforms: [linux]\n",
+                2,
+                15,
+                ("  platforms: [linux]", 14),
+            ),
+            ("export:\n  passwrd: hunter2\n", 2, 3, ("  passwrd: ***", 2)),
+            (
+                "registries:\n  r.test: {token: abc, max_in_flight: x}\n",
+                2,
+                39,
+                ("  r.test: {token: ***, max_in_flight: x}", 38),
+            ),
+            (
+                "registries:\n  r.test: {pasword: \"a, b}\", max_in_flight: x}\n",
+                2,
+                11,
+                ("  r.test: {pasword: ***, max_in_flight: x}", 10),
+            ),
+            ("password: |\n  hunter2\n  more: x\n", 2, 3, ("  ***", 2)),
+            ("password:\n- hunter2\n", 2, 3, ("- ***", 2)),
+            ("platforms:\n- linux\n", 2, 3, ("- linux", 2)),
+            (
+                "client_key: |\n  -----BEGIN PRIVATE KEY-----\n  MIIE\n",
+                3,
+                3,
+                ("  ***", 2),
+            ),
+            (
+                "reference: https://user:hunter2@r.test/a\n",
+                1,
+                12,
+                ("reference: ***", 11),
+            ),
+            (
+                "reference: registry.test/a:1@sha256:00\n",
+                1,
+                12,
+                ("reference: registry.test/a:1@sha256:00", 11),
+            ),
+            (
+                "\"pass\u{1b}word\": 'hunter2\n",
+                1,
+                1,
+                ("\"pass\\u{1b}word\": ***", 0),
+            ),
+            (
+                "images: x # token abc\n",
+                1,
+                1,
+                ("images: x # token abc", 0),
+            ),
+        ] {
+            assert_eq!(
+                shown(yaml, line, column),
+                (expected.0.to_owned(), expected.1),
+                "{yaml}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_reason_that_quotes_a_secret_does_not() {
+        for (yaml, line, column, reason) in [
+            (
+                "token: hunter2\n",
+                1,
+                8,
+                "invalid type: string \"hunter2\", expected u64",
+            ),
+            ("token: 'hunter2'\n", 1, 8, "unknown variant `hunter2`"),
+            ("token:\n  - hunter2\n", 2, 5, "unknown variant `hunter2`"),
+            (
+                "token: |\n  one\n  hunter2\n",
+                1,
+                8,
+                "\"one\\nhunter2\\n\" is no registry",
+            ),
+            ("token: 42\n", 1, 8, "invalid type: integer `42`"),
+        ] {
+            let text = failure("c.yaml", yaml, Some((line, column)), reason).to_string();
+            assert!(
+                text.contains("***") && !text.contains("hunter2") && !text.contains("42"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_shown_around_the_caret() {
+        let yaml = format!("images: {}!{}\n", "x".repeat(5000), "y".repeat(5000));
+        let lines = Quoted::new(&yaml, 1, 5009).unwrap().lines();
+        let (shown, caret) = (&lines[1], &lines[2]);
+        assert!(shown.chars().count() < 200, "{shown}");
+        assert_eq!(shown.find('!'), caret.find('^'));
+    }
+
+    #[test]
+    fn a_place_that_is_not_in_the_file_quotes_nothing() {
+        for place in [None, Some((0, 0)), Some((9, 1)), Some((u64::MAX, u64::MAX))] {
+            let failure = failure("c.yaml", "a: b\n", place, "it is wrong");
+            assert_eq!(failure.to_string(), "c.yaml: it is wrong");
+        }
+        assert!(Quoted::new("a: b\n", 1, 99).is_some());
+    }
+}
