@@ -223,7 +223,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = OutputFile::create(folder.path().join("b.tgz"), false).unwrap();
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        let error = output.sink().with_sizes(full, 1 << 60);
+        let error = with_sizes(&output.sink().files(), full, 1 << 60);
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let text = error.to_string();
         let needed = format!(
@@ -233,7 +233,7 @@ mod tests {
         let (_, free) = text.split_once(&needed).unwrap();
         assert!(free.parse::<u64>().unwrap() < 1 << 60, "{text}");
         let other = io::Error::from(io::ErrorKind::PermissionDenied);
-        let text = output.sink().with_sizes(other, 1).to_string();
+        let text = with_sizes(&output.sink().files(), other, 1).to_string();
         assert!(!text.contains("bytes"), "{text}");
     }
 }
