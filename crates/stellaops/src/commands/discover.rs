@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::cli::{DiscoverArgs, DiscoverFormat, LogLevel};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::log::escape;
 use crate::render::{self, Table, Tree};
 
 pub(crate) async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
@@ -414,10 +415,8 @@ impl Found {
                 .map(|digest| format!(" {}", short(digest)))
                 .unwrap_or_default();
             let way_out = way_out(problem, args.reference.registry());
-            text.push_str(&format!(
-                "error {}{about}: {folded}{way_out}\n",
-                problem.code
-            ));
+            let said = escape(&format!("{folded}{way_out}"));
+            text.push_str(&format!("error {}{about}: {said}\n", problem.code));
         }
         for (warning, times) in folded_warnings(self.warnings()) {
             let about = warning
@@ -427,7 +426,8 @@ impl Found {
                 .unwrap_or_default();
             text.push_str(&format!(
                 "warning {}{about}: {}{times}\n",
-                warning.code, warning.message
+                warning.code,
+                escape(&warning.message)
             ));
         }
         let shown = self.shown(args).count();

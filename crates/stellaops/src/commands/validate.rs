@@ -10,7 +10,7 @@ use crate::cli::{TextFormat, ValidateArgs};
 use crate::commands::{base, policy, signature};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::log::Log;
+use crate::log::{Log, escape};
 use crate::progress::{Phase, Progress};
 use crate::render;
 
@@ -175,12 +175,12 @@ pub(crate) fn findings(report: &Report, told: Option<&str>) -> String {
         let path = finding
             .path
             .as_deref()
-            .map(|path| format!(" {path}"))
+            .map(|path| format!(" {}", escape(path)))
             .unwrap_or_default();
         text.push_str(&format!("{severity} {}{path}\n", finding.kind));
         for (name, value) in [("expected", &finding.expected), ("found", &finding.found)] {
             if let Some(value) = value {
-                text.push_str(&format!("  {name:8}  {value}\n"));
+                text.push_str(&format!("  {name:8}  {}\n", escape(value)));
             }
         }
         if told.insert(finding.remedy) {
@@ -194,4 +194,23 @@ pub(crate) fn findings(report: &Report, told: Option<&str>) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_writes_a_line_of_the_findings() {
+        let mut report = validator(false, false).validate("b.tgz", Cursor::new(b"no bundle"));
+        let forged = "x\n[WARN] No referrers found for image y\u{9b}";
+        report.findings[0].path = Some(forged.to_owned());
+        report.findings[0].found = Some(forged.to_owned());
+        let text = findings(&report, None);
+        assert!(text.matches("x\\u{a}[WARN] No").count() == 2, "{text}");
+        assert!(!text.lines().any(|line| line.starts_with('[')), "{text}");
+        assert!(!text.contains('\u{9b}'), "{text}");
+    }
 }
