@@ -161,11 +161,18 @@ fn replace(text: &str, escaped: impl Fn(char) -> String) -> String {
     out
 }
 
-/// Control characters, C1 among them; what changes the direction of text; line separators; invisible tags.
+/// Control characters, C1 among them; what changes the direction of text; line separators; and what is not seen: characters
+/// without a width, invisible tags, selectors of a variant (Unicode's `Default_Ignorable_Code_Point`).
 fn is_hostile(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        || matches!(c, '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        )
+        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}')
+        || matches!(c, '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}')
+        || matches!(c, '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -179,6 +186,18 @@ mod tests {
             "tag\\u{a}[INFO] all good\\u{1b}[31m\\u{202e}"
         );
         assert_eq!(escape("plain é"), "plain é");
+        for unseen in [
+            '\u{ad}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{2060}',
+            '\u{fe0f}',
+            '\u{e0041}',
+            '\u{e0100}',
+        ] {
+            let escaped = format!("a{}b", unseen.escape_unicode());
+            assert_eq!(escape(&format!("a{unseen}b")), escaped);
+        }
     }
 
     #[test]

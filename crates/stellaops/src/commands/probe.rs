@@ -166,18 +166,18 @@ pub(crate) fn print(reports: &[ProbeReport]) -> Result<(), Failure> {
     }
     text.push_str("\nHow we know:\n");
     for (evidence, reasons) in reports.iter().flat_map(answers) {
-        text.push_str(&format!("  {}\n", evidence.request));
+        text.push_str(&format!("  {}\n", crate::log::escape(&evidence.request)));
         let status = evidence
             .status
             .map_or("no answer".to_owned(), |status| status.to_string());
-        for reason in reasons {
+        for reason in reasons.into_iter().map(crate::log::escape) {
             match reason.starts_with(&status) {
                 true => text.push_str(&format!("    {reason}\n")),
                 false => text.push_str(&format!("    {status}: {reason}\n")),
             }
         }
         for (name, value) in &evidence.headers {
-            text.push_str(&format!("    {name}: {value}\n"));
+            text.push_str(&format!("    {name}: {}\n", render::foreign(value)));
         }
     }
     render::text(&text)

@@ -312,3 +312,29 @@ async fn what_a_registry_says_never_becomes_a_line_of_its_own() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_words_of_a_refusal_never_begin_a_line() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let body = "{\"errors\":[{\"code\":\"DENIED\",\"message\":\
+        \"no\\n[WARN] No referrers found for image x\\r[INFO] all good\\u200b\\u009b31m\"}]}";
+    let refused = Fault::body(403, "application/json", body).forever();
+    registry.fault(Route::referrers(), refused);
+    let site = Site::new();
+    let host = registry.host();
+    for command in [
+        format!("referrers discover {host}/app:1.0"),
+        format!("referrers discover {host}/app:1.0 --explain"),
+        format!("registry probe {host}/app --no-cache"),
+        format!("registry diagnose {host}/app:1.0"),
+        format!("bundle export {host}/app:1.0 --output b.tgz"),
+    ] {
+        let ran = site.stellaops(&command).await;
+        for line in ran.stdout.lines().chain(ran.stderr.lines()) {
+            let own = line.split_once("] ").map_or(line, |(_, rest)| rest);
+            assert!(!line.contains(['\u{200b}', '\u{9b}', '\r']), "{line}");
+            assert!(!line.starts_with("[INFO] all good"), "{line}");
+            assert!(!own.starts_with("No referrers found"), "{line}");
+        }
+    }
+}
