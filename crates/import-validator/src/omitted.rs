@@ -29,9 +29,19 @@ pub(crate) fn check(contents: &Contents, findings: &mut Findings) {
     let artifacts = records.flat_map(|record| &record.artifacts);
     let roots = images.iter().map(|image| &image.digest);
     let roots = roots.chain(artifacts.map(|artifact| &artifact.digest));
+    // Indexes below an image that lack something, which is the image's to say.
+    let mut covered = HashSet::new();
     for root in roots.filter(|root| seen.insert(*root)) {
+        let image = by_digest.get(root);
+        if image.is_none() && covered.contains(root) {
+            continue;
+        }
         let mut absent = BTreeSet::new();
-        below.collect(root, &mut absent, &mut HashSet::new());
+        let mut lacking = HashSet::new();
+        below.collect(root, &mut absent, &mut lacking);
+        if image.is_some() {
+            covered.extend(lacking);
+        }
         if below.entries > MAX_ENTRIES {
             findings
                 .add(FindingKind::IndexDepth)
@@ -42,7 +52,6 @@ pub(crate) fn check(contents: &Contents, findings: &mut Findings) {
                 .found("more");
             return;
         }
-        let image = by_digest.get(root);
         let claimed = image.iter().flat_map(|image| &image.omitted);
         let claimed: BTreeSet<_> = claimed.map(|child| &child.digest).collect();
         let name = image.map_or_else(|| root.to_string(), |image| image.reference.to_string());

@@ -366,7 +366,7 @@ impl Manifest {
 
     /// Returns the manifests that an index lists, in order: the entries whose media type is that of a manifest.
     pub fn children(&self) -> impl Iterator<Item = &Descriptor> + Clone {
-        let is_manifest = |entry: &&Descriptor| media_type::is_manifest(&entry.media_type);
+        let is_manifest = |entry: &&Descriptor| media_type::names_manifest(&entry.media_type);
         self.entries().iter().filter(is_manifest)
     }
 
@@ -380,7 +380,7 @@ impl Manifest {
         };
         let is_index = matches!(self.0.content, ManifestContent::Index { .. });
         let is_blob =
-            move |one: &&Descriptor| !(is_index && media_type::is_manifest(&one.media_type));
+            move |one: &&Descriptor| !(is_index && media_type::names_manifest(&one.media_type));
         config.into_iter().chain(rest).filter(is_blob)
     }
 

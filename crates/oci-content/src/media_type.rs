@@ -30,6 +30,16 @@ pub fn is_manifest(media_type: &str) -> bool {
     ) || is_index(media_type)
 }
 
+/// Returns whether content of this type, as an index lists it, is taken for a manifest: of a kind that is handled or not. What an
+/// index lists under any other type is a blob, such as the layers and the configuration of a build cache.
+///
+/// A manifest of a kind that is not handled is no blob, because nobody would look for what it lists; the same goes for a
+/// missing type.
+pub fn names_manifest(media_type: &str) -> bool {
+    let essence = essence(media_type);
+    essence.is_empty() || essence.contains(".manifest.") || essence == IMAGE_INDEX
+}
+
 /// Tells whether content of this type lists other manifests.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, IMAGE_INDEX | DOCKER_MANIFEST_LIST)
@@ -43,4 +53,37 @@ pub fn essence(content_type: &str) -> String {
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_index_lists_is_a_manifest_or_a_blob_by_its_type() {
+        for manifest in [
+            IMAGE_MANIFEST,
+            IMAGE_INDEX,
+            ARTIFACT_MANIFEST,
+            DOCKER_MANIFEST,
+            DOCKER_MANIFEST_LIST,
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            "application/vnd.cncf.oras.artifact.manifest.v1+json",
+            "Application/vnd.oci.image.index.v1+json; charset=utf-8",
+            "",
+        ] {
+            assert!(names_manifest(manifest), "{manifest}");
+        }
+        for blob in [
+            IMAGE_CONFIG,
+            EMPTY,
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            "application/vnd.buildkit.cacheconfig.v0",
+            "application/octet-stream",
+            "application/json",
+        ] {
+            assert!(!names_manifest(blob), "{blob}");
+        }
+    }
 }

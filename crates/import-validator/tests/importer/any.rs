@@ -319,6 +319,8 @@ impl Source {
             Step::Unknown => {
                 let mut entry = self.registry.put_blob(repository, "whatever");
                 entry.media_type = String::new();
+                // Without a type nobody knows what it lists in turn.
+                self.odd.insert(entry.digest.clone());
                 self.put(
                     repository,
                     &json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [entry]}),

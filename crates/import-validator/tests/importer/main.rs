@@ -13,4 +13,5 @@ mod order;
 mod registries;
 mod support;
 mod targets;
+mod verdicts;
 mod whole;
