@@ -81,7 +81,11 @@ async fn a_signal_ends_what_waits_for_a_registry() {
         for signal in SIGNALS {
             let silent = TcpListener::bind("127.0.0.1:0").unwrap();
             let words = words.replace("HOST", &silent.local_addr().unwrap().to_string());
-            ends(&site, &words, signal, move || silent.accept().unwrap()).await;
+            ends(&site, &words, signal, move || {
+                let accepted = silent.accept().unwrap();
+                (silent, accepted)
+            })
+            .await;
         }
     }
     assert!(!site.path("other.tgz").exists());
