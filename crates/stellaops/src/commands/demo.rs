@@ -2,9 +2,9 @@ mod content;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use import_validator::{ImportOptions, ImportTarget};
 use mirror_export::ExportRequest;
@@ -23,10 +23,7 @@ use crate::render;
 /// removed at the end.
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let started = Instant::now();
-    let folder = tempfile::Builder::new()
-        .prefix("stellaops-demo-")
-        .tempdir()
-        .map_err(|error| Failure::new(Exit::LocalIo, format!("no temporary folder: {error}")))?;
+    let folder = Folder::new()?;
 
     let store = Arc::new(MemoryStore::new());
     content::fill(&store)?;
@@ -53,7 +50,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let before = found(context, &reference).await?;
 
     step(4, "Export: the image and its referrers, in one file")?;
-    let bundle = folder.path().join("bundle.tgz");
+    let bundle = folder.0.join("bundle.tgz");
     let request = ExportRequest::new(vec![reference.clone()], &bundle);
     let summary = export::export(context, &request, &context.progress.silent()).await?;
     render::text(&export::table(&summary))?;
@@ -68,7 +65,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     render::text(&validate::text(&validation.report))?;
 
     step(6, "Import: into a fresh store, on the other side")?;
-    let target = folder.path().join("store");
+    let target = folder.0.join("store");
     let arrived = import_into(context, &bundle, &target).await?;
     render::text(&import::text(&arrived))?;
 
@@ -83,8 +80,31 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let seconds = started.elapsed().as_secs_f64();
     render::text(&format!(
         "Done in {seconds:.1} s. Nothing is left behind: {} is removed.",
-        folder.path().display()
+        folder.0.display()
     ))
+}
+
+/// A temporary folder that is removed when this is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, Failure> {
+        let made = tempfile::Builder::new().prefix("stellaops-demo-").tempdir();
+        let failed = |error| Failure::new(Exit::LocalIo, format!("no temporary folder: {error}"));
+        Ok(Self(made.map_err(failed)?.keep()))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Of a demo that was interrupted, a blob may still be on its way into the folder, which is then not empty.
+        for _ in 0..10 {
+            if std::fs::remove_dir_all(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 fn step(number: u32, title: &str) -> Result<(), Failure> {
