@@ -40,7 +40,7 @@ impl Signals {
 }
 
 /// How long a command that was interrupted may take to remove what it does not want to leave behind.
-const UNWIND: Duration = Duration::from_millis(300);
+const UNWIND: Duration = Duration::from_millis(500);
 /// How long the sentence may take to be written: nobody may be reading it.
 const SAY: Duration = Duration::from_millis(200);
 /// What the main thread of a process has as well.
