@@ -122,9 +122,8 @@ async fn an_export_that_was_dropped_has_let_go_of_its_file() {
             }
             _ => {
                 assert!(run.await.unwrap_err().is_cancelled());
-                let output = bundle_format::OutputFile::create(&clean, false).unwrap();
-                assert!(output.is_resumed() || request.volume_size.is_some());
-                output.keep();
+                let output = bundle_format::OutputFile::create(&clean, false);
+                output.expect("nobody holds it").keep();
             }
         }
     }
