@@ -3,6 +3,7 @@ use std::str::FromStr;
 
 use crate::entry_path::{EntryPathError, clip};
 use crate::reader::is_harmless;
+use crate::stream_name::is_short_name;
 
 /// The name of a file below `trust/`: what a site needs to verify what it receives, such as a trusted root or a public key.
 ///
@@ -28,14 +29,7 @@ impl FromStr for TrustName {
     type Err = EntryPathError;
 
     fn from_str(text: &str) -> Result<Self, EntryPathError> {
-        const MAX_BYTES: usize = 64;
-        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let bytes = text.as_bytes();
-        let valid = bytes.len() <= MAX_BYTES
-            && bytes.first().is_some_and(|b| letter(*b))
-            && bytes.iter().all(|b| letter(*b) || b"._-".contains(b))
-            && is_harmless(text);
-        match valid {
+        match is_short_name(text) && is_harmless(text) {
             true => Ok(Self(text.into())),
             false => Err(EntryPathError::new(
                 format!("{:?} below trust/", clip(text)),

@@ -8,7 +8,7 @@ use test_registry::{Fault, Persona, Route, TestRegistry};
 
 use crate::support::{Bundle, open};
 
-/// Tells whether the target holds everything of the bundle.
+/// Returns whether the target holds everything of the bundle.
 fn is_complete(bundle: &Bundle, target: &TestRegistry) -> bool {
     let validated = bundle.validated();
     let images = validated

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bundle_format::BundleManifest;
 use import_validator::{ImportTarget, ImportValidator, Report};
 use mirror_export::{ExportError, ExportRequest, ExportSummary, Exporter};
 use oci_content::{Completeness, Descriptor, Digest, Platform, media_type};
@@ -75,6 +76,14 @@ fn index(source: &TestRegistry, tag: &str, children: &[Value]) -> Descriptor {
     index
 }
 
+/// Returns the tags of the images that a bundle holds, in its order.
+fn tags_of(manifest: &BundleManifest) -> Vec<&str> {
+    let images = manifest.images.iter();
+    images
+        .map(|image| image.reference.tag().unwrap().as_str())
+        .collect()
+}
+
 /// What is wrong is named without leave; with it, everything else is carried, and validates.
 async fn is_left_out(source: &TestRegistry, name: &str, culprit: &Digest) {
     let folder = tempfile::tempdir().unwrap();
@@ -88,12 +97,7 @@ async fn is_left_out(source: &TestRegistry, name: &str, culprit: &Digest) {
 
     request.allow_incomplete = true;
     let manifest = export(&request).await.unwrap().manifest;
-    let carried: Vec<_> = manifest
-        .images
-        .iter()
-        .map(|i| i.reference.tag().unwrap().as_str())
-        .collect();
-    assert_eq!(carried, ["good"], "{name}");
+    assert_eq!(tags_of(&manifest), ["good"], "{name}");
     assert_eq!(
         manifest.referrers.status,
         Completeness::Incomplete,
@@ -228,11 +232,7 @@ async fn one_of_two_images_with_one_layer_is_carried_whichever_of_them_gives_its
         assert!(error.contains(&layer.digest.to_string()), "{error}");
         request.allow_incomplete = true;
         let manifest = export(&request).await.unwrap().manifest;
-        let carried: Vec<_> = manifest
-            .images
-            .iter()
-            .map(|i| i.reference.tag().unwrap().as_str())
-            .collect();
+        let carried = tags_of(&manifest);
         assert_ne!(carried, [wrong]);
         assert_eq!(carried.len(), 1);
         assert!(validate(&request, false).ok);
@@ -274,12 +274,7 @@ async fn a_platform_that_something_else_needs_as_a_blob_is_not_left_out_in_silen
         assert!(error.contains(&arm64.digest.to_string()), "{error}");
         request.allow_incomplete = true;
         let manifest = export(&request).await.unwrap().manifest;
-        let tags: Vec<_> = manifest
-            .images
-            .iter()
-            .map(|i| i.reference.tag().unwrap().as_str())
-            .collect();
-        assert_eq!(tags, [carried]);
+        assert_eq!(tags_of(&manifest), [carried]);
         let report = validate(&request, false);
         assert!(report.ok, "{:#?}", report.findings);
         // All platforms can be carried.

@@ -210,13 +210,13 @@ fn with_index_bytes(change: impl Fn(String) -> Vec<u8>) -> Vec<u8> {
     packed(&fixture.listed_files(&index))
 }
 
+fn replaced_once(text: &str, from: &str, to: &str) -> Vec<u8> {
+    assert!(text.contains(from));
+    text.replacen(from, to, 1).into_bytes()
+}
+
 fn index_json(corpus: &mut Corpus) {
-    let replaced = |from: &'static str, to: &'static str| {
-        with_index_bytes(move |index| {
-            assert!(index.contains(from));
-            index.replacen(from, to, 1).into_bytes()
-        })
-    };
+    let replaced = |from, to| with_index_bytes(|index| replaced_once(&index, from, to));
     for (name, bytes) in [
         (
             "index-bad: annotations of its own",
@@ -341,12 +341,7 @@ fn objects(corpus: &mut Corpus) {
     ] {
         corpus.add(64, name, unread(value), ObjectMalformed, 3);
     }
-    let replaced = |from: &'static str, to: &'static str| {
-        image(move |text| {
-            assert!(text.contains(from));
-            text.replacen(from, to, 1).into_bytes()
-        })
-    };
+    let replaced = |from, to| image(|text| replaced_once(text, from, to));
     for (name, bytes) in [
         (
             "json-version as text",
