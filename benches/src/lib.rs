@@ -57,7 +57,7 @@ pub fn arguments_behind(flag: &str) -> Option<Vec<String>> {
     Some(arguments.collect())
 }
 
-/// Tells whether this is to measure. `cargo test` runs benches as well, with no arguments of its own: then a little of
+/// Returns whether this is to measure. `cargo test` runs benches as well, with no arguments of its own: then a little of
 /// everything shows that the code still runs.
 pub fn is_full() -> bool {
     std::env::args().any(|argument| argument == "--bench")

@@ -51,7 +51,7 @@ impl BaseBundle {
         self.repositories.iter()
     }
 
-    /// Tells whether it holds a blob of this digest and of this size in bytes.
+    /// Returns whether it holds a blob of this digest and of this size in bytes.
     pub fn holds(&self, digest: &Digest, size: u64) -> bool {
         self.blobs.get(digest) == Some(&size)
     }

@@ -62,7 +62,7 @@ impl BundleFileError {
         &self.reason
     }
 
-    /// Tells whether another volume than the first was named.
+    /// Returns whether another volume than the first was named.
     pub fn is_not_first(&self) -> bool {
         self.source.is_none()
     }
@@ -136,7 +136,7 @@ impl BundleFile {
         }
     }
 
-    /// Tells whether it can be read at any place: it is not a pipe or a device.
+    /// Returns whether it can be read at any place: it is not a pipe or a device.
     pub fn is_regular(&self) -> bool {
         self.parts[0].regular
     }
@@ -219,7 +219,7 @@ impl Part {
         })
     }
 
-    /// Tells whether it starts as a bundle does, and so is no later volume of one.
+    /// Returns whether it starts as a bundle does, and so is no later volume of one.
     fn begins_a_bundle(&self) -> bool {
         const TAR_START: &[u8] = b"manifest.yaml\0";
         let mut start = [0; TAR_START.len()];

@@ -62,7 +62,7 @@ pub enum ContainerErrorKind {
 }
 
 impl ContainerErrorKind {
-    /// Tells whether the file may be a whole bundle that was unpacked and packed again, so that packing it with
+    /// Returns whether the file may be a whole bundle that was unpacked and packed again, so that packing it with
     /// this project's tool may help.
     pub fn suggests_repacking(self) -> bool {
         matches!(

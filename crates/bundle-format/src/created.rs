@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 /// When the content of a bundle was put together, to the second, in UTC: `2026-11-30T04:00:00Z`.
 ///
-/// It is given by whoever makes the bundle: with the time of the clock, the same input would not make the same bundle.
+/// The caller gives it: if it came from the clock, the same input would not give the same bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Created {
     year: u16,

@@ -182,7 +182,7 @@ impl<S: ReadAt> EntryReader<S> {
     }
 }
 
-/// Tells whether other bytes are there than there should be, and not that they cannot be read.
+/// Returns whether other bytes are there than there should be, and not that they cannot be read.
 pub(crate) fn is_about_content(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| {
         inner.is::<oci_content::VerifyError>()

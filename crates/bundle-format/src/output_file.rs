@@ -111,7 +111,7 @@ impl OutputFile {
         &self.sink.names().target
     }
 
-    /// Tells whether an earlier run has left something, which is still there.
+    /// Returns whether an earlier run has left something, which is still there.
     pub fn is_resumed(&self) -> bool {
         self.resumed
     }

@@ -262,7 +262,7 @@ impl<R: Read> Read for BundleReader<R> {
     }
 }
 
-/// Tells whether a path that a bundle does not have would at least do no harm, wherever it were extracted.
+/// Returns whether a path that a bundle does not have would at least do no harm, wherever it were extracted.
 pub(crate) fn is_harmless(path: &str) -> bool {
     const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
     let part = |part: &str| {

@@ -205,7 +205,7 @@ impl PublicKey {
     }
 }
 
-/// Checks that `signature` is a `manifest.yaml.sigstore.json` of this manifest in its one encoding, whoever has made it.
+/// Checks that `signature` is a `manifest.yaml.sigstore.json` of this manifest in its one encoding, whichever key signed it.
 ///
 /// It proves nothing: for that a [`PublicKey`] is needed.
 ///

@@ -87,7 +87,7 @@ impl Header<'_> {
         self.0.iter().all(|b| *b == 0)
     }
 
-    /// Tells whether the checksum is right, in any of the spellings in use.
+    /// Returns whether the checksum is right, in any of the spellings in use.
     pub(crate) fn checksum_holds(&self) -> bool {
         octal(&self.0[CHECKSUM]) == Some(u64::from(checksum(self.0)))
     }

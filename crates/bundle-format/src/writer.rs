@@ -288,7 +288,7 @@ impl<S: Sink> BundleWriter<S> {
         })
     }
 
-    /// Tells whether a file has been written or taken over.
+    /// Returns whether a file has been written or taken over.
     pub fn is_done(&self, path: &EntryPath) -> bool {
         self.plan().entry(path).is_some_and(|entry| {
             let progress = self.shared.progress();

@@ -232,7 +232,7 @@ fn compare<'a>(
     findings.counts.errors == before
 }
 
-/// Tells whether an entry has the name under which clients of a layout folder look for the referrers of a subject.
+/// Returns whether an entry is named like a referrers tag, under which clients of a layout folder look for referrers.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
 fn is_referrers_tag(entry: &Descriptor) -> bool {
@@ -387,7 +387,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Tells whether some image leaves content out; which ones may is checked at the end.
+    /// Returns whether any image leaves content out; which ones may is checked at the end.
     fn is_omitted(&self, digest: &Digest) -> bool {
         self.omitted.contains(digest) && !self.contents.blobs.contains_key(digest)
     }

@@ -187,7 +187,7 @@ fn check_bare_images(contents: &Contents, findings: &mut Findings) {
     }
 }
 
-/// Tells whether something refers to a manifest or to one that it lists. How deep lists go has been checked.
+/// Returns whether something refers to a manifest or to one that it lists. How deep lists go has been checked.
 fn is_referred_to(
     contents: &Contents,
     subjects: &HashSet<&Digest>,

@@ -89,7 +89,7 @@ const MAX_PENDING: usize = 1024;
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl Contents {
-    /// Tells whether the bundle itself holds content, and not only its base.
+    /// Returns whether the bundle itself holds content, and not only its base.
     pub(crate) fn holds(&self, digest: &Digest) -> bool {
         self.blobs.contains_key(digest) && !self.in_base.contains(digest)
     }

@@ -43,12 +43,12 @@ impl SignatureCheck {
 
 #[cfg(feature = "signature")]
 impl SignatureCheck {
-    /// Tells whether the signature in the bundle is looked at: always, where signatures are known.
+    /// Returns whether the signature in the bundle is checked: always, where signatures are known.
     pub(crate) fn looks_inside(&self) -> bool {
         true
     }
 
-    /// Tells whether nothing may be parsed before it is known that somebody has signed it.
+    /// Returns whether nothing may be parsed before its signature has been verified.
     pub(crate) fn is_required(&self) -> bool {
         !self.keys.is_empty()
     }

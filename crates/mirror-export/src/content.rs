@@ -191,7 +191,7 @@ impl Content {
         left_out
     }
 
-    /// Tells whether a manifest will be in the bundle.
+    /// Returns whether a manifest will be in the bundle.
     pub(crate) fn has_manifest(&self, digest: &Digest) -> bool {
         self.pieces
             .get(digest)

@@ -166,7 +166,7 @@ pub(crate) fn mismatch(descriptor: &Descriptor, own: &Manifest) -> Option<(Error
     })
 }
 
-/// Reads a manifest as whoever has nothing but the bundle does.
+/// Reads a manifest as a reader of the bundle does, without the registry's headers.
 pub(crate) fn read(raw: &Bytes) -> Option<Manifest> {
     Manifest::parse(raw.clone(), None).ok()
 }

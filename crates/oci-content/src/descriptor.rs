@@ -59,7 +59,7 @@ impl Descriptor {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 
-    /// Tells whether this is an attestation that BuildKit keeps as a child of an index: no platform image, and no
+    /// Returns whether this is an attestation that BuildKit keeps as a child of an index: no platform image, and no
     /// referrer either.
     pub fn is_buildkit_attestation(&self) -> bool {
         self.annotations

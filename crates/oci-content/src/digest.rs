@@ -70,7 +70,7 @@ impl Digest {
         &self.encoded
     }
 
-    /// Tells whether `bytes` hash to this digest.
+    /// Returns whether `bytes` hash to this digest.
     pub fn matches(&self, bytes: &[u8]) -> bool {
         Self::compute(self.algorithm, bytes) == *self
     }

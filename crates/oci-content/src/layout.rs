@@ -429,7 +429,7 @@ fn read_whole(path: &Path, file: File, max_bytes: u64) -> Result<Vec<u8>, Layout
     Ok(bytes)
 }
 
-/// Tells whether a folder holds nothing but what a run leaves that is killed while it makes a layout.
+/// Returns whether a folder holds nothing but what a run leaves that is killed while it makes a layout.
 fn holds_only_leftovers(folder: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();

@@ -22,7 +22,7 @@ pub const ACCEPT_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-/// Tells whether content of this type is a manifest of any kind, so that it has an address under `manifests/`.
+/// Returns whether content of this type is a manifest of any kind, so that it has an address under `manifests/`.
 pub fn is_manifest(media_type: &str) -> bool {
     matches!(
         media_type,
@@ -40,7 +40,7 @@ pub fn names_manifest(media_type: &str) -> bool {
     essence.is_empty() || essence.contains(".manifest.") || essence == IMAGE_INDEX
 }
 
-/// Tells whether content of this type lists other manifests.
+/// Returns whether content of this type lists other manifests.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, IMAGE_INDEX | DOCKER_MANIFEST_LIST)
 }

@@ -79,7 +79,7 @@ impl Registry {
         }
     }
 
-    /// Tells whether this is the machine itself, where plain HTTP is the default.
+    /// Returns whether this is the machine itself, where plain HTTP is the default.
     pub fn is_loopback(&self) -> bool {
         let host = self.host();
         host == "localhost"

@@ -39,7 +39,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Tells whether this is an attestation that BuildKit keeps in the index: neither a platform nor a referrer.
+    /// Returns whether this is an attestation that BuildKit keeps in the index: neither a platform nor a referrer.
     pub fn is_attestation(&self) -> bool {
         self.descriptor.is_buildkit_attestation()
     }

@@ -212,7 +212,7 @@ impl ManifestSource for OciClientReferrers {
     }
 }
 
-/// Tells whether the registry said that there is no such manifest.
+/// Returns whether the registry said that there is no such manifest.
 fn is_not_found(error: &OciDistributionError) -> bool {
     match error {
         OciDistributionError::ImageManifestNotFoundError(_) => true,

@@ -140,12 +140,12 @@ impl Policy {
         }
     }
 
-    /// Tells whether a rule asks how old something is: only then is [`JudgedReferrer::created`] looked at.
+    /// Returns whether a rule asks how old something is: only then is [`JudgedReferrer::created`] looked at.
     pub fn needs_dates(&self) -> bool {
         self.rules.iter().any(Rule::needs_dates)
     }
 
-    /// Tells whether a rule asks how old this referrer of this image is.
+    /// Returns whether a rule asks how old this referrer of this image is.
     pub fn needs_date_of(&self, image: &Reference, referrer: &JudgedReferrer) -> bool {
         self.rules
             .iter()
@@ -162,7 +162,7 @@ impl Policy {
 }
 
 impl Violation {
-    /// Tells whether it forbids the bundle; else it is a warning.
+    /// Returns whether it forbids the bundle; else it is a warning.
     pub fn forbids(&self) -> bool {
         self.kind != ViolationKind::RuleUnused
     }

@@ -79,7 +79,7 @@ impl Query {
         &self.subject
     }
 
-    /// Tells whether the subject is asked for on its own.
+    /// Returns whether the subject is asked for on its own.
     pub fn is_direct(&self) -> bool {
         self.direct
     }

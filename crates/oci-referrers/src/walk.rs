@@ -602,7 +602,7 @@ pub(crate) struct MergedClaim {
 }
 
 impl MergedClaim {
-    /// Tells whether only a tag's name relates the manifest to its subject.
+    /// Returns whether only a tag's name relates the manifest to its subject.
     pub(crate) fn by_name_only(&self) -> bool {
         self.sources
             .iter()

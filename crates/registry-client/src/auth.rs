@@ -429,7 +429,7 @@ fn ask_anonymously<'a>(
     })
 }
 
-/// Tells whether a token service has said that it does not give such a token.
+/// Returns whether a token service has said that it does not give such a token.
 fn is_refusal(error: &Error) -> bool {
     let status = error.response().map(Response::status);
     error.kind() == ErrorKind::Token

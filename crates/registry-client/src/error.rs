@@ -237,7 +237,7 @@ impl Failure {
         self
     }
 
-    /// Tells whether the same request may be sent again and may then succeed.
+    /// Returns whether the same request may be sent again and may then succeed.
     pub(crate) fn worth_repeating(&self, idempotent: bool) -> bool {
         self.transient && (self.unsent || idempotent)
     }

@@ -24,13 +24,13 @@ pub(crate) fn host_and_port(url: &Url) -> String {
     }
 }
 
-/// Tells whether two URLs have the same scheme, host and port.
+/// Returns whether two URLs have the same scheme, host and port.
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
     // Opaque origins (of `data:` and the like) are unequal to everything, themselves included.
     a.origin() == b.origin()
 }
 
-/// Tells whether the host is this machine by its name or by its literal address.
+/// Returns whether the host is this machine by its name or by its literal address.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {

@@ -64,7 +64,7 @@ impl Response {
         without_secrets(&self.url)
     }
 
-    /// Tells whether a redirect led to another origin (scheme, host or port) than the registry's.
+    /// Returns whether a redirect led to another origin (scheme, host or port) than the registry's.
     pub fn is_foreign(&self) -> bool {
         self.foreign
     }
@@ -139,7 +139,7 @@ impl Response {
         self.header("oci-subject")?.trim().parse().ok()
     }
 
-    /// Tells whether `OCI-Filters-Applied` names `filter`:
+    /// Returns whether `OCI-Filters-Applied` names `filter`:
     /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
     pub fn filter_applied(&self, filter: &str) -> bool {
         self.headers

@@ -108,7 +108,7 @@ fn full_jitter(base: Duration, exponent: u32) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// Tells whether an answer may be another one later.
+/// Returns whether an answer may be another one later.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
     match status.as_u16() {
         // What the server does not have it will not have in a second either.
@@ -119,7 +119,7 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
     }
 }
 
-/// Tells whether the status says that the request was not acted upon.
+/// Returns whether the status says that the request was not acted upon.
 pub(crate) fn is_refusal(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 503)
 }

@@ -112,7 +112,7 @@ impl Fact {
         self
     }
 
-    /// Tells whether the answer behind it may be another one in a moment: nothing that may be kept.
+    /// Returns whether the answer behind it may be another one in a moment: nothing that may be kept.
     pub(crate) fn is_passing(&self) -> bool {
         let passing = |status: Option<u16>| match status {
             None => true,

@@ -24,7 +24,7 @@ pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Re
     let place = shared.file_place().await?;
     let blob = shared
         .store(move |store| match store.blob(&repository, &wanted) {
-            // Whoever asks whether it is there means to push it otherwise, which mends it.
+            // A client that asks whether it is there pushes it if not, which repairs it.
             Err(error) if asks && error.kind() == StoreErrorKind::Damaged => Ok(None),
             found => found,
         })

@@ -58,7 +58,7 @@ pub(crate) async fn read(
                 return Ok(None);
             };
             let manifest = match store.manifest(&repository, &digest) {
-                // Whoever asks whether it is there by its digest means to push it otherwise, which mends it.
+                // A client that asks for its digest pushes it if it is not there, which repairs it.
                 Err(error) if asks && error.kind() == StoreErrorKind::Damaged => None,
                 found => found?,
             };
@@ -265,7 +265,7 @@ fn own_blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
     manifest.blobs().filter(|blob| !is_foreign(blob))
 }
 
-/// Tells whether a layer may be kept somewhere else than in the registry:
+/// Returns whether a layer may be kept somewhere else than in the registry:
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>
 fn is_foreign(blob: &Descriptor) -> bool {
     !blob.urls.is_empty()

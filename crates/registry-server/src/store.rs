@@ -169,7 +169,7 @@ impl Precondition {
         &self.content
     }
 
-    /// Tells whether a write may happen to a tag that holds `current`.
+    /// Returns whether a write may happen to a tag that holds `current`.
     pub fn allows(&self, current: Option<&Digest>) -> bool {
         self.if_match
             .as_ref()
@@ -177,7 +177,7 @@ impl Precondition {
             && !self.not_modified(current)
     }
 
-    /// Tells whether a read of `current` needs no body, because the client has it.
+    /// Returns whether a read of `current` needs no body, because the client has it.
     pub(crate) fn not_modified(&self, current: Option<&Digest>) -> bool {
         self.if_none_match
             .as_ref()
@@ -265,7 +265,7 @@ impl StoreError {
 /// - Calls are synchronous; a store that waits for a disk says so in [`blocks`](Self::blocks) and is then called
 ///   from threads that may wait.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Tells whether calls wait for something else than the processor.
+    /// Returns whether calls wait for something else than the processor.
     fn blocks(&self) -> bool;
 
     /// Returns the repositories that exist, in any order; with `namespace`, those of that registry.
@@ -276,7 +276,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn repositories(&self, namespace: Option<&Registry>)
     -> Result<Vec<RepositoryName>, StoreError>;
 
-    /// Tells whether the repository exists.
+    /// Returns whether the repository exists.
     ///
     /// # Errors
     ///

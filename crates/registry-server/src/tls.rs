@@ -104,7 +104,7 @@ impl Listener for TlsListener {
             tokio::select! {
                 (connection, address) = Listener::accept(&mut self.listener) => {
                     while self.handshakes.len() >= self.max_handshakes {
-                        // The oldest gives way, or whoever makes none would keep the others out.
+                        // The oldest gives way; otherwise clients that never finish one would keep the others out.
                         let Some(oldest) = self.oldest.pop_front() else { break };
                         oldest.abort();
                         if !oldest.is_finished() {

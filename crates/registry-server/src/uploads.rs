@@ -57,7 +57,7 @@ impl Sessions {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session. Where there are too many, whoever has the most loses the one that was idle longest.
+    /// Opens a session. Where there are too many, the user with the most loses the one that was idle longest.
     fn open(&self, call: &Call, upload: Box<dyn BlobUpload>) -> String {
         // The keys of the hash come from the system's random source, so an id cannot be guessed.
         let word = || RandomState::new().hash_one(Instant::now());

@@ -54,7 +54,7 @@ impl MetricsServer {
     }
 }
 
-/// Answers one request; whoever sends none, or reads nothing, does not hold up others.
+/// Answers one request. A client that sends none, or reads nothing, does not hold up others.
 async fn answer(mut stream: TcpStream, state: Arc<State>) {
     const TIME: Duration = Duration::from_secs(10);
     let exchange = async {

@@ -88,7 +88,7 @@ fn version(tag: &str) -> Option<Version> {
     Version::parse(&padded).ok()
 }
 
-/// Tells whether a tag is a referrers tag or a legacy tag: those are no images.
+/// Returns whether a tag is a referrers tag or a legacy tag: those are no images.
 fn is_digest_tag(tag: &Tag) -> bool {
     let is_hex =
         |rest: &str| rest.len() >= 64 && rest.as_bytes()[..64].iter().all(u8::is_ascii_hexdigit);

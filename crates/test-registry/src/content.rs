@@ -216,7 +216,7 @@ impl TestRegistry {
         sure(found).map(|manifest| manifest.bytes)
     }
 
-    /// Tells whether the repository has a blob.
+    /// Returns whether the repository has a blob.
     #[track_caller]
     pub fn has_blob(&self, repository: &str, digest: &Digest) -> bool {
         let repository = Repository::new(repository_name(repository));

@@ -323,7 +323,7 @@ impl Fault {
 }
 
 impl Action {
-    /// Tells whether it changes the registry's body, and nothing else.
+    /// Returns whether it changes the registry's body, and nothing else.
     pub(crate) fn is_of_body(&self) -> bool {
         match self {
             Self::Stall(bytes) | Self::Reset(bytes) => bytes.is_some(),

@@ -142,12 +142,12 @@ struct CachedList {
 }
 
 impl ReferrersApi {
-    /// Tells whether a client can rely on it alone.
+    /// Returns whether a client can rely on it alone.
     pub(crate) fn is_there(&self) -> bool {
         matches!(self, Self::Specified | Self::Native(_))
     }
 
-    /// Tells whether it answers before anybody looks at credentials.
+    /// Returns whether it answers before anybody looks at credentials.
     pub(crate) fn precedes_auth(&self) -> bool {
         matches!(self, Self::Forbidden | Self::ToPackagePage)
     }

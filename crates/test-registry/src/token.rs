@@ -128,7 +128,7 @@ impl Accounts {
         Some(known || self.are_open())
     }
 
-    /// Tells whether somebody may do `action` in `repository`.
+    /// Returns whether somebody may do `action` in `repository`.
     fn allows(&self, known: bool, repository: &str, action: &str) -> bool {
         let private = self.private.contains(repository);
         known
@@ -166,7 +166,7 @@ impl Tokens {
         &self.rules
     }
 
-    /// Tells whether a request shows no credentials, and no token that was issued for any.
+    /// Returns whether a request shows no credentials, and no token that was issued for any.
     pub(crate) fn is_anonymous(&self, headers: &HeaderMap) -> bool {
         match credential(headers, "bearer") {
             Some(token) => self

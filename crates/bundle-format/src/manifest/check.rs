@@ -219,7 +219,7 @@ impl BundleManifest {
         Ok(())
     }
 
-    /// Tells whether an entry is listed; the entries are in their order.
+    /// Returns whether an entry is listed. The entries have to be sorted.
     fn lists(&self, path: &EntryPath) -> bool {
         let entries = &self.entries;
         entries

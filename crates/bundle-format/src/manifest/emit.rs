@@ -176,7 +176,7 @@ impl<O: Out> Lines<'_, O> {
 /// The text that only the key of the counts may form: scripts find the counts by it.
 const COUNTS_KEY: &str = "referrers:";
 
-/// Tells whether a value stands without quotes: every YAML reader, of version 1.1 or 1.2, reads it as this string.
+/// Returns whether a value stands without quotes: every YAML reader, of version 1.1 or 1.2, reads it as this string.
 fn is_plain(value: &str) -> bool {
     let bytes = value.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
@@ -194,7 +194,7 @@ fn is_plain(value: &str) -> bool {
         && !RESERVED.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Tells whether this is a SHA-256 in hex that cannot be read as a number in decimal or exponent notation.
+/// Returns whether this is a SHA-256 in hex that cannot be read as a number in decimal or exponent notation.
 fn is_hex_digest(value: &str) -> bool {
     let (digits, rest) = value.split_at(
         value

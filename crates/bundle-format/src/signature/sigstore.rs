@@ -155,7 +155,7 @@ pub(crate) fn decode(
     from_base64(signature.signature.as_bytes())
 }
 
-/// Tells whether a hint is one that JSON has one way to write, and that can be printed.
+/// Returns whether a hint is printable and has only one spelling in JSON.
 fn is_plain_hint(hint: &str) -> bool {
     const MAX_BYTES: usize = 256;
     let plain = |b: u8| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\';

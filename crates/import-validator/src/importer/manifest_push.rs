@@ -69,7 +69,7 @@ pub(super) async fn push(
     }
 }
 
-/// Tells whether a write may have been acted upon although it was not answered so.
+/// Returns whether a write may have been acted upon although it was not answered so.
 pub(super) fn is_unsettled(answer: &Result<Response, registry_client::Error>) -> bool {
     match answer {
         Ok(response) => matches!(
@@ -80,7 +80,7 @@ pub(super) fn is_unsettled(answer: &Result<Response, registry_client::Error>) ->
     }
 }
 
-/// Tells whether a manifest was refused because of what it names.
+/// Returns whether a manifest was refused because of what it names.
 pub(super) fn misses_content(response: &Response) -> bool {
     let unknown = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"];
     let codes = response.error_codes();
@@ -92,7 +92,7 @@ fn needs_base(bundle: &BundleSource, manifest: &Manifest) -> bool {
     blobs.any(|blob| bundle.leaves_out(&blob.digest))
 }
 
-/// Tells whether a 403 on a tag says that there is no such tag: Artifactory's virtual repositories answer so.
+/// Returns whether a 403 on a tag means that there is no such tag, as it does in Artifactory's virtual repositories.
 ///
 /// That is when a tag that cannot exist is denied as well, and something else of the repository may be read. Where
 /// nothing may be read, a 403 says nothing about a tag.

@@ -54,7 +54,7 @@ impl BundleSource {
         entries.iter().any(|entry| entry.sha256 == *digest)
     }
 
-    /// Tells whether a blob is left out, because the base holds it.
+    /// Returns whether a blob is left out, because the base holds it.
     pub(super) fn leaves_out(&self, digest: &Digest) -> bool {
         self.left_out.contains(digest)
     }

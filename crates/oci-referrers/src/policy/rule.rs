@@ -137,7 +137,7 @@ impl TryFrom<RuleFields> for Rule {
 }
 
 impl Rule {
-    /// Tells whether the rule is about an image.
+    /// Returns whether the rule is about an image.
     pub(super) fn selects(&self, image: &Reference, target: Option<&str>) -> bool {
         let name = format!("{}/{}", image.registry(), image.repository());
         let any = |patterns: &[RepositoryPattern], name: &str| {

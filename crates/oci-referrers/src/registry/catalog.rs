@@ -54,7 +54,7 @@ pub(crate) enum ListingEnd {
 }
 
 impl TagListing {
-    /// Tells whether a tag exists; `None` when the listing cannot say.
+    /// Returns whether a tag exists; `None` when the listing cannot say.
     pub(crate) fn has(&self, tag: &Tag) -> Option<bool> {
         match (self.tags.contains(tag), &self.end) {
             (true, _) => Some(true),

@@ -94,7 +94,7 @@ impl NativeReferrers {
         }
     }
 
-    /// Tells whether the API is known to be absent, finding out where a subject got no answer.
+    /// Returns whether the API is known to be absent, finding out where a subject got no answer.
     async fn is_absent(&self) -> bool {
         if self.state.listed.load(Ordering::Acquire) || self.state.candidate().is_none() {
             return false;

@@ -696,7 +696,7 @@ impl Built {
         (entries, complete)
     }
 
-    /// Tells whether a referrer of a subject exists: by its own word, or by a tag's name.
+    /// Returns whether a referrer of a subject exists: by its own word, or by a tag's name.
     pub(crate) fn exists(&self, subject: &Digest, digest: &Digest) -> bool {
         let own = self.shown.subject.get(digest);
         let tags = self.shown.legacy.get(subject);

@@ -119,7 +119,7 @@ impl Witness {
             .clone()
     }
 
-    /// Tells whether the server showed any certificate, so that it speaks TLS.
+    /// Returns whether the server showed any certificate, so that it speaks TLS.
     pub(super) fn saw_any(&self) -> bool {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) > 0
     }

@@ -39,7 +39,7 @@ impl FirstAnswer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Tells whether the body is a page for people.
+    /// Returns whether the body is a page for people.
     pub(super) fn is_page(&self) -> bool {
         let start = self.body.trim_ascii_start();
         start.starts_with(b"<")

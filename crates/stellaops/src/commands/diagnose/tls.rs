@@ -91,7 +91,7 @@ pub(super) async fn handshake(
     }
 }
 
-/// Tells whether a TLS server is at the address, trusted or not.
+/// Returns whether a TLS server is at the address, trusted or not.
 pub(super) async fn is_spoken(place: &Place, options: &ClientOptions, address: SocketAddr) -> bool {
     let (Ok((connector, witness)), Ok(name), Ok(stream)) = (
         connector(place, options),

@@ -70,7 +70,7 @@ impl Found {
     }
 }
 
-/// Tells whether a subject only came up on the way, and nothing about it is out of the ordinary.
+/// Returns whether a subject only came up on the way, and nothing about it is out of the ordinary.
 fn is_quiet(report: &SubjectReport) -> bool {
     report.depth > 0 && report.errors.is_empty() && report.warnings.is_empty()
 }
