@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use oci_content::{
@@ -68,6 +68,7 @@ impl View {
         let names = names.collect();
         let mut manifests: HashMap<Digest, Arc<Known>> = HashMap::new();
         let mut referrers: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
+        let named: HashSet<&Digest> = entries.iter().map(|entry| &entry.digest).collect();
         let mut reached: Vec<Descriptor> = entries.clone();
         let mut unread = Vec::new();
         while let Some(entry) = reached.pop() {
@@ -80,9 +81,7 @@ impl View {
                 None => match Known::read(layout, &entry) {
                     Ok(Read::Manifest(known)) => known,
                     // A child that is not there is a platform that was left out.
-                    Ok(Read::Absent) if !entries.iter().any(|own| own.digest == entry.digest) => {
-                        continue;
-                    }
+                    Ok(Read::Absent) if !named.contains(&entry.digest) => continue,
                     Ok(Read::Absent) => {
                         unread.push(entry.digest);
                         continue;
