@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use benches::{Server, arguments_behind, cpu, is_full, peak_memory, serve_until_told};
-use import_validator::{ImportOptions, ImportTarget, ImportValidator, Importer, ValidatedBundle};
+use import_validator::{ImportValidator, ValidatedBundle};
 use mirror_export::{ExportRequest, ExportTimes, Exporter};
+use mirror_import::{ImportOptions, ImportTarget, Importer};
 use oci_content::{Descriptor, Manifest, Registry, Tag};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use benches::{Server, arguments_behind, is_full, peak_memory, serve_until_told};
-use import_validator::{ImportOptions, ImportTarget, ImportValidator, Importer};
+use import_validator::ImportValidator;
 use mirror_export::{ExportRequest, Exporter};
+use mirror_import::{ImportOptions, ImportTarget, Importer};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
 

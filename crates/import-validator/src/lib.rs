@@ -21,12 +21,10 @@
 //!
 //! The validator knows what a bundle says and holds, not what a site wants: it needs no network and no registry. With
 //! the feature `signature` it also proves who made the bundle, by a key that the caller gives; with the feature `policy` it
-//! judges by the rules that the caller gives. Without the feature `importer` the crate has no HTTP and no async runtime.
+//! judges by the rules that the caller gives. It has no HTTP and no async runtime in any feature.
 
 mod entries;
 mod hashing;
-#[cfg(feature = "importer")]
-mod importer;
 mod layout;
 mod objects;
 mod omitted;
@@ -39,12 +37,6 @@ mod validated;
 mod validator;
 mod volumes;
 
-#[cfg(feature = "importer")]
-pub use importer::{
-    BaseReport, ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportPlan,
-    ImportReport, ImportTarget, ImportedImage, Importer, KnownSeries, Ledger, LedgerReport,
-    LedgerVerdict, MapRule, Mapping, MissingReferrer, RepositoryPlan, TransferCounts,
-};
 pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage};
 pub use validated::ValidatedBundle;
 pub use validator::{ImportValidator, Validation, ValidationLimits, ValidationObserver};

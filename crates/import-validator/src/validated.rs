@@ -100,8 +100,8 @@ impl ValidatedBundle {
         &self.manifest_digest
     }
 
-    #[cfg(feature = "importer")]
-    pub(crate) fn signed_by(&self) -> Option<Digest> {
+    /// Returns the key by which the bundle's signature was verified, as the SHA-256 of its DER form; none where no key was given.
+    pub fn signed_by(&self) -> Option<Digest> {
         #[cfg(feature = "signature")]
         return self.proof.as_ref().map(|proof| proof.key_id().clone());
         #[cfg(not(feature = "signature"))]
@@ -146,8 +146,11 @@ impl ValidatedBundle {
     }
 
     /// Opens a file that `manifest.yaml` lists, for a caller that compares size and SHA-256 itself.
-    #[cfg(feature = "importer")]
-    pub(crate) fn open_unverified(&self, path: &EntryPath) -> io::Result<Box<dyn Read + Send>> {
+    ///
+    /// # Errors
+    ///
+    /// When the bundle has no such file, or it cannot be read.
+    pub fn open_unverified(&self, path: &EntryPath) -> io::Result<Box<dyn Read + Send>> {
         match &self.source {
             Source::Archive(archive) => {
                 let reader = archive.open_unverified(path);

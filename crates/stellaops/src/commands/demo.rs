@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use import_validator::{ImportOptions, ImportTarget};
 use mirror_export::ExportRequest;
+use mirror_import::{ImportOptions, ImportTarget};
 use oci_content::{Digest, ImageLayout, Reference, Registry};
 use registry_server::{LayoutStore, MemoryStore, RegistryServer, RunningServer, Store};
 use tokio::net::TcpListener;
@@ -177,7 +177,7 @@ async fn import_into(
     context: &Context,
     bundle: &Path,
     folder: &Path,
-) -> Result<import_validator::ImportReport, Failure> {
+) -> Result<mirror_import::ImportReport, Failure> {
     let target = ImportTarget::Layout {
         folder: folder.to_owned(),
         full_references: true,

@@ -1,9 +1,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use import_validator::{
-    FindingKind, ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport,
-    ImportTarget, Importer, Ledger, LedgerReport, LedgerVerdict, ValidatedBundle,
+use import_validator::{FindingKind, ValidatedBundle};
+use mirror_import::{
+    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport, ImportTarget,
+    Importer, Ledger, LedgerReport, LedgerVerdict,
 };
 use oci_content::{Reference, Registry, write_file};
 

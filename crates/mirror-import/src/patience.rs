@@ -5,14 +5,14 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The time that is given to a target until it shows what it has taken. Registries that keep copies of their state show
 /// tags and lists some seconds late.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     left: Duration,
     next: Duration,
 }
 
 impl Patience {
     /// Creates one that waits for so long in all.
-    pub(super) fn new(time: Duration) -> Self {
+    pub(crate) fn new(time: Duration) -> Self {
         Self {
             left: time,
             next: FIRST_WAIT,
@@ -20,7 +20,7 @@ impl Patience {
     }
 
     /// Waits, twice as long as the last time; returns whether there was time left to wait.
-    pub(super) async fn wait(&mut self) -> bool {
+    pub(crate) async fn wait(&mut self) -> bool {
         let wait = self.next.min(self.left);
         self.left -= wait;
         self.next = wait * 2;

@@ -1,13 +1,13 @@
 use oci_content::{Digest, RepositoryName};
 use registry_client::{BlobPush, ErrorKind, Repository, Response, VerifyingSink};
 
-use super::error::{ImportError, ImportErrorKind};
-use super::patience::Patience;
-use super::source::BundleSource;
+use crate::error::{ImportError, ImportErrorKind};
+use crate::patience::Patience;
+use crate::source::BundleSource;
 
 /// What a target has of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holding {
+pub(crate) enum Holding {
     Whole,
     /// It says that it has it, and it is of another size or content.
     Damaged,
@@ -16,7 +16,7 @@ pub(super) enum Holding {
 
 /// Asks for a blob. A size that the answer to a HEAD does not say, or that a caller will not take its word for, is found
 /// out by reading and hashing the blob.
-pub(super) async fn holding(
+pub(crate) async fn holding(
     repository: &Repository,
     digest: &Digest,
     size: u64,
@@ -57,7 +57,7 @@ async fn read_back(
 
 /// Sends a blob, and looks whether it is there: a registry that took it need not have kept it. Waits for one that shows it
 /// late, and sends it once more to one that does not show it.
-pub(super) async fn push(
+pub(crate) async fn push(
     repository: &Repository,
     bundle: &BundleSource,
     digest: &Digest,
@@ -110,7 +110,7 @@ async fn shown(
 }
 
 /// Returns the size that the answer to a HEAD gives.
-pub(super) fn length(head: &Response) -> Option<u64> {
+pub(crate) fn length(head: &Response) -> Option<u64> {
     head.header("content-length")?.trim().parse().ok()
 }
 

@@ -1,4 +1,4 @@
-use import_validator::{ImportErrorKind, ImportTarget};
+use mirror_import::{ImportErrorKind, ImportTarget};
 use oci_content::{Digest, ImageLayout, REF_NAME};
 
 use crate::support::Bundle;

@@ -7,20 +7,20 @@ use oci_referrers::{NativeReferrers, Outcome, Query, ReferrerSource as _, Regist
 use registry_client::{BlobPush, Client, ErrorKind, ManifestId, Repository, nobody};
 use tokio::task::JoinSet;
 
-use super::base::BaseSearch;
-use super::blob_push::{self, Holding};
-use super::error::{ImportError, ImportErrorKind};
-use super::manifest_push;
-use super::patience::Patience;
-use super::plan::{ImportPlan, RepositoryPlan};
-use super::proof::{self, Comparison};
-use super::referrers_tag;
-use super::report::{ImportReport, TransferCounts};
-use super::source::BundleSource;
-use super::{ImportObserver, ImportOptions};
+use crate::base::BaseSearch;
+use crate::blob_push::{self, Holding};
+use crate::error::{ImportError, ImportErrorKind};
+use crate::importer::{ImportObserver, ImportOptions};
+use crate::manifest_push;
+use crate::patience::Patience;
+use crate::plan::{ImportPlan, RepositoryPlan};
+use crate::proof::{self, Comparison};
+use crate::referrers_tag;
+use crate::report::{ImportReport, TransferCounts};
+use crate::source::BundleSource;
 
 /// A registry that a bundle goes into.
-pub(super) struct RegistryTarget<'a> {
+pub(crate) struct RegistryTarget<'a> {
     client: &'a Client,
     registry: &'a Registry,
     bundle: &'a BundleSource,
@@ -32,7 +32,7 @@ pub(super) struct RegistryTarget<'a> {
 type WantedTag<'p> = (&'p RepositoryName, &'p Tag, &'p Digest);
 
 impl<'a> RegistryTarget<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         client: &'a Client,
         registry: &'a Registry,
         bundle: &'a BundleSource,
@@ -48,7 +48,7 @@ impl<'a> RegistryTarget<'a> {
         }
     }
 
-    pub(super) async fn import(
+    pub(crate) async fn import(
         &self,
         plan: &ImportPlan,
         report: &mut ImportReport,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use import_validator::{ImportErrorKind, ImportOptions};
+use mirror_import::{ImportErrorKind, ImportOptions};
 use oci_content::{Digest, referrers_tag};
 use test_registry::{Fault, Lateness, Persona, Route, TestRegistry, TestRegistryBuilder, Variant};
 

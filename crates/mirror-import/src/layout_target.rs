@@ -11,16 +11,16 @@ use oci_content::{
 use oci_referrers::LayoutReferrers;
 use registry_client::BlobSource as _;
 
-use super::base;
-use super::error::{ImportError, ImportErrorKind};
-use super::plan::{ImportPlan, RepositoryPlan};
-use super::proof::{self, Comparison};
-use super::report::{ImportReport, TransferCounts};
-use super::source::{BundleBlob, BundleSource};
-use super::{ImportObserver, ImportOptions};
+use crate::base;
+use crate::error::{ImportError, ImportErrorKind};
+use crate::importer::{ImportObserver, ImportOptions};
+use crate::plan::{ImportPlan, RepositoryPlan};
+use crate::proof::{self, Comparison};
+use crate::report::{ImportReport, TransferCounts};
+use crate::source::{BundleBlob, BundleSource};
 
 /// An image layout folder that a bundle goes into.
-pub(super) struct LayoutTarget<'a> {
+pub(crate) struct LayoutTarget<'a> {
     folder: &'a Path,
     full_references: bool,
     bundle: &'a BundleSource,
@@ -29,7 +29,7 @@ pub(super) struct LayoutTarget<'a> {
 }
 
 impl<'a> LayoutTarget<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         folder: &'a Path,
         full_references: bool,
         bundle: &'a BundleSource,
@@ -45,7 +45,7 @@ impl<'a> LayoutTarget<'a> {
         }
     }
 
-    pub(super) async fn import(
+    pub(crate) async fn import(
         &self,
         plan: &ImportPlan,
         report: &mut ImportReport,

@@ -1,14 +1,14 @@
 use oci_content::{Digest, Manifest, Tag, referrers_tag};
 use registry_client::{ErrorKind, ManifestId, Precondition, Repository, Response, nobody};
 
-use super::error::{ImportError, ImportErrorKind};
-use super::source::BundleSource;
+use crate::error::{ImportError, ImportErrorKind};
+use crate::source::BundleSource;
 
 /// Puts a manifest under its digest, or under a tag.
 ///
 /// - Where the target misses what it said it had, that is sent, and the manifest once more.
 /// - Where the answer is lost, the target is asked what it holds. A tag that holds nothing yet is put again.
-pub(super) async fn push(
+pub(crate) async fn push(
     repository: &Repository,
     bundle: &BundleSource,
     digest: &Digest,
@@ -70,7 +70,7 @@ pub(super) async fn push(
 }
 
 /// Returns whether a write may have been acted upon although it was not answered so.
-pub(super) fn is_unsettled(answer: &Result<Response, registry_client::Error>) -> bool {
+pub(crate) fn is_unsettled(answer: &Result<Response, registry_client::Error>) -> bool {
     match answer {
         Ok(response) => matches!(
             response.status().as_u16(),
@@ -81,7 +81,7 @@ pub(super) fn is_unsettled(answer: &Result<Response, registry_client::Error>) ->
 }
 
 /// Returns whether a manifest was refused because of what it names.
-pub(super) fn misses_content(response: &Response) -> bool {
+pub(crate) fn misses_content(response: &Response) -> bool {
     let unknown = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"];
     let codes = response.error_codes();
     !response.status().is_success() && codes.iter().any(|code| unknown.contains(&code.as_str()))
@@ -96,7 +96,7 @@ fn needs_base(bundle: &BundleSource, manifest: &Manifest) -> bool {
 ///
 /// That is when a tag that cannot exist is denied as well, and something else of the repository may be read. Where
 /// nothing may be read, a 403 says nothing about a tag.
-pub(super) async fn denies_absent_tags(repository: &Repository) -> Result<bool, ImportError> {
+pub(crate) async fn denies_absent_tags(repository: &Repository) -> Result<bool, ImportError> {
     let what = format!("{}/{}", repository.registry(), repository.name());
     let failed = |error| ImportError::request(&what, &error);
     // One character more than a referrers tag, and no suffix: nobody writes such a tag.
@@ -156,7 +156,7 @@ async fn send_content(
 }
 
 /// Reads what stands under a tag or a digest: `Some(None)` is nothing, `None` is not known.
-pub(super) async fn held(repository: &Repository, id: ManifestId<'_>) -> Option<Option<Digest>> {
+pub(crate) async fn held(repository: &Repository, id: ManifestId<'_>) -> Option<Option<Digest>> {
     let response = repository.get_manifest(id).await.ok()?;
     match response.status().as_u16() {
         200 => Some(Some(Digest::of(response.body()))),

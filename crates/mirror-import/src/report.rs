@@ -1,8 +1,8 @@
 use oci_content::{Completeness, Digest, Reference, Tag};
 use serde::Serialize;
 
-use super::ledger::LedgerReport;
-use crate::report::Finding;
+use crate::ledger::LedgerReport;
+use import_validator::Finding;
 
 /// What an import did, and the proof that it arrived; written as a receipt to carry back.
 #[derive(Clone, Debug, Serialize)]

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use import_validator::{
-    FindingKind, ImportError, ImportReport, ImportTarget, ImportValidator, Report,
-};
+use import_validator::{FindingKind, ImportValidator, Report};
 use mirror_export::{ExportError, ExportRequest, ExportSummary, Exporter};
+use mirror_import::{ImportError, ImportReport, ImportTarget};
 use oci_content::{Completeness, Descriptor, Digest, media_type};
 use serde_json::{Value, json};
 use test_registry::{Persona, TestRegistry};

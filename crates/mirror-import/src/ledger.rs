@@ -6,8 +6,8 @@ use bundle_format::StreamName;
 use oci_content::{Digest, replace_file, try_lock};
 use serde::{Deserialize, Serialize};
 
-use super::error::{ImportError, ImportErrorKind};
-use crate::ValidatedBundle;
+use crate::error::{ImportError, ImportErrorKind};
+use import_validator::ValidatedBundle;
 
 /// The version of a record's form.
 const SCHEMA_VERSION: u64 = 1;
@@ -99,7 +99,7 @@ struct Record {
 
 /// A bundle before its ledger: what it would record, and where.
 #[derive(Debug)]
-pub(super) struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     ledger: &'a Ledger,
     new: Record,
     base: Option<Digest>,
@@ -107,7 +107,7 @@ pub(super) struct Claim<'a> {
 
 /// A claim that was admitted; the record is locked until this is dropped.
 #[derive(Debug)]
-pub(super) struct Admitted<'a> {
+pub(crate) struct Admitted<'a> {
     claim: Claim<'a>,
     report: LedgerReport,
     _lock: Option<File>,
@@ -122,7 +122,7 @@ impl Ledger {
     }
 
     /// Returns the series that a target has had. This is for a warning and refuses nothing, so what cannot be read is left out.
-    pub(super) fn series_of(&self, target: &str) -> Vec<KnownSeries> {
+    pub(crate) fn series_of(&self, target: &str) -> Vec<KnownSeries> {
         const MAX_FILES: usize = 10_000;
         const MAX_SERIES: usize = 16;
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten();
@@ -147,7 +147,7 @@ impl Ledger {
     }
 
     /// Returns what a bundle would record, or why it would record nothing.
-    pub(super) fn claim(
+    pub(crate) fn claim(
         &self,
         bundle: &ValidatedBundle,
         target: String,
@@ -184,7 +184,7 @@ impl Ledger {
 
 impl<'a> Claim<'a> {
     /// Compares with the record, and locks it unless this is a dry run.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         self,
         allow_rollback: bool,
         dry_run: bool,
@@ -321,12 +321,12 @@ impl<'a> Claim<'a> {
 }
 
 impl Admitted<'_> {
-    pub(super) fn report(&self) -> &LedgerReport {
+    pub(crate) fn report(&self) -> &LedgerReport {
         &self.report
     }
 
     /// Records the bundle, whose import was proved, if it is the highest of its series.
-    pub(super) fn record(self) -> Result<(), ImportError> {
+    pub(crate) fn record(self) -> Result<(), ImportError> {
         match self.report.verdict {
             LedgerVerdict::First | LedgerVerdict::Newer => self.claim.write().map_err(|error| {
                 let message = format!(

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use bundle_format::{BaseBundle, BundleManifest, Limits};
-use import_validator::{
-    ImportError, ImportErrorKind, ImportOptions, ImportReport, ImportTarget, ImportValidator,
-    Importer,
-};
+use import_validator::ImportValidator;
 use mirror_export::{ExportRequest, Exporter};
+use mirror_import::{
+    ImportError, ImportErrorKind, ImportOptions, ImportReport, ImportTarget, Importer,
+};
 use oci_content::{Descriptor, Digest, ImageLayout};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 

@@ -3,9 +3,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bundle_format::{DiscoveryRecord, ImageRecord, SourceRepository};
 use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag};
 
-use super::error::{ImportError, ImportErrorKind};
-use super::mapping::Mapping;
-use super::source::BundleSource;
+use crate::error::{ImportError, ImportErrorKind};
+use crate::mapping::Mapping;
+use crate::source::BundleSource;
 
 /// Everything that an import will send, repository by repository. Making one has no effect.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl ImportPlan {
     /// # Errors
     ///
     /// When two sources meet in one repository, or the bundle cannot be read.
-    pub(super) fn new(bundle: &BundleSource, mapping: &Mapping) -> Result<Self, ImportError> {
+    pub(crate) fn new(bundle: &BundleSource, mapping: &Mapping) -> Result<Self, ImportError> {
         let manifest = bundle.manifest();
         let mut sources: BTreeMap<SourceRepository, Source<'_>> = BTreeMap::new();
         for image in &manifest.images {

@@ -1,20 +1,3 @@
-//! Puts a validated bundle into a registry or a layout folder, and proves that it arrived.
-
-mod base;
-mod blob_push;
-mod error;
-mod layout_target;
-mod ledger;
-mod manifest_push;
-mod mapping;
-mod patience;
-mod plan;
-mod proof;
-mod referrers_tag;
-mod registry_target;
-mod report;
-mod source;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -25,17 +8,17 @@ use bundle_format::{BundleManifest, StreamName};
 use oci_content::{Registry, RepositoryName};
 use registry_client::Client;
 
-use crate::ValidatedBundle;
-use layout_target::LayoutTarget;
-use ledger::Admitted;
-use registry_target::RegistryTarget;
-use source::BundleSource;
-
-pub use error::{ImportError, ImportErrorKind};
-pub use ledger::{KnownSeries, Ledger, LedgerReport, LedgerVerdict};
-pub use mapping::{MapRule, Mapping};
-pub use plan::{ImportPlan, RepositoryPlan};
-pub use report::{BaseReport, ImportReport, ImportedImage, MissingReferrer, TransferCounts};
+use crate::base;
+use crate::error::{ImportError, ImportErrorKind};
+use crate::layout_target::LayoutTarget;
+use crate::ledger::Admitted;
+use crate::ledger::Ledger;
+use crate::mapping::Mapping;
+use crate::plan::ImportPlan;
+use crate::registry_target::RegistryTarget;
+use crate::report::{ImportReport, ImportedImage, TransferCounts};
+use crate::source::BundleSource;
+use import_validator::ValidatedBundle;
 
 /// Where a bundle goes.
 #[derive(Clone, Debug)]

@@ -8,20 +8,20 @@ use bytes::Bytes;
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
 use registry_client::BlobSource;
 
-use super::ImportObserver;
-use super::error::{ImportError, ImportErrorKind};
-use crate::ValidatedBundle;
+use crate::error::{ImportError, ImportErrorKind};
+use crate::importer::ImportObserver;
+use import_validator::ValidatedBundle;
 
 /// A validated bundle, read again piece by piece. What is read is verified again: the file may have changed since.
 #[derive(Clone, Debug)]
-pub(super) struct BundleSource {
+pub(crate) struct BundleSource {
     bundle: Arc<ValidatedBundle>,
     left_out: Arc<HashSet<Digest>>,
     observer: Arc<dyn ImportObserver>,
 }
 
 impl BundleSource {
-    pub(super) fn new(bundle: Arc<ValidatedBundle>, observer: Arc<dyn ImportObserver>) -> Self {
+    pub(crate) fn new(bundle: Arc<ValidatedBundle>, observer: Arc<dyn ImportObserver>) -> Self {
         let left_out = bundle.manifest().left_out();
         let left_out = left_out.map(|entry| entry.sha256.clone()).collect();
         Self {
@@ -31,36 +31,36 @@ impl BundleSource {
         }
     }
 
-    pub(super) fn validated(&self) -> &ValidatedBundle {
+    pub(crate) fn validated(&self) -> &ValidatedBundle {
         &self.bundle
     }
 
-    pub(super) fn manifest(&self) -> &BundleManifest {
+    pub(crate) fn manifest(&self) -> &BundleManifest {
         self.bundle.manifest()
     }
 
     /// Returns the digest of the bundle's `manifest.yaml`.
-    pub(super) fn manifest_digest(&self) -> &Digest {
+    pub(crate) fn manifest_digest(&self) -> &Digest {
         self.bundle.manifest_digest()
     }
 
     /// Returns the key by which the bundle's signature was verified.
-    pub(super) fn signed_by(&self) -> Option<Digest> {
+    pub(crate) fn signed_by(&self) -> Option<Digest> {
         self.bundle.signed_by()
     }
 
-    pub(super) fn holds(&self, digest: &Digest) -> bool {
+    pub(crate) fn holds(&self, digest: &Digest) -> bool {
         let entries = &self.bundle.manifest().entries;
         entries.iter().any(|entry| entry.sha256 == *digest)
     }
 
     /// Returns whether a blob is left out, because the base holds it.
-    pub(super) fn leaves_out(&self, digest: &Digest) -> bool {
+    pub(crate) fn leaves_out(&self, digest: &Digest) -> bool {
         self.left_out.contains(digest)
     }
 
     /// Reads a manifest.
-    pub(super) fn read_manifest(&self, digest: &Digest) -> Result<Manifest, ImportError> {
+    pub(crate) fn read_manifest(&self, digest: &Digest) -> Result<Manifest, ImportError> {
         let changed = |reason: String| {
             let message =
                 format!("{digest} is no longer in the bundle as it was validated: {reason}");
@@ -81,7 +81,7 @@ impl BundleSource {
             .map_err(|error| changed(error.to_string()))
     }
 
-    pub(super) fn blob(&self, digest: &Digest) -> BundleBlob {
+    pub(crate) fn blob(&self, digest: &Digest) -> BundleBlob {
         BundleBlob {
             bundle: Arc::clone(&self.bundle),
             digest: digest.clone(),
@@ -96,7 +96,7 @@ impl BundleSource {
 /// One blob of a bundle, which can be read as often as a transfer needs to begin again. It is compared with its digest by
 /// what takes it, an upload or a layout's writer, so it is not hashed a second time here.
 #[derive(Debug)]
-pub(super) struct BundleBlob {
+pub(crate) struct BundleBlob {
     bundle: Arc<ValidatedBundle>,
     digest: Digest,
     told: Told,
@@ -104,7 +104,7 @@ pub(super) struct BundleBlob {
 
 impl BundleBlob {
     /// Tells the observer of the bytes that were not read because the target had them.
-    pub(super) fn arrived(&self, size: u64) {
+    pub(crate) fn arrived(&self, size: u64) {
         self.told.until(size);
     }
 }

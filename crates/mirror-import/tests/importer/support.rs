@@ -4,11 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use import_validator::{
-    ImportError, ImportOptions, ImportReport, ImportTarget, ImportValidator, Importer,
-    ValidatedBundle,
-};
+use import_validator::{ImportValidator, ValidatedBundle};
 use mirror_export::{ExportRequest, Exporter};
+use mirror_import::{ImportError, ImportOptions, ImportReport, ImportTarget, Importer};
 use oci_content::{Descriptor, Digest};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, RecordedRequest, TestRegistry};

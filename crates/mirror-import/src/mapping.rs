@@ -3,7 +3,7 @@ use std::str::FromStr;
 use bundle_format::SourceRepository;
 use oci_content::RepositoryName;
 
-use super::error::{ImportError, ImportErrorKind};
+use crate::error::{ImportError, ImportErrorKind};
 
 /// Where the repositories of a bundle go at the target: `PREFIX/<repository>`, the source registry dropped.
 ///

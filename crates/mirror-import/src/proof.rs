@@ -3,16 +3,16 @@ use std::collections::{BTreeSet, HashMap};
 use oci_content::{Completeness, Digest, RepositoryName, Tag};
 use oci_referrers::{Discovery, ReferrerGraph};
 
-use super::error::{ImportError, ImportErrorKind};
-use super::plan::RepositoryPlan;
-use super::report::{ImportReport, MissingReferrer};
+use crate::error::{ImportError, ImportErrorKind};
+use crate::plan::RepositoryPlan;
+use crate::report::{ImportReport, MissingReferrer};
 
 /// How many images and subjects are discovered at once: what was found of them is compared, and then dropped.
 const ROOTS_AT_ONCE: usize = 256;
 
 /// What a discovery at a target has found of a repository, compared with what the bundle holds.
 #[derive(Debug)]
-pub(super) struct Comparison<'p> {
+pub(crate) struct Comparison<'p> {
     name: &'p RepositoryName,
     /// Every edge of the bundle, and its place in `found`.
     places: HashMap<(&'p Digest, &'p Digest, Option<&'p Tag>), usize>,
@@ -24,7 +24,7 @@ pub(super) struct Comparison<'p> {
 impl<'p> Comparison<'p> {
     /// Discovers from all roots of a repository, some at a time; `discovery` is one that is [made for
     /// many](Discovery::one_of_many) where it is told so.
-    pub(super) async fn of(
+    pub(crate) async fn of(
         name: &'p RepositoryName,
         plan: &'p RepositoryPlan,
         discovery: impl Fn(bool) -> Discovery,
@@ -48,7 +48,7 @@ impl<'p> Comparison<'p> {
     }
 
     /// Discovers once more from the subjects of what was not found.
-    pub(super) async fn again(&mut self, discovery: impl Fn(bool) -> Discovery) {
+    pub(crate) async fn again(&mut self, discovery: impl Fn(bool) -> Discovery) {
         self.reasons.clear();
         let edges = self.plan.edges.iter().zip(&self.found);
         let subjects = edges.filter(|(_, found)| !**found);
@@ -62,7 +62,7 @@ impl<'p> Comparison<'p> {
     }
 
     /// Returns whether everything was found.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         !self.found.contains(&false)
     }
 
@@ -83,7 +83,7 @@ impl<'p> Comparison<'p> {
     }
 
     /// Returns what was not found, and why a discovery could not settle something, in words.
-    pub(super) fn missing(&self) -> (Vec<MissingReferrer>, Vec<String>) {
+    pub(crate) fn missing(&self) -> (Vec<MissingReferrer>, Vec<String>) {
         let edges = self.plan.edges.iter().zip(&self.found);
         let missing = edges.filter(|(_, found)| !**found);
         let missing = missing.map(|((subject, referrer, tag), _)| MissingReferrer {
@@ -97,7 +97,7 @@ impl<'p> Comparison<'p> {
 }
 
 /// Ends an import: everything was found, or an error names what was not.
-pub(super) fn conclude(report: &mut ImportReport, reasons: &[String]) -> Result<(), ImportError> {
+pub(crate) fn conclude(report: &mut ImportReport, reasons: &[String]) -> Result<(), ImportError> {
     report.referrers_found = report.referrers_expected - report.missing.len();
     let Some(first) = report.missing.first() else {
         return Ok(());

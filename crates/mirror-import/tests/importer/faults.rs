@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use import_validator::{ImportError, ImportErrorKind, ImportReport};
+use mirror_import::{ImportError, ImportErrorKind, ImportReport};
 use oci_content::{Digest, referrers_tag};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 

@@ -1,4 +1,4 @@
-use import_validator::ImportErrorKind;
+use mirror_import::ImportErrorKind;
 use oci_content::referrers_tag;
 use test_registry::{Fault, Persona, Referrer, Route, TestRegistry};
 

@@ -6,15 +6,15 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{Digest, Registry, RepositoryName};
 use registry_client::{Client, Repository};
 
-use super::blob_push::{self, Holding};
-use super::error::{ImportError, ImportErrorKind};
-use super::plan::ImportPlan;
-use super::report::BaseReport;
-use super::source::BundleSource;
+use crate::blob_push::{self, Holding};
+use crate::error::{ImportError, ImportErrorKind};
+use crate::plan::ImportPlan;
+use crate::report::BaseReport;
+use crate::source::BundleSource;
 
 /// A blob that one repository needs and another one of the same registry has.
 #[derive(Debug)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
     digest: Digest,
     from: RepositoryName,
     into: RepositoryName,
@@ -24,21 +24,21 @@ pub(super) struct Mount {
 type Wanted<'p> = (&'p RepositoryName, &'p Digest, u64);
 
 /// The registry in which the blobs of the base are looked for.
-pub(super) struct BaseSearch<'a> {
-    pub(super) client: &'a Client,
-    pub(super) registry: &'a Registry,
+pub(crate) struct BaseSearch<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) registry: &'a Registry,
     /// Where a blob may be beside the repositories of the plan.
-    pub(super) elsewhere: &'a [RepositoryName],
-    pub(super) at_once: usize,
+    pub(crate) elsewhere: &'a [RepositoryName],
+    pub(crate) at_once: usize,
     /// Whether blobs are read and hashed.
-    pub(super) read: bool,
+    pub(crate) read: bool,
 }
 
 impl BaseSearch<'_> {
     /// Looks up every blob that is left out: where it is needed, else in the other repositories of the import.
     ///
     /// Returns what has to be mounted; the error names what is nowhere.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         bundle: &BundleSource,
         plan: &ImportPlan,
@@ -116,7 +116,7 @@ impl BaseSearch<'_> {
     }
 
     /// Has the registry take over blobs from one of its repositories into another.
-    pub(super) async fn mount(&self, mounts: Vec<Mount>) -> Result<(), ImportError> {
+    pub(crate) async fn mount(&self, mounts: Vec<Mount>) -> Result<(), ImportError> {
         stream::iter(mounts)
             .map(|mount| async move {
                 let Mount { digest, from, into } = &mount;
@@ -158,7 +158,7 @@ fn wanted(plan: &ImportPlan) -> impl Iterator<Item = Wanted<'_>> {
 }
 
 /// Says what is not at the target, and what to do.
-pub(super) fn refused(
+pub(crate) fn refused(
     bundle: &BundleSource,
     plan: &ImportPlan,
     lacking: &[(String, &Digest)],
@@ -185,7 +185,7 @@ pub(super) fn refused(
 }
 
 /// Reports what the target has from the base, once all of it was found.
-pub(super) fn report(bundle: &BundleSource, plan: &ImportPlan) -> Option<BaseReport> {
+pub(crate) fn report(bundle: &BundleSource, plan: &ImportPlan) -> Option<BaseReport> {
     let mut report = BaseReport {
         manifest: bundle.manifest().base.clone()?,
         blobs: 0,

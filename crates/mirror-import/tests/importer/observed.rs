@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use import_validator::{ImportObserver, ImportTarget, Importer};
+use mirror_import::{ImportObserver, ImportTarget, Importer};
 use test_registry::{Fault, Persona, Route};
 
 use crate::support::{Bundle, open, options, registry};

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bundle_format::BundleManifest;
-use import_validator::{ImportTarget, ImportValidator, Report};
+use import_validator::{ImportValidator, Report};
 use mirror_export::{ExportError, ExportRequest, ExportSummary, Exporter};
+use mirror_import::ImportTarget;
 use oci_content::{Completeness, Descriptor, Digest, Platform, media_type};
 use serde_json::{Value, json};
 use test_registry::{Persona, TestRegistry};

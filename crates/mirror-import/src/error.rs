@@ -3,7 +3,7 @@ use std::fmt;
 use oci_content::{LayoutError, LayoutErrorKind};
 use registry_client::{ErrorKind, Response};
 
-use super::report::ImportReport;
+use crate::report::ImportReport;
 
 /// Why an import did not do what it was asked for. A second run goes on where this one stopped.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub enum ImportErrorKind {
 }
 
 impl ImportError {
-    pub(super) fn new(kind: ImportErrorKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ImportErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
             message: message.into(),
@@ -44,7 +44,7 @@ impl ImportError {
         }
     }
 
-    pub(super) fn with_report(mut self, report: ImportReport) -> Self {
+    pub(crate) fn with_report(mut self, report: ImportReport) -> Self {
         self.report = Some(Box::new(report));
         self
     }
@@ -60,7 +60,7 @@ impl ImportError {
     }
 
     /// Classifies a request that got no usable answer.
-    pub(super) fn request(what: &str, error: &registry_client::Error) -> Self {
+    pub(crate) fn request(what: &str, error: &registry_client::Error) -> Self {
         let status = error.response().map(|response| response.status().as_u16());
         let kind = match (error.kind(), status) {
             (ErrorKind::Status | ErrorKind::Token, Some(status)) => kind_of(status),
@@ -73,7 +73,7 @@ impl ImportError {
     }
 
     /// Classifies an answer that is no success.
-    pub(super) fn refused(what: &str, response: &Response) -> Self {
+    pub(crate) fn refused(what: &str, response: &Response) -> Self {
         let status = response.status();
         let said = response
             .error_message()
@@ -85,7 +85,7 @@ impl ImportError {
         )
     }
 
-    pub(super) fn layout(error: &LayoutError) -> Self {
+    pub(crate) fn layout(error: &LayoutError) -> Self {
         let kind = match error.kind() {
             LayoutErrorKind::NotALayout => ImportErrorKind::Usage,
             LayoutErrorKind::Corrupt => ImportErrorKind::Integrity,

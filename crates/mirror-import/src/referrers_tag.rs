@@ -6,10 +6,10 @@ use oci_content::{Descriptor, Digest, media_type, referrers_tag};
 use registry_client::{Precondition, ReferrersTagAnswer, Repository};
 use serde_json::{Value, json};
 
-use super::error::{ImportError, ImportErrorKind};
-use super::manifest_push;
-use super::patience::Patience;
-use super::source::BundleSource;
+use crate::error::{ImportError, ImportErrorKind};
+use crate::manifest_push;
+use crate::patience::Patience;
+use crate::source::BundleSource;
 
 /// Times that a write is repeated because another writer was faster.
 const MAX_ATTEMPTS: usize = 8;
@@ -25,7 +25,7 @@ const MAX_ATTEMPTS: usize = 8;
 /// - A target that refuses a condition although nothing has moved is asked without one; what it then refuses is an
 ///   error with its own words.
 /// - What was written is looked for as long as `patience` lasts before it is written again.
-pub(super) async fn add(
+pub(crate) async fn add(
     repository: &Repository,
     bundle: &BundleSource,
     subject: &Digest,
