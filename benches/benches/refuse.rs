@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use benches::is_full;
 use bundle_format::{
-    ArtifactRecord, BundleManifest, BundlePlan, BundleWriter, Container, DiscoveryRecord,
-    EntryPath, EntryRecord, ImageRecord, OCI_LAYOUT, OutputFile, SourceRepository, StreamName,
-    index_descriptors, index_json,
+    BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, EntryRecord, OCI_LAYOUT,
+    OutputFile, StreamName, index_descriptors, index_json,
 };
 use import_validator::{ImportValidator, Report};
+use oci_content::{ArtifactRecord, DiscoveryRecord, ImageRecord, SourceRepository};
 use oci_content::{
     Capability, Descriptor, Digest, DiscoveryMethod, Reference, SourceKind, media_type,
 };
@@ -259,20 +259,18 @@ fn with_referrers(output: &Path, count: usize, layers: usize) {
                 "schemaVersion": 2, "mediaType": media_type::IMAGE_MANIFEST, "artifactType": SBOM, "config": config,
                 "layers": [payload], "subject": image,
             }));
-            let artifact = ArtifactRecord::new(
-                &image.digest,
+            let mut artifact = ArtifactRecord::new(
                 referrer.digest,
                 Some(SBOM.to_owned()),
                 media_type::IMAGE_MANIFEST,
                 referrer.size,
             );
-            let mut artifact = artifact.expect("it is of SHA-256");
             artifact.sources.push(SourceKind::ReferrersApi);
             record.artifacts.push(artifact);
         }
         let image = ImageRecord::new(reference, image.digest, image.media_type, image.size);
-        bundle.manifest.images.push(image);
-        bundle.manifest.discovery.push(record);
+        bundle.manifest.graph.images.push(image);
+        bundle.manifest.graph.discovery.push(record);
     }
     bundle.write(output).expect("the bundle can be written");
 }
@@ -310,8 +308,8 @@ impl Bundle {
         let entries = entries.map(|(digest, bytes)| EntryRecord::blob(digest, bytes.len() as u64));
         self.manifest.entries = entries.collect::<Result<_, _>>()?;
         let index = index_json(&index_descriptors(
-            &self.manifest.images,
-            &self.manifest.discovery,
+            &self.manifest.graph.images,
+            &self.manifest.graph.discovery,
         ));
         let fixed = [
             (EntryPath::OCI_LAYOUT, OCI_LAYOUT),
@@ -331,13 +329,9 @@ impl Bundle {
         for (digest, bytes) in &objects {
             writer.put(&EntryPath::blob(digest)?, bytes)?;
         }
-        for artifact in self
-            .manifest
-            .discovery
-            .iter()
-            .flat_map(|record| &record.artifacts)
-        {
-            writer.put(&artifact.path, &objects[&artifact.digest])?;
+        for (record, artifact) in self.manifest.graph.referrers() {
+            let path = EntryPath::referrer(&record.subject, &artifact.digest)?;
+            writer.put(&path, &objects[&artifact.digest])?;
         }
         writer.finish()?;
         output.publish()?;

@@ -6,11 +6,8 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bundle_format::{
-    ArtifactRecord, BundleManifest, Container, DiscoveryRecord, EntryPath, EntryRecord,
-    ImageRecord, Missing, OCI_LAYOUT, OmittedChild, SigningKey, SourceRepository, StreamName,
-    index_descriptors, index_json,
-};
+use bundle_format::{BundleManifest, Container, EntryPath, EntryRecord, OCI_LAYOUT, SigningKey, StreamName, index_descriptors, index_json};
+use oci_content::{ArtifactRecord, DiscoveryRecord, ImageRecord, Missing, OmittedChild, SourceRepository};
 use fuzz::{MANIFEST, PUBLIC_KEY, SIGNING_KEY, plan, write_bundle};
 use import_validator::ImportValidator;
 use oci_content::{
@@ -245,8 +242,8 @@ impl Bundle {
         );
         bundle.manifest.base = Some(Digest::of(b"base"));
         let omitted = OmittedChild::new(Digest::of(b"omitted"), "platform");
-        bundle.manifest.images[0].omitted.push(omitted);
-        let record = &mut bundle.manifest.discovery[0];
+        bundle.manifest.graph.images[0].omitted.push(omitted);
+        let record = &mut bundle.manifest.graph.discovery[0];
         record.status = Completeness::Incomplete;
         record.missing.push(Missing::new("rate-limited"));
         bundle.settle(0);
@@ -283,7 +280,7 @@ impl Bundle {
     }
 
     fn name(&mut self, image: &Descriptor) {
-        self.manifest.images.push(ImageRecord::new(
+        self.manifest.graph.images.push(ImageRecord::new(
             Self::reference(),
             image.digest.clone(),
             &image.media_type,
@@ -302,13 +299,11 @@ impl Bundle {
             let tagged = *source == SourceKind::LegacyTag;
             let artifact_type = if tagged { media_type::EMPTY } else { CYCLONEDX };
             let mut artifact = ArtifactRecord::new(
-                &subject.digest,
                 referrer.digest.clone(),
                 Some(artifact_type.to_owned()),
                 &referrer.media_type,
                 referrer.size,
-            )
-            .unwrap();
+            );
             artifact.sources.push(*source);
             if tagged {
                 let tag = format!("sha256-{}.sig", subject.digest.encoded());
@@ -316,11 +311,11 @@ impl Bundle {
             }
             record.artifacts.push(artifact);
         }
-        self.manifest.discovery.push(record);
+        self.manifest.graph.discovery.push(record);
     }
 
     fn settle(&mut self, bare_images: u64) {
-        let descriptors = index_descriptors(&self.manifest.images, &self.manifest.discovery);
+        let descriptors = index_descriptors(&self.manifest.graph.images, &self.manifest.graph.discovery);
         self.objects
             .push((EntryPath::INDEX, index_json(&descriptors)));
         self.objects

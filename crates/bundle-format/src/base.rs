@@ -1,11 +1,10 @@
 use std::collections::{BTreeSet, HashMap};
 
-use oci_content::Digest;
+use oci_content::{Digest, SourceRepository};
 
 use crate::entry_path::EntryKind;
 use crate::limits::Limits;
 use crate::manifest::{BundleManifest, EntryRecord, ManifestError};
-use crate::source_repository::SourceRepository;
 
 /// The bundle that a delta is based on, as far as a delta needs it: its name, its repositories, and the blobs that a target holds once it
 /// has been imported.
@@ -28,9 +27,13 @@ impl BaseBundle {
     /// As for [`BundleManifest::parse`].
     pub fn parse(manifest_yaml: &[u8], limits: &Limits) -> Result<Self, ManifestError> {
         let manifest = BundleManifest::parse(manifest_yaml, limits)?;
-        let images = manifest.images.iter().map(|image| &image.reference);
+        let images = manifest.graph.images.iter().map(|image| &image.reference);
         let repositories = images.map(SourceRepository::from);
-        let found = manifest.discovery.iter().map(|r| r.repository.clone());
+        let found = manifest
+            .graph
+            .discovery
+            .iter()
+            .map(|r| r.repository.clone());
         let repositories = repositories.chain(found).collect();
         let entries = manifest.entries.into_iter();
         let blobs = entries.filter(|entry| matches!(entry.path.kind(), EntryKind::Blob(_)));

@@ -147,15 +147,33 @@ impl fmt::Display for EntryPath {
             EntryKind::Signature => f.write_str("manifest.yaml.sigstore.json"),
             EntryKind::OciLayout => f.write_str("oci-layout"),
             EntryKind::Index => f.write_str("index.json"),
-            EntryKind::Referrer { subject, referrer } => write!(
-                f,
-                "referrers/sha256-{}/sha256-{}.json",
-                subject.encoded(),
-                referrer.encoded()
-            ),
+            EntryKind::Referrer { subject, referrer } => {
+                ReferrerPath::new(subject, referrer).fmt(f)
+            }
             EntryKind::Trust(name) => write!(f, "trust/{name}"),
             EntryKind::Blob(digest) => write!(f, "blobs/sha256/{}", digest.encoded()),
         }
+    }
+}
+
+/// The path of a referrer's manifest, in the folder of its subject, as text; [`EntryPath::referrer`] is the path itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ReferrerPath<'a> {
+    subject: &'a Digest,
+    referrer: &'a Digest,
+}
+
+impl<'a> ReferrerPath<'a> {
+    /// Names the manifest of `referrer` in the folder of `subject`.
+    pub fn new(subject: &'a Digest, referrer: &'a Digest) -> Self {
+        Self { subject, referrer }
+    }
+}
+
+impl fmt::Display for ReferrerPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subject, referrer) = (self.subject.encoded(), self.referrer.encoded());
+        write!(f, "referrers/sha256-{subject}/sha256-{referrer}.json")
     }
 }
 

@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci_content::{Descriptor, Digest, REF_NAME, Reference, SourceKind, media_type, referrers_tag};
+use oci_content::{
+    Descriptor, Digest, DiscoveryRecord, ImageRecord, REF_NAME, Reference, SourceKind,
+    SourceRepository, media_type, referrers_tag,
+};
 use serde::Serialize;
-
-use crate::manifest::{DiscoveryRecord, ImageRecord};
-use crate::source_repository::SourceRepository;
 
 /// The bytes of `oci-layout`, the marker of an OCI image layout.
 ///
@@ -150,7 +150,7 @@ mod tests {
     use oci_content::{Capability, DiscoveryMethod};
 
     use super::*;
-    use crate::manifest::ArtifactRecord;
+    use oci_content::ArtifactRecord;
 
     fn image(reference: &str) -> ImageRecord {
         let bytes = b"image";
@@ -176,7 +176,7 @@ mod tests {
         let digest = Digest::of(b"referrer");
         record
             .artifacts
-            .push(ArtifactRecord::new(subject, digest.clone(), artifact_type, "c/d", 8).unwrap());
+            .push(ArtifactRecord::new(digest.clone(), artifact_type, "c/d", 8));
         let bytes = index_json(&index_descriptors(&images, &[record.clone(), record]));
         let expected = format!(
             concat!(

@@ -63,7 +63,6 @@ mod reader;
 #[cfg(feature = "signature")]
 mod signature;
 mod sink;
-mod source_repository;
 mod stream_name;
 mod tar_header;
 mod trust_name;
@@ -78,7 +77,7 @@ pub use checksums::{Checksums, VolumeChecksum};
 pub use container::Container;
 pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};
 pub use created::{Created, CreatedError};
-pub use entry_path::{EntryKind, EntryPath, EntryPathError};
+pub use entry_path::{EntryKind, EntryPath, EntryPathError, ReferrerPath};
 pub use entry_reader::EntryReader;
 pub use folder::{BundleFolder, FolderScan};
 pub use layout_files::{
@@ -86,8 +85,7 @@ pub use layout_files::{
 };
 pub use limits::Limits;
 pub use manifest::{
-    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryRecord, ImageRecord, ListedFile,
-    ManifestError, ManifestErrorKind, Missing, OmittedChild, ReferrerTotals,
+    BundleManifest, EntryRecord, ListedFile, ManifestError, ManifestErrorKind, ReferrerTotals,
 };
 pub use output_file::{OutputError, OutputErrorKind, OutputFile, OutputSink};
 pub use plan::{BundlePlan, PlannedEntry};
@@ -98,7 +96,6 @@ pub use signature::{
     check_signature_form,
 };
 pub use sink::{FileSink, ReadAt, Sink};
-pub use source_repository::SourceRepository;
 pub use stream_name::{StreamName, StreamNameError};
 pub use trust_name::TrustName;
 pub use volume_names::checksum_line;

@@ -4,13 +4,10 @@ mod parse;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci_content::{
-    ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Reference, SourceKind, Tag,
-};
+use oci_content::{ArtifactCategory, Completeness, Digest, MirrorGraph};
 
 use crate::created::Created;
 use crate::entry_path::{EntryKind, EntryPath, EntryPathError};
-use crate::source_repository::SourceRepository;
 use crate::stream_name::StreamName;
 
 /// What a bundle claims to hold, and how it was found: `manifest.yaml`.
@@ -32,10 +29,8 @@ pub struct BundleManifest {
     pub base: Option<Digest>,
     /// The counts, for people and their scripts.
     pub referrers: ReferrerTotals,
-    /// The images, sorted by reference.
-    pub images: Vec<ImageRecord>,
-    /// What discovery found, sorted by repository and subject.
-    pub discovery: Vec<DiscoveryRecord>,
+    /// The images, and what discovery found.
+    pub graph: MirrorGraph,
     /// The files of the layout, sorted by path.
     pub entries: Vec<EntryRecord>,
 }
@@ -54,86 +49,6 @@ pub struct ReferrerTotals {
     pub status: Completeness,
     /// Distinct referrers by category; a category without one is left out.
     pub by_category: BTreeMap<ArtifactCategory, u64>,
-}
-
-/// An image that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ImageRecord {
-    /// The name under which it was asked for.
-    pub reference: Reference,
-    /// The manifest that the name stood for.
-    pub digest: Digest,
-    /// The media type of that manifest.
-    pub media_type: String,
-    /// The size of that manifest in bytes.
-    pub size: u64,
-    /// What the image lists and the bundle leaves out on purpose, sorted by digest.
-    pub omitted: Vec<OmittedChild>,
-}
-
-/// A manifest that an index lists and that is not in the bundle on purpose.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OmittedChild {
-    /// The manifest that is left out.
-    pub digest: Digest,
-    /// Why, in a word: `platform`.
-    pub reason: String,
-}
-
-/// What discovery found for one subject in one repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DiscoveryRecord {
-    /// Where it was looked for.
-    pub repository: SourceRepository,
-    /// What was asked about.
-    pub subject: Digest,
-    /// What the registry can do.
-    pub capability: Capability,
-    /// How the referrers were found.
-    pub method: DiscoveryMethod,
-    /// Whether everything that should have been asked gave an answer.
-    pub status: Completeness,
-    /// What could not be settled, or was found stale, sorted.
-    pub missing: Vec<Missing>,
-    /// The referrers, sorted by digest and tag.
-    pub artifacts: Vec<ArtifactRecord>,
-}
-
-/// Something that discovery could not settle, or that the subject needs and the bundle lacks.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub struct Missing {
-    /// Why: an error or warning code, such as `rate-limited`; lower-case letters, digits and hyphens.
-    pub code: String,
-    /// What is missing, where it is known.
-    pub digest: Option<Digest>,
-    /// What failed to answer, such as `referrers-api`.
-    pub source: Option<String>,
-}
-
-/// One referrer of a subject.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ArtifactRecord {
-    /// The digest of its manifest.
-    pub digest: Digest,
-    /// Its artifact type, as the manifest gives it; an index may have none.
-    pub artifact_type: Option<String>,
-    /// The media type of its manifest.
-    pub media_type: String,
-    /// The size of its manifest in bytes.
-    pub size: u64,
-    /// What kind of statement it makes.
-    pub category: ArtifactCategory,
-    /// The sources that named it, in the order of their declaration; at least one.
-    pub sources: Vec<SourceKind>,
-    /// The legacy tag that named it; there exactly when the sources have [`SourceKind::LegacyTag`].
-    pub tag: Option<Tag>,
-    /// Where in the bundle its manifest stands, in the folder of its subject.
-    pub path: EntryPath,
 }
 
 /// A file of the bundle that is neither `manifest.yaml`, nor its signature, nor below `referrers/`.
@@ -223,8 +138,7 @@ impl BundleManifest {
                 status: Completeness::Complete,
                 by_category: BTreeMap::new(),
             },
-            images: Vec::new(),
-            discovery: Vec::new(),
+            graph: MirrorGraph::new(),
             entries: Vec::new(),
         }
     }
@@ -234,35 +148,12 @@ impl BundleManifest {
     /// `bare_images` cannot be counted here: it takes the images' platform children. The status becomes
     /// incomplete when a discovery is, and stays incomplete if it was.
     pub fn settle(&mut self, bare_images: u64) {
-        self.images
-            .sort_by_cached_key(|image| image.reference.to_string());
-        self.images.dedup();
-        for image in &mut self.images {
-            image.omitted.sort_by(|a, b| a.digest.cmp(&b.digest));
-            image.omitted.dedup_by(|a, b| a.digest == b.digest);
-        }
-        self.discovery
-            .sort_by_cached_key(|record| (record.repository.to_string(), record.subject.clone()));
-        for record in &mut self.discovery {
-            record.missing.sort();
-            record.missing.dedup();
-            for artifact in &mut record.artifacts {
-                artifact.sources.sort();
-                artifact.sources.dedup();
-            }
-            record
-                .artifacts
-                .sort_by(|a, b| (&a.digest, &a.tag).cmp(&(&b.digest, &b.tag)));
-            record.artifacts.dedup();
-        }
+        self.graph.settle();
         self.entries.sort_by(|a, b| a.path.byte_order(&b.path));
         self.entries.dedup();
         let incomplete = self.referrers.status == Completeness::Incomplete
-            || self
-                .discovery
-                .iter()
-                .any(|r| r.status == Completeness::Incomplete);
-        self.referrers = ReferrerTotals::count(&self.discovery, bare_images);
+            || self.graph.status() == Completeness::Incomplete;
+        self.referrers = ReferrerTotals::count(&self.graph, bare_images);
         if incomplete {
             self.referrers.status = Completeness::Incomplete;
         }
@@ -272,13 +163,14 @@ impl BundleManifest {
     ///
     /// What the base holds is left out. A referrer that two repositories list for one subject is one file.
     pub fn files(&self) -> BTreeMap<EntryPath, ListedFile> {
-        let referrers = self.discovery.iter().flat_map(|record| &record.artifacts);
-        let referrers = referrers.map(|artifact| {
+        // A referrer without a path cannot be carried, and no manifest that lists one can be written or read.
+        let referrers = self.graph.referrers().filter_map(|(record, artifact)| {
             let file = ListedFile {
                 size: artifact.size,
                 sha256: artifact.digest.clone(),
             };
-            (artifact.path.clone(), file)
+            let path = EntryPath::referrer(&record.subject, &artifact.digest);
+            Some((path.ok()?, file))
         });
         let entries = self.entries.iter().filter(|entry| !entry.base);
         let entries = entries.map(|entry| {
@@ -295,9 +187,10 @@ impl BundleManifest {
 impl BundleManifest {
     /// Returns what the manifest says of one file of the archive; nothing of its own and of its signature.
     pub fn file(&self, path: &EntryPath) -> Option<ListedFile> {
-        if matches!(path.kind(), EntryKind::Referrer { .. }) {
-            let mut referrers = self.discovery.iter().flat_map(|record| &record.artifacts);
-            let artifact = referrers.find(|artifact| artifact.path == *path)?;
+        if let EntryKind::Referrer { subject, referrer } = path.kind() {
+            let (_, artifact) = self.graph.referrers().find(|(record, artifact)| {
+                record.subject == *subject && artifact.digest == *referrer
+            })?;
             return Some(ListedFile {
                 size: artifact.size,
                 sha256: artifact.digest.clone(),
@@ -325,20 +218,16 @@ pub struct ListedFile {
 }
 
 impl ReferrerTotals {
-    /// Counts the referrers of `discovery`; the status is complete.
-    fn count(discovery: &[DiscoveryRecord], bare_images: u64) -> Self {
+    /// Counts the referrers of `graph`; the status is complete.
+    fn count(graph: &MirrorGraph, bare_images: u64) -> Self {
         let mut referrers = BTreeSet::new();
         let mut subjects = BTreeSet::new();
         let mut by_category = BTreeMap::<_, BTreeSet<_>>::new();
-        for record in discovery {
-            for artifact in &record.artifacts {
-                subjects.insert(&record.subject);
-                referrers.insert(&artifact.digest);
-                by_category
-                    .entry(artifact.category)
-                    .or_default()
-                    .insert(&artifact.digest);
-            }
+        for (record, artifact) in graph.referrers() {
+            subjects.insert(&record.subject);
+            referrers.insert(&artifact.digest);
+            let of_category = by_category.entry(artifact.category).or_default();
+            of_category.insert(&artifact.digest);
         }
         Self {
             total: referrers.len() as u64,
@@ -350,92 +239,6 @@ impl ReferrerTotals {
                 .map(|(category, digests)| (category, digests.len() as u64))
                 .collect(),
         }
-    }
-}
-
-impl ImageRecord {
-    /// Creates the record of an image of which nothing is left out.
-    pub fn new(
-        reference: Reference,
-        digest: Digest,
-        media_type: impl Into<String>,
-        size: u64,
-    ) -> Self {
-        Self {
-            reference,
-            digest,
-            media_type: media_type.into(),
-            size,
-            omitted: Vec::new(),
-        }
-    }
-}
-
-impl OmittedChild {
-    /// Creates the record of a child that is left out for `reason`.
-    pub fn new(digest: Digest, reason: impl Into<String>) -> Self {
-        Self {
-            digest,
-            reason: reason.into(),
-        }
-    }
-}
-
-impl DiscoveryRecord {
-    /// Creates the record of a discovery that ended and found nothing.
-    pub fn new(
-        repository: SourceRepository,
-        subject: Digest,
-        capability: Capability,
-        method: DiscoveryMethod,
-    ) -> Self {
-        Self {
-            repository,
-            subject,
-            capability,
-            method,
-            status: Completeness::Complete,
-            missing: Vec::new(),
-            artifacts: Vec::new(),
-        }
-    }
-}
-
-impl Missing {
-    /// Creates a record without a digest and a source.
-    pub fn new(code: impl Into<String>) -> Self {
-        Self {
-            code: code.into(),
-            digest: None,
-            source: None,
-        }
-    }
-}
-
-impl ArtifactRecord {
-    /// Creates the record of a referrer of `subject` that no source has named yet; the category comes from the
-    /// artifact type.
-    ///
-    /// # Errors
-    ///
-    /// When one of the digests is not sha256, which version 1 of the bundle cannot carry.
-    pub fn new(
-        subject: &Digest,
-        digest: Digest,
-        artifact_type: Option<String>,
-        media_type: impl Into<String>,
-        size: u64,
-    ) -> Result<Self, EntryPathError> {
-        Ok(Self {
-            path: EntryPath::referrer(subject, &digest)?,
-            category: ArtifactCategory::of(artifact_type.as_deref().unwrap_or_default()),
-            digest,
-            artifact_type,
-            media_type: media_type.into(),
-            size,
-            sources: Vec::new(),
-            tag: None,
-        })
     }
 }
 

@@ -6,11 +6,11 @@ mod vector {
     use std::path::Path;
 
     use bundle_format::{
-        BaseBundle, BundleManifest, BundlePlan, BundleReader, BundleWriter, Container,
-        DiscoveryRecord, EntryPath, EntryRecord, ImageRecord, Limits, OCI_LAYOUT, OutputFile,
-        SourceRepository, StreamName, index_descriptors, index_json,
+        BaseBundle, BundleManifest, BundlePlan, BundleReader, BundleWriter, Container, EntryPath,
+        EntryRecord, Limits, OCI_LAYOUT, OutputFile, StreamName, index_descriptors, index_json,
     };
     use oci_content::{Capability, Descriptor, Digest, DiscoveryMethod, Reference, media_type};
+    use oci_content::{DiscoveryRecord, ImageRecord, SourceRepository};
 
     type Files = Vec<(EntryPath, Vec<u8>)>;
 
@@ -61,14 +61,17 @@ mod vector {
         let repository = SourceRepository::from(&reference);
         let mut manifest = BundleManifest::new(StreamName::default(), 0);
         let record = ImageRecord::new(reference, digest.clone(), media_type::IMAGE_MANIFEST, size);
-        manifest.images.push(record);
-        manifest.discovery.push(DiscoveryRecord::new(
+        manifest.graph.images.push(record);
+        manifest.graph.discovery.push(DiscoveryRecord::new(
             repository,
             digest.clone(),
             Capability::Supported,
             DiscoveryMethod::Native,
         ));
-        let index = index_json(&index_descriptors(&manifest.images, &manifest.discovery));
+        let index = index_json(&index_descriptors(
+            &manifest.graph.images,
+            &manifest.graph.discovery,
+        ));
         let files = vec![
             (EntryPath::OCI_LAYOUT, OCI_LAYOUT.to_vec()),
             (EntryPath::INDEX, index),
@@ -103,15 +106,18 @@ mod vector {
         let reference: Reference = format!("registry.example.com/app:{tag}").parse().unwrap();
         let mut manifest = BundleManifest::new(StreamName::default(), 0);
         manifest.base = base.map(|base| base.digest().clone());
-        manifest.discovery.push(DiscoveryRecord::new(
+        manifest.graph.discovery.push(DiscoveryRecord::new(
             SourceRepository::from(&reference),
             digest.clone(),
             Capability::Supported,
             DiscoveryMethod::Native,
         ));
         let record = ImageRecord::new(reference, digest, media_type::IMAGE_MANIFEST, size);
-        manifest.images.push(record);
-        let index = index_json(&index_descriptors(&manifest.images, &manifest.discovery));
+        manifest.graph.images.push(record);
+        let index = index_json(&index_descriptors(
+            &manifest.graph.images,
+            &manifest.graph.discovery,
+        ));
         let mut files = vec![
             (EntryPath::OCI_LAYOUT, OCI_LAYOUT.to_vec()),
             (EntryPath::INDEX, index),

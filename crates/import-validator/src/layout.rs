@@ -45,6 +45,7 @@ pub(crate) fn check(
         findings,
         omitted: contents
             .manifest
+            .graph
             .images
             .iter()
             .flat_map(|image| &image.omitted)
@@ -55,11 +56,11 @@ pub(crate) fn check(
         queue: VecDeque::new(),
         complete: true,
     };
-    for image in &contents.manifest.images {
+    for image in &contents.manifest.graph.images {
         let target = Target::new(&image.digest, image.size, &image.media_type);
         walk.run(&target, EntryPath::MANIFEST);
     }
-    let records = contents.manifest.discovery.iter();
+    let records = contents.manifest.graph.discovery.iter();
     for artifact in records.flat_map(|record| &record.artifacts) {
         let target = Target::new(&artifact.digest, artifact.size, &artifact.media_type);
         walk.run(&target, EntryPath::MANIFEST);
@@ -153,10 +154,10 @@ fn check_index(
         return (Vec::new(), true);
     };
     let manifest = &contents.manifest;
-    let mut expected = index_descriptors(&manifest.images, &manifest.discovery);
+    let mut expected = index_descriptors(&manifest.graph.images, &manifest.graph.discovery);
     if listed.iter().any(is_referrers_tag) {
         let own = |digest: &Digest| contents.objects.descriptor(digest);
-        let records = manifest.discovery.iter();
+        let records = manifest.graph.discovery.iter();
         let mut artifacts = records.flat_map(|record| &record.artifacts);
         if !artifacts.all(|artifact| own(&artifact.digest).is_some()) {
             // A referrer that is missing, damaged or none is reported, and without it the indexes cannot be made again.
@@ -164,7 +165,7 @@ fn check_index(
             compare(&expected, others, findings);
             return (listed, true);
         }
-        let tags = referrers_tag_indexes(&manifest.images, &manifest.discovery, own);
+        let tags = referrers_tag_indexes(&manifest.graph.images, &manifest.graph.discovery, own);
         expected.extend(tags.into_iter().map(|(entry, _)| entry));
     }
     let agrees = compare(&expected, listed.iter(), findings);

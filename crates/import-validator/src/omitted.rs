@@ -14,7 +14,7 @@ const MAX_ENTRIES: usize = 20_000_000;
 /// Compares what each image claims to leave out with what is missing below it. Everything that is there has been looked into,
 /// and how deep indexes go has been checked.
 pub(crate) fn check(contents: &Contents, findings: &mut Findings) {
-    let images = &contents.manifest.images;
+    let images = &contents.manifest.graph.images;
     let by_digest: HashMap<_, _> = images.iter().map(|image| (&image.digest, image)).collect();
     if images.iter().all(|image| image.omitted.is_empty()) {
         return;
@@ -25,7 +25,7 @@ pub(crate) fn check(contents: &Contents, findings: &mut Findings) {
         entries: 0,
     };
     let mut seen = HashSet::new();
-    let records = contents.manifest.discovery.iter();
+    let records = contents.manifest.graph.discovery.iter();
     let artifacts = records.flat_map(|record| &record.artifacts);
     let roots = images.iter().map(|image| &image.digest);
     let roots = roots.chain(artifacts.map(|artifact| &artifact.digest));

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 #[cfg(feature = "policy")]
-use bundle_format::{ArtifactRecord, ImageRecord, SourceRepository};
-#[cfg(feature = "policy")]
 use oci_content::{ArtifactCategory, Digest, LegacyTag, SourceKind, media_type};
+#[cfg(feature = "policy")]
+use oci_content::{ArtifactRecord, ImageRecord, SourceRepository};
 #[cfg(feature = "policy")]
 use oci_referrers::{
     JudgedBundle, JudgedImage, JudgedReferrer, Policy, Violation, ViolationKind, created,
@@ -109,13 +109,13 @@ impl PolicyCheck {
         };
         let mut bundle = JudgedBundle::new(contents.proof.is_some());
         let mut edges = Edges::new();
-        for record in &contents.manifest.discovery {
+        for record in &contents.manifest.graph.discovery {
             edges
                 .entry((&record.repository, &record.subject))
                 .or_default()
                 .extend(&record.artifacts);
         }
-        for image in &contents.manifest.images {
+        for image in &contents.manifest.graph.images {
             let mut judged = judged(contents, &edges, image);
             let source = SourceRepository::from(&image.reference);
             let target = self.targets.as_ref();

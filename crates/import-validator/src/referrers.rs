@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bundle_format::{ArtifactRecord, BundleManifest, DiscoveryRecord, SourceRepository};
+use bundle_format::{BundleManifest, ReferrerPath};
+use oci_content::{ArtifactRecord, DiscoveryRecord, SourceRepository};
 use oci_content::{Completeness, Digest};
 
 use crate::objects::Links;
@@ -18,7 +19,7 @@ pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
             .expected(Completeness::Complete)
             .found(manifest.referrers.status);
     }
-    for record in &manifest.discovery {
+    for record in &manifest.graph.discovery {
         let subject = format!("{}@{}", record.repository, record.subject);
         if record.status == Completeness::Incomplete {
             findings
@@ -42,11 +43,12 @@ pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
         }
     }
     let discovered: HashSet<_> = manifest
+        .graph
         .discovery
         .iter()
         .map(|record| (&record.repository, &record.subject))
         .collect();
-    for image in &manifest.images {
+    for image in &manifest.graph.images {
         let repository = SourceRepository::from(&image.reference);
         if !discovered.contains(&(&repository, &image.digest)) {
             findings
@@ -61,13 +63,13 @@ pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
 /// Checks the graph; `reached` are the manifests that belong to images and referrers.
 pub(crate) fn check(contents: &Contents, reached: &HashSet<Digest>, findings: &mut Findings) {
     let mut listed = HashSet::new();
-    for record in &contents.manifest.discovery {
+    for record in &contents.manifest.graph.discovery {
         for artifact in &record.artifacts {
             listed.insert((&record.subject, &artifact.digest));
             if !contents.holds(&record.subject) {
                 findings
                     .add(FindingKind::OrphanedReferrer)
-                    .path(&artifact.path)
+                    .path(ReferrerPath::new(&record.subject, &artifact.digest))
                     .expected(format_args!("its subject {}", record.subject))
                     .found("the bundle does not hold it");
             }
@@ -107,7 +109,7 @@ fn check_artifact(
     links: &Links,
     findings: &mut Findings,
 ) {
-    let path = &artifact.path;
+    let path = ReferrerPath::new(&record.subject, &artifact.digest);
     if links.artifact_type.as_deref() != artifact.artifact_type.as_deref() {
         let name = |own: Option<&str>| own.unwrap_or("none").to_owned();
         findings
@@ -160,6 +162,7 @@ fn check_bare_images(contents: &Contents, findings: &mut Findings) {
         return;
     }
     let subjects: HashSet<_> = manifest
+        .graph
         .discovery
         .iter()
         .filter(|record| !record.artifacts.is_empty())
@@ -167,6 +170,7 @@ fn check_bare_images(contents: &Contents, findings: &mut Findings) {
         .collect();
     let mut known = HashMap::new();
     let bare = manifest
+        .graph
         .images
         .iter()
         .filter(|image| !is_referred_to(contents, &subjects, &image.digest, &mut known))
@@ -174,6 +178,7 @@ fn check_bare_images(contents: &Contents, findings: &mut Findings) {
     let claimed = manifest.referrers.bare_images;
     // In another repository the same image can have no referrers.
     let repositories: HashSet<_> = manifest
+        .graph
         .images
         .iter()
         .map(|image| SourceRepository::from(&image.reference))

@@ -266,8 +266,9 @@ impl<E: Entries> Scan<'_, E> {
         };
         self.check_counts(&manifest);
         self.expected = manifest.files();
-        let images = manifest.images.iter().map(|image| &image.digest);
+        let images = manifest.graph.images.iter().map(|image| &image.digest);
         let artifacts = manifest
+            .graph
             .discovery
             .iter()
             .flat_map(|record| &record.artifacts);
@@ -302,7 +303,7 @@ impl<E: Entries> Scan<'_, E> {
 
     fn check_counts(&mut self, manifest: &BundleManifest) {
         let counts = &mut self.findings.counts;
-        counts.images = manifest.images.len() as u64;
+        counts.images = manifest.graph.images.len() as u64;
         counts.subjects = manifest.referrers.subjects;
         counts.referrers = manifest.referrers.total;
         for entry in manifest.left_out() {
@@ -310,7 +311,7 @@ impl<E: Entries> Scan<'_, E> {
             counts.blob_bytes_in_base += entry.size;
         }
         let limit = self.limits.max_referrers_per_subject;
-        for record in &manifest.discovery {
+        for record in &manifest.graph.discovery {
             if record.artifacts.len() > limit {
                 self.findings
                     .add(FindingKind::ReferrersPerSubject)
@@ -432,8 +433,10 @@ impl<E: Entries> Scan<'_, E> {
             }
             EntryKind::Index => {
                 let manifest = &contents.manifest;
-                let expected =
-                    index_json(&index_descriptors(&manifest.images, &manifest.discovery));
+                let expected = index_json(&index_descriptors(
+                    &manifest.graph.images,
+                    &manifest.graph.discovery,
+                ));
                 contents.index = match bytes == expected {
                     true => Index::Expected,
                     false => Index::Other(bytes),

@@ -27,7 +27,7 @@ use crate::signature::{Proof, SignatureCheck};
 use crate::validated::ValidatedBundle;
 use crate::{layout, referrers, volumes};
 #[cfg(feature = "policy")]
-use bundle_format::SourceRepository;
+use oci_content::SourceRepository;
 
 /// Proves a bundle whole, or says exactly what is wrong.
 ///

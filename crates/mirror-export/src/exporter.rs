@@ -501,16 +501,13 @@ impl Exporter {
             .pieces()
             .filter_map(|(digest, piece)| Some((digest, piece.raw.as_ref()?)))
             .collect();
-        for artifact in plan
-            .manifest
-            .discovery
-            .iter()
-            .flat_map(|record| &record.artifacts)
-        {
-            if !writer.is_done(&artifact.path)
+        for (record, artifact) in plan.manifest.graph.referrers() {
+            let path = EntryPath::referrer(&record.subject, &artifact.digest)
+                .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))?;
+            if !writer.is_done(&path)
                 && let Some(raw) = raw.get(&artifact.digest)
             {
-                writer.put(&artifact.path, raw)?;
+                writer.put(&path, raw)?;
             }
         }
         self.observer.event(ExportEvent::Planned {

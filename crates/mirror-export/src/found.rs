@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bundle_format::{ImageRecord, OmittedChild};
 use oci_content::{Completeness, Descriptor, Digest, Manifest, Reference};
+use oci_content::{ImageRecord, OmittedChild};
 use oci_referrers::{ImageTree, JudgedImage, ReferrerGraph};
 use registry_client::Repository;
 

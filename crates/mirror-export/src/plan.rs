@@ -1,14 +1,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bundle_format::{
-    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryPath, EntryRecord, ImageRecord, Missing,
-    OCI_LAYOUT, OmittedChild, SourceRepository, index_descriptors, index_json,
+    BundleManifest, EntryPath, EntryRecord, OCI_LAYOUT, index_descriptors, index_json,
     referrers_tag_indexes,
 };
 use bytes::Bytes;
 use oci_content::{
     Algorithm, Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode,
     SourceKind, WarningCode,
+};
+use oci_content::{
+    ArtifactRecord, DiscoveryRecord, ImageRecord, Missing, OmittedChild, SourceRepository,
 };
 use oci_referrers::{FoldedProblem, Problem, Referrer};
 
@@ -50,6 +52,7 @@ pub(crate) fn plan(
     }
     let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
     manifest
+        .graph
         .images
         .extend(carried.iter().map(|image| image.record.clone()));
     let attached = draft.add_attached(&carried)?;
@@ -63,7 +66,7 @@ pub(crate) fn plan(
         records,
         missing,
     } = draft;
-    manifest.discovery = records.into_values().collect();
+    manifest.graph.discovery = records.into_values().collect();
     let mut index = index_json(&index_entries(request, images, &manifest, &mut content)?);
     index.shrink_to_fit();
     let entry = |path, bytes: &[u8]| EntryRecord::new(path, bytes.len() as u64, Digest::of(bytes));
@@ -87,7 +90,7 @@ pub(crate) fn plan(
             digest.clone(),
         ));
     }
-    settle_omitted(&mut manifest.images, &content);
+    settle_omitted(&mut manifest.graph.images, &content);
     manifest.settle(bare_images);
     Ok(Plan {
         manifest,
@@ -354,16 +357,8 @@ impl Draft {
                 }
                 let own = &attached.descriptor;
                 let artifact_type = own.artifact_type.clone();
-                let mut artifact = ArtifactRecord::new(
-                    subject,
-                    digest.clone(),
-                    artifact_type,
-                    &own.media_type,
-                    own.size,
-                )
-                .map_err(|error| {
-                    ExportError::new(ExportErrorKind::Incomplete, error.to_string())
-                })?;
+                let mut artifact =
+                    ArtifactRecord::new(digest.clone(), artifact_type, &own.media_type, own.size);
                 artifact.sources = vec![SourceKind::Manifest];
                 let report = image.graph.report(subject);
                 let report = report.or_else(|| image.graph.report(&image.record.digest));
@@ -417,13 +412,11 @@ impl Draft {
             return Ok(());
         }
         let mut artifact = ArtifactRecord::new(
-            &record.subject,
             referrer.digest.clone(),
             referrer.artifact_type.clone(),
             &referrer.media_type,
             referrer.size,
-        )
-        .map_err(|error| ExportError::new(ExportErrorKind::Incomplete, error.to_string()))?;
+        );
         artifact.category = referrer.category;
         artifact.sources = referrer.sources.clone();
         artifact.tag.clone_from(&referrer.tag);
@@ -445,7 +438,7 @@ fn index_entries(
     manifest: &BundleManifest,
     content: &mut Content,
 ) -> Result<Vec<Descriptor>, ExportError> {
-    let mut entries = index_descriptors(&manifest.images, &manifest.discovery);
+    let mut entries = index_descriptors(&manifest.graph.images, &manifest.graph.discovery);
     if !request.layout_tags {
         return Ok(entries);
     }
@@ -455,7 +448,9 @@ fn index_entries(
     });
     let descriptors: BTreeMap<_, _> = known.map(|own| (&own.digest, own)).collect();
     let own = |digest: &Digest| descriptors.get(digest).copied();
-    for (entry, bytes) in referrers_tag_indexes(&manifest.images, &manifest.discovery, own) {
+    for (entry, bytes) in
+        referrers_tag_indexes(&manifest.graph.images, &manifest.graph.discovery, own)
+    {
         content.add_raw(entry.digest.clone(), Bytes::from(bytes));
         entries.push(entry);
     }

@@ -72,12 +72,12 @@ impl Judged {
         let Some((policy, now)) = &request.policy else {
             return Ok(());
         };
-        let records = plan.manifest.discovery.iter();
+        let records = plan.manifest.graph.discovery.iter();
         let carried: BTreeSet<&Digest> = records
             .flat_map(|record| &record.artifacts)
             .map(|artifact| &artifact.digest)
             .collect();
-        let records = plan.manifest.images.iter();
+        let records = plan.manifest.graph.images.iter();
         let images: BTreeSet<_> = records.map(|record| &record.reference).collect();
         let mut bundle = JudgedBundle::new(request.sign_key.is_some());
         for image in &self.images {

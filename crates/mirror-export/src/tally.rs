@@ -1,9 +1,8 @@
 use std::collections::{HashMap, HashSet};
 
-use bundle_format::{
-    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryRecord, SourceRepository,
-};
+use bundle_format::{BundleManifest, EntryRecord};
 use oci_content::{Algorithm, Capability, Digest, DiscoveryMethod};
+use oci_content::{ArtifactRecord, DiscoveryRecord, SourceRepository};
 
 use crate::error::{ExportError, ExportErrorKind};
 use crate::found::FoundImage;
@@ -56,15 +55,12 @@ impl<'a> Tally<'a> {
             {
                 continue;
             }
-            let artifact = ArtifactRecord::new(
-                subject,
+            let mut artifact = ArtifactRecord::new(
                 referrer.digest.clone(),
                 referrer.artifact_type.clone(),
                 &referrer.media_type,
                 referrer.size,
             );
-            // One that cannot be listed is told of when it is planned.
-            let Ok(mut artifact) = artifact else { continue };
             artifact.category = referrer.category;
             artifact.sources.clone_from(&referrer.sources);
             artifact.tag.clone_from(&referrer.tag);
@@ -113,10 +109,10 @@ fn listed_bytes(
     entries: Vec<EntryRecord>,
 ) -> u64 {
     let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
-    manifest.discovery = vec![record];
+    manifest.graph.discovery = vec![record];
     manifest.entries = entries;
     let with = manifest.yaml_bytes();
-    manifest.discovery[0].artifacts.clear();
+    manifest.graph.discovery[0].artifacts.clear();
     manifest.entries.clear();
     // The marks of lists that are empty now.
     with.saturating_sub(manifest.yaml_bytes())
@@ -168,13 +164,11 @@ mod tests {
                 DiscoveryMethod::Native,
             );
             let mut artifact = ArtifactRecord::new(
-                &of("image"),
                 of("referrer"),
                 Some(artifact_type.to_owned()),
                 "application/vnd.oci.image.manifest.v1+json",
                 700,
-            )
-            .unwrap();
+            );
             artifact.sources = sources;
             record.artifacts = vec![artifact];
             let entry = |number: u32| {

@@ -1,7 +1,7 @@
 use std::str::FromStr;
 
-use bundle_format::SourceRepository;
 use oci_content::RepositoryName;
+use oci_content::SourceRepository;
 
 use crate::error::{ImportError, ImportErrorKind};
 

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bundle_format::{DiscoveryRecord, ImageRecord, SourceRepository};
 use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use oci_content::{DiscoveryRecord, ImageRecord, SourceRepository};
 
 use crate::error::{ImportError, ImportErrorKind};
 use crate::mapping::Mapping;
@@ -47,14 +47,14 @@ impl ImportPlan {
     pub(crate) fn new(bundle: &BundleSource, mapping: &Mapping) -> Result<Self, ImportError> {
         let manifest = bundle.manifest();
         let mut sources: BTreeMap<SourceRepository, Source<'_>> = BTreeMap::new();
-        for image in &manifest.images {
+        for image in &manifest.graph.images {
             sources
                 .entry(SourceRepository::from(&image.reference))
                 .or_default()
                 .images
                 .push(image);
         }
-        for record in &manifest.discovery {
+        for record in &manifest.graph.discovery {
             sources
                 .entry(record.repository.clone())
                 .or_default()
@@ -101,7 +101,7 @@ impl RepositoryPlan {
     fn fill(&mut self, bundle: &BundleSource, source: &Source<'_>) -> Result<(), ImportError> {
         let mut needs = Needs::new();
         // What an image leaves out is nowhere in the bundle, and a referrer can be such an image.
-        let images = bundle.manifest().images.iter();
+        let images = bundle.manifest().graph.images.iter();
         let omitted: BTreeSet<&Digest> = images
             .flat_map(|image| &image.omitted)
             .map(|child| &child.digest)

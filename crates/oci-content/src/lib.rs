@@ -28,11 +28,13 @@ mod digest;
 mod discovery;
 mod durable;
 mod gaps;
+mod graph;
 mod layout;
 mod legacy_tag;
 mod manifest;
 pub mod media_type;
 mod reference;
+mod source_repository;
 mod tag_schema;
 
 pub use bounded::{MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
@@ -44,10 +46,12 @@ pub use discovery::{
 };
 pub use durable::{replace_file, sync_dir, sync_file, try_lock, write_file};
 pub use gaps::{FileSystemGap, file_system_gaps};
+pub use graph::{ArtifactRecord, DiscoveryRecord, ImageRecord, MirrorGraph, Missing, OmittedChild};
 pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, PartialBlob, REF_NAME};
 pub use legacy_tag::LegacyTag;
 pub use manifest::{
     MAX_MANIFEST_BYTES, Manifest, ManifestContent, ManifestError, ManifestErrorKind,
 };
 pub use reference::{Reference, ReferenceError, Registry, RepositoryName, Tag};
+pub use source_repository::SourceRepository;
 pub use tag_schema::referrers_tag;

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use oci_content::{Algorithm, Completeness, Digest, LegacyTag, SourceKind};
-
-use super::{
-    ArtifactRecord, BundleManifest, DiscoveryRecord, ManifestError, ManifestErrorKind,
-    OmittedChild, ReferrerTotals,
+use oci_content::{
+    Algorithm, ArtifactRecord, Completeness, Digest, DiscoveryRecord, LegacyTag, OmittedChild,
+    SourceKind,
 };
-use crate::entry_path::{EntryKind, EntryPath};
+
+use super::{BundleManifest, ManifestError, ManifestErrorKind, ReferrerTotals};
+use crate::entry_path::{EntryKind, EntryPath, ReferrerPath};
 
 /// The largest file below `trust/`, in bytes: it is read as a whole by who uses it.
 const MAX_TRUST_BYTES: u64 = 1 << 20;
@@ -58,11 +58,15 @@ impl BundleManifest {
     }
 
     fn check_images(&self) -> Result<(), ManifestError> {
-        let names = self.images.iter().map(|image| image.reference.to_string());
+        let names = self
+            .graph
+            .images
+            .iter()
+            .map(|image| image.reference.to_string());
         ascending(names, |name| format!("image {name}"))?;
         let mut tags = BTreeMap::new();
         let mut described = BTreeMap::new();
-        for image in &self.images {
+        for image in &self.graph.images {
             sha256(&image.digest)?;
             let reference = &image.reference;
             let description = (image.size, &image.media_type, &image.omitted);
@@ -111,14 +115,15 @@ impl BundleManifest {
 
     fn check_discovery(&self) -> Result<(), ManifestError> {
         let keys = self
+            .graph
             .discovery
             .iter()
             .map(|record| (record.repository.to_string(), &record.subject));
         ascending(keys, |(repository, subject)| {
             format!("discovery of {repository}@{subject}")
         })?;
-        let mut copies = BTreeMap::<&EntryPath, &ArtifactRecord>::new();
-        for record in &self.discovery {
+        let mut copies = BTreeMap::<_, &ArtifactRecord>::new();
+        for record in &self.graph.discovery {
             check_record(record).map_err(|mut error| {
                 error.reason = format!(
                     "discovery of {}@{}: {}",
@@ -129,12 +134,12 @@ impl BundleManifest {
             for artifact in &record.artifacts {
                 let one =
                     |a: &ArtifactRecord| (a.size, a.media_type.clone(), a.artifact_type.clone());
-                if let Some(copy) = copies.insert(&artifact.path, artifact)
+                if let Some(copy) = copies.insert((&record.subject, &artifact.digest), artifact)
                     && one(copy) != one(artifact)
                 {
                     return Err(inconsistent(format!(
                         "{} is described in two ways",
-                        artifact.path
+                        ReferrerPath::new(&record.subject, &artifact.digest)
                     )));
                 }
             }
@@ -186,7 +191,11 @@ impl BundleManifest {
                 return Err(inconsistent(format!("there is no entry {path}")));
             }
         }
-        let referrers = self.discovery.iter().flat_map(|record| &record.artifacts);
+        let referrers = self
+            .graph
+            .discovery
+            .iter()
+            .flat_map(|record| &record.artifacts);
         // What the base holds counts as well: it is added up for people, and a target is asked for it.
         let mut sizes = referrers
             .map(|artifact| artifact.size)
@@ -204,7 +213,7 @@ impl BundleManifest {
 
     /// Checks that what an image leaves out is not here after all; whether the image lists it, only its manifest tells.
     fn check_omitted(&self) -> Result<(), ManifestError> {
-        for image in &self.images {
+        for image in &self.graph.images {
             let wrong = |child: &&OmittedChild| {
                 child.digest == image.digest
                     || EntryPath::blob(&child.digest).is_ok_and(|path| self.lists(&path))
@@ -239,12 +248,12 @@ impl BundleManifest {
                 first.path
             )));
         }
-        let records = self.discovery.iter();
+        let records = self.graph.discovery.iter();
         let listed = records.flat_map(|record| {
             let artifacts = record.artifacts.iter().map(|artifact| &artifact.digest);
             artifacts.chain([&record.subject])
         });
-        let images = self.images.iter().map(|image| &image.digest);
+        let images = self.graph.images.iter().map(|image| &image.digest);
         let manifests: HashSet<_> = images.chain(listed).collect();
         match self
             .left_out()
@@ -259,7 +268,7 @@ impl BundleManifest {
     }
 
     fn check_totals(&self) -> Result<(), ManifestError> {
-        let mut expected = ReferrerTotals::count(&self.discovery, self.referrers.bare_images);
+        let mut expected = ReferrerTotals::count(&self.graph, self.referrers.bare_images);
         expected.status = self.referrers.status;
         if self.referrers != expected {
             return Err(inconsistent(format!(
@@ -267,12 +276,12 @@ impl BundleManifest {
                 self.referrers.total, expected.total, self.referrers.subjects, expected.subjects
             )));
         }
-        let (bare, images) = (self.referrers.bare_images, self.images.len());
+        let (bare, images) = (self.referrers.bare_images, self.graph.images.len());
         if bare > images as u64 {
             return Err(inconsistent(format!("{bare} bare images of {images}")));
         }
         let incomplete = |record: &&DiscoveryRecord| record.status == Completeness::Incomplete;
-        if let Some(record) = self.discovery.iter().find(incomplete)
+        if let Some(record) = self.graph.discovery.iter().find(incomplete)
             && self.referrers.status == Completeness::Complete
         {
             return Err(inconsistent(format!(
@@ -304,14 +313,8 @@ fn check_record(record: &DiscoveryRecord) -> Result<(), ManifestError> {
     ascending(keys, |(digest, _)| format!("artifact {digest}"))?;
     for artifact in &record.artifacts {
         let digest = &artifact.digest;
-        let path = EntryPath::referrer(&record.subject, digest)
+        EntryPath::referrer(&record.subject, digest)
             .map_err(|error| inconsistent(error.to_string()))?;
-        if artifact.path != path {
-            return Err(inconsistent(format!(
-                "artifact {digest} has the path {}",
-                artifact.path
-            )));
-        }
         // Only a legacy tag could say so; a discovery takes it for a tag of the subject, and no target lists it.
         if *digest == record.subject {
             return Err(inconsistent(format!(

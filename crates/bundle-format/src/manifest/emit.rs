@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::{BundleManifest, ManifestError};
+use crate::entry_path::ReferrerPath;
 
 /// Where the encoding goes.
 pub(super) trait Out {
@@ -78,8 +79,8 @@ pub(super) fn emit(manifest: &BundleManifest, out: &mut impl Out) {
     for (category, count) in &totals.by_category {
         out.plain(&format!("    {category}: "), count);
     }
-    out.list("images:", manifest.images.is_empty());
-    for image in &manifest.images {
+    out.list("images:", manifest.graph.images.is_empty());
+    for image in &manifest.graph.images {
         out.text("- reference: ", &image.reference.to_string());
         out.plain("  digest: ", &image.digest);
         out.text("  media_type: ", &image.media_type);
@@ -90,8 +91,8 @@ pub(super) fn emit(manifest: &BundleManifest, out: &mut impl Out) {
             out.text("    reason: ", &child.reason);
         }
     }
-    out.list("discovery:", manifest.discovery.is_empty());
-    for record in &manifest.discovery {
+    out.list("discovery:", manifest.graph.discovery.is_empty());
+    for record in &manifest.graph.discovery {
         out.text("- repository: ", &record.repository.to_string());
         out.plain("  subject: ", &record.subject);
         out.plain("  capability: ", record.capability);
@@ -123,7 +124,8 @@ pub(super) fn emit(manifest: &BundleManifest, out: &mut impl Out) {
             if let Some(tag) = &artifact.tag {
                 out.text("    tag: ", tag.as_str());
             }
-            out.plain("    path: ", &artifact.path);
+            let path = ReferrerPath::new(&record.subject, &artifact.digest);
+            out.plain("    path: ", path);
         }
     }
     out.list("entries:", manifest.entries.is_empty());

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use oci_content::{
-    ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, SourceKind,
+    ArtifactCategory, ArtifactRecord, Capability, Completeness, Digest, DiscoveryMethod,
+    DiscoveryRecord, ImageRecord, Missing, OmittedChild, SourceKind,
 };
 
 use super::emit::{Out, emit};
-use super::{
-    ArtifactRecord, BundleManifest, DiscoveryRecord, EntryRecord, ImageRecord, ManifestError,
-    ManifestErrorKind, Missing, OmittedChild, ReferrerTotals,
-};
+use super::{BundleManifest, EntryRecord, ManifestError, ManifestErrorKind, ReferrerTotals};
 use crate::entry_path::{EntryPath, clip};
 use crate::limits::Limits;
 
@@ -223,13 +221,13 @@ impl<'a> Lines<'a> {
         if self.opens("images:", " []")? {
             while let Some(reference) = self.optional("- reference: ")? {
                 let image = self.image(reference)?;
-                manifest.images.push(image);
+                manifest.graph.images.push(image);
             }
         }
         if self.opens("discovery:", " []")? {
             while let Some(repository) = self.optional("- repository: ")? {
                 let record = self.discovery(repository)?;
-                manifest.discovery.push(record);
+                manifest.graph.discovery.push(record);
             }
         }
         if self.opens("entries:", " []")? {
@@ -285,7 +283,7 @@ impl<'a> Lines<'a> {
             while let Some(digest) = self.optional("  - digest: ")? {
                 let digest = self.parsed(digest)?;
                 let reason = self.text("    reason: ")?;
-                image.omitted.push(OmittedChild { digest, reason });
+                image.omitted.push(OmittedChild::new(digest, reason));
             }
         }
         Ok(image)
@@ -347,23 +345,16 @@ impl<'a> Lines<'a> {
             }
             None => None,
         };
-        let mut path = self.value("    path: ")?;
-        // Of what is written in several places, one copy is kept: there can be very many artifacts.
-        if let Ok(named) = EntryPath::referrer(subject, &digest)
-            && named == path
-        {
-            path = named;
+        let path: EntryPath = self.value("    path: ")?;
+        if EntryPath::referrer(subject, &digest).is_ok_and(|named| named != path) {
+            let reason = format!("artifact {digest} of {subject} has the path {path}");
+            return self.fail(ManifestErrorKind::Inconsistent, reason);
         }
-        Ok(ArtifactRecord {
-            digest,
-            artifact_type,
-            media_type,
-            size,
-            category,
-            sources,
-            tag,
-            path,
-        })
+        let mut artifact = ArtifactRecord::new(digest, artifact_type, media_type, size);
+        artifact.category = category;
+        artifact.sources = sources;
+        artifact.tag = tag;
+        Ok(artifact)
     }
 
     fn entry(&mut self, path: &str) -> Result<EntryRecord, ManifestError> {

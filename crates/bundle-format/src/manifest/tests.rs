@@ -1,4 +1,7 @@
-use oci_content::{Digest, media_type};
+use oci_content::{
+    ArtifactRecord, Capability, Digest, DiscoveryMethod, DiscoveryRecord, ImageRecord, Missing,
+    OmittedChild, Reference, SourceKind, SourceRepository, Tag, media_type,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,11 +25,9 @@ pub(crate) fn sample() -> BundleManifest {
             DiscoveryMethod::Native,
         )
     };
-    let artifact = |subject: &Digest, digest: &Digest, artifact_type: &str, size| {
+    let artifact = |digest: &Digest, artifact_type: &str, size| {
         let artifact_type = Some(artifact_type.to_owned());
-        let mut artifact =
-            ArtifactRecord::new(subject, digest.clone(), artifact_type, manifest_type, size)
-                .unwrap();
+        let mut artifact = ArtifactRecord::new(digest.clone(), artifact_type, manifest_type, size);
         artifact.sources = vec![SourceKind::ReferrersApi];
         artifact
     };
@@ -34,30 +35,29 @@ pub(crate) fn sample() -> BundleManifest {
     let cyclonedx = "application/vnd.cyclonedx+json";
     on_image
         .artifacts
-        .push(artifact(&image, &sbom, cyclonedx, sbom_size));
-    let mut tagged = artifact(&image, &legacy, media_type::IMAGE_CONFIG, legacy_size);
+        .push(artifact(&sbom, cyclonedx, sbom_size));
+    let mut tagged = artifact(&legacy, media_type::IMAGE_CONFIG, legacy_size);
     tagged.sources = vec![SourceKind::LegacyTag];
     tagged.tag = Some(format!("sha256-{}.sig", image.encoded()).parse().unwrap());
     tagged.category = ArtifactCategory::Signature;
     on_image.artifacts.push(tagged);
-    on_image.missing.push(Missing {
-        code: "dangling-referrer".into(),
-        digest: Some(blob("gone").0),
-        source: Some("referrers-tag".into()),
-    });
+    let mut dangling = Missing::new("dangling-referrer");
+    dangling.digest = Some(blob("gone").0);
+    dangling.source = Some("referrers-tag".into());
+    on_image.missing.push(dangling);
     let mut on_sbom = record(&sbom);
     let notation = "application/vnd.cncf.notary.signature";
     on_sbom
         .artifacts
-        .push(artifact(&sbom, &signature, notation, signature_size));
+        .push(artifact(&signature, notation, signature_size));
 
     let mut manifest = BundleManifest::new(StreamName::default(), 1);
     let mut asked = ImageRecord::new(reference, image.clone(), manifest_type, image_size);
     asked
         .omitted
         .push(OmittedChild::new(blob("child").0, "platform"));
-    manifest.images.push(asked);
-    manifest.discovery = vec![on_image, on_sbom];
+    manifest.graph.images.push(asked);
+    manifest.graph.discovery = vec![on_image, on_sbom];
     for (digest, size) in [image, sbom, signature, legacy].into_iter().zip([
         image_size,
         sbom_size,
@@ -69,8 +69,8 @@ pub(crate) fn sample() -> BundleManifest {
             .push(EntryRecord::blob(&digest, size).unwrap());
     }
     let index = crate::index_json(&crate::index_descriptors(
-        &manifest.images,
-        &manifest.discovery,
+        &manifest.graph.images,
+        &manifest.graph.discovery,
     ));
     manifest
         .entries
@@ -199,8 +199,7 @@ fn artifact(subject: Digest) -> impl Strategy<Value = ArtifactRecord> {
     parts.prop_map(
         move |(digest, artifact_type, media_type, size, sources, suffix)| {
             let size = u64::from(size);
-            let mut artifact =
-                ArtifactRecord::new(&subject, digest, artifact_type, media_type, size).unwrap();
+            let mut artifact = ArtifactRecord::new(digest, artifact_type, media_type, size);
             if sources.contains(&SourceKind::LegacyTag) {
                 let tag = format!("sha256-{}.{suffix}", subject.encoded());
                 artifact.tag = Some(tag.parse().unwrap());
@@ -222,10 +221,10 @@ fn missing() -> impl Strategy<Value = Missing> {
             "other:x.y",
         ])),
     );
-    parts.prop_map(|(code, digest, source)| Missing {
-        code,
-        digest,
-        source: source.map(str::to_owned),
+    parts.prop_map(|(code, digest, source)| {
+        let mut missing = Missing::new(code);
+        (missing.digest, missing.source) = (digest, source.map(str::to_owned));
+        missing
     })
 }
 
@@ -304,8 +303,8 @@ fn manifest() -> impl Strategy<Value = BundleManifest> {
         |((stream, sequence, created, base), (images, discovery, entries, trust))| {
             let mut manifest = BundleManifest::new(stream.parse().unwrap(), sequence);
             manifest.created = created.map(|created| created.parse().unwrap());
-            manifest.images = images;
-            manifest.discovery = discovery;
+            manifest.graph.images = images;
+            manifest.graph.discovery = discovery;
             for (name, size) in trust {
                 let Ok(name) = name.parse() else { continue };
                 let digest = Digest::of(&size.to_le_bytes());
@@ -435,8 +434,8 @@ fn assert_library_agrees(manifest: &BundleManifest, yaml: &[u8]) {
     let counts = expected.by_category.iter();
     let counts: BTreeMap<_, _> = counts.map(|(c, count)| (c.to_string(), *count)).collect();
     assert_eq!(totals.by_category, counts);
-    assert_eq!(read.images.len(), manifest.images.len());
-    for (read, image) in read.images.iter().zip(&manifest.images) {
+    assert_eq!(read.images.len(), manifest.graph.images.len());
+    for (read, image) in read.images.iter().zip(&manifest.graph.images) {
         assert_eq!(read.reference, image.reference.to_string());
         assert_eq!(read.digest, image.digest.to_string());
         assert_eq!(
@@ -449,8 +448,8 @@ fn assert_library_agrees(manifest: &BundleManifest, yaml: &[u8]) {
             assert_eq!(read["reason"], child.reason);
         }
     }
-    assert_eq!(read.discovery.len(), manifest.discovery.len());
-    for (read, record) in read.discovery.iter().zip(&manifest.discovery) {
+    assert_eq!(read.discovery.len(), manifest.graph.discovery.len());
+    for (read, record) in read.discovery.iter().zip(&manifest.graph.discovery) {
         assert_eq!(read.repository, record.repository.to_string());
         assert_eq!(read.subject, record.subject.to_string());
         assert_eq!(read.capability, record.capability.as_str());
@@ -477,7 +476,8 @@ fn assert_library_agrees(manifest: &BundleManifest, yaml: &[u8]) {
             let sources: Vec<_> = artifact.sources.iter().map(|s| s.as_str()).collect();
             assert_eq!(read.sources, sources);
             assert_eq!(read.tag.as_deref(), artifact.tag.as_ref().map(Tag::as_str));
-            assert_eq!(read.path, artifact.path.to_string());
+            let path = EntryPath::referrer(&record.subject, &artifact.digest).unwrap();
+            assert_eq!(read.path, path.to_string());
         }
     }
     assert_eq!(read.entries.len(), manifest.entries.len());
@@ -544,10 +544,10 @@ fn grep_shows_the_counts() {
 #[test]
 fn a_referrer_that_two_repositories_list_is_counted_and_stored_once() {
     let mut manifest = sample();
-    let mut copy = manifest.discovery[0].clone();
+    let mut copy = manifest.graph.discovery[0].clone();
     copy.repository = "other.example/app".parse().unwrap();
     let files = manifest.files();
-    manifest.discovery.push(copy);
+    manifest.graph.discovery.push(copy);
     manifest.settle(0);
     assert_eq!(
         (manifest.referrers.total, manifest.referrers.subjects),
@@ -559,7 +559,7 @@ fn a_referrer_that_two_repositories_list_is_counted_and_stored_once() {
     }
     assert_eq!(manifest.file(&EntryPath::MANIFEST), None);
     manifest.to_yaml().unwrap();
-    manifest.discovery[0].artifacts[0].size += 1;
+    manifest.graph.discovery[0].artifacts[0].size += 1;
     let error = manifest.to_yaml().unwrap_err();
     assert!(
         error.reason().ends_with("is described in two ways"),
@@ -780,7 +780,7 @@ fn another_encoding_of_the_same_values_is_refused_with_its_line() {
 #[test]
 fn statements_that_contradict_each_other_are_refused() {
     type Change = fn(&mut BundleManifest);
-    let cases: [(Change, &str); 40] = [
+    let cases: [(Change, &str); 39] = [
         (
             |m| m.referrers.total += 1,
             "the counts are not those of the lists",
@@ -795,26 +795,29 @@ fn statements_that_contradict_each_other_are_refused() {
         ),
         (|m| m.referrers.bare_images = 2, "2 bare images of 1"),
         (
-            |m| m.discovery[0].status = Completeness::Incomplete,
+            |m| m.graph.discovery[0].status = Completeness::Incomplete,
             "the status is complete, and that of",
         ),
         (
-            |m| m.images.push(m.images[0].clone()),
+            |m| m.graph.images.push(m.graph.images[0].clone()),
             "image registry.example.com/team/app:1.0 is there twice",
         ),
-        (|m| m.discovery.swap(0, 1), "is out of order"),
+        (|m| m.graph.discovery.swap(0, 1), "is out of order"),
         (
-            |m| m.discovery.push(m.discovery[1].clone()),
+            |m| m.graph.discovery.push(m.graph.discovery[1].clone()),
             "is there twice",
         ),
-        (|m| m.discovery[0].artifacts.swap(0, 1), "is out of order"),
         (
-            |m| m.discovery[0].artifacts[0].sources.clear(),
+            |m| m.graph.discovery[0].artifacts.swap(0, 1),
+            "is out of order",
+        ),
+        (
+            |m| m.graph.discovery[0].artifacts[0].sources.clear(),
             "no source named artifact",
         ),
         (
             |m| {
-                m.discovery[0].artifacts[0]
+                m.graph.discovery[0].artifacts[0]
                     .sources
                     .push(SourceKind::ReferrersApi)
             },
@@ -822,47 +825,42 @@ fn statements_that_contradict_each_other_are_refused() {
         ),
         (
             |m| {
-                let subject = m.discovery[1].subject.clone();
-                let artifact = &mut m.discovery[1].artifacts[0];
-                artifact.path = EntryPath::referrer(&subject, &subject).unwrap();
+                let subject = m.graph.discovery[1].subject.clone();
+                let artifact = &mut m.graph.discovery[1].artifacts[0];
                 artifact.digest = subject;
             },
             "is its own subject",
         ),
         (
-            |m| m.discovery[0].artifacts[0].path = EntryPath::INDEX,
-            "has the path index.json",
-        ),
-        (
-            |m| m.discovery[0].artifacts[0].tag = Some("x".parse().unwrap()),
+            |m| m.graph.discovery[0].artifacts[0].tag = Some("x".parse().unwrap()),
             "has a tag without the source",
         ),
         (
-            |m| m.discovery[0].artifacts[1].tag = None,
+            |m| m.graph.discovery[0].artifacts[1].tag = None,
             "or the source without a tag",
         ),
         (
-            |m| m.discovery[0].artifacts[1].tag = Some("x".parse().unwrap()),
+            |m| m.graph.discovery[0].artifacts[1].tag = Some("x".parse().unwrap()),
             "x is no legacy tag of the subject",
         ),
         (
-            |m| m.discovery[0].missing[0].code = "Not A Code".into(),
+            |m| m.graph.discovery[0].missing[0].code = "Not A Code".into(),
             "not 1 to 64 lower-case",
         ),
         (
-            |m| m.discovery[0].missing[0].source = Some("somewhere".into()),
+            |m| m.graph.discovery[0].missing[0].source = Some("somewhere".into()),
             "is no source",
         ),
         (
             |m| {
-                let sources = &mut m.discovery[0].artifacts[0].sources;
+                let sources = &mut m.graph.discovery[0].artifacts[0].sources;
                 *sources = ["other:a", "manifest"].map(source).to_vec();
             },
             "source manifest of artifact",
         ),
         (
             |m| {
-                m.images[0].omitted[0].digest = m.images[0].digest.clone();
+                m.graph.images[0].omitted[0].digest = m.graph.images[0].digest.clone();
             },
             "which the bundle holds",
         ),
@@ -872,15 +870,21 @@ fn statements_that_contradict_each_other_are_refused() {
         ),
         (|m| trust(m, (1 << 20) + 1, false), "more than 1048576"),
         (
-            |m| m.images[0].omitted[0].reason = String::new(),
+            |m| m.graph.images[0].omitted[0].reason = String::new(),
             "not 1 to 64 lower-case",
         ),
-        (|m| m.images[0].digest = sha512(), "sha256 objects only"),
         (
-            |m| m.discovery[1].artifacts[0].digest = sha512(),
+            |m| m.graph.images[0].digest = sha512(),
             "sha256 objects only",
         ),
-        (|m| m.discovery[1].subject = sha512(), "sha256 objects only"),
+        (
+            |m| m.graph.discovery[1].artifacts[0].digest = sha512(),
+            "sha256 objects only",
+        ),
+        (
+            |m| m.graph.discovery[1].subject = sha512(),
+            "sha256 objects only",
+        ),
         (|m| m.entries.swap(0, 1), "is out of order"),
         (|m| m.entries[1] = m.entries[0].clone(), "is there twice"),
         (|m| m.entries[0].sha256 = Digest::of(b"?"), "has the sha256"),
@@ -894,15 +898,15 @@ fn statements_that_contradict_each_other_are_refused() {
             "oci-layout cannot be in the base",
         ),
         (
-            |m| in_base(m, is(m.images[0].digest.clone())),
+            |m| in_base(m, is(m.graph.images[0].digest.clone())),
             "is a manifest and cannot be in the base",
         ),
         (
-            |m| in_base(m, is(m.discovery[1].subject.clone())),
+            |m| in_base(m, is(m.graph.discovery[1].subject.clone())),
             "is a manifest and cannot be in the base",
         ),
         (
-            |m| in_base(m, is(m.discovery[1].artifacts[0].digest.clone())),
+            |m| in_base(m, is(m.graph.discovery[1].artifacts[0].digest.clone())),
             "is a manifest and cannot be in the base",
         ),
         (
@@ -915,11 +919,11 @@ fn statements_that_contradict_each_other_are_refused() {
             "does not stand in `entries`",
         ),
         (
-            |m| m.images.push(described_otherwise(&m.images[0])),
+            |m| m.graph.images.push(described_otherwise(&m.graph.images[0])),
             "is described in two ways",
         ),
         (
-            |m| m.images.push(other_digest(&m.images[0])),
+            |m| m.graph.images.push(other_digest(&m.graph.images[0])),
             "stands for two digests",
         ),
     ];
@@ -940,11 +944,9 @@ fn statements_that_contradict_each_other_are_refused() {
     }
     fn described_otherwise(image: &ImageRecord) -> ImageRecord {
         let reference = format!("{}-2", image.reference).parse().unwrap();
-        ImageRecord {
-            reference,
-            omitted: Vec::new(),
-            ..image.clone()
-        }
+        let mut other = image.clone();
+        (other.reference, other.omitted) = (reference, Vec::new());
+        other
     }
     fn sha512() -> Digest {
         Digest::compute(oci_content::Algorithm::Sha512, b"x")
@@ -971,15 +973,41 @@ fn statements_that_contradict_each_other_are_refused() {
     }
     let mut pinned = sample();
     let other = format!("a.example/app@{}", Digest::of(b"?"));
-    pinned.images[0].reference = other.parse().unwrap();
+    pinned.graph.images[0].reference = other.parse().unwrap();
     assert!(pinned.to_yaml().is_err());
+}
+
+#[test]
+fn an_artifact_stands_in_the_folder_of_its_subject_and_nowhere_else() {
+    let yaml = String::from_utf8(sample().to_yaml().unwrap()).unwrap();
+    let path = yaml.split("    path: ").nth(1).unwrap();
+    let path = path.split('\n').next().unwrap();
+    for other in [
+        "index.json",
+        &path
+            .replacen("sha256-", "sha256-0", 1)
+            .replacen("0.json", ".json", 1),
+    ] {
+        let changed = yaml.replacen(
+            &format!("    path: {path}"),
+            &format!("    path: {other}"),
+            1,
+        );
+        let error = parse(changed.as_bytes()).unwrap_err();
+        assert!(error.line().is_some(), "{error}");
+        let expected = match other {
+            "index.json" => ManifestErrorKind::Inconsistent,
+            _ => ManifestErrorKind::Malformed,
+        };
+        assert_eq!(error.kind(), expected, "{error}");
+    }
 }
 
 #[test]
 fn what_version_1_cannot_carry_can_still_be_named_as_missing() {
     let sha512 = Digest::compute(oci_content::Algorithm::Sha512, b"x");
     let mut manifest = sample();
-    let repository = manifest.discovery[0].repository.clone();
+    let repository = manifest.graph.discovery[0].repository.clone();
     let mut record = DiscoveryRecord::new(
         repository,
         sha512.clone(),
@@ -987,12 +1015,11 @@ fn what_version_1_cannot_carry_can_still_be_named_as_missing() {
         DiscoveryMethod::Native,
     );
     record.status = Completeness::Incomplete;
-    record.missing.push(Missing {
-        digest: Some(sha512.clone()),
-        ..Missing::new("unsupported-algorithm")
-    });
-    manifest.discovery.push(record);
-    manifest.images[0]
+    let mut missing = Missing::new("unsupported-algorithm");
+    missing.digest = Some(sha512.clone());
+    record.missing.push(missing);
+    manifest.graph.discovery.push(record);
+    manifest.graph.images[0]
         .omitted
         .push(OmittedChild::new(sha512, "platform"));
     manifest.settle(0);
@@ -1037,7 +1064,7 @@ fn the_time_is_optional_quoted_and_stands_between_sequence_and_base() {
 #[test]
 fn sources_and_methods_of_other_programs_have_their_words() {
     let mut manifest = sample();
-    let record = &mut manifest.discovery[1];
+    let record = &mut manifest.graph.discovery[1];
     record.method = DiscoveryMethod::Other;
     record.artifacts[0].sources = ["manifest", "other:a", "other:inventory.db"]
         .map(source)

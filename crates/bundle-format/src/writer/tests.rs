@@ -52,13 +52,10 @@ pub(crate) fn bundle_of(blobs: &[Vec<u8>]) -> (BundleManifest, BTreeMap<EntryPat
         let path = EntryPath::blob(&Digest::of(name.as_bytes())).unwrap();
         files.insert(path, name.as_bytes().to_vec());
     }
-    for artifact in manifest
-        .discovery
-        .iter()
-        .flat_map(|record| &record.artifacts)
-    {
+    for (record, artifact) in manifest.graph.referrers() {
         let copy = files[&EntryPath::blob(&artifact.digest).unwrap()].clone();
-        files.insert(artifact.path.clone(), copy);
+        let path = EntryPath::referrer(&record.subject, &artifact.digest).unwrap();
+        files.insert(path, copy);
     }
     for blob in blobs {
         let digest = Digest::of(blob);
@@ -66,7 +63,10 @@ pub(crate) fn bundle_of(blobs: &[Vec<u8>]) -> (BundleManifest, BTreeMap<EntryPat
         files.insert(entry.path.clone(), blob.clone());
         manifest.entries.push(entry);
     }
-    let index = index_json(&index_descriptors(&manifest.images, &manifest.discovery));
+    let index = index_json(&index_descriptors(
+        &manifest.graph.images,
+        &manifest.graph.discovery,
+    ));
     files.insert(EntryPath::INDEX, index);
     files.insert(EntryPath::OCI_LAYOUT, OCI_LAYOUT.to_vec());
     manifest.settle(0);

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use bundle_format::{
-    ArtifactRecord, BundleManifest, Container, DiscoveryRecord, EntryPath, EntryRecord,
-    ImageRecord, OCI_LAYOUT, OmittedChild, SourceRepository, StreamName, index_descriptors,
+    BundleManifest, Container, EntryPath, EntryRecord, OCI_LAYOUT, StreamName, index_descriptors,
     index_json,
 };
+use oci_content::{ArtifactRecord, DiscoveryRecord, ImageRecord, OmittedChild, SourceRepository};
 use oci_content::{
     Capability, Descriptor, Digest, DiscoveryMethod, Reference, SourceKind, media_type,
 };
@@ -76,7 +76,7 @@ impl Fixture {
         let mut tagged = artifact(&index, &legacy, Some(media_type::IMAGE_CONFIG));
         tagged.sources = vec![SourceKind::LegacyTag];
         tagged.tag = Some(tag);
-        let mut records = fixture.manifest.discovery.iter_mut();
+        let mut records = fixture.manifest.graph.discovery.iter_mut();
         let record = records
             .find(|record| record.subject == index.digest)
             .unwrap();
@@ -142,7 +142,7 @@ impl Fixture {
     }
 
     pub(crate) fn add_image(&mut self, image: &Descriptor) {
-        self.manifest.images.push(ImageRecord::new(
+        self.manifest.graph.images.push(ImageRecord::new(
             reference(),
             image.digest.clone(),
             &image.media_type,
@@ -166,14 +166,14 @@ impl Fixture {
                 .artifacts
                 .push(artifact(subject, referrer, *artifact_type));
         }
-        self.manifest.discovery.push(record);
+        self.manifest.graph.discovery.push(record);
     }
 
     /// Lists everything that there is, and settles.
     pub(crate) fn list(&mut self) {
         let index = index_json(&index_descriptors(
-            &self.manifest.images,
-            &self.manifest.discovery,
+            &self.manifest.graph.images,
+            &self.manifest.graph.discovery,
         ));
         self.list_with_index(&index);
     }
@@ -196,8 +196,8 @@ impl Fixture {
     /// Returns the files of the bundle, `manifest.yaml` included.
     pub(crate) fn files(mut self) -> BTreeMap<EntryPath, Vec<u8>> {
         let index = index_json(&index_descriptors(
-            &self.manifest.images,
-            &self.manifest.discovery,
+            &self.manifest.graph.images,
+            &self.manifest.graph.discovery,
         ));
         self.list_with_index(&index);
         self.listed_files(&index)
@@ -225,13 +225,11 @@ pub(crate) fn artifact(
     artifact_type: Option<&str>,
 ) -> ArtifactRecord {
     let mut artifact = ArtifactRecord::new(
-        &subject.digest,
         referrer.digest.clone(),
         artifact_type.map(str::to_owned),
         &referrer.media_type,
         referrer.size,
-    )
-    .unwrap();
+    );
     artifact.sources = vec![SourceKind::ReferrersApi];
     artifact
 }

@@ -40,7 +40,7 @@ fn a_validated_bundle_gives_every_file_again_wherever_it_came_from() {
             .validate_path(&place.path().join(name));
         assert_eq!(kinds(&validation.report), []);
         let bundle = validation.bundle.unwrap();
-        assert_eq!(bundle.manifest().images.len(), 1);
+        assert_eq!(bundle.manifest().graph.images.len(), 1);
         assert_eq!(
             *bundle.manifest_digest(),
             Digest::of(&files[&EntryPath::MANIFEST])

@@ -1,7 +1,8 @@
 //! The graph of subjects and referrers, and what makes it incomplete.
 
-use bundle_format::{Container, Missing};
+use bundle_format::Container;
 use import_validator::{FindingKind, ImportValidator, Severity};
+use oci_content::Missing;
 use oci_content::{Completeness, Digest, SourceKind, media_type};
 use serde_json::{Value, json};
 
@@ -100,14 +101,14 @@ fn an_orphan_is_a_warning_and_with_strictness_an_error() {
 fn what_the_export_could_not_complete_is_passed_on() {
     use FindingKind::*;
     let mut fixture = Fixture::small();
-    let record = &mut fixture.manifest.discovery[0];
+    let record = &mut fixture.manifest.graph.discovery[0];
     record.missing.push(Missing::new("dangling-referrer"));
     assert_found(fixture.clone(), &[DiscoveryGap], 0, 11);
-    fixture.manifest.discovery[0].status = Completeness::Incomplete;
+    fixture.manifest.graph.discovery[0].status = Completeness::Incomplete;
     let kinds = [BundleIncomplete, DiscoveryIncomplete, DiscoveryGap];
     assert_found(fixture, &kinds, 0, 11);
     let mut fixture = Fixture::small();
-    fixture.manifest.discovery.clear();
+    fixture.manifest.graph.discovery.clear();
     let sbom = fixture.objects.keys().cloned().collect::<Vec<_>>();
     assert_eq!(sbom.len(), 6);
     fixture.manifest.referrers.bare_images = 1;
@@ -125,15 +126,16 @@ fn what_the_export_could_not_complete_is_passed_on() {
 #[test]
 fn a_manifest_that_refers_to_another_one_has_to_be_listed_as_its_referrer() {
     let mut fixture = Fixture::small();
-    let image = fixture.manifest.images[0].clone();
+    let image = fixture.manifest.graph.images[0].clone();
     let subject = oci_content::Descriptor::new(&image.media_type, image.digest, image.size);
     // It came along as an image of its own, and discovery did not name it.
     let unlisted = fixture.referrer(&subject, "a/b", "unlisted");
     let tag = "registry.example.com/team/app:attached".parse().unwrap();
     fixture
         .manifest
+        .graph
         .images
-        .push(bundle_format::ImageRecord::new(
+        .push(oci_content::ImageRecord::new(
             tag,
             unlisted.digest.clone(),
             &unlisted.media_type,
@@ -160,7 +162,7 @@ fn what_a_manifest_that_is_carried_refers_to_is_listed_with_that_source() {
             true => fixture.discover(&image, &[(&attestation, Some(CYCLONEDX))]),
             false => fixture.discover(&image, &[]),
         }
-        let records = fixture.manifest.discovery.iter_mut();
+        let records = fixture.manifest.graph.discovery.iter_mut();
         for artifact in records.flat_map(|record| &mut record.artifacts) {
             artifact.sources = vec![SourceKind::Manifest];
         }
@@ -178,9 +180,10 @@ fn images_without_referrers_are_counted_again() {
     assert_found(fixture, &[FindingKind::BareImagesMismatch], 0, 11);
     // A referrer of a platform counts for the image.
     let mut fixture = Fixture::full();
-    let index = fixture.manifest.images[0].digest.clone();
+    let index = fixture.manifest.graph.images[0].digest.clone();
     fixture
         .manifest
+        .graph
         .discovery
         .retain(|record| record.subject != index);
     let bytes = pack(&fixture.files(), Container::TarGz);

@@ -267,7 +267,10 @@ fn with_referrers_tags(change: impl Fn(&mut Vec<(Descriptor, Vec<u8>)>)) -> File
         .map(|(digest, manifest)| (digest, manifest.descriptor()))
         .collect();
     fixture.list();
-    let (images, discovery) = (&fixture.manifest.images, &fixture.manifest.discovery);
+    let (images, discovery) = (
+        &fixture.manifest.graph.images,
+        &fixture.manifest.graph.discovery,
+    );
     let mut entries = bundle_format::index_descriptors(images, discovery);
     let mut tags =
         bundle_format::referrers_tag_indexes(images, discovery, |digest| manifests.get(digest));
@@ -507,7 +510,7 @@ fn children_may_be_left_out_only_where_the_image_says_so() {
             fixture.objects.remove(&digest).unwrap();
         }
         if omitted {
-            omit(&mut fixture.manifest.images[0], &arm64.digest);
+            omit(&mut fixture.manifest.graph.images[0], &arm64.digest);
         }
         fixture.files()
     };
@@ -521,7 +524,7 @@ fn an_image_leaves_out_what_it_lists_and_the_bundle_does_not_hold() {
     let claims = |claim: &dyn Fn(&mut Fixture) -> Digest| {
         let mut fixture = Fixture::full();
         let digest = claim(&mut fixture);
-        omit(&mut fixture.manifest.images[0], &digest);
+        omit(&mut fixture.manifest.graph.images[0], &digest);
         fixture.manifest.settle(0);
         fixture
     };
@@ -529,9 +532,13 @@ fn an_image_leaves_out_what_it_lists_and_the_bundle_does_not_hold() {
     let stranger = claims(&|_| Digest::of(b"stranger"));
     assert_found(&stranger.files(), &[ManifestInconsistent], 3);
     let held: [&dyn Fn(&mut Fixture) -> Digest; 4] = [
-        &|fixture| fixture.manifest.images[0].digest.clone(),
+        &|fixture| fixture.manifest.graph.images[0].digest.clone(),
         &|fixture| fixture.clone().image("arm64").digest,
-        &|fixture| fixture.manifest.discovery[0].artifacts[0].digest.clone(),
+        &|fixture| {
+            fixture.manifest.graph.discovery[0].artifacts[0]
+                .digest
+                .clone()
+        },
         &|_| Digest::of(b"layer of arm64"),
     ];
     for (number, claim) in held.into_iter().enumerate() {
@@ -566,7 +573,7 @@ fn what_one_image_leaves_out_no_other_one_and_no_referrer_may_lack() {
     let nested = fixture.put(media_type::IMAGE_INDEX, &index_of(&[&absent], None));
     let image = fixture.put(media_type::IMAGE_INDEX, &index_of(&[&kept, &nested], None));
     fixture.add_image(&image);
-    omit(&mut fixture.manifest.images[0], &absent.digest);
+    omit(&mut fixture.manifest.graph.images[0], &absent.digest);
     fixture.discover(&image, &[]);
     fixture.manifest.referrers.bare_images = 1;
     // Below an index within the index as well.
@@ -579,16 +586,16 @@ fn what_one_image_leaves_out_no_other_one_and_no_referrer_may_lack() {
     assert_found(&referrer.files(), &[ObjectMissing], 4);
 
     let mut other = fixture.clone();
-    let mut second = other.manifest.images[0].clone();
+    let mut second = other.manifest.graph.images[0].clone();
     second.reference = "registry.example.com/team/app:2.0".parse().unwrap();
     let list = other.put(media_type::IMAGE_INDEX, &index_of(&[&nested], None));
     (second.digest, second.size) = (list.digest.clone(), list.size);
     second.omitted.clear();
-    other.manifest.images.push(second.clone());
+    other.manifest.graph.images.push(second.clone());
     other.discover(&list, &[]);
     other.manifest.referrers.bare_images = 2;
     assert_found(&other.clone().files(), &[ObjectMissing], 4);
-    omit(&mut other.manifest.images[1], &absent.digest);
+    omit(&mut other.manifest.graph.images[1], &absent.digest);
     assert_found(&other.files(), &[], 0);
 }
 
@@ -603,8 +610,8 @@ fn every_limit_is_an_error_that_names_it() {
             json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [level]});
         level = deep.put(media_type::IMAGE_INDEX, &index);
     }
-    deep.manifest.images.clear();
-    deep.manifest.discovery.clear();
+    deep.manifest.graph.images.clear();
+    deep.manifest.graph.discovery.clear();
     deep.add_image(&level);
     deep.manifest.referrers.bare_images = 1;
     let deep = pack(&deep.files(), Container::TarGz);
@@ -655,8 +662,8 @@ fn every_limit_is_an_error_that_names_it() {
     let text = large.objects.remove(&image.digest).unwrap();
     let text = [&text[..], padding.as_bytes()].concat();
     let image = large.put_bytes(media_type::IMAGE_MANIFEST, &text);
-    large.manifest.images.clear();
-    large.manifest.discovery.clear();
+    large.manifest.graph.images.clear();
+    large.manifest.graph.discovery.clear();
     large.add_image(&image);
     let report = validate(&large.files());
     assert_eq!(

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use bundle_format::{Container, DiscoveryRecord};
+use bundle_format::Container;
 use import_validator::{FindingKind, ImportValidator, Report, Severity, Stage};
+use oci_content::DiscoveryRecord;
 use oci_content::{ArtifactCategory, Capability, Descriptor, DiscoveryMethod, media_type};
 use oci_referrers::Policy;
 use serde_json::json;
@@ -59,7 +60,7 @@ fn a_legacy_tag_counts_by_what_its_suffix_says() {
 #[test]
 fn what_manifest_yaml_says_of_a_category_is_not_believed() {
     let mut fixture = Fixture::small();
-    fixture.manifest.discovery[0].artifacts[0].category = ArtifactCategory::Signature;
+    fixture.manifest.graph.discovery[0].artifacts[0].category = ArtifactCategory::Signature;
     assert_eq!(
         kinds("signed: [image]", &fixture),
         [RequiredSignatureMissing]
@@ -110,7 +111,7 @@ fn platforms_are_judged_one_by_one_and_attestations_of_buildkit_are_none() {
 #[test]
 fn referrers_of_the_same_image_in_another_repository_do_not_count() {
     let mut fixture = Fixture::small();
-    let mut other = fixture.manifest.images[0].clone();
+    let mut other = fixture.manifest.graph.images[0].clone();
     other.reference = "registry.example.com/other/app:1.0".parse().unwrap();
     let record = DiscoveryRecord::new(
         (&other.reference).into(),
@@ -118,8 +119,8 @@ fn referrers_of_the_same_image_in_another_repository_do_not_count() {
         Capability::Supported,
         DiscoveryMethod::Native,
     );
-    fixture.manifest.discovery.push(record);
-    fixture.manifest.images.push(other);
+    fixture.manifest.graph.discovery.push(record);
+    fixture.manifest.graph.images.push(other);
     let report = validate("require: {category: sbom}", &fixture);
     let paths: Vec<_> = report
         .findings

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use bundle_format::{
-    ArtifactRecord, BaseBundle, BundleManifest, BundlePlan, BundleWriter, Container,
-    DiscoveryRecord, EntryPath, EntryRecord, ImageRecord, Limits, Missing, OCI_LAYOUT,
-    OmittedChild, OutputFile, SigningKey, SourceRepository, VolumeSize, index_descriptors,
-    index_json, referrers_tag_indexes,
+    BaseBundle, BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, EntryRecord,
+    Limits, OCI_LAYOUT, OutputFile, SigningKey, VolumeSize, index_descriptors, index_json,
+    referrers_tag_indexes,
 };
 use import_validator::{FindingKind, ImportValidator};
+use oci_content::{
+    ArtifactRecord, DiscoveryRecord, ImageRecord, Missing, OmittedChild, SourceRepository,
+};
 use oci_content::{
     Capability, Completeness, Descriptor, Digest, DiscoveryMethod, LegacyTag, Manifest, SourceKind,
 };
@@ -81,9 +83,9 @@ impl Vector {
             self.manifest.referrers.status = Completeness::Incomplete;
         }
         let images = items(&given["images"]).map(|image| self.image(image));
-        self.manifest.images = images.collect();
+        self.manifest.graph.images = images.collect();
         let records = items(&given["discovery"]).map(|record| self.discovery(record));
-        self.manifest.discovery = records.collect();
+        self.manifest.graph.discovery = records.collect();
         let mut keep = self.manifests();
         let given_blobs: HashSet<_> = self.blobs.keys().cloned().collect();
         self.index = self.layout_index();
@@ -116,6 +118,7 @@ impl Vector {
         self.manifest.entries = entries;
         let bare = self
             .manifest
+            .graph
             .images
             .iter()
             .filter(|image| self.is_bare(image));
@@ -157,13 +160,11 @@ impl Vector {
                 .unwrap();
             let artifact_type = own.artifact_type().map(str::to_owned);
             let mut listed = ArtifactRecord::new(
-                &found.subject,
                 own.digest().clone(),
                 artifact_type,
                 own.media_type(),
                 own.size(),
-            )
-            .unwrap();
+            );
             let sources = items(&artifact["sources"]);
             listed.sources = sources
                 .map(|source| SourceKind::from_word(word(source)).unwrap())
@@ -179,7 +180,7 @@ impl Vector {
     }
 
     fn layout_index(&mut self) -> Vec<u8> {
-        let (images, discovery) = (&self.manifest.images, &self.manifest.discovery);
+        let (images, discovery) = (&self.manifest.graph.images, &self.manifest.graph.discovery);
         let mut listed = index_descriptors(images, discovery);
         if self.given["layout_tags"] == true {
             let artifacts = discovery.iter().flat_map(|record| &record.artifacts);
@@ -222,8 +223,8 @@ impl Vector {
 
     fn manifests(&self) -> HashSet<Digest> {
         let mut found = HashSet::new();
-        let images = self.manifest.images.iter().map(|image| &image.digest);
-        let records = self.manifest.discovery.iter();
+        let images = self.manifest.graph.images.iter().map(|image| &image.digest);
+        let records = self.manifest.graph.discovery.iter();
         let artifacts = records.flat_map(|record| &record.artifacts);
         for root in images.chain(artifacts.map(|artifact| &artifact.digest)) {
             self.below(root, &mut found);
@@ -235,7 +236,7 @@ impl Vector {
         let repository = SourceRepository::from(&image.reference);
         let mut own = HashSet::new();
         self.below(&image.digest, &mut own);
-        let mut records = self.manifest.discovery.iter();
+        let mut records = self.manifest.graph.discovery.iter();
         !records.any(|record| {
             record.repository == repository
                 && own.contains(&record.subject)
@@ -350,7 +351,7 @@ impl Vector {
         let report = validator.validate_path(path).report;
         let found: BTreeSet<_> = report.findings.iter().map(|finding| finding.kind).collect();
         let mut expected = BTreeSet::new();
-        let records = &self.manifest.discovery;
+        let records = &self.manifest.graph.discovery;
         if self.manifest.referrers.status == Completeness::Incomplete {
             expected.insert(FindingKind::BundleIncomplete);
         }

@@ -44,7 +44,7 @@ async fn a_referrer_whose_payload_is_gone_is_named_and_left_out_only_with_leave(
         (manifest.referrers.total, manifest.referrers.status),
         (1, Completeness::Incomplete)
     );
-    let record = &manifest.discovery[0];
+    let record = &manifest.graph.discovery[0];
     assert_eq!(record.artifacts[0].digest, kept.digest);
     assert_eq!(
         (
@@ -93,11 +93,11 @@ async fn a_layer_with_urls_is_taken_from_the_registry_or_missing_and_the_urls_ar
     let mut both = site.request(&registry, &["app:there", "app:absent"], "both.tgz");
     both.allow_incomplete = true;
     let manifest = export(&both).await.unwrap().manifest;
-    assert_eq!(manifest.images.len(), 1);
+    assert_eq!(manifest.graph.images.len(), 1);
     assert_eq!(manifest.referrers.status, Completeness::Incomplete);
     assert!(
         manifest
-            .discovery
+            .graph.discovery
             .iter()
             .any(|record| record.missing.iter().any(|m| m.code == "missing-blob"))
     );
@@ -154,7 +154,7 @@ async fn every_manifest_that_is_carried_has_been_asked_for_its_referrers() {
     let manifest = export(&request).await.unwrap().manifest;
     assert_eq!(manifest.referrers.status, Completeness::Complete);
     let found: Vec<_> = manifest
-        .discovery
+        .graph.discovery
         .iter()
         .flat_map(|record| {
             record
@@ -199,11 +199,11 @@ async fn a_set_without_one_of_its_manifests_is_named_and_left_out_only_with_leav
     let manifest = export(&request).await.unwrap().manifest;
     assert_eq!(manifest.referrers.status, Completeness::Incomplete);
     let mut artifacts = manifest
-        .discovery
+        .graph.discovery
         .iter()
         .flat_map(|record| &record.artifacts);
     assert!(artifacts.all(|artifact| artifact.digest != set.digest));
-    let missing = manifest.discovery.iter().flat_map(|record| &record.missing);
+    let missing = manifest.graph.discovery.iter().flat_map(|record| &record.missing);
     let missing: Vec<_> = missing
         .filter_map(|missing| missing.digest.as_ref())
         .collect();
@@ -223,7 +223,7 @@ async fn what_refers_to_the_sha512_that_a_registry_names_for_a_tag_is_named_as_m
     // The image is what its SHA-256 says as well, and nothing is missing of it.
     let manifest = export(&site.request(&registry, &["app:1"], "a.tgz")).await;
     let manifest = manifest.unwrap().manifest;
-    assert_eq!(manifest.images[0].digest, plain.digest);
+    assert_eq!(manifest.graph.images[0].digest, plain.digest);
     assert_eq!(manifest.referrers.total, 1);
 
     let lost = registry.referrer("app", &image, "application/spdx+json", "lost");
@@ -235,12 +235,12 @@ async fn what_refers_to_the_sha512_that_a_registry_names_for_a_tag_is_named_as_m
     let manifest = export(&request).await.unwrap().manifest;
     assert_eq!(manifest.referrers.status, Completeness::Incomplete);
     let artifacts = manifest
-        .discovery
+        .graph.discovery
         .iter()
         .flat_map(|record| &record.artifacts);
     let artifacts: Vec<_> = artifacts.map(|artifact| &artifact.digest).collect();
     assert_eq!(artifacts, [&kept.digest]);
-    let missing = manifest.discovery.iter().flat_map(|record| &record.missing);
+    let missing = manifest.graph.discovery.iter().flat_map(|record| &record.missing);
     let missing: Vec<_> = missing
         .map(|missing| (&*missing.code, missing.digest.as_ref()))
         .collect();
@@ -313,13 +313,13 @@ async fn what_go_programs_write_for_empty_values_is_carried_as_it_came() {
         request.output = site.path(&format!("{omitted}.tgz"));
         let manifest = export(&request).await.unwrap().manifest;
         let artifacts = manifest
-            .discovery
+            .graph.discovery
             .iter()
             .flat_map(|record| &record.artifacts);
         let mut found: Vec<_> = artifacts.map(|artifact| artifact.digest.clone()).collect();
         found.sort();
         assert_eq!(found, referrers, "{platform:?}");
-        assert_eq!(manifest.images[0].omitted.len(), omitted, "{platform:?}");
+        assert_eq!(manifest.graph.images[0].omitted.len(), omitted, "{platform:?}");
         assert_eq!(manifest.referrers.status, Completeness::Complete);
     }
 }
@@ -348,7 +348,7 @@ async fn an_attestation_in_an_index_that_nobody_lists_and_that_has_a_subject_is_
         let mut request = site.request(&registry, &["app:1"], "b.tgz");
         request.layout_tags = true;
         let manifest = export(&request).await.unwrap().manifest;
-        let records = manifest.discovery.iter();
+        let records = manifest.graph.discovery.iter();
         let listed: Vec<_> = records
             .flat_map(|record| {
                 record

@@ -82,9 +82,9 @@ async fn what_the_base_holds_is_listed_and_neither_fetched_nor_carried() {
             .collect()
     };
     assert_eq!(names(&delta), names(&whole));
-    assert_eq!(delta.manifest.discovery, whole.manifest.discovery);
+    assert_eq!(delta.manifest.graph.discovery, whole.manifest.graph.discovery);
     let files = delta.manifest.files();
-    for image in &delta.manifest.images {
+    for image in &delta.manifest.graph.images {
         assert!(files.values().any(|file| file.sha256 == image.digest));
     }
 }
@@ -134,7 +134,7 @@ async fn a_delta_over_a_delta_leaves_out_what_either_has() {
     let image =
         registry.image_with_layers("team/app", "v0", [kept.clone(), new.clone(), vec![3; 10]]);
     let third = export(&on(&second, request("third.tgz"))).await.unwrap();
-    assert_eq!(third.manifest.images[0].digest, image.digest);
+    assert_eq!(third.manifest.graph.images[0].digest, image.digest);
     let left = left_out(&third);
     assert!(left.contains(&Digest::of(&kept)) && left.contains(&Digest::of(&new)));
 }

@@ -58,7 +58,7 @@ async fn layout_tags_list_the_referrers_of_each_subject_under_its_referrers_tag(
         .collect();
     for record in summary
         .manifest
-        .discovery
+        .graph.discovery
         .iter()
         .filter(|record| !record.artifacts.is_empty())
     {

@@ -79,7 +79,7 @@ fn index(source: &TestRegistry, tag: &str, children: &[Value]) -> Descriptor {
 
 /// Returns the tags of the images that a bundle holds, in its order.
 fn tags_of(manifest: &BundleManifest) -> Vec<&str> {
-    let images = manifest.images.iter();
+    let images = manifest.graph.images.iter();
     images
         .map(|image| image.reference.tag().unwrap().as_str())
         .collect()
@@ -104,7 +104,7 @@ async fn is_left_out(source: &TestRegistry, name: &str, culprit: &Digest) {
         Completeness::Incomplete,
         "{name}"
     );
-    let mut missing = manifest.discovery.iter().flat_map(|record| &record.missing);
+    let mut missing = manifest.graph.discovery.iter().flat_map(|record| &record.missing);
     assert!(
         missing.any(|missing| missing.digest.as_ref() == Some(culprit)),
         "{name}"

@@ -67,7 +67,7 @@ impl Verdicts {
     /// Returns whether the export says that everything is there and that there is nothing to note.
     pub(crate) fn is_complete(&self) -> bool {
         let manifest = &self.summary.manifest;
-        let mut records = manifest.discovery.iter();
+        let mut records = manifest.graph.discovery.iter();
         manifest.referrers.status == Completeness::Complete
             && records.all(|record| record.missing.is_empty())
     }
@@ -97,7 +97,7 @@ impl Verdicts {
 
     /// Returns what is noted as missing.
     pub(crate) fn missing(&self) -> Vec<&Digest> {
-        let records = self.summary.manifest.discovery.iter();
+        let records = self.summary.manifest.graph.discovery.iter();
         let missing = records.flat_map(|record| &record.missing);
         missing
             .filter_map(|missing| missing.digest.as_ref())
@@ -105,7 +105,7 @@ impl Verdicts {
     }
 
     pub(crate) fn images(&self) -> Vec<String> {
-        let images = self.summary.manifest.images.iter();
+        let images = self.summary.manifest.graph.images.iter();
         images
             .map(|image| image.reference.tag().unwrap().to_string())
             .collect()
@@ -347,7 +347,7 @@ async fn a_referrer_that_is_wrong_about_its_content_is_named_and_left_out_only_w
     let verdicts = way.go().await.unwrap();
     verdicts.agree();
     assert_eq!(verdicts.missing(), [&set.digest]);
-    let records = verdicts.summary.manifest.discovery.iter();
+    let records = verdicts.summary.manifest.graph.discovery.iter();
     let carried: Vec<_> = records.flat_map(|record| &record.artifacts).collect();
     assert_eq!(carried.len(), 1);
     assert_eq!(carried[0].digest, sbom.digest);
@@ -369,7 +369,7 @@ async fn a_referrer_that_names_its_subject_otherwise_than_it_is_is_carried_and_n
         let manifest = &verdicts.summary.manifest;
         assert_eq!(manifest.referrers.status, Completeness::Complete);
         assert_eq!(manifest.referrers.total, 1);
-        let missing = &manifest.discovery[0].missing;
+        let missing = &manifest.graph.discovery[0].missing;
         assert_eq!(missing[0].code, "subject-descriptor-mismatch");
         assert_eq!(missing[0].digest, Some(sbom.digest));
     }
@@ -391,7 +391,7 @@ async fn a_missing_child_of_an_index_is_named_and_the_rest_is_carried_with_leave
     verdicts.agree();
     assert_eq!(verdicts.missing(), [&index.children[0].digest]);
     let manifest = &verdicts.summary.manifest;
-    let [omitted] = &*manifest.images[0].omitted else {
+    let [omitted] = &*manifest.graph.images[0].omitted else {
         panic!("{manifest:#?}");
     };
     assert_eq!(omitted.digest, index.children[0].digest);

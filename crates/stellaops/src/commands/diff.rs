@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use bundle_format::{ArtifactRecord, BundleManifest};
+use bundle_format::BundleManifest;
+use oci_content::ArtifactRecord;
 use oci_content::{ArtifactCategory, Completeness, Digest};
 use serde::Serialize;
 
@@ -131,7 +132,7 @@ impl Side {
 
 fn images(a: &BundleManifest, b: &BundleManifest) -> Changes<ImageChange, ImageMove> {
     let named = |manifest: &BundleManifest| -> BTreeMap<String, Digest> {
-        let images = manifest.images.iter();
+        let images = manifest.graph.images.iter();
         images
             .map(|image| (image.reference.to_string(), image.digest.clone()))
             .collect()
@@ -201,7 +202,7 @@ fn referrers(a: &BundleManifest, b: &BundleManifest) -> Changes<ReferrerChange, 
 
 fn slots(manifest: &BundleManifest) -> BTreeMap<Slot, BTreeMap<&Digest, &ArtifactRecord>> {
     let mut slots: BTreeMap<Slot, BTreeMap<_, _>> = BTreeMap::new();
-    for record in &manifest.discovery {
+    for record in &manifest.graph.discovery {
         for artifact in &record.artifacts {
             let slot = Slot {
                 repository: record.repository.to_string(),

@@ -6,10 +6,10 @@ use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use bundle_format::{
-    ArtifactRecord, BundleManifest, BundlePlan, BundleWriter, Container, DiscoveryRecord,
-    EntryPath, EntryRecord, ImageRecord, OCI_LAYOUT, Sink, SourceRepository, StreamName,
-    index_json,
+    BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, EntryRecord, OCI_LAYOUT, Sink,
+    StreamName, index_json,
 };
+use oci_content::{ArtifactRecord, DiscoveryRecord, ImageRecord, SourceRepository};
 use oci_content::{Capability, Digest, DiscoveryMethod, Reference, SourceKind, media_type};
 use serde_json::json;
 use test_registry::{Fault, Persona, Route, TestRegistry};
@@ -269,11 +269,10 @@ async fn a_tag_that_moved_and_a_referrer_that_was_replaced_are_changes() {
         let artifact_type = Some("application/vnd.cyclonedx+json".to_owned());
         let digest = Digest::of(format!("sbom {seed}").as_bytes());
         let media_type = media_type::IMAGE_MANIFEST;
-        let mut artifact =
-            ArtifactRecord::new(&subject, digest, artifact_type, media_type, 8).unwrap();
+        let mut artifact = ArtifactRecord::new(digest, artifact_type, media_type, 8);
         artifact.sources = vec![SourceKind::ReferrersApi];
         record.artifacts.push(artifact);
-        manifest.discovery.push(record);
+        manifest.graph.discovery.push(record);
         let own = format!("sbom {seed}");
         manifest.entries = vec![
             EntryRecord::blob(&image, 3).unwrap(),
@@ -282,7 +281,7 @@ async fn a_tag_that_moved_and_a_referrer_that_was_replaced_are_changes() {
             EntryRecord::of(EntryPath::OCI_LAYOUT, OCI_LAYOUT),
         ];
         let image = ImageRecord::new(reference, image, media_type, 3);
-        manifest.images.push(image);
+        manifest.graph.images.push(image);
         manifest.settle(1);
         // A manifest alone is enough to compare: `diff` reads nothing else.
         std::fs::create_dir(site.path(name)).unwrap();

@@ -113,7 +113,7 @@ fn manifest_yaml(corpus: &mut Corpus) {
         }),
         ("a referrer of 2^64 - 1 bytes", {
             let small = Fixture::small();
-            let own = small.manifest.discovery[0].artifacts[0].size;
+            let own = small.manifest.graph.discovery[0].artifacts[0].size;
             let line = |size: u64| format!("    size: {size}\n    category");
             replaced(&line(own), &line(u64::MAX))
         }),
@@ -132,7 +132,7 @@ fn partial() -> (Fixture, Descriptor, Descriptor) {
     let index = json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": [here, gone]});
     let index = fixture.put(media_type::IMAGE_INDEX, &index);
     fixture.add_image(&index);
-    omit(&mut fixture.manifest.images[0], &gone.digest);
+    omit(&mut fixture.manifest.graph.images[0], &gone.digest);
     fixture.discover(&index, &[]);
     fixture.discover(&here, &[]);
     fixture.manifest.referrers.bare_images = 1;
@@ -142,7 +142,7 @@ fn partial() -> (Fixture, Descriptor, Descriptor) {
 fn omitted(corpus: &mut Corpus) {
     corpus.accepted(93, "omitted: what it lists", packed(&partial().0.files()));
     let mut silent = partial().0;
-    silent.manifest.images[0].omitted.clear();
+    silent.manifest.graph.images[0].omitted.clear();
     corpus.add(
         93,
         "omitted: nothing is said",
@@ -154,8 +154,8 @@ fn omitted(corpus: &mut Corpus) {
     let (mut other, _, gone) = partial();
     let complete = other.image("complete");
     other.add_image(&complete);
-    other.manifest.images[1].reference = "registry.example.com/team/app:2.0".parse().unwrap();
-    omit(&mut other.manifest.images[1], &gone.digest);
+    other.manifest.graph.images[1].reference = "registry.example.com/team/app:2.0".parse().unwrap();
+    omit(&mut other.manifest.graph.images[1], &gone.digest);
     other.discover(&complete, &[]);
     other.manifest.referrers.bare_images = 2;
     let other = packed(&other.files());
@@ -171,7 +171,7 @@ fn omitted(corpus: &mut Corpus) {
     let lacking = json!({"schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "artifactType": "a/b",
         "manifests": [gone], "subject": index});
     let lacking = referrer.put(media_type::IMAGE_INDEX, &lacking);
-    referrer.manifest.discovery.clear();
+    referrer.manifest.graph.discovery.clear();
     referrer.discover(&index, &[(&lacking, Some("a/b"))]);
     referrer.manifest.referrers.bare_images = 0;
     let referrer = packed(&referrer.files());
@@ -188,7 +188,7 @@ fn omitted(corpus: &mut Corpus) {
     let gone = Digest::of(b"layer of bare");
     layer.objects.remove(&gone);
     layer.add_image(&bare);
-    omit(&mut layer.manifest.images[0], &gone);
+    omit(&mut layer.manifest.graph.images[0], &gone);
     layer.discover(&bare, &[]);
     layer.manifest.referrers.bare_images = 1;
     let layer = packed(&layer.files());
@@ -280,10 +280,13 @@ fn index_json(corpus: &mut Corpus) {
 /// The smallest bundle with referrers tags, of whose one index the list is changed.
 fn tagged(change: impl Fn(&str) -> String) -> Vec<u8> {
     let mut fixture = Fixture::small();
-    let sbom = &fixture.manifest.discovery[0].artifacts[0].digest;
+    let sbom = &fixture.manifest.graph.discovery[0].artifacts[0].digest;
     let sbom = Manifest::parse(fixture.objects[sbom].clone().into(), None);
     let sbom = sbom.unwrap().descriptor();
-    let (images, discovery) = (&fixture.manifest.images, &fixture.manifest.discovery);
+    let (images, discovery) = (
+        &fixture.manifest.graph.images,
+        &fixture.manifest.graph.discovery,
+    );
     let mut tags = referrers_tag_indexes(images, discovery, |_| Some(&sbom));
     let (mut listed, index) = tags.remove(0);
     let index = String::from_utf8(index).unwrap();
@@ -302,7 +305,7 @@ fn tagged(change: impl Fn(&str) -> String) -> Vec<u8> {
 
 fn referrers_tags(corpus: &mut Corpus) {
     corpus.accepted(90, "tag-index: the right one", tagged(str::to_owned));
-    let image = &Fixture::small().manifest.images[0];
+    let image = &Fixture::small().manifest.graph.images[0];
     let image = Descriptor::new(&image.media_type, image.digest.clone(), image.size);
     let image = json!(image).to_string();
     for (name, bytes) in [

@@ -257,7 +257,7 @@ fn omitted(corpus: &mut Corpus) {
     let rows: [(&'static str, Vec<u8>); 4] = [
         (
             "omitted: the image itself",
-            omitting(|f| f.manifest.images[0].digest.clone()),
+            omitting(|f| f.manifest.graph.images[0].digest.clone()),
         ),
         (
             "omitted: a child that is there",
@@ -544,7 +544,7 @@ fn trust(corpus: &mut Corpus) {
     corpus.accepted(97, "trust: a file", packed(&key));
     // Content that is a manifest elsewhere in the bundle.
     let fixture = Fixture::small();
-    let image = &fixture.objects[&fixture.manifest.images[0].digest];
+    let image = &fixture.objects[&fixture.manifest.graph.images[0].digest];
     corpus.accepted(97, "trust: the bytes of an image", packed(&with(image)));
     let path = EntryPath::trust("cosign.pub".parse().unwrap());
     let mut other = key.clone();
@@ -923,7 +923,7 @@ fn referrers(corpus: &mut Corpus) {
     );
 
     let mut nested = Fixture::small();
-    let sbom = &nested.manifest.discovery[0].artifacts[0];
+    let sbom = &nested.manifest.graph.discovery[0].artifacts[0];
     let sbom = Descriptor::new(&sbom.media_type, sbom.digest.clone(), sbom.size);
     let signature = nested.referrer(&sbom, SIGNATURE, "signature");
     nested.discover(&sbom, &[(&signature, Some(SIGNATURE))]);
@@ -932,7 +932,7 @@ fn referrers(corpus: &mut Corpus) {
     // Two that name each other: the second one would have to be known before the first.
     let mut forged = nested;
     let swapped = String::from_utf8(forged[&blob(&sbom.digest)].clone()).unwrap();
-    let subject = Fixture::small().manifest.images[0].digest.to_string();
+    let subject = Fixture::small().manifest.graph.images[0].digest.to_string();
     let swapped = swapped.replace(&subject, &signature.digest.to_string());
     let paths: Vec<_> = forged
         .keys()

@@ -82,7 +82,10 @@ fn index(corpus: &mut Corpus) {
 fn with_tags(change: impl Fn(&mut Vec<(Descriptor, Vec<u8>)>)) -> Vec<u8> {
     let mut fixture = Fixture::full();
     fixture.list();
-    let (images, discovery) = (&fixture.manifest.images, &fixture.manifest.discovery);
+    let (images, discovery) = (
+        &fixture.manifest.graph.images,
+        &fixture.manifest.graph.discovery,
+    );
     let own = |bytes: &Vec<u8>| Manifest::parse(bytes.clone().into(), None).ok();
     let own: Vec<_> = fixture.objects.values().filter_map(own).collect();
     let own: Vec<_> = own.iter().map(Manifest::descriptor).collect();

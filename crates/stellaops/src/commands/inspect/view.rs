@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use bundle_format::{DiscoveryRecord, EntryKind, EntryRecord, ImageRecord, SourceRepository};
+use bundle_format::{EntryKind, EntryRecord, ReferrerPath};
 use oci_content::{
     ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Reference, SourceKind,
 };
+use oci_content::{DiscoveryRecord, ImageRecord, SourceRepository};
 use serde::Serialize;
 
 use crate::commands::inspect::opened::OpenedBundle;
@@ -133,10 +134,10 @@ const MAX_DEPTH: usize = 32;
 impl BundleView {
     pub(crate) fn new(bundle: &OpenedBundle) -> Self {
         let manifest = &bundle.manifest;
-        let mut forest = Forest::new(&manifest.discovery);
+        let mut forest = Forest::new(&manifest.graph.discovery);
         let mut known: HashMap<(SourceRepository, &Digest), &Reference> = HashMap::new();
         let mut images = Vec::new();
-        for image in &manifest.images {
+        for image in &manifest.graph.images {
             let repository = SourceRepository::from(&image.reference);
             let first = *known
                 .entry((repository.clone(), &image.digest))
@@ -191,7 +192,7 @@ impl BundleView {
             },
             images,
             other_subjects,
-            warnings: warnings(&manifest.discovery),
+            warnings: warnings(&manifest.graph.discovery),
         }
     }
 }
@@ -276,7 +277,7 @@ impl<'a> Forest<'a> {
                 category: artifact.category,
                 sources: artifact.sources.clone(),
                 tag: artifact.tag.as_ref().map(ToString::to_string),
-                path: artifact.path.to_string(),
+                path: ReferrerPath::new(&record.subject, &artifact.digest).to_string(),
             });
             let below = self.places.get(&(repository, &artifact.digest)).copied();
             if let Some(below) = below.filter(|_| depth < MAX_DEPTH)

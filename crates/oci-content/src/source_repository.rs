@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use oci_content::{Reference, ReferenceError, Registry, RepositoryName};
+use crate::reference::{Reference, ReferenceError, Registry, RepositoryName};
 
 /// A repository at the source: `registry.example.com/team/app`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
