@@ -14,11 +14,11 @@ use registry_client::{
 use registry_probe::ProbeCache;
 use serde_json::json;
 
-use crate::cli::{Global, LogLevel};
+use crate::cli::Global;
 use crate::config::{ApiConfig, Config, RegistryConfig};
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure, chain};
-use crate::log::Log;
+use crate::log::{Log, LogLevel};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::render;

@@ -4,11 +4,25 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::{Map, Value};
 
-use crate::cli::{LogFormat, LogLevel};
 use crate::exit::Failure;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
 
 /// Where messages go: stderr, and a file where one is named.
 ///

@@ -2,6 +2,7 @@
 //!
 //! The commands compose the libraries; what can be decided without a terminal is decided there.
 
+mod arguments;
 mod cli;
 mod commands;
 mod config;
@@ -11,6 +12,7 @@ mod exit;
 mod log;
 mod metrics;
 mod metrics_listen;
+mod opened_bundle;
 mod progress;
 mod render;
 mod signals;
@@ -23,8 +25,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::{
-    BundleCommand, Cli, Command, Global, ReferrersCommand, RegistryCommand, StoreCommand,
+use crate::cli::Global;
+use crate::commands::{
+    BundleCommand, Cli, Command, ReferrersCommand, RegistryCommand, StoreCommand,
 };
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -34,7 +37,7 @@ use crate::metrics_listen::MetricsServer;
 use crate::signals::Signals;
 
 fn main() -> ExitCode {
-    let cli = cli::parse();
+    let cli = commands::parse();
     let global = &cli.global;
     let log = match Log::new(
         global.log_level,
@@ -190,7 +193,7 @@ async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
         Command::Demo => commands::demo::run(context).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut cli::command(), "stellaops", &mut script);
+            clap_complete::generate(*shell, &mut commands::command(), "stellaops", &mut script);
             render::text(&String::from_utf8_lossy(&script))
         }
         Command::Version(args) => commands::version::run(args),

@@ -459,8 +459,8 @@ mod tests {
     fn a_bar_that_nobody_sees_knows_its_rate() {
         let log = Arc::new(
             Log::new(
-                crate::cli::LogLevel::Error,
-                crate::cli::LogFormat::Text,
+                crate::log::LogLevel::Error,
+                crate::log::LogFormat::Text,
                 None,
             )
             .unwrap(),

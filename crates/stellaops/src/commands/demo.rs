@@ -12,8 +12,8 @@ use oci_content::{Digest, ImageLayout, Reference, Registry};
 use registry_server::{LayoutStore, MemoryStore, RegistryServer, RunningServer, Store};
 use tokio::net::TcpListener;
 
-use crate::cli::{DiscoverArgs, DiscoverFormat, LegacyTagsArg};
-use crate::commands::discover::{Found, discover};
+use crate::arguments::LegacyTagsArg;
+use crate::commands::discover::{DiscoverArgs, DiscoverFormat, Found, discover};
 use crate::commands::{export, import, probe, validate};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};

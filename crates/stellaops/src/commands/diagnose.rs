@@ -8,9 +8,11 @@ mod image;
 mod tls;
 mod wire;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use clap::Args;
+use oci_content::Reference;
 use registry_client::Client;
 use registry_probe::Probe;
 use serde_json::json;
@@ -19,10 +21,22 @@ use self::exchange::FirstAnswer;
 use self::finding::Finding;
 use self::image::Image;
 use self::wire::Place;
-use crate::cli::{DiagnoseArgs, TextFormat};
+use crate::arguments::TextFormat;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::render;
+
+#[derive(Debug, Args)]
+pub(crate) struct DiagnoseArgs {
+    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
+    pub(crate) reference: Reference,
+    /// Seconds that each answer may take
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub(crate) timeout: NonZeroU64,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
 
 /// Every check, in order, as the line of those that were not reached names them.
 const CHECKS: [&str; 12] = [

@@ -1,16 +1,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use bundle_format::BundleManifest;
+use clap::Args;
 use oci_content::ArtifactRecord;
 use oci_content::{ArtifactCategory, Completeness, Digest};
 use serde::Serialize;
 
-use crate::cli::{DiffArgs, TextFormat};
+use crate::arguments::TextFormat;
 use crate::commands::discover::short;
-use crate::commands::inspect::OpenedBundle;
 use crate::exit::{Exit, Failure};
+use crate::opened_bundle::OpenedBundle;
 use crate::render;
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The earlier bundle, or the folder of an extracted one
+    pub(crate) a: PathBuf,
+    /// The later bundle, or the folder of an extracted one
+    pub(crate) b: PathBuf,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
 
 /// Says what one bundle has and the other has not. That they differ is a result, not a failure.
 pub(crate) fn run(args: &DiffArgs) -> Result<(), Failure> {

@@ -1,8 +1,10 @@
 mod explain;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use clap::{Args, ValueEnum};
 use oci_content::{
     Capability, Completeness, Digest, DiscoveryMethod, ErrorCode, Manifest, Reference, Registry,
     SourceKind, WarningCode, media_type,
@@ -13,11 +15,45 @@ use oci_referrers::{
 };
 use serde_json::{Value, json};
 
-use crate::cli::{DiscoverArgs, DiscoverFormat, LogLevel};
+use crate::arguments::LegacyTagsArg;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::log::escape;
+use crate::log::{LogLevel, escape};
 use crate::render::{self, Table, Tree};
+
+#[derive(Debug, Args)]
+pub(crate) struct DiscoverArgs {
+    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
+    pub(crate) reference: Reference,
+    /// Show referrers of this artifact type only
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) artifact_type: Vec<String>,
+    /// Levels of referrers to follow [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) depth: Option<u32>,
+    /// Ask for the referrers of the index's children as well
+    #[arg(long)]
+    pub(crate) platforms: bool,
+    /// Show what was asked and what each source answered
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Legacy tags to look for
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(crate) legacy_tags: LegacyTagsArg,
+    /// Seconds for the whole discovery
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<NonZeroU64>,
+    /// Form of the result
+    #[arg(long, default_value = "tree", value_name = "FORMAT")]
+    pub(crate) format: DiscoverFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiscoverFormat {
+    Tree,
+    Table,
+    Json,
+}
 
 pub(crate) async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
     let phase = context.progress.discovery(1);

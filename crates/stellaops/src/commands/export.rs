@@ -3,22 +3,81 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use clap::Args;
 use import_validator::Report;
 use mirror_export::{
     ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest, ExportSummary,
     Exporter,
 };
-use oci_content::{ArtifactCategory, Completeness, Reference};
+use oci_content::{ArtifactCategory, Completeness, Platform, Reference};
 use serde_json::{Value, json};
 
-use crate::cli::{ExportArgs, LogLevel, TableFormat};
-use crate::commands::{base, discover, output, policy, probe, signature, validate};
+use crate::arguments::policy::PolicyArgs;
+use crate::arguments::{LegacyTagsArg, TableFormat, base, output, policy, signature};
+use crate::commands::{discover, probe, validate};
 use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::log::LogLevel;
 use crate::progress::{Current, Phase, Progress};
 use crate::render::{self, Table};
 use crate::tags;
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[arg(
+        value_name = "REFERENCE",
+        help = "The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]; or those of the configuration"
+    )]
+    pub(crate) references: Vec<Reference>,
+    /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write it in volumes FILE.001, FILE.002, ... of this size: bytes, 650MB, 4GiB (at least 64KiB), or fat32, dvd, bd
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) volume_size: Option<bundle_format::VolumeSize>,
+    /// Replace the bundle if it exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Children of an index to carry [default: all]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = platform)]
+    pub(crate) platform: Vec<Platform>,
+    /// Write the bundle even where something could not be settled; it says so itself, and the exit code is 11
+    #[arg(long)]
+    pub(crate) allow_incomplete: bool,
+    /// Fail unless every image has a referrer of this artifact type
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) require_artifact_type: Vec<String>,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+    /// Also list each subject's referrers under a referrers tag in index.json, for regctl
+    #[arg(long)]
+    pub(crate) layout_tags: bool,
+    /// Leave out what this earlier bundle holds: the target has to have it (a bundle, the folder of an extracted one,
+    /// or its manifest.yaml)
+    #[arg(long, value_name = "OLD")]
+    pub(crate) base: Option<PathBuf>,
+    /// Name of the series of bundles that this one belongs to
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<bundle_format::StreamName>,
+    /// Place in the series; 0 is no place
+    #[arg(long, value_name = "N")]
+    pub(crate) sequence: Option<u64>,
+    /// Sign the bundle with this key: a file, or env:VAR for the variable that holds it (PKCS#8 PEM, ECDSA P-256)
+    #[arg(long, value_name = "FILE|env:VAR")]
+    pub(crate) sign_key: Option<String>,
+    /// Legacy tags to look for
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(crate) legacy_tags: LegacyTagsArg,
+    /// Form of the result
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) format: TableFormat,
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text)
+        .ok_or_else(|| "a platform is written OS/ARCH or OS/ARCH/VARIANT".to_owned())
+}
 
 pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     let request = request(context, args).await?;

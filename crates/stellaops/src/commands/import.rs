@@ -1,6 +1,7 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use import_validator::{FindingKind, ValidatedBundle};
 use mirror_import::{
     ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport, ImportTarget,
@@ -8,12 +9,65 @@ use mirror_import::{
 };
 use oci_content::{Reference, Registry, write_file};
 
-use crate::cli::{ImportArgs, TextFormat};
-use crate::commands::{base, policy, signature, validate};
+use crate::arguments::policy::PolicyArgs;
+use crate::arguments::signature::SignatureArgs;
+use crate::arguments::{TextFormat, base, bundle_path, policy, signature};
+use crate::commands::validate;
 use crate::context::{Context, ledger as ledger_folder, local_store};
 use crate::exit::{Exit, Failure};
 use crate::progress::{Current, Phase, Progress};
 use crate::render;
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The bundle, or the folder of an extracted one
+    #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
+    pub(crate) file: PathBuf,
+    /// REGISTRY[/PREFIX], or oci:FOLDER [default: the local store]
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: Option<String>,
+    /// Count what is incomplete as an error
+    #[arg(long)]
+    pub(crate) strict_referrer_validation: bool,
+    #[command(flatten)]
+    pub(crate) signature: SignatureArgs,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+    /// The bundle that this one is based on; what is left out is compared with what it lists, and looked for in its
+    /// repositories as well
+    #[arg(long, value_name = "OLD")]
+    pub(crate) base: Option<PathBuf>,
+    /// Move tags that hold something else at the target
+    #[arg(long)]
+    pub(crate) overwrite_tags: bool,
+    /// Keep the source registry's name as the first part of the repository
+    #[arg(long)]
+    pub(crate) keep_host: bool,
+    /// Put the repository FROM, with its registry, into TO
+    #[arg(long, value_name = "FROM=TO")]
+    pub(crate) map: Vec<String>,
+    /// Import although a later bundle of the stream, or another one with the same sequence, was imported before
+    #[arg(long, requires = "key")]
+    pub(crate) allow_rollback: bool,
+    /// Refuse a bundle of another stream [default: the configuration's import.stream]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stream: Option<bundle_format::StreamName>,
+    /// Refuse a bundle without a sequence, as the configuration's import.require_sequence does
+    #[arg(long)]
+    pub(crate) require_sequence: bool,
+    /// Read and hash what a registry has already, instead of comparing its size
+    #[arg(long)]
+    pub(crate) verify_existing: bool,
+    /// Validate, say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Write a record of what arrived to this file (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
 
 pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
     let mut options = ImportOptions::default();

@@ -1,17 +1,36 @@
 //! `bundle inspect`: what a bundle says of itself. Nothing is proved by it; that is for `bundle validate`.
 
 mod html;
-mod opened;
 mod signature;
 mod text;
 mod view;
 
-pub(crate) use opened::OpenedBundle;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::arguments::bundle_path;
+use crate::exit::{Exit, Failure};
+use crate::opened_bundle::OpenedBundle;
+use crate::render;
 use view::BundleView;
 
-use crate::cli::{InspectArgs, InspectFormat};
-use crate::exit::{Exit, Failure};
-use crate::render;
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The bundle, or the folder of an extracted one
+    #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
+    pub(crate) file: PathBuf,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: InspectFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InspectFormat {
+    Text,
+    Json,
+    Html,
+}
 
 pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
     let bundle = OpenedBundle::open(&args.file)?;

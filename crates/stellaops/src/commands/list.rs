@@ -1,14 +1,26 @@
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
+use clap::Args;
 use oci_content::{
     Descriptor, Digest, ImageLayout, LayoutErrorKind, MAX_MANIFEST_BYTES, Manifest, REF_NAME,
 };
 use serde_json::json;
 
-use crate::cli::{ListArgs, TextFormat};
+use crate::arguments::TextFormat;
 use crate::context::local_store;
 use crate::exit::{Exit, Failure, chain};
 use crate::render::{self, Table, foreign};
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The layout folder to list [default: the local store]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
 
 pub(crate) fn run(args: &ListArgs) -> Result<(), Failure> {
     let folder = match &args.folder {

@@ -1,18 +1,35 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bundle_format::{
     BundlePlan, BundleWriter, Container, EntryPath, OutputError, OutputErrorKind, OutputFile,
     WriteError,
 };
+use clap::Args;
 use import_validator::ValidatedBundle;
 
-use crate::cli::PackArgs;
-use crate::commands::inspect::OpenedBundle;
-use crate::commands::{output, validate};
+use crate::arguments::output;
+use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
+use crate::opened_bundle::OpenedBundle;
 use crate::progress::Progress;
 use crate::render;
+
+#[derive(Debug, Args)]
+pub(crate) struct PackArgs {
+    /// The folder that a bundle was extracted into
+    pub(crate) folder: PathBuf,
+    /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Write it in volumes FILE.001, FILE.002, ... of this size: bytes, 650MB, 4GiB (at least 64KiB), or fat32, dvd, bd
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) volume_size: Option<bundle_format::VolumeSize>,
+    /// Replace the bundle if it exists
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
 
 /// Writes the canonical file of an extracted bundle: the same bytes that the export wrote.
 pub(crate) fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {

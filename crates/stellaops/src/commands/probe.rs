@@ -1,15 +1,64 @@
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use futures::future::join_all;
-use oci_content::{Capability, ErrorCode};
+use oci_content::{Capability, ErrorCode, Reference, Registry, RepositoryName};
 use registry_probe::{Evidence, Fact, FactName, Probe, ProbeReport};
 use serde_json::json;
 
-use crate::cli::{LogLevel, ProbeArgs, TableFormat};
+use crate::arguments::TableFormat;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::log::LogLevel;
 use crate::render::{self, Table};
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArgs {
+    /// Registries to ask; with a repository the answer is certain
+    #[arg(required = true, value_name = "REGISTRY[/REPOSITORY]")]
+    pub(crate) registries: Vec<ProbeTarget>,
+    /// Find out more: paging, filters, signs of a proxy, rate limits
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Seconds for each registry
+    #[arg(long, value_name = "SECONDS", default_value = "30")]
+    pub(crate) timeout: NonZeroU64,
+    /// Ask even where the answer of the last 6 hours is known, and keep nothing
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Form of the result
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) format: TableFormat,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ProbeTarget {
+    pub(crate) registry: Registry,
+    pub(crate) repository: Option<RepositoryName>,
+}
+
+impl std::str::FromStr for ProbeTarget {
+    type Err = oci_content::ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains("://") {
+            // It is none, and says so better than what is before the first slash.
+            text.parse::<Reference>()?;
+        }
+        Ok(match text.split_once('/') {
+            Some((registry, repository)) => Self {
+                registry: registry.parse()?,
+                repository: Some(repository.parse()?),
+            },
+            None => Self {
+                registry: text.parse()?,
+                repository: None,
+            },
+        })
+    }
+}
 
 pub(crate) async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failure> {
     let cache = (!args.no_cache).then(|| Arc::new(context.probe_cache()));

@@ -1,11 +1,13 @@
 use std::io;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use oci_content::ImageLayout;
+use clap::Args;
+use oci_content::{ImageLayout, Registry};
 use registry_server::{
     AnsweredRequest, Htpasswd, LayoutStore, RegistryServer, ServerObserver, tls_config,
 };
@@ -14,13 +16,38 @@ use rustls::ServerConfig;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
-use crate::cli::{LogLevel, ServeArgs};
 use crate::context::{Context, local_store, read};
 use crate::exit::{Exit, Failure, chain};
-use crate::log::Log;
+use crate::log::{Log, LogLevel};
 use crate::metrics::Metrics;
 use crate::render::foreign;
 use crate::signals::Signals;
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; elsewhere than on loopback only with --tls-cert and --auth
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: SocketAddr,
+    /// The layout folder to serve [default: the local store]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Take pushes and deletions as well; what is pushed is kept as localhost/REPOSITORY, unless ?ns=HOST names the host
+    #[arg(long)]
+    pub(crate) writable: bool,
+    /// Speak TLS with this certificate, followed by those of the authorities between it and the root (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM, without a passphrase)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Answer the users of this file only: lines as `htpasswd -nB USER` prints them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) auth: Option<PathBuf>,
+    /// Answer requests for this host as well, as a proxy before the store passes them on; on loopback others than
+    /// localhost are refused
+    #[arg(long, value_name = "HOST")]
+    pub(crate) allow_host: Vec<Registry>,
+}
 
 /// The host of what is pushed without `?ns=`. Not the address that is listened on: its port may be another one at the next start,
 /// and the tag then a second one.

@@ -1,18 +1,43 @@
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args;
 use import_validator::{
     ImportValidator, Report, Severity, ValidatedBundle, Validation, ValidationObserver,
 };
 
-use crate::cli::{TextFormat, ValidateArgs};
-use crate::commands::{base, policy, signature};
+use crate::arguments::policy::PolicyArgs;
+use crate::arguments::signature::SignatureArgs;
+use crate::arguments::{TextFormat, base, bundle_path, policy, signature};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::{Log, escape};
 use crate::progress::{Phase, Progress};
 use crate::render;
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The bundle, or the folder of an extracted one; - is standard input
+    #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
+    pub(crate) file: PathBuf,
+    /// Also prove that the referrers are the graph that the bundle claims
+    #[arg(long)]
+    pub(crate) check_referrers: bool,
+    /// Count what is incomplete as an error
+    #[arg(long)]
+    pub(crate) strict_referrer_validation: bool,
+    #[command(flatten)]
+    pub(crate) signature: SignatureArgs,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+    /// The bundle that this one is based on; what is left out is compared with what it lists
+    #[arg(long, value_name = "OLD")]
+    pub(crate) base: Option<PathBuf>,
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
 
 pub(crate) fn run(context: &Context, args: &ValidateArgs) -> Result<(), Failure> {
     let strict = args.strict_referrer_validation;

@@ -1,10 +1,21 @@
 //! `version`: what this program is.
 
+use clap::Args;
 use serde_json::json;
 
-use crate::cli::{COMMIT, TextFormat, VersionArgs};
+use crate::arguments::TextFormat;
 use crate::exit::Failure;
 use crate::render;
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Form of the result
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
+
+/// The commit that was built, in hexadecimal; empty where it is not known.
+const COMMIT: &str = env!("STELLAOPS_COMMIT");
 
 /// What of the libraries is built in.
 const FEATURES: [&str; 5] = ["basic-auth", "importer", "policy", "signature", "tls"];

@@ -2,7 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::commands::inspect::opened::OpenedBundle;
+use crate::opened_bundle::OpenedBundle;
 
 /// The signature of a bundle, and the lines with which other tools check it. Nothing is verified here.
 #[derive(Debug, Serialize)]

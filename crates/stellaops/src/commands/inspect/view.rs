@@ -7,8 +7,8 @@ use oci_content::{
 use oci_content::{DiscoveryRecord, ImageRecord, SourceRepository};
 use serde::Serialize;
 
-use crate::commands::inspect::opened::OpenedBundle;
 use crate::commands::inspect::signature::SignatureView;
+use crate::opened_bundle::OpenedBundle;
 
 /// What `bundle inspect` shows, in every form; its JSON is the documented one.
 #[derive(Debug, Serialize)]

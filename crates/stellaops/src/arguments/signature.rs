@@ -2,13 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bundle_format::{Limits, PublicKey, SigningKey};
+use clap::Args;
 use import_validator::ImportValidator;
 
-use crate::cli::SignatureArgs;
 use crate::exit::{Exit, Failure};
+
+#[derive(Debug, Args)]
+pub(crate) struct SignatureArgs {
+    /// Accept only a bundle that this key has signed (public key, PEM); given more than once, any of the keys
+    #[arg(long, value_name = "PUB")]
+    pub(crate) key: Vec<PathBuf>,
+    /// The signature, where it is not in the bundle: what `cosign sign-blob` or `openssl dgst -sha256 -sign` wrote
+    /// of the output of `bundle manifest`
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) signature: Option<PathBuf>,
+}
 
 /// Makes a validator demand the signature that the command line asks for.
 pub(crate) fn demand(

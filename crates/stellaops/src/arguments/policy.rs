@@ -1,15 +1,22 @@
 //! The policy file, as the command line names it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use clap::Args;
 use import_validator::ImportValidator;
 use oci_referrers::Policy;
 
-use crate::cli::PolicyArgs;
-use crate::commands::signature::read_small;
+use crate::arguments::signature::read_small;
 use crate::exit::{Exit, Failure};
 use crate::yaml_error;
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// Also demand what the rules of this file say: referrers, signatures, ages (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+}
 
 /// Bytes of a policy file.
 const MAX_BYTES: u64 = 1 << 20;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use bundle_format::{BaseBundle, Limits, ManifestErrorKind};
 
-use crate::commands::inspect::OpenedBundle;
 use crate::exit::{Exit, Failure};
+use crate::opened_bundle::OpenedBundle;
 
 /// Reads a base: a bundle, the folder of an extracted one, or its `manifest.yaml` alone.
 pub(crate) fn open(path: &Path) -> Result<BaseBundle, Failure> {

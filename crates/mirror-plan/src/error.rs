@@ -1,0 +1,131 @@
+use std::error::Error;
+use std::fmt;
+
+use oci_content::ErrorCode;
+use oci_referrers::{Problem, ResolveError, Violation};
+use registry_client::ErrorKind;
+
+/// Why nothing can be mirrored.
+#[derive(Debug)]
+pub struct PlanError {
+    kind: PlanErrorKind,
+    message: String,
+    violations: Vec<Violation>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// The classes of [`PlanError`], by what a caller can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PlanErrorKind {
+    /// The request cannot be carried out as it stands: it names no image.
+    Usage,
+    /// A certificate, a key or a file of credentials on this machine cannot be read.
+    LocalIo,
+    /// A registry could not be reached or did not answer in time.
+    Network,
+    /// A registry refused, or does not have what was asked for.
+    Access,
+    /// Something could not be settled or is missing.
+    Incomplete,
+    /// Bytes are not what their digest says.
+    Integrity,
+    /// A documented limit was reached.
+    Limit,
+    /// The policy forbids it; [`PlanError::violations`] says why.
+    Policy,
+}
+
+impl PlanError {
+    /// Creates an error of which nothing else is the cause.
+    pub fn new(kind: PlanErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            violations: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// Creates the error of a blob that could not be asked for or transferred; `what` names it.
+    pub fn transfer(what: impl Into<String>, error: registry_client::Error) -> Self {
+        let kind = PlanErrorKind::of_transfer(&error);
+        Self {
+            source: Some(Box::new(error)),
+            ..Self::new(kind, what)
+        }
+    }
+
+    pub(crate) fn policy(violations: Vec<Violation>) -> Self {
+        let count = violations.iter().filter(|one| one.forbids()).count();
+        let message = format!(
+            "nothing was written, because the policy forbids it: {count} of its demands are not met"
+        );
+        Self {
+            violations,
+            ..Self::new(PlanErrorKind::Policy, message)
+        }
+    }
+
+    /// Returns the class.
+    pub fn kind(&self) -> PlanErrorKind {
+        self.kind
+    }
+
+    /// Returns what the policy found, warnings included; nothing where the error is another one.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for PlanError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<ResolveError> for PlanError {
+    fn from(error: ResolveError) -> Self {
+        let kind = match &error {
+            ResolveError::NotFound { .. } => PlanErrorKind::Access,
+            ResolveError::Failed { problem, .. } => PlanErrorKind::of_problem(problem),
+            _ => PlanErrorKind::Network,
+        };
+        // A sentence of its own, whose words are all that there is to say.
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl PlanErrorKind {
+    /// Returns the class of a question that could not be settled and that everything hangs on.
+    fn of_problem(problem: &Problem) -> Self {
+        match problem.code {
+            ErrorCode::Denied => Self::Access,
+            ErrorCode::Integrity => Self::Integrity,
+            ErrorCode::Limit => Self::Limit,
+            ErrorCode::Malformed => Self::Incomplete,
+            _ => Self::Network,
+        }
+    }
+
+    /// Returns the class of a blob transfer that failed: [`Incomplete`](Self::Incomplete) where the registry does not have
+    /// the blob.
+    pub fn of_transfer(error: &registry_client::Error) -> Self {
+        let status = error.response().map(|response| response.status().as_u16());
+        match (error.kind(), status) {
+            (ErrorKind::LocalIo, _) => Self::LocalIo,
+            (ErrorKind::Integrity, _) => Self::Integrity,
+            (ErrorKind::Status, Some(404 | 410)) => Self::Incomplete,
+            (ErrorKind::Status | ErrorKind::Token, Some(401 | 403)) => Self::Access,
+            (ErrorKind::UntrustedRealm | ErrorKind::Credentials, _) => Self::Access,
+            (ErrorKind::LimitExceeded, _) => Self::Limit,
+            _ => Self::Network,
+        }
+    }
+}

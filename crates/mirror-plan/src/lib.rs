@@ -1,0 +1,28 @@
+//! Decides what is mirrored: resolves images, discovers everything that refers to them, and pins it all by digest.
+//!
+//! A [`Planner`] probes the registries, resolves each image once, walks its manifests and discovers its referrers and those
+//! of its children. What it [found](Found) is put together as a [`MirrorPlan`]: the graph, where each object comes from, and
+//! what could not be settled.
+//!
+//! # Scope
+//!
+//! It knows registries, and neither bundles nor targets. It moves no blobs, prints nothing and reads no configuration file; a
+//! [`PlanObserver`] is told what happens. It needs a tokio runtime for its timeouts and spawns nothing on it.
+
+mod content;
+mod error;
+mod found;
+mod judge;
+mod observer;
+mod plan;
+mod planner;
+mod policy;
+mod request;
+
+pub use content::{Content, Piece};
+pub use error::{PlanError, PlanErrorKind};
+pub use found::FoundImage;
+pub use observer::{PlanEvent, PlanObserver};
+pub use plan::{Known, MirrorPlan};
+pub use planner::{Found, Planner};
+pub use request::{Held, PlanRequest};

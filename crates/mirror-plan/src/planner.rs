@@ -1,0 +1,371 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use oci_content::{
+    Algorithm, Digest, ErrorCode, Manifest, Reference, Registry, RepositoryName, SourceKind, SourceRepository,
+};
+use oci_referrers::{
+    Answer, ImageDepth, ImageTree, Problem, Query, ReferrerSource, RegistryManifests, RegistrySources, resolve,
+};
+use registry_client::{Client, Repository};
+use registry_probe::{Probe, ProbeReport};
+use tokio::time::timeout;
+
+use crate::error::{PlanError, PlanErrorKind};
+use crate::found::{FoundImage, absent_layers};
+use crate::judge::judge;
+use crate::observer::{PlanEvent, PlanObserver};
+use crate::plan::{Known, MirrorPlan, plan};
+use crate::policy::Judged;
+use crate::request::PlanRequest;
+
+/// The longest that the probe of a registry may take, however much time an image has.
+const MAX_PROBE_TIME: Duration = Duration::from_secs(30);
+
+/// From this many subjects of one repository on, one listing of its tags is cheaper than asking for each tag.
+const MANY_SUBJECTS: usize = 25;
+
+/// Finds out what there is to mirror.
+#[derive(Clone)]
+pub struct Planner {
+    client: Client,
+    observer: Arc<dyn PlanObserver>,
+    sources: Option<Arc<FurtherSources>>,
+}
+
+type FurtherSources = dyn Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync;
+
+/// What was found of the images that were asked for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Found {
+    /// The images, sorted by reference.
+    pub images: Vec<FoundImage>,
+    /// What each registry can do.
+    pub probes: Vec<ProbeReport>,
+    judged: Judged,
+}
+
+impl Found {
+    /// Puts together what can be carried.
+    ///
+    /// # Errors
+    ///
+    /// When no image can be carried.
+    pub fn plan(&self, known: &Known) -> Result<MirrorPlan, PlanError> {
+        plan(&self.images, known)
+    }
+
+    /// Judges what a plan carries by the policy of the request, if there is one. `signed` says whether it goes into a bundle
+    /// that is signed.
+    ///
+    /// # Errors
+    ///
+    /// When the policy forbids it.
+    pub fn judge(
+        &self,
+        request: &PlanRequest,
+        plan: &MirrorPlan,
+        signed: bool,
+        observer: &dyn PlanObserver,
+    ) -> Result<(), PlanError> {
+        self.judged.check(request, &plan.graph, signed, observer)
+    }
+}
+
+/// Where images are looked for: a repository, and how many of the images are in it.
+struct Source {
+    repository: Arc<Repository>,
+    sources: RegistrySources,
+    /// Sources of the caller.
+    further: Vec<Arc<dyn ReferrerSource>>,
+    images: usize,
+}
+
+/// A source of the caller, which has no more time than those of the registry.
+#[derive(Debug)]
+struct Bounded {
+    source: Arc<dyn ReferrerSource>,
+    until: Instant,
+    /// The time of the whole image, for the message.
+    late: Duration,
+}
+
+#[async_trait]
+impl ReferrerSource for Bounded {
+    fn kind(&self) -> SourceKind {
+        self.source.kind()
+    }
+
+    async fn referrers(&self, query: &Query) -> Answer {
+        let left = self.until.saturating_duration_since(Instant::now());
+        let answer = timeout(left, self.source.referrers(query)).await;
+        answer.unwrap_or_else(|_| {
+            let seconds = self.late.as_secs();
+            let message = format!("{} gave no answer within {seconds} s", self.kind());
+            Answer::failed(Problem::new(ErrorCode::Timeout, message))
+        })
+    }
+}
+
+impl Planner {
+    /// Creates a planner that asks through `client`.
+    pub fn new(client: Client, observer: Arc<dyn PlanObserver>) -> Self {
+        Self {
+            client,
+            observer,
+            sources: None,
+        }
+    }
+
+    /// Sets further sources of referrers: `sources` is called once for each repository, and what it gives is asked beside the
+    /// repository's registry about each subject.
+    #[must_use]
+    pub fn sources(
+        mut self,
+        sources: impl Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync + 'static,
+    ) -> Self {
+        self.sources = Some(Arc::new(sources));
+        self
+    }
+
+    /// Probes the registries and finds all images, and calls `each` with every image as soon as it is found. An error of
+    /// `each` ends the search.
+    ///
+    /// # Errors
+    ///
+    /// When an image does not exist or cannot be read, or has none of the platforms or not all of the artifact types asked
+    /// for. What could not be settled about referrers is no error: it is part of what was found.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends all requests; nothing is left behind.
+    pub async fn find(
+        &self,
+        request: &PlanRequest,
+        each: impl FnMut(&FoundImage) -> Result<(), PlanError> + Send,
+    ) -> Result<Found, PlanError> {
+        if request.images.is_empty() {
+            return Err(PlanError::new(PlanErrorKind::Usage, "there is no image to export"));
+        }
+        let (probes, spent) = self.probe(request).await;
+        let mut images = self.find_images(request, &spent, each).await?;
+        require_artifact_types(request, &images)?;
+        let judged = Judged::new(request, &mut images).await?;
+        Ok(Found { images, probes, judged })
+    }
+
+    fn further(&self, repository: &SourceRepository) -> Vec<Arc<dyn ReferrerSource>> {
+        let sources = self.sources.as_ref();
+        sources.map_or_else(Vec::new, |sources| sources(repository))
+    }
+
+    /// Asks each registry once what it can do, before anything else, and says how long that took.
+    ///
+    /// Nothing is decided by it, so it has at most half of an image's time, which is then shorter by what it took.
+    async fn probe(
+        &self,
+        request: &PlanRequest,
+    ) -> (Vec<ProbeReport>, BTreeMap<Registry, Duration>) {
+        let mut registries: BTreeMap<&Registry, &RepositoryName> = BTreeMap::new();
+        for reference in &request.images {
+            registries
+                .entry(reference.registry())
+                .or_insert(reference.repository());
+        }
+        self.observer.planning(PlanEvent::Probing {
+            registries: registries.len(),
+        });
+        let time = (request.discovery_timeout / 2).min(MAX_PROBE_TIME);
+        let probe = &Probe::new(self.client.clone()).timeout(time);
+        let probes = registries
+            .into_iter()
+            .map(|(registry, repository)| async move {
+                let started = Instant::now();
+                let report = probe.probe(registry, Some(repository)).await;
+                (report, (registry.clone(), started.elapsed()))
+            });
+        let (reports, spent): (Vec<_>, _) =
+            futures::future::join_all(probes).await.into_iter().unzip();
+        for report in &reports {
+            self.observer.planning(PlanEvent::Probed(report));
+        }
+        (reports, spent)
+    }
+
+    async fn find_images(
+        &self,
+        request: &PlanRequest,
+        spent: &BTreeMap<Registry, Duration>,
+        mut each: impl FnMut(&FoundImage) -> Result<(), PlanError>,
+    ) -> Result<Vec<FoundImage>, PlanError> {
+        let mut sources: BTreeMap<(Registry, RepositoryName), Source> = BTreeMap::new();
+        for reference in &request.images {
+            let (registry, name) = (reference.registry().clone(), reference.repository().clone());
+            let source = sources.entry((registry, name)).or_insert_with(|| {
+                let repository = self
+                    .client
+                    .repository(reference.registry(), reference.repository());
+                let configured = request.configured.get(reference.registry()).copied();
+                let sources = RegistrySources::new(repository.clone())
+                    .legacy_tags(request.legacy_tags)
+                    .configured(configured);
+                Source {
+                    repository: Arc::new(repository),
+                    sources,
+                    further: self.further(&SourceRepository::from(reference)),
+                    images: 0,
+                }
+            });
+            source.images += 1;
+        }
+        let unique: BTreeSet<String> = request.images.iter().map(ToString::to_string).collect();
+        let wanted = unique.len();
+        self.observer
+            .planning(PlanEvent::Discovering { images: wanted });
+        let images = unique
+            .into_iter()
+            .filter_map(|text| text.parse::<Reference>().ok());
+        // Made one by one: a search that waits for its turn takes as much memory as one that is under way.
+        let finds = stream::iter(images).map(|reference| {
+            let key = (reference.registry().clone(), reference.repository().clone());
+            let spent = spent.get(&key.0).copied().unwrap_or_default();
+            self.find_image(request, reference, &sources[&key], spent)
+        });
+        let mut finds = finds.buffer_unordered(request.max_concurrent_discoveries.get());
+        let mut found: Vec<FoundImage> = Vec::new();
+        while let Some(image) = finds.try_next().await? {
+            each(&image)?;
+            found.push(image);
+        }
+        found.sort_by_cached_key(|image| image.reference().to_string());
+        Ok(found)
+    }
+
+    async fn find_image(
+        &self,
+        request: &PlanRequest,
+        reference: Reference,
+        source: &Source,
+        spent: Duration,
+    ) -> Result<FoundImage, PlanError> {
+        let started = Instant::now();
+        let time = request.discovery_timeout.saturating_sub(spent);
+        let left = || time.saturating_sub(started.elapsed());
+        let late = |_| {
+            let seconds = request.discovery_timeout.as_secs();
+            let message = format!("{reference} could not be read within {seconds} s");
+            PlanError::new(PlanErrorKind::Network, message)
+        };
+        let repository = &source.repository;
+        let resolved = timeout(left(), resolve(repository, &reference))
+            .await
+            .map_err(late)?
+            .map_err(PlanError::from)?;
+        if let Some(now) = &resolved.tag_moved_to {
+            self.observer.planning(PlanEvent::TagMoved {
+                reference: &reference,
+                now,
+            });
+        }
+        let manifests = RegistryManifests::new(Repository::clone(repository)).within(left());
+        let (root, named) = carried_root(&reference, resolved.manifest)?;
+        let tree =
+            ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
+        if !request.platforms.is_empty() && tree.children.is_empty() && !tree.omitted.is_empty() {
+            let there: Vec<_> = ImageTree::platforms(&tree.root)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let message = format!(
+                "{reference} has none of the platforms asked for; it has {}",
+                there.join(", ")
+            );
+            return Err(PlanError::new(PlanErrorKind::Access, message));
+        }
+        let mut subjects = tree.all_subjects();
+        subjects.extend(named);
+        let many = source.images * subjects.len() >= MANY_SUBJECTS;
+        let discovery = source
+            .sources
+            .discovery(Some(left()))
+            .one_of_many(many)
+            .children(Some(ImageDepth::Manifests))
+            .keep_manifests(true);
+        let until = Instant::now() + left();
+        let discovery = source.further.iter().fold(discovery, |discovery, further| {
+            let (source, late) = (Arc::clone(further), request.discovery_timeout);
+            discovery.source(Arc::new(Bounded { source, until, late }))
+        });
+        let mut graph = discovery.run(subjects).await;
+        let absent = absent_layers(request, repository, &tree, &graph);
+        // What was found is worth more than the time that a few HEADs take beyond it.
+        let absent = timeout(left().max(request.discovery_timeout / 10), absent)
+            .await
+            .map_err(late)??;
+        let refused = judge(&tree, &mut graph);
+        let root = graph.report(tree.root.digest());
+        self.observer.planning(PlanEvent::Discovered {
+            reference: &reference,
+            root,
+            graph: &graph,
+            timeout: request.discovery_timeout,
+        });
+        let repository = Arc::clone(repository);
+        let mut image = FoundImage::new(request, reference, repository, &tree, graph, refused);
+        image.absent = absent;
+        image.seconds = started.elapsed().as_secs_f64();
+        Ok(image)
+    }
+}
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Planner")
+            .field("client", &self.client)
+            .field("observer", &self.observer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns the manifest of an image as a bundle carries it, by its SHA-256, and the digest that the registry names for the tag
+/// where that is another one.
+fn carried_root(
+    reference: &Reference,
+    root: Manifest,
+) -> Result<(Manifest, Option<Digest>), PlanError> {
+    if reference.digest().is_some() || root.digest().algorithm() == Algorithm::Sha256 {
+        return Ok((root, None));
+    }
+    let carried = Manifest::parse(root.raw().clone(), Some(root.media_type()))
+        .map_err(|error| PlanError::new(PlanErrorKind::Incomplete, error.to_string()))?;
+    Ok((carried, Some(root.digest().clone())))
+}
+
+fn require_artifact_types(
+    request: &PlanRequest,
+    images: &[FoundImage],
+) -> Result<(), PlanError> {
+    for image in images {
+        for wanted in &request.require_artifact_types {
+            let has = |own: &Option<String>| own.as_ref() == Some(wanted);
+            if !image
+                .graph
+                .referrers
+                .iter()
+                .any(|referrer| has(&referrer.artifact_type))
+            {
+                let message = format!(
+                    "{} has no referrer of the required artifact type {wanted}",
+                    image.reference()
+                );
+                return Err(PlanError::new(PlanErrorKind::Incomplete, message));
+            }
+        }
+    }
+    Ok(())
+}

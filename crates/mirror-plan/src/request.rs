@@ -1,0 +1,75 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use oci_content::{Capability, Digest, Platform, Reference, Registry};
+use oci_referrers::{LegacyTags, Policy};
+
+/// What to mirror.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PlanRequest {
+    /// The images. One that is named twice is mirrored once.
+    pub images: Vec<Reference>,
+    /// The platforms to carry; all when empty.
+    pub platforms: Vec<Platform>,
+    /// Artifact types that every image must have a referrer of.
+    pub require_artifact_types: Vec<String>,
+    /// What the images have to have before anything is sent or written, and the time from which ages count.
+    pub policy: Option<(Policy, SystemTime)>,
+    /// What need not be fetched, because it is at the target already; nothing by default.
+    pub held: Option<Held>,
+    /// Whether [`FoundImage::descriptors`](crate::FoundImage::descriptors) are kept; not by default, since they take memory.
+    pub keep_descriptors: bool,
+    /// The legacy tags to look for.
+    pub legacy_tags: LegacyTags,
+    /// Time for everything that is asked about one image before its blobs: the probe of its registry, what its reference
+    /// leads to, and the discovery of its referrers; 120 s by default.
+    pub discovery_timeout: Duration,
+    /// Images whose referrers are discovered at once; 4 by default.
+    pub max_concurrent_discoveries: NonZeroUsize,
+    /// What is configured about the referrers API of some registries.
+    pub configured: BTreeMap<Registry, Capability>,
+}
+
+impl PlanRequest {
+    /// Creates a request with the defaults.
+    pub fn new(images: Vec<Reference>) -> Self {
+        Self {
+            images,
+            platforms: Vec::new(),
+            require_artifact_types: Vec::new(),
+            policy: None,
+            held: None,
+            keep_descriptors: false,
+            legacy_tags: LegacyTags::All,
+            discovery_timeout: Duration::from_secs(120),
+            max_concurrent_discoveries: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
+            configured: BTreeMap::new(),
+        }
+    }
+}
+
+/// Knows which objects need not be fetched, by digest and size.
+#[derive(Clone)]
+pub struct Held(Arc<dyn Fn(&Digest, u64) -> bool + Send + Sync>);
+
+impl Held {
+    /// Creates one from a function that returns whether an object of so many bytes is held.
+    pub fn new(holds: impl Fn(&Digest, u64) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(holds))
+    }
+
+    /// Returns whether an object of so many bytes is held.
+    pub fn holds(&self, digest: &Digest, size: u64) -> bool {
+        (self.0)(digest, size)
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
+}

@@ -1,0 +1,48 @@
+//! Arguments that several commands take.
+
+pub(crate) mod base;
+pub(crate) mod output;
+pub(crate) mod policy;
+pub(crate) mod signature;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+/// A bundle's path; `-` is standard input, as everywhere.
+pub(crate) fn bundle_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(|text| match text.as_encoded_bytes() {
+        b"-" => "/dev/stdin".into(),
+        _ => text.into(),
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LegacyTagsArg {
+    All,
+    Known,
+    Off,
+}
+
+impl From<LegacyTagsArg> for oci_referrers::LegacyTags {
+    fn from(arg: LegacyTagsArg) -> Self {
+        match arg {
+            LegacyTagsArg::All => Self::All,
+            LegacyTagsArg::Known => Self::Known,
+            LegacyTagsArg::Off => Self::Off,
+        }
+    }
+}
