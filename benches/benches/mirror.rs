@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use benches::{Server, arguments_behind, cpu, is_full, peak_memory, serve_until_told};
 use import_validator::{ImportValidator, ValidatedBundle};
-use mirror_export::{ExportRequest, ExportTimes, Exporter};
+use mirror_export::{ExportRequest, ExportTimes, Exporter, FileOutput};
 use mirror_import::{ImportOptions, ImportTarget, Importer};
 use oci_content::{Descriptor, Manifest, Registry, Tag};
 use registry_client::{Client, ClientOptions};
@@ -450,9 +450,9 @@ async fn export(source: &Server, output: &Path) -> ExportTimes {
         .map(reference)
         .collect::<Result<_, _>>()
         .expect("a loopback address is a registry");
-    let request = ExportRequest::new(images, output);
+    let request = ExportRequest::new(images);
     let summary = Exporter::new(client(), Arc::new(()))
-        .export(&request)
+        .export(&request, &FileOutput::new(output))
         .await
         .expect("everything is there");
     assert_eq!(summary.manifest.referrers.total, 60);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use benches::{Server, arguments_behind, is_full, peak_memory, serve_until_told};
 use import_validator::ImportValidator;
-use mirror_export::{ExportRequest, Exporter};
+use mirror_export::{ExportRequest, Exporter, FileOutput};
 use mirror_import::{ImportOptions, ImportTarget, Importer};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
@@ -127,7 +127,7 @@ async fn export(host: &str, images: usize, output: &Path) {
     let client = client.expect("no certificate is configured that could be wrong");
     let started = Instant::now();
     let summary = Exporter::new(client, Arc::new(()))
-        .export(&ExportRequest::new(references, output))
+        .export(&ExportRequest::new(references), &FileOutput::new(output))
         .await
         .expect("everything is there");
     assert!(started.elapsed().as_secs_f64() >= summary.times.planned);

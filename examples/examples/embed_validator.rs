@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use import_validator::ImportValidator;
-use mirror_export::{ExportRequest, Exporter};
+use mirror_export::{ExportRequest, Exporter, FileOutput};
 use mirror_import::{ImportOptions, ImportTarget, Importer};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
@@ -17,11 +17,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let bundle = folder.path().join("bundle.tgz");
     let client = Client::new(ClientOptions::default())?;
-    let request = ExportRequest::new(
-        vec![format!("{}/team/app:1.0", registry.host()).parse()?],
-        &bundle,
-    );
-    Exporter::new(client, Arc::new(())).export(&request).await?;
+    let request = ExportRequest::new(vec![format!("{}/team/app:1.0", registry.host()).parse()?]);
+    let exporter = Exporter::new(client, Arc::new(()));
+    exporter.export(&request, &FileOutput::new(&bundle)).await?;
 
     let validation = ImportValidator::new()
         .check_referrers(true)

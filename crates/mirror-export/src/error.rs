@@ -1,20 +1,35 @@
+use std::error::Error;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bundle_format::{OutputError, OutputErrorKind, WriteError, WriteErrorKind};
-use oci_content::ErrorCode;
-use oci_referrers::{Problem, ResolveError, Violation};
+use mirror_plan::{PlanError, PlanErrorKind};
+use oci_referrers::Violation;
 
-/// Why no bundle was written, or why the one that was written is incomplete.
+/// Why no bundle was written.
 #[derive(Debug)]
 pub struct ExportError {
     kind: ExportErrorKind,
+    /// The output, where that is what failed.
+    at: Option<PathBuf>,
     message: String,
-    violations: Vec<Violation>,
+    remedy: Option<ExportRemedy>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What a caller can change about a request so that it succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExportRemedy {
+    /// [`ExportRequest::allow_incomplete`](crate::ExportRequest::allow_incomplete): the bundle is written without what could
+    /// not be settled.
+    AllowIncomplete,
+    /// [`FileOutput::overwrite`](crate::FileOutput::overwrite): the bundle that is there is replaced.
+    Overwrite,
 }
 
 /// The classes of [`ExportError`], by what a caller can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExportErrorKind {
     /// The request cannot be carried out as it stands: the output exists, a reference is given twice.
@@ -41,26 +56,30 @@ impl ExportError {
     pub(crate) fn new(kind: ExportErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
+            at: None,
             message: message.into(),
-            violations: Vec::new(),
+            remedy: None,
+            source: None,
         }
     }
 
-    pub(crate) fn policy(violations: Vec<Violation>) -> Self {
-        let count = violations.iter().filter(|one| one.forbids()).count();
-        let message = format!(
-            "nothing was written, because the policy forbids it: {count} of its demands are not met"
-        );
+    /// Creates the error that another one says all of.
+    fn of(kind: ExportErrorKind, error: impl Error + Send + Sync + 'static) -> Self {
         Self {
-            violations,
-            ..Self::new(ExportErrorKind::Policy, message)
+            source: Some(Box::new(error)),
+            ..Self::new(kind, "")
         }
+    }
+
+    pub(crate) fn with_remedy(mut self, remedy: ExportRemedy) -> Self {
+        self.remedy = Some(remedy);
+        self
     }
 
     /// Names the output, where that is what failed.
     pub(crate) fn at(mut self, output: &Path) -> Self {
         if self.kind == ExportErrorKind::LocalIo {
-            self.message = format!("{}: {}", output.display(), self.message);
+            self.at = Some(output.to_owned());
         }
         self
     }
@@ -70,30 +89,70 @@ impl ExportError {
         self.kind
     }
 
+    /// Returns what of the request can be changed so that it succeeds.
+    pub fn remedy(&self) -> Option<ExportRemedy> {
+        self.remedy
+    }
+
     /// Returns what the policy found, warnings included; nothing where the error is another one.
     pub fn violations(&self) -> &[Violation] {
-        &self.violations
+        let plan = self.source.as_ref();
+        let plan = plan.and_then(|source| source.downcast_ref::<PlanError>());
+        plan.map_or(&[], PlanError::violations)
     }
 }
 
 impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        if let Some(at) = &self.at {
+            write!(f, "{}: ", at.display())?;
+        }
+        match &self.source {
+            Some(source) if self.message.is_empty() => source.fmt(f),
+            _ => f.write_str(&self.message),
+        }
     }
 }
 
-impl std::error::Error for ExportError {}
+impl Error for ExportError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let source = self.source.as_deref()?;
+        // What is displayed here already is not a cause of it.
+        if self.message.is_empty() {
+            source.source()
+        } else {
+            Some(source)
+        }
+    }
+}
+
+impl From<PlanError> for ExportError {
+    fn from(error: PlanError) -> Self {
+        let kind = match error.kind() {
+            PlanErrorKind::Usage => ExportErrorKind::Usage,
+            PlanErrorKind::LocalIo => ExportErrorKind::LocalIo,
+            PlanErrorKind::Access => ExportErrorKind::Access,
+            PlanErrorKind::Incomplete => ExportErrorKind::Incomplete,
+            PlanErrorKind::Integrity => ExportErrorKind::Integrity,
+            PlanErrorKind::Limit => ExportErrorKind::Limit,
+            PlanErrorKind::Policy => ExportErrorKind::Policy,
+            _ => ExportErrorKind::Network,
+        };
+        Self::of(kind, error)
+    }
+}
 
 impl From<OutputError> for ExportError {
     fn from(error: OutputError) -> Self {
-        match error.kind() {
-            OutputErrorKind::Exists => Self::new(
-                ExportErrorKind::Usage,
-                format!("{error}; --overwrite replaces it"),
-            ),
-            OutputErrorKind::Locked => Self::new(ExportErrorKind::Busy, error.to_string()),
-            OutputErrorKind::NotAFile => Self::new(ExportErrorKind::Usage, error.to_string()),
-            _ => Self::new(ExportErrorKind::LocalIo, error.to_string()),
+        let kind = match error.kind() {
+            OutputErrorKind::Exists | OutputErrorKind::NotAFile => ExportErrorKind::Usage,
+            OutputErrorKind::Locked => ExportErrorKind::Busy,
+            _ => ExportErrorKind::LocalIo,
+        };
+        let exists = error.kind() == OutputErrorKind::Exists;
+        Self {
+            remedy: exists.then_some(ExportRemedy::Overwrite),
+            ..Self::of(kind, error)
         }
     }
 }
@@ -104,44 +163,6 @@ impl From<WriteError> for ExportError {
             WriteErrorKind::Io => ExportErrorKind::LocalIo,
             _ => ExportErrorKind::Integrity,
         };
-        Self::new(kind, error.to_string())
+        Self::of(kind, error)
     }
-}
-
-impl From<&ResolveError> for ExportError {
-    fn from(error: &ResolveError) -> Self {
-        let kind = match error {
-            ResolveError::NotFound { .. } => ExportErrorKind::Access,
-            ResolveError::Failed { problem, .. } => kind_of(problem),
-            _ => ExportErrorKind::Network,
-        };
-        Self::new(kind, error.to_string())
-    }
-}
-
-/// Returns the class of a question that could not be settled and that everything hangs on.
-pub(crate) fn kind_of(problem: &Problem) -> ExportErrorKind {
-    match problem.code {
-        ErrorCode::Denied => ExportErrorKind::Access,
-        ErrorCode::Integrity => ExportErrorKind::Integrity,
-        ErrorCode::Limit => ExportErrorKind::Limit,
-        ErrorCode::Malformed => ExportErrorKind::Incomplete,
-        _ => ExportErrorKind::Network,
-    }
-}
-
-/// Returns the class of a blob transfer that failed, and the reason in a sentence fragment.
-pub(crate) fn transfer_failure(error: &registry_client::Error) -> (ExportErrorKind, String) {
-    use registry_client::ErrorKind;
-    let status = error.response().map(|response| response.status().as_u16());
-    let kind = match (error.kind(), status) {
-        (ErrorKind::LocalIo, _) => ExportErrorKind::LocalIo,
-        (ErrorKind::Integrity, _) => ExportErrorKind::Integrity,
-        (ErrorKind::Status, Some(404 | 410)) => ExportErrorKind::Incomplete,
-        (ErrorKind::Status | ErrorKind::Token, Some(401 | 403)) => ExportErrorKind::Access,
-        (ErrorKind::UntrustedRealm | ErrorKind::Credentials, _) => ExportErrorKind::Access,
-        (ErrorKind::LimitExceeded, _) => ExportErrorKind::Limit,
-        _ => ExportErrorKind::Network,
-    };
-    (kind, error.with_causes())
 }

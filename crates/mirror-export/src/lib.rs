@@ -1,29 +1,24 @@
-//! Plans, discovers and writes a mirror bundle: images and everything that refers to them, in one file.
+//! Writes a mirror bundle: images and everything that refers to them, in one file.
 //!
-//! An [`Exporter`] probes the registries, resolves each image once to a digest, discovers its referrers and those
-//! of its children, knows then every byte that the bundle will hold, and downloads blobs straight into their
-//! places. What could not be settled stops the export, or is written into the bundle where the caller allows it.
+//! An [`Exporter`] has a [`Planner`](mirror_plan::Planner) find what there is to carry, knows then every byte that the bundle
+//! will hold, and downloads blobs straight into their places. What could not be settled stops the export, or is written into the bundle where the caller allows it.
 //!
 //! # Scope
 //!
 //! It prints nothing and reads no configuration file; an [`ExportObserver`] is told what happens. It needs a tokio
 //! runtime and spawns transfers on it.
 
-mod content;
+mod contents;
 mod discarded;
 mod error;
 mod exporter;
-mod found;
-mod judge;
 mod observer;
-mod plan;
-mod policy;
 mod report;
 mod request;
 mod tally;
 mod transfer;
 
-pub use error::{ExportError, ExportErrorKind};
+pub use error::{ExportError, ExportErrorKind, ExportRemedy};
 pub use exporter::{ExportSummary, ExportTimes, ExportedImage, ExportedVolume, Exporter};
 pub use observer::{ExportEvent, ExportObserver};
-pub use request::ExportRequest;
+pub use request::{ExportRequest, FileOutput};

@@ -1,14 +1,9 @@
-use std::fmt;
-use std::time::Duration;
+use mirror_plan::PlanObserver;
 
-use oci_content::{Digest, Reference};
-use oci_referrers::{ReferrerGraph, SubjectReport, Violation};
-use registry_probe::ProbeReport;
-
-/// Is told what an export does, as it happens.
-pub trait ExportObserver: fmt::Debug + Send + Sync {
+/// Is told what an export does, as it happens: first by [`PlanObserver`] what is found, then what is written.
+pub trait ExportObserver: PlanObserver {
     /// Is called for each event, possibly from several threads.
-    fn event(&self, event: ExportEvent<'_>);
+    fn event(&self, event: ExportEvent);
 
     /// Returns how many HTTP requests were sent so far, for the report.
     fn requests(&self) -> u64;
@@ -16,50 +11,19 @@ pub trait ExportObserver: fmt::Debug + Send + Sync {
 
 /// Nobody is told, and no request counted.
 impl ExportObserver for () {
-    fn event(&self, _: ExportEvent<'_>) {}
+    fn event(&self, _: ExportEvent) {}
 
     fn requests(&self) -> u64 {
         0
     }
 }
 
-/// Something that happened.
-#[derive(Debug)]
+/// Something that happened while a bundle was written.
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum ExportEvent<'a> {
-    /// So many registries are going to be probed.
-    Probing {
-        /// Their number.
-        registries: usize,
-    },
-    /// A registry was probed.
-    Probed(&'a ProbeReport),
-    /// The referrers of so many images are going to be discovered.
-    Discovering {
-        /// Their number.
-        images: usize,
-    },
-    /// The tag of an image that was given with a digest is elsewhere now.
-    TagMoved {
-        /// The image.
-        reference: &'a Reference,
-        /// What the tag holds now.
-        now: &'a Digest,
-    },
-    /// The referrers of an image were discovered.
-    Discovered {
-        /// The image.
-        reference: &'a Reference,
-        /// What the image's own digest said.
-        root: Option<&'a SubjectReport>,
-        /// Everything that was found.
-        graph: &'a ReferrerGraph,
-        /// The time that it was given.
-        timeout: Duration,
-    },
-    /// The policy says something of the bundle that does not forbid it.
-    PolicyWarning(&'a Violation),
+pub enum ExportEvent {
     /// Everything that the bundle will hold is known.
+    #[non_exhaustive]
     Planned {
         /// The size of the bundle in bytes.
         bytes: u64,
@@ -73,21 +37,25 @@ pub enum ExportEvent<'a> {
         left_out: usize,
     },
     /// So many more bytes of blobs are in their places. When a blob is whole, they sum up to its size.
+    #[non_exhaustive]
     Received {
         /// Their number.
         bytes: u64,
     },
     /// So many bytes of a blob, which had been [received](Self::Received), have to be asked for again.
+    #[non_exhaustive]
     Discarded {
         /// Their number.
         bytes: u64,
     },
     /// A blob is in its place.
+    #[non_exhaustive]
     Transferred {
         /// Its size in bytes.
         bytes: u64,
     },
     /// So many more bytes of the bundle are in its checksum, which is computed while blobs are still downloaded.
+    #[non_exhaustive]
     Hashed {
         /// Their number.
         bytes: u64,

@@ -2,13 +2,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bundle_format::checksum_line;
+use mirror_plan::FoundImage;
 use oci_content::replace_file;
 use registry_probe::ProbeReport;
 use serde_json::{Value, json};
 
 use crate::error::{ExportError, ExportErrorKind};
 use crate::exporter::ExportSummary;
-use crate::found::FoundImage;
 
 const CHECKSUM: &str = ".sha256";
 const REPORT: &str = ".report.json";
@@ -75,19 +75,20 @@ pub(crate) fn remove(output: &Path) {
 }
 
 fn image(image: &FoundImage) -> Value {
-    let report = image.graph.report(&image.record.digest);
+    let graph = image.graph();
+    let report = graph.report(image.digest());
     json!({
         "reference": image.reference(),
-        "digest": image.record.digest,
-        "status": image.graph.status(),
+        "digest": image.digest(),
+        "status": graph.status(),
         "method": report.map(|report| report.method),
         "capability": report.map(|report| report.capability),
-        "referrers": image.graph.referrers.len(),
-        "seconds": image.seconds,
-        "warnings": image.graph.warnings().map(|warning| json!({
+        "referrers": graph.referrers.len(),
+        "seconds": image.seconds(),
+        "warnings": graph.warnings().map(|warning| json!({
             "code": warning.code, "digest": warning.digest, "message": warning.message,
         })).collect::<Vec<_>>(),
-        "errors": image.graph.errors().map(|problem| json!({
+        "errors": graph.errors().map(|problem| json!({
             "code": problem.code, "digest": problem.digest, "subject": problem.subject, "source": problem.source,
             "message": problem.message,
         })).collect::<Vec<_>>(),

@@ -1,12 +1,11 @@
 use std::collections::{HashMap, HashSet};
 
 use bundle_format::{BundleManifest, EntryRecord};
-use oci_content::{Algorithm, Capability, Digest, DiscoveryMethod};
+use mirror_plan::{FoundImage, PlanError, PlanErrorKind};
 use oci_content::{ArtifactRecord, DiscoveryRecord, SourceRepository};
+use oci_content::{Capability, Digest, DiscoveryMethod};
 
-use crate::error::{ExportError, ExportErrorKind};
-use crate::found::FoundImage;
-use crate::plan::blob_path;
+use crate::contents::blob_path;
 use crate::request::ExportRequest;
 
 /// How much of `manifest.yaml` is filled by what the images found so far have referring to them: never more than they will take
@@ -24,10 +23,16 @@ pub(crate) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(crate) fn new(request: &'a ExportRequest, wanted: usize) -> Self {
+    pub(crate) fn new(request: &'a ExportRequest) -> Self {
+        let wanted: HashSet<String> = request
+            .plan
+            .images
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         Self {
             request,
-            wanted,
+            wanted: wanted.len(),
             found: 0,
             referrers: HashMap::new(),
             files: HashSet::new(),
@@ -36,23 +41,15 @@ impl<'a> Tally<'a> {
     }
 
     /// Adds an image. An error when `manifest.yaml` can no longer hold what was found.
-    pub(crate) fn add(&mut self, image: &FoundImage) -> Result<(), ExportError> {
+    pub(crate) fn add(&mut self, image: &FoundImage) -> Result<(), PlanError> {
         let repository = SourceRepository::from(image.reference());
         let known = self.referrers.entry(repository.to_string()).or_default();
-        let root = image.record.digest.clone();
         let (capability, method) = (Capability::Unknown, DiscoveryMethod::Other);
+        let root = image.digest().clone();
         let mut record = DiscoveryRecord::new(repository, root, capability, method);
         let mut entries = Vec::new();
-        for (referrer, bill) in image.graph.referrers.iter().zip(&image.bills) {
-            let subject = &referrer.subject;
-            let Some(bill) = bill else { continue };
-            let carried = |(digest, _): (&Digest, u64)| {
-                digest.algorithm() == Algorithm::Sha256 && !image.absent.contains(digest)
-            };
-            if subject.algorithm() != Algorithm::Sha256
-                || !bill.digests().all(carried)
-                || !known.insert((subject.clone(), referrer.digest.clone()))
-            {
+        for (referrer, needs) in image.carried() {
+            if !known.insert((referrer.subject.clone(), referrer.digest.clone())) {
                 continue;
             }
             let mut artifact = ArtifactRecord::new(
@@ -65,9 +62,11 @@ impl<'a> Tally<'a> {
             artifact.sources.clone_from(&referrer.sources);
             artifact.tag.clone_from(&referrer.tag);
             record.artifacts.push(artifact);
-            for (digest, size) in bill.digests() {
-                if self.files.insert(digest.clone()) {
-                    entries.push(EntryRecord::new(blob_path(digest)?, size, digest.clone()));
+            for (digest, size) in needs {
+                if self.files.insert(digest.clone())
+                    && let Ok(path) = blob_path(digest)
+                {
+                    entries.push(EntryRecord::new(path, size, digest.clone()));
                 }
             }
         }
@@ -79,12 +78,12 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn full(&self, image: &FoundImage) -> ExportError {
+    fn full(&self, image: &FoundImage) -> PlanError {
         let referrers: usize = self.referrers.values().map(HashSet::len).sum();
         let limit = self.request.max_manifest_bytes;
         let way_out = match self.found - 1 {
             0 => format!(
-                "{} alone does not fit; export its platforms one by one (--platform)",
+                "{} alone does not fit; export its platforms one by one",
                 image.reference()
             ),
             fit => {
@@ -98,7 +97,7 @@ impl<'a> Tally<'a> {
              {way_out}",
             self.found, self.wanted
         );
-        ExportError::new(ExportErrorKind::Limit, message)
+        PlanError::new(PlanErrorKind::Limit, message)
     }
 }
 
@@ -127,7 +126,7 @@ mod tests {
     #[test]
     fn the_documented_number_of_referrers_fits() {
         const DOCUMENT: &str = include_str!("../../../docs/bundle-format.md");
-        let request = ExportRequest::new(Vec::new(), "b.tgz");
+        let request = ExportRequest::new(Vec::new());
         let repository: SourceRepository = "registry.example.com/team/app".parse().unwrap();
         let of = |text: &str| Digest::of(text.as_bytes());
         let mut rows = Vec::new();

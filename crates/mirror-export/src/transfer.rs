@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use bundle_format::{BundleWriter, EntryPath, EntryWriter, OutputSink};
+use mirror_plan::{Piece, PlanError};
 use oci_content::{Digest, VerifyError};
 use registry_client::BlobSink;
 use tokio::task::JoinSet;
 
-use crate::content::Piece;
-use crate::error::{ExportError, ExportErrorKind, transfer_failure};
+use crate::error::{ExportError, ExportErrorKind};
 use crate::observer::{ExportEvent, ExportObserver};
 
 /// A place in the bundle that a download writes into. The writer hashes; nothing is stored anywhere else.
@@ -77,7 +77,7 @@ pub(crate) async fn download(
     at_once: usize,
     observer: &Arc<dyn ExportObserver>,
 ) -> Result<(), Failed> {
-    long_first(&mut pieces, at_once);
+    long_first(&mut pieces, |(_, piece)| piece.size, at_once);
     let mut tasks = JoinSet::new();
     let (mut large, mut small): (VecDeque<_>, VecDeque<_>) = pieces
         .into_iter()
@@ -126,12 +126,12 @@ pub(crate) async fn download(
 ///
 /// They stay in the order of the file, which the checksum follows. Only those that are longer than an even share of a
 /// transfer go first: begun late, one of them would end long after all others.
-fn long_first(blobs: &mut [(&Digest, &Piece)], at_once: usize) {
-    let total: u64 = blobs.iter().map(|(_, piece)| piece.size).sum();
+fn long_first<T>(blobs: &mut [T], size: impl Fn(&T) -> u64, at_once: usize) {
+    let total: u64 = blobs.iter().map(&size).sum();
     let share = total / at_once as u64;
-    blobs.sort_by_key(|(_, piece)| match piece.size > share {
-        true => (false, Reverse(piece.size)),
-        false => (true, Reverse(0)),
+    blobs.sort_by_key(|blob| {
+        let is_long = size(blob) > share;
+        (!is_long, Reverse(if is_long { size(blob) } else { 0 }))
     });
 }
 
@@ -163,15 +163,13 @@ async fn pull(
             }
             Err(error) => {
                 place.discarded();
-                let (kind, message) = transfer_failure(&error);
-                if kind == ExportErrorKind::Integrity {
+                let from = format!("{}/{}", repository.registry(), repository.name());
+                let error = PlanError::transfer(format!("{digest} from {from}"), error);
+                let error = ExportError::from(error);
+                if error.kind() == ExportErrorKind::Integrity {
                     place.writer.restart();
                 }
-                let from = format!("{}/{}", repository.registry(), repository.name());
-                last = Some(ExportError::new(
-                    kind,
-                    format!("{digest} from {from}: {message}"),
-                ));
+                last = Some(error);
             }
         }
     }
@@ -189,18 +187,9 @@ mod tests {
 
     #[test]
     fn only_what_is_longer_than_an_even_share_leaves_the_order_of_the_file() {
-        let piece = |size: u64| {
-            let (raw, from) = (None, Vec::new());
-            (Digest::of(&size.to_le_bytes()), Piece { size, raw, from })
-        };
         // 100 bytes for 4 transfers: 25 for each.
-        let pieces = [5, 27, 2, 25, 1, 40].map(piece);
-        let mut pieces: Vec<_> = pieces
-            .iter()
-            .map(|(digest, piece)| (digest, piece))
-            .collect();
-        long_first(&mut pieces, 4);
-        let sizes: Vec<_> = pieces.iter().map(|(_, piece)| piece.size).collect();
+        let mut sizes = [5, 27, 2, 25, 1, 40];
+        long_first(&mut sizes, |size| *size, 4);
         assert_eq!(sizes, [40, 27, 5, 2, 25, 1]);
     }
 }

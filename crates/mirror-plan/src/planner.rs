@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
-    Algorithm, Digest, ErrorCode, Manifest, Reference, Registry, RepositoryName, SourceKind, SourceRepository,
+    Algorithm, Digest, ErrorCode, Manifest, Reference, Registry, RepositoryName, SourceKind,
+    SourceRepository,
 };
 use oci_referrers::{
-    Answer, ImageDepth, ImageTree, Problem, Query, ReferrerSource, RegistryManifests, RegistrySources, resolve,
+    Answer, ImageDepth, ImageTree, Problem, Query, ReferrerSource, RegistryManifests,
+    RegistrySources, resolve,
 };
 use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
@@ -150,13 +152,20 @@ impl Planner {
         each: impl FnMut(&FoundImage) -> Result<(), PlanError> + Send,
     ) -> Result<Found, PlanError> {
         if request.images.is_empty() {
-            return Err(PlanError::new(PlanErrorKind::Usage, "there is no image to export"));
+            return Err(PlanError::new(
+                PlanErrorKind::Usage,
+                "there is no image to export",
+            ));
         }
         let (probes, spent) = self.probe(request).await;
         let mut images = self.find_images(request, &spent, each).await?;
         require_artifact_types(request, &images)?;
         let judged = Judged::new(request, &mut images).await?;
-        Ok(Found { images, probes, judged })
+        Ok(Found {
+            images,
+            probes,
+            judged,
+        })
     }
 
     fn further(&self, repository: &SourceRepository) -> Vec<Arc<dyn ReferrerSource>> {
@@ -299,7 +308,11 @@ impl Planner {
         let until = Instant::now() + left();
         let discovery = source.further.iter().fold(discovery, |discovery, further| {
             let (source, late) = (Arc::clone(further), request.discovery_timeout);
-            discovery.source(Arc::new(Bounded { source, until, late }))
+            discovery.source(Arc::new(Bounded {
+                source,
+                until,
+                late,
+            }))
         });
         let mut graph = discovery.run(subjects).await;
         let absent = absent_layers(request, repository, &tree, &graph);
@@ -346,10 +359,7 @@ fn carried_root(
     Ok((carried, Some(root.digest().clone())))
 }
 
-fn require_artifact_types(
-    request: &PlanRequest,
-    images: &[FoundImage],
-) -> Result<(), PlanError> {
+fn require_artifact_types(request: &PlanRequest, images: &[FoundImage]) -> Result<(), PlanError> {
     for image in images {
         for wanted in &request.require_artifact_types {
             let has = |own: &Option<String>| own.as_ref() == Some(wanted);

@@ -73,7 +73,7 @@ impl Fixture {
         let tag = format!("sha256-{}.sig", index.digest.encoded())
             .parse()
             .unwrap();
-        let mut tagged = artifact(&index, &legacy, Some(media_type::IMAGE_CONFIG));
+        let mut tagged = artifact(&legacy, Some(media_type::IMAGE_CONFIG));
         tagged.sources = vec![SourceKind::LegacyTag];
         tagged.tag = Some(tag);
         let mut records = fixture.manifest.graph.discovery.iter_mut();
@@ -162,9 +162,7 @@ impl Fixture {
             DiscoveryMethod::Native,
         );
         for (referrer, artifact_type) in artifacts {
-            record
-                .artifacts
-                .push(artifact(subject, referrer, *artifact_type));
+            record.artifacts.push(artifact(referrer, *artifact_type));
         }
         self.manifest.graph.discovery.push(record);
     }
@@ -219,11 +217,7 @@ impl Fixture {
     }
 }
 
-pub(crate) fn artifact(
-    subject: &Descriptor,
-    referrer: &Descriptor,
-    artifact_type: Option<&str>,
-) -> ArtifactRecord {
+pub(crate) fn artifact(referrer: &Descriptor, artifact_type: Option<&str>) -> ArtifactRecord {
     let mut artifact = ArtifactRecord::new(
         referrer.digest.clone(),
         artifact_type.map(str::to_owned),

@@ -97,7 +97,8 @@ async fn a_layer_with_urls_is_taken_from_the_registry_or_missing_and_the_urls_ar
     assert_eq!(manifest.referrers.status, Completeness::Incomplete);
     assert!(
         manifest
-            .graph.discovery
+            .graph
+            .discovery
             .iter()
             .any(|record| record.missing.iter().any(|m| m.code == "missing-blob"))
     );
@@ -154,7 +155,8 @@ async fn every_manifest_that_is_carried_has_been_asked_for_its_referrers() {
     let manifest = export(&request).await.unwrap().manifest;
     assert_eq!(manifest.referrers.status, Completeness::Complete);
     let found: Vec<_> = manifest
-        .graph.discovery
+        .graph
+        .discovery
         .iter()
         .flat_map(|record| {
             record
@@ -199,11 +201,16 @@ async fn a_set_without_one_of_its_manifests_is_named_and_left_out_only_with_leav
     let manifest = export(&request).await.unwrap().manifest;
     assert_eq!(manifest.referrers.status, Completeness::Incomplete);
     let mut artifacts = manifest
-        .graph.discovery
+        .graph
+        .discovery
         .iter()
         .flat_map(|record| &record.artifacts);
     assert!(artifacts.all(|artifact| artifact.digest != set.digest));
-    let missing = manifest.graph.discovery.iter().flat_map(|record| &record.missing);
+    let missing = manifest
+        .graph
+        .discovery
+        .iter()
+        .flat_map(|record| &record.missing);
     let missing: Vec<_> = missing
         .filter_map(|missing| missing.digest.as_ref())
         .collect();
@@ -235,12 +242,17 @@ async fn what_refers_to_the_sha512_that_a_registry_names_for_a_tag_is_named_as_m
     let manifest = export(&request).await.unwrap().manifest;
     assert_eq!(manifest.referrers.status, Completeness::Incomplete);
     let artifacts = manifest
-        .graph.discovery
+        .graph
+        .discovery
         .iter()
         .flat_map(|record| &record.artifacts);
     let artifacts: Vec<_> = artifacts.map(|artifact| &artifact.digest).collect();
     assert_eq!(artifacts, [&kept.digest]);
-    let missing = manifest.graph.discovery.iter().flat_map(|record| &record.missing);
+    let missing = manifest
+        .graph
+        .discovery
+        .iter()
+        .flat_map(|record| &record.missing);
     let missing: Vec<_> = missing
         .map(|missing| (&*missing.code, missing.digest.as_ref()))
         .collect();
@@ -306,20 +318,25 @@ async fn what_go_programs_write_for_empty_values_is_carried_as_it_came() {
         (Some("linux/amd64"), 1),
         (Some("windows/arm64"), 2),
     ] {
-        request.platforms = platform
+        request.plan.platforms = platform
             .and_then(oci_content::Platform::parse)
             .into_iter()
             .collect();
-        request.output = site.path(&format!("{omitted}.tgz"));
+        request.output.path = site.path(&format!("{omitted}.tgz"));
         let manifest = export(&request).await.unwrap().manifest;
         let artifacts = manifest
-            .graph.discovery
+            .graph
+            .discovery
             .iter()
             .flat_map(|record| &record.artifacts);
         let mut found: Vec<_> = artifacts.map(|artifact| artifact.digest.clone()).collect();
         found.sort();
         assert_eq!(found, referrers, "{platform:?}");
-        assert_eq!(manifest.graph.images[0].omitted.len(), omitted, "{platform:?}");
+        assert_eq!(
+            manifest.graph.images[0].omitted.len(),
+            omitted,
+            "{platform:?}"
+        );
         assert_eq!(manifest.referrers.status, Completeness::Complete);
     }
 }
@@ -384,7 +401,7 @@ async fn what_manifest_yaml_cannot_list_is_refused_before_everything_is_discover
         .collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut request = site.request(&registry, &names, "b.tgz");
-    request.max_concurrent_discoveries = std::num::NonZeroUsize::MIN;
+    request.plan.max_concurrent_discoveries = std::num::NonZeroUsize::MIN;
     // Each image has two referrers; what four of them take.
     request.max_manifest_bytes = 8 * 820;
     let error = export(&request).await.unwrap_err();
@@ -434,7 +451,7 @@ async fn what_manifest_yaml_cannot_list_is_refused_before_everything_is_discover
     request.max_manifest_bytes = all.manifest.yaml_bytes();
     export(&request).await.unwrap();
     request.max_manifest_bytes -= 1;
-    request.overwrite = true;
+    request.output.overwrite = true;
     let error = export(&request).await.unwrap_err();
     assert_eq!(error.kind(), ExportErrorKind::Limit);
 }

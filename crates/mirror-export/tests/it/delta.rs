@@ -2,18 +2,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bundle_format::{BaseBundle, Limits};
-use mirror_export::{ExportRequest, ExportSummary};
+use mirror_export::ExportSummary;
 use oci_content::Digest;
 use test_registry::{Fault, Route, TestRegistry};
 
-use crate::support::{Site, export, exporter, registry};
+use crate::support::{Export, Site, export, exporter, registry};
 
 fn base_of(summary: &ExportSummary) -> BaseBundle {
     let yaml = summary.manifest.to_yaml().unwrap();
     BaseBundle::parse(&yaml, &Limits::default()).unwrap()
 }
 
-fn on(base: &ExportSummary, mut request: ExportRequest) -> ExportRequest {
+fn on(base: &ExportSummary, mut request: Export) -> Export {
     request.base = Some(base_of(base));
     request
 }
@@ -82,7 +82,10 @@ async fn what_the_base_holds_is_listed_and_neither_fetched_nor_carried() {
             .collect()
     };
     assert_eq!(names(&delta), names(&whole));
-    assert_eq!(delta.manifest.graph.discovery, whole.manifest.graph.discovery);
+    assert_eq!(
+        delta.manifest.graph.discovery,
+        whole.manifest.graph.discovery
+    );
     let files = delta.manifest.files();
     for image in &delta.manifest.graph.images {
         assert!(files.values().any(|file| file.sha256 == image.digest));
@@ -158,7 +161,11 @@ async fn an_interrupted_delta_goes_on_and_gives_the_same_bytes() {
     registry.fault(Route::blobs(), Fault::stall().skip(2).forever());
     let exporter = exporter();
     let again = request("b.tgz");
-    let cut = tokio::time::timeout(Duration::from_secs(3), exporter.export(&again)).await;
+    let cut = tokio::time::timeout(
+        Duration::from_secs(3),
+        exporter.export(&again, &again.output),
+    )
+    .await;
     assert!(cut.is_err(), "the export was to be cut off");
     registry.clear_faults();
     registry.clear_requests();

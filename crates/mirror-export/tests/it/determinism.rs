@@ -25,7 +25,7 @@ async fn concurrency_and_the_order_of_arrival_do_not_change_a_byte() {
         );
         let mut request = site.request(&registry, &order, &format!("{place}.tgz"));
         request.max_concurrent_transfers = NonZeroUsize::new(at_once).unwrap();
-        request.max_concurrent_discoveries = NonZeroUsize::new(at_once).unwrap();
+        request.plan.max_concurrent_discoveries = NonZeroUsize::new(at_once).unwrap();
         digests.push(export(&request).await.unwrap().sha256);
     }
     assert!(
@@ -58,7 +58,8 @@ async fn layout_tags_list_the_referrers_of_each_subject_under_its_referrers_tag(
         .collect();
     for record in summary
         .manifest
-        .graph.discovery
+        .graph
+        .discovery
         .iter()
         .filter(|record| !record.artifacts.is_empty())
     {

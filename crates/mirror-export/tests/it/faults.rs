@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mirror_export::{ExportErrorKind, ExportEvent, ExportObserver, Exporter};
+use mirror_plan::{PlanEvent, PlanObserver};
 use oci_content::Digest;
 use registry_client::{Client, ClientOptions};
 use test_registry::{Fault, Framing, Persona, Route, TestRegistry};
@@ -35,7 +36,7 @@ async fn check(what: &str, registry: &TestRegistry, fault: Fault, fails: Option<
         .unwrap();
     registry.fault(Route::blobs().reference(layer().0), fault);
     let request = site.request(registry, IMAGE, "b.tgz");
-    let first = patient().export(&request).await;
+    let first = patient().export(&request, &request.output).await;
     registry.clear_faults();
     let error = first.err();
     let kind = error.as_ref().map(mirror_export::ExportError::kind);
@@ -137,7 +138,7 @@ async fn a_tag_that_moves_during_the_export_changes_nothing() {
     let delay = Fault::delay(Duration::from_millis(300));
     registry.fault(Route::blobs().reference(layer().0), delay);
     let request = site.request(&registry, IMAGE, "b.tgz");
-    let running = tokio::spawn(async move { patient().export(&request).await });
+    let running = tokio::spawn(async move { patient().export(&request, &request.output).await });
     let asked = |request: &test_registry::RecordedRequest| {
         request.path.ends_with(&layer().0.to_string()) && request.status.is_none()
     };
@@ -155,7 +156,7 @@ async fn the_time_of_an_image_covers_the_probe_and_what_its_reference_leads_to()
     let registry = registry().await;
     let site = Site::new();
     let mut request = site.request(&registry, IMAGE, "b.tgz");
-    request.discovery_timeout = Duration::from_secs(2);
+    request.plan.discovery_timeout = Duration::from_secs(2);
     // Nothing answers; the manifests do not, and the probe does.
     for silent in [Route::any(), Route::manifests()] {
         registry.fault(silent, Fault::stall().forever());
@@ -194,24 +195,29 @@ struct Sums {
     parts: Vec<&'static str>,
 }
 
+impl PlanObserver for Told {
+    fn planning(&self, event: PlanEvent<'_>) {
+        if let PlanEvent::Discovering { images, .. } = event {
+            assert_eq!(images, 1);
+            self.0.lock().unwrap().parts.push("discovery");
+        }
+    }
+}
+
 impl ExportObserver for Told {
-    fn event(&self, event: ExportEvent<'_>) {
+    fn event(&self, event: ExportEvent) {
         let mut sums = self.0.lock().unwrap();
         match event {
-            ExportEvent::Discovering { images } => {
-                assert_eq!(images, 1);
-                sums.parts.push("discovery");
-            }
             ExportEvent::Planned {
                 bytes, blob_bytes, ..
             } => {
                 (sums.size, sums.planned) = (bytes, blob_bytes);
                 sums.parts.push("download");
             }
-            ExportEvent::Received { bytes } => sums.received += bytes,
-            ExportEvent::Discarded { bytes } => sums.discarded += bytes,
-            ExportEvent::Transferred { bytes } => sums.transferred += bytes,
-            ExportEvent::Hashed { bytes } => sums.hashed += bytes,
+            ExportEvent::Received { bytes, .. } => sums.received += bytes,
+            ExportEvent::Discarded { bytes, .. } => sums.discarded += bytes,
+            ExportEvent::Transferred { bytes, .. } => sums.transferred += bytes,
+            ExportEvent::Hashed { bytes, .. } => sums.hashed += bytes,
             ExportEvent::Syncing => sums.parts.push("sync"),
             ExportEvent::Checksumming => sums.parts.push("checksum"),
             _ => {}
@@ -242,7 +248,7 @@ async fn an_observer_is_told_of_exactly_as_many_bytes_as_were_planned() {
         let observer = Arc::clone(&told) as Arc<dyn ExportObserver>;
         let exporter = Exporter::new(Client::new(options).unwrap(), observer);
         let request = site.request(&registry, IMAGE, "b.tgz");
-        let result = exporter.export(&request).await;
+        let result = exporter.export(&request, &request.output).await;
         registry.clear_faults();
         let sums = told.0.lock().unwrap();
         if result.is_err() {

@@ -27,7 +27,11 @@ async fn a_second_run_fetches_only_what_is_not_there_and_gives_the_same_bytes() 
     // The fifth blob and all after it never come.
     registry.fault(Route::blobs(), Fault::stall().skip(5).forever());
     let exporter = exporter();
-    let cut = tokio::time::timeout(Duration::from_secs(3), exporter.export(&request)).await;
+    let cut = tokio::time::timeout(
+        Duration::from_secs(3),
+        exporter.export(&request, &request.output),
+    )
+    .await;
     assert!(cut.is_err(), "the export was to be cut off");
     assert!(
         !site.path("b.tgz").exists() && site.path(".b.tgz.partial").exists(),
@@ -104,7 +108,7 @@ async fn an_export_that_was_dropped_has_let_go_of_its_file() {
     let mut request = site.request(&registry, &["team/app:v0", "team/app:v1"], "b.tgz");
     let clean = site.path("b.tgz");
     for round in 0..20 {
-        request.volume_size = (round % 2 == 1).then(|| "64KiB".parse().unwrap());
+        request.output.volume_size = (round % 2 == 1).then(|| "64KiB".parse().unwrap());
         registry.clear_requests();
         let run = tokio::spawn({
             let request = request.clone();
@@ -128,7 +132,7 @@ async fn an_export_that_was_dropped_has_let_go_of_its_file() {
         }
     }
     registry.clear_faults();
-    request.volume_size = None;
+    request.output.volume_size = None;
     export(&request).await.unwrap();
 }
 
@@ -143,10 +147,14 @@ async fn volumes_are_resumed_as_one_file_is() {
     let all = blobs_asked_for(&registry);
 
     let mut request = site.request(&registry, &images, "b.tgz");
-    request.volume_size = Some("64KiB".parse().unwrap());
+    request.output.volume_size = Some("64KiB".parse().unwrap());
     registry.fault(Route::blobs(), Fault::stall().skip(4).forever());
     let exporter = exporter();
-    let cut = tokio::time::timeout(Duration::from_secs(3), exporter.export(&request)).await;
+    let cut = tokio::time::timeout(
+        Duration::from_secs(3),
+        exporter.export(&request, &request.output),
+    )
+    .await;
     assert!(cut.is_err(), "the export was to be cut off");
     let files = site.files();
     assert!(
@@ -183,7 +191,7 @@ async fn more_volumes_than_there_can_be_are_a_matter_of_usage() {
     registry.image_with_layers("team/large", "v0", [layer]);
     let site = Site::new();
     let mut request = site.request(&registry, &["team/large:v0"], "b.tgz");
-    request.volume_size = Some("64KiB".parse().unwrap());
+    request.output.volume_size = Some("64KiB".parse().unwrap());
     let error = export(&request).await.unwrap_err();
     assert_eq!(error.kind(), ExportErrorKind::Usage);
     assert!(error.to_string().contains("volumes of"), "{error}");

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use mirror_export::{ExportErrorKind, ExportRequest, ExportSummary};
+use mirror_export::{ExportErrorKind, ExportSummary};
 use oci_content::{Descriptor, Digest};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{Site, export};
+use crate::support::{Export, Site, export};
 
 const CUT: u64 = 700_000;
 
@@ -50,7 +50,7 @@ impl Source {
         }
     }
 
-    fn request(&self, name: &str) -> ExportRequest {
+    fn request(&self, name: &str) -> Export {
         self.site.request(&self.registry, &["team/app:v1"], name)
     }
 
@@ -92,7 +92,7 @@ async fn the_next_run_goes_on_inside_a_blob() {
     let tar = export(&source.request("clean.tar")).await.unwrap();
     for (name, volumes) in [("b.tgz", None), ("b.tar", None), ("v.tgz", Some("256KiB"))] {
         let mut request = source.request(name);
-        request.volume_size = volumes.map(|size| size.parse().unwrap());
+        request.output.volume_size = volumes.map(|size| size.parse().unwrap());
         let fault = Fault::reset_after(CUT);
         source.registry.fault(source.route(), fault);
         export(&request).await.unwrap_err();
@@ -168,7 +168,7 @@ async fn a_range_that_is_not_answered_as_it_was_asked_for_starts_the_blob_over()
             .registry
             .fault(source.route().ranged(), fault.forever());
         let mut request = source.request("b.tgz");
-        request.overwrite = true;
+        request.output.overwrite = true;
         let resumed = export(&request).await.unwrap();
         assert_eq!(resumed.sha256, source.clean.sha256, "{what}");
         let expected = [Some(CUT), None];

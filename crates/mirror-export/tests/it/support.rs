@@ -1,10 +1,11 @@
 //! An export into a folder of its own.
 
 use std::num::NonZeroU32;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mirror_export::{ExportError, ExportRequest, ExportSummary, Exporter};
+use mirror_export::{ExportError, ExportRequest, ExportSummary, Exporter, FileOutput};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
 
@@ -33,14 +34,33 @@ impl Site {
         names
     }
 
-    pub(crate) fn request(
-        &self,
-        registry: &TestRegistry,
-        images: &[&str],
-        name: &str,
-    ) -> ExportRequest {
+    pub(crate) fn request(&self, registry: &TestRegistry, images: &[&str], name: &str) -> Export {
         let reference = |image: &&str| format!("{}/{image}", registry.host()).parse().unwrap();
-        ExportRequest::new(images.iter().map(reference).collect(), self.path(name))
+        Export {
+            request: ExportRequest::new(images.iter().map(reference).collect()),
+            output: FileOutput::new(self.path(name)),
+        }
+    }
+}
+
+/// What to export, and into which file.
+#[derive(Clone, Debug)]
+pub(crate) struct Export {
+    request: ExportRequest,
+    pub(crate) output: FileOutput,
+}
+
+impl Deref for Export {
+    type Target = ExportRequest;
+
+    fn deref(&self) -> &ExportRequest {
+        &self.request
+    }
+}
+
+impl DerefMut for Export {
+    fn deref_mut(&mut self) -> &mut ExportRequest {
+        &mut self.request
     }
 }
 
@@ -50,8 +70,8 @@ pub(crate) fn exporter() -> Exporter {
     Exporter::new(Client::new(options).unwrap(), Arc::new(()))
 }
 
-pub(crate) async fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
-    exporter().export(request).await
+pub(crate) async fn export(request: &Export) -> Result<ExportSummary, ExportError> {
+    exporter().export(request, &request.output).await
 }
 
 /// Ten images of one repository, each with an SBOM and a signature on it.

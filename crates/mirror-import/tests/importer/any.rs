@@ -418,7 +418,7 @@ async fn check(case: Case) {
     let images: Vec<&str> = images.iter().map(String::as_str).collect();
     let mut way = Way::new(&source.registry, &images);
     let platforms = case.platforms.iter().map(|number| PLATFORMS[*number]);
-    way.request.platforms = platforms.filter_map(Platform::parse).collect();
+    way.request.plan.platforms = platforms.filter_map(Platform::parse).collect();
     way.request.allow_incomplete = case.allow_incomplete;
     way.request.layout_tags = case.layout_tags;
     match way.go().await {

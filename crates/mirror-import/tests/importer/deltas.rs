@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bundle_format::{BaseBundle, BundleManifest, Limits};
 use import_validator::ImportValidator;
-use mirror_export::{ExportRequest, Exporter};
+use mirror_export::{ExportRequest, Exporter, FileOutput};
 use mirror_import::{
     ImportError, ImportErrorKind, ImportOptions, ImportReport, ImportTarget, Importer,
 };
@@ -48,11 +48,12 @@ impl Site {
         let images = images
             .iter()
             .map(|image| format!("{}/{image}", self.source.host()).parse().unwrap());
-        let mut request = ExportRequest::new(images.collect(), self.folder.path().join(name));
+        let mut request = ExportRequest::new(images.collect());
+        let output = FileOutput::new(self.folder.path().join(name));
         request.base = base
             .map(|base| BaseBundle::parse(&base.to_yaml().unwrap(), &Limits::default()).unwrap());
         let exporter = Exporter::new(client(), Arc::new(()));
-        exporter.export(&request).await.unwrap().manifest
+        exporter.export(&request, &output).await.unwrap().manifest
     }
 
     async fn import_with(

@@ -13,7 +13,8 @@ fn is_complete(bundle: &Bundle, target: &TestRegistry) -> bool {
     let validated = bundle.validated();
     let images = validated
         .manifest()
-        .graph.images
+        .graph
+        .images
         .iter()
         .map(|image| &image.digest);
     let entries = validated.manifest().entries.iter();

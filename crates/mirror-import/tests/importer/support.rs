@@ -1,15 +1,46 @@
 //! A bundle, and registries to put it into.
 
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use import_validator::{ImportValidator, ValidatedBundle};
-use mirror_export::{ExportRequest, Exporter};
+use mirror_export::{ExportRequest, Exporter, FileOutput};
 use mirror_import::{ImportError, ImportOptions, ImportReport, ImportTarget, Importer};
-use oci_content::{Descriptor, Digest};
+use oci_content::{Descriptor, Digest, Reference};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, RecordedRequest, TestRegistry};
+
+/// What to export, and into which file.
+#[derive(Clone, Debug)]
+pub(crate) struct Export {
+    pub(crate) request: ExportRequest,
+    pub(crate) output: FileOutput,
+}
+
+impl Export {
+    pub(crate) fn new(images: Vec<Reference>, output: PathBuf) -> Self {
+        Self {
+            request: ExportRequest::new(images),
+            output: FileOutput::new(output),
+        }
+    }
+}
+
+impl Deref for Export {
+    type Target = ExportRequest;
+
+    fn deref(&self) -> &ExportRequest {
+        &self.request
+    }
+}
+
+impl DerefMut for Export {
+    fn deref_mut(&mut self) -> &mut ExportRequest {
+        &mut self.request
+    }
+}
 
 /// A bundle of `app:1` and `other:1`, which share a layer; with an SBOM, a signature on it and a legacy tag on the
 /// first.
@@ -120,9 +151,10 @@ pub(crate) async fn export(source: &TestRegistry, images: &[&str]) -> tempfile::
     let folder = tempfile::tempdir().unwrap();
     let reference = |image: &&str| format!("{}/{image}", source.host()).parse().unwrap();
     let images = images.iter().map(reference).collect();
-    let request = ExportRequest::new(images, folder.path().join("b.tgz"));
+    let request = ExportRequest::new(images);
+    let output = FileOutput::new(folder.path().join("b.tgz"));
     Exporter::new(client(), Arc::new(()))
-        .export(&request)
+        .export(&request, &output)
         .await
         .unwrap();
     folder

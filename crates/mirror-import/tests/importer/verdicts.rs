@@ -5,40 +5,46 @@ use std::sync::Arc;
 
 use bundle_format::BundleManifest;
 use import_validator::{ImportValidator, Report};
-use mirror_export::{ExportError, ExportRequest, ExportSummary, Exporter};
+use mirror_export::{ExportError, ExportSummary, Exporter};
 use mirror_import::ImportTarget;
 use oci_content::{Completeness, Descriptor, Digest, Platform, media_type};
 use serde_json::{Value, json};
 use test_registry::{Persona, TestRegistry};
 
-use crate::support::{client, import, open, options};
+use crate::support::{Export, client, import, open, options};
 
-fn request(source: &TestRegistry, folder: &Path, images: &[&str]) -> ExportRequest {
+fn request(source: &TestRegistry, folder: &Path, images: &[&str]) -> Export {
     let reference = |image: &&str| format!("{}/{image}", source.host()).parse().unwrap();
-    ExportRequest::new(images.iter().map(reference).collect(), folder.join("b.tgz"))
+    Export::new(images.iter().map(reference).collect(), folder.join("b.tgz"))
 }
 
-async fn export(request: &ExportRequest) -> Result<ExportSummary, ExportError> {
+async fn export(request: &Export) -> Result<ExportSummary, ExportError> {
     let mut options = registry_client::ClientOptions::default();
     options.retry.max_attempts = std::num::NonZeroU32::MIN;
     let client = registry_client::Client::new(options).unwrap();
-    Exporter::new(client, Arc::new(())).export(request).await
+    let exporter = Exporter::new(client, Arc::new(()));
+    exporter.export(request, &request.output).await
 }
 
-fn validate(request: &ExportRequest, strict: bool) -> Report {
+fn validate(request: &Export, strict: bool) -> Report {
     let validator = ImportValidator::new().check_referrers(true).strict(strict);
-    validator.validate_path(&request.output).report
+    validator.validate_path(&request.output.path).report
 }
 
 /// Imports a bundle that is complete into a folder and into a registry.
-async fn arrives(request: &ExportRequest, referrers: usize) {
+async fn arrives(request: &Export, referrers: usize) {
     let report = validate(request, true);
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     let validated = || {
         let validator = ImportValidator::new().strict(true);
-        Arc::new(validator.validate_path(&request.output).bundle.unwrap())
+        Arc::new(
+            validator
+                .validate_path(&request.output.path)
+                .bundle
+                .unwrap(),
+        )
     };
-    let folder = request.output.with_file_name("layout");
+    let folder = request.output.path.with_file_name("layout");
     let target = ImportTarget::Layout {
         folder,
         full_references: false,
@@ -94,7 +100,7 @@ async fn is_left_out(source: &TestRegistry, name: &str, culprit: &Digest) {
     let text = exported.unwrap_err().to_string();
     assert!(text.contains(&culprit.to_string()), "{name}: {text}");
     assert!(text.contains("app:odd"), "{name}: {text}");
-    assert!(!request.output.exists(), "{name}");
+    assert!(!request.output.path.exists(), "{name}");
 
     request.allow_incomplete = true;
     let manifest = export(&request).await.unwrap().manifest;
@@ -104,7 +110,11 @@ async fn is_left_out(source: &TestRegistry, name: &str, culprit: &Digest) {
         Completeness::Incomplete,
         "{name}"
     );
-    let mut missing = manifest.graph.discovery.iter().flat_map(|record| &record.missing);
+    let mut missing = manifest
+        .graph
+        .discovery
+        .iter()
+        .flat_map(|record| &record.missing);
     assert!(
         missing.any(|missing| missing.digest.as_ref() == Some(culprit)),
         "{name}"
@@ -270,7 +280,7 @@ async fn a_platform_that_something_else_needs_as_a_blob_is_not_left_out_in_silen
     ] {
         let folder = tempfile::tempdir().unwrap();
         let mut request = request(&source, folder.path(), &images);
-        request.platforms = vec![Platform::new("linux", "amd64")];
+        request.plan.platforms = vec![Platform::new("linux", "amd64")];
         let error = export(&request).await.unwrap_err().to_string();
         assert!(error.contains(&arm64.digest.to_string()), "{error}");
         request.allow_incomplete = true;
@@ -279,9 +289,9 @@ async fn a_platform_that_something_else_needs_as_a_blob_is_not_left_out_in_silen
         let report = validate(&request, false);
         assert!(report.ok, "{:#?}", report.findings);
         // All platforms can be carried.
-        request.platforms = Vec::new();
+        request.plan.platforms = Vec::new();
         request.allow_incomplete = false;
-        request.output = folder.path().join("all.tgz");
+        request.output.path = folder.path().join("all.tgz");
         export(&request).await.unwrap();
         arrives(&request, 0).await;
     }
@@ -305,7 +315,7 @@ async fn an_image_that_lacks_a_child_and_refers_to_another_one_arrives_without_i
         assert_eq!(manifest.referrers.total, 1, "{image}");
         let validation = ImportValidator::new()
             .check_referrers(true)
-            .validate_path(&request.output);
+            .validate_path(&request.output.path);
         assert!(validation.report.ok, "{:#?}", validation.report.findings);
         let target = ImportTarget::Layout {
             folder: folder.path().join("layout"),

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use import_validator::{FindingKind, ImportValidator, Report};
-use mirror_export::{ExportError, ExportRequest, ExportSummary, Exporter};
+use mirror_export::{ExportError, ExportSummary, Exporter};
 use mirror_import::{ImportError, ImportReport, ImportTarget};
 use oci_content::{Completeness, Descriptor, Digest, media_type};
 use serde_json::{Value, json};
 use test_registry::{Persona, TestRegistry};
 
-use crate::support::{client, import, open, options};
+use crate::support::{Export, client, import, open, options};
 
 /// What became of one export on its way.
 pub(crate) struct Way {
     folder: tempfile::TempDir,
-    pub(crate) request: ExportRequest,
+    pub(crate) request: Export,
 }
 
 /// What a bundle was found to be, by each of those who judge it.
@@ -31,7 +31,7 @@ impl Way {
         let reference = |image: &&str| format!("{}/{image}", source.host()).parse().unwrap();
         let images = images.iter().map(reference).collect();
         let folder = tempfile::tempdir().unwrap();
-        let request = ExportRequest::new(images, folder.path().join("b.tar"));
+        let request = Export::new(images, folder.path().join("b.tar"));
         Self { folder, request }
     }
 
@@ -39,12 +39,12 @@ impl Way {
     pub(crate) async fn go(&self) -> Result<Verdicts, ExportError> {
         let exporter = Exporter::new(client(), Arc::new(()));
         let mut request = self.request.clone();
-        request.overwrite = true;
-        let summary = exporter.export(&request).await?;
+        request.output.overwrite = true;
+        let summary = exporter.export(&request, &request.output).await?;
         let validator = ImportValidator::new().check_referrers(true);
         let strict = validator.clone().strict(true);
-        let strict = strict.validate_path(&request.output).report;
-        let validation = validator.validate_path(&request.output);
+        let strict = strict.validate_path(&request.output.path).report;
+        let validation = validator.validate_path(&request.output.path);
         let folder = tempfile::tempdir_in(self.folder.path()).unwrap();
         let target = ImportTarget::Layout {
             folder: folder.path().join("layout"),
@@ -402,7 +402,7 @@ async fn a_missing_child_of_an_index_is_named_and_the_rest_is_carried_with_leave
     );
 
     way.request.allow_incomplete = false;
-    way.request.platforms = vec!["linux/arm64", "linux/s390x"]
+    way.request.plan.platforms = vec!["linux/arm64", "linux/s390x"]
         .into_iter()
         .map(|platform| oci_content::Platform::parse(platform).unwrap())
         .collect();
@@ -429,7 +429,7 @@ async fn a_layer_that_is_also_a_platform_left_out_is_refused_by_name() {
     source.image("app", "good");
     let mut way = Way::new(&source, &["app:bad", "app:good"]);
     way.go().await.unwrap().whole();
-    way.request.platforms = vec![oci_content::Platform::parse("linux/amd64").unwrap()];
+    way.request.plan.platforms = vec![oci_content::Platform::parse("linux/amd64").unwrap()];
     let error = way.go().await.unwrap_err().to_string();
     assert!(error.contains(&arm.digest.to_string()), "{error}");
     way.request.allow_incomplete = true;
@@ -438,7 +438,10 @@ async fn a_layer_that_is_also_a_platform_left_out_is_refused_by_name() {
     assert_eq!(verdicts.images(), ["good"]);
     // By another image, and with the manifest carried as one, nothing is in the way.
     let mut both = Way::new(&source, &["app:bad", "app:arm"]);
-    both.request.platforms.clone_from(&way.request.platforms);
+    both.request
+        .plan
+        .platforms
+        .clone_from(&way.request.plan.platforms);
     both.go().await.unwrap().whole();
 }
 

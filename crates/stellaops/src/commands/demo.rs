@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mirror_export::ExportRequest;
+use mirror_export::{ExportRequest, FileOutput};
 use mirror_import::{ImportOptions, ImportTarget};
 use oci_content::{Digest, ImageLayout, Reference, Registry};
 use registry_server::{LayoutStore, MemoryStore, RegistryServer, RunningServer, Store};
@@ -51,8 +51,9 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
 
     step(4, "Export: the image and its referrers, in one file")?;
     let bundle = folder.0.join("bundle.tgz");
-    let request = ExportRequest::new(vec![reference.clone()], &bundle);
-    let summary = export::export(context, &request, &context.progress.silent()).await?;
+    let request = ExportRequest::new(vec![reference.clone()]);
+    let output = FileOutput::new(&bundle);
+    let summary = export::export(context, &request, &output, &context.progress.silent()).await?;
     render::text(&export::table(&summary))?;
     source.shutdown().await;
 

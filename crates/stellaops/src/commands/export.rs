@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use import_validator::Report;
 use mirror_export::{
-    ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest, ExportSummary,
-    Exporter,
+    ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRemedy, ExportRequest,
+    ExportSummary, Exporter, FileOutput,
 };
+use mirror_plan::{PlanEvent, PlanObserver};
 use oci_content::{ArtifactCategory, Completeness, Platform, Reference};
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use crate::arguments::{LegacyTagsArg, TableFormat, base, output, policy, signatu
 use crate::commands::{discover, probe, validate};
 use crate::config::ImageConfig;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, chain};
 use crate::log::LogLevel;
 use crate::progress::{Current, Phase, Progress};
 use crate::render::{self, Table};
@@ -80,11 +81,11 @@ fn platform(text: &str) -> Result<Platform, String> {
 }
 
 pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
-    let request = request(context, args).await?;
-    let summary = match run_export(context, &request, &context.progress).await {
+    let (request, output) = request(context, args).await?;
+    let summary = match run_export(context, &request, &output, &context.progress).await {
         Err(error) if error.kind() == ExportErrorKind::Policy => {
             // As a validation of the bundle would have it.
-            let file = request.output.to_string_lossy();
+            let file = output.path.to_string_lossy();
             let report = Report::of_policy(&file, error.violations());
             match args.format {
                 TableFormat::Json => render::json(&validate::json(&report)?)?,
@@ -112,15 +113,17 @@ pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<(), Fail
 pub(crate) async fn export(
     context: &Context,
     request: &ExportRequest,
+    output: &FileOutput,
     progress: &Progress,
 ) -> Result<ExportSummary, Failure> {
-    let result = run_export(context, request, progress).await;
+    let result = run_export(context, request, output, progress).await;
     result.map_err(|error| failure(&error))
 }
 
 async fn run_export(
     context: &Context,
     request: &ExportRequest,
+    output: &FileOutput,
     progress: &Progress,
 ) -> Result<ExportSummary, ExportError> {
     let observer = Arc::new(Observer {
@@ -134,7 +137,7 @@ async fn run_export(
         context.client.clone(),
         Arc::clone(&observer) as Arc<dyn ExportObserver>,
     );
-    let result = exporter.export(request).await;
+    let result = exporter.export(request, output).await;
     observer.current.end();
     result
 }
@@ -149,11 +152,24 @@ fn failure(error: &ExportError) -> Failure {
         ExportErrorKind::Limit => Exit::Limit,
         _ => Exit::Network,
     };
-    Failure::new(exit, discover::with_next_step(exit, error.to_string()))
+    let message = match error.remedy() {
+        Some(ExportRemedy::AllowIncomplete) => {
+            format!(
+                "{}; --allow-incomplete writes the bundle without it",
+                chain(error)
+            )
+        }
+        Some(ExportRemedy::Overwrite) => format!("{}; --overwrite replaces it", chain(error)),
+        _ => chain(error),
+    };
+    Failure::new(exit, discover::with_next_step(exit, message))
 }
 
 /// Puts together what the command line and the configuration ask for; the command line goes first.
-async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, Failure> {
+async fn request(
+    context: &Context,
+    args: &ExportArgs,
+) -> Result<(ExportRequest, FileOutput), Failure> {
     let config = &context.config.export;
     let output: PathBuf = args.output.clone().or_else(|| config.output.clone()).ok_or_else(|| {
         Failure::new(Exit::Usage, "no bundle to write: name one with --output, or as export.output in the configuration")
@@ -168,39 +184,42 @@ async fn request(context: &Context, args: &ExportArgs) -> Result<ExportRequest, 
             "no image to export: name some, or list them as export.images in the configuration";
         return Err(Failure::new(Exit::Usage, message));
     }
-    let mut request = ExportRequest::new(images, output);
-    request.overwrite = args.overwrite;
-    request.volume_size = args.volume_size;
-    request.platforms = match args.platform.is_empty() {
+    let mut output = FileOutput::new(output);
+    output.overwrite = args.overwrite;
+    output.volume_size = args.volume_size;
+    let mut request = ExportRequest::new(images);
+    request.plan.platforms = match args.platform.is_empty() {
         false => args.platform.clone(),
         true => config.platforms.clone(),
     };
     request.allow_incomplete = args.allow_incomplete;
     request
+        .plan
         .require_artifact_types
         .clone_from(&args.require_artifact_type);
-    request.policy = policy::read(&args.policy)?;
+    request.plan.policy = policy::read(&args.policy)?;
     request.layout_tags = args.layout_tags;
     request.stream = args.stream.clone().unwrap_or_default();
     request.sequence = args.sequence.unwrap_or_default();
     if let Some(base) = args.base.as_ref().or(config.base.as_ref()) {
-        base::is_not_the_output(base, &request.output)?;
+        base::is_not_the_output(base, &output.path)?;
         request.base = Some(base::open(base)?);
     }
     let sign_key = args.sign_key.as_deref();
     request.sign_key = sign_key.map(signature::signing_key).transpose()?;
-    request.legacy_tags = args.legacy_tags.into();
-    request.discovery_timeout =
+    request.plan.legacy_tags = args.legacy_tags.into();
+    request.plan.discovery_timeout =
         Duration::from_secs(config.referrer_discovery.timeout_seconds.get());
-    request.max_concurrent_discoveries = config.referrer_discovery.max_concurrent_discoveries;
-    for reference in &request.images {
+    request.plan.max_concurrent_discoveries = config.referrer_discovery.max_concurrent_discoveries;
+    for reference in &request.plan.images {
         if let Some(capability) = context.configured_api(reference.registry()) {
             request
+                .plan
                 .configured
                 .insert(reference.registry().clone(), capability);
         }
     }
-    Ok(request)
+    Ok((request, output))
 }
 
 async fn configured_images(
@@ -263,11 +282,11 @@ struct Hashed {
     is_shown: bool,
 }
 
-impl ExportObserver for Observer {
-    fn event(&self, event: ExportEvent<'_>) {
+impl PlanObserver for Observer {
+    fn planning(&self, event: PlanEvent<'_>) {
         let log = &self.context.log;
         match event {
-            ExportEvent::Probing { registries } => {
+            PlanEvent::Probing { registries, .. } => {
                 let message = format!(
                     "Probing {registries} registries for OCI referrer capabilities before export"
                 );
@@ -279,24 +298,25 @@ impl ExportObserver for Observer {
                 let of = Some(("host", registries as u64));
                 self.current.begin(|| self.progress.phase("probe", of));
             }
-            ExportEvent::Probed(report) => {
+            PlanEvent::Probed(report) => {
                 probe::announce(&self.context, report);
                 self.current.with(Phase::one_done);
             }
-            ExportEvent::Discovering { images } => {
+            PlanEvent::Discovering { images, .. } => {
                 self.current
                     .begin(|| self.progress.discovery(images as u64));
             }
-            ExportEvent::TagMoved { reference, now } => {
+            PlanEvent::TagMoved { reference, now, .. } => {
                 log.warn(&format!(
                     "tag-moved: {reference}: the tag is at {now} now; the digest decides"
                 ));
             }
-            ExportEvent::Discovered {
+            PlanEvent::Discovered {
                 reference,
                 root,
                 graph,
                 timeout,
+                ..
             } => {
                 discover::announce(&self.context, reference, root, graph, timeout, false);
                 for (warning, times) in discover::folded_warnings(graph.warnings()) {
@@ -312,16 +332,26 @@ impl ExportObserver for Observer {
                 }
                 self.current.with(Phase::one_done);
             }
-            ExportEvent::PolicyWarning(violation) => log.warn(&format!(
+            PlanEvent::PolicyWarning(violation) => log.warn(&format!(
                 "the policy expects {}: {}",
                 violation.expected, violation.found
             )),
+            _ => {}
+        }
+    }
+}
+
+impl ExportObserver for Observer {
+    fn event(&self, event: ExportEvent) {
+        let log = &self.context.log;
+        match event {
             ExportEvent::Planned {
                 bytes,
                 blobs,
                 blob_bytes,
                 kept,
                 left_out,
+                ..
             } => {
                 let kept = match kept {
                     0 => String::new(),
@@ -347,11 +377,13 @@ impl ExportObserver for Observer {
                     phase
                 });
             }
-            ExportEvent::Received { bytes } => self.current.with(|phase| phase.bytes(bytes)),
-            ExportEvent::Discarded { bytes } => self.current.with(|phase| phase.bytes_again(bytes)),
+            ExportEvent::Received { bytes, .. } => self.current.with(|phase| phase.bytes(bytes)),
+            ExportEvent::Discarded { bytes, .. } => {
+                self.current.with(|phase| phase.bytes_again(bytes))
+            }
             ExportEvent::Transferred { .. } => self.current.with(Phase::one_done),
             ExportEvent::Syncing => self.current.begin(|| self.progress.phase("fsync", None)),
-            ExportEvent::Hashed { bytes } => {
+            ExportEvent::Hashed { bytes, .. } => {
                 let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
                 hashed.bytes += bytes;
                 if hashed.is_shown {

@@ -1,21 +1,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use oci_content::{Completeness, Descriptor, Digest, Manifest, Reference};
-use oci_content::{ImageRecord, OmittedChild};
-use oci_referrers::{ImageTree, JudgedImage, ReferrerGraph};
+use oci_content::{
+    Algorithm, Completeness, Descriptor, Digest, ImageRecord, Manifest, OmittedChild, Reference,
+};
+use oci_referrers::{ImageTree, JudgedImage, Referrer, ReferrerGraph};
 use registry_client::Repository;
 
 use crate::content::{Bill, NotCarried};
-use crate::error::{ExportError, transfer_failure};
+use crate::error::PlanError;
 use crate::judge::Refused;
-use crate::request::ExportRequest;
+use crate::request::PlanRequest;
 
-/// An image with what the rest of an export needs to know about it.
+/// An image and what was found of it.
 ///
-/// All images are held until the export ends; so what was parsed of their manifests is not.
+/// All images are held until a plan is made; so what was parsed of their manifests is not.
 #[derive(Debug)]
-pub(crate) struct FoundImage {
+pub struct FoundImage {
     pub(crate) record: ImageRecord,
     pub(crate) repository: Arc<Repository>,
     /// Why it cannot be carried, if that is known already.
@@ -42,7 +43,7 @@ pub(crate) struct FoundImage {
 
 impl FoundImage {
     pub(crate) fn new(
-        request: &ExportRequest,
+        request: &PlanRequest,
         reference: Reference,
         repository: Arc<Repository>,
         tree: &ImageTree,
@@ -91,7 +92,7 @@ impl FoundImage {
                 )),
                 (None, _) => None,
             });
-            if let Some(own) = own.filter(|_| request.layout_tags) {
+            if let Some(own) = own.filter(|_| request.keep_descriptors) {
                 descriptors.push(own.descriptor());
             }
             referrer.annotations = BTreeMap::new();
@@ -123,8 +124,46 @@ impl FoundImage {
         }
     }
 
-    pub(crate) fn reference(&self) -> &Reference {
+    /// Returns the name under which it was asked for.
+    pub fn reference(&self) -> &Reference {
         &self.record.reference
+    }
+
+    /// Returns the manifest that the name stands for.
+    pub fn digest(&self) -> &Digest {
+        &self.record.digest
+    }
+
+    /// Returns what was discovered, without manifests and annotations.
+    pub fn graph(&self) -> &ReferrerGraph {
+        &self.graph
+    }
+
+    /// Returns how long it took to find all that, in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Returns the referrers that can be carried as far as is known, each with the objects that it needs and their sizes.
+    pub fn carried(
+        &self,
+    ) -> impl Iterator<Item = (&Referrer, impl Iterator<Item = (&Digest, u64)>)> {
+        let all = self.graph.referrers.iter().zip(&self.bills);
+        all.filter_map(|(referrer, bill)| {
+            let bill = bill.as_ref()?;
+            let carried = |(digest, _): (&Digest, u64)| {
+                digest.algorithm() == Algorithm::Sha256 && !self.absent.contains(digest)
+            };
+            let fits = referrer.subject.algorithm() == Algorithm::Sha256;
+            (fits && bill.digests().all(carried)).then(|| (referrer, bill.digests()))
+        })
+    }
+
+    /// Returns the descriptors of what refers to the image or is attached to it, as a referrers list has them, where they
+    /// [are kept](PlanRequest::keep_descriptors).
+    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+        let attached = self.attached.iter().map(|attached| &attached.descriptor);
+        self.descriptors.iter().chain(attached)
     }
 }
 
@@ -188,11 +227,11 @@ pub(crate) fn children(tree: &ImageTree) -> impl Iterator<Item = &Manifest> + Cl
 
 /// Finds the layers that name URLs and that the registry does not have. The URLs are never asked.
 pub(crate) async fn absent_layers(
-    request: &ExportRequest,
+    request: &PlanRequest,
     repository: &Repository,
     tree: &ImageTree,
     graph: &ReferrerGraph,
-) -> Result<BTreeSet<Digest>, ExportError> {
+) -> Result<BTreeSet<Digest>, PlanError> {
     let below = graph.indexes.values().flat_map(children);
     let referrers = graph
         .referrers
@@ -204,14 +243,11 @@ pub(crate) async fn absent_layers(
         .flat_map(Manifest::blobs)
         .filter(|layer| !layer.urls.is_empty());
     let mut absent = BTreeSet::new();
-    let base = request.base.as_ref();
-    let in_base = |layer: &&Descriptor| base.is_some_and(|b| b.holds(&layer.digest, layer.size));
-    // What the base holds is not needed from the registry.
-    for layer in layers.filter(|layer| !in_base(layer)) {
-        let response = repository.head_blob(&layer.digest).await.map_err(|error| {
-            let (kind, message) = transfer_failure(&error);
-            ExportError::new(kind, message)
-        })?;
+    let held = request.held.as_ref();
+    let is_held = |layer: &&Descriptor| held.is_some_and(|h| h.holds(&layer.digest, layer.size));
+    for layer in layers.filter(|layer| !is_held(layer)) {
+        let failed = |error| PlanError::transfer(layer.digest.to_string(), error);
+        let response = repository.head_blob(&layer.digest).await.map_err(failed)?;
         if response.status().as_u16() == 404 {
             absent.insert(layer.digest.clone());
         }

@@ -2,16 +2,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::Digest;
+use oci_content::{Digest, MirrorGraph};
 use oci_referrers::{JudgedBundle, JudgedImage, MAX_DATED_DOCUMENT_BYTES, document_date};
 use registry_client::{MemorySink, Repository};
 
 use crate::content::Bill;
-use crate::error::{ExportError, ExportErrorKind, transfer_failure};
+use crate::error::{PlanError, PlanErrorKind};
 use crate::found::FoundImage;
-use crate::observer::{ExportEvent, ExportObserver};
-use crate::plan::Plan;
-use crate::request::ExportRequest;
+use crate::observer::{PlanEvent, PlanObserver};
+
+use crate::request::PlanRequest;
 
 /// Documents that are fetched for their dates at once. Each is held in memory.
 const MAX_CONCURRENT_DOCUMENTS: usize = 4;
@@ -25,9 +25,9 @@ pub(crate) struct Judged {
 impl Judged {
     /// Describes what was discovered, and fetches the documents whose dates decide.
     pub(crate) async fn new(
-        request: &ExportRequest,
+        request: &PlanRequest,
         found: &mut [FoundImage],
-    ) -> Result<Self, ExportError> {
+    ) -> Result<Self, PlanError> {
         let Some((policy, _)) = &request.policy else {
             return Ok(Self::default());
         };
@@ -62,24 +62,22 @@ impl Judged {
         Ok(Self { images })
     }
 
-    /// Judges what a plan carries.
+    /// Judges what a graph carries; `signed` says whether it goes into a bundle that is signed.
     pub(crate) fn check(
         &self,
-        request: &ExportRequest,
-        plan: &Plan,
-        observer: &dyn ExportObserver,
-    ) -> Result<(), ExportError> {
+        request: &PlanRequest,
+        graph: &MirrorGraph,
+        signed: bool,
+        observer: &dyn PlanObserver,
+    ) -> Result<(), PlanError> {
         let Some((policy, now)) = &request.policy else {
             return Ok(());
         };
-        let records = plan.manifest.graph.discovery.iter();
-        let carried: BTreeSet<&Digest> = records
-            .flat_map(|record| &record.artifacts)
-            .map(|artifact| &artifact.digest)
-            .collect();
-        let records = plan.manifest.graph.images.iter();
+        let carried = graph.referrers().map(|(_, artifact)| &artifact.digest);
+        let carried: BTreeSet<&Digest> = carried.collect();
+        let records = graph.images.iter();
         let images: BTreeSet<_> = records.map(|record| &record.reference).collect();
-        let mut bundle = JudgedBundle::new(request.sign_key.is_some());
+        let mut bundle = JudgedBundle::new(signed);
         for image in &self.images {
             if images.contains(&image.reference) {
                 let mut image = image.clone();
@@ -91,10 +89,10 @@ impl Judged {
         }
         let violations = policy.judge(&bundle, *now);
         if violations.iter().any(|violation| violation.forbids()) {
-            return Err(ExportError::policy(violations));
+            return Err(PlanError::policy(violations));
         }
         for violation in &violations {
-            observer.event(ExportEvent::PolicyWarning(violation));
+            observer.planning(PlanEvent::PolicyWarning(violation));
         }
         Ok(())
     }
@@ -106,7 +104,7 @@ async fn fetch_dates(
     repository: &Repository,
     payloads: &[(Digest, u64)],
     dates: &mut BTreeMap<Digest, Option<SystemTime>>,
-) -> Result<(), ExportError> {
+) -> Result<(), PlanError> {
     let wanted = payloads.iter().filter(|(payload, size)| {
         *size <= MAX_DATED_DOCUMENT_BYTES && !dates.contains_key(payload)
     });
@@ -117,13 +115,11 @@ async fn fetch_dates(
                 let document = sink.into_bytes().unwrap_or_default();
                 Ok((payload.clone(), document_date(&document)))
             }
-            Err(error) => match transfer_failure(&error) {
-                (ExportErrorKind::Incomplete | ExportErrorKind::Integrity, _) => {
-                    Ok((payload.clone(), None))
-                }
-                (kind, reason) => {
-                    let message = format!("{payload}, whose date the policy asks for: {reason}");
-                    Err(ExportError::new(kind, message))
+            Err(error) => match PlanErrorKind::of_transfer(&error) {
+                PlanErrorKind::Incomplete | PlanErrorKind::Integrity => Ok((payload.clone(), None)),
+                _ => {
+                    let what = format!("{payload}, whose date the policy asks for");
+                    Err(PlanError::transfer(what, error))
                 }
             },
         }

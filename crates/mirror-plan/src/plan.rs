@@ -1,45 +1,47 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use bundle_format::{
-    BundleManifest, EntryPath, EntryRecord, OCI_LAYOUT, index_descriptors, index_json,
-    referrers_tag_indexes,
-};
-use bytes::Bytes;
 use oci_content::{
-    Algorithm, Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode,
-    SourceKind, WarningCode,
-};
-use oci_content::{
-    ArtifactRecord, DiscoveryRecord, ImageRecord, Missing, OmittedChild, SourceRepository,
+    Algorithm, ArtifactRecord, Capability, Completeness, Digest, DiscoveryMethod, DiscoveryRecord,
+    ErrorCode, ImageRecord, MirrorGraph, Missing, OmittedChild, SourceKind, SourceRepository,
+    WarningCode,
 };
 use oci_referrers::{FoldedProblem, Problem, Referrer};
 
 use crate::content::{Bill, Content, NotCarried};
-use crate::error::{ExportError, ExportErrorKind};
+use crate::error::{PlanError, PlanErrorKind};
 use crate::found::FoundImage;
 use crate::judge::{mismatch, read};
-use crate::request::ExportRequest;
 
-/// A plan: what the manifest says, and where the bytes come from.
-pub(crate) struct Plan {
-    pub(crate) manifest: BundleManifest,
-    pub(crate) content: Content,
-    pub(crate) index: Vec<u8>,
-    /// What is missing, in words.
-    pub(crate) missing: Vec<String>,
+/// What is mirrored, where it comes from, and what is missing.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct MirrorPlan {
+    /// The images and what was discovered of each.
+    pub graph: MirrorGraph,
+    /// The objects, and where each comes from.
+    pub content: Content,
+    /// What is missing or could not be settled, in words; the graph has it under each subject.
+    pub missing: Vec<String>,
+    /// Images that nothing refers to: neither to the image nor to one of its children.
+    pub bare_images: u64,
 }
 
-/// Decides everything that the bundle will say and hold.
-pub(crate) fn plan(
-    request: &ExportRequest,
-    images: &[FoundImage],
-    unavailable: &BTreeSet<Digest>,
-    sizes: &BTreeMap<Digest, u64>,
-) -> Result<Plan, ExportError> {
-    let sizes = known_sizes(images, sizes);
+/// What transfers have shown, for the plan that is made after them.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Known {
+    /// Blobs that no repository has.
+    pub unavailable: BTreeSet<Digest>,
+    /// The sizes of blobs about which a descriptor is wrong.
+    pub sizes: BTreeMap<Digest, u64>,
+}
+
+/// Decides everything that is mirrored.
+pub(crate) fn plan(images: &[FoundImage], known: &Known) -> Result<MirrorPlan, PlanError> {
+    let sizes = known_sizes(images, &known.sizes);
     let mut clashing = BTreeMap::new();
     let (mut draft, carried) = loop {
-        let (draft, carried) = Draft::of(images, unavailable, &sizes, &clashing)?;
+        let (draft, carried) = Draft::of(images, &known.unavailable, &sizes, &clashing);
         let found = draft.clashes(&carried);
         if found.is_empty() {
             break (draft, carried);
@@ -48,55 +50,24 @@ pub(crate) fn plan(
     };
     if carried.is_empty() {
         let message = format!("no image can be carried: {}", draft.missing.join("; "));
-        return Err(ExportError::new(ExportErrorKind::Incomplete, message));
+        return Err(PlanError::new(PlanErrorKind::Incomplete, message));
     }
-    let mut manifest = BundleManifest::new(request.stream.clone(), request.sequence);
-    manifest
-        .graph
-        .images
-        .extend(carried.iter().map(|image| image.record.clone()));
-    let attached = draft.add_attached(&carried)?;
+    let mut graph = MirrorGraph::new();
+    graph.images = carried.iter().map(|image| image.record.clone()).collect();
+    let attached = draft.add_attached(&carried);
     let is_bare = |image: &&&FoundImage| {
         let mut own = image.bill.manifests();
         image.graph.referrers.is_empty() && !own.any(|digest| attached.contains(digest))
     };
     let bare_images = carried.iter().filter(is_bare).count() as u64;
-    let Draft {
-        mut content,
-        records,
-        missing,
-    } = draft;
-    manifest.graph.discovery = records.into_values().collect();
-    let mut index = index_json(&index_entries(request, images, &manifest, &mut content)?);
-    index.shrink_to_fit();
-    let entry = |path, bytes: &[u8]| EntryRecord::new(path, bytes.len() as u64, Digest::of(bytes));
-    manifest
-        .entries
-        .push(entry(EntryPath::OCI_LAYOUT, OCI_LAYOUT));
-    manifest.entries.push(entry(EntryPath::INDEX, &index));
-    if let Some(base) = &request.base {
-        manifest.base = Some(base.digest().clone());
-        for (digest, size) in content.leave_out(base) {
-            let mut entry = EntryRecord::new(blob_path(&digest)?, size, digest);
-            entry.base = true;
-            manifest.entries.push(entry);
-        }
-    }
-    manifest.entries.reserve_exact(content.pieces().len());
-    for (digest, piece) in content.pieces() {
-        manifest.entries.push(EntryRecord::new(
-            blob_path(digest)?,
-            piece.size,
-            digest.clone(),
-        ));
-    }
-    settle_omitted(&mut manifest.graph.images, &content);
-    manifest.settle(bare_images);
-    Ok(Plan {
-        manifest,
-        content,
-        index,
-        missing,
+    graph.discovery = draft.records.into_values().collect();
+    settle_omitted(&mut graph.images, &draft.content);
+    graph.settle();
+    Ok(MirrorPlan {
+        graph,
+        content: draft.content,
+        missing: draft.missing,
+        bare_images,
     })
 }
 
@@ -113,7 +84,7 @@ fn known_sizes(images: &[FoundImage], looked_at: &BTreeMap<Digest, u64>) -> BTre
     manifests.chain(looked_at).collect()
 }
 
-/// Lists for each image what its indexes list and the bundle does not hold: what one image leaves out, another one or a referrer can
+/// Lists for each image what its indexes list and is not carried: what one image leaves out, another one or a referrer can
 /// bring along, and with it indexes whose manifests are missing.
 fn settle_omitted(images: &mut [ImageRecord], content: &Content) {
     let omitted = images.iter().flat_map(|image| &image.omitted);
@@ -133,9 +104,7 @@ fn settle_omitted(images: &mut [ImageRecord], content: &Content) {
         let mut seen = HashSet::new();
         let mut left = vec![image.digest.clone()];
         while let Some(digest) = left.pop() {
-            let raw = content
-                .piece_of(&digest)
-                .and_then(|piece| piece.raw.as_ref());
+            let raw = content.piece(&digest).and_then(|piece| piece.raw.as_ref());
             let Some(manifest) = raw.and_then(read) else {
                 continue;
             };
@@ -173,7 +142,7 @@ impl Draft {
         unavailable: &BTreeSet<Digest>,
         sizes: &BTreeMap<Digest, u64>,
         clashing: &BTreeMap<String, NotCarried>,
-    ) -> Result<(Self, Vec<&'a FoundImage>), ExportError> {
+    ) -> (Self, Vec<&'a FoundImage>) {
         let mut draft = Self {
             content: Content::new(sizes.clone()),
             ..Self::default()
@@ -189,13 +158,13 @@ impl Draft {
             };
             match added {
                 Ok(()) => {
-                    draft.add_referrers(image, &gone)?;
+                    draft.add_referrers(image, &gone);
                     carried.push(image);
                 }
                 Err(why) => draft.leave_out(image, &why),
             }
         }
-        Ok((draft, carried))
+        (draft, carried)
     }
 
     /// Finds images that list something which they leave out, and which others bring along as something else than they say.
@@ -203,7 +172,7 @@ impl Draft {
         let mut clashes = Vec::new();
         for image in carried {
             let mut found = image.open.iter().filter_map(|child| {
-                let piece = self.content.piece_of(&child.digest)?;
+                let piece = self.content.piece(&child.digest)?;
                 let (code, message) = match piece.raw.as_ref().and_then(read) {
                     Some(own) => mismatch(child, &own)?,
                     None => {
@@ -278,11 +247,7 @@ impl Draft {
     }
 
     /// Puts the referrers of an image into the content, each with all that it needs, and notes what was found.
-    fn add_referrers(
-        &mut self,
-        image: &FoundImage,
-        gone: &BTreeSet<Digest>,
-    ) -> Result<(), ExportError> {
+    fn add_referrers(&mut self, image: &FoundImage, gone: &BTreeSet<Digest>) {
         let repository = SourceRepository::from(image.reference());
         let mut by_subject: BTreeMap<&Digest, Vec<(&Referrer, &Bill)>> = BTreeMap::new();
         for (referrer, bill) in image.graph.referrers.iter().zip(&image.bills) {
@@ -321,7 +286,7 @@ impl Draft {
                 }
             }
             for (referrer, bill) in by_subject.get(subject).into_iter().flatten() {
-                self.add_referrer(image, referrer, bill, gone, &mut record)?;
+                self.add_referrer(image, referrer, bill, gone, &mut record);
             }
             record.artifacts.shrink_to_fit();
             // A referrer that nothing refers to needs no record of its own.
@@ -332,12 +297,11 @@ impl Draft {
                 self.record(record);
             }
         }
-        Ok(())
     }
 
     /// Lists the manifests that are carried, refer to one that is carried too, and that no discovery has named: at a registry
     /// without the API, where nobody wrote the referrers tag. Returns what they refer to.
-    fn add_attached(&mut self, images: &[&FoundImage]) -> Result<BTreeSet<Digest>, ExportError> {
+    fn add_attached(&mut self, images: &[&FoundImage]) -> BTreeSet<Digest> {
         let mut subjects = BTreeSet::new();
         let mut listed: BTreeSet<(Digest, Digest)> = BTreeSet::new();
         if images.iter().any(|image| !image.attached.is_empty()) {
@@ -370,7 +334,7 @@ impl Draft {
                 let mut record =
                     DiscoveryRecord::new(repository, subject.clone(), capability, method);
                 record.artifacts.push(artifact);
-                let piece = self.content.piece_of(subject);
+                let piece = self.content.piece(subject);
                 let known = piece.and_then(|piece| read(piece.raw.as_ref()?));
                 if known.is_some_and(|known| mismatch(&attached.named, &known).is_some()) {
                     let code = WarningCode::SubjectDescriptorMismatch.as_str();
@@ -382,7 +346,7 @@ impl Draft {
                 subjects.insert(subject.clone());
             }
         }
-        Ok(subjects)
+        subjects
     }
 
     fn add_referrer(
@@ -392,7 +356,7 @@ impl Draft {
         bill: &Bill,
         gone: &BTreeSet<Digest>,
         record: &mut DiscoveryRecord,
-    ) -> Result<(), ExportError> {
+    ) {
         let added = match record.subject.algorithm() {
             Algorithm::Sha256 => self.content.add(bill, &image.repository, gone),
             // The image itself may be carried, by its SHA-256: nobody would find there what refers to another name of it.
@@ -409,7 +373,7 @@ impl Draft {
                 referrer.digest,
                 why.message
             ));
-            return Ok(());
+            return;
         }
         let mut artifact = ArtifactRecord::new(
             referrer.digest.clone(),
@@ -421,40 +385,7 @@ impl Draft {
         artifact.sources = referrer.sources.clone();
         artifact.tag.clone_from(&referrer.tag);
         record.artifacts.push(artifact);
-        Ok(())
     }
-}
-
-pub(crate) fn blob_path(digest: &Digest) -> Result<EntryPath, ExportError> {
-    EntryPath::blob(digest)
-        .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))
-}
-
-/// Lists what `index.json` holds. With `layout_tags`, each subject's referrers also stand in an index under its
-/// referrers tag, which is how regctl looks for them.
-fn index_entries(
-    request: &ExportRequest,
-    images: &[FoundImage],
-    manifest: &BundleManifest,
-    content: &mut Content,
-) -> Result<Vec<Descriptor>, ExportError> {
-    let mut entries = index_descriptors(&manifest.graph.images, &manifest.graph.discovery);
-    if !request.layout_tags {
-        return Ok(entries);
-    }
-    let known = images.iter().flat_map(|image| {
-        let attached = image.attached.iter().map(|attached| &attached.descriptor);
-        image.descriptors.iter().chain(attached)
-    });
-    let descriptors: BTreeMap<_, _> = known.map(|own| (&own.digest, own)).collect();
-    let own = |digest: &Digest| descriptors.get(digest).copied();
-    for (entry, bytes) in
-        referrers_tag_indexes(&manifest.graph.images, &manifest.graph.discovery, own)
-    {
-        content.add_raw(entry.digest.clone(), Bytes::from(bytes));
-        entries.push(entry);
-    }
-    Ok(entries)
 }
 
 fn missing_of(problem: &Problem) -> Missing {

@@ -1,27 +1,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bundle_format::BaseBundle;
 use bytes::Bytes;
 use oci_content::{Algorithm, Digest, Manifest};
 use registry_client::Repository;
 
-/// Everything that a bundle will hold under `blobs/`, and where it comes from.
+/// The manifests and blobs of a plan, and where each comes from.
 #[derive(Debug, Default)]
-pub(crate) struct Content {
+pub struct Content {
     pieces: BTreeMap<Digest, Piece>,
     /// The sizes that are known, whatever descriptors say: those of manifests, and of blobs that were looked at.
     sizes: BTreeMap<Digest, u64>,
 }
 
-/// One blob or manifest.
+/// A manifest or a blob.
 #[derive(Clone, Debug)]
-pub(crate) struct Piece {
-    pub(crate) size: u64,
-    /// The bytes of a manifest; a blob is downloaded into its place.
-    pub(crate) raw: Option<Bytes>,
-    /// The repositories that have it.
-    pub(crate) from: Vec<Arc<Repository>>,
+#[non_exhaustive]
+pub struct Piece {
+    /// Its size in bytes.
+    pub size: u64,
+    /// The bytes of a manifest; `None` for a blob, which is yet to be fetched.
+    pub raw: Option<Bytes>,
+    /// The repositories that have it; none for a manifest that was [made](Content::add_raw).
+    pub from: Vec<Arc<Repository>>,
 }
 
 /// Why something cannot be carried.
@@ -38,7 +39,7 @@ impl NotCarried {
         Self {
             digest: digest.clone(),
             code: "unsupported-digest",
-            message: format!("a bundle of version 1 carries sha256 objects only, not {digest}"),
+            message: format!("only sha256 objects are carried, not {digest}"),
         }
     }
 }
@@ -135,16 +136,16 @@ impl Content {
             }
         }
         for (digest, raw) in &bill.manifests {
-            self.piece(digest, raw.len() as u64, from).raw = Some(raw.clone());
+            self.piece_mut(digest, raw.len() as u64, from).raw = Some(raw.clone());
         }
         for (digest, size) in &bill.blobs {
-            self.piece(digest, *size, from);
+            self.piece_mut(digest, *size, from);
         }
         Ok(())
     }
 
-    /// Adds a manifest that was made here.
-    pub(crate) fn add_raw(&mut self, digest: Digest, raw: Bytes) {
+    /// Adds a manifest that no registry has.
+    pub fn add_raw(&mut self, digest: Digest, raw: Bytes) {
         self.pieces.insert(
             digest,
             Piece {
@@ -155,7 +156,7 @@ impl Content {
         );
     }
 
-    fn piece(&mut self, digest: &Digest, size: u64, from: &Arc<Repository>) -> &mut Piece {
+    fn piece_mut(&mut self, digest: &Digest, size: u64, from: &Arc<Repository>) -> &mut Piece {
         let piece = self.pieces.entry(digest.clone()).or_insert_with(|| Piece {
             size,
             raw: None,
@@ -172,17 +173,17 @@ impl Content {
         piece
     }
 
-    /// Takes out the blobs that `base` holds, and returns them with their sizes.
+    /// Takes out the blobs that are held elsewhere, and returns them with their sizes.
     ///
-    /// - Manifests stay: with them the graph can be judged without the base.
+    /// - Manifests stay: with them the graph can be judged on its own.
     /// - The empty object stays: most referrers have it for a config, so that a repository which is new in a delta would
-    ///   depend on another one of the base for two bytes.
+    ///   depend on another one for two bytes.
     ///   <https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidance-for-an-empty-descriptor>
-    pub(crate) fn leave_out(&mut self, base: &BaseBundle) -> Vec<(Digest, u64)> {
+    pub fn leave_out(&mut self, holds: impl Fn(&Digest, u64) -> bool) -> Vec<(Digest, u64)> {
         let mut left_out = Vec::new();
         self.pieces.retain(|digest, piece| {
             let carried =
-                piece.raw.is_some() || digest.matches(b"{}") || !base.holds(digest, piece.size);
+                piece.raw.is_some() || digest.matches(b"{}") || !holds(digest, piece.size);
             if !carried {
                 left_out.push((digest.clone(), piece.size));
             }
@@ -191,18 +192,20 @@ impl Content {
         left_out
     }
 
-    /// Returns whether a manifest will be in the bundle.
-    pub(crate) fn has_manifest(&self, digest: &Digest) -> bool {
+    /// Returns whether a manifest is carried.
+    pub fn has_manifest(&self, digest: &Digest) -> bool {
         self.pieces
             .get(digest)
             .is_some_and(|piece| piece.raw.is_some())
     }
 
-    pub(crate) fn piece_of(&self, digest: &Digest) -> Option<&Piece> {
+    /// Returns one object.
+    pub fn piece(&self, digest: &Digest) -> Option<&Piece> {
         self.pieces.get(digest)
     }
 
-    pub(crate) fn pieces(&self) -> impl ExactSizeIterator<Item = (&Digest, &Piece)> {
+    /// Returns all objects, sorted by digest.
+    pub fn pieces(&self) -> impl ExactSizeIterator<Item = (&Digest, &Piece)> {
         self.pieces.iter()
     }
 }
