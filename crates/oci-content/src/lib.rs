@@ -36,6 +36,7 @@ pub mod media_type;
 mod reference;
 mod source_repository;
 mod tag_schema;
+mod unambiguous;
 
 pub use bounded::{MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
 pub use category::ArtifactCategory;

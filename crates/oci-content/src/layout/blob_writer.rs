@@ -1,0 +1,170 @@
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::error::{LayoutError, LayoutErrorKind};
+use crate::digest::{Algorithm, Digest, Hasher, VerifyError};
+use crate::durable::{partial_file, publish};
+
+/// A blob of a layout while it is being written; dropped before [`commit`](Self::commit), it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+    hasher: Hasher,
+    digest: Digest,
+    size: u64,
+    written: u64,
+}
+
+impl BlobWriter {
+    pub(super) fn new(path: PathBuf, digest: &Digest, size: u64) -> Result<Self, LayoutError> {
+        let folder = path.parent().unwrap_or(&path);
+        fs::create_dir_all(folder).map_err(|error| LayoutError::io(folder, error))?;
+        let file = partial_file(folder).map_err(|error| LayoutError::io(folder, error))?;
+        Ok(Self {
+            file,
+            path,
+            hasher: Hasher::new(digest.algorithm()),
+            digest: digest.clone(),
+            size,
+            written: 0,
+        })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    ///
+    /// When more bytes come than were announced, or the file system refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
+        self.written += bytes.len() as u64;
+        if self.written > self.size {
+            return Err(self.corrupt(VerifyError::Size {
+                digest: self.digest.clone(),
+                expected: self.size,
+                found: self.written,
+            }));
+        }
+        self.hasher.update(bytes);
+        self.file
+            .write_all(bytes)
+            .map_err(|error| LayoutError::io(&self.path, error))
+    }
+
+    /// Checks what was written and gives it its name.
+    ///
+    /// # Errors
+    ///
+    /// When size or digest are not the announced ones, or the file system refuses; nothing is left then.
+    pub fn commit(self) -> Result<(), LayoutError> {
+        if self.written != self.size {
+            return Err(self.corrupt(VerifyError::Size {
+                digest: self.digest.clone(),
+                expected: self.size,
+                found: self.written,
+            }));
+        }
+        let found = self.hasher.clone().finish();
+        if found != self.digest {
+            return Err(self.corrupt(VerifyError::Digest {
+                expected: self.digest.clone(),
+                found,
+            }));
+        }
+        publish(self.file, &self.path)
+            .map(drop)
+            .map_err(|error| LayoutError::io(&self.path, error))
+    }
+
+    fn corrupt(&self, error: VerifyError) -> LayoutError {
+        LayoutError::new(&self.path, LayoutErrorKind::Corrupt, error.to_string())
+    }
+}
+
+/// A blob of a layout that is being written before its digest is known; dropped before [`commit`](Self::commit), it
+/// leaves nothing.
+#[derive(Debug)]
+pub struct PartialBlob {
+    root: PathBuf,
+    file: tempfile::NamedTempFile,
+    hasher: Hasher,
+    written: u64,
+}
+
+impl PartialBlob {
+    pub(super) fn new(root: &Path) -> Result<Self, LayoutError> {
+        // On the file system of the blobs, so that the finished one only has to be renamed.
+        let folder = root.join("blobs");
+        let file = partial_file(&folder).map_err(|error| LayoutError::io(&folder, error))?;
+        Ok(Self {
+            root: root.to_owned(),
+            file,
+            hasher: Hasher::new(Algorithm::Sha256),
+            written: 0,
+        })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
+        self.file
+            .write_all(bytes)
+            .map_err(|error| LayoutError::io(self.file.path(), error))?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Returns how many bytes have been added.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Checks what was written, gives it the name of its digest, and returns the file. Whatever has that name is
+    /// replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`LayoutErrorKind::Corrupt`] when the bytes do not hash to `digest`, or when the file system refuses; nothing is
+    /// left then.
+    pub fn commit(self, digest: &Digest) -> Result<File, LayoutError> {
+        let path = blob_path(&self.root, digest);
+        let io = |error| LayoutError::io(&path, error);
+        let found = match digest.algorithm() {
+            Algorithm::Sha256 => self.hasher.finish(),
+            // Named at the end only, so the bytes are read once more.
+            other => hash_file(self.file.reopen().map_err(io)?, other).map_err(io)?,
+        };
+        if found != *digest {
+            let reason = format!("{digest} was announced, the bytes hash to {found}");
+            return Err(LayoutError::new(&path, LayoutErrorKind::Corrupt, reason));
+        }
+        let folder = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder).map_err(io)?;
+        publish(self.file, &path).map_err(io)
+    }
+}
+
+fn hash_file(mut file: File, algorithm: Algorithm) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+/// Returns where a blob of the layout in `root` is, or would be.
+pub(super) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
+    let blobs = root.join("blobs");
+    blobs
+        .join(digest.algorithm().as_str())
+        .join(digest.encoded())
+}
