@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::{MAX_FOREIGN_CHARS, bounded};
 use crate::digest::{Digest, DigestError};
+use crate::json::Object;
 
 /// What points at a piece of content: its type, digest and size.
 ///
@@ -172,7 +173,7 @@ pub enum DescriptorError {
 /// empty value: each member that content can be had without may be `null`, empty or missing.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ForeignDescriptor {
+pub(crate) struct ForeignDescriptor {
     media_type: Option<String>,
     digest: Option<String>,
     size: Option<u64>,
@@ -181,6 +182,33 @@ struct ForeignDescriptor {
     data: Option<String>,
     platform: Option<ForeignPlatform>,
     artifact_type: Option<String>,
+}
+
+impl ForeignDescriptor {
+    /// Returns whether this is what Go programs write for no descriptor: one whose members are all empty.
+    pub(crate) fn is_empty(&self) -> bool {
+        let empty = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
+        empty(&self.media_type) && empty(&self.digest) && self.size.unwrap_or(0) == 0
+    }
+
+    pub(crate) fn into_descriptor(self) -> Result<Descriptor, DescriptorError> {
+        if self.is_empty() {
+            return Err(DescriptorError::Json("it is empty".into()));
+        }
+        let missing = |member: &str| DescriptorError::Json(format!("no `{member}`"));
+        Ok(Descriptor {
+            media_type: self.media_type.unwrap_or_default(),
+            digest: filled(self.digest)
+                .ok_or_else(|| missing("digest"))?
+                .parse()?,
+            size: self.size.ok_or_else(|| missing("size"))?,
+            urls: self.urls.unwrap_or_default(),
+            annotations: annotations(self.annotations),
+            data: filled(self.data),
+            platform: self.platform.and_then(ForeignPlatform::platform),
+            artifact_type: filled(self.artifact_type),
+        })
+    }
 }
 
 /// Annotations as others write them.
@@ -211,6 +239,11 @@ impl ForeignPlatform {
     }
 }
 
+/// Reads JSON that has descriptors in it.
+pub(crate) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, DescriptorError> {
+    serde_json::from_str(json).map_err(|error| DescriptorError::Json(said(&error)))
+}
+
 /// Returns what a reader of JSON says, which repeats values of any length.
 pub(crate) fn said(error: &serde_json::Error) -> String {
     bounded(&error.to_string(), MAX_FOREIGN_CHARS).into_owned()
@@ -238,33 +271,7 @@ impl Descriptor {
     ///
     /// When digest or size is missing, a member has the wrong type, or the digest is not one this project handles.
     pub fn from_json(json: &str) -> Result<Self, DescriptorError> {
-        let missing = || DescriptorError::Json("it is empty".into());
-        Self::unless_empty(json)?.ok_or_else(missing)
-    }
-
-    /// Reads a descriptor, or what Go programs write for none: one whose members are all empty.
-    pub(crate) fn unless_empty(json: &str) -> Result<Option<Self>, DescriptorError> {
-        // A derived reader also takes a list of the members in their order, which is no descriptor.
-        if !json.trim_ascii_start().starts_with('{') {
-            return Err(DescriptorError::Json("not an object".into()));
-        }
-        let from: ForeignDescriptor =
-            serde_json::from_str(json).map_err(|error| DescriptorError::Json(said(&error)))?;
-        let (media_type, digest) = (filled(from.media_type), filled(from.digest));
-        if media_type.is_none() && digest.is_none() && from.size.is_none_or(|size| size == 0) {
-            return Ok(None);
-        }
-        let missing = |member: &str| DescriptorError::Json(format!("no `{member}`"));
-        Ok(Some(Self {
-            media_type: media_type.unwrap_or_default(),
-            digest: digest.ok_or_else(|| missing("digest"))?.parse()?,
-            size: from.size.ok_or_else(|| missing("size"))?,
-            urls: from.urls.unwrap_or_default(),
-            annotations: annotations(from.annotations),
-            data: filled(from.data),
-            platform: from.platform.and_then(ForeignPlatform::platform),
-            artifact_type: filled(from.artifact_type),
-        }))
+        read::<Object<ForeignDescriptor>>(json)?.0.into_descriptor()
     }
 }
 

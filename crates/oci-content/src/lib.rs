@@ -29,6 +29,7 @@ mod discovery;
 mod durable;
 mod gaps;
 mod graph;
+mod json;
 mod layout;
 mod legacy_tag;
 mod manifest;
@@ -36,7 +37,6 @@ pub mod media_type;
 mod reference;
 mod source_repository;
 mod tag_schema;
-mod unambiguous;
 
 pub use bounded::{MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
 pub use category::ArtifactCategory;

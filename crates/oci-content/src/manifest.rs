@@ -2,15 +2,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::descriptor::{
-    Descriptor, DescriptorError, ForeignAnnotations, annotations, filled, said,
+    self, Descriptor, DescriptorError, ForeignAnnotations, ForeignDescriptor, annotations, filled,
+    said,
 };
-use crate::digest::Digest;
+use crate::digest::{Digest, clip};
+use crate::json::{self, Object};
 use crate::media_type;
-use crate::unambiguous::{MAX_DEPTH, UnambiguousDocument, depth};
 
 /// The largest manifest that is read, in bytes: 4 MiB.
 ///
@@ -30,15 +31,7 @@ pub struct Manifest(Arc<Parsed>);
 struct Parsed {
     raw: Bytes,
     digest: Digest,
-    media_type: String,
-    /// Whether `media_type` is what the document says.
-    says_type: bool,
-    /// The media type that follows from the content where the document says none.
-    derived: Option<&'static str>,
-    artifact_type: Option<String>,
-    subject: Option<Descriptor>,
-    annotations: BTreeMap<String, String>,
-    content: ManifestContent,
+    meaning: Meaning,
 }
 
 /// What a manifest lists.
@@ -99,38 +92,6 @@ impl ManifestError {
     }
 }
 
-/// The members that are read. `null` is as good as missing, except that it makes an index without entries, which
-/// Go programs write in this way.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shape<'a> {
-    #[serde(default)]
-    schema_version: Option<u32>,
-    #[serde(default)]
-    media_type: Option<String>,
-    #[serde(default, borrow, deserialize_with = "present")]
-    manifests: Option<Option<&'a RawValue>>,
-    #[serde(default, borrow)]
-    layers: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    config: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    blobs: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    subject: Option<&'a RawValue>,
-    #[serde(default)]
-    artifact_type: Option<String>,
-    #[serde(default)]
-    annotations: Option<ForeignAnnotations>,
-}
-
-fn present<'de: 'a, 'a, D>(deserializer: D) -> Result<Option<Option<&'a RawValue>>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    Option::deserialize(deserializer).map(Some)
-}
-
 impl Manifest {
     /// Reads a manifest that was asked for by digest, and checks that it is the one.
     ///
@@ -176,131 +137,18 @@ impl Manifest {
         digest: Digest,
         content_type: Option<&str>,
     ) -> Result<Self, ManifestError> {
-        let fail = |kind, reason: String| {
-            Err(ManifestError {
-                digest: digest.clone(),
+        match Members::read(&raw).and_then(|members| members.interpret(content_type)) {
+            Ok(meaning) => Ok(Self(Arc::new(Parsed {
+                raw,
+                digest,
+                meaning,
+            }))),
+            Err(Refusal(kind, reason)) => Err(ManifestError {
+                digest,
                 kind,
                 reason,
-            })
-        };
-        let malformed = |reason: String| ManifestError {
-            digest: digest.clone(),
-            kind: ManifestErrorKind::Malformed,
-            reason,
-        };
-        // A reader of JSON may pass over what it skips; others replace it, and see another document.
-        let text = std::str::from_utf8(&raw).map_err(|_| malformed("not UTF-8".into()))?;
-        let not_json = |e: serde_json::Error| malformed(format!("not JSON: {}", said(&e)));
-        let shape: Shape<'_> = serde_json::from_str(text).map_err(not_json)?;
-        if !raw.trim_ascii_start().starts_with(b"{") {
-            return Err(malformed("not a JSON object".into()));
+            }),
         }
-        if depth(&raw) > MAX_DEPTH {
-            return Err(malformed(format!("JSON of more than {MAX_DEPTH} levels")));
-        }
-        // Of two members with one name, one reader sees the first and another one the last.
-        let _: UnambiguousDocument = serde_json::from_str(text).map_err(not_json)?;
-        if shape.manifests.flatten().is_some() && (shape.layers.is_some() || shape.config.is_some())
-        {
-            let reason =
-                "it has both `manifests` and `layers` or `config`, so it reads as two types".into();
-            return fail(ManifestErrorKind::TypeConfusion, reason);
-        }
-        if shape.schema_version == Some(1) {
-            let reason =
-                "Docker schema 1 is not supported; have the image built or pushed again".into();
-            return fail(ManifestErrorKind::Unsupported, reason);
-        }
-        if let Some(version) = shape.schema_version.filter(|version| *version != 2) {
-            let reason = format!("schemaVersion {version} is not supported");
-            return fail(ManifestErrorKind::Unsupported, reason);
-        }
-        let own_type = shape.media_type.as_ref().filter(|own| !own.is_empty());
-        let says_type = own_type.is_some();
-        let derived = match shape.config.is_some() {
-            true => Some(media_type::IMAGE_MANIFEST),
-            false => shape.manifests.map(|_| media_type::IMAGE_INDEX),
-        };
-        let media_type = match (own_type, content_type.map(media_type::essence), derived) {
-            (Some(own), _, _) => own.clone(),
-            (None, Some(given), _) if media_type::is_manifest(&given) => given,
-            (None, _, Some(derived)) => derived.to_owned(),
-            (None, _, None) => {
-                return fail(
-                    ManifestErrorKind::Malformed,
-                    "no `mediaType`, and no content that tells".into(),
-                );
-            }
-        };
-        let missing = match media_type.as_str() {
-            media_type::ARTIFACT_MANIFEST => None,
-            _ if !media_type::is_manifest(&media_type) => {
-                let reason = format!(
-                    "media type {:?} is no manifest that is handled",
-                    crate::digest::clip(&media_type)
-                );
-                return fail(ManifestErrorKind::Unsupported, reason);
-            }
-            _ if shape.schema_version.is_none() => Some("schemaVersion"),
-            _ if media_type::is_index(&media_type) && shape.manifests.is_none() => {
-                Some("manifests")
-            }
-            _ => None,
-        };
-        if let Some(missing) = missing {
-            return Err(malformed(format!("no `{missing}`")));
-        }
-        let bad_descriptor = |e: DescriptorError| malformed(e.to_string());
-        let all = |list: Option<&RawValue>| {
-            let list = list.map_or("[]", RawValue::get);
-            let list: Vec<&RawValue> =
-                serde_json::from_str(list).map_err(|error| malformed(said(&error)))?;
-            let list = list.into_iter().map(|one| Descriptor::from_json(one.get()));
-            list.collect::<Result<Vec<_>, _>>().map_err(bad_descriptor)
-        };
-        let mut artifact_type = filled(shape.artifact_type);
-        let content = match media_type.as_str() {
-            media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => {
-                let config = shape
-                    .config
-                    .map(|config| Descriptor::unless_empty(config.get()));
-                let config = config.transpose().map_err(bad_descriptor)?.flatten();
-                if artifact_type.is_none() {
-                    // An image manifest without an artifact type has its config's media type for one:
-                    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
-                    let config = config
-                        .as_ref()
-                        .ok_or_else(|| malformed("no `config`".into()))?;
-                    artifact_type = filled(Some(config.media_type.clone()));
-                }
-                ManifestContent::Image {
-                    config: config.map(Box::new),
-                    layers: all(shape.layers)?,
-                }
-            }
-            media_type::ARTIFACT_MANIFEST => ManifestContent::Artifact {
-                blobs: all(shape.blobs)?,
-            },
-            _ => ManifestContent::Index {
-                manifests: all(shape.manifests.flatten())?,
-            },
-        };
-        let subject = shape
-            .subject
-            .map(|subject| Descriptor::from_json(subject.get()));
-        let subject = subject.transpose().map_err(bad_descriptor)?;
-        let annotations = annotations(shape.annotations);
-        Ok(Self(Arc::new(Parsed {
-            raw,
-            digest,
-            media_type,
-            says_type,
-            derived,
-            artifact_type,
-            subject,
-            annotations,
-            content,
-        })))
     }
 
     /// Returns the bytes as they came.
@@ -320,44 +168,44 @@ impl Manifest {
 
     /// Returns the media type: the document's own, else the one it came with.
     pub fn media_type(&self) -> &str {
-        &self.0.media_type
+        &self.0.meaning.media_type
     }
 
     /// Returns the media type that whoever has nothing but the bytes reads them as: the document's own, else the one that
     /// follows from its content. `None` where the type that it came with is of another kind, or nothing follows.
     pub fn own_media_type(&self) -> Option<&str> {
-        let known = &self.0.media_type;
+        let known = &self.0.meaning.media_type;
         let is_artifact = known == media_type::ARTIFACT_MANIFEST;
-        match self.0.says_type {
+        match self.0.meaning.says_type {
             true => Some(known),
-            false => self.0.derived.filter(|_| !is_artifact),
+            false => self.0.meaning.derived.filter(|_| !is_artifact),
         }
     }
 
     /// Returns the artifact type as the specification derives it: `artifactType`, else for an image manifest the
     /// media type of its config. An index without one has none.
     pub fn artifact_type(&self) -> Option<&str> {
-        self.0.artifact_type.as_deref()
+        self.0.meaning.artifact_type.as_deref()
     }
 
     /// Returns the manifest that this one refers to.
     pub fn subject(&self) -> Option<&Descriptor> {
-        self.0.subject.as_ref()
+        self.0.meaning.subject.as_ref()
     }
 
     /// Returns the annotations.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
-        &self.0.annotations
+        &self.0.meaning.annotations
     }
 
     /// Returns what the manifest lists.
     pub fn content(&self) -> &ManifestContent {
-        &self.0.content
+        &self.0.meaning.content
     }
 
     /// Returns all that an index lists, of any type, in order; nothing for every other kind.
     pub fn entries(&self) -> &[Descriptor] {
-        match &self.0.content {
+        match &self.0.meaning.content {
             ManifestContent::Index { manifests } => manifests,
             _ => &[],
         }
@@ -372,12 +220,12 @@ impl Manifest {
     /// Returns the blobs that the manifest needs, in order: config and layers, an artifact manifest's blobs, or the entries of
     /// an index that are no manifests, as BuildKit lists the layers and the config of a build cache.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> + Clone {
-        let (config, rest) = match &self.0.content {
+        let (config, rest) = match &self.0.meaning.content {
             ManifestContent::Image { config, layers } => (config.as_deref(), layers.as_slice()),
             ManifestContent::Index { manifests } => (None, manifests.as_slice()),
             ManifestContent::Artifact { blobs } => (None, blobs.as_slice()),
         };
-        let is_index = matches!(self.0.content, ManifestContent::Index { .. });
+        let is_index = matches!(self.0.meaning.content, ManifestContent::Index { .. });
         let is_blob =
             move |one: &&Descriptor| !(is_index && media_type::names_manifest(&one.media_type));
         config.into_iter().chain(rest).filter(is_blob)
@@ -391,12 +239,184 @@ impl Manifest {
     /// Returns the descriptor of this manifest, with its artifact type and annotations as a referrers list
     /// carries them.
     pub fn descriptor(&self) -> Descriptor {
-        let mut descriptor =
-            Descriptor::new(&self.0.media_type, self.0.digest.clone(), self.size());
-        descriptor.artifact_type.clone_from(&self.0.artifact_type);
-        descriptor.annotations.clone_from(&self.0.annotations);
+        let mut descriptor = Descriptor::new(
+            &self.0.meaning.media_type,
+            self.0.digest.clone(),
+            self.size(),
+        );
+        descriptor
+            .artifact_type
+            .clone_from(&self.0.meaning.artifact_type);
+        descriptor
+            .annotations
+            .clone_from(&self.0.meaning.annotations);
         descriptor
     }
+}
+
+/// What was read out of a document.
+#[derive(Debug)]
+struct Meaning {
+    media_type: String,
+    /// Whether `media_type` is what the document says.
+    says_type: bool,
+    /// The media type that follows from the content where the document says none.
+    derived: Option<&'static str>,
+    artifact_type: Option<String>,
+    subject: Option<Descriptor>,
+    annotations: BTreeMap<String, String>,
+    content: ManifestContent,
+}
+
+/// Why a document is refused.
+struct Refusal(ManifestErrorKind, String);
+
+impl Refusal {
+    fn malformed(reason: impl Into<String>) -> Self {
+        Self(ManifestErrorKind::Malformed, reason.into())
+    }
+
+    fn unsupported(reason: impl Into<String>) -> Self {
+        Self(ManifestErrorKind::Unsupported, reason.into())
+    }
+}
+
+impl From<DescriptorError> for Refusal {
+    fn from(error: DescriptorError) -> Self {
+        Self::malformed(error.to_string())
+    }
+}
+
+/// The members that are read. `null` is as good as missing, except that it makes an index without entries, which Go
+/// programs write in this way. Descriptors are read once it is known which of them count.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Members<'a> {
+    schema_version: Option<u32>,
+    media_type: Option<String>,
+    #[serde(default, borrow, deserialize_with = "json::present")]
+    manifests: Option<Option<&'a RawValue>>,
+    #[serde(borrow)]
+    layers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    config: Option<&'a RawValue>,
+    #[serde(borrow)]
+    blobs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    subject: Option<&'a RawValue>,
+    artifact_type: Option<String>,
+    annotations: Option<ForeignAnnotations>,
+}
+
+impl<'a> Members<'a> {
+    fn read(raw: &'a [u8]) -> Result<Self, Refusal> {
+        // A reader of JSON may pass over what it skips; others replace it, and see another document.
+        let text = std::str::from_utf8(raw).map_err(|_| Refusal::malformed("not UTF-8"))?;
+        let not_json =
+            |error: serde_json::Error| Refusal::malformed(format!("not JSON: {}", said(&error)));
+        let Object(members) = serde_json::from_str(text).map_err(not_json)?;
+        if json::depth(text) > json::MAX_DEPTH {
+            let reason = format!("JSON of more than {} levels", json::MAX_DEPTH);
+            return Err(Refusal::malformed(reason));
+        }
+        let _: json::Unambiguous = serde_json::from_str(text).map_err(not_json)?;
+        Ok(members)
+    }
+
+    fn interpret(self, content_type: Option<&str>) -> Result<Meaning, Refusal> {
+        if self.manifests.flatten().is_some() && (self.layers.is_some() || self.config.is_some()) {
+            let reason =
+                "it has both `manifests` and `layers` or `config`, so it reads as two types";
+            return Err(Refusal(ManifestErrorKind::TypeConfusion, reason.into()));
+        }
+        match self.schema_version {
+            None | Some(2) => {}
+            Some(1) => {
+                let reason =
+                    "Docker schema 1 is not supported; have the image built or pushed again";
+                return Err(Refusal::unsupported(reason));
+            }
+            Some(other) => {
+                let reason = format!("schemaVersion {other} is not supported");
+                return Err(Refusal::unsupported(reason));
+            }
+        }
+        let own_type = filled(self.media_type);
+        let says_type = own_type.is_some();
+        let derived = if self.config.is_some() {
+            Some(media_type::IMAGE_MANIFEST)
+        } else {
+            self.manifests.map(|_| media_type::IMAGE_INDEX)
+        };
+        let given = content_type.map(media_type::essence);
+        let media_type = own_type
+            .or(given.filter(|given| media_type::is_manifest(given)))
+            .or(derived.map(str::to_owned))
+            .ok_or_else(|| Refusal::malformed("no `mediaType`, and no content that tells"))?;
+        if !media_type::is_manifest(&media_type) {
+            let media_type = clip(&media_type);
+            let reason = format!("media type {media_type:?} is no manifest that is handled");
+            return Err(Refusal::unsupported(reason));
+        }
+        if media_type != media_type::ARTIFACT_MANIFEST && self.schema_version.is_none() {
+            return Err(Refusal::malformed("no `schemaVersion`"));
+        }
+        if media_type::is_index(&media_type) && self.manifests.is_none() {
+            return Err(Refusal::malformed("no `manifests`"));
+        }
+        let mut artifact_type = filled(self.artifact_type);
+        let content = match media_type.as_str() {
+            media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST => {
+                let config = self.config.map(config_of).transpose()?;
+                let config = config.flatten();
+                if artifact_type.is_none() {
+                    // An image manifest without an artifact type has its config's media type for one:
+                    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
+                    let config = config.as_ref();
+                    let config = config.ok_or_else(|| Refusal::malformed("no `config`"))?;
+                    artifact_type = filled(Some(config.media_type.clone()));
+                }
+                ManifestContent::Image {
+                    config: config.map(Box::new),
+                    layers: descriptors(self.layers)?,
+                }
+            }
+            media_type::ARTIFACT_MANIFEST => ManifestContent::Artifact {
+                blobs: descriptors(self.blobs)?,
+            },
+            _ => ManifestContent::Index {
+                manifests: descriptors(self.manifests.flatten())?,
+            },
+        };
+        let subject = self.subject.map(|json| Descriptor::from_json(json.get()));
+        Ok(Meaning {
+            media_type,
+            says_type,
+            derived,
+            artifact_type,
+            subject: subject.transpose()?,
+            annotations: annotations(self.annotations),
+            content,
+        })
+    }
+}
+
+/// Reads a configuration; one whose members are all empty is none.
+fn config_of(json: &RawValue) -> Result<Option<Descriptor>, DescriptorError> {
+    let Object(config): Object<ForeignDescriptor> = descriptor::read(json.get())?;
+    (!config.is_empty())
+        .then(|| config.into_descriptor())
+        .transpose()
+}
+
+fn descriptors(json: Option<&RawValue>) -> Result<Vec<Descriptor>, DescriptorError> {
+    let Some(json) = json else {
+        return Ok(Vec::new());
+    };
+    let list: Vec<Object<ForeignDescriptor>> = descriptor::read(json.get())?;
+    list.into_iter()
+        .map(|Object(one)| one.into_descriptor())
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,7 @@
+//! Tests of the crate from outside.
+#![expect(
+    clippy::unwrap_used,
+    reason = "the lint exempts test functions, but not what they share"
+)]
+
+mod oci_spec_oracle;
