@@ -1,8 +1,9 @@
 use crate::category::ArtifactCategory;
 use crate::digest::Digest;
 use crate::discovery::{Capability, Completeness, DiscoveryMethod, SourceKind};
-use crate::reference::{Reference, Tag};
+use crate::reference::Reference;
 use crate::source_repository::SourceRepository;
+use crate::tag::Tag;
 
 /// What is mirrored, pinned by digest: images, and everything that refers to them with how it was found.
 ///

@@ -1,6 +1,6 @@
 use crate::category::ArtifactCategory;
 use crate::digest::{Algorithm, Digest};
-use crate::reference::Tag;
+use crate::tag::Tag;
 
 /// A tag that names a referrer by convention: `sha256-<hex>.<suffix>`, as cosign wrote it before OCI 1.1.
 ///

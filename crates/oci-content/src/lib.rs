@@ -34,8 +34,12 @@ mod layout;
 mod legacy_tag;
 mod manifest;
 pub mod media_type;
+mod name;
 mod reference;
+mod registry;
+mod repository_name;
 mod source_repository;
+mod tag;
 mod tag_schema;
 
 pub use bounded::{MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
@@ -53,6 +57,10 @@ pub use legacy_tag::LegacyTag;
 pub use manifest::{
     MAX_MANIFEST_BYTES, Manifest, ManifestContent, ManifestError, ManifestErrorKind,
 };
-pub use reference::{Reference, ReferenceError, Registry, RepositoryName, Tag};
+pub use name::ReferenceError;
+pub use reference::Reference;
+pub use registry::Registry;
+pub use repository_name::RepositoryName;
 pub use source_repository::SourceRepository;
+pub use tag::Tag;
 pub use tag_schema::referrers_tag;

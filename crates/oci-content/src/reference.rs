@@ -1,227 +1,13 @@
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use crate::digest::{Digest, DigestError, clip};
-
-/// A string that is no reference, registry, repository name or tag, and why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: {reason}")]
-pub struct ReferenceError {
-    text: String,
-    what: &'static str,
-    reason: String,
-}
-
-impl ReferenceError {
-    fn new(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
-        Self {
-            text: clip(text),
-            what,
-            reason: reason.into(),
-        }
-    }
-}
-
-macro_rules! string_type {
-    ($name:ident) => {
-        impl $name {
-            /// Returns the text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self.0)
-            }
-        }
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
-            }
-        }
-    };
-}
-
-/// A registry as a reference names it: a host name or address, and a port if it has one.
-///
-/// - Lower case; no scheme, path, user or query.
-/// - IPv6 addresses stand in brackets.
-/// - A name that ends in a number is an IPv4 address of four decimal numbers: a URL reads `127.1` and `0x7f.1` as
-///   addresses as well (<https://url.spec.whatwg.org/#ends-in-a-number-checker>), and requests would go to another
-///   host than the one that is shown.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Registry(Box<str>);
-string_type!(Registry);
-
-impl Registry {
-    /// Returns the host that requests go to: Docker Hub is named `docker.io` and answers elsewhere.
-    pub fn api_host(&self) -> &str {
-        match &*self.0 {
-            "docker.io" | "index.docker.io" => "registry-1.docker.io",
-            host => host,
-        }
-    }
-
-    /// Returns the name without the port, and without the brackets of an IPv6 address.
-    pub fn host(&self) -> &str {
-        match self.0.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or(rest),
-            None => self.0.split(':').next().unwrap_or(&self.0),
-        }
-    }
-
-    /// Returns whether this is the machine itself, where plain HTTP is the default.
-    pub fn is_loopback(&self) -> bool {
-        let host = self.host();
-        host == "localhost"
-            || host.ends_with(".localhost")
-            || host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.to_canonical().is_loopback())
-    }
-}
-
-impl FromStr for Registry {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let fail = |reason: &str| Err(ReferenceError::new("registry", text, reason));
-        let text_lower = text.to_ascii_lowercase();
-        let (host, port) = if let Some(rest) = text_lower.strip_prefix('[') {
-            let Some((address, rest)) = rest.split_once(']') else {
-                return fail("the bracket is not closed");
-            };
-            if address.parse::<Ipv6Addr>().is_err() {
-                return fail("only an IPv6 address stands in brackets");
-            }
-            match rest.strip_prefix(':') {
-                Some(port) => (None, Some(port)),
-                None if rest.is_empty() => (None, None),
-                None => return fail("only a port may follow the bracket"),
-            }
-        } else {
-            match text_lower.split_once(':') {
-                Some((host, port)) => (Some(host), Some(port)),
-                None => (Some(text_lower.as_str()), None),
-            }
-        };
-        if let Some(host) = host {
-            let label = |label: &str| {
-                !label.is_empty()
-                    && label.len() <= 63
-                    && label
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                    && !label.starts_with('-')
-                    && !label.ends_with('-')
-            };
-            if host.len() > 253 || !host.split('.').all(label) {
-                return fail("a host name has letters, digits, dots and hyphens");
-            }
-            if ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
-                return fail("a host that ends in a number is an IPv4 address, a.b.c.d");
-            }
-        }
-        if let Some(port) = port
-            && (port.starts_with('0')
-                || !port.bytes().all(|b| b.is_ascii_digit())
-                || port.parse::<u16>().is_err())
-        {
-            return fail("the port is not a number from 1 to 65535");
-        }
-        Ok(Self(text_lower.into()))
-    }
-}
-
-fn ends_in_number(host: &str) -> bool {
-    let last = host.rsplit('.').next().unwrap_or(host);
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
-    digits(last) || last.strip_prefix("0x").is_some_and(hex)
-}
-
-/// A repository's name within its registry.
-///
-/// At most 255 characters of
-/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RepositoryName(Box<str>);
-string_type!(RepositoryName);
-
-impl FromStr for RepositoryName {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let fail = |reason: &str| Err(ReferenceError::new("repository name", text, reason));
-        if text.is_empty() {
-            return fail("it is empty");
-        }
-        if text.len() > 255 {
-            return fail("it is longer than 255 characters");
-        }
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return fail("upper-case letters are not allowed");
-        }
-        if !text.split('/').all(is_path_component) {
-            return fail(
-                "each part has lower-case letters and digits, separated by '.', '_', '__' or hyphens",
-            );
-        }
-        Ok(Self(text.into()))
-    }
-}
-
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
-fn is_path_component(component: &str) -> bool {
-    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = component.as_bytes();
-    if !bytes.first().is_some_and(|b| alphanumeric(*b))
-        || !bytes.last().is_some_and(|b| alphanumeric(*b))
-    {
-        return false;
-    }
-    bytes
-        .split(|b| alphanumeric(*b))
-        .all(|separator| match separator {
-            [] | b"." | b"_" | b"__" => true,
-            run => run.iter().all(|b| *b == b'-'),
-        })
-}
-
-/// A tag: at most 128 characters of `[a-zA-Z0-9_][a-zA-Z0-9._-]*`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tag(Box<str>);
-string_type!(Tag);
-
-impl FromStr for Tag {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let fail = |reason: &str| Err(ReferenceError::new("tag", text, reason));
-        if text.is_empty() {
-            return fail("it is empty");
-        }
-        if text.len() > 128 {
-            return fail("it is longer than 128 characters");
-        }
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if !word(text.as_bytes()[0]) || !text.bytes().all(|b| word(b) || b == b'.' || b == b'-') {
-            return fail(
-                "it has letters, digits, '_', '.' and '-', and starts with none of the last two",
-            );
-        }
-        Ok(Self(text.into()))
-    }
-}
+use crate::digest::{Digest, DigestError};
+use crate::name::ReferenceError;
+use crate::registry::Registry;
+use crate::repository_name::RepositoryName;
+use crate::tag::Tag;
 
 /// A manifest somewhere: registry, repository, and a tag, a digest or both.
 ///
@@ -352,7 +138,7 @@ impl FromStr for Reference {
         let tag = match tag {
             Some(tag) => Some(tag.parse().map_err(part)?),
             None if digest.is_some() => None,
-            None => Some(Tag("latest".into())),
+            None => Some(Tag::latest()),
         };
         Ok(Self {
             registry,
@@ -511,29 +297,6 @@ mod tests {
             &long_tag,
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn loopback_is_the_machine_itself() {
-        for (text, expected) in [
-            ("localhost", true),
-            ("localhost:5000", true),
-            ("127.0.0.1:5000", true),
-            ("127.8.8.8", true),
-            ("[::1]:5000", true),
-            ("[::ffff:127.0.0.1]:5000", true),
-            ("[::ffff:10.0.0.1]:5000", false),
-            ("registry.localhost:80", true),
-            ("localhost.example.com", false),
-            ("10.0.0.1:5000", false),
-            ("128.0.0.1", false),
-        ] {
-            assert_eq!(
-                text.parse::<Registry>().unwrap().is_loopback(),
-                expected,
-                "{text}"
-            );
         }
     }
 }

@@ -1,7 +1,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::reference::{Reference, ReferenceError, Registry, RepositoryName};
+use crate::name::ReferenceError;
+use crate::reference::Reference;
+use crate::registry::Registry;
+use crate::repository_name::RepositoryName;
 
 /// A repository at the source: `registry.example.com/team/app`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,5 +1,5 @@
 use crate::digest::Digest;
-use crate::reference::Tag;
+use crate::tag::Tag;
 
 /// Returns the referrers tag of a subject: where a client keeps the list on a registry without the API.
 ///
