@@ -168,17 +168,7 @@ impl<S: ReadAt> EntryReader<S> {
         let padding = usize::try_from(self.tar_left).unwrap_or_default();
         let zeros = [0; TAR_BLOCK_BYTES as usize];
         self.expect_tar(&zeros[..padding], ContainerErrorKind::TarPadding)?;
-        let found = hasher.finish();
-        if found != self.sha256 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                oci_content::VerifyError::Digest {
-                    expected: self.sha256.clone(),
-                    found,
-                },
-            ));
-        }
-        Ok(())
+        Ok(self.sha256.verify(hasher)?)
     }
 }
 

@@ -437,13 +437,7 @@ impl<S: Sink> EntryWriter<S> {
         if self.written != self.size {
             return Err(self.wrong_size(self.written));
         }
-        let found = self.hasher.clone().finish();
-        if found != self.sha256 {
-            return Err(VerifyError::Digest {
-                expected: self.sha256.clone(),
-                found,
-            });
-        }
+        self.sha256.verify(self.hasher.clone())?;
         self.set_done(self.encoder.crc.clone().finalize());
         Ok(())
     }
@@ -458,11 +452,7 @@ impl<S: Sink> EntryWriter<S> {
     }
 
     fn wrong_size(&self, found: u64) -> VerifyError {
-        VerifyError::Size {
-            digest: self.sha256.clone(),
-            expected: self.size,
-            found,
-        }
+        VerifyError::size(&self.sha256, self.size, found)
     }
 
     /// Takes over what is in its place, as far as the last byte that is not zero; returns how many zeros follow.

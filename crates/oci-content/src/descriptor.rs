@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{MAX_FOREIGN_CHARS, bounded};
-use crate::digest::{Digest, DigestError};
+use crate::digest::{Digest, DigestError, clip};
 use crate::json::Object;
 
 /// What points at a piece of content: its type, digest and size.
@@ -13,7 +14,7 @@ use crate::json::Object;
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md>
 ///
 /// Annotations are ordered, so that what is written from a descriptor has one form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Descriptor {
@@ -90,7 +91,7 @@ impl Descriptor {
 }
 
 /// The platform that an image is for. What its index does not say is empty.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Platform {
     /// The operating system, a Go `GOOS` name.
@@ -120,17 +121,9 @@ impl Platform {
         }
     }
 
-    /// Reads `os/architecture` or `os/architecture/variant`.
+    /// Reads `os/architecture` or `os/architecture/variant`, without the reason where it is neither.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text
-            .split('/')
-            .map(|part| (!part.is_empty()).then_some(part));
-        let mut platform = Self::new(parts.next()??, parts.next()??);
-        platform.variant = match parts.next() {
-            Some(variant) => Some(variant?.to_owned()),
-            None => None,
-        };
-        parts.next().is_none().then_some(platform)
+        text.parse().ok()
     }
 
     /// Returns whether an image for `other` is one that somebody who asked for this platform wants: a variant, if
@@ -154,6 +147,39 @@ impl std::fmt::Display for Platform {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),
         }
+    }
+}
+
+/// A string that is no platform.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a platform: it is written OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT")]
+pub struct PlatformError(String);
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    /// Reads `os/architecture` or `os/architecture/variant`.
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let parts: Vec<_> = text.split('/').collect();
+        let (os, architecture, variant) = match *parts.as_slice() {
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some(variant)),
+            _ => return Err(PlatformError(clip(text))),
+        };
+        if parts.contains(&"") {
+            return Err(PlatformError(clip(text)));
+        }
+        let mut platform = Self::new(os, architecture);
+        platform.variant = variant.map(str::to_owned);
+        Ok(platform)
+    }
+}
+
+impl TryFrom<&str> for Platform {
+    type Error = PlatformError;
+
+    fn try_from(text: &str) -> Result<Self, PlatformError> {
+        text.parse()
     }
 }
 

@@ -3,8 +3,9 @@ use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+
+use crate::name::text_form;
 
 /// A registered digest algorithm.
 ///
@@ -36,6 +37,26 @@ impl Algorithm {
         }
     }
 }
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = DigestError;
+
+    fn from_str(name: &str) -> Result<Self, DigestError> {
+        match name {
+            "sha256" => Ok(Self::Sha256),
+            "sha512" => Ok(Self::Sha512),
+            other => Err(DigestError::UnsupportedAlgorithm(clip(other))),
+        }
+    }
+}
+
+text_form!(Algorithm);
 
 /// The digest of some bytes: an algorithm and lower-case hex of exactly its length.
 ///
@@ -70,6 +91,20 @@ impl Digest {
         &self.encoded
     }
 
+    /// Checks that this is the digest of everything that `hasher` was given.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError::Digest`] when it is not.
+    pub fn verify(&self, hasher: Hasher) -> Result<(), VerifyError> {
+        let found = hasher.finish();
+        if found != *self {
+            let expected = self.clone();
+            return Err(VerifyError::Digest { expected, found });
+        }
+        Ok(())
+    }
+
     /// Returns whether `bytes` hash to this digest.
     pub fn matches(&self, bytes: &[u8]) -> bool {
         Self::compute(self.algorithm, bytes) == *self
@@ -78,7 +113,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.as_str(), self.encoded)
+        write!(f, "{}:{}", self.algorithm, self.encoded)
     }
 }
 
@@ -99,7 +134,8 @@ pub enum DigestError {
     #[error("digest algorithm {0:?} is not supported, only sha256 and sha512 are")]
     UnsupportedAlgorithm(String),
     /// The encoded part is not lower-case hex of the length the algorithm has.
-    #[error("{digest:?} is not a digest: {algorithm} takes {expected} lower-case hex characters", algorithm = algorithm.as_str(), expected = algorithm.encoded_len())]
+    #[non_exhaustive]
+    #[error("{digest:?} is not a digest: {algorithm} takes {expected} lower-case hex characters", expected = algorithm.encoded_len())]
     Encoded {
         /// What was given.
         digest: String,
@@ -115,11 +151,7 @@ impl FromStr for Digest {
         let (algorithm, encoded) = text
             .split_once(':')
             .ok_or_else(|| DigestError::NoColon(clip(text)))?;
-        let algorithm = match algorithm {
-            "sha256" => Algorithm::Sha256,
-            "sha512" => Algorithm::Sha512,
-            other => return Err(DigestError::UnsupportedAlgorithm(clip(other))),
-        };
+        let algorithm: Algorithm = algorithm.parse()?;
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if encoded.len() != algorithm.encoded_len() || !encoded.bytes().all(hex) {
             return Err(DigestError::Encoded {
@@ -143,18 +175,7 @@ pub(crate) fn clip(text: &str) -> String {
     }
 }
 
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+text_form!(Digest);
 
 /// Computes a digest piece by piece.
 #[derive(Clone)]
@@ -207,6 +228,7 @@ impl fmt::Debug for Hasher {
 #[non_exhaustive]
 pub enum VerifyError {
     /// Fewer or more bytes than the descriptor gives.
+    #[non_exhaustive]
     #[error("{digest} is {expected} bytes long, but {found} were read")]
     Size {
         /// What was read.
@@ -217,6 +239,7 @@ pub enum VerifyError {
         found: u64,
     },
     /// Other bytes.
+    #[non_exhaustive]
     #[error("the bytes read for {expected} hash to {found}")]
     Digest {
         /// What was asked for.
@@ -224,6 +247,23 @@ pub enum VerifyError {
         /// What came.
         found: Digest,
     },
+}
+
+impl VerifyError {
+    /// Creates the error of content that is `found` bytes long instead of `expected`.
+    pub fn size(digest: &Digest, expected: u64, found: u64) -> Self {
+        Self::Size {
+            digest: digest.clone(),
+            expected,
+            found,
+        }
+    }
+}
+
+impl From<VerifyError> for io::Error {
+    fn from(error: VerifyError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
 }
 
 /// A reader that ends in an error unless exactly the promised bytes came through it.
@@ -257,26 +297,9 @@ impl<R: io::Read> VerifyingReader<R> {
             return Ok(());
         };
         if self.read != self.size {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                VerifyError::Size {
-                    digest: self.digest.clone(),
-                    expected: self.size,
-                    found: self.read,
-                },
-            ));
+            return Err(VerifyError::size(&self.digest, self.size, self.read).into());
         }
-        let found = hasher.finish();
-        if found != self.digest {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                VerifyError::Digest {
-                    expected: self.digest.clone(),
-                    found,
-                },
-            ));
-        }
-        Ok(())
+        Ok(self.digest.verify(hasher)?)
     }
 }
 

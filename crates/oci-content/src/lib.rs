@@ -44,7 +44,7 @@ mod tag_schema;
 
 pub use bounded::{MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
 pub use category::ArtifactCategory;
-pub use descriptor::{Descriptor, DescriptorError, Platform};
+pub use descriptor::{Descriptor, DescriptorError, Platform, PlatformError};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingReader};
 pub use discovery::{
     Capability, Completeness, DiscoveryMethod, ErrorCode, OtherSource, SourceKind, WarningCode,

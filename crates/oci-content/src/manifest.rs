@@ -35,10 +35,11 @@ struct Parsed {
 }
 
 /// What a manifest lists.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManifestContent {
     /// An image manifest, OCI or Docker schema 2.
+    #[non_exhaustive]
     Image {
         /// The configuration. Only a manifest with an artifact type of its own can be without one.
         config: Option<Box<Descriptor>>,
@@ -46,11 +47,13 @@ pub enum ManifestContent {
         layers: Vec<Descriptor>,
     },
     /// An image index or a Docker manifest list.
+    #[non_exhaustive]
     Index {
         /// What it lists, in order: manifests as a rule, and content of any type, as the layers of a build cache.
         manifests: Vec<Descriptor>,
     },
     /// An artifact manifest of the image specification's release candidates.
+    #[non_exhaustive]
     Artifact {
         /// The blobs, in order.
         blobs: Vec<Descriptor>,
@@ -58,7 +61,7 @@ pub enum ManifestContent {
 }
 
 /// Why bytes are no manifest that can be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("manifest {digest}: {reason}")]
 pub struct ManifestError {
     digest: Digest,
@@ -67,7 +70,7 @@ pub struct ManifestError {
 }
 
 /// The classes of [`ManifestError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ManifestErrorKind {
     /// The bytes are not the ones that were asked for.
@@ -253,6 +256,15 @@ impl Manifest {
         descriptor
     }
 }
+
+impl PartialEq for Manifest {
+    /// Compares the bytes and the media type that they are read as.
+    fn eq(&self, other: &Self) -> bool {
+        self.digest() == other.digest() && self.media_type() == other.media_type()
+    }
+}
+
+impl Eq for Manifest {}
 
 /// What was read out of a document.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ impl ReferenceError {
     }
 }
 
+/// Implements what every checked text has: it is read by `FromStr` alone, and shows, compares and hashes as its text.
 macro_rules! string_type {
     ($name:ident) => {
         impl $name {
@@ -29,22 +30,136 @@ macro_rules! string_type {
                 &self.0
             }
         }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.into()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(&self.0)
             }
         }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, concat!(stringify!($name), "({})"), self.0)
             }
         }
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
+
+        $crate::name::text_form!($name);
+    };
+}
+
+/// Implements what every type has that is written as a text and read by `FromStr`.
+macro_rules! text_form {
+    ($name:ident) => {
+        impl TryFrom<&str> for $name {
+            type Error = <$name as std::str::FromStr>::Err;
+
+            fn try_from(text: &str) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = <$name as std::str::FromStr>::Err;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
             }
         }
     };
 }
 
-pub(crate) use string_type;
+pub(crate) use {string_type, text_form};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use crate::{Algorithm, Digest, Platform, Reference, Registry, RepositoryName};
+    use crate::{SourceRepository, Tag};
+
+    #[test]
+    fn every_name_is_written_and_read_as_its_text() {
+        macro_rules! same {
+            ($name:ty, $text:expr, $bad:expr) => {
+                let (text, bad): (&str, &str) = (&$text, $bad);
+                let name: $name = text.parse().unwrap();
+                assert_eq!(name.to_string(), text);
+                assert_eq!(<$name>::try_from(text), Ok(name.clone()));
+                assert_eq!(<$name>::try_from(text.to_owned()), Ok(name.clone()));
+                let json = serde_json::to_string(&name).unwrap();
+                assert_eq!(json, format!("{text:?}"));
+                assert_eq!(serde_json::from_str::<$name>(&json).unwrap(), name);
+                assert_eq!(serde_json::from_value::<$name>(text.into()).unwrap(), name);
+                let error = bad.parse::<$name>().unwrap_err();
+                let json = serde_json::from_value::<$name>(bad.into()).unwrap_err();
+                assert_eq!(json.to_string(), error.to_string());
+                assert_eq!(HashMap::from([(name.clone(), 1)])[&name], 1);
+                assert_eq!(BTreeMap::from([(name.clone(), 1)])[&name], 1);
+            };
+        }
+        let digest = Digest::of(b"x").to_string();
+        same!(Registry, "registry.example.com:5000", "a b");
+        same!(RepositoryName, "team/app", "Team");
+        same!(SourceRepository, "registry.example.com/team/app", "a.b");
+        same!(Tag, "1.0", "-");
+        same!(Reference, format!("a.b/app:1.0@{digest}"), "app");
+        same!(Digest, digest, "md5:0");
+        same!(Algorithm, "sha512", "md5");
+    }
+
+    #[test]
+    fn a_name_is_looked_up_by_its_text() {
+        let tag: Tag = "1.0".parse().unwrap();
+        assert_eq!(HashMap::from([(tag.clone(), 1)]).get("1.0"), Some(&1));
+        assert_eq!(BTreeMap::from([(tag.clone(), 1)]).get("1.0"), Some(&1));
+        assert_eq!(
+            (tag.as_ref(), String::from(tag.clone())),
+            ("1.0", "1.0".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_platform_is_read_from_its_text() {
+        let platform: Platform = "linux/arm64/v8".parse().unwrap();
+        assert_eq!(platform.to_string(), "linux/arm64/v8");
+        for bad in ["", "linux", "linux/", "/amd64", "linux/arm64/", "a/b/c/d"] {
+            let error = Platform::try_from(bad).unwrap_err();
+            let message = format!(
+                "{bad:?} is not a platform: it is written OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT"
+            );
+            assert_eq!(error.to_string(), message);
+            assert_eq!(Platform::parse(bad), None);
+        }
+    }
+}

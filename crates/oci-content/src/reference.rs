@@ -1,10 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
-
 use crate::digest::{Digest, DigestError};
-use crate::name::ReferenceError;
+use crate::name::{ReferenceError, text_form};
 use crate::registry::Registry;
 use crate::repository_name::RepositoryName;
 use crate::tag::Tag;
@@ -83,11 +81,7 @@ impl fmt::Debug for Reference {
     }
 }
 
-impl Serialize for Reference {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+text_form!(Reference);
 
 impl FromStr for Reference {
     type Err = ReferenceError;

@@ -1,8 +1,5 @@
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
-
-use serde::{Serialize, Serializer};
 
 use crate::name::{ReferenceError, string_type};
 

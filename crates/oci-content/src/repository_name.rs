@@ -1,7 +1,4 @@
-use std::fmt;
 use std::str::FromStr;
-
-use serde::{Serialize, Serializer};
 
 use crate::name::{ReferenceError, string_type};
 

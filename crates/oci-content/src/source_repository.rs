@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::name::ReferenceError;
+use crate::name::{ReferenceError, text_form};
 use crate::reference::Reference;
 use crate::registry::Registry;
 use crate::repository_name::RepositoryName;
@@ -50,3 +50,5 @@ impl FromStr for SourceRepository {
         Ok(Self::new(registry.parse()?, name.parse()?))
     }
 }
+
+text_form!(SourceRepository);

@@ -186,20 +186,9 @@ impl fmt::Debug for MemorySink {
 
 fn verify(digest: &Digest, size: u64, written: u64, hasher: &Hasher) -> Result<(), VerifyError> {
     if written != size {
-        return Err(VerifyError::Size {
-            digest: digest.clone(),
-            expected: size,
-            found: written,
-        });
+        return Err(VerifyError::size(digest, size, written));
     }
-    let found = hasher.clone().finish();
-    if found != *digest {
-        return Err(VerifyError::Digest {
-            expected: digest.clone(),
-            found,
-        });
-    }
-    Ok(())
+    digest.verify(hasher.clone())
 }
 
 #[cfg(test)]

@@ -252,11 +252,7 @@ impl Pull<'_> {
     }
 
     fn length(&self, found: u64) -> VerifyError {
-        VerifyError::Size {
-            digest: self.digest.clone(),
-            expected: self.size,
-            found,
-        }
+        VerifyError::size(self.digest, self.size, found)
     }
 
     fn integrity(&self, error: VerifyError) -> Failure {

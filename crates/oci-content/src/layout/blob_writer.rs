@@ -40,11 +40,7 @@ impl BlobWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
         self.written += bytes.len() as u64;
         if self.written > self.size {
-            return Err(self.corrupt(VerifyError::Size {
-                digest: self.digest.clone(),
-                expected: self.size,
-                found: self.written,
-            }));
+            return Err(self.corrupt(VerifyError::size(&self.digest, self.size, self.written)));
         }
         self.hasher.update(bytes);
         self.file
@@ -59,19 +55,10 @@ impl BlobWriter {
     /// When size or digest are not the announced ones, or the file system refuses; nothing is left then.
     pub fn commit(self) -> Result<(), LayoutError> {
         if self.written != self.size {
-            return Err(self.corrupt(VerifyError::Size {
-                digest: self.digest.clone(),
-                expected: self.size,
-                found: self.written,
-            }));
+            return Err(self.corrupt(VerifyError::size(&self.digest, self.size, self.written)));
         }
-        let found = self.hasher.clone().finish();
-        if found != self.digest {
-            return Err(self.corrupt(VerifyError::Digest {
-                expected: self.digest.clone(),
-                found,
-            }));
-        }
+        let verified = self.digest.verify(self.hasher.clone());
+        verified.map_err(|error| self.corrupt(error))?;
         publish(self.file, &self.path)
             .map(drop)
             .map_err(|error| LayoutError::io(&self.path, error))

@@ -12,7 +12,7 @@ pub struct LayoutError {
 }
 
 /// The classes of [`LayoutError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LayoutErrorKind {
     /// The folder is not an OCI image layout, or one of a later version.

@@ -127,7 +127,7 @@ proptest! {
         let bytes = document.to_string().into_bytes();
         let spec = ImageManifest::from_reader(bytes.as_slice()).unwrap();
         let read = Manifest::parse(bytes.into(), None).unwrap();
-        let ManifestContent::Image { config, layers } = read.content() else {
+        let ManifestContent::Image { config, layers, .. } = read.content() else {
             panic!("not an image manifest: {document}");
         };
         prop_assert_eq!(config.as_deref(), Some(&ours(spec.config())));
