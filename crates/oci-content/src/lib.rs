@@ -63,4 +63,4 @@ pub use registry::Registry;
 pub use repository_name::RepositoryName;
 pub use source_repository::SourceRepository;
 pub use tag::Tag;
-pub use tag_schema::referrers_tag;
+pub use tag_schema::{TagKind, absent_tag, referrers_tag};

@@ -1,5 +1,9 @@
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
+use crate::legacy_tag::LegacyTag;
 use crate::tag::Tag;
+
+/// Characters of a digest's encoded part that a referrers tag has.
+const MAX_ENCODED: usize = 64;
 
 /// Returns the referrers tag of a subject: where a client keeps the list on a registry without the API.
 ///
@@ -11,18 +15,64 @@ use crate::tag::Tag;
 ///
 /// Never: a [`Digest`] holds nothing that a tag may not hold.
 pub fn referrers_tag(subject: &Digest) -> Tag {
-    const MAX_ENCODED: usize = 64;
     let encoded = &subject.encoded()[..MAX_ENCODED];
-    let tag = format!("{}-{encoded}", subject.algorithm().as_str());
+    let tag = format!("{}-{encoded}", subject.algorithm());
     // Both algorithms encode to at least 64 characters of lower-case hex.
     tag.parse()
         .expect("a digest's characters are tag characters")
 }
 
+/// Returns a tag that nobody writes, to ask what a registry answers for a tag that does not exist.
+///
+/// It is the referrers tag of `subject` with more behind it and without the dot of a [legacy tag](LegacyTag).
+///
+/// # Panics
+///
+/// Never: it is the text of a tag and seven characters more, far from the limit of 128.
+pub fn absent_tag(subject: &Digest) -> Tag {
+    let tag = format!("{}-absent", referrers_tag(subject));
+    tag.parse().expect("a tag of 78 characters")
+}
+
+/// What a tag is for, as far as its text tells.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TagKind {
+    /// A name that somebody chose.
+    Plain,
+    /// A [referrers tag](referrers_tag): `sha256-<hex>`.
+    #[non_exhaustive]
+    Referrers {
+        /// The subject. `None` where the tag has only a part of its digest, as for sha512.
+        subject: Option<Digest>,
+    },
+    /// A tag that names one referrer: `sha256-<hex>.<suffix>`.
+    Legacy(LegacyTag),
+}
+
+impl Tag {
+    /// Returns what the tag is for, as far as its text tells.
+    pub fn kind(&self) -> TagKind {
+        if let Some(legacy) = LegacyTag::from_tag(self) {
+            return TagKind::Legacy(legacy);
+        }
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let parts = self.as_str().split_once('-');
+        let parts = parts.and_then(|(name, hex)| Some((name.parse::<Algorithm>().ok()?, hex)));
+        match parts {
+            Some((algorithm, hex)) if hex.len() == MAX_ENCODED && hex.bytes().all(is_hex) => {
+                TagKind::Referrers {
+                    subject: format!("{algorithm}:{hex}").parse().ok(),
+                }
+            }
+            _ => TagKind::Plain,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Algorithm;
 
     #[test]
     fn a_referrers_tag_is_cut_to_64_characters() {
@@ -36,5 +86,36 @@ mod tests {
             referrers_tag(&sha512).as_str(),
             format!("sha512-{}", &sha512.encoded()[..64])
         );
+    }
+
+    #[test]
+    fn the_text_of_a_tag_tells_what_it_is_for() {
+        let sha256 = Digest::of(b"x");
+        let sha512 = Digest::compute(Algorithm::Sha512, b"x");
+        let kind = |text: &str| text.parse::<Tag>().unwrap().kind();
+        let subject = Some(sha256.clone());
+        assert_eq!(
+            referrers_tag(&sha256).kind(),
+            TagKind::Referrers { subject }
+        );
+        let cut = TagKind::Referrers { subject: None };
+        assert_eq!(referrers_tag(&sha512).kind(), cut);
+        let legacy = LegacyTag::known(&sha256, "sig").unwrap();
+        assert_eq!(legacy.tag().kind(), TagKind::Legacy(legacy));
+        let hex = sha256.encoded();
+        for plain in [
+            "latest".to_owned(),
+            "sha256-".to_owned(),
+            format!("sha256-{}", &hex[1..]),
+            format!("sha256-{hex}0"),
+            format!("sha256-{}", hex.to_uppercase()),
+            format!("md5-{hex}"),
+            hex.to_owned(),
+            format!("sha512-{hex}.sig"),
+            absent_tag(&sha256).to_string(),
+            absent_tag(&sha512).to_string(),
+        ] {
+            assert_eq!(kind(&plain), TagKind::Plain, "{plain}");
+        }
     }
 }
