@@ -1,12 +1,7 @@
-use std::borrow::Cow;
-use std::fmt;
+use oci_content::{Capability, Digest};
 
-use oci_content::{Capability, Descriptor, DescriptorError, Digest, media_type};
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
-use crate::body::Body;
+use crate::body::{Body, EMPTY};
+use crate::referrers_list::ReferrersList;
 
 /// What an answer to `GET /v2/<name>/referrers/<digest>` means. A pure function of the answer.
 ///
@@ -66,21 +61,6 @@ pub enum ReferrersTagAnswer {
         /// Whether it was a rate limit.
         rate_limited: bool,
     },
-}
-
-/// Entries of one page of a list, or of one index, that are read: ten times what a discovery takes of one subject.
-pub const MAX_LIST_ENTRIES: usize = 100_000;
-
-/// A referrers list: the body of an image index, read entry by entry.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct ReferrersList {
-    /// The entries in their order, up to [`MAX_LIST_ENTRIES`]; a malformed one does not spoil the others.
-    pub entries: Vec<Result<Descriptor, DescriptorError>>,
-    /// The number of entries beyond those. Where there are any, this is not the whole list.
-    pub unread: usize,
-    /// Whether the content type was another than an index has.
-    pub other_content_type: bool,
 }
 
 /// The parts of an answer that decide what it means.
@@ -147,7 +127,7 @@ impl ReferrersAnswer {
                 Body::Index(list) => Self::List(list),
                 Body::OtherJson(found) | Body::Page(found) => false_200(found),
                 Body::Unreadable(reason) => Self::Unreadable(reason),
-                Body::Absent => Self::Unreadable("an empty body".into()),
+                Body::Absent => Self::Unreadable(EMPTY.into()),
             },
             404 if code("NAME_UNKNOWN") && !answer.foreign => Self::RepositoryUnknown,
             // A registry that has the API must not answer 404:
@@ -189,7 +169,7 @@ impl ReferrersTagAnswer {
                 Body::Index(list) => Self::List(list),
                 Body::OtherJson(found) | Body::Page(found) => Self::NotAnIndex(found),
                 Body::Unreadable(reason) => Self::Unreadable(reason),
-                Body::Absent => Self::Unreadable("an empty body".into()),
+                Body::Absent => Self::Unreadable(EMPTY.into()),
             },
             404 => Self::Absent,
             403 => Self::Denied,
@@ -205,102 +185,4 @@ impl ReferrersTagAnswer {
 /// Not all zeros: some registries refuse such a digest without looking any further.
 pub fn nobody() -> Digest {
     Digest::of(b"a subject that nobody has pushed")
-}
-
-impl ReferrersList {
-    /// Reads a JSON object that is whole: a page of a referrers list, or what a referrers tag holds.
-    pub(crate) fn read(body: &[u8], essence: &str) -> Body {
-        let members = match serde_json::from_slice::<Members<'_>>(body) {
-            Ok(members) => members,
-            Err(error) => return Body::Unreadable(format!("JSON that cannot be read ({error})")),
-        };
-        if members.layers.is_some() || members.config.is_some() {
-            return Body::OtherJson("an image manifest");
-        }
-        let is_index_type = essence == media_type::IMAGE_INDEX;
-        match members.media_type.as_deref().filter(|own| !own.is_empty()) {
-            Some(media_type::IMAGE_INDEX) => {}
-            Some(media_type::DOCKER_MANIFEST_LIST) => {
-                return Body::OtherJson("a Docker manifest list");
-            }
-            Some(_) => return Body::OtherJson("a document of another media type"),
-            None if essence == media_type::DOCKER_MANIFEST_LIST => {
-                return Body::OtherJson("a Docker manifest list");
-            }
-            None if is_index_type || members.is_version_2() => {}
-            None => return Body::OtherJson("other JSON"),
-        }
-        let Some(manifests) = members.manifests else {
-            return Body::OtherJson("JSON without `manifests`");
-        };
-        // `null` is what Go registries send for an empty list.
-        let Ok(entries) = serde_json::from_str::<Option<Entries>>(manifests.get()) else {
-            return Body::Unreadable("an index whose `manifests` is not a list".into());
-        };
-        let Entries { read, unread } = entries.unwrap_or_default();
-        Body::Index(Self {
-            entries: read,
-            unread,
-            other_content_type: !is_index_type,
-        })
-    }
-}
-
-/// The entries of one list, read one after the other: a page of 32 MiB has room for ten million empty ones.
-#[derive(Default)]
-struct Entries {
-    read: Vec<Result<Descriptor, DescriptorError>>,
-    unread: usize,
-}
-
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Entries;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
-                let mut entries = Entries::default();
-                while let Some(raw) = list.next_element::<&RawValue>()? {
-                    match entries.read.len() < MAX_LIST_ENTRIES {
-                        true => entries.read.push(Descriptor::from_json(raw.get())),
-                        false => entries.unread += 1,
-                    }
-                }
-                Ok(entries)
-            }
-        }
-        deserializer.deserialize_seq(List)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Members<'a> {
-    #[serde(default, borrow)]
-    schema_version: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    media_type: Option<Cow<'a, str>>,
-    /// `Some` with `null` is not the same as a member that is missing.
-    #[serde(default, borrow, deserialize_with = "present")]
-    manifests: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    layers: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    config: Option<&'a RawValue>,
-}
-
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-impl Members<'_> {
-    fn is_version_2(&self) -> bool {
-        self.schema_version
-            .is_some_and(|version| version.get().trim_matches('"') == "2")
-    }
 }

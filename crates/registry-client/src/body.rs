@@ -1,5 +1,10 @@
-use crate::answer::ReferrersList;
+use std::borrow::Cow;
+
 use oci_content::media_type;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::referrers_list::ReferrersList;
 
 /// What the body of an answer is, as far as its bytes and its content type tell.
 ///
@@ -25,6 +30,43 @@ pub enum Body {
 impl Body {
     /// Reads a body.
     pub fn read(bytes: &[u8], content_type: Option<&str>) -> Self {
+        match Kind::of(bytes, content_type) {
+            Kind::Index {
+                manifests,
+                other_content_type,
+            } => Self::Index(ReferrersList::read(manifests, other_content_type)),
+            Kind::OtherJson(found) => Self::OtherJson(found),
+            Kind::Page(found) => Self::Page(found),
+            Kind::Unreadable(reason) => Self::Unreadable(reason),
+            Kind::Absent => Self::Absent,
+        }
+    }
+
+    /// Returns why a body cannot be read, if it cannot. The entries of a list are left unread.
+    pub(crate) fn unreadable(bytes: &[u8], content_type: Option<&str>) -> Option<String> {
+        match Kind::of(bytes, content_type) {
+            Kind::Unreadable(reason) => Some(reason),
+            Kind::Absent => Some(EMPTY.into()),
+            Kind::Index { .. } | Kind::OtherJson(_) | Kind::Page(_) => None,
+        }
+    }
+}
+
+/// A [`Body`] before the entries of its list are read.
+enum Kind<'a> {
+    Index {
+        /// A list, or `null`.
+        manifests: &'a RawValue,
+        other_content_type: bool,
+    },
+    OtherJson(&'static str),
+    Page(&'static str),
+    Unreadable(String),
+    Absent,
+}
+
+impl<'a> Kind<'a> {
+    fn of(bytes: &'a [u8], content_type: Option<&str>) -> Self {
         const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
         let essence = content_type.map(media_type::essence).unwrap_or_default();
         let text = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
@@ -39,8 +81,8 @@ impl Body {
             _ => {}
         }
         let is_json = is_json(&essence);
-        match serde_json::from_slice::<&serde_json::value::RawValue>(bytes) {
-            Ok(_) if start.starts_with(b"{") => ReferrersList::read(bytes, &essence),
+        match serde_json::from_slice::<&RawValue>(bytes) {
+            Ok(_) if start.starts_with(b"{") => Self::of_object(bytes, &essence),
             // Text such as `404` or `"gone"` happens to be JSON.
             Ok(_) if !is_json && !start.starts_with(b"[") => Self::Page("text"),
             Ok(_) => Self::OtherJson("other JSON"),
@@ -54,15 +96,75 @@ impl Body {
         }
     }
 
-    /// Returns why the body cannot be read, if it cannot.
-    pub(crate) fn unreadable(self) -> Option<String> {
-        match self {
-            Self::Unreadable(reason) => Some(reason),
-            Self::Absent => Some("an empty body".into()),
-            Self::Index(_) | Self::OtherJson(_) | Self::Page(_) => None,
+    /// Tells apart what a whole JSON object can be.
+    fn of_object(body: &'a [u8], essence: &str) -> Self {
+        let members = match serde_json::from_slice::<Members<'_>>(body) {
+            Ok(members) => members,
+            Err(error) => return Self::Unreadable(format!("JSON that cannot be read ({error})")),
+        };
+        if members.layers.is_some() || members.config.is_some() {
+            return Self::OtherJson("an image manifest");
+        }
+        let is_index_type = essence == media_type::IMAGE_INDEX;
+        match members.media_type.as_deref().filter(|own| !own.is_empty()) {
+            Some(media_type::IMAGE_INDEX) => {}
+            Some(media_type::DOCKER_MANIFEST_LIST) => {
+                return Self::OtherJson("a Docker manifest list");
+            }
+            Some(_) => return Self::OtherJson("a document of another media type"),
+            None if essence == media_type::DOCKER_MANIFEST_LIST => {
+                return Self::OtherJson("a Docker manifest list");
+            }
+            None if is_index_type || members.is_version_2() => {}
+            None => return Self::OtherJson("other JSON"),
+        }
+        let Some(manifests) = members.manifests else {
+            return Self::OtherJson("JSON without `manifests`");
+        };
+        if manifests.get() != "null" && !manifests.get().starts_with('[') {
+            return Self::Unreadable("an index whose `manifests` is not a list".into());
+        }
+        Self::Index {
+            manifests,
+            other_content_type: !is_index_type,
         }
     }
 }
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Members<'a> {
+    #[serde(borrow)]
+    schema_version: Option<&'a RawValue>,
+    #[serde(borrow)]
+    media_type: Option<Cow<'a, str>>,
+    /// `Some` with `null` is not the same as a member that is missing.
+    #[serde(default, borrow, deserialize_with = "present")]
+    manifests: Option<&'a RawValue>,
+    #[serde(borrow)]
+    layers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    config: Option<&'a RawValue>,
+}
+
+/// Reads a member that is there as `Some`, also where its value is `null`.
+pub(crate) fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+impl Members<'_> {
+    fn is_version_2(&self) -> bool {
+        self.schema_version
+            .is_some_and(|version| version.get().trim_matches('"') == "2")
+    }
+}
+
+/// What is said of a body without bytes.
+pub(crate) const EMPTY: &str = "an empty body";
 
 /// Says whether a media type promises JSON: `application/json`, anything with the suffix `+json`, and Docker's signed
 /// manifests.

@@ -266,7 +266,7 @@ impl<'a> Call<'a> {
             return failure(ErrorKind::Unreadable, text);
         }
         let content_type = answer.header(CONTENT_TYPE.as_str());
-        let reason = Content::read(body, content_type).unreadable()?;
+        let reason = Content::unreadable(body, content_type)?;
         failure(ErrorKind::Unreadable, format!("the answer is {reason}"))
     }
 

@@ -48,6 +48,7 @@ mod auth;
 mod bearer;
 mod blob;
 mod body;
+mod bounded_list;
 mod call;
 mod capability;
 mod certs_folder;
@@ -74,17 +75,17 @@ mod pull;
 mod push;
 mod rate_limit;
 mod realm;
+mod referrers_list;
 mod repository;
 mod response;
 mod retry;
+mod tag_list;
 mod tls;
 mod token;
 mod upload;
 mod upload_session;
 
-pub use answer::{
-    AnswerParts, MAX_LIST_ENTRIES, ReferrersAnswer, ReferrersList, ReferrersTagAnswer, nobody,
-};
+pub use answer::{AnswerParts, ReferrersAnswer, ReferrersTagAnswer, nobody};
 pub use blob::{BlobSink, BlobSource, MemorySink, VerifyingSink};
 pub use body::Body;
 pub use capability::Evidence;
@@ -97,6 +98,8 @@ pub use observer::{Endpoint, RequestEvent, RequestObserver, SilenceEvent, WaitEv
 pub use options::{ClientOptions, HostOptions, Http2, ProxyOptions};
 pub use push::BlobPush;
 pub use rate_limit::RateLimit;
+pub use referrers_list::{MAX_LIST_ENTRIES, ReferrersList};
 pub use repository::{ManifestId, Precondition, Repository};
 pub use response::Response;
 pub use retry::RetryPolicy;
+pub use tag_list::{TagList, TagListError};
