@@ -15,7 +15,7 @@ mod vector {
     type Files = Vec<(EntryPath, Vec<u8>)>;
 
     fn document() -> String {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/bundle-format.md");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bundle-format.md");
         std::fs::read_to_string(path).unwrap()
     }
 

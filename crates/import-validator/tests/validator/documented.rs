@@ -6,7 +6,7 @@ use bundle_format::Limits;
 use import_validator::{FindingKind, ValidationLimits};
 
 fn document() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/bundle-format.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bundle-format.md");
     std::fs::read_to_string(path).unwrap()
 }
 

@@ -26,7 +26,7 @@ struct Row {
 fn table(heading: &str) -> Vec<Row> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/../../docs/registry-compatibility.md"
+        "/docs/registry-compatibility.md"
     );
     let text = std::fs::read_to_string(path).expect("the document is part of the repository");
     let section = text
