@@ -1,11 +1,9 @@
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use oci_content::Digest;
@@ -146,33 +144,25 @@ fn requested_range(headers: &HeaderMap, size: u64, digest: &Digest) -> RangeRequ
 const READ_BYTES: u64 = 256 * 1024;
 
 fn body(blob: Blob, range: Range<u64>, place: OwnedSemaphorePermit) -> Body {
-    let file = match blob.source {
-        BlobSource::Memory(bytes) => {
-            let [start, end] = [range.start, range.end]
-                .map(|at| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len()));
-            return Body::from(bytes.slice(start..end));
-        }
-        BlobSource::File(file) => file,
-    };
+    if let BlobSource::Memory(_) = &blob.source {
+        // A blob in memory is as long as it says.
+        return blob.read(range).map_or_else(|_| Body::empty(), Body::from);
+    }
     // Held as long as the file is open.
     let place = Arc::new(place);
     Body::from_stream(stream::try_unfold(range, move |range| {
-        let (file, place) = (Arc::clone(&file), Arc::clone(&place));
+        let (blob, place) = (blob.clone(), Arc::clone(&place));
         async move {
             let _place = place;
             if range.is_empty() {
                 return Ok::<_, io::Error>(None);
             }
             let end = range.end.min(range.start.saturating_add(READ_BYTES));
-            let length = usize::try_from(end - range.start).map_err(io::Error::other)?;
-            let chunk = spawn_blocking(move || {
-                let mut chunk = vec![0; length];
-                file.read_exact_at(&mut chunk, range.start)?;
-                io::Result::Ok(Bytes::from(chunk))
-            })
-            .await
-            .map_err(io::Error::other)??;
-            Ok(Some((chunk, end..range.end)))
+            let chunk = spawn_blocking(move || blob.read(range.start..end));
+            Ok(Some((
+                chunk.await.map_err(io::Error::other)??,
+                end..range.end,
+            )))
         }
     }))
 }

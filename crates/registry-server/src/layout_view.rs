@@ -7,7 +7,7 @@ use oci_content::{
 };
 
 use crate::checked::unreadable;
-use crate::store::{Repository, StoreError, StoreErrorKind, referrer_descriptor};
+use crate::store::{Repository, StoreError, StoreErrorKind};
 
 /// A layout as it was when its `index.json` was read.
 #[derive(Debug)]
@@ -241,7 +241,7 @@ impl Known {
         let parsed = Manifest::parse_verified(bytes, &entry.digest, Some(&entry.media_type));
         Ok(parsed.map_or(Read::NoManifest, |manifest| {
             Read::Manifest(Arc::new(Self {
-                descriptor: referrer_descriptor(&manifest),
+                descriptor: manifest.descriptor(),
                 subject: manifest.subject().map(|subject| subject.digest.clone()),
                 children: manifest.entries().to_vec(),
                 blobs: manifest.blobs().map(|blob| blob.digest.clone()).collect(),

@@ -41,6 +41,8 @@ mod memory;
 mod origin;
 mod server;
 mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(feature = "tls")]
 mod tls;
 mod traffic;

@@ -5,10 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 use oci_content::{Descriptor, Digest, Manifest, Registry, RepositoryName, Tag};
 
-use crate::store::{
-    Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoredManifest,
-    referrer_descriptor,
-};
+use crate::store::{Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoredManifest};
 
 /// A store in memory. A clone is another handle to the same content.
 ///
@@ -105,7 +102,7 @@ impl Contents {
             self.referrers
                 .entry(subject.digest.clone())
                 .or_default()
-                .insert(manifest.digest().clone(), referrer_descriptor(manifest));
+                .insert(manifest.digest().clone(), manifest.descriptor());
         }
     }
 

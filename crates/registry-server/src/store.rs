@@ -1,5 +1,8 @@
 use std::fmt;
 use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -95,6 +98,29 @@ impl Blob {
     pub fn size(&self) -> u64 {
         self.size
     }
+
+    /// Reads the bytes in `range` into memory.
+    ///
+    /// # Errors
+    ///
+    /// When the range is not within the blob, and when the file cannot be read.
+    pub fn read(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let length = range.end.checked_sub(range.start);
+        let length = length.filter(|_| range.end <= self.size);
+        let length = length.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        match &self.source {
+            BlobSource::Memory(bytes) => {
+                let start = usize::try_from(range.start).map_err(io::Error::other)?;
+                Ok(bytes.slice(start..start + length))
+            }
+            BlobSource::File(file) => {
+                let mut part = vec![0; length];
+                file.read_exact_at(&mut part, range.start)?;
+                Ok(part.into())
+            }
+        }
+    }
 }
 
 /// What must be true for a write to happen: of a tag, `If-Match` and `If-None-Match`; of a manifest, that what it needs is
@@ -154,6 +180,22 @@ impl Precondition {
             if_match: EntityTags::from_headers(headers, header::IF_MATCH, false),
             if_none_match: EntityTags::from_headers(headers, header::IF_NONE_MATCH, true),
             content: Vec::new(),
+        }
+    }
+
+    /// Demands that the tag holds this digest: `If-Match`.
+    pub fn if_match(digest: &Digest) -> Self {
+        Self {
+            if_match: Some(EntityTags::OneOf(vec![digest.to_string()])),
+            ..Self::default()
+        }
+    }
+
+    /// Demands that the tag does not exist: `If-None-Match: *`.
+    pub fn if_absent() -> Self {
+        Self {
+            if_none_match: Some(EntityTags::Any),
+            ..Self::default()
         }
     }
 
@@ -256,6 +298,8 @@ impl StoreError {
 /// Where a registry's content is kept.
 ///
 /// # Contract
+///
+/// The feature `testing` has checks of all this for the tests of a store, in `registry_server::testing`.
 ///
 /// - Each call is one atomic step towards every other: of two pushes at the same time neither is lost, and a
 ///   [`Precondition`] is judged in the same step as the write that it guards.
@@ -407,18 +451,6 @@ pub trait BlobUpload: fmt::Debug + Send {
     ///
     /// [`StoreErrorKind::Digest`] when it does not hash to `digest`; nothing is stored then.
     fn finish(self: Box<Self>, repository: &Repository, digest: &Digest) -> Result<(), StoreError>;
-}
-
-/// Returns the descriptor that a referrers list has of a manifest.
-pub(crate) fn referrer_descriptor(manifest: &Manifest) -> Descriptor {
-    let mut descriptor = Descriptor::new(
-        manifest.media_type(),
-        manifest.digest().clone(),
-        manifest.size(),
-    );
-    descriptor.artifact_type = manifest.artifact_type().map(str::to_owned);
-    descriptor.annotations = manifest.annotations().clone();
-    descriptor
 }
 
 #[cfg(test)]
