@@ -1,22 +1,26 @@
-use std::collections::BTreeMap;
+mod checksum;
+mod encoder;
+mod entry;
+mod error;
+mod shared;
+
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 
-use oci_content::{Digest, Hasher, VerifyError};
+use oci_content::{Digest, Hasher};
 
-use crate::container::{
-    Container, GZIP_HEADER, TAR_BLOCK_BYTES, TAR_END_BYTES, block_bytes, block_header, tar_bytes,
-};
+use self::encoder::Encoder;
+use self::shared::{Shared, State};
+use crate::container::{Container, GZIP_HEADER, TAR_END_BYTES, block_header, tar_bytes};
 use crate::entry_path::EntryPath;
-use crate::entry_reader::{EntryReader, is_about_content};
+use crate::entry_reader::EntryReader;
 use crate::plan::{BundlePlan, PlannedEntry};
 use crate::sink::{ReadAt, Sink};
-use crate::tar_header;
 use crate::volume_size::VolumeSize;
 
-mod checksum;
-
-pub use checksum::Checksum;
+pub use self::checksum::Checksum;
+pub use self::entry::EntryWriter;
+pub use self::error::{WriteError, WriteErrorKind};
 
 /// Writes a bundle, file by file, in any order and several at once.
 ///
@@ -24,32 +28,6 @@ pub use checksum::Checksum;
 #[derive(Debug)]
 pub struct BundleWriter<S> {
     shared: Arc<Shared<S>>,
-}
-
-#[derive(Debug)]
-struct Shared<S> {
-    plan: BundlePlan,
-    sink: S,
-    progress: Mutex<Progress>,
-    /// Tells those who wait for progress that there was some.
-    advanced: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    /// What has been begun, by the offset of the file, which is shorter than its path; a file that is not in here has not.
-    states: BTreeMap<u64, State>,
-    /// The frame around the files is written: every byte is there.
-    framed: bool,
-    /// The writer is gone: nothing more will come.
-    closed: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum State {
-    Open,
-    /// Written and verified; the CRC-32 of its part of the tar archive.
-    Done(u32),
 }
 
 /// What a writer has made.
@@ -77,66 +55,6 @@ pub enum Adopted<S: Sink> {
     Begun(Box<EntryWriter<S>>),
     /// Nothing that is of use.
     Nothing,
-}
-
-/// A failure to write a bundle.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct WriteError {
-    path: EntryPath,
-    kind: WriteErrorKind,
-    reason: String,
-    source: Option<io::Error>,
-}
-
-/// The classes of [`WriteError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WriteErrorKind {
-    /// `manifest.yaml` does not list such a file.
-    NotListed,
-    /// The file is being written, or has been.
-    Taken,
-    /// The bytes are not the ones that `manifest.yaml` lists.
-    Content,
-    /// Files are missing at the end.
-    Missing,
-    /// The sink refused.
-    Io,
-}
-
-impl WriteError {
-    fn new(path: &EntryPath, kind: WriteErrorKind, reason: impl Into<String>) -> Self {
-        Self {
-            path: path.clone(),
-            kind,
-            reason: reason.into(),
-            source: None,
-        }
-    }
-
-    fn io(path: &EntryPath, source: io::Error) -> Self {
-        let kind = match source.get_ref() {
-            Some(inner) if inner.is::<VerifyError>() => WriteErrorKind::Content,
-            _ => WriteErrorKind::Io,
-        };
-        Self {
-            path: path.clone(),
-            kind,
-            reason: source.to_string(),
-            source: Some(source),
-        }
-    }
-
-    /// Returns the class.
-    pub fn kind(&self) -> WriteErrorKind {
-        self.kind
-    }
-
-    /// Returns the file at fault; of several that are missing, the first.
-    pub fn path(&self) -> &EntryPath {
-        &self.path
-    }
 }
 
 impl<S: Sink + ReadAt> BundleWriter<S> {
@@ -358,286 +276,6 @@ impl<S> Drop for BundleWriter<S> {
     fn drop(&mut self) {
         self.shared.progress().closed = true;
         self.shared.advanced.notify_all();
-    }
-}
-
-impl<S> Shared<S> {
-    /// A thread that panicked has left no half-made state: each change is one insertion, removal or assignment.
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Writes one file of a bundle.
-///
-/// - Bytes come in order and are hashed as they pass.
-/// - Dropped before [`finish`](Self::finish) has succeeded, it leaves the file unwritten; it can be started again.
-#[derive(Debug)]
-pub struct EntryWriter<S: Sink> {
-    shared: Arc<Shared<S>>,
-    path: EntryPath,
-    sha256: Digest,
-    size: u64,
-    hasher: Hasher,
-    written: u64,
-    encoder: Encoder,
-    done: bool,
-}
-
-impl<S: Sink> EntryWriter<S> {
-    /// Returns the path of the file.
-    pub fn path(&self) -> &EntryPath {
-        &self.path
-    }
-
-    /// Returns the size that the file will have, in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Returns how many bytes of it are there.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Adds bytes.
-    ///
-    /// # Errors
-    ///
-    /// With a [`VerifyError`] inside when more bytes come than `manifest.yaml` lists; when the sink refuses.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = self.written.saturating_add(bytes.len() as u64);
-        if written > self.size {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                self.wrong_size(written),
-            ));
-        }
-        self.hasher.update(bytes);
-        self.written = written;
-        self.encoder.write(&self.shared.sink, bytes)?;
-        self.complete_if_full()
-    }
-
-    /// Forgets everything that was written: the next byte is the first again.
-    pub fn restart(&mut self) {
-        self.hasher = Hasher::new(self.sha256.algorithm());
-        self.written = 0;
-        self.encoder.restart();
-    }
-
-    /// Checks that these are the bytes that `manifest.yaml` lists; only then the file counts as written.
-    ///
-    /// After an error the file can be [restarted](Self::restart).
-    ///
-    /// # Errors
-    ///
-    /// When size or SHA-256 are others.
-    pub fn finish(&mut self) -> Result<(), VerifyError> {
-        if self.written != self.size {
-            return Err(self.wrong_size(self.written));
-        }
-        self.sha256.verify(self.hasher.clone())?;
-        self.set_done(self.encoder.crc.clone().finalize());
-        Ok(())
-    }
-
-    fn set_done(&mut self, crc: u32) {
-        self.done = true;
-        self.shared
-            .progress()
-            .states
-            .insert(self.encoder.start, State::Done(crc));
-        self.shared.advanced.notify_all();
-    }
-
-    fn wrong_size(&self, found: u64) -> VerifyError {
-        VerifyError::size(&self.sha256, self.size, found)
-    }
-
-    /// Takes over what is in its place, as far as the last byte that is not zero; returns how many zeros follow.
-    fn take_over(&mut self, mut reader: EntryReader<impl ReadAt>) -> io::Result<u64> {
-        let mut buffer = vec![0; BUFFER_BYTES];
-        let mut zeros = 0;
-        loop {
-            let count = match io::Read::read(&mut reader, &mut buffer) {
-                Ok(0) => return Ok(zeros),
-                Ok(count) => count,
-                Err(error) if is_about_content(&error) => return Ok(zeros),
-                Err(error) => return Err(error),
-            };
-            let bytes = &buffer[..count];
-            let behind = bytes.iter().rposition(|byte| *byte != 0);
-            let behind = behind.map_or(0, |last| last + 1);
-            if behind > 0 {
-                self.skip_zeros(std::mem::take(&mut zeros));
-                self.skip(&bytes[..behind]);
-            }
-            zeros += (count - behind) as u64;
-        }
-    }
-
-    /// Goes past bytes that are in their place already.
-    fn skip(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.written += bytes.len() as u64;
-        self.encoder.skip(bytes);
-    }
-
-    fn skip_zeros(&mut self, count: u64) {
-        for_zeros(count, |zeros| self.skip(zeros));
-    }
-
-    /// Returns whether so many zeros behind what is there make it the file that is listed.
-    fn is_whole_with(&self, zeros: u64) -> bool {
-        if self.written + zeros != self.size {
-            return false;
-        }
-        let mut hasher = self.hasher.clone();
-        for_zeros(zeros, |zeros| hasher.update(zeros));
-        hasher.finish() == self.sha256
-    }
-
-    fn complete_if_full(&mut self) -> io::Result<()> {
-        match self.written == self.size {
-            true => self.encoder.complete(&self.shared.sink),
-            false => Ok(()),
-        }
-    }
-}
-
-fn for_zeros(mut count: u64, mut take: impl FnMut(&[u8])) {
-    let zeros = [0; 4 << 10];
-    while count > 0 {
-        let part = count.min(zeros.len() as u64);
-        take(&zeros[..usize::try_from(part).unwrap_or_default()]);
-        count -= part;
-    }
-}
-
-impl<S: Sink> Drop for EntryWriter<S> {
-    fn drop(&mut self) {
-        if !self.done {
-            if self.written > 0 {
-                // For a later run to go on from. What cannot be written is fetched again.
-                self.encoder.flush(&self.shared.sink).ok();
-            }
-            self.shared.progress().states.remove(&self.encoder.start);
-        }
-    }
-}
-
-/// Turns a file's content into its part of the container.
-#[derive(Debug)]
-struct Encoder {
-    container: Container,
-    header: Box<tar_header::Block>,
-    tar_bytes: u64,
-    start: u64,
-    /// Where the buffer's first byte belongs.
-    offset: u64,
-    buffer: Vec<u8>,
-    /// Bytes of the tar archive that have not been encoded.
-    tar_left: u64,
-    block_left: u64,
-    crc: crc32fast::Hasher,
-}
-
-/// Large enough that a call of the sink costs little beside the copy; each file that is being written has one.
-const BUFFER_BYTES: usize = 128 << 10;
-/// What a part adds to the buffer beside its own bytes: a tar header, block headers, padding.
-const FRAMING_BYTES: usize = 2 << 10;
-
-impl Encoder {
-    fn new(path: &EntryPath, entry: &PlannedEntry, container: Container) -> Self {
-        let header = Box::new(tar_header::encode(path, entry.size));
-        let tar_bytes = tar_bytes(entry.size);
-        let content = usize::try_from(entry.size).unwrap_or(BUFFER_BYTES);
-        let capacity = content.min(BUFFER_BYTES) + FRAMING_BYTES;
-        let mut encoder = Self {
-            container,
-            header,
-            tar_bytes,
-            start: entry.offset,
-            offset: entry.offset,
-            buffer: Vec::with_capacity(capacity),
-            tar_left: tar_bytes,
-            block_left: 0,
-            crc: crc32fast::Hasher::new(),
-        };
-        encoder.restart();
-        encoder
-    }
-
-    fn restart(&mut self) {
-        self.offset = self.start;
-        self.tar_left = self.tar_bytes;
-        self.block_left = 0;
-        self.buffer.clear();
-        self.crc = crc32fast::Hasher::new();
-        let header = self.header.clone();
-        // A header fits into the first block and into an empty buffer.
-        self.push(&*header);
-    }
-
-    fn write(&mut self, sink: &impl Sink, bytes: &[u8]) -> io::Result<()> {
-        for part in bytes.chunks(BUFFER_BYTES / 2) {
-            self.push(part);
-            if self.buffer.len() >= BUFFER_BYTES / 2 {
-                self.flush(sink)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes past bytes that are in their place already, and so is what stands before them.
-    fn skip(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(BUFFER_BYTES / 2) {
-            self.push(part);
-            self.offset += self.buffer.len() as u64;
-            self.buffer.clear();
-        }
-    }
-
-    /// Adds the padding and hands over what is left.
-    fn complete(&mut self, sink: &impl Sink) -> io::Result<()> {
-        // What is left of the tar archive when the content is there is the padding, less than a block.
-        let zeros = [0; TAR_BLOCK_BYTES as usize];
-        let padding = usize::try_from(self.tar_left).unwrap_or_default();
-        self.push(&zeros[..padding]);
-        self.flush(sink)
-    }
-
-    fn push(&mut self, mut bytes: &[u8]) {
-        self.crc.update(bytes);
-        while !bytes.is_empty() {
-            if self.block_left == 0 {
-                self.block_left = match self.container {
-                    Container::TarGz => {
-                        let length = block_bytes(self.tar_left);
-                        self.buffer.extend(block_header(length, false));
-                        u64::from(length)
-                    }
-                    Container::Tar => self.tar_left,
-                };
-            }
-            let room = usize::try_from(self.block_left).unwrap_or(usize::MAX);
-            let (now, later) = bytes.split_at(bytes.len().min(room));
-            self.buffer.extend_from_slice(now);
-            self.block_left -= now.len() as u64;
-            self.tar_left -= now.len() as u64;
-            bytes = later;
-        }
-    }
-
-    fn flush(&mut self, sink: &impl Sink) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        sink.write_at(&self.buffer, self.offset)?;
-        self.offset += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::{Arc, PoisonError};
 
-use super::{Progress, Shared, State};
+use super::shared::{Progress, Shared, State};
 use crate::checksums::{ChecksumHasher, Checksums};
 use crate::container::{Container, GZIP_HEADER};
 use crate::sink::{ReadAt, Sink, read_range};

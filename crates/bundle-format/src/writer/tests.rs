@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+
+use oci_content::VerifyError;
 
 use super::*;
 use crate::layout_files::{OCI_LAYOUT, index_descriptors, index_json};

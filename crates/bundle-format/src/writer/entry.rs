@@ -1,0 +1,169 @@
+use std::io;
+use std::sync::Arc;
+
+use oci_content::{Digest, Hasher, VerifyError};
+
+use super::encoder::{BUFFER_BYTES, Encoder};
+use super::shared::{Shared, State};
+use crate::entry_path::EntryPath;
+use crate::entry_reader::{EntryReader, is_about_content};
+use crate::sink::{ReadAt, Sink};
+
+/// Writes one file of a bundle.
+///
+/// - Bytes come in order and are hashed as they pass.
+/// - Dropped before [`finish`](Self::finish) has succeeded, it leaves the file unwritten; it can be started again.
+#[derive(Debug)]
+pub struct EntryWriter<S: Sink> {
+    pub(super) shared: Arc<Shared<S>>,
+    pub(super) path: EntryPath,
+    pub(super) sha256: Digest,
+    pub(super) size: u64,
+    pub(super) hasher: Hasher,
+    pub(super) written: u64,
+    pub(super) encoder: Encoder,
+    pub(super) done: bool,
+}
+
+impl<S: Sink> EntryWriter<S> {
+    /// Returns the path of the file.
+    pub fn path(&self) -> &EntryPath {
+        &self.path
+    }
+
+    /// Returns the size that the file will have, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns how many bytes of it are there.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    ///
+    /// With a [`VerifyError`] inside when more bytes come than `manifest.yaml` lists; when the sink refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.written.saturating_add(bytes.len() as u64);
+        if written > self.size {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                self.wrong_size(written),
+            ));
+        }
+        self.hasher.update(bytes);
+        self.written = written;
+        self.encoder.write(&self.shared.sink, bytes)?;
+        self.complete_if_full()
+    }
+
+    /// Forgets everything that was written: the next byte is the first again.
+    pub fn restart(&mut self) {
+        self.hasher = Hasher::new(self.sha256.algorithm());
+        self.written = 0;
+        self.encoder.restart();
+    }
+
+    /// Checks that these are the bytes that `manifest.yaml` lists; only then the file counts as written.
+    ///
+    /// After an error the file can be [restarted](Self::restart).
+    ///
+    /// # Errors
+    ///
+    /// When size or SHA-256 are others.
+    pub fn finish(&mut self) -> Result<(), VerifyError> {
+        if self.written != self.size {
+            return Err(self.wrong_size(self.written));
+        }
+        self.sha256.verify(self.hasher.clone())?;
+        self.set_done(self.encoder.crc.clone().finalize());
+        Ok(())
+    }
+
+    fn set_done(&mut self, crc: u32) {
+        self.done = true;
+        self.shared
+            .progress()
+            .states
+            .insert(self.encoder.start, State::Done(crc));
+        self.shared.advanced.notify_all();
+    }
+
+    fn wrong_size(&self, found: u64) -> VerifyError {
+        VerifyError::size(&self.sha256, self.size, found)
+    }
+
+    /// Takes over what is in its place, as far as the last byte that is not zero; returns how many zeros follow.
+    pub(super) fn take_over(&mut self, mut reader: EntryReader<impl ReadAt>) -> io::Result<u64> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut zeros = 0;
+        loop {
+            let count = match io::Read::read(&mut reader, &mut buffer) {
+                Ok(0) => return Ok(zeros),
+                Ok(count) => count,
+                Err(error) if is_about_content(&error) => return Ok(zeros),
+                Err(error) => return Err(error),
+            };
+            let bytes = &buffer[..count];
+            let behind = bytes.iter().rposition(|byte| *byte != 0);
+            let behind = behind.map_or(0, |last| last + 1);
+            if behind > 0 {
+                self.skip_zeros(std::mem::take(&mut zeros));
+                self.skip(&bytes[..behind]);
+            }
+            zeros += (count - behind) as u64;
+        }
+    }
+
+    /// Goes past bytes that are in their place already.
+    fn skip(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        self.encoder.skip(bytes);
+    }
+
+    pub(super) fn skip_zeros(&mut self, count: u64) {
+        for_zeros(count, |zeros| self.skip(zeros));
+    }
+
+    /// Returns whether so many zeros behind what is there make it the file that is listed.
+    pub(super) fn is_whole_with(&self, zeros: u64) -> bool {
+        if self.written + zeros != self.size {
+            return false;
+        }
+        let mut hasher = self.hasher.clone();
+        for_zeros(zeros, |zeros| hasher.update(zeros));
+        hasher.finish() == self.sha256
+    }
+
+    pub(super) fn complete_if_full(&mut self) -> io::Result<()> {
+        match self.written == self.size {
+            true => self.encoder.complete(&self.shared.sink),
+            false => Ok(()),
+        }
+    }
+}
+
+fn for_zeros(mut count: u64, mut take: impl FnMut(&[u8])) {
+    let zeros = [0; 4 << 10];
+    while count > 0 {
+        let part = count.min(zeros.len() as u64);
+        take(&zeros[..usize::try_from(part).unwrap_or_default()]);
+        count -= part;
+    }
+}
+
+impl<S: Sink> Drop for EntryWriter<S> {
+    fn drop(&mut self) {
+        if !self.done {
+            if self.written > 0 {
+                // For a later run to go on from. What cannot be written is fetched again.
+                self.encoder.flush(&self.shared.sink).ok();
+            }
+            self.shared.progress().states.remove(&self.encoder.start);
+        }
+    }
+}
