@@ -1,9 +1,6 @@
 //! What several fuzz targets share.
 
-use std::io;
-use std::sync::Mutex;
-
-use bundle_format::{BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, Sink};
+use bundle_format::{BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, MemorySink};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What the signatures of the seeds are made over.
@@ -30,34 +27,10 @@ pub fn split_head(data: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&data[..end]).ok()?, &data[end + 1..]))
 }
 
-/// A bundle that is written into memory.
-#[derive(Default)]
-pub struct MemorySink(Mutex<Vec<u8>>);
-
-impl Sink for &MemorySink {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        self.0.lock().unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn reserve(&self, size: u64) -> io::Result<()> {
-        self.0
-            .lock()
-            .unwrap()
-            .resize(usize::try_from(size).unwrap(), 0);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Writes a bundle with the canonical writer. `content` gives the bytes of each file but `manifest.yaml` and its
 /// signature.
 pub fn write_bundle(plan: BundlePlan, mut content: impl FnMut(&EntryPath) -> Vec<u8>) -> Vec<u8> {
-    let sink = MemorySink::default();
+    let sink = MemorySink::new();
     let writer = BundleWriter::new(plan.clone(), &sink).unwrap();
     for (path, _) in plan.entries() {
         if *path != EntryPath::MANIFEST && *path != EntryPath::SIGNATURE {
@@ -66,7 +39,7 @@ pub fn write_bundle(plan: BundlePlan, mut content: impl FnMut(&EntryPath) -> Vec
     }
     writer.finish().unwrap();
     drop(writer);
-    sink.0.into_inner().unwrap()
+    sink.into_bytes()
 }
 
 /// Lays out the files of `manifest` with the signature that a bundle carries.

@@ -8,8 +8,8 @@ use crate::entry_reader::EntryReader;
 use crate::limits::Limits;
 use crate::manifest::{BundleManifest, ManifestError};
 use crate::plan::BundlePlan;
+use crate::read_at::{ReadAt, Sequential};
 use crate::reader::BundleReader;
-use crate::sink::{ReadAt, Sequential};
 
 /// A bundle in which any file can be read without the others.
 ///

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::container::GZIP_HEADER;
-use crate::sink::{ReadAt, Sequential};
+use crate::read_at::{ReadAt, Sequential};
 use crate::volume_names::{file_name, parse_volume_path, volume_path};
 use crate::volume_size::VolumeSize;
 

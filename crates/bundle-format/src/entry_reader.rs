@@ -6,7 +6,7 @@ use crate::container::{Container, TAR_BLOCK_BYTES, block_bytes, block_header, ta
 use crate::container_error::{ContainerError, ContainerErrorKind};
 use crate::entry_path::EntryPath;
 use crate::plan::PlannedEntry;
-use crate::sink::ReadAt;
+use crate::read_at::ReadAt;
 use crate::tar_header;
 
 /// Reads the content of one file of a bundle, without reading the files before it.

@@ -52,19 +52,24 @@ mod container_error;
 mod created;
 mod entry_path;
 mod entry_reader;
+mod file_sink;
 mod folder;
 mod framing;
 mod layout_files;
 mod limits;
 mod manifest;
+mod memory_sink;
 mod output_file;
 mod plan;
+mod read_at;
 mod reader;
 #[cfg(feature = "signature")]
 mod signature;
 mod sink;
 mod stream_name;
 mod tar_header;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod trust_name;
 mod volume_names;
 mod volume_size;
@@ -79,6 +84,7 @@ pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};
 pub use created::{Created, CreatedError};
 pub use entry_path::{EntryKind, EntryPath, EntryPathError, ReferrerPath};
 pub use entry_reader::EntryReader;
+pub use file_sink::FileSink;
 pub use folder::{BundleFolder, FolderScan};
 pub use layout_files::{
     CONTAINERD_IMAGE_NAME, OCI_LAYOUT, index_descriptors, index_json, referrers_tag_indexes,
@@ -87,15 +93,17 @@ pub use limits::Limits;
 pub use manifest::{
     BundleManifest, EntryRecord, ListedFile, ManifestError, ManifestErrorKind, ReferrerTotals,
 };
+pub use memory_sink::MemorySink;
 pub use output_file::{OutputError, OutputErrorKind, OutputFile, OutputSink};
 pub use plan::{BundlePlan, PlannedEntry};
+pub use read_at::{ReadAt, Sequential};
 pub use reader::{BundleReader, EntryHead};
 #[cfg(feature = "signature")]
 pub use signature::{
     KeyError, PublicKey, SignatureError, SignatureErrorKind, SigningKey, VerifiedSignature,
     check_signature_form,
 };
-pub use sink::{FileSink, ReadAt, Sink};
+pub use sink::Sink;
 pub use stream_name::{StreamName, StreamNameError};
 pub use trust_name::TrustName;
 pub use volume_names::checksum_line;

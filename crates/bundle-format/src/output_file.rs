@@ -14,7 +14,7 @@ use self::partial::{open_locked, partial_path, refuse_existing, remove, rename};
 pub use self::sink::OutputSink;
 use self::sink::{Names, parent};
 use crate::checksums::{ChecksumHasher, Checksums, VolumeChecksum};
-use crate::sink::read_range;
+use crate::read_at::read_range;
 use crate::volume_names::{
     checksum_line, checksum_path, file_name, parse_volume_path, volume_path,
 };

@@ -13,9 +13,9 @@ use self::encoder::Encoder;
 use self::shared::{Shared, State};
 use crate::container::{Container, GZIP_HEADER, TAR_END_BYTES, block_header, tar_bytes};
 use crate::entry_path::EntryPath;
-use crate::entry_reader::EntryReader;
+use crate::entry_reader::{EntryReader, is_about_content};
 use crate::plan::{BundlePlan, PlannedEntry};
-use crate::sink::{ReadAt, Sink};
+use crate::sink::Sink;
 use crate::volume_size::VolumeSize;
 
 pub use self::checksum::Checksum;
@@ -57,23 +57,24 @@ pub enum Adopted<S: Sink> {
     Nothing,
 }
 
-impl<S: Sink + ReadAt> BundleWriter<S> {
+impl<S: Sink> BundleWriter<S> {
     /// Goes on in a sink that may hold what an interrupted run has left; see [`adopt`](Self::adopt).
     ///
     /// Where that was another bundle, nothing of it is kept: its bytes would pass for the first ones of files that stand
-    /// elsewhere now.
+    /// elsewhere now. Nothing is kept either where the sink cannot be [read back](Sink::read_back).
     ///
     /// # Errors
     ///
     /// As for [`new`](Self::new), and when the sink cannot be read.
     pub fn resume(plan: BundlePlan, sink: S) -> Result<Self, WriteError> {
         let io = |error| WriteError::io(&EntryPath::MANIFEST, error);
-        let holds = |path: &EntryPath| match plan.entry(path) {
-            Some(entry) => {
-                let reader = EntryReader::new(&sink, plan.container(), path, entry);
+        let holds = |path: &EntryPath| match (plan.entry(path), sink.read_back()) {
+            (Some(entry), Some(left)) => {
+                let reader = EntryReader::new(left, plan.container(), path, entry);
                 Ok(reader.check()?.is_some())
             }
-            None => Ok(true),
+            (Some(_), None) => Ok(false),
+            (None, _) => Ok(true),
         };
         sink.reserve(plan.size()).map_err(io)?;
         let same =
@@ -83,9 +84,7 @@ impl<S: Sink + ReadAt> BundleWriter<S> {
         }
         Self::new(plan, sink)
     }
-}
 
-impl<S: Sink> BundleWriter<S> {
     /// Reserves the space, and writes `manifest.yaml` and the signature.
     ///
     /// # Errors
@@ -96,6 +95,7 @@ impl<S: Sink> BundleWriter<S> {
             plan,
             sink,
             progress: Mutex::default(),
+            frame: Mutex::default(),
             advanced: Condvar::new(),
         });
         let reserved = shared.sink.reserve(shared.plan.size());
@@ -162,12 +162,11 @@ impl<S: Sink> BundleWriter<S> {
         writer
             .write(bytes)
             .map_err(|error| WriteError::io(path, error))?;
-        writer
-            .finish()
-            .map_err(|error| WriteError::new(path, WriteErrorKind::Content, error.to_string()))
+        writer.finish().map_err(|error| WriteError::io(path, error))
     }
 
-    /// Takes over what an earlier run left of a file in the sink, which `partial` reads.
+    /// Takes over what an earlier run left of a file in the sink; nothing where the sink cannot be
+    /// [read back](Sink::read_back).
     ///
     /// Every byte is read and hashed again: what a run that did not end has left is not trusted. Space that was reserved
     /// and not written reads as zeros, so a file reaches as far as its last byte that is not zero, or, if that makes it
@@ -175,12 +174,15 @@ impl<S: Sink> BundleWriter<S> {
     ///
     /// # Errors
     ///
-    /// When `manifest.yaml` does not list the file, when it is being written or has been, when `partial` cannot
-    /// be read, or the sink refuses.
-    pub fn adopt(&self, path: &EntryPath, partial: impl ReadAt) -> Result<Adopted<S>, WriteError> {
+    /// When `manifest.yaml` does not list the file, when it is being written or has been, when the sink cannot be read or
+    /// refuses.
+    pub fn adopt(&self, path: &EntryPath) -> Result<Adopted<S>, WriteError> {
         // The claim is given back when it is dropped.
         let (mut writer, entry) = self.claim(path)?;
-        let reader = EntryReader::new(partial, self.plan().container(), path, entry);
+        let Some(left) = self.shared.sink.read_back() else {
+            return Ok(Adopted::Nothing);
+        };
+        let reader = EntryReader::new(left, self.plan().container(), path, entry);
         let zeros = writer
             .take_over(reader.unverified())
             .map_err(|error| WriteError::io(path, error))?;
@@ -189,10 +191,11 @@ impl<S: Sink> BundleWriter<S> {
             writer
                 .complete_if_full()
                 .map_err(|error| WriteError::io(path, error))?;
-            return Ok(match writer.finish() {
-                Ok(()) => Adopted::Whole,
-                Err(_) => Adopted::Nothing,
-            });
+            return match writer.finish() {
+                Ok(()) => Ok(Adopted::Whole),
+                Err(error) if is_about_content(&error) => Ok(Adopted::Nothing),
+                Err(error) => Err(WriteError::io(path, error)),
+            };
         }
         Ok(match writer.written {
             0 => Adopted::Nothing,
@@ -214,10 +217,11 @@ impl<S: Sink> BundleWriter<S> {
         })
     }
 
-    /// Returns what computes the SHA-256 of the whole bundle, and of its volumes if it has any, while it is written;
-    /// `written` reads the sink.
-    pub fn checksum<R: ReadAt>(&self, written: R, volume: Option<VolumeSize>) -> Checksum<S, R> {
-        Checksum::new(Arc::clone(&self.shared), written, volume)
+    /// Returns what computes the SHA-256 of the whole bundle, and of its volumes if it has any, while it is written. `None`
+    /// where the sink cannot be [read back](Sink::read_back).
+    pub fn checksum(&self, volume: Option<VolumeSize>) -> Option<Checksum<S>> {
+        self.shared.sink.read_back()?;
+        Some(Checksum::new(Arc::clone(&self.shared), volume))
     }
 
     /// Ends the bundle: writes the frame around the files and makes everything durable.
@@ -253,22 +257,33 @@ impl<S: Sink> BundleWriter<S> {
         } else {
             tail.extend(end);
         }
-        let write = || -> io::Result<()> {
-            let sink = &self.shared.sink;
-            sink.write_at(&tail, plan.size() - tail.len() as u64)?;
-            if plan.container() == Container::TarGz {
-                sink.write_at(&GZIP_HEADER, 0)?;
-            }
-            self.shared.progress().framed = true;
-            self.shared.advanced.notify_all();
-            sink.sync()
-        };
-        write().map_err(|error| WriteError::io(&EntryPath::MANIFEST, error))?;
+        self.end(&tail)
+            .map_err(|error| WriteError::io(&EntryPath::MANIFEST, error))?;
         Ok(BundleSummary {
             size: plan.size(),
             entries: plan.entries().len() as u64,
             manifest: Digest::of(plan.manifest_yaml()),
         })
+    }
+
+    /// Writes the frame around the files; where that failed before, what is not settled of it.
+    fn end(&self, tail: &[u8]) -> io::Result<()> {
+        let Shared { plan, sink, .. } = &*self.shared;
+        let tail = (plan.size() - tail.len() as u64, tail);
+        let parts = [tail, (0, &GZIP_HEADER[..])];
+        let parts = match plan.container() {
+            Container::TarGz => &parts[..],
+            Container::Tar => &parts[..1],
+        };
+        let mut settled = self.shared.frame();
+        for (offset, bytes) in &parts[*settled..] {
+            sink.write_at(bytes, *offset)?;
+            sink.settled(*offset..*offset + bytes.len() as u64)?;
+            *settled += 1;
+        }
+        self.shared.progress().framed = true;
+        self.shared.advanced.notify_all();
+        sink.sync()
     }
 }
 

@@ -280,7 +280,10 @@ impl Exporter {
             ..ExportTimes::default()
         };
         let observer = Arc::clone(&self.observer);
-        let checksum = writer.checksum(output.sink(), to.volume_size);
+        let checksum = writer.checksum(to.volume_size).ok_or_else(|| {
+            let message = "what was written cannot be read back";
+            ExportError::new(ExportErrorKind::LocalIo, message)
+        })?;
         let checksum = tokio::task::spawn_blocking(move || {
             let hashed = |bytes| observer.event(ExportEvent::Hashed { bytes });
             (checksum.compute(hashed), since())
@@ -334,7 +337,7 @@ impl Exporter {
             let path = blob_path(digest)?;
             match &piece.raw {
                 Some(raw) => writer.put(&path, raw)?,
-                None if output.is_resumed() => match adopt(writer, path, output.sink()).await? {
+                None if output.is_resumed() => match adopt(writer, path).await? {
                     Adopted::Whole => kept += 1,
                     Adopted::Begun(place) => {
                         begun.insert(digest.clone(), place);
@@ -398,10 +401,9 @@ async fn take_output(output: &FileOutput) -> Result<OutputFile, OutputError> {
 async fn adopt(
     writer: &Arc<BundleWriter<OutputSink>>,
     path: EntryPath,
-    partial: OutputSink,
 ) -> Result<Adopted<OutputSink>, ExportError> {
     let writer = Arc::clone(writer);
-    let adopted = tokio::task::spawn_blocking(move || writer.adopt(&path, partial));
+    let adopted = tokio::task::spawn_blocking(move || writer.adopt(&path));
     Ok(joined(adopted.await)?)
 }
 

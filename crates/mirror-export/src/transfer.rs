@@ -15,6 +15,8 @@ use crate::observer::{ExportEvent, ExportObserver};
 /// A place in the bundle that a download writes into. The writer hashes; nothing is stored anywhere else.
 struct Place<'a> {
     writer: EntryWriter<OutputSink>,
+    /// Why the output did not take a blob whose bytes are right.
+    refused: Option<io::Error>,
     observer: &'a dyn ExportObserver,
     /// What the observer was told of.
     received: u64,
@@ -50,7 +52,16 @@ impl BlobSink for Place<'_> {
     }
 
     fn finish(&mut self) -> Result<(), VerifyError> {
-        self.writer.finish()
+        let Err(error) = self.writer.finish() else {
+            return Ok(());
+        };
+        match error.downcast::<VerifyError>() {
+            Ok(error) => Err(error),
+            Err(error) => {
+                self.refused = Some(error);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -150,6 +161,7 @@ async fn pull(
             Some(begun) => *begun,
             None => writer.entry(&path)?,
         },
+        refused: None,
         observer,
         received: 0,
     };
@@ -157,6 +169,10 @@ async fn pull(
     for repository in &piece.from {
         match repository.pull_blob(digest, piece.size, &mut place).await {
             Ok(()) => {
+                if let Some(error) = place.refused {
+                    let message = format!("{path}: {error}");
+                    return Err(ExportError::new(ExportErrorKind::LocalIo, message));
+                }
                 // What an earlier run had left of it has not come now.
                 place.received(piece.size.saturating_sub(place.received));
                 return Ok(());

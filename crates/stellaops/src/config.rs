@@ -209,10 +209,10 @@ mod tests {
         assert_eq!(config.export.images.len(), 2);
         assert_eq!(config.export.platforms[0].to_string(), "linux/amd64");
         assert!(matches!(
-            config.registries[&"localhost:5000".parse().unwrap()].referrers_api,
+            config.registries["localhost:5000"].referrers_api,
             Some(ApiConfig::Unsupported)
         ));
-        let lab = &config.registries[&"lab.example.com".parse().unwrap()];
+        let lab = &config.registries["lab.example.com"];
         assert!(lab.insecure_skip_verify);
         for (file, name) in [
             (&lab.ca_file, "ca.pem"),

@@ -9,7 +9,7 @@ use super::BundleFile;
 use crate::archive::{BundleArchive, OpenError};
 use crate::container_error::ContainerErrorKind;
 use crate::limits::Limits;
-use crate::sink::read_range;
+use crate::read_at::read_range;
 use crate::volume_names::{
     checksum_path, file_name, parse_volume_path, read_checksums, volume_path,
 };

@@ -7,7 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use rustix::fs::FlockOperation;
 
 use super::partial;
-use crate::sink::{FileSink, ReadAt, Sink};
+use crate::file_sink::FileSink;
+use crate::read_at::ReadAt;
+use crate::sink::Sink;
 use crate::volume_names::volume_path;
 use crate::volume_size::VolumeSize;
 
@@ -166,6 +168,10 @@ impl Sink for OutputSink {
     fn sync(&self) -> io::Result<()> {
         let mut files = self.files().into_iter();
         files.try_for_each(|file| oci_content::sync_file(&file, &self.names.target))
+    }
+
+    fn read_back(&self) -> Option<&dyn ReadAt> {
+        Some(self)
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError};
 use super::shared::{Progress, Shared, State};
 use crate::checksums::{ChecksumHasher, Checksums};
 use crate::container::{Container, GZIP_HEADER};
-use crate::sink::{ReadAt, Sink, read_range};
+use crate::read_at::read_range;
+use crate::sink::Sink;
 use crate::volume_size::VolumeSize;
 
 /// The SHA-256 of a whole bundle and of its volumes, computed while the bundle is written.
@@ -12,19 +13,17 @@ use crate::volume_size::VolumeSize;
 /// It follows the files in the order of the archive and waits for each to be written, so that little is left to be read
 /// when the last one is, and most of what it reads is still in memory. What is not verified yet is not read.
 #[derive(Debug)]
-pub struct Checksum<S, R> {
+pub struct Checksum<S> {
     shared: Arc<Shared<S>>,
-    written: R,
     hasher: ChecksumHasher,
     /// How many bytes of the bundle have been hashed.
     hashed: u64,
 }
 
-impl<S: Sink, R: ReadAt> Checksum<S, R> {
-    pub(super) fn new(shared: Arc<Shared<S>>, written: R, volume: Option<VolumeSize>) -> Self {
+impl<S: Sink> Checksum<S> {
+    pub(super) fn new(shared: Arc<Shared<S>>, volume: Option<VolumeSize>) -> Self {
         Self {
             shared,
-            written,
             hasher: ChecksumHasher::new(volume),
             hashed: 0,
         }
@@ -70,9 +69,12 @@ impl<S: Sink, R: ReadAt> Checksum<S, R> {
     }
 
     fn read_to(&mut self, end: u64, hashed: &mut impl FnMut(u64)) -> io::Result<()> {
+        let written = self.shared.sink.read_back();
+        // A checksum is made only where the sink can be read back.
+        let written = written.ok_or(io::ErrorKind::Unsupported)?;
         let hasher = &mut self.hasher;
         let range = self.hashed..end;
-        self.hashed = read_range(&self.written, range, |bytes| {
+        self.hashed = read_range(written, range, |bytes| {
             hasher.update(bytes);
             hashed(bytes.len() as u64);
         })?;

@@ -1,4 +1,5 @@
 use std::io;
+use std::ops::Range;
 
 use crate::container::{Container, TAR_BLOCK_BYTES, block_bytes, block_header, tar_bytes};
 use crate::entry_path::EntryPath;
@@ -85,6 +86,11 @@ impl Encoder {
         let padding = usize::try_from(self.tar_left).unwrap_or_default();
         self.push(&zeros[..padding]);
         self.flush(sink)
+    }
+
+    /// Returns the place of the file in the container, with its header and padding.
+    pub(super) fn range(&self) -> Range<u64> {
+        self.start..self.start + self.container.stored_bytes(self.tar_bytes)
     }
 
     fn push(&mut self, mut bytes: &[u8]) {

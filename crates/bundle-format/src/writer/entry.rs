@@ -7,7 +7,8 @@ use super::encoder::{BUFFER_BYTES, Encoder};
 use super::shared::{Shared, State};
 use crate::entry_path::EntryPath;
 use crate::entry_reader::{EntryReader, is_about_content};
-use crate::sink::{ReadAt, Sink};
+use crate::read_at::ReadAt;
+use crate::sink::Sink;
 
 /// Writes one file of a bundle.
 ///
@@ -49,10 +50,7 @@ impl<S: Sink> EntryWriter<S> {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = self.written.saturating_add(bytes.len() as u64);
         if written > self.size {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                self.wrong_size(written),
-            ));
+            return Err(wrong_content(self.wrong_size(written)));
         }
         self.hasher.update(bytes);
         self.written = written;
@@ -60,8 +58,12 @@ impl<S: Sink> EntryWriter<S> {
         self.complete_if_full()
     }
 
-    /// Forgets everything that was written: the next byte is the first again.
+    /// Forgets everything that was written: the next byte is the first again. A file that is
+    /// [finished](Self::finish) stays as it is.
     pub fn restart(&mut self) {
+        if self.done {
+            return;
+        }
         self.hasher = Hasher::new(self.sha256.algorithm());
         self.written = 0;
         self.encoder.restart();
@@ -73,13 +75,22 @@ impl<S: Sink> EntryWriter<S> {
     ///
     /// # Errors
     ///
-    /// When size or SHA-256 are others.
-    pub fn finish(&mut self) -> Result<(), VerifyError> {
+    /// With a [`VerifyError`] inside when size or SHA-256 are others; when the sink refuses.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if self.done {
+            return Ok(());
+        }
+        self.verify().map_err(wrong_content)?;
+        self.shared.sink.settled(self.encoder.range())?;
+        self.set_done(self.encoder.crc.clone().finalize());
+        Ok(())
+    }
+
+    fn verify(&self) -> Result<(), VerifyError> {
         if self.written != self.size {
             return Err(self.wrong_size(self.written));
         }
         self.sha256.verify(self.hasher.clone())?;
-        self.set_done(self.encoder.crc.clone().finalize());
         Ok(())
     }
 
@@ -145,6 +156,10 @@ impl<S: Sink> EntryWriter<S> {
             false => Ok(()),
         }
     }
+}
+
+fn wrong_content(error: VerifyError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 fn for_zeros(mut count: u64, mut take: impl FnMut(&[u8])) {

@@ -1,12 +1,15 @@
 //! A disk that fails at each call in turn.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::tests::{bundle_of, content, write};
 use super::*;
 use crate::output_file::{OutputFile, OutputSink};
+use crate::read_at::ReadAt;
 
 /// A file on a disk that is full from the call `at` on.
+#[derive(Debug)]
 struct Failing {
     file: OutputSink,
     calls: AtomicUsize,
@@ -30,7 +33,7 @@ impl Failing {
     }
 }
 
-impl Sink for Arc<Failing> {
+impl Sink for Failing {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         // A disk that fills up takes a part.
         let taken = self.call().map_or(bytes.len() / 2, |()| bytes.len());
@@ -46,9 +49,17 @@ impl Sink for Arc<Failing> {
         self.file.reserve(size)
     }
 
+    fn settled(&self, _: Range<u64>) -> io::Result<()> {
+        self.call()
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.call()?;
         self.file.sync()
+    }
+
+    fn read_back(&self) -> Option<&dyn ReadAt> {
+        self.file.read_back()
     }
 }
 
@@ -66,7 +77,7 @@ fn a_disk_that_is_full_at_any_call_leaves_no_bundle_and_the_next_run_finishes_it
             let writer = BundleWriter::new(plan(), Arc::clone(&sink))?;
             for (path, bytes) in &files {
                 let adopted = match output.is_resumed() {
-                    true => writer.adopt(path, output.sink())?,
+                    true => writer.adopt(path)?,
                     false => Adopted::Nothing,
                 };
                 match adopted {

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use bundle_format::{BundlePlan, Container, EntryPath};
+use bundle_format::{BundlePlan, BundleWriter, Container, EntryPath, MemorySink};
 use import_validator::{FindingKind, ImportValidator, Report};
 
 use crate::fixture::{Fixture, pack};
@@ -42,33 +42,14 @@ fn a_whole_bundle_has_no_findings() {
 
 #[test]
 fn the_writer_makes_the_bytes_that_the_specification_gives() {
-    use std::sync::{Arc, Mutex};
-    struct Memory(Arc<Mutex<Vec<u8>>>);
-    impl bundle_format::Sink for Memory {
-        fn write_at(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-            let start = usize::try_from(offset).unwrap();
-            self.0.lock().unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
-            Ok(())
-        }
-        fn reserve(&self, size: u64) -> std::io::Result<()> {
-            self.0
-                .lock()
-                .unwrap()
-                .resize(usize::try_from(size).unwrap(), 0);
-            Ok(())
-        }
-        fn sync(&self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let mut fixture = Fixture::full();
     fixture.put_bytes("a/b", &vec![7; 200_000]);
     let files = fixture.clone().files();
     fixture.list();
     for container in [Container::TarGz, Container::Tar] {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let sink = MemorySink::new();
         let plan = BundlePlan::new(&fixture.manifest, container).unwrap();
-        let writer = bundle_format::BundleWriter::new(plan, Memory(Arc::clone(&bytes))).unwrap();
+        let writer = BundleWriter::new(plan, &sink).unwrap();
         for (path, bytes) in files
             .iter()
             .filter(|(path, _)| **path != EntryPath::MANIFEST)
@@ -76,7 +57,7 @@ fn the_writer_makes_the_bytes_that_the_specification_gives() {
             writer.put(path, bytes).unwrap();
         }
         writer.finish().unwrap();
-        assert!(*bytes.lock().unwrap() == pack(&files, container));
+        assert!(sink.to_bytes() == pack(&files, container));
     }
 }
 

@@ -146,6 +146,7 @@ async fn the_manifest_is_printed_byte_for_byte() {
 }
 
 /// A file with holes: only what is written takes space.
+#[derive(Debug)]
 struct Sparse(File);
 
 impl Sink for Sparse {
