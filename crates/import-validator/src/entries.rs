@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bundle_format::{BundleFolder, BundleReader, ContainerError, EntryPath, FolderScan, Limits};
 
-use crate::validator::ValidationObserver;
+use crate::observer::ValidationObserver;
 
 /// The files of a bundle, one after the other, `manifest.yaml` first.
 pub(crate) trait Entries {

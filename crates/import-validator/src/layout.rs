@@ -10,11 +10,11 @@ use oci_content::{Descriptor, Digest, ManifestErrorKind, REF_NAME, media_type};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::contents::{Contents, Index};
+use crate::limits::ValidationLimits;
 use crate::objects::{Links, Object, Target};
 use crate::omitted;
 use crate::report::{FindingKind, Findings};
-use crate::scan::{Contents, Index};
-use crate::validator::ValidationLimits;
 
 /// Checks the layout; returns the manifests that were reached from images, referrers and `index.json`.
 pub(crate) fn check(

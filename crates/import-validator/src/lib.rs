@@ -23,10 +23,13 @@
 //! the feature `signature` it also proves who made the bundle, by a key that the caller gives; with the feature `policy` it
 //! judges by the rules that the caller gives. It has no HTTP and no async runtime in any feature.
 
+mod contents;
 mod entries;
 mod hashing;
 mod layout;
+mod limits;
 mod objects;
+mod observer;
 mod omitted;
 mod policy;
 mod referrers;
@@ -37,6 +40,8 @@ mod validated;
 mod validator;
 mod volumes;
 
+pub use limits::ValidationLimits;
+pub use observer::ValidationObserver;
 pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage};
 pub use validated::ValidatedBundle;
-pub use validator::{ImportValidator, Validation, ValidationLimits, ValidationObserver};
+pub use validator::{ImportValidator, Validation};

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use bundle_format::EntryPath;
 use oci_content::Digest;
 
+use crate::contents::Contents;
 use crate::report::{FindingKind, Findings};
-use crate::scan::Contents;
 
 /// How many entries of indexes are looked at, all images together. Only those of indexes that lack something count.
 const MAX_ENTRIES: usize = 20_000_000;

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
+use crate::contents::Contents;
 use crate::report::Findings;
-use crate::scan::Contents;
 
 #[cfg(feature = "policy")]
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -6,9 +6,9 @@ use bundle_format::{BundleManifest, ReferrerPath};
 use oci_content::{ArtifactRecord, DiscoveryRecord, SourceRepository};
 use oci_content::{Completeness, Digest};
 
+use crate::contents::Contents;
 use crate::objects::Links;
 use crate::report::{FindingKind, Findings};
-use crate::scan::Contents;
 
 /// Checks what `manifest.yaml` says of its own completeness.
 pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {

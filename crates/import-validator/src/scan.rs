@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::time::SystemTime;
 
 use bundle_format::{
     BundleManifest, ContainerError, ContainerErrorKind, EntryKind, EntryPath, ListedFile,
@@ -7,13 +6,14 @@ use bundle_format::{
 };
 use oci_content::{Digest, MAX_MANIFEST_BYTES};
 
+use crate::contents::{Contents, Index};
 use crate::entries::Entries;
 use crate::hashing::{Hash, Hashing};
+use crate::limits::ValidationLimits;
 use crate::objects::Objects;
 use crate::policy::PolicyCheck;
 use crate::report::{FindingKind, Findings};
 use crate::signature::{Proof, SignatureCheck};
-use crate::validator::ValidationLimits;
 
 /// The one pass over a bundle: what its files hold, as far as later stages need it.
 pub(crate) struct Scan<'a, E> {
@@ -48,52 +48,11 @@ struct Pending {
     kept: Vec<u8>,
 }
 
-/// What is known of a bundle after the pass.
-#[derive(Debug)]
-pub(crate) struct Contents {
-    pub(crate) manifest: BundleManifest,
-    pub(crate) manifest_digest: Digest,
-    pub(crate) manifest_bytes: u64,
-    pub(crate) proof: Proof,
-    /// Whether every file was seen.
-    pub(crate) complete: bool,
-    /// Every blob that the bundle or its base holds, with its size.
-    pub(crate) blobs: HashMap<Digest, u64>,
-    /// What the base holds.
-    pub(crate) in_base: HashSet<Digest>,
-    /// Files that are missing or damaged, which has been reported.
-    pub(crate) damaged: HashSet<EntryPath>,
-    pub(crate) objects: Objects,
-    /// When documents and manifests say that they were made, where a policy asks.
-    pub(crate) dates: HashMap<Digest, SystemTime>,
-    /// The bytes of `oci-layout`, when they are the listed ones.
-    pub(crate) oci_layout: Option<Vec<u8>>,
-    pub(crate) index: Index,
-}
-
-/// What is known of `index.json`.
-#[derive(Debug)]
-pub(crate) enum Index {
-    /// Nothing: it is missing or damaged, which has been reported.
-    Unread,
-    /// It is the one that `manifest.yaml` determines.
-    Expected,
-    /// It has other bytes: those of a bundle with referrers tags, or of none.
-    Other(Vec<u8>),
-}
-
 /// How much may wait for the digest of a large file.
 const MAX_PENDING_BYTES: usize = 4 << 20;
 const MAX_PENDING: usize = 1024;
 /// How much of `manifest.yaml` is read at once.
 const BUFFER_BYTES: usize = 64 << 10;
-
-impl Contents {
-    /// Returns whether the bundle itself holds content, and not only its base.
-    pub(crate) fn holds(&self, digest: &Digest) -> bool {
-        self.blobs.contains_key(digest) && !self.in_base.contains(digest)
-    }
-}
 
 impl<'a, E> Scan<'a, E> {
     pub(crate) fn new(

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,20 +9,23 @@ use std::time::SystemTime;
 #[cfg(feature = "signature")]
 use bundle_format::PublicKey;
 use bundle_format::{
-    BaseBundle, BundleArchive, BundleFile, BundleFolder, BundleManifest, BundleReader, Limits,
-    OpenError, ReadAt as _,
+    BaseBundle, BundleArchive, BundleFile, BundleFolder, BundleManifest, BundleReader, OpenError,
+    ReadAt as _,
 };
 use oci_content::Digest;
 #[cfg(feature = "policy")]
 use oci_referrers::Policy;
 
+use crate::contents::Contents;
 use crate::entries::FolderEntries;
 use crate::hashing::Hashing;
+use crate::limits::ValidationLimits;
+use crate::observer::{Observed, ValidationObserver};
 use crate::policy::PolicyCheck;
 #[cfg(feature = "policy")]
 use crate::policy::Targets;
 use crate::report::{FindingKind, Findings, Report, Stage};
-use crate::scan::{Contents, Scan, add_container_error};
+use crate::scan::{Scan, add_container_error};
 use crate::signature::{Proof, SignatureCheck};
 use crate::validated::ValidatedBundle;
 use crate::{layout, referrers, volumes};
@@ -59,54 +62,6 @@ pub struct ImportValidator {
     base: Option<Arc<BaseBundle>>,
     threads: Option<NonZeroUsize>,
     observer: Option<Arc<dyn ValidationObserver>>,
-}
-
-/// Is told how far a validation is.
-pub trait ValidationObserver: fmt::Debug + Send + Sync {
-    /// Is called once, before anything is read. `bytes` are those of the bundle, where they are known: a pipe does not say
-    /// how many there are.
-    fn started(&self, bytes: Option<u64>);
-
-    /// Is called with how many more bytes were read, each time that there are some.
-    fn read(&self, bytes: u64);
-}
-
-/// The bounds of a validation. A limit that is reached is an error that names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ValidationLimits {
-    /// The limits of the container and of `manifest.yaml`.
-    pub bundle: Limits,
-    /// The size of `index.json` in bytes. Default 64 MiB.
-    pub max_index_bytes: u64,
-    /// The size of all manifests in the bundle together, in bytes. Default 256 MiB. What they say is kept in memory
-    /// and takes a few times as much.
-    pub max_graph_bytes: u64,
-    /// The number of referrers that one subject has in one repository. Default 10,000.
-    pub max_referrers_per_subject: usize,
-    /// The number of files that `manifest.yaml` does not list. Default 10,000. Each is an error; beyond these, the rest of
-    /// the bundle is not read.
-    pub max_unlisted_entries: u64,
-    /// How deep indexes list indexes. Default 16.
-    pub max_index_depth: usize,
-    /// How many findings of each kind are listed; the others are counted. Default 100.
-    pub max_findings_per_kind: usize,
-}
-
-const MIB: u64 = 1 << 20;
-
-impl Default for ValidationLimits {
-    fn default() -> Self {
-        Self {
-            bundle: Limits::default(),
-            max_index_bytes: 64 * MIB,
-            max_graph_bytes: 256 * MIB,
-            max_referrers_per_subject: 10_000,
-            max_unlisted_entries: 10_000,
-            max_index_depth: 16,
-            max_findings_per_kind: 100,
-        }
-    }
 }
 
 /// A report, and the bundle where there is no error in it.
@@ -381,21 +336,5 @@ impl ImportValidator {
         }
         referrers::check_status(&contents.manifest, findings);
         Some(contents)
-    }
-}
-
-/// An input of which the observer is told.
-struct Observed<R> {
-    input: R,
-    observer: Option<Arc<dyn ValidationObserver>>,
-}
-
-impl<R: Read> Read for Observed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        if let Some(observer) = &self.observer {
-            observer.read(count as u64);
-        }
-        Ok(count)
     }
 }

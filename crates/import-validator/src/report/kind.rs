@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::Stage;
+use super::stage::Stage;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident => $stage:ident, $exit:literal, $class:ident, $remedy:expr;)+) => {

@@ -1,0 +1,37 @@
+use serde::Serialize;
+
+/// The stages of a validation, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Stage {
+    /// The file as gzip and tar.
+    Container,
+    /// Entries that would do harm if they were extracted.
+    Unsafe,
+    /// The limits within which a bundle is read.
+    Limit,
+    /// The signature over `manifest.yaml`.
+    Signature,
+    /// `manifest.yaml`.
+    Manifest,
+    /// The OCI image layout, and whether everything that a manifest needs is there.
+    Layout,
+    /// Size and digest of every file.
+    Digests,
+    /// The graph of subjects and referrers.
+    Referrers,
+    /// The rules of the site.
+    Policy,
+}
+
+/// Whether a finding makes a bundle unusable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Severity {
+    /// It does.
+    Error,
+    /// It does not.
+    Warning,
+}
