@@ -13,8 +13,8 @@ use crate::source::{Answer, Claim, Problem, Query, ReferrerSource};
 
 /// An image layout folder as a source of referrers and manifests.
 ///
-/// - A manifest that `index.json` leads to and that has a `subject` is a referrer of it, as in a registry with the
-///   referrers API.
+/// - A manifest that `index.json` leads to and that has a `subject` is a referrer of it. Its source is
+///   [`SourceKind::Manifest`]: a folder has no referrers API.
 /// - A `ref.name` that is a referrers tag or a legacy tag counts as such a tag.
 /// - The index is read once, when the folder is opened.
 #[derive(Clone, Debug)]
@@ -100,18 +100,24 @@ impl LayoutReferrers {
 
     /// Creates a discovery over this folder.
     pub fn discovery(&self) -> Discovery {
-        [
-            SourceKind::ReferrersApi,
-            SourceKind::ReferrersTag,
-            SourceKind::LegacyTag,
-        ]
-        .into_iter()
-        .fold(Discovery::new(Arc::new(self.clone())), |discovery, kind| {
-            discovery.source(Arc::new(LayoutSource {
+        let manifests = Arc::new(self.clone());
+        let sources = self.sources().into_iter();
+        sources.fold(Discovery::new(manifests), Discovery::source)
+    }
+
+    /// Returns the sources of this folder: its manifests, its referrers tags and its legacy tags.
+    pub fn sources(&self) -> [Arc<dyn ReferrerSource>; 3] {
+        let source = |kind| -> Arc<dyn ReferrerSource> {
+            Arc::new(LayoutSource {
                 contents: Arc::clone(&self.contents),
                 kind,
-            }))
-        })
+            })
+        };
+        [
+            source(SourceKind::Manifest),
+            source(SourceKind::ReferrersTag),
+            source(SourceKind::LegacyTag),
+        ]
     }
 }
 
@@ -181,7 +187,7 @@ impl ReferrerSource for LayoutSource {
     async fn referrers(&self, query: &Query) -> Answer {
         let (contents, subject) = (&self.contents, query.subject());
         match self.kind {
-            SourceKind::ReferrersApi => {
+            SourceKind::Manifest => {
                 let digests = contents
                     .referrers
                     .get(subject)
@@ -223,7 +229,7 @@ impl ReferrerSource for LayoutSource {
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;
-    use oci_content::{Completeness, Descriptor, media_type};
+    use oci_content::{Capability, Completeness, Descriptor, DiscoveryMethod, media_type};
 
     use super::*;
 
@@ -294,6 +300,13 @@ mod tests {
         let mut first = [(1, &sbom.digest, false), (1, &legacy.digest, true)];
         first.sort();
         assert_eq!(found, [first[0], first[1], (2, &signature.digest, false)]);
+        // A folder has no referrers API, and says nothing about one.
+        let report = graph.report(&sbom.digest).unwrap();
+        assert_eq!(
+            (report.method, report.capability),
+            (DiscoveryMethod::Other, Capability::Unknown)
+        );
+        assert_eq!(graph.referrers[2].sources, [SourceKind::Manifest]);
 
         // The folder was opened before its content is damaged, or taken away.
         std::fs::write(layout.blob_path(&signature.digest), b"other bytes").unwrap();

@@ -6,7 +6,7 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use oci_content::{
     Capability, Descriptor, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, ManifestErrorKind,
-    Registry, RepositoryName, SourceKind, Tag, WarningCode, media_type, referrers_tag,
+    OtherSource, Registry, RepositoryName, SourceKind, Tag, WarningCode, media_type, referrers_tag,
 };
 
 use crate::manifests::{ManifestFailure, ManifestSource};
@@ -30,7 +30,8 @@ const ACCEPT: [&str; 5] = [
 ///   registry does not page.
 /// - It turns most errors on the referrers tag into an empty list. The tag is asked here again, so that an error
 ///   stays one; and with the tag's real name for `sha512` subjects.
-/// - It does not tell whether the API or the tag answered: the capability stays `unknown`.
+/// - It does not tell whether the API or the tag answered: the source is called `other:oci-client`, and the
+///   capability stays `unknown`.
 /// - Legacy tags are not looked for.
 #[derive(Clone)]
 pub struct OciClientReferrers {
@@ -73,6 +74,10 @@ impl OciClientReferrers {
     pub fn assume_single_page(mut self) -> Self {
         self.single_page = true;
         self
+    }
+
+    fn name() -> SourceKind {
+        SourceKind::Other(OtherSource::new("oci-client").expect("these letters make a name"))
     }
 
     fn by_digest(&self, digest: &Digest) -> Reference {
@@ -138,7 +143,7 @@ impl OciClientReferrers {
 #[async_trait]
 impl ReferrerSource for OciClientReferrers {
     fn kind(&self) -> SourceKind {
-        SourceKind::ReferrersApi
+        Self::name()
     }
 
     async fn referrers(&self, query: &Query) -> Answer {
@@ -166,11 +171,8 @@ impl ReferrerSource for OciClientReferrers {
                     }
                 }
                 let said = format!("{} entries of the first page", index.manifests.len());
-                answer.exchanges.push(Exchange::new(
-                    SourceKind::ReferrersApi,
-                    "pull_referrers",
-                    said,
-                ));
+                let exchange = Exchange::new(Self::name(), "pull_referrers", said);
+                answer.exchanges.push(exchange);
                 answer
             }
             Err(error) => Answer::failed(problem(&error)),

@@ -17,11 +17,13 @@ use oci_content::{
 /// - Dropping the future cancels the request and leaves no state behind that a later call would trust.
 ///
 /// ```
-/// use oci_content::{Descriptor, ErrorCode, SourceKind};
+/// use oci_content::{Descriptor, ErrorCode, OtherSource, SourceKind};
 /// use oci_referrers::{Answer, Claim, Problem, Query, ReferrerSource};
 ///
 /// #[derive(Debug)]
-/// struct Inventory;
+/// struct Inventory {
+///     name: OtherSource,
+/// }
 /// # impl Inventory {
 /// #     async fn rows(&self, _: &oci_content::Digest) -> Result<Vec<Descriptor>, std::io::Error> { Ok(vec![]) }
 /// # }
@@ -29,7 +31,7 @@ use oci_content::{
 /// #[async_trait::async_trait]
 /// impl ReferrerSource for Inventory {
 ///     fn kind(&self) -> SourceKind {
-///         SourceKind::ReferrersApi
+///         SourceKind::Other(self.name)
 ///     }
 ///
 ///     async fn referrers(&self, query: &Query) -> Answer {
@@ -43,6 +45,9 @@ use oci_content::{
 #[async_trait]
 pub trait ReferrerSource: fmt::Debug + Send + Sync {
     /// Returns what kind of source this is: it stands beside every referrer that the source named.
+    ///
+    /// A source of your own is [`SourceKind::Other`]. The other kinds are for what asked that very place: where a source of
+    /// the kind `referrers-tag` gives a list, a denied referrers API is [settled](Problem::settled_by_tag).
     fn kind(&self) -> SourceKind;
 
     /// Asks for all referrers of one subject, to the last page.
@@ -98,7 +103,8 @@ pub struct Answer {
     pub errors: Vec<Problem>,
     /// What was noticed.
     pub warnings: Vec<Warning>,
-    /// What follows about the referrers API; only a source that asked it says so.
+    /// What follows about the referrers API; only a source that asked it says so. A list with `Supported` is the API's: from
+    /// that, and not from the kind of the source, the discovery's method follows.
     pub capability: Option<Capability>,
     /// What was asked and answered, for people who want to know why.
     pub exchanges: Vec<Exchange>,
@@ -165,7 +171,8 @@ impl Answer {
 pub struct Claim {
     /// What the source says about the manifest.
     pub descriptor: Descriptor,
-    /// The legacy tag that names it. What such a tag holds needs no `subject`.
+    /// The legacy tag that names it, from a source of the kind `legacy-tag`: what such a tag holds needs no `subject`. Other
+    /// kinds have none.
     pub tag: Option<Tag>,
     /// The manifest, where the source has read it already.
     pub manifest: Option<Manifest>,

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use oci_content::{
-    Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, Manifest, SourceKind,
-    Tag, WarningCode,
+    Capability, Completeness, Descriptor, Digest, DiscoveryMethod, ErrorCode, LegacyTag, Manifest,
+    SourceKind, Tag, WarningCode,
 };
 
 use crate::discovery::Limits;
@@ -77,7 +77,7 @@ struct SubjectState {
     /// The room that claims and facts take until all are settled.
     held: usize,
     capability: Option<Capability>,
-    /// The API gave a list, whole or partial.
+    /// The API gave a list, whole or partial: its source says that it is supported, whatever the source is called.
     api_listed: bool,
     /// The API gave its whole list.
     api_listed_all: bool,
@@ -87,6 +87,8 @@ struct SubjectState {
     tag_listed: bool,
     tag_added: bool,
     legacy_found: bool,
+    /// A source that is neither the API nor a tag gave a list.
+    other_listed: bool,
     errors: Vec<Problem>,
     /// What counts unless a referrers tag of any subject holds an index.
     open: Vec<Problem>,
@@ -220,7 +222,8 @@ impl Walk {
         state.hold_answer(&self.held, &mut answer.1);
         for claim in &mut answer.1.claims {
             let digest = &claim.descriptor.digest;
-            if let Some(manifest) = claim.manifest.take() {
+            let read = claim.manifest.take();
+            if let Some(manifest) = read.filter(|manifest| manifest.digest() == digest) {
                 // Bytes that are there count for more than a failure to read them by their digest.
                 let facts = Facts::of(manifest, self.keep.manifests);
                 let facts = state.hold(&self.held, Ok(facts));
@@ -324,9 +327,8 @@ impl Walk {
             Verdict::Referrer(mut referrer, warnings) => {
                 state.warnings.extend(warnings);
                 let digest = referrer.digest.clone();
-                let listed = referrer.sources.contains(&SourceKind::ReferrersApi);
                 let tagged = referrer.sources.contains(&SourceKind::ReferrersTag);
-                if state.api_listed && !listed && tagged {
+                if state.api_listed && !claim.listed_by_api && tagged {
                     state.tag_added = true;
                     // Of a list that broke off nobody can say what it does not name.
                     if state.api_listed_all {
@@ -410,14 +412,7 @@ impl Walk {
                 subject,
                 depth: state.depth,
                 capability: state.capability.unwrap_or(configured),
-                method: match (state.api_listed, state.tag_added) {
-                    (true, false) => DiscoveryMethod::Native,
-                    (true, true) => DiscoveryMethod::NativeAndTag,
-                    (false, _) if state.tag_absent && state.legacy_found => {
-                        DiscoveryMethod::LegacyTag
-                    }
-                    (false, _) => DiscoveryMethod::FallbackTag,
-                },
+                method: state.method(),
                 status: match state.errors.is_empty() {
                     true => Completeness::Complete,
                     false => Completeness::Incomplete,
@@ -481,6 +476,23 @@ impl SubjectState {
         Ok(facts)
     }
 
+    /// Says how the referrers were found, from what was answered and found: a source's name decides nothing.
+    fn method(&self) -> DiscoveryMethod {
+        if self.api_listed {
+            if self.tag_added {
+                DiscoveryMethod::NativeAndTag
+            } else {
+                DiscoveryMethod::Native
+            }
+        } else if self.tag_absent && self.legacy_found {
+            DiscoveryMethod::LegacyTag
+        } else if self.other_listed && !self.tag_listed && !self.legacy_found {
+            DiscoveryMethod::Other
+        } else {
+            DiscoveryMethod::FallbackTag
+        }
+    }
+
     /// Draws what follows from all answers together, and returns what they name.
     fn conclude(
         &mut self,
@@ -491,14 +503,13 @@ impl SubjectState {
         let mut unless_tag_answers: Vec<Problem> = Vec::new();
         let mut tag_silent = false;
         let mut tag_missing = false;
-        let mut claims: Vec<(SourceKind, Claim)> = Vec::new();
+        let mut claims: Vec<SourcedClaim> = Vec::new();
         for (kind, answer) in answers {
             let listed = matches!(answer.outcome, Outcome::List | Outcome::PartialList);
+            let by_api = listed && answer.capability == Some(Capability::Supported);
+            self.api_listed |= by_api;
+            self.api_listed_all |= by_api && answer.outcome == Outcome::List;
             match kind {
-                SourceKind::ReferrersApi => {
-                    self.api_listed |= listed;
-                    self.api_listed_all |= answer.outcome == Outcome::List;
-                }
                 SourceKind::ReferrersTag => {
                     let silent = answer.outcome == Outcome::NoAnswer && answer.errors.is_empty();
                     let noticed = answer.warnings.iter().map(|warning| warning.code);
@@ -506,9 +517,14 @@ impl SubjectState {
                     tag_silent |= silent;
                     tag_missing |= silent && !noticed.into_iter().any(holds_something);
                 }
-                _ => {}
+                SourceKind::LegacyTag => {}
+                _ => self.other_listed |= listed && !by_api,
             }
-            self.capability = self.capability.or(answer.capability);
+            self.capability = match (self.capability, answer.capability) {
+                (None | Some(Capability::Unknown), Some(said)) => Some(said),
+                (Some(_), Some(Capability::Supported)) => answer.capability,
+                (known, _) => known,
+            };
             self.warnings.extend(answer.warnings);
             self.exchanges.extend(answer.exchanges);
             for mut problem in answer.errors {
@@ -518,7 +534,27 @@ impl SubjectState {
                     false => self.errors.push(problem),
                 }
             }
-            claims.extend(answer.claims.into_iter().map(|claim| (kind, claim)));
+            for mut claim in answer.claims {
+                if kind != SourceKind::LegacyTag {
+                    claim.tag = None;
+                } else if !claim
+                    .tag
+                    .as_ref()
+                    .is_some_and(|tag| speaks_of(tag, subject))
+                {
+                    let message =
+                        "it is named by a legacy tag, and no tag of the subject comes with it";
+                    let mut problem = Problem::new(ErrorCode::Malformed, message);
+                    problem.source = Some(kind);
+                    self.errors.push(problem.about(&claim.descriptor.digest));
+                    continue;
+                }
+                claims.push(SourcedClaim {
+                    source: kind,
+                    by_api,
+                    claim,
+                });
+            }
         }
         self.tag_absent = tag_silent && !self.tag_listed;
         for problem in unless_tag_answers {
@@ -592,13 +628,23 @@ fn children(tree: &ImageTree, depth: Option<ImageDepth>) -> impl Iterator<Item =
     subjects.into_iter().skip(1)
 }
 
+/// What one source says about one manifest.
+struct SourcedClaim {
+    source: SourceKind,
+    /// The source has shown that it is the referrers API.
+    by_api: bool,
+    claim: Claim,
+}
+
 /// What all sources together say about one manifest.
 #[derive(Debug)]
 pub(crate) struct MergedClaim {
     pub(crate) descriptor: Descriptor,
     /// In their order, each once.
     pub(crate) sources: Vec<SourceKind>,
+    /// The legacy tag that names it, exactly where one of the sources is a legacy tag.
     pub(crate) tag: Option<Tag>,
+    listed_by_api: bool,
 }
 
 impl MergedClaim {
@@ -617,11 +663,16 @@ impl MergedClaim {
 
 /// Brings the claims about one manifest together. A second legacy tag on one manifest stays a claim of its own,
 /// so that the tag is not lost.
-fn merge(claims: Vec<(SourceKind, Claim)>) -> Vec<MergedClaim> {
+fn merge(claims: Vec<SourcedClaim>) -> Vec<MergedClaim> {
     let mut merged: Vec<MergedClaim> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
     let mut tags: HashSet<Tag> = HashSet::new();
-    for (kind, claim) in claims {
+    for SourcedClaim {
+        source,
+        by_api,
+        claim,
+    } in claims
+    {
         if let Some(tag) = &claim.tag
             && !tags.insert(tag.clone())
         {
@@ -630,11 +681,12 @@ fn merge(claims: Vec<(SourceKind, Claim)>) -> Vec<MergedClaim> {
         match places.get(&claim.descriptor.digest) {
             Some(place) if merged[*place].tag.is_none() || claim.tag.is_none() => {
                 let known = &mut merged[*place];
-                if let Err(place) = known.sources.binary_search(&kind) {
-                    known.sources.insert(place, kind);
+                if let Err(place) = known.sources.binary_search(&source) {
+                    known.sources.insert(place, source);
                 }
+                known.listed_by_api |= by_api;
                 known.tag = known.tag.take().or(claim.tag);
-                if kind == SourceKind::ReferrersApi {
+                if source == SourceKind::ReferrersApi {
                     known.descriptor = claim.descriptor;
                 }
             }
@@ -642,13 +694,19 @@ fn merge(claims: Vec<(SourceKind, Claim)>) -> Vec<MergedClaim> {
                 places.insert(claim.descriptor.digest.clone(), merged.len());
                 merged.push(MergedClaim {
                     descriptor: claim.descriptor,
-                    sources: vec![kind],
+                    sources: vec![source],
                     tag: claim.tag,
+                    listed_by_api: by_api,
                 });
             }
         }
     }
     merged
+}
+
+/// Returns whether a tag is a legacy tag of the subject: its name alone relates what it holds to the subject.
+fn speaks_of(tag: &Tag, subject: &Digest) -> bool {
+    LegacyTag::from_tag(tag).is_some_and(|tag| tag.subject() == subject)
 }
 
 #[cfg(test)]

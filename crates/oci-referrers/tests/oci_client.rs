@@ -9,7 +9,7 @@ use std::sync::Arc;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
-use oci_content::{Completeness, Digest, ErrorCode, RepositoryName, SourceKind};
+use oci_content::{Capability, Completeness, Digest, DiscoveryMethod, ErrorCode, RepositoryName};
 use oci_referrers::{Discovery, NativeReferrers, OciClientReferrers, Query, ReferrerSource as _};
 use registry_client::ClientOptions;
 use test_registry::{Fault, Persona, Route, TestRegistry};
@@ -101,7 +101,13 @@ async fn the_adapter_finds_what_is_there_and_says_that_it_saw_one_page() {
             (2, Completeness::Complete),
             "{persona}"
         );
-        assert_eq!(vouched.referrers[0].sources, [SourceKind::ReferrersApi]);
+        // Whether the API or the tag answered cannot be known through it.
+        assert_eq!(vouched.referrers[0].sources[0].as_str(), "other:oci-client");
+        let report = &vouched.subjects[0];
+        assert_eq!(
+            (report.method, report.capability),
+            (DiscoveryMethod::Other, Capability::Unknown)
+        );
     }
 }
 

@@ -9,6 +9,7 @@ mod api_answers;
 mod claims;
 mod depth;
 mod model;
+mod own_sources;
 mod pages;
 mod property;
 mod redirects;
