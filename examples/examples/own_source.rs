@@ -4,24 +4,27 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_content::{Descriptor, Digest, Reference, SourceKind};
+use oci_content::{Descriptor, Digest, OtherSource, Reference, SourceKind};
 use oci_referrers::{Answer, Claim, Query, ReferrerSource, RegistrySources};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, Referrer, TestRegistry};
 
 /// What the service remembers: referrers by subject.
 #[derive(Debug)]
-struct Inventory(Vec<(Digest, Descriptor)>);
+struct Inventory {
+    name: OtherSource,
+    rows: Vec<(Digest, Descriptor)>,
+}
 
 #[async_trait]
 impl ReferrerSource for Inventory {
     fn kind(&self) -> SourceKind {
-        SourceKind::ReferrersApi
+        SourceKind::Other(self.name)
     }
 
     async fn referrers(&self, query: &Query) -> Answer {
         let rows = self
-            .0
+            .rows
             .iter()
             .filter(|(subject, _)| subject == query.subject());
         Answer::list(rows.map(|(_, descriptor)| Claim::new(descriptor.clone())))
@@ -42,7 +45,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         RegistrySources::new(client.repository(reference.registry(), reference.repository()));
     let without = sources.discovery(None).run([image.digest.clone()]).await;
 
-    let inventory = Inventory(vec![(image.digest.clone(), lost)]);
+    let inventory = Inventory {
+        name: OtherSource::new("inventory").ok_or("this cannot be a name")?,
+        rows: vec![(image.digest.clone(), lost)],
+    };
     let with = sources
         .discovery(None)
         .source(Arc::new(inventory))
@@ -50,6 +56,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await;
     println!("the registry alone: {} referrers", without.referrers.len());
     println!("with the inventory: {} referrers", with.referrers.len());
+    let found = &with.referrers[0];
+    println!("it is named by {} and verified", found.sources[0]);
     assert_eq!((without.referrers.len(), with.referrers.len()), (0, 1));
     Ok(())
 }
