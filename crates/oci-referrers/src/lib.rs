@@ -15,7 +15,8 @@
 //! The first three need the feature `registry`, the last one `oci-client`. Without features the crate has no HTTP
 //! and no async runtime.
 //!
-//! With the feature `policy`, a `Policy` judges a graph by the rules of a site.
+//! With the feature `policy`, a `Policy` judges a graph by the rules of a site. With `testing`, the contract of
+//! [`ReferrerSource`] is a suite that an implementor runs.
 //!
 //! # Scope
 //!
@@ -35,6 +36,8 @@ mod policy;
 #[cfg(feature = "registry")]
 mod registry;
 mod source;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod verify;
 mod walk;
 

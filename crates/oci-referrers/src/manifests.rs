@@ -11,6 +11,9 @@ use crate::source::Problem;
 ///
 /// - A manifest that is returned hashes to the digest that was asked for.
 /// - [`ManifestFailure::NotFound`] means that the repository *said* it is not there.
+/// - Dropping the future cancels the request and changes no later call.
+///
+/// With the feature `testing`, `testing::manifest_source` holds an implementor to it.
 #[async_trait]
 pub trait ManifestSource: fmt::Debug + Send + Sync {
     /// Reads one manifest.

@@ -16,6 +16,8 @@ use oci_content::{
 /// - The subject need not exist.
 /// - Dropping the future cancels the request and leaves no state behind that a later call would trust.
 ///
+/// With the feature `testing`, `testing::referrer_source` holds an implementor to it.
+///
 /// ```
 /// use oci_content::{Descriptor, ErrorCode, OtherSource, SourceKind};
 /// use oci_referrers::{Answer, Claim, Problem, Query, ReferrerSource};

@@ -1,0 +1,87 @@
+//! The contracts of [`ReferrerSource`](crate::ReferrerSource) and [`ManifestSource`](crate::ManifestSource), as tests that
+//! every implementor runs.
+//!
+//! An implementor shows the suite a place: how to put content there, and how to make it fail. The suite asks the source
+//! over that place, and panics with the rule that it found broken.
+//!
+//! ```
+//! use std::collections::BTreeSet;
+//! use std::sync::{Arc, Mutex};
+//!
+//! use async_trait::async_trait;
+//! use oci_content::{Descriptor, Digest, ErrorCode, OtherSource, SourceKind};
+//! use oci_referrers::testing::{ReferrerPlace, referrer_source};
+//! use oci_referrers::{Answer, Claim, Problem, Query, ReferrerSource};
+//!
+//! /// Rows of subject and referrer; `None` when the database is gone.
+//! type Rows = Arc<Mutex<Option<Vec<(Digest, Descriptor)>>>>;
+//!
+//! #[derive(Debug)]
+//! struct Inventory(Rows);
+//!
+//! #[async_trait]
+//! impl ReferrerSource for Inventory {
+//!     fn kind(&self) -> SourceKind {
+//!         OtherSource::new("inventory").map_or(SourceKind::Manifest, SourceKind::Other)
+//!     }
+//!
+//!     async fn referrers(&self, query: &Query) -> Answer {
+//!         let Some(rows) = &*self.0.lock().unwrap() else {
+//!             return Answer::failed(Problem::new(ErrorCode::Network, "the database is gone"));
+//!         };
+//!         let of_subject = rows.iter().filter(|(subject, _)| subject == query.subject());
+//!         Answer::list(of_subject.map(|(_, referrer)| Claim::new(referrer.clone())))
+//!     }
+//! }
+//!
+//! struct Database(Rows);
+//!
+//! #[async_trait]
+//! impl ReferrerPlace for Database {
+//!     fn source(&self) -> Arc<dyn ReferrerSource> {
+//!         Arc::new(Inventory(Arc::clone(&self.0)))
+//!     }
+//!
+//!     async fn refer(&self, subject: &Descriptor, number: usize) -> Digest {
+//!         let referrer = Descriptor::of("text/plain", format!("{subject:?} {number}").as_bytes());
+//!         let digest = referrer.digest.clone();
+//!         self.0.lock().unwrap().get_or_insert_default().push((subject.digest.clone(), referrer));
+//!         digest
+//!     }
+//!
+//!     async fn fail(&self) {
+//!         *self.0.lock().unwrap() = None;
+//!     }
+//!
+//!     async fn fail_half_way(&self, _: &Descriptor) -> Option<BTreeSet<Digest>> {
+//!         None
+//!     }
+//! }
+//!
+//! # futures::executor::block_on(async {
+//! referrer_source(|| async { Database(Rows::default()) }).await;
+//! # });
+//! ```
+
+mod manifests;
+mod referrers;
+
+pub use manifests::{ManifestPlace, manifest_source};
+pub use referrers::{ReferrerPlace, referrer_source};
+
+/// How often a call is dropped before its end: each time after one more step.
+const DROPS: usize = 12;
+
+/// Takes up to `steps` steps of a future, waiting for what it waits for between them, and drops it.
+async fn drop_after<T>(future: impl Future<Output = T> + Send, steps: usize) {
+    let mut future = std::pin::pin!(future);
+    for step in 0..steps {
+        if step > 0 {
+            // Woken by what the future waits for.
+            futures::pending!();
+        }
+        if futures::poll!(&mut future).is_ready() {
+            return;
+        }
+    }
+}
