@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use oci_content::{
     ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Manifest, SourceKind, Tag,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::image::ImageTree;
 use crate::source::{Exchange, Problem, Warning};
@@ -12,7 +13,8 @@ use crate::source::{Exchange, Problem, Warning};
 /// - [`referrers`](Self::referrers) are verified: each was read, hashed to its digest, and has the subject that
 ///   it stands under (a legacy tag's content excepted, which is related by the tag's name).
 /// - Sorted by depth, then digest; the order does not depend on the order of arrival.
-#[derive(Clone, Debug, Default)]
+/// - Serialized, manifests are left out; [`DiscoveryDocument`](crate::DiscoveryDocument) is the form that has a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ReferrerGraph {
     /// The referrers, one entry for each subject that one stands under.
@@ -30,7 +32,8 @@ pub struct ReferrerGraph {
 }
 
 /// A verified referrer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Referrer {
     /// The digest of its manifest.
@@ -53,12 +56,13 @@ pub struct Referrer {
     pub sources: Vec<SourceKind>,
     /// The legacy tag that names it, if one does.
     pub tag: Option<Tag>,
-    /// The manifest, if the discovery was told to keep them.
+    /// The manifest, if the discovery was told to keep them. Not a member of the JSON form.
+    #[serde(skip)]
     pub manifest: Option<Manifest>,
 }
 
 /// How the referrers of one subject were found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SubjectReport {
     /// The subject.

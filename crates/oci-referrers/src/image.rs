@@ -1,5 +1,6 @@
 use futures::future::join_all;
 use oci_content::{Algorithm, Descriptor, Digest, ErrorCode, Manifest, Platform, media_type};
+use serde::{Serialize, Serializer};
 
 use crate::held::{self, Held};
 use crate::manifests::{ManifestFailure, ManifestSource};
@@ -13,10 +14,13 @@ const MAX_CHILDREN: usize = 1_000;
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// An image: its manifest, or its index with the manifests below it.
-#[derive(Clone, Debug)]
+///
+/// Serialized, a manifest is its descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImageTree {
     /// What the reference leads to.
+    #[serde(serialize_with = "descriptor")]
     pub root: Manifest,
     /// The manifests below it, in the order of the index.
     pub children: Vec<Child>,
@@ -29,12 +33,14 @@ pub struct ImageTree {
 }
 
 /// A manifest below an index.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Child {
     /// What the index says about it.
+    #[serde(flatten)]
     pub descriptor: Descriptor,
     /// The manifest; `None` where only indexes were to be read.
+    #[serde(skip)]
     pub manifest: Option<Manifest>,
 }
 
@@ -46,7 +52,7 @@ impl Child {
 }
 
 /// How much of an image is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ImageDepth {
     /// Indexes within the index, to know all children.
@@ -186,6 +192,10 @@ impl ImageTree {
             .filter_map(|child| child.platform.clone())
             .collect()
     }
+}
+
+fn descriptor<S: Serializer>(manifest: &Manifest, serializer: S) -> Result<S::Ok, S::Error> {
+    manifest.descriptor().serialize(serializer)
 }
 
 fn within(

@@ -23,6 +23,7 @@
 //! It does not probe registries, write bundles or verify signatures.
 
 mod discovery;
+mod document;
 mod folded;
 mod graph;
 mod held;
@@ -42,6 +43,7 @@ mod verify;
 mod walk;
 
 pub use discovery::{Discovery, Limits};
+pub use document::{DiscoveryDocument, ListedChild, ListedExchange, ListedReferrer, ListedSubject};
 pub use folded::FoldedProblem;
 pub use graph::{Referrer, ReferrerGraph, SubjectReport};
 pub use image::{Child, ImageDepth, ImageTree};

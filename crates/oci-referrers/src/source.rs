@@ -5,6 +5,7 @@ use oci_content::{
     Capability, Descriptor, Digest, ErrorCode, MAX_MESSAGE_CHARS, Manifest, SourceKind, Tag,
     WarningCode, bounded,
 };
+use serde::{Deserialize, Serialize};
 
 /// One place that names the referrers of a subject, within one repository.
 ///
@@ -57,7 +58,7 @@ pub trait ReferrerSource: fmt::Debug + Send + Sync {
 }
 
 /// What a [`ReferrerSource`] is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Query {
     subject: Digest,
     direct: bool,
@@ -93,7 +94,7 @@ impl Query {
 }
 
 /// What a source answered: whether it did, what it named, and what it could not settle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answer {
     /// Whether there is a list, and whether it is all of it.
@@ -113,7 +114,7 @@ pub struct Answer {
 }
 
 /// Whether a source gave a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// There is nothing here that could list referrers: no such API, no such tag. No claim about their number.
@@ -168,7 +169,7 @@ impl Answer {
 }
 
 /// A manifest that a source names as a referrer. Not verified.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Claim {
     /// What the source says about the manifest.
@@ -209,7 +210,8 @@ impl Claim {
 }
 
 /// Something that could not be settled.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Problem {
     /// The class.
@@ -224,7 +226,9 @@ pub struct Problem {
     pub message: String,
     /// Whether a referrers tag that answers with an index makes up for it: the problem then does not count.
     ///
-    /// For a source that gave no list because something before it refused, while the subject itself may be read.
+    /// For a source that gave no list because something before it refused, while the subject itself may be read. Not a
+    /// member of the JSON form: it matters only until a discovery ends.
+    #[serde(skip)]
     pub settled_by_tag: bool,
 }
 
@@ -257,7 +261,7 @@ impl Problem {
 }
 
 /// Something that was noticed and does not make a discovery incomplete.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Warning {
     /// The class.
@@ -287,7 +291,7 @@ impl Warning {
 }
 
 /// One request and its answer, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Exchange {
     /// The source that asked.

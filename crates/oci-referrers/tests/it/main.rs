@@ -8,6 +8,7 @@ mod access;
 mod api_answers;
 mod claims;
 mod depth;
+mod document;
 mod model;
 mod own_sources;
 mod pages;

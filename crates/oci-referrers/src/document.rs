@@ -1,0 +1,257 @@
+use oci_content::{
+    Capability, Completeness, Digest, DiscoveryMethod, Manifest, Platform, Reference,
+};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::graph::{Referrer, ReferrerGraph};
+use crate::image::Child;
+use crate::source::{Exchange, Problem, Warning};
+
+/// What was discovered about one reference, as a JSON document for programs: version 1 of the form that `docs/json.md`
+/// describes.
+///
+/// - It is written and read with `serde`. A document of another version is an error; members that are not known are
+///   skipped, since members may be added at any time.
+/// - [`status`](Self::status) is `complete` when nothing has failed and the subject's manifest is known.
+///
+/// ```
+/// use oci_content::{Digest, Reference};
+/// use oci_referrers::{DiscoveryDocument, ReferrerGraph};
+///
+/// let reference: Reference = "registry.example.com/team/app:1.0".parse()?;
+/// let graph = ReferrerGraph::default();
+/// let document = DiscoveryDocument::new(reference, None, &graph).requests(7);
+/// let json = serde_json::to_string(&document)?;
+/// assert_eq!(serde_json::from_str::<DiscoveryDocument>(&json)?, document);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct DiscoveryDocument {
+    schema_version: SchemaVersion,
+    /// What was asked for.
+    pub reference: Reference,
+    /// What the reference leads to, as far as that is known.
+    pub subject: Option<ListedSubject>,
+    /// Whether everything that should have been asked gave an answer.
+    pub status: Completeness,
+    /// How the referrers of the subject were found; `None` where nothing could be asked.
+    pub method: Option<DiscoveryMethod>,
+    /// What the registry said about its referrers API, for the subject.
+    pub capability: Capability,
+    /// The referrers of all levels, sorted by depth, then digest.
+    pub referrers: Vec<ListedReferrer>,
+    /// What was noticed.
+    pub warnings: Vec<Warning>,
+    /// What could not be settled.
+    pub errors: Vec<Problem>,
+    /// The HTTP requests that it took.
+    pub requests: u64,
+    /// The manifests below the subject, where it is an index and they were asked for their referrers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub children: Option<Vec<ListedChild>>,
+    /// What was asked and answered, where that was wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchanges: Option<Vec<ListedExchange>>,
+}
+
+/// The subject of a [`DiscoveryDocument`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ListedSubject {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// The media type of its manifest; `None` where the manifest could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The size of its manifest in bytes; `None` where the manifest could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// A referrer in a [`DiscoveryDocument`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ListedReferrer {
+    /// The referrer, without its manifest.
+    #[serde(flatten)]
+    pub referrer: Referrer,
+    /// The manifests below it, where it is an index and they were asked for their referrers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<ListedChild>,
+}
+
+/// A manifest below an index in a [`DiscoveryDocument`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ListedChild {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type, as the index says.
+    pub media_type: String,
+    /// Its platform, as the index says.
+    pub platform: Option<Platform>,
+    /// Whether it is an attestation that BuildKit keeps in the index.
+    pub attestation: bool,
+}
+
+/// An [`Exchange`] in a [`DiscoveryDocument`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ListedExchange {
+    /// The subject whose referrers were asked for.
+    pub subject: Digest,
+    /// What was asked and answered.
+    #[serde(flatten)]
+    pub exchange: Exchange,
+}
+
+impl DiscoveryDocument {
+    /// The version of the form.
+    pub const SCHEMA_VERSION: u32 = 1;
+
+    /// Creates a document of what a discovery found out about a subject; `None` where a reference led to nothing.
+    ///
+    /// It is incomplete until the subject's [`manifest`](Self::manifest) is known.
+    pub fn new(reference: Reference, subject: Option<&Digest>, graph: &ReferrerGraph) -> Self {
+        let listed = graph.referrers.iter().map(|referrer| {
+            let tree = graph.indexes.get(&referrer.digest);
+            let children = tree.into_iter().flat_map(|tree| &tree.children);
+            ListedReferrer {
+                referrer: Referrer {
+                    manifest: None,
+                    ..referrer.clone()
+                },
+                children: children.map(ListedChild::from).collect(),
+            }
+        });
+        let report = subject.and_then(|subject| graph.report(subject));
+        Self {
+            schema_version: SchemaVersion,
+            reference,
+            subject: subject.map(|digest| ListedSubject {
+                digest: digest.clone(),
+                media_type: None,
+                size: None,
+            }),
+            status: Completeness::Incomplete,
+            method: report.map(|report| report.method),
+            capability: report.map_or(Capability::Unknown, |report| report.capability),
+            referrers: listed.collect(),
+            warnings: graph.warnings().cloned().collect(),
+            errors: graph.errors().cloned().collect(),
+            requests: 0,
+            children: None,
+            exchanges: None,
+        }
+    }
+
+    /// Describes the subject by its manifest, which was read.
+    #[must_use]
+    pub fn manifest(mut self, manifest: &Manifest) -> Self {
+        self.subject = Some(ListedSubject {
+            digest: manifest.digest().clone(),
+            media_type: Some(manifest.media_type().to_owned()),
+            size: Some(manifest.size()),
+        });
+        self.settled()
+    }
+
+    /// Puts what failed outside of the discovery before its own errors.
+    #[must_use]
+    pub fn errors(mut self, errors: impl IntoIterator<Item = Problem>) -> Self {
+        self.errors.splice(..0, errors);
+        self.settled()
+    }
+
+    /// Puts what was noticed outside of the discovery before its own warnings.
+    #[must_use]
+    pub fn warnings(mut self, warnings: impl IntoIterator<Item = Warning>) -> Self {
+        self.warnings.splice(..0, warnings);
+        self
+    }
+
+    /// Lists only the referrers that are wanted. Nothing else changes: what a filter leaves out was found.
+    #[must_use]
+    pub fn only(mut self, wanted: impl Fn(&Referrer) -> bool) -> Self {
+        self.referrers.retain(|listed| wanted(&listed.referrer));
+        self
+    }
+
+    /// Lists the manifests below the subject.
+    #[must_use]
+    pub fn children<'a>(mut self, children: impl IntoIterator<Item = &'a Child>) -> Self {
+        self.children = Some(children.into_iter().map(ListedChild::from).collect());
+        self
+    }
+
+    /// Lists what was asked and answered, as far as the graph [kept](crate::Discovery::keep_exchanges) it.
+    #[must_use]
+    pub fn exchanges(mut self, graph: &ReferrerGraph) -> Self {
+        let exchanges = graph.subjects.iter().flat_map(|report| {
+            report.exchanges.iter().map(|exchange| ListedExchange {
+                subject: report.subject.clone(),
+                exchange: exchange.clone(),
+            })
+        });
+        self.exchanges = Some(exchanges.collect());
+        self
+    }
+
+    /// Says how many HTTP requests it took; 0 by default.
+    #[must_use]
+    pub fn requests(mut self, requests: u64) -> Self {
+        self.requests = requests;
+        self
+    }
+
+    fn settled(mut self) -> Self {
+        let subject = self.subject.as_ref();
+        let known = subject.is_some_and(|subject| subject.media_type.is_some());
+        self.status = if known && self.errors.is_empty() {
+            Completeness::Complete
+        } else {
+            Completeness::Incomplete
+        };
+        self
+    }
+}
+
+impl From<&Child> for ListedChild {
+    fn from(child: &Child) -> Self {
+        Self {
+            digest: child.descriptor.digest.clone(),
+            media_type: child.descriptor.media_type.clone(),
+            platform: child.descriptor.platform.clone(),
+            attestation: child.is_attestation(),
+        }
+    }
+}
+
+/// The version of the form: there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SchemaVersion;
+
+impl Serialize for SchemaVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(DiscoveryDocument::SCHEMA_VERSION)
+    }
+}
+
+impl<'de> Deserialize<'de> for SchemaVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let version = u64::deserialize(deserializer)?;
+        if version == u64::from(DiscoveryDocument::SCHEMA_VERSION) {
+            Ok(Self)
+        } else {
+            let known = DiscoveryDocument::SCHEMA_VERSION;
+            let message =
+                format!("schemaVersion {version} is not the version that is read, {known}");
+            Err(D::Error::custom(message))
+        }
+    }
+}
