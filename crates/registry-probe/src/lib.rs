@@ -12,6 +12,7 @@
 //! never writes to a registry, so what only a push would tell is reported as not asked.
 
 mod cache;
+mod document;
 mod fact;
 mod facts;
 mod probe;
@@ -20,6 +21,7 @@ mod scope;
 mod stored;
 
 pub use cache::ProbeCache;
+pub use document::ProbeDocument;
 pub use fact::{Fact, FactName};
 pub use oci_content::Capability;
 pub use probe::Probe;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::fact::Fact;
 
 /// What a registry was found to be able to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ProbeReport {
@@ -20,22 +20,22 @@ pub struct ProbeReport {
     /// What its version header says, or `unknown`. Reported, never used to decide.
     pub version: String,
     /// How long the answers took.
-    #[serde(rename = "probeMs", serialize_with = "millis")]
+    #[serde(rename = "probeMs", with = "millis")]
     pub elapsed: Duration,
     /// Why nothing could be found out, if so.
     pub failure: Option<ProbeFailure>,
     /// What was asked and answered.
     pub evidence: Vec<Evidence>,
     /// What else was found out; empty unless [`Probe::facts`](crate::Probe::facts) was asked.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Fact>,
     /// Set when this is an earlier answer out of a [`ProbeCache`](crate::ProbeCache): no request was sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached: Option<CacheHit>,
 }
 
 /// How old an answer out of a cache is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct CacheHit {
@@ -55,7 +55,7 @@ impl CacheHit {
 }
 
 /// Why a probe found nothing out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProbeFailure {
     /// The class.
@@ -64,8 +64,23 @@ pub struct ProbeFailure {
     pub message: String,
 }
 
-fn millis<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
 }
 
 impl ProbeReport {

@@ -5,5 +5,6 @@
 )]
 
 mod cache;
+mod document;
 mod facts;
 mod probe;
