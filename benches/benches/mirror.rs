@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use benches::{Server, arguments_behind, cpu, is_full, peak_memory, serve_until_told};
 use import_validator::{ImportValidator, ValidatedBundle};
 use mirror_export::{ExportRequest, ExportTimes, Exporter, FileOutput};
-use mirror_import::{ImportOptions, ImportTarget, Importer};
+use mirror_import::{ImportOptions, Importer, LayoutTarget, RegistryTarget, Target};
 use oci_content::{Descriptor, Manifest, Registry, Tag};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
@@ -111,10 +111,10 @@ async fn main() {
             "again, nothing changed",
         ] {
             let imported = Measured::of(&target, async || {
-                let registry = ImportTarget::Registry {
-                    registry: target.greeting.parse().expect("a host and a port"),
-                    client: client(),
-                };
+                let registry = Arc::new(RegistryTarget::new(
+                    client(),
+                    target.greeting.parse().expect("a host and a port"),
+                ));
                 import(registry, &validate(&bundle)).await;
                 true
             });
@@ -137,10 +137,10 @@ async fn main() {
         heading(added);
         let ours = first.behind(added);
         let imported = Measured::of(&ours, async || {
-            let registry = ImportTarget::Registry {
-                registry: ours.greeting.parse().expect("a host and a port"),
-                client: client(),
-            };
+            let registry = Arc::new(RegistryTarget::new(
+                client(),
+                ours.greeting.parse().expect("a host and a port"),
+            ));
             import(registry, &validate(&bundle)).await;
             true
         });
@@ -161,10 +161,7 @@ async fn main() {
         );
     }
     heading(0);
-    let layout = ImportTarget::Layout {
-        folder: path("layout"),
-        full_references: false,
-    };
+    let layout = Arc::new(LayoutTarget::new(path("layout")));
     for what in [
         "validate, import into a layout folder, synced",
         "again, nothing changed",
@@ -465,10 +462,10 @@ fn validate(bundle: &Path) -> Arc<ValidatedBundle> {
     Arc::new(valid.expect("the bundle was just written"))
 }
 
-async fn import(target: ImportTarget, bundle: &Arc<ValidatedBundle>) {
+async fn import(target: Arc<dyn Target>, bundle: &Arc<ValidatedBundle>) {
     let importer = Importer::new(target, ImportOptions::default(), Arc::new(()));
     let report = importer
-        .import(Arc::clone(bundle))
+        .import(Arc::<ValidatedBundle>::clone(bundle))
         .await
         .expect("the target takes everything");
     assert_eq!(

@@ -12,7 +12,7 @@ use std::time::Instant;
 use benches::{Server, arguments_behind, is_full, peak_memory, serve_until_told};
 use import_validator::ImportValidator;
 use mirror_export::{ExportRequest, Exporter, FileOutput};
-use mirror_import::{ImportOptions, ImportTarget, Importer};
+use mirror_import::{ImportOptions, Importer, RegistryTarget};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
 
@@ -145,10 +145,10 @@ async fn export(host: &str, images: usize, output: &Path) {
 /// The import: prints the seconds until everything was proven, and the peak of its memory.
 async fn import(host: &str, bundle: &Path) {
     let client = Client::new(ClientOptions::default());
-    let target = ImportTarget::Registry {
-        registry: host.parse().expect("a loopback address is a registry"),
-        client: client.expect("no certificate is configured that could be wrong"),
-    };
+    let target = Arc::new(RegistryTarget::new(
+        client.expect("no certificate is configured that could be wrong"),
+        host.parse().expect("a loopback address is a registry"),
+    ));
     let started = Instant::now();
     let validation = ImportValidator::new()
         .check_referrers(true)

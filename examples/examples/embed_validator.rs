@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use import_validator::ImportValidator;
 use mirror_export::{ExportRequest, Exporter, FileOutput};
-use mirror_import::{ImportOptions, ImportTarget, Importer};
+use mirror_import::{ImportOptions, Importer, LayoutTarget};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
 
@@ -29,10 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{finding}: {}", finding.remedy);
     }
     let valid = validation.bundle.ok_or("the bundle is not valid")?;
-    let target = ImportTarget::Layout {
-        folder: folder.path().join("store"),
-        full_references: true,
-    };
+    let target = Arc::new(LayoutTarget::new(folder.path().join("store")).full_references(true));
     let importer = Importer::new(target, ImportOptions::default(), Arc::new(()));
     let report = importer.import(Arc::new(valid)).await?;
     println!(

@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use oci_content::{Digest, SourceRepository};
 
-use crate::entry_path::EntryKind;
+use crate::entry_path::{EntryKind, EntryPath};
 use crate::limits::Limits;
 use crate::manifest::{BundleManifest, EntryRecord, ManifestError};
 
@@ -65,6 +65,14 @@ impl BundleManifest {
     /// delta.
     pub fn left_out(&self) -> impl Iterator<Item = &EntryRecord> {
         self.entries.iter().filter(|entry| entry.base)
+    }
+
+    /// Returns whether a file is one of those that are [left out](Self::left_out).
+    pub fn leaves_out(&self, path: &EntryPath) -> bool {
+        let at = self
+            .entries
+            .binary_search_by(|entry| entry.path.byte_order(path));
+        at.is_ok_and(|at| self.entries[at].base)
     }
 }
 

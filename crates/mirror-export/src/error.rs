@@ -71,6 +71,10 @@ impl ExportError {
         }
     }
 
+    pub(crate) fn io(error: std::io::Error) -> Self {
+        Self::of(ExportErrorKind::LocalIo, error)
+    }
+
     pub(crate) fn with_remedy(mut self, remedy: ExportRemedy) -> Self {
         self.remedy = Some(remedy);
         self

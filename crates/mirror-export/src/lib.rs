@@ -15,10 +15,13 @@ mod exporter;
 mod observer;
 mod report;
 mod request;
+mod summary;
 mod tally;
 mod transfer;
+mod writing;
 
 pub use error::{ExportError, ExportErrorKind, ExportRemedy};
-pub use exporter::{ExportSummary, ExportTimes, ExportedImage, ExportedVolume, Exporter};
+pub use exporter::Exporter;
 pub use observer::{ExportEvent, ExportObserver};
-pub use request::{ExportRequest, FileOutput};
+pub use request::{ExportRequest, FileOutput, SinkOutput};
+pub use summary::{ExportSummary, ExportTimes, ExportedImage, ExportedVolume, SinkSummary};

@@ -8,7 +8,7 @@ use registry_probe::ProbeReport;
 use serde_json::{Value, json};
 
 use crate::error::{ExportError, ExportErrorKind};
-use crate::exporter::ExportSummary;
+use crate::summary::ExportSummary;
 
 const CHECKSUM: &str = ".sha256";
 const REPORT: &str = ".report.json";

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use bundle_format::{BaseBundle, Limits, SigningKey, StreamName, VolumeSize};
+use bundle_format::{BaseBundle, Container, Limits, SigningKey, StreamName, VolumeSize};
 use mirror_plan::PlanRequest;
 use oci_content::Reference;
 
@@ -67,6 +67,30 @@ impl FileOutput {
             path: path.into(),
             volume_size: None,
             overwrite: false,
+        }
+    }
+}
+
+/// A sink of the caller that a bundle is written to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SinkOutput<S> {
+    /// The sink.
+    pub sink: S,
+    /// How the archive is stored; gzip by default.
+    pub container: Container,
+    /// Whether an earlier run may have left a part of the bundle in the sink. Not by default. The sink then has to be one that
+    /// can be [read back](bundle_format::Sink::read_back).
+    pub resumes: bool,
+}
+
+impl<S> SinkOutput<S> {
+    /// Writes into a sink that holds nothing yet.
+    pub fn new(sink: S) -> Self {
+        Self {
+            sink,
+            container: Container::TarGz,
+            resumes: false,
         }
     }
 }

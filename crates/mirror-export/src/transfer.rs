@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use bundle_format::{BundleWriter, EntryPath, EntryWriter, OutputSink};
+use bundle_format::{BundleWriter, EntryPath, EntryWriter, Sink};
 use mirror_plan::{Piece, PlanError};
 use oci_content::{Digest, VerifyError};
 use registry_client::BlobSink;
@@ -13,8 +13,8 @@ use crate::error::{ExportError, ExportErrorKind};
 use crate::observer::{ExportEvent, ExportObserver};
 
 /// A place in the bundle that a download writes into. The writer hashes; nothing is stored anywhere else.
-struct Place<'a> {
-    writer: EntryWriter<OutputSink>,
+struct Place<'a, S: Sink> {
+    writer: EntryWriter<S>,
     /// Why the output did not take a blob whose bytes are right.
     refused: Option<io::Error>,
     observer: &'a dyn ExportObserver,
@@ -22,7 +22,7 @@ struct Place<'a> {
     received: u64,
 }
 
-impl Place<'_> {
+impl<S: Sink> Place<'_, S> {
     fn received(&mut self, bytes: u64) {
         self.received += bytes;
         self.observer.event(ExportEvent::Received { bytes });
@@ -34,7 +34,7 @@ impl Place<'_> {
     }
 }
 
-impl BlobSink for Place<'_> {
+impl<S: Sink> BlobSink for Place<'_, S> {
     fn written(&self) -> u64 {
         self.writer.written()
     }
@@ -78,13 +78,13 @@ const LARGE_AT_ONCE: usize = 8;
 const LARGE_BYTES: u64 = 1 << 20;
 
 /// Blobs of which an earlier run has left the first bytes.
-pub(crate) type Begun = BTreeMap<Digest, Box<EntryWriter<OutputSink>>>;
+pub(crate) type Begun<S> = BTreeMap<Digest, Box<EntryWriter<S>>>;
 
 /// Downloads blobs into their places, several at once; the first failure ends the others.
-pub(crate) async fn download(
-    writer: &Arc<BundleWriter<OutputSink>>,
+pub(crate) async fn download<S: Sink + 'static>(
+    writer: &Arc<BundleWriter<S>>,
     mut pieces: Vec<(&Digest, &Piece)>,
-    mut begun: Begun,
+    mut begun: Begun<S>,
     at_once: usize,
     observer: &Arc<dyn ExportObserver>,
 ) -> Result<(), Failed> {
@@ -147,11 +147,11 @@ fn long_first<T>(blobs: &mut [T], size: impl Fn(&T) -> u64, at_once: usize) {
 }
 
 /// Asks each repository that has the blob, until one gives it. Where one breaks off, the next goes on.
-async fn pull(
-    writer: &BundleWriter<OutputSink>,
+async fn pull<S: Sink>(
+    writer: &BundleWriter<S>,
     digest: &Digest,
     piece: &Piece,
-    begun: Option<Box<EntryWriter<OutputSink>>>,
+    begun: Option<Box<EntryWriter<S>>>,
     observer: &dyn ExportObserver,
 ) -> Result<(), ExportError> {
     let path = EntryPath::blob(digest)

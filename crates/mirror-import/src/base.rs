@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::{Digest, Registry, RepositoryName};
-use registry_client::{Client, Repository};
+use oci_content::{Digest, RepositoryName};
 
-use crate::blob_push::{self, Holding};
 use crate::error::{ImportError, ImportErrorKind};
 use crate::plan::ImportPlan;
 use crate::report::BaseReport;
-use crate::source::BundleSource;
+use crate::target::{Check, Holding, Target};
 
-/// A blob that one repository needs and another one of the same registry has.
+/// A blob that one repository needs and another one of the same target has.
 #[derive(Debug)]
 pub(crate) struct Mount {
     digest: Digest,
@@ -20,51 +18,55 @@ pub(crate) struct Mount {
     into: RepositoryName,
 }
 
-/// A blob that the bundle leaves out, with the place that needs it and its size.
+/// A blob that is left out, with the place that needs it and its size.
 type Wanted<'p> = (&'p RepositoryName, &'p Digest, u64);
 
-/// The registry in which the blobs of the base are looked for.
+/// The target in which the blobs of the base are looked for.
 pub(crate) struct BaseSearch<'a> {
-    pub(crate) client: &'a Client,
-    pub(crate) registry: &'a Registry,
+    pub(crate) target: &'a dyn Target,
+    pub(crate) plan: &'a ImportPlan,
     /// Where a blob may be beside the repositories of the plan.
     pub(crate) elsewhere: &'a [RepositoryName],
-    pub(crate) at_once: usize,
-    /// Whether blobs are read and hashed.
-    pub(crate) read: bool,
+    pub(crate) check: Check,
+    /// What the delta is based on.
+    pub(crate) base: Option<&'a Digest>,
 }
 
 impl BaseSearch<'_> {
     /// Looks up every blob that is left out: where it is needed, else in the other repositories of the import.
     ///
     /// Returns what has to be mounted; the error names what is nowhere.
-    pub(crate) async fn run(
-        &self,
-        bundle: &BundleSource,
-        plan: &ImportPlan,
-    ) -> Result<Vec<Mount>, ImportError> {
-        let mut absent = BTreeSet::new();
-        let mut found = stream::iter(wanted(plan))
+    pub(crate) async fn run(&self) -> Result<Vec<Mount>, ImportError> {
+        let profile = self.target.profile();
+        let at_once = profile.max_concurrent.get();
+        let mut seen = BTreeSet::new();
+        let wanted = wanted(self.plan)
+            .filter(|(_, digest, _)| !profile.is_shared || seen.insert(*digest))
+            .collect::<Vec<_>>();
+        let mut found = stream::iter(wanted)
             .map(|(name, digest, size)| async move {
-                let repository = self.client.repository(self.registry, name).for_push();
-                let there = self.has(&repository, digest, size).await?;
-                Ok((name, digest, size, there))
+                let there = self.has(name, digest, size).await?;
+                Ok::<_, ImportError>(((name, digest, size), there))
             })
-            .buffer_unordered(self.at_once);
-        while let Some((name, digest, size, there)) = found.try_next().await? {
+            .buffer_unordered(at_once);
+        let mut absent = BTreeSet::new();
+        while let Some((wanted, there)) = found.try_next().await? {
             if !there {
-                absent.insert((name, digest, size));
+                absent.insert(wanted);
             }
         }
-        let blobs: BTreeMap<&Digest, u64> = absent
-            .iter()
-            .map(|(_, digest, size)| (*digest, *size))
-            .collect();
-        let homes: BTreeMap<_, _> = stream::iter(blobs)
-            .map(|(digest, size)| async move { Ok((digest, self.home(plan, digest, size).await?)) })
-            .buffer_unordered(self.at_once)
-            .try_collect()
-            .await?;
+        let mut homes = BTreeMap::new();
+        if !profile.is_shared {
+            let blobs = absent.iter().map(|(_, digest, size)| (*digest, *size));
+            let blobs: BTreeMap<&Digest, u64> = blobs.collect();
+            homes = stream::iter(blobs)
+                .map(|(digest, size)| async move {
+                    Ok::<_, ImportError>((digest, self.home(digest, size).await?))
+                })
+                .buffer_unordered(at_once)
+                .try_collect::<BTreeMap<_, _>>()
+                .await?;
+        }
         let mut mounts = Vec::new();
         let mut lacking = Vec::new();
         for (into, digest, _) in absent {
@@ -74,38 +76,39 @@ impl BaseSearch<'_> {
                     from: from.clone(),
                     into: into.clone(),
                 }),
-                None => lacking.push((format!("{}/{into}", self.registry), digest)),
+                None if profile.is_shared => lacking.push((self.target.name(), digest)),
+                None => lacking.push((format!("{}/{into}", self.target.name()), digest)),
             }
         }
-        match lacking.is_empty() {
-            true => Ok(mounts),
-            false => Err(refused(bundle, plan, &lacking)),
+        if lacking.is_empty() {
+            Ok(mounts)
+        } else {
+            Err(self.refused(&lacking))
         }
     }
 
     /// Returns whether a blob is there whole: one that is damaged is as good as none, nothing in the bundle can replace it.
     async fn has(
         &self,
-        repository: &Repository,
+        repository: &RepositoryName,
         digest: &Digest,
         size: u64,
     ) -> Result<bool, ImportError> {
-        let there = blob_push::holding(repository, digest, size, self.read).await?;
+        let there = self
+            .target
+            .blob(repository, digest, size, self.check)
+            .await?;
         Ok(there == Holding::Whole)
     }
 
     /// Finds a repository that has a blob. One that may not be read is as good as one that does not have it.
-    async fn home<'p>(
-        &'p self,
-        plan: &'p ImportPlan,
+    async fn home(
+        &self,
         digest: &Digest,
         size: u64,
-    ) -> Result<Option<&'p RepositoryName>, ImportError> {
-        for name in plan.repositories.keys().chain(self.elsewhere) {
-            match self
-                .has(&self.client.repository(self.registry, name), digest, size)
-                .await
-            {
+    ) -> Result<Option<&RepositoryName>, ImportError> {
+        for name in self.plan.repositories.keys().chain(self.elsewhere) {
+            match self.has(name, digest, size).await {
                 Ok(true) => return Ok(Some(name)),
                 Ok(false) => {}
                 Err(error) if error.kind() == ImportErrorKind::Access => {}
@@ -115,40 +118,53 @@ impl BaseSearch<'_> {
         Ok(None)
     }
 
-    /// Has the registry take over blobs from one of its repositories into another.
+    /// Has the target take over blobs from one of its repositories into another.
     pub(crate) async fn mount(&self, mounts: Vec<Mount>) -> Result<(), ImportError> {
+        let at_once = self.target.profile().max_concurrent.get();
         stream::iter(mounts)
             .map(|mount| async move {
                 let Mount { digest, from, into } = &mount;
-                let what = format!(
-                    "{digest}, which {} has, into {}/{into}",
-                    from, self.registry
+                let error = match self.target.mount_blob(into, digest, from).await {
+                    Err(error) if error.kind() == ImportErrorKind::BaseMissing => error,
+                    done => return done,
+                };
+                let message = format!(
+                    "the base brought {digest} to {target}/{from}, this bundle needs it in {target}/{into}, and the \
+                     registry does not mount it there; no manifest and no tag was sent; copy the blob there, or export \
+                     the images of {into} without a base",
+                    target = self.target.name(),
                 );
-                let repository = self.client.repository(self.registry, into).for_push();
-                let response = repository
-                    .mount_blob(digest, from)
-                    .await
-                    .map_err(|error| ImportError::request(&what, &error))?;
-                match response.status().as_u16() {
-                    201 => Ok(()),
-                    status => {
-                        let message = format!(
-                            "the base brought {digest} to {registry}/{from}, this bundle needs it in {registry}/{into}, \
-                             and the registry does not mount it there (it answered {status}); no manifest and no \
-                             tag was sent; copy the blob there, or export the images of {into} without --base",
-                            registry = self.registry,
-                        );
-                        Err(ImportError::new(ImportErrorKind::BaseMissing, message))
-                    }
-                }
+                Err(ImportError::caused(ImportErrorKind::BaseMissing, message, error))
             })
-            .buffer_unordered(self.at_once)
+            .buffer_unordered(at_once)
             .try_collect()
             .await
     }
+
+    /// Says what is not at the target, and what to do.
+    fn refused(&self, lacking: &[(String, &Digest)]) -> ImportError {
+        const SHOWN: usize = 3;
+        let shown = lacking.iter().take(SHOWN);
+        let shown: Vec<_> = shown
+            .map(|(place, digest)| format!("{digest} in {place}"))
+            .collect();
+        let more = match lacking.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!(
+            "this bundle is a delta, and the target lacks {} of {} blobs that it leaves out: {}{more}; nothing was sent; \
+             import the base first, the bundle whose manifest.yaml is {}, or export without a base",
+            lacking.len(),
+            wanted(self.plan).count(),
+            shown.join(", "),
+            self.base.map(ToString::to_string).unwrap_or_default(),
+        );
+        ImportError::new(ImportErrorKind::BaseMissing, message)
+    }
 }
 
-/// Lists what the bundle leaves out, once for each repository that needs it.
+/// Lists what is left out, once for each repository that needs it.
 fn wanted(plan: &ImportPlan) -> impl Iterator<Item = Wanted<'_>> {
     let repositories = plan.repositories.iter();
     repositories.flat_map(|(name, repository)| {
@@ -157,48 +173,17 @@ fn wanted(plan: &ImportPlan) -> impl Iterator<Item = Wanted<'_>> {
     })
 }
 
-/// Says what is not at the target, and what to do.
-pub(crate) fn refused(
-    bundle: &BundleSource,
-    plan: &ImportPlan,
-    lacking: &[(String, &Digest)],
-) -> ImportError {
-    const SHOWN: usize = 3;
-    let shown = lacking.iter().take(SHOWN);
-    let shown: Vec<_> = shown
-        .map(|(place, digest)| format!("{digest} in {place}"))
-        .collect();
-    let more = match lacking.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let base = bundle.manifest().base.as_ref();
-    let message = format!(
-        "this bundle is a delta, and the target lacks {} of {} blobs that it leaves out: {}{more}; nothing was sent; \
-         import the base first, the bundle whose manifest.yaml is {}, or export without --base",
-        lacking.len(),
-        wanted(plan).count(),
-        shown.join(", "),
-        base.map(ToString::to_string).unwrap_or_default(),
-    );
-    ImportError::new(ImportErrorKind::BaseMissing, message)
-}
-
 /// Reports what the target has from the base, once all of it was found.
-pub(crate) fn report(bundle: &BundleSource, plan: &ImportPlan) -> Option<BaseReport> {
+pub(crate) fn report(base: Option<&Digest>, plan: &ImportPlan) -> Option<BaseReport> {
     let mut report = BaseReport {
-        manifest: bundle.manifest().base.clone()?,
+        manifest: base?.clone(),
         blobs: 0,
         bytes: 0,
         mounted: 0,
     };
-    for size in plan
-        .repositories
-        .values()
-        .flat_map(|repository| repository.left_out.values())
-    {
+    for (_, _, size) in wanted(plan) {
         report.blobs += 1;
-        report.bytes = report.bytes.saturating_add(*size);
+        report.bytes = report.bytes.saturating_add(size);
     }
     Some(report)
 }

@@ -1,6 +1,8 @@
+use std::error::Error;
 use std::fmt;
 
-use oci_content::{LayoutError, LayoutErrorKind};
+use bundle_format::StreamName;
+use oci_content::{LayoutError, LayoutErrorKind, SourceRepository};
 use registry_client::{ErrorKind, Response};
 
 use crate::report::ImportReport;
@@ -10,11 +12,13 @@ use crate::report::ImportReport;
 pub struct ImportError {
     kind: ImportErrorKind,
     message: String,
+    remedy: Option<ImportRemedy>,
     report: Option<Box<ImportReport>>,
+    source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 /// The classes of [`ImportError`], by what a caller can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ImportErrorKind {
     /// The request cannot be carried out as it stands: two sources meet in one repository, a rule is malformed.
@@ -35,13 +39,47 @@ pub enum ImportErrorKind {
     Incomplete,
 }
 
+/// What a caller can change about an import so that it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ImportRemedy {
+    /// [`ImportOptions::overwrite_tags`](crate::ImportOptions::overwrite_tags): the tag is moved.
+    OverwriteTags,
+    /// [`ImportOptions::allow_rollback`](crate::ImportOptions::allow_rollback): the bundle is imported this once.
+    AllowRollback,
+    /// [`ImportOptions::stream`](crate::ImportOptions::stream) names the stream of the bundle.
+    Stream(StreamName),
+    /// A [`Mapping`](crate::Mapping) that keeps this repository apart from another one.
+    Map(SourceRepository),
+}
+
 impl ImportError {
-    pub(crate) fn new(kind: ImportErrorKind, message: impl Into<String>) -> Self {
+    /// Creates an error of which nothing else is the cause.
+    pub fn new(kind: ImportErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
             message: message.into(),
+            remedy: None,
             report: None,
+            source: None,
         }
+    }
+
+    /// Creates an error that something else has caused.
+    pub fn caused(
+        kind: ImportErrorKind,
+        message: impl Into<String>,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            source: Some(cause.into()),
+            ..Self::new(kind, message)
+        }
+    }
+
+    pub(crate) fn with_remedy(mut self, remedy: ImportRemedy) -> Self {
+        self.remedy = Some(remedy);
+        self
     }
 
     pub(crate) fn with_report(mut self, report: ImportReport) -> Self {
@@ -54,13 +92,18 @@ impl ImportError {
         self.kind
     }
 
+    /// Returns what can be changed so that the import succeeds.
+    pub fn remedy(&self) -> Option<&ImportRemedy> {
+        self.remedy.as_ref()
+    }
+
     /// Returns what was done and what is missing, where the import got as far as its proof.
     pub fn report(&self) -> Option<&ImportReport> {
         self.report.as_deref()
     }
 
     /// Classifies a request that got no usable answer.
-    pub(crate) fn request(what: &str, error: &registry_client::Error) -> Self {
+    pub(crate) fn request(what: impl Into<String>, error: registry_client::Error) -> Self {
         let status = error.response().map(|response| response.status().as_u16());
         let kind = match (error.kind(), status) {
             (ErrorKind::Status | ErrorKind::Token, Some(status)) => kind_of(status),
@@ -69,7 +112,7 @@ impl ImportError {
             (ErrorKind::Integrity, _) => ImportErrorKind::Integrity,
             _ => ImportErrorKind::Network,
         };
-        Self::new(kind, format!("{what}: {}", error.with_causes()))
+        Self::caused(kind, what, error)
     }
 
     /// Classifies an answer that is no success.
@@ -85,13 +128,13 @@ impl ImportError {
         )
     }
 
-    pub(crate) fn layout(error: &LayoutError) -> Self {
+    pub(crate) fn layout(what: impl Into<String>, error: LayoutError) -> Self {
         let kind = match error.kind() {
             LayoutErrorKind::NotALayout => ImportErrorKind::Usage,
             LayoutErrorKind::Corrupt => ImportErrorKind::Integrity,
             _ => ImportErrorKind::LocalIo,
         };
-        Self::new(kind, error.to_string())
+        Self::caused(kind, what, error)
     }
 }
 
@@ -108,4 +151,8 @@ impl fmt::Display for ImportError {
     }
 }
 
-impl std::error::Error for ImportError {}
+impl Error for ImportError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

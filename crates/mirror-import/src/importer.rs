@@ -1,56 +1,30 @@
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bundle_format::{BundleManifest, StreamName};
-use oci_content::{Registry, RepositoryName};
-use registry_client::Client;
+use bundle_format::StreamName;
+use oci_content::RepositoryName;
 
 use crate::base;
-use crate::error::{ImportError, ImportErrorKind};
-use crate::layout_target::LayoutTarget;
-use crate::ledger::Admitted;
-use crate::ledger::Ledger;
+use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
+use crate::ledger::{Admitted, Ledger};
 use crate::mapping::Mapping;
+use crate::observed::{ImportObserver, Observed};
 use crate::plan::ImportPlan;
-use crate::registry_target::RegistryTarget;
 use crate::report::{ImportReport, ImportedImage, TransferCounts};
-use crate::source::BundleSource;
-use import_validator::ValidatedBundle;
+use crate::sequence::Sequence;
+use crate::source::{Provenance, Source};
+use crate::target::{Entry, Target, TargetProfile};
 
-/// Where a bundle goes.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ImportTarget {
-    /// A registry; the mapping decides the repositories.
-    Registry {
-        /// The registry.
-        registry: Registry,
-        /// The client that speaks to it.
-        client: Client,
-    },
-    /// An image layout folder, created where there is none.
-    Layout {
-        /// The folder.
-        folder: PathBuf,
-        /// Whether entries are named by the full source reference, as the local store has it. Otherwise by the bare
-        /// tag while the bundle has one repository.
-        full_references: bool,
-    },
-}
-
-/// How a bundle is imported.
-#[derive(Clone, Debug)]
+/// How a graph is put into a target.
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ImportOptions {
     /// Where repositories go.
     pub mapping: Mapping,
-    /// Repositories of the target registry from which blobs that a delta leaves out may be mounted, beside those that
-    /// the bundle goes into.
+    /// Repositories of the target from which blobs that a delta leaves out may be mounted, beside those that the bundle goes
+    /// into.
     pub mount_from: Vec<RepositoryName>,
-    /// Whether a tag that holds something else at the target may be moved.
+    /// Whether a tag that holds something else at the target may be moved. Not by default.
     pub overwrite_tags: bool,
     /// Whether to plan only.
     pub dry_run: bool,
@@ -62,81 +36,27 @@ pub struct ImportOptions {
     pub stream: Option<StreamName>,
     /// Whether a bundle without a sequence is refused: nothing could be said of its age.
     pub require_sequence: bool,
-    /// Objects that are sent at once; 16 by default.
-    pub max_concurrent_transfers: usize,
-    /// Whether what a registry has already is read and hashed, and sent again where it is not what it should be. Otherwise
-    /// its size is compared. In a folder everything is always hashed.
+    /// Whether what a target has already is read and hashed, and sent again where it is not what it should be. Otherwise
+    /// its size is compared.
     pub verify_existing: bool,
-    /// How long a target is given to show what it has taken, before that is sent again or given up: 15 s by default, for
-    /// each tag, blob and repository whose lists are looked at.
-    pub patience: Duration,
 }
 
-impl Default for ImportOptions {
-    fn default() -> Self {
-        Self {
-            mapping: Mapping::default(),
-            mount_from: Vec::new(),
-            overwrite_tags: false,
-            dry_run: false,
-            ledger: None,
-            allow_rollback: false,
-            stream: None,
-            require_sequence: false,
-            max_concurrent_transfers: 16,
-            verify_existing: false,
-            patience: Duration::from_secs(15),
-        }
-    }
-}
-
-/// Is told how far an import is.
-pub trait ImportObserver: fmt::Debug + Send + Sync {
-    /// Is called once, when it is known how many objects there are to send or to find there, and of how many bytes
-    /// together.
-    fn planned(&self, objects: usize, bytes: u64);
-
-    /// Is called as objects are read to be sent, with how many more bytes were read. When an object is at the target, be it
-    /// that it was there already, they sum up to its size.
-    fn advanced(&self, bytes: u64) {
-        let _ = bytes;
-    }
-
-    /// Is called when so many bytes, of which [`advanced`](Self::advanced) has told, have to be sent again.
-    fn set_back(&self, bytes: u64) {
-        let _ = bytes;
-    }
-
-    /// Is called when an object of so many bytes is at the target.
-    fn arrived(&self, bytes: u64);
-
-    /// Is called when everything was sent, and the target is asked whether it has it.
-    fn proving(&self) {}
-}
-
-/// Nobody is told.
-impl ImportObserver for () {
-    fn planned(&self, _: usize, _: u64) {}
-
-    fn arrived(&self, _: u64) {}
-}
-
-/// Puts a validated bundle into a target and proves that it arrived.
+/// Puts a graph into a target and proves that it arrived.
 ///
 /// - Nothing is sent before it is known that no tag would be moved against the caller's will, that the target has what a
 ///   delta leaves out, and that the [`Ledger`], where one is kept, knows no later bundle of the series.
-/// - Blobs go first, then manifests, children before those that list them, then referrers, then referrers tags, and
+/// - Blobs go first, then manifests, children before those that list them, then referrers, then lists of referrers, and
 ///   the tags of images last: a tag never points at something incomplete.
 /// - What is there already is not sent again, so an interrupted import goes on where it stopped, and a second one
 ///   sends nothing.
 /// - A write whose answer is lost is looked for before it is sent again or given up.
 /// - A blob that was sent is looked for, by its size, before a manifest names it.
 /// - At the end the tags are read back, every blob is looked for once more, and the target is asked for the referrers of every
-///   image. What it does not list after [`patience`](ImportOptions::patience) is sent again, one at a time; if it is still
-///   not listed, the import fails and names it.
+///   image. What it does not list after its [`patience`](crate::TargetProfile::patience) is sent again, one at a time; if it
+///   is still not listed, the import fails and names it.
 #[derive(Clone, Debug)]
 pub struct Importer {
-    target: ImportTarget,
+    target: Arc<dyn Target>,
     options: ImportOptions,
     observer: Arc<dyn ImportObserver>,
 }
@@ -144,7 +64,7 @@ pub struct Importer {
 impl Importer {
     /// Creates an importer.
     pub fn new(
-        target: ImportTarget,
+        target: Arc<dyn Target>,
         options: ImportOptions,
         observer: Arc<dyn ImportObserver>,
     ) -> Self {
@@ -155,39 +75,34 @@ impl Importer {
         }
     }
 
-    /// Imports. That the bundle was validated is in its type.
+    /// Imports. Of bundles only one that [was validated](import_validator::ValidatedBundle) is a source.
     ///
     /// # Errors
     ///
     /// When something could not be sent, or was sent and is not found; see [`ImportError::report`].
-    pub async fn import(&self, bundle: Arc<ValidatedBundle>) -> Result<ImportReport, ImportError> {
-        let bundle = BundleSource::new(bundle, Arc::clone(&self.observer));
-        let plan = ImportPlan::new(&bundle, &self.options.mapping)?;
-        let mut report = self.report(&bundle, &plan);
-        let admitted = self.admit(&bundle, &mut report)?;
-        let (objects, bytes) = self.amount(&plan);
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends all transfers. What arrived stays, without the tags that were to be made; the next import goes
+    /// on from there. A ledger is not written.
+    pub async fn import(&self, source: Arc<dyn Source>) -> Result<ImportReport, ImportError> {
+        let source = Observed::new(source, Arc::clone(&self.observer));
+        let provenance = source.provenance();
+        let plan = ImportPlan::new(&source, &self.options.mapping).await?;
+        let profile = self.target.profile();
+        let mut report = self.report(&provenance, &plan);
+        let admitted = self.admit(&provenance, &mut report)?;
+        let (objects, bytes) = amount(&plan, profile);
         self.observer.planned(objects, bytes);
-        match &self.target {
-            ImportTarget::Registry { registry, client } => {
-                RegistryTarget::new(client, registry, &bundle, &self.options, &self.observer)
-                    .import(&plan, &mut report)
-                    .await?;
-            }
-            ImportTarget::Layout {
-                folder,
-                full_references,
-            } => {
-                LayoutTarget::new(
-                    folder,
-                    *full_references,
-                    &bundle,
-                    &self.options,
-                    &self.observer,
-                )
-                .import(&plan, &mut report)
-                .await?;
-            }
-        }
+        let sequence = Sequence {
+            target: &self.target,
+            source: &source,
+            options: &self.options,
+            observer: &self.observer,
+            plan: &plan,
+            profile,
+        };
+        sequence.run(provenance.base.as_ref(), &mut report).await?;
         match admitted
             .filter(|_| !self.options.dry_run)
             .map(Admitted::record)
@@ -197,41 +112,19 @@ impl Importer {
         }
     }
 
-    /// Counts what is to be at the target, and its bytes: what a folder holds once, every repository of a registry holds.
-    fn amount(&self, plan: &ImportPlan) -> (usize, u64) {
-        let objects = plan.repositories.values().flat_map(|plan| {
-            let manifests = plan.descriptors.values();
-            let manifests = manifests.map(|known| (&known.digest, known.size));
-            plan.blobs
-                .iter()
-                .map(|(digest, size)| (digest, *size))
-                .chain(manifests)
-        });
-        let sizes: Vec<u64> = match &self.target {
-            ImportTarget::Registry { .. } => objects.map(|(_, size)| size).collect(),
-            ImportTarget::Layout { .. } => {
-                objects.collect::<BTreeMap<_, _>>().into_values().collect()
-            }
-        };
-        let bytes = sizes
-            .iter()
-            .fold(0, |sum: u64, size| sum.saturating_add(*size));
-        (sizes.len(), bytes)
-    }
-
     /// Asks the ledger, if there is one, and writes its answer into the report.
     fn admit(
         &self,
-        bundle: &BundleSource,
+        provenance: &Provenance,
         report: &mut ImportReport,
     ) -> Result<Option<Admitted<'_>>, ImportError> {
-        self.check_series(bundle.manifest())?;
+        self.check_series(provenance)?;
         let Some(ledger) = &self.options.ledger else {
             return Ok(None);
         };
         let options = &self.options;
-        let target = self.ledger_target();
-        let admitted = match ledger.claim(bundle.validated(), target.clone()) {
+        let target = self.target.identity(options.mapping.prefix.as_ref());
+        let admitted = match ledger.claim(provenance, target.clone()) {
             Ok(claim) => claim.admit(options.allow_rollback, options.dry_run)?,
             Err(mut nothing) => {
                 nothing.other_series = ledger.series_of(&target);
@@ -244,123 +137,78 @@ impl Importer {
     }
 
     /// Refuses a bundle of another series than the caller wants.
-    fn check_series(&self, manifest: &BundleManifest) -> Result<(), ImportError> {
-        let stream = &manifest.stream;
-        let reason = match &self.options.stream {
-            Some(wanted) if wanted != stream => {
-                format!("the bundle is of stream {stream}, and one of stream {wanted} is wanted")
-            }
-            _ if self.options.require_sequence && manifest.sequence == 0 => {
-                "the bundle has no sequence, so nothing says how old it is, and one is required"
-                    .to_owned()
-            }
-            _ => return Ok(()),
+    fn check_series(&self, provenance: &Provenance) -> Result<(), ImportError> {
+        let stream = &provenance.stream;
+        let refused = |reason: String| {
+            let message = format!("{reason}; nothing was sent");
+            ImportError::new(ImportErrorKind::Authenticity, message)
         };
-        let message = format!("{reason}; nothing was sent");
-        Err(ImportError::new(ImportErrorKind::Authenticity, message))
-    }
-
-    /// Names the target for the ledger: a folder by its one path, however it was given, and a registry without the port that
-    /// it has anyway.
-    fn ledger_target(&self) -> String {
-        match &self.target {
-            ImportTarget::Registry { registry, .. } => {
-                let registry = registry.to_string();
-                let registry = registry.strip_suffix(":443").unwrap_or(&registry);
-                match &self.options.mapping.prefix {
-                    Some(prefix) => format!("{registry}/{prefix}"),
-                    None => registry.to_owned(),
-                }
+        match &self.options.stream {
+            Some(wanted) if wanted != stream => {
+                let reason = format!(
+                    "the bundle is of stream {stream}, and one of stream {wanted} is wanted"
+                );
+                Err(refused(reason).with_remedy(ImportRemedy::Stream(stream.clone())))
             }
-            ImportTarget::Layout { folder, .. } => {
-                let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
-                // What is not there yet cannot be a link, so its name is kept.
-                let canonical = folder.ancestors().find_map(|known| {
-                    let rest = folder.strip_prefix(known).ok()?.components();
-                    let known = known.canonicalize().ok()?;
-                    Some(known.components().chain(rest).collect::<PathBuf>())
-                });
-                format!("oci:{}", canonical.unwrap_or(folder).display())
-            }
+            _ if self.options.require_sequence && provenance.sequence == 0 => Err(refused(
+                "the bundle has no sequence, so nothing says how old it is, and one is required"
+                    .to_owned(),
+            )),
+            _ => Ok(()),
         }
     }
 
-    fn report(&self, bundle: &BundleSource, plan: &ImportPlan) -> ImportReport {
-        let manifest = bundle.manifest();
-        let target = match &self.target {
-            ImportTarget::Registry { registry, .. } => registry.to_string(),
-            ImportTarget::Layout { folder, .. } => format!("oci:{}", folder.display()),
-        };
-        let images = plan.repositories.iter().flat_map(|(name, repository)| {
-            let target = &self.target;
-            repository
-                .images
-                .iter()
-                .map(move |(source, digest, tag)| ImportedImage {
-                    source: source.clone(),
-                    target: match target {
-                        ImportTarget::Registry { registry, .. } => match tag {
-                            Some(tag) => format!("{registry}/{name}:{tag}"),
-                            None => format!("{registry}/{name}@{digest}"),
-                        },
-                        ImportTarget::Layout { .. } => source.to_string(),
-                    },
-                    digest: digest.clone(),
-                    tag: tag.clone(),
-                })
-        });
+    fn report(&self, provenance: &Provenance, plan: &ImportPlan) -> ImportReport {
+        let entries = plan.entries();
+        let images = entries.iter().filter(|entry| entry.is_image);
+        let images = images.filter_map(|entry| self.imported(entry));
         ImportReport {
             schema_version: 1,
-            target,
-            manifest: bundle.manifest_digest().clone(),
-            signed_by: bundle.signed_by(),
-            stream: manifest.stream.to_string(),
-            sequence: manifest.sequence,
+            target: self.target.name(),
+            manifest: provenance.manifest.clone(),
+            signed_by: provenance.signed_by.clone(),
+            stream: provenance.stream.to_string(),
+            sequence: provenance.sequence,
             ledger: None,
             dry_run: self.options.dry_run,
-            source_status: manifest.referrers.status,
-            warnings: bundle.validated().warnings().to_vec(),
-            warnings_omitted: bundle.validated().warnings_omitted(),
+            source_status: provenance.status,
+            warnings: provenance.warnings.clone(),
+            warnings_omitted: provenance.warnings_omitted,
             images: images.collect(),
+            tags: Vec::new(),
             blobs: TransferCounts::default(),
             blobs_checked: 0,
             manifests: TransferCounts::default(),
-            base: base::report(bundle, plan),
+            base: base::report(provenance.base.as_ref(), plan),
             referrers_expected: plan.referrers(),
             referrers_found: 0,
             missing: Vec::new(),
         }
     }
+
+    fn imported(&self, entry: &Entry) -> Option<ImportedImage> {
+        Some(ImportedImage {
+            source: entry.source.clone()?,
+            target: self.target.entry_name(entry),
+            digest: entry.descriptor.digest.clone(),
+            tag: entry.tag.clone(),
+        })
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use registry_client::{Client, ClientOptions};
-
-    use super::*;
-
-    #[test]
-    fn the_ledger_knows_a_registry_however_it_was_typed() {
-        let name = |registry: &str, prefix: Option<&str>| {
-            let target = ImportTarget::Registry {
-                registry: registry.parse().unwrap(),
-                client: Client::new(ClientOptions::default()).unwrap(),
-            };
-            let mut options = ImportOptions::default();
-            options.mapping.prefix = prefix.map(|prefix| prefix.parse().unwrap());
-            Importer::new(target, options, Arc::new(())).ledger_target()
-        };
-        assert_eq!(
-            name("Registry.Example.com:443", None),
-            "registry.example.com"
-        );
-        assert_eq!(
-            name("registry.example.com", Some("a/b")),
-            "registry.example.com/a/b"
-        );
-        assert_eq!(name("[::1]:443", None), "[::1]");
-        for other in ["registry.example.com:8443", "registry.example.com:80"] {
-            assert_eq!(name(other, None), other);
-        }
-    }
+/// Counts what is to be at the target, and its bytes: what is shared once, else for every repository.
+fn amount(plan: &ImportPlan, profile: TargetProfile) -> (usize, u64) {
+    let objects = plan.repositories.values().flat_map(|plan| {
+        let manifests = plan.descriptors.values();
+        let manifests = manifests.map(|known| (&known.digest, known.size));
+        let blobs = plan.blobs.iter().map(|(digest, size)| (digest, *size));
+        blobs.chain(manifests)
+    });
+    let sizes: Vec<u64> = if profile.is_shared {
+        objects.collect::<BTreeMap<_, _>>().into_values().collect()
+    } else {
+        objects.map(|(_, size)| size).collect()
+    };
+    let sum = |sum: u64, size: &u64| sum.saturating_add(*size);
+    (sizes.len(), sizes.iter().fold(0, sum))
 }

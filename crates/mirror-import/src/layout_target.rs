@@ -1,279 +1,320 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufReader, Read as _};
-use std::path::Path;
-use std::sync::Arc;
+use std::io::BufReader;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use bundle_format::CONTAINERD_IMAGE_NAME;
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
-    Descriptor, Digest, ImageLayout, LayoutErrorKind, REF_NAME, Reference, Tag, VerifyingReader,
+    Descriptor, Digest, ImageLayout, LayoutErrorKind, REF_NAME, Reference, RepositoryName,
+    VerifyingReader,
 };
-use oci_referrers::LayoutReferrers;
-use registry_client::BlobSource as _;
+use oci_referrers::{Discovery, LayoutReferrers};
+use registry_client::BlobSource;
 
-use crate::base;
 use crate::error::{ImportError, ImportErrorKind};
-use crate::importer::{ImportObserver, ImportOptions};
-use crate::plan::{ImportPlan, RepositoryPlan};
-use crate::proof::{self, Comparison};
-use crate::report::{ImportReport, TransferCounts};
-use crate::source::{BundleBlob, BundleSource};
+use crate::source::Source;
+use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
 
-/// An image layout folder that a bundle goes into.
-pub(crate) struct LayoutTarget<'a> {
-    folder: &'a Path,
+/// An image layout folder as a [`Target`], created where there is none.
+///
+/// - Objects are kept once for all repositories, and hashed whenever they are looked at.
+/// - Images are named by their bare tag while the folder holds one repository, else by the full reference.
+#[derive(Debug)]
+pub struct LayoutTarget {
+    folder: PathBuf,
     full_references: bool,
-    bundle: &'a BundleSource,
-    options: &'a ImportOptions,
-    observer: &'a Arc<dyn ImportObserver>,
+    /// The layout, once it was opened for writing. To open it again would take away what others have begun there.
+    layout: Mutex<Option<ImageLayout>>,
+    /// What a discovery reads, until something is published.
+    referrers: Mutex<Option<LayoutReferrers>>,
 }
 
-impl<'a> LayoutTarget<'a> {
-    pub(crate) fn new(
-        folder: &'a Path,
-        full_references: bool,
-        bundle: &'a BundleSource,
-        options: &'a ImportOptions,
-        observer: &'a Arc<dyn ImportObserver>,
-    ) -> Self {
+/// Files written at once: while one waits for the disk, others are hashed.
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+impl LayoutTarget {
+    /// Creates a target in a folder.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
-            folder,
-            full_references,
-            bundle,
-            options,
-            observer,
+            folder: folder.into(),
+            full_references: false,
+            layout: Mutex::new(None),
+            referrers: Mutex::new(None),
         }
     }
 
-    pub(crate) async fn import(
-        &self,
-        plan: &ImportPlan,
-        report: &mut ImportReport,
-    ) -> Result<(), ImportError> {
+    /// Sets whether images are always named by their full reference. Not by default.
+    #[must_use]
+    pub fn full_references(mut self, full: bool) -> Self {
+        self.full_references = full;
+        self
+    }
+
+    /// Opens the layout, if the folder holds one.
+    fn there(&self) -> Result<Option<ImageLayout>, ImportError> {
+        if let Some(layout) = &*lock(&self.layout) {
+            return Ok(Some(layout.clone()));
+        }
         let has = |name: &str| self.folder.join(name).exists();
         // A run that was killed while it made the layout has left no index, and nothing to ask.
-        let there = match has("oci-layout") && has("index.json") {
-            true => Some(ImageLayout::open(self.folder).map_err(|e| ImportError::layout(&e))?),
-            false => None,
-        };
-        let names = match &there {
-            Some(layout) => layout
-                .index()
-                .map_err(|error| ImportError::layout(&error))?,
-            None => Vec::new(),
-        };
-        let entries = self.entries(plan, self.named_in_full(plan, &names));
-        self.check_names(&names, &entries)?;
-        self.find_base(there.as_ref(), plan).await?;
-        if self.options.dry_run {
-            return Ok(());
+        if !has("oci-layout") || !has("index.json") {
+            return Ok(None);
         }
-        let layout =
-            ImageLayout::create(self.folder).map_err(|error| ImportError::layout(&error))?;
-        let mut blobs = BTreeMap::new();
-        let mut manifests = BTreeMap::new();
-        for repository in plan.repositories.values() {
-            blobs.extend(
-                repository
-                    .blobs
-                    .iter()
-                    .map(|(digest, size)| (digest.clone(), *size)),
-            );
-            let all = repository.descriptors.values();
-            manifests.extend(all.map(|descriptor| (descriptor.digest.clone(), descriptor.size)));
-        }
-        self.store(&layout, &blobs, &mut report.blobs).await?;
-        report.blobs_checked = blobs.len();
-        self.store(&layout, &manifests, &mut report.manifests)
-            .await?;
-        if entries.iter().any(is_named_in_full) {
-            name_in_full(&layout, &names)?;
-        }
-        layout
-            .add_to_index(&entries)
-            .map_err(|error| ImportError::layout(&error))?;
-        self.prove(layout, plan, report).await
+        let layout = ImageLayout::open(&self.folder);
+        layout.map(Some).map_err(|error| self.failed(error))
     }
 
-    /// Returns whether names have to be full references: by a bare tag nobody could tell two repositories apart, be they
-    /// both in the bundle or one of them in the folder already.
-    fn named_in_full(&self, plan: &ImportPlan, there: &[Descriptor]) -> bool {
-        let images = plan.repositories.values().flat_map(|plan| &plan.images);
-        let own: BTreeSet<String> = images.map(|(source, _, _)| repository(source)).collect();
-        let there = there
+    fn open(&self) -> Result<ImageLayout, ImportError> {
+        let mut known = lock(&self.layout);
+        if let Some(layout) = &*known {
+            return Ok(layout.clone());
+        }
+        let created = ImageLayout::create(&self.folder);
+        let created = created.map_err(|error| self.failed(error))?;
+        Ok(known.insert(created).clone())
+    }
+
+    fn failed(&self, error: oci_content::LayoutError) -> ImportError {
+        ImportError::layout(self.name(), error)
+    }
+
+    fn index(&self, layout: Option<&ImageLayout>) -> Result<Vec<Descriptor>, ImportError> {
+        layout.map_or_else(
+            || Ok(Vec::new()),
+            |layout| layout.index().map_err(|error| self.failed(error)),
+        )
+    }
+
+    /// Returns whether names have to be full references: by a bare tag nobody could tell two repositories apart, whether both
+    /// are among the entries or one of them is in the folder already.
+    fn named_in_full(&self, entries: &[Entry], there: &[Descriptor]) -> bool {
+        let own = entries.iter().filter_map(|entry| entry.source.as_ref());
+        let own: BTreeSet<String> = own.map(repository).collect();
+        let mut there = there
             .iter()
             .filter_map(|entry| entry.annotations.get(CONTAINERD_IMAGE_NAME)?.parse().ok());
         self.full_references
-            || plan.repositories.len() > 1
-            || there
-                .into_iter()
-                .any(|name: Reference| !own.contains(&repository(&name)))
+            || own.len() > 1
+            || there.any(|name: Reference| !own.contains(&repository(&name)))
     }
 
-    /// Lists what goes into `index.json`: images and legacy tags by name, every other referrer without one.
-    fn entries(&self, plan: &ImportPlan, several: bool) -> Vec<Descriptor> {
-        let mut entries = Vec::new();
-        for repository in plan.repositories.values() {
-            for (source, digest, tag) in &repository.images {
-                let name = tag.as_ref().map(|tag| (source, tag));
-                entries.push(self.entry(repository, digest, name, several));
+    /// Returns what each entry is in `index.json`: images and legacy tags by name, every other referrer without one.
+    fn listed(&self, entries: &[Entry], there: &[Descriptor]) -> Vec<Descriptor> {
+        let in_full = self.named_in_full(entries, there);
+        let listed = entries.iter().map(|entry| listed(entry, in_full));
+        listed.collect()
+    }
+}
+
+#[async_trait]
+impl Target for LayoutTarget {
+    fn name(&self) -> String {
+        format!("oci:{}", self.folder.display())
+    }
+
+    /// A folder is the same however its path was given; it keeps no prefix.
+    fn identity(&self, _: Option<&RepositoryName>) -> String {
+        let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        // What is not there yet cannot be a link, so its name is kept.
+        let canonical = folder.ancestors().find_map(|known| {
+            let rest = folder.strip_prefix(known).ok()?.components();
+            let known = known.canonicalize().ok()?;
+            Some(known.components().chain(rest).collect::<PathBuf>())
+        });
+        format!("oci:{}", canonical.unwrap_or(folder).display())
+    }
+
+    fn entry_name(&self, entry: &Entry) -> String {
+        match (&entry.source, &entry.tag) {
+            (Some(source), _) if entry.is_image => source.to_string(),
+            (Some(source), Some(tag)) => format!("{}:{tag}", repository(source)),
+            _ => entry.descriptor.digest.to_string(),
+        }
+    }
+
+    fn profile(&self) -> TargetProfile {
+        TargetProfile {
+            is_shared: true,
+            is_sure: true,
+            max_concurrent: AT_ONCE,
+            ..TargetProfile::default()
+        }
+    }
+
+    async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>, ImportError>> {
+        let there = self.there().and_then(|layout| self.index(layout.as_ref()));
+        let there = match there {
+            Ok(there) => there,
+            Err(error) => {
+                let unread = |_: &Entry| {
+                    let message = format!("{} cannot be read", self.name());
+                    Err(ImportError::new(error.kind(), message))
+                };
+                let mut all: Vec<_> = entries.iter().skip(1).map(unread).collect();
+                if !entries.is_empty() {
+                    all.insert(0, Err(error));
+                }
+                return all;
             }
-            let source = repository.images.first().map(|(source, _, _)| source);
-            for (_, referrer, tag) in &repository.edges {
-                let name = source.zip(tag.as_ref());
-                entries.push(self.entry(repository, referrer, name, several));
-            }
-        }
-        entries
-    }
-
-    fn entry(
-        &self,
-        plan: &RepositoryPlan,
-        digest: &Digest,
-        name: Option<(&Reference, &Tag)>,
-        several: bool,
-    ) -> Descriptor {
-        let known = &plan.descriptors[digest];
-        let mut entry = Descriptor::new(&known.media_type, digest.clone(), known.size);
-        entry.artifact_type.clone_from(&known.artifact_type);
-        if let Some((source, tag)) = name {
-            let full = Reference::with_tag(
-                source.registry().clone(),
-                source.repository().clone(),
-                tag.clone(),
-            );
-            let full = full.to_string();
-            let ref_name = if several {
-                full.clone()
-            } else {
-                tag.to_string()
-            };
-            entry.annotations.insert(REF_NAME.to_owned(), ref_name);
-            entry
-                .annotations
-                .insert(CONTAINERD_IMAGE_NAME.to_owned(), full);
-            // An image's own annotations are no part of its entry; a name is.
-            entry.artifact_type = None;
-        } else {
-            entry.annotations.clone_from(&known.annotations);
-        }
-        entry
-    }
-
-    /// Refuses to move a name that holds something else.
-    fn check_names(&self, there: &[Descriptor], entries: &[Descriptor]) -> Result<(), ImportError> {
-        if self.options.overwrite_tags {
-            return Ok(());
-        }
-        let keys = |entry: &Descriptor| {
-            let keys =
-                [REF_NAME, CONTAINERD_IMAGE_NAME].map(|key| entry.annotations.get(key).cloned());
-            keys.into_iter().flatten()
         };
-        let names: BTreeMap<String, &Digest> = there
+        let taken: BTreeMap<&str, &Digest> = there
             .iter()
-            .flat_map(|entry| keys(entry).map(|name| (name, &entry.digest)))
+            .flat_map(|entry| names(entry).map(move |name| (name, &entry.digest)))
             .collect();
-        for entry in entries {
-            let moved = keys(entry).find_map(|name| {
-                let other = *names.get(&name)?;
-                (*other != entry.digest).then_some((name, other))
-            });
-            if let Some((name, other)) = moved {
-                let message = format!(
-                    "{name} is {other} in {} and {} in the bundle; nothing was written; --overwrite-tags moves it",
-                    self.folder.display(),
-                    entry.digest,
-                );
-                return Err(ImportError::new(ImportErrorKind::Access, message));
+        let digests: BTreeSet<&Digest> = there.iter().map(|entry| &entry.digest).collect();
+        let listed = self.listed(entries, &there);
+        let held = listed.iter().map(|entry| {
+            let digest = &entry.digest;
+            let mut own = names(entry).peekable();
+            if own.peek().is_none() {
+                return Ok(digests.get(digest).map(|digest| Digest::clone(digest)));
             }
-        }
-        Ok(())
-    }
-
-    /// Looks up every blob that the bundle leaves out, and hashes it: nothing in the bundle can replace it.
-    async fn find_base(
-        &self,
-        there: Option<&ImageLayout>,
-        plan: &ImportPlan,
-    ) -> Result<(), ImportError> {
-        let repositories = plan.repositories.values();
-        let left_out: BTreeMap<_, _> = repositories.flat_map(|r| &r.left_out).collect();
-        let looks = left_out.into_iter().map(|(digest, size)| {
-            let (layout, wanted, size) = (there.cloned(), digest.clone(), *size);
-            async move {
-                let look = move || layout.is_some_and(|layout| is_whole(&layout, &wanted, size));
-                (digest, blocking(look).await)
-            }
+            let held: Vec<_> = own.map(|name| taken.get(name).copied()).collect();
+            let other = held.iter().flatten().find(|held| **held != digest);
+            let other = other.copied().cloned();
+            Ok(other.or_else(|| (!held.contains(&None)).then(|| digest.clone())))
         });
-        let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
-        let mut lacking = Vec::new();
-        while let Some((digest, whole)) = looks.next().await {
-            if !whole {
-                lacking.push((self.folder.display().to_string(), digest));
-            }
-        }
-        match lacking.is_empty() {
-            true => Ok(()),
-            false => Err(base::refused(self.bundle, plan, &lacking)),
-        }
+        held.collect()
     }
 
-    /// Puts blobs that are not there, several at once. What is there is hashed: a file of the right name and size may
-    /// still hold something else, and is then replaced.
-    async fn store(
+    async fn blob(
         &self,
-        layout: &ImageLayout,
-        blobs: &BTreeMap<Digest, u64>,
-        counts: &mut TransferCounts,
-    ) -> Result<(), ImportError> {
-        let puts = blobs.iter().map(|(digest, size)| {
-            let (layout, digest, size) = (layout.clone(), digest.clone(), *size);
-            let blob = self.bundle.blob(&digest);
-            async move {
-                let sent = blocking(move || {
-                    let sent = put(&layout, &blob, &digest, size);
-                    blob.arrived(size);
-                    sent
-                });
-                let sent = sent.await?;
-                Ok::<_, ImportError>((sent, size))
-            }
-        });
-        let mut puts = stream::iter(puts.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-        while let Some((sent, size)) = puts.try_next().await? {
-            match sent {
-                true => counts.sent += 1,
-                false => counts.present += 1,
-            }
-            self.observer.arrived(size);
-        }
-        Ok(())
+        _: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+        _: Check,
+    ) -> Result<Holding, ImportError> {
+        let Some(layout) = self.there()? else {
+            return Ok(Holding::Nothing);
+        };
+        let digest = digest.clone();
+        let whole = blocking(move || is_whole(&layout, &digest, size)).await;
+        Ok(if whole {
+            Holding::Whole
+        } else {
+            Holding::Nothing
+        })
     }
 
-    async fn prove(
+    async fn has_manifest(
         &self,
-        layout: ImageLayout,
-        plan: &ImportPlan,
-        report: &mut ImportReport,
-    ) -> Result<(), ImportError> {
-        self.observer.proving();
-        let referrers =
-            LayoutReferrers::open(layout).map_err(|error| ImportError::layout(&error))?;
-        let mut reasons = Vec::new();
-        for (name, repository) in &plan.repositories {
-            let discovery = |many| referrers.discovery().one_of_many(many);
-            let (missing, why) = Comparison::of(name, repository, discovery).await.missing();
-            report.missing.extend(missing);
-            reasons.extend(why);
-        }
-        proof::conclude(report, &reasons)
+        repository: &RepositoryName,
+        manifest: &Descriptor,
+        check: Check,
+    ) -> Result<bool, ImportError> {
+        let (digest, size) = (&manifest.digest, manifest.size);
+        Ok(self.blob(repository, digest, size, check).await? == Holding::Whole)
     }
+
+    async fn prepare(&self) -> Result<(), ImportError> {
+        *lock(&self.layout) = None;
+        self.open().map(drop)
+    }
+
+    async fn put_blob(
+        &self,
+        _: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+        content: &dyn BlobSource,
+        _: Option<&RepositoryName>,
+    ) -> Result<BlobPut, ImportError> {
+        let unreadable = |error| unreadable(digest, error);
+        let reader = content.open().map_err(unreadable)?;
+        let (layout, digest) = (self.open()?, digest.clone());
+        let name = self.name();
+        blocking(move || write(&layout, &name, reader, &digest, size)).await?;
+        Ok(BlobPut::Sent)
+    }
+
+    async fn put_manifest(
+        &self,
+        _: &RepositoryName,
+        digest: &Digest,
+        source: &dyn Source,
+    ) -> Result<(), ImportError> {
+        let raw = source.manifest(digest).await?.raw().clone();
+        let (layout, digest, name) = (self.open()?, digest.clone(), self.name());
+        let size = raw.len() as u64;
+        blocking(move || write(&layout, &name, std::io::Cursor::new(raw), &digest, size)).await
+    }
+
+    async fn publish(
+        &self,
+        entries: &[Entry],
+        _: &dyn Source,
+    ) -> Result<Vec<Published>, ImportError> {
+        let layout = self.open()?;
+        let there = self.index(Some(&layout))?;
+        let listed = self.listed(entries, &there);
+        if listed.iter().any(is_named_in_full) {
+            name_in_full(&layout, &there).map_err(|error| self.failed(error))?;
+        }
+        let added = layout.add_to_index(&listed);
+        added.map_err(|error| self.failed(error))?;
+        *self
+            .referrers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(vec![Published::Whole; entries.len()])
+    }
+
+    fn discovery(&self, _: &RepositoryName) -> Result<Discovery, ImportError> {
+        let mut known = lock(&self.referrers);
+        if let Some(known) = &*known {
+            return Ok(known.discovery());
+        }
+        let opened = ImageLayout::open(&self.folder).and_then(LayoutReferrers::open);
+        let opened = opened.map_err(|error| self.failed(error))?;
+        Ok(known.insert(opened).discovery())
+    }
+}
+
+/// What is behind these locks is whole or not there, whatever panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn repository(reference: &Reference) -> String {
     format!("{}/{}", reference.registry(), reference.repository())
+}
+
+fn listed(entry: &Entry, in_full: bool) -> Descriptor {
+    let known = &entry.descriptor;
+    let mut listed = Descriptor::new(&known.media_type, known.digest.clone(), known.size);
+    if let (Some(source), Some(tag)) = (&entry.source, &entry.tag) {
+        let full = Reference::with_tag(
+            source.registry().clone(),
+            source.repository().clone(),
+            tag.clone(),
+        );
+        let full = full.to_string();
+        let name = if in_full {
+            full.clone()
+        } else {
+            tag.to_string()
+        };
+        // An image's own annotations and artifact type are no part of its entry; a name is.
+        listed.annotations.insert(REF_NAME.to_owned(), name);
+        listed
+            .annotations
+            .insert(CONTAINERD_IMAGE_NAME.to_owned(), full);
+    } else {
+        listed.artifact_type.clone_from(&known.artifact_type);
+        listed.annotations.clone_from(&known.annotations);
+    }
+    listed
+}
+
+/// Returns the names that an entry of `index.json` has.
+fn names(entry: &Descriptor) -> impl Iterator<Item = &str> {
+    let names = [REF_NAME, CONTAINERD_IMAGE_NAME];
+    let names = names.map(|key| entry.annotations.get(key).map(String::as_str));
+    names.into_iter().flatten()
 }
 
 fn is_named_in_full(entry: &Descriptor) -> bool {
@@ -282,7 +323,10 @@ fn is_named_in_full(entry: &Descriptor) -> bool {
 }
 
 /// Gives what is named by a bare tag its full name, so that both repositories of one folder keep their tags.
-fn name_in_full(layout: &ImageLayout, there: &[Descriptor]) -> Result<(), ImportError> {
+fn name_in_full(
+    layout: &ImageLayout,
+    there: &[Descriptor],
+) -> Result<(), oci_content::LayoutError> {
     let bare = there.iter().filter(|entry| {
         let full = entry.annotations.get(CONTAINERD_IMAGE_NAME);
         let full = full.and_then(|full| full.parse::<Reference>().ok());
@@ -308,13 +352,7 @@ fn name_in_full(layout: &ImageLayout, there: &[Descriptor]) -> Result<(), Import
     layout
         .add_to_index(&full.collect::<Vec<_>>())
         .and_then(|()| layout.retain_in_index(|entry| !bare.contains(&entry)))
-        .map_err(|error| ImportError::layout(&error))
 }
-
-/// Files written at once: while one waits for the disk, others are hashed.
-const AT_ONCE: usize = 4;
-
-const BUFFER_BYTES: usize = 256 << 10;
 
 /// Runs what waits for the disk beside the tasks that do not.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -324,44 +362,41 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// Writes a blob unless it is there; tells whether it was written.
-fn put(
+fn unreadable(digest: &Digest, error: std::io::Error) -> ImportError {
+    let kind = match error.kind() {
+        std::io::ErrorKind::InvalidData => ImportErrorKind::Integrity,
+        _ => ImportErrorKind::LocalIo,
+    };
+    ImportError::caused(kind, format!("{digest} of the bundle"), error)
+}
+
+/// Writes a blob.
+fn write(
     layout: &ImageLayout,
-    blob: &BundleBlob,
+    name: &str,
+    mut reader: impl std::io::Read,
     digest: &Digest,
     size: u64,
-) -> Result<bool, ImportError> {
-    if is_whole(layout, digest, size) {
-        return Ok(false);
-    }
-    let unreadable = |error: std::io::Error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::InvalidData => ImportErrorKind::Integrity,
-            _ => ImportErrorKind::LocalIo,
-        };
-        ImportError::new(kind, format!("{digest} of the bundle: {error}"))
-    };
+) -> Result<(), ImportError> {
+    let failed = |error| ImportError::layout(name, error);
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut reader = blob.open().map_err(unreadable)?;
-    let mut writer = layout
-        .blob_writer(digest, size)
-        .map_err(|error| ImportError::layout(&error))?;
+    let mut writer = layout.blob_writer(digest, size).map_err(failed)?;
     loop {
-        match reader.read(&mut buffer).map_err(unreadable)? {
+        match reader
+            .read(&mut buffer)
+            .map_err(|error| unreadable(digest, error))?
+        {
             0 => break,
-            count => writer
-                .write(&buffer[..count])
-                .map_err(|error| ImportError::layout(&error))?,
+            count => writer.write(&buffer[..count]).map_err(failed)?,
         }
     }
     writer.commit().map_err(|error| match error.kind() {
         LayoutErrorKind::Corrupt => {
-            let message = format!("{digest} of the bundle changed after it was validated: {error}");
-            ImportError::new(ImportErrorKind::Integrity, message)
+            let message = format!("{digest} of the bundle changed after it was validated");
+            ImportError::caused(ImportErrorKind::Integrity, message, error)
         }
-        _ => ImportError::layout(&error),
-    })?;
-    Ok(true)
+        _ => failed(error),
+    })
 }
 
 fn is_whole(layout: &ImageLayout, digest: &Digest, size: u64) -> bool {

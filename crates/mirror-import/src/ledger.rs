@@ -6,8 +6,8 @@ use bundle_format::StreamName;
 use oci_content::{Digest, replace_file, try_lock};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ImportError, ImportErrorKind};
-use import_validator::ValidatedBundle;
+use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
+use crate::source::Provenance;
 
 /// The version of a record's form.
 const SCHEMA_VERSION: u64 = 1;
@@ -31,7 +31,7 @@ pub struct Ledger {
 }
 
 /// What the ledger said about a bundle; part of the receipt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct LedgerReport {
@@ -52,7 +52,7 @@ pub struct LedgerReport {
 }
 
 /// A series that a target has had.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct KnownSeries {
@@ -65,7 +65,7 @@ pub struct KnownSeries {
 }
 
 /// What a bundle is to the record of its series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum LedgerVerdict {
@@ -149,10 +149,9 @@ impl Ledger {
     /// Returns what a bundle would record, or why it would record nothing.
     pub(crate) fn claim(
         &self,
-        bundle: &ValidatedBundle,
+        bundle: &Provenance,
         target: String,
     ) -> Result<Claim<'_>, LedgerReport> {
-        let manifest = bundle.manifest();
         let nothing = |verdict, key| LedgerReport {
             verdict,
             key,
@@ -161,23 +160,23 @@ impl Ledger {
             base_recorded: None,
             other_series: Vec::new(),
         };
-        let Some(key) = bundle.signed_by() else {
+        let (Some(key), Some(manifest)) = (&bundle.signed_by, &bundle.manifest) else {
             return Err(nothing(LedgerVerdict::Unverified, None));
         };
-        if manifest.sequence == 0 {
-            return Err(nothing(LedgerVerdict::Unnumbered, Some(key)));
+        if bundle.sequence == 0 {
+            return Err(nothing(LedgerVerdict::Unnumbered, Some(key.clone())));
         }
         Ok(Claim {
             ledger: self,
             new: Record {
                 schema_version: SCHEMA_VERSION,
-                key,
-                stream: manifest.stream.to_string(),
+                key: key.clone(),
+                stream: bundle.stream.to_string(),
                 target,
-                sequence: manifest.sequence,
-                manifest: bundle.manifest_digest().clone(),
+                sequence: bundle.sequence,
+                manifest: manifest.clone(),
             },
-            base: manifest.base.clone(),
+            base: bundle.base.clone(),
         })
     }
 }
@@ -248,11 +247,11 @@ impl<'a> Claim<'a> {
             _ => return Ok(()),
         };
         let message = format!(
-            "{reason}; nothing was sent; ask who sent it, and if it is meant, --allow-rollback imports it this once (removing {} \
-             forgets the series)",
+            "{reason}; nothing was sent; ask who sent it (removing {} forgets the series)",
             self.path().display(),
         );
-        Err(ImportError::new(ImportErrorKind::Authenticity, message))
+        let error = ImportError::new(ImportErrorKind::Authenticity, message);
+        Err(error.with_remedy(ImportRemedy::AllowRollback))
     }
 
     /// Where the record is: by the stream's name, for whoever looks for it, and by everything that it is about.
@@ -271,11 +270,11 @@ impl<'a> Claim<'a> {
     fn lock(&self) -> Result<File, ImportError> {
         let path = self.path().with_extension("lock");
         fs::create_dir_all(&self.ledger.folder)
-            .map_err(|error| unusable(&self.ledger.folder, &error))?;
-        let file = File::create(&path).map_err(|error| unusable(&path, &error))?;
+            .map_err(|error| unusable(&self.ledger.folder, error))?;
+        let file = File::create(&path).map_err(|error| unusable(&path, error))?;
         match try_lock(&file, &path) {
             Ok(true) => Ok(file),
-            Err(error) => Err(unusable(&path, &error)),
+            Err(error) => Err(unusable(&path, error)),
             Ok(false) => {
                 let Record { stream, target, .. } = &self.new;
                 let message = format!(
@@ -292,12 +291,12 @@ impl<'a> Claim<'a> {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unusable(&path, &error)),
+            Err(error) => return Err(unusable(&path, error)),
         };
         let mut bytes = Vec::new();
         file.take(MAX_RECORD_BYTES + 1)
             .read_to_end(&mut bytes)
-            .map_err(|error| unusable(&path, &error))?;
+            .map_err(|error| unusable(&path, error))?;
         match Record::parse(&bytes, &self.new) {
             Ok(record) => Ok(Some(record)),
             Err(reason) => {
@@ -330,10 +329,10 @@ impl Admitted<'_> {
         match self.report.verdict {
             LedgerVerdict::First | LedgerVerdict::Newer => self.claim.write().map_err(|error| {
                 let message = format!(
-                    "everything arrived, but the ledger could not be written: {}: {error}; run the same command again",
+                    "everything arrived, and the same import has to be run again, because the ledger could not be written: {}",
                     self.claim.path().display()
                 );
-                ImportError::new(ImportErrorKind::LocalIo, message)
+                ImportError::caused(ImportErrorKind::LocalIo, message, error)
             }),
             _ => Ok(()),
         }
@@ -389,12 +388,12 @@ impl Record {
     }
 }
 
-fn unusable(path: &Path, error: &io::Error) -> ImportError {
+fn unusable(path: &Path, error: io::Error) -> ImportError {
     let message = format!(
-        "the ledger cannot be used, and nothing was sent: {}: {error}",
+        "the ledger cannot be used, and nothing was sent: {}",
         path.display()
     );
-    ImportError::new(ImportErrorKind::LocalIo, message)
+    ImportError::caused(ImportErrorKind::LocalIo, message, error)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use oci_content::{Digest, Manifest, Tag, referrers_tag};
 use registry_client::{ErrorKind, ManifestId, Precondition, Repository, Response, nobody};
 
 use crate::error::{ImportError, ImportErrorKind};
-use crate::source::BundleSource;
+use crate::source::Source;
 
 /// Puts a manifest under its digest, or under a tag.
 ///
@@ -10,7 +10,7 @@ use crate::source::BundleSource;
 /// - Where the answer is lost, the target is asked what it holds. A tag that holds nothing yet is put again.
 pub(crate) async fn push(
     repository: &Repository,
-    bundle: &BundleSource,
+    source: &dyn Source,
     digest: &Digest,
     tag: Option<&Tag>,
 ) -> Result<(), ImportError> {
@@ -23,7 +23,7 @@ pub(crate) async fn push(
             format!("manifest {name}@{digest}"),
         ),
     };
-    let manifest = bundle.read_manifest(digest)?;
+    let manifest = source.manifest(digest).await?;
     let mut attempt = 1;
     loop {
         let answer = repository
@@ -41,13 +41,13 @@ pub(crate) async fn push(
                 return Ok(());
             }
             if more && misses_content(response) {
-                send_content(repository, bundle, &manifest).await?;
+                send_content(repository, source, &manifest).await?;
                 continue;
             }
         }
         let unsettled = is_unsettled(&answer);
         let error = match answer {
-            Ok(response) if misses_content(&response) && needs_base(bundle, &manifest) => {
+            Ok(response) if misses_content(&response) && needs_base(source, &manifest) => {
                 let refused = ImportError::refused(&what, &response);
                 let message = format!(
                     "{refused}; the target said that it has what this delta leaves out; import the base again"
@@ -55,7 +55,7 @@ pub(crate) async fn push(
                 ImportError::new(ImportErrorKind::BaseMissing, message)
             }
             Ok(response) => ImportError::refused(&what, &response),
-            Err(error) => ImportError::request(&what, &error),
+            Err(error) => ImportError::request(&what, error),
         };
         if !unsettled {
             return Err(error);
@@ -87,9 +87,9 @@ pub(crate) fn misses_content(response: &Response) -> bool {
     !response.status().is_success() && codes.iter().any(|code| unknown.contains(&code.as_str()))
 }
 
-fn needs_base(bundle: &BundleSource, manifest: &Manifest) -> bool {
+fn needs_base(source: &dyn Source, manifest: &Manifest) -> bool {
     let mut blobs = manifest.blobs();
-    blobs.any(|blob| bundle.leaves_out(&blob.digest))
+    blobs.any(|blob| source.leaves_out(&blob.digest))
 }
 
 /// Returns whether a 403 on a tag means that there is no such tag, as it does in Artifactory's virtual repositories.
@@ -98,7 +98,7 @@ fn needs_base(bundle: &BundleSource, manifest: &Manifest) -> bool {
 /// nothing may be read, a 403 says nothing about a tag.
 pub(crate) async fn denies_absent_tags(repository: &Repository) -> Result<bool, ImportError> {
     let what = format!("{}/{}", repository.registry(), repository.name());
-    let failed = |error| ImportError::request(&what, &error);
+    let failed = |error| ImportError::request(&what, error);
     // One character more than a referrers tag, and no suffix: nobody writes such a tag.
     let Ok(impossible) = format!("{}-absent", referrers_tag(&nobody())).parse::<Tag>() else {
         return Ok(false);
@@ -119,16 +119,16 @@ pub(crate) async fn denies_absent_tags(repository: &Repository) -> Result<bool, 
 /// Sends what a manifest names, whatever the target says that it has.
 async fn send_content(
     repository: &Repository,
-    bundle: &BundleSource,
+    source: &dyn Source,
     manifest: &Manifest,
 ) -> Result<(), ImportError> {
     let blobs = manifest.blobs();
-    for blob in blobs.filter(|blob| !bundle.leaves_out(&blob.digest)) {
-        let source = bundle.blob(&blob.digest);
+    for blob in blobs.filter(|blob| !source.leaves_out(&blob.digest)) {
+        let content = source.blob(&blob.digest);
         repository
-            .push_blob(&blob.digest, blob.size, &source, None)
+            .push_blob(&blob.digest, blob.size, &*content, None)
             .await
-            .map_err(|error| ImportError::request(&blob.digest.to_string(), &error))?;
+            .map_err(|error| ImportError::request(blob.digest.to_string(), error))?;
     }
     // The children that the bundle leaves out are what the target has to do without. A subject that is not there is
     // refused as if it were a blob by some registries.
@@ -136,9 +136,9 @@ async fn send_content(
     let subject = manifest.subject().map(|subject| &subject.digest);
     for digest in children
         .chain(subject)
-        .filter(|digest| bundle.holds(digest))
+        .filter(|digest| source.holds(digest))
     {
-        let child = bundle.read_manifest(digest)?;
+        let child = source.manifest(digest).await?;
         let response = repository
             .put_manifest(
                 digest,
@@ -147,7 +147,7 @@ async fn send_content(
                 Precondition::None,
             )
             .await
-            .map_err(|error| ImportError::request(&digest.to_string(), &error))?;
+            .map_err(|error| ImportError::request(digest.to_string(), error))?;
         if !response.status().is_success() {
             return Err(ImportError::refused(&digest.to_string(), &response));
         }

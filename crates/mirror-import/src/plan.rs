@@ -3,37 +3,36 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag};
 use oci_content::{DiscoveryRecord, ImageRecord, SourceRepository};
 
-use crate::error::{ImportError, ImportErrorKind};
+use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
 use crate::mapping::Mapping;
-use crate::source::BundleSource;
+use crate::source::Source as Objects;
+use crate::target::Entry;
 
 /// Everything that an import will send, repository by repository. Making one has no effect.
 #[derive(Debug)]
-#[non_exhaustive]
-pub struct ImportPlan {
+pub(crate) struct ImportPlan {
     /// By repository at the target.
-    pub repositories: BTreeMap<RepositoryName, RepositoryPlan>,
+    pub(crate) repositories: BTreeMap<RepositoryName, RepositoryPlan>,
 }
 
 /// What goes into one repository.
 #[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct RepositoryPlan {
+pub(crate) struct RepositoryPlan {
     /// The images, with the tag that each gets.
-    pub images: Vec<(Reference, Digest, Option<Tag>)>,
+    pub(crate) images: Vec<(Reference, Digest, Option<Tag>)>,
     /// The blobs with their sizes.
-    pub blobs: BTreeMap<Digest, u64>,
+    pub(crate) blobs: BTreeMap<Digest, u64>,
     /// The blobs that the bundle leaves out because its base holds them, with their sizes; the target has to have them.
-    pub left_out: BTreeMap<Digest, u64>,
+    pub(crate) left_out: BTreeMap<Digest, u64>,
     /// The manifests in waves: what is in one wave needs only what is in earlier ones. That is the order of the whole
     /// graph, across images: children before what lists them, subjects before what refers to them.
-    pub waves: Vec<Vec<Digest>>,
+    pub(crate) waves: Vec<Vec<Digest>>,
     /// The edges that a discovery must find again: subject, referrer, legacy tag.
-    pub edges: BTreeSet<(Digest, Digest, Option<Tag>)>,
+    pub(crate) edges: BTreeSet<(Digest, Digest, Option<Tag>)>,
     /// The subjects whose referrers are looked for, the images and their children.
-    pub roots: BTreeSet<Digest>,
+    pub(crate) roots: BTreeSet<Digest>,
     /// The descriptors of all manifests, as a referrers list carries them.
-    pub descriptors: BTreeMap<Digest, Descriptor>,
+    pub(crate) descriptors: BTreeMap<Digest, Descriptor>,
     /// Children of an index that BuildKit keeps there: no subjects.
     attestations: BTreeSet<Digest>,
 }
@@ -44,17 +43,17 @@ impl ImportPlan {
     /// # Errors
     ///
     /// When two sources meet in one repository, or the bundle cannot be read.
-    pub(crate) fn new(bundle: &BundleSource, mapping: &Mapping) -> Result<Self, ImportError> {
-        let manifest = bundle.manifest();
-        let mut sources: BTreeMap<SourceRepository, Source<'_>> = BTreeMap::new();
-        for image in &manifest.graph.images {
+    pub(crate) async fn new(source: &dyn Objects, mapping: &Mapping) -> Result<Self, ImportError> {
+        let graph = source.graph();
+        let mut sources: BTreeMap<SourceRepository, Held<'_>> = BTreeMap::new();
+        for image in &graph.images {
             sources
                 .entry(SourceRepository::from(&image.reference))
                 .or_default()
                 .images
                 .push(image);
         }
-        for record in &manifest.graph.discovery {
+        for record in &graph.discovery {
             sources
                 .entry(record.repository.clone())
                 .or_default()
@@ -65,24 +64,48 @@ impl ImportPlan {
         let mut plan = Self {
             repositories: BTreeMap::new(),
         };
-        for (name, source) in sources {
+        for (name, held) in sources {
             let target = mapping.target(&name)?;
             if let Some(other) = targets.insert(target.clone(), name.clone()) {
                 let message = format!(
-                    "{other} and {name} would both go into {target}; keep them apart with --keep-host, or with \
-                     --map {name}=REPOSITORY"
+                    "{other} and {name} would both go into {target}, and have to be kept apart"
                 );
-                return Err(ImportError::new(ImportErrorKind::Usage, message));
+                let error = ImportError::new(ImportErrorKind::Usage, message);
+                return Err(error.with_remedy(ImportRemedy::Map(name)));
             }
             let mut repository = RepositoryPlan::default();
-            repository.fill(bundle, &source)?;
+            repository.fill(source, &held).await?;
             plan.repositories.insert(target, repository);
         }
         Ok(plan)
     }
 
+    /// Returns what gets a name: legacy tags, then images, whose tags are the last thing that appears, by repository.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for (name, plan) in &self.repositories {
+            let source = plan.images.first().map(|(source, _, _)| source.clone());
+            let entry =
+                |digest: &Digest| Entry::new(name.clone(), plan.descriptors[digest].clone());
+            for (_, referrer, tag) in &plan.edges {
+                let mut entry = entry(referrer);
+                entry.source.clone_from(&source);
+                entry.tag.clone_from(tag);
+                entries.push(entry);
+            }
+            for (source, digest, tag) in &plan.images {
+                let mut entry = entry(digest);
+                entry.source = Some(source.clone());
+                entry.tag.clone_from(tag);
+                entry.is_image = true;
+                entries.push(entry);
+            }
+        }
+        entries
+    }
+
     /// Returns the number of edges that the bundle holds.
-    pub fn referrers(&self) -> usize {
+    pub(crate) fn referrers(&self) -> usize {
         self.repositories
             .values()
             .map(|repository| repository.edges.len())
@@ -90,37 +113,39 @@ impl ImportPlan {
     }
 }
 
-/// What the bundle has of one repository.
+/// What the source has of one repository.
 #[derive(Default)]
-struct Source<'b> {
+struct Held<'b> {
     images: Vec<&'b ImageRecord>,
     discovery: Vec<&'b DiscoveryRecord>,
 }
 
 impl RepositoryPlan {
-    fn fill(&mut self, bundle: &BundleSource, source: &Source<'_>) -> Result<(), ImportError> {
+    async fn fill(&mut self, source: &dyn Objects, held: &Held<'_>) -> Result<(), ImportError> {
         let mut needs = Needs::new();
         // What an image leaves out is nowhere in the bundle, and a referrer can be such an image.
-        let images = bundle.manifest().graph.images.iter();
+        let images = source.graph().images.iter();
         let omitted: BTreeSet<&Digest> = images
             .flat_map(|image| &image.omitted)
             .map(|child| &child.digest)
             .collect();
-        for image in &source.images {
+        for image in &held.images {
             self.images.push((
                 image.reference.clone(),
                 image.digest.clone(),
                 image.reference.tag().cloned(),
             ));
-            let reached = self.walk(bundle, &image.digest, &omitted, &mut needs)?;
+            let reached = self
+                .walk(source, &image.digest, &omitted, &mut needs)
+                .await?;
             self.roots.extend(reached);
             self.roots.insert(image.digest.clone());
         }
         let attestations = &self.attestations;
-        let images: BTreeSet<&Digest> = source.images.iter().map(|image| &image.digest).collect();
+        let images: BTreeSet<&Digest> = held.images.iter().map(|image| &image.digest).collect();
         self.roots
             .retain(|root| !attestations.contains(root) || images.contains(root));
-        for record in &source.discovery {
+        for record in &held.discovery {
             for artifact in &record.artifacts {
                 self.edges.insert((
                     record.subject.clone(),
@@ -138,7 +163,7 @@ impl RepositoryPlan {
             .collect();
         let referrers: Vec<Digest> = referrers.into_iter().cloned().collect();
         for digest in &referrers {
-            self.walk(bundle, digest, &omitted, &mut needs)?;
+            self.walk(source, digest, &omitted, &mut needs).await?;
         }
         self.roots.extend(unreached);
         // What a legacy tag names need not have a `subject`.
@@ -153,17 +178,12 @@ impl RepositoryPlan {
         Ok(())
     }
 
-    /// Returns the number of manifests.
-    pub fn manifests(&self) -> usize {
-        self.waves.iter().map(Vec::len).sum()
-    }
-
     /// Notes a manifest with all that it lists, to any depth, and returns the digests of all of them.
     ///
     /// Each walk goes its own way; a manifest is read once.
-    fn walk(
+    async fn walk(
         &mut self,
-        bundle: &BundleSource,
+        source: &dyn Objects,
         root: &Digest,
         omitted: &BTreeSet<&Digest>,
         needs: &mut Needs,
@@ -172,7 +192,7 @@ impl RepositoryPlan {
         let mut left = vec![root.clone()];
         while let Some(digest) = left.pop() {
             if !needs.contains_key(&digest) {
-                needs.insert(digest.clone(), self.read(bundle, &digest)?);
+                needs.insert(digest.clone(), self.read(source, &digest).await?);
             }
             for child in &needs[&digest].children {
                 if !omitted.contains(child) && reached.insert(child.clone()) {
@@ -184,8 +204,8 @@ impl RepositoryPlan {
     }
 
     /// Reads a manifest and notes the blobs that it needs.
-    fn read(&mut self, bundle: &BundleSource, digest: &Digest) -> Result<Need, ImportError> {
-        let manifest = bundle.read_manifest(digest)?;
+    async fn read(&mut self, source: &dyn Objects, digest: &Digest) -> Result<Need, ImportError> {
+        let manifest = source.manifest(digest).await?;
         let mut need = Need::default();
         need.needed
             .extend(manifest.subject().map(|subject| subject.digest.clone()));
@@ -197,7 +217,7 @@ impl RepositoryPlan {
             need.needed.insert(child.digest.clone());
         }
         for blob in manifest.blobs() {
-            let blobs = match bundle.leaves_out(&blob.digest) {
+            let blobs = match source.leaves_out(&blob.digest) {
                 true => &mut self.left_out,
                 false => &mut self.blobs,
             };

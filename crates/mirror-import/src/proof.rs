@@ -22,12 +22,11 @@ pub(crate) struct Comparison<'p> {
 }
 
 impl<'p> Comparison<'p> {
-    /// Discovers from all roots of a repository, some at a time; `discovery` is one that is [made for
-    /// many](Discovery::one_of_many) where it is told so.
+    /// Discovers from all roots of a repository, some at a time.
     pub(crate) async fn of(
         name: &'p RepositoryName,
         plan: &'p RepositoryPlan,
-        discovery: impl Fn(bool) -> Discovery,
+        discovery: &Discovery,
     ) -> Self {
         let edges = plan.edges.iter();
         let keys = edges.map(|(subject, referrer, tag)| (subject, referrer, tag.as_ref()));
@@ -39,25 +38,26 @@ impl<'p> Comparison<'p> {
             reasons: Vec::new(),
         };
         let roots: Vec<&Digest> = plan.roots.iter().collect();
-        let many = roots.len() > ROOTS_AT_ONCE;
-        for roots in roots.chunks(ROOTS_AT_ONCE) {
-            let roots = roots.iter().copied().cloned();
-            comparison.add(&discovery(many).run(roots).await);
-        }
+        comparison.look(discovery, &roots).await;
         comparison
     }
 
     /// Discovers once more from the subjects of what was not found.
-    pub(crate) async fn again(&mut self, discovery: impl Fn(bool) -> Discovery) {
+    pub(crate) async fn again(&mut self, discovery: &Discovery) {
         self.reasons.clear();
         let edges = self.plan.edges.iter().zip(&self.found);
         let subjects = edges.filter(|(_, found)| !**found);
         let subjects: BTreeSet<&Digest> = subjects.map(|((subject, _, _), _)| subject).collect();
         let subjects: Vec<&Digest> = subjects.into_iter().collect();
-        let many = subjects.len() > ROOTS_AT_ONCE;
-        for subjects in subjects.chunks(ROOTS_AT_ONCE) {
-            let subjects = subjects.iter().copied().cloned();
-            self.add(&discovery(many).run(subjects).await);
+        self.look(discovery, &subjects).await;
+    }
+
+    async fn look(&mut self, discovery: &Discovery, roots: &[&Digest]) {
+        let many = roots.len() > ROOTS_AT_ONCE;
+        let discovery = discovery.clone().one_of_many(many);
+        for roots in roots.chunks(ROOTS_AT_ONCE) {
+            let roots = roots.iter().copied().cloned();
+            self.add(&discovery.run(roots).await);
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{ImportError, ImportErrorKind};
 use crate::manifest_push;
 use crate::patience::Patience;
-use crate::source::BundleSource;
+use crate::source::Source;
 
 /// Times that a write is repeated because another writer was faster.
 const MAX_ATTEMPTS: usize = 8;
@@ -27,7 +27,7 @@ const MAX_ATTEMPTS: usize = 8;
 /// - What was written is looked for as long as `patience` lasts before it is written again.
 pub(crate) async fn add(
     repository: &Repository,
-    bundle: &BundleSource,
+    source: &dyn Source,
     subject: &Digest,
     referrers: &[&Descriptor],
     patience: Duration,
@@ -50,9 +50,11 @@ pub(crate) async fn add(
         }
         let mut entries = current.entries.clone();
         for referrer in missing {
-            entries.push(serde_json::to_value(referrer).map_err(|error| {
-                ImportError::new(ImportErrorKind::Integrity, format!("{what}: {error}"))
-            })?);
+            entries.push(
+                serde_json::to_value(referrer).map_err(|error| {
+                    ImportError::caused(ImportErrorKind::Integrity, &what, error)
+                })?,
+            );
         }
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": entries });
         let condition = match conditional {
@@ -81,12 +83,12 @@ pub(crate) async fn add(
             Ok(response) if manifest_push::misses_content(&response) && !sent_again => {
                 sent_again = true;
                 for referrer in referrers {
-                    manifest_push::push(repository, bundle, &referrer.digest, None).await?;
+                    manifest_push::push(repository, source, &referrer.digest, None).await?;
                 }
                 None
             }
             Ok(response) => Some(ImportError::refused(&what, &response)),
-            Err(error) => Some(ImportError::request(&what, &error)),
+            Err(error) => Some(ImportError::request(&what, error)),
         };
         if let Some(error) = last.take_if(|_| !unsettled) {
             return Err(error);
@@ -131,7 +133,7 @@ impl Current {
         let response = repository
             .get_manifest(&tag)
             .await
-            .map_err(|error| ImportError::request(what, &error))?;
+            .map_err(|error| ImportError::request(what, error))?;
         // The specification asks a client to report a failure and stop when the tag holds something else.
         let not_an_index = |found: &str| {
             let message =
@@ -159,9 +161,8 @@ impl Current {
             }
             _ => return Err(ImportError::refused(what, &response)),
         };
-        let document: Value = serde_json::from_slice(response.body()).map_err(|error| {
-            ImportError::new(ImportErrorKind::Access, format!("{what}: {error}"))
-        })?;
+        let document: Value = serde_json::from_slice(response.body())
+            .map_err(|error| ImportError::caused(ImportErrorKind::Access, what, error))?;
         let entries = document
             .get("manifests")
             .and_then(Value::as_array)

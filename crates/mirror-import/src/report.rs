@@ -1,5 +1,5 @@
-use oci_content::{Completeness, Digest, Reference, Tag};
-use serde::Serialize;
+use oci_content::{Completeness, Digest, Reference, RepositoryName, Tag};
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::LedgerReport;
 use import_validator::Finding;
@@ -13,8 +13,8 @@ pub struct ImportReport {
     pub schema_version: u32,
     /// Where everything went.
     pub target: String,
-    /// The digest of the bundle's `manifest.yaml`.
-    pub manifest: Digest,
+    /// The digest of the bundle's `manifest.yaml`; none where the source is no bundle.
+    pub manifest: Option<Digest>,
     /// The key by which the bundle's signature was verified, as the SHA-256 of its DER form; none where no key was given.
     pub signed_by: Option<Digest>,
     /// The series that the bundle belongs to.
@@ -33,6 +33,8 @@ pub struct ImportReport {
     pub warnings_omitted: u64,
     /// The images.
     pub images: Vec<ImportedImage>,
+    /// The tags that were to be there, and what each was before, in the order in which they were made.
+    pub tags: Vec<ImportedTag>,
     /// What was done with blobs.
     pub blobs: TransferCounts,
     /// Blobs that were looked for at the end, each once for every repository that needs it, and found there in their sizes.
@@ -60,7 +62,7 @@ impl ImportReport {
 }
 
 /// An image that was put in.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ImportedImage {
@@ -74,8 +76,36 @@ pub struct ImportedImage {
     pub tag: Option<Tag>,
 }
 
+/// A tag that was to be at the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ImportedTag {
+    /// The repository at the target.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+    /// What it stands for now.
+    pub digest: Digest,
+    /// What it stood for before; none where there was no such tag.
+    pub before: Option<Digest>,
+    /// What was done about it.
+    pub action: TagAction,
+}
+
+/// What an import did about a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TagAction {
+    /// It was made, or moved.
+    Made,
+    /// It was there already, and stands for what it should.
+    Present,
+}
+
 /// How many objects were sent, and how many needed not to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct TransferCounts {
@@ -88,7 +118,7 @@ pub struct TransferCounts {
 }
 
 /// The blobs that a delta leaves out and that were found at the target, each once for every repository that needs it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct BaseReport {
@@ -103,7 +133,7 @@ pub struct BaseReport {
 }
 
 /// A referrer that the target does not list.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct MissingReferrer {

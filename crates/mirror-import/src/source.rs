@@ -1,160 +1,158 @@
-use std::collections::HashSet;
-use std::io::{ErrorKind, Read};
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use bundle_format::{BundleManifest, EntryPath};
+use async_trait::async_trait;
+use bundle_format::{EntryPath, StreamName};
 use bytes::Bytes;
-use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
+use import_validator::{Finding, ValidatedBundle};
+use oci_content::{Completeness, Digest, MAX_MANIFEST_BYTES, Manifest, MirrorGraph};
 use registry_client::BlobSource;
 
 use crate::error::{ImportError, ImportErrorKind};
-use crate::importer::ImportObserver;
-use import_validator::ValidatedBundle;
 
-/// A validated bundle, read again piece by piece. What is read is verified again: the file may have changed since.
-#[derive(Clone, Debug)]
-pub(crate) struct BundleSource {
-    bundle: Arc<ValidatedBundle>,
-    left_out: Arc<HashSet<Digest>>,
-    observer: Arc<dyn ImportObserver>,
+/// Where a graph and its objects come from.
+///
+/// # Contract
+///
+/// - The [graph](Self::graph) never changes, and everything in it that is not [left out](Self::leaves_out) can be read: each
+///   image and each referrer with all that it lists, unless the image's record says that it is omitted.
+/// - What is read is what its digest says, or the read is an error: manifests are verified here, blobs by whatever takes them.
+/// - Objects are read in any order, several at once, and more than once.
+/// - Dropping a future has no effect on later reads.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync {
+    /// Returns what there is to put into a target.
+    fn graph(&self) -> &MirrorGraph;
+
+    /// Returns what a report says of the source.
+    fn provenance(&self) -> Provenance;
+
+    /// Returns whether the source has an object.
+    fn holds(&self, digest: &Digest) -> bool;
+
+    /// Returns whether a blob is left out because the target has it from an earlier time.
+    fn leaves_out(&self, digest: &Digest) -> bool {
+        let _ = digest;
+        false
+    }
+
+    /// Reads and verifies a manifest.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read ([`ImportErrorKind::LocalIo`], [`Network`](ImportErrorKind::Network)), or is not what its digest
+    /// says ([`Integrity`](ImportErrorKind::Integrity)).
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest, ImportError>;
+
+    /// Returns a blob, which can be read as often as a transfer has to begin again. It is opened when it is sent.
+    fn blob(&self, digest: &Digest) -> Arc<dyn BlobSource>;
 }
 
-impl BundleSource {
-    pub(crate) fn new(bundle: Arc<ValidatedBundle>, observer: Arc<dyn ImportObserver>) -> Self {
-        let left_out = bundle.manifest().left_out();
-        let left_out = left_out.map(|entry| entry.sha256.clone()).collect();
+/// What is known of where a graph comes from; the receipt says it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Provenance {
+    /// The digest that stands for the whole source, such as that of a bundle's `manifest.yaml`.
+    pub manifest: Option<Digest>,
+    /// The key by which a signature over it was verified, as the SHA-256 of its DER form.
+    pub signed_by: Option<Digest>,
+    /// The series that it belongs to.
+    pub stream: StreamName,
+    /// Its place in the series; 0 is no place.
+    pub sequence: u64,
+    /// The digest of what a delta is based on.
+    pub base: Option<Digest>,
+    /// Whether everything about the referrers could be found out.
+    pub status: Completeness,
+    /// What its validation warned of.
+    pub warnings: Vec<Finding>,
+    /// Warnings that are counted and not listed.
+    pub warnings_omitted: u64,
+}
+
+impl Default for Provenance {
+    fn default() -> Self {
         Self {
-            bundle,
-            left_out: Arc::new(left_out),
-            observer,
+            manifest: None,
+            signed_by: None,
+            stream: StreamName::default(),
+            sequence: 0,
+            base: None,
+            status: Completeness::Complete,
+            warnings: Vec::new(),
+            warnings_omitted: 0,
+        }
+    }
+}
+
+#[async_trait]
+impl Source for ValidatedBundle {
+    fn graph(&self) -> &MirrorGraph {
+        &self.manifest().graph
+    }
+
+    fn provenance(&self) -> Provenance {
+        let manifest = self.manifest();
+        Provenance {
+            manifest: Some(self.manifest_digest().clone()),
+            signed_by: self.signed_by(),
+            stream: manifest.stream.clone(),
+            sequence: manifest.sequence,
+            base: manifest.base.clone(),
+            status: manifest.referrers.status,
+            warnings: self.warnings().to_vec(),
+            warnings_omitted: self.warnings_omitted(),
         }
     }
 
-    pub(crate) fn validated(&self) -> &ValidatedBundle {
-        &self.bundle
+    fn holds(&self, digest: &Digest) -> bool {
+        let path = EntryPath::blob(digest);
+        path.is_ok_and(|path| self.manifest().file(&path).is_some())
     }
 
-    pub(crate) fn manifest(&self) -> &BundleManifest {
-        self.bundle.manifest()
+    fn leaves_out(&self, digest: &Digest) -> bool {
+        let path = EntryPath::blob(digest);
+        path.is_ok_and(|path| self.manifest().leaves_out(&path))
     }
 
-    /// Returns the digest of the bundle's `manifest.yaml`.
-    pub(crate) fn manifest_digest(&self) -> &Digest {
-        self.bundle.manifest_digest()
-    }
-
-    /// Returns the key by which the bundle's signature was verified.
-    pub(crate) fn signed_by(&self) -> Option<Digest> {
-        self.bundle.signed_by()
-    }
-
-    pub(crate) fn holds(&self, digest: &Digest) -> bool {
-        let entries = &self.bundle.manifest().entries;
-        entries.iter().any(|entry| entry.sha256 == *digest)
-    }
-
-    /// Returns whether a blob is left out, because the base holds it.
-    pub(crate) fn leaves_out(&self, digest: &Digest) -> bool {
-        self.left_out.contains(digest)
-    }
-
-    /// Reads a manifest.
-    pub(crate) fn read_manifest(&self, digest: &Digest) -> Result<Manifest, ImportError> {
-        let changed = |reason: String| {
-            let message =
-                format!("{digest} is no longer in the bundle as it was validated: {reason}");
-            ImportError::new(ImportErrorKind::Integrity, message)
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest, ImportError> {
+        let changed = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            let message = format!("{digest} is no longer in the bundle as it was validated");
+            ImportError::caused(ImportErrorKind::Integrity, message, cause)
         };
-        let path = EntryPath::blob(digest).map_err(|error| changed(error.to_string()))?;
+        let path = EntryPath::blob(digest).map_err(|error| changed(error.into()))?;
         let raw = self
-            .bundle
             .read(&path, MAX_MANIFEST_BYTES)
             .map_err(|error| match error.kind() {
                 ErrorKind::InvalidData
                 | ErrorKind::NotFound
                 | ErrorKind::FileTooLarge
-                | ErrorKind::UnexpectedEof => changed(error.to_string()),
-                _ => ImportError::new(ImportErrorKind::LocalIo, format!("{path}: {error}")),
+                | ErrorKind::UnexpectedEof => changed(error.into()),
+                _ => ImportError::caused(ImportErrorKind::LocalIo, path.to_string(), error),
             })?;
         Manifest::parse_verified(Bytes::from(raw), digest, None)
-            .map_err(|error| changed(error.to_string()))
+            .map_err(|error| changed(error.into()))
     }
 
-    pub(crate) fn blob(&self, digest: &Digest) -> BundleBlob {
-        BundleBlob {
-            bundle: Arc::clone(&self.bundle),
+    fn blob(&self, digest: &Digest) -> Arc<dyn BlobSource> {
+        Arc::new(BundleBlob {
+            bundle: self.clone(),
             digest: digest.clone(),
-            told: Told {
-                observer: Arc::clone(&self.observer),
-                bytes: Arc::default(),
-            },
-        }
+        })
     }
 }
 
-/// One blob of a bundle, which can be read as often as a transfer needs to begin again. It is compared with its digest by
-/// what takes it, an upload or a layout's writer, so it is not hashed a second time here.
-#[derive(Debug)]
-pub(crate) struct BundleBlob {
-    bundle: Arc<ValidatedBundle>,
+/// A blob of a bundle. It is compared with its digest by what takes it, an upload or a layout's writer, so it is not hashed a
+/// second time here.
+struct BundleBlob {
+    bundle: ValidatedBundle,
     digest: Digest,
-    told: Told,
-}
-
-impl BundleBlob {
-    /// Tells the observer of the bytes that were not read because the target had them.
-    pub(crate) fn arrived(&self, size: u64) {
-        self.told.until(size);
-    }
 }
 
 impl BlobSource for BundleBlob {
-    fn open(&self) -> std::io::Result<Box<dyn Read + Send>> {
-        let path = EntryPath::blob(&self.digest).map_err(std::io::Error::other)?;
-        let content = self.bundle.open_unverified(&path)?;
-        self.told.start_again();
-        Ok(Box::new(ToldReader {
-            content,
-            told: self.told.clone(),
-        }))
-    }
-}
-
-/// The bytes of one blob that the observer was told of.
-#[derive(Clone, Debug)]
-struct Told {
-    observer: Arc<dyn ImportObserver>,
-    bytes: Arc<AtomicU64>,
-}
-
-impl Told {
-    fn more(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.observer.advanced(bytes);
-    }
-
-    fn until(&self, size: u64) {
-        self.more(size.saturating_sub(self.bytes.load(Ordering::Relaxed)));
-    }
-
-    fn start_again(&self) {
-        match self.bytes.swap(0, Ordering::Relaxed) {
-            0 => {}
-            bytes => self.observer.set_back(bytes),
-        }
-    }
-}
-
-struct ToldReader {
-    content: Box<dyn Read + Send>,
-    told: Told,
-}
-
-impl Read for ToldReader {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.content.read(buffer)?;
-        self.told.more(count as u64);
-        Ok(count)
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        let path = EntryPath::blob(&self.digest).map_err(io::Error::other)?;
+        self.bundle.open_unverified(&path)
     }
 }

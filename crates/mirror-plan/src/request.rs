@@ -54,7 +54,9 @@ impl PlanRequest {
 
 /// Knows which objects need not be fetched, by digest and size.
 #[derive(Clone)]
-pub struct Held(Arc<dyn Fn(&Digest, u64) -> bool + Send + Sync>);
+pub struct Held(Arc<Holds>);
+
+type Holds = dyn Fn(&Digest, u64) -> bool + Send + Sync;
 
 impl Held {
     /// Creates one from a function that returns whether an object of so many bytes is held.

@@ -4,12 +4,13 @@ use bundle_format::{BaseBundle, BundleManifest, Limits};
 use import_validator::ImportValidator;
 use mirror_export::{ExportRequest, Exporter, FileOutput};
 use mirror_import::{
-    ImportError, ImportErrorKind, ImportOptions, ImportReport, ImportTarget, Importer,
+    ImportError, ImportErrorKind, ImportOptions, ImportReport, Importer, LayoutTarget,
+    RegistryTarget, Target,
 };
 use oci_content::{Descriptor, Digest, ImageLayout};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{client, open, options, writes};
+use crate::support::{PATIENCE, client, open, options, said, writes};
 
 /// A source that changes, with bundles of its states.
 struct Site {
@@ -59,7 +60,7 @@ impl Site {
     async fn import_with(
         &self,
         name: &str,
-        target: ImportTarget,
+        target: Arc<dyn Target>,
         options: ImportOptions,
     ) -> Result<ImportReport, ImportError> {
         let validation = ImportValidator::new()
@@ -78,11 +79,8 @@ impl Site {
     }
 }
 
-fn registry(target: &TestRegistry) -> ImportTarget {
-    ImportTarget::Registry {
-        registry: target.registry(),
-        client: client(),
-    }
+fn registry(target: &TestRegistry) -> Arc<dyn Target> {
+    Arc::new(RegistryTarget::new(client(), target.registry()).patience(PATIENCE))
 }
 
 /// One image in two states: the bundle of the first, and a delta on it that leaves out its first layer.
@@ -127,7 +125,7 @@ async fn a_delta_before_its_base_is_refused_and_nothing_is_sent() {
     let target = open(Persona::SpecFull).await;
     let error = site.import("delta.tgz", &target).await.unwrap_err();
     assert_eq!(error.kind(), ImportErrorKind::BaseMissing);
-    let text = error.to_string();
+    let text = said(&error);
     let named = "lacks 1 of 1 blobs that it leaves out: sha256:";
     for part in [
         named,
@@ -164,7 +162,7 @@ async fn a_blob_of_the_base_that_the_target_has_lost_is_named() {
     target.clear_requests();
     let error = site.import("delta.tgz", &target).await.unwrap_err();
     assert_eq!(error.kind(), ImportErrorKind::BaseMissing);
-    let text = error.to_string();
+    let text = said(&error);
     let named = format!(
         "lacks 1 of 1 blobs that it leaves out: {lost} in {}/app;",
         target.host()
@@ -250,7 +248,7 @@ async fn a_registry_that_mounts_nothing_gets_no_manifest_and_no_tag() {
     );
     let error = site.import("both.tgz", &target).await.unwrap_err();
     assert_eq!(error.kind(), ImportErrorKind::BaseMissing);
-    let text = error.to_string();
+    let text = said(&error);
     let moved = format!(
         "to {0}/other, this bundle needs it in {0}/app",
         target.host()
@@ -258,7 +256,7 @@ async fn a_registry_that_mounts_nothing_gets_no_manifest_and_no_tag() {
     for part in [
         &moved,
         "answered 202",
-        "export the images of app without --base",
+        "export the images of app without a base",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
@@ -291,10 +289,7 @@ async fn a_registry_that_says_it_has_a_blob_and_misses_it_is_told_apart() {
 async fn a_folder_is_not_even_made_before_it_has_the_base() {
     let (site, base) = one_image().await;
     let folder = site.folder.path().join("store");
-    let target = || ImportTarget::Layout {
-        folder: folder.clone(),
-        full_references: true,
-    };
+    let target = || Arc::new(LayoutTarget::new(folder.clone()).full_references(true));
     let mut options = options();
     options.overwrite_tags = true;
     let import = |name: &'static str| site.import_with(name, target(), options.clone());
@@ -311,7 +306,7 @@ async fn a_folder_is_not_even_made_before_it_has_the_base() {
     for wrong in [&LAYERS[0][..50_000], LAYERS[1]] {
         std::fs::write(&kept, wrong).unwrap();
         let error = import("delta.tgz").await.unwrap_err();
-        let text = error.to_string();
+        let text = said(&error);
         assert!(text.contains("lacks 1 of 1 blobs"), "{text}");
         assert_eq!(std::fs::read(folder.join("index.json")).unwrap(), before);
     }

@@ -6,7 +6,7 @@ use mirror_import::{ImportError, ImportErrorKind, ImportReport};
 use oci_content::{Digest, referrers_tag};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{Bundle, open};
+use crate::support::{Bundle, open, said};
 
 /// Returns whether the target holds everything of the bundle.
 fn is_complete(bundle: &Bundle, target: &TestRegistry) -> bool {
@@ -78,7 +78,7 @@ async fn ends(bundle: &Bundle, faults: Vec<(&str, Route, Fault, ImportErrorKind,
             let first = with_fault(what, bundle, &target, route, fault).await;
             let error = first.unwrap_err();
             assert_eq!(error.kind(), kind, "{persona}, {what}: {error}");
-            assert!(error.to_string().contains(named), "{what}: {error}");
+            assert!(said(&error).contains(named), "{what}: {}", said(&error));
         }
     }
 }
@@ -337,7 +337,7 @@ async fn a_target_that_says_yes_to_everything_is_not_believed() {
         assert_eq!(error.kind(), ImportErrorKind::Access, "{error}");
         let error = bundle.import_over(&target).await.unwrap_err();
         assert_eq!(error.kind(), ImportErrorKind::Access, "{error}");
-        assert!(error.to_string().contains("answered with 200"), "{error}");
+        assert!(said(&error).contains("answered with 200"), "{error}");
     }
 }
 

@@ -1,13 +1,11 @@
-use mirror_import::{ImportErrorKind, ImportTarget};
+use mirror_import::{ImportErrorKind, ImportRemedy, LayoutTarget, Target};
 use oci_content::{Digest, ImageLayout, REF_NAME};
+use std::sync::Arc;
 
 use crate::support::Bundle;
 
-fn folder(bundle: &Bundle, name: &str, full_references: bool) -> ImportTarget {
-    ImportTarget::Layout {
-        folder: bundle.path(name),
-        full_references,
-    }
+fn folder(bundle: &Bundle, name: &str, full_references: bool) -> Arc<dyn Target> {
+    Arc::new(LayoutTarget::new(bundle.path(name)).full_references(full_references))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +52,7 @@ async fn a_name_that_holds_something_else_is_not_moved() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ImportErrorKind::Access);
-    assert!(error.to_string().contains("--overwrite-tags"), "{error}");
+    assert_eq!(error.remedy(), Some(&ImportRemedy::OverwriteTags));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use mirror_import::{ImportObserver, ImportTarget, Importer};
+use mirror_import::{ImportObserver, Importer, LayoutTarget, Target};
 use test_registry::{Fault, Persona, Route};
 
 use crate::support::{Bundle, open, options, registry};
@@ -42,7 +42,7 @@ impl ImportObserver for Told {
     }
 }
 
-async fn told(bundle: &Bundle, target: ImportTarget) -> Sums {
+async fn told(bundle: &Bundle, target: Arc<dyn Target>) -> Sums {
     let told = Arc::new(Told::default());
     let observer = Arc::clone(&told) as Arc<dyn ImportObserver>;
     let importer = Importer::new(target, options(), observer);
@@ -63,10 +63,7 @@ async fn an_observer_is_told_of_exactly_as_many_bytes_as_were_planned() {
     // Everything is there already.
     assert_eq!(told(&bundle, registry(&target)).await, first);
     for _ in 0..2 {
-        let folder = ImportTarget::Layout {
-            folder: bundle.path("store"),
-            full_references: true,
-        };
+        let folder = Arc::new(LayoutTarget::new(bundle.path("store")).full_references(true));
         told(&bundle, folder).await;
     }
 }

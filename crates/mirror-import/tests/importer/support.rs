@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use import_validator::{ImportValidator, ValidatedBundle};
 use mirror_export::{ExportRequest, Exporter, FileOutput};
-use mirror_import::{ImportError, ImportOptions, ImportReport, ImportTarget, Importer};
+use mirror_import::{ImportError, ImportOptions, ImportReport, Importer, RegistryTarget, Target};
 use oci_content::{Descriptor, Digest, Reference};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, RecordedRequest, TestRegistry};
@@ -117,7 +117,10 @@ impl Bundle {
         Arc::new(validation.bundle.unwrap())
     }
 
-    pub(crate) async fn import(&self, target: ImportTarget) -> Result<ImportReport, ImportError> {
+    pub(crate) async fn import(
+        &self,
+        target: Arc<dyn Target>,
+    ) -> Result<ImportReport, ImportError> {
         import(self.validated(), target, options()).await
     }
 
@@ -160,16 +163,16 @@ pub(crate) async fn export(source: &TestRegistry, images: &[&str]) -> tempfile::
     folder
 }
 
-/// The options of an import that does not wait long for what a target does not show.
+/// How long is waited for what a target does not show.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
+
 pub(crate) fn options() -> ImportOptions {
-    let mut options = ImportOptions::default();
-    options.patience = Duration::from_millis(300);
-    options
+    ImportOptions::default()
 }
 
 pub(crate) async fn import(
     bundle: Arc<ValidatedBundle>,
-    target: ImportTarget,
+    target: Arc<dyn Target>,
     options: ImportOptions,
 ) -> Result<ImportReport, ImportError> {
     Importer::new(target, options, Arc::new(()))
@@ -177,11 +180,8 @@ pub(crate) async fn import(
         .await
 }
 
-pub(crate) fn registry(target: &TestRegistry) -> ImportTarget {
-    ImportTarget::Registry {
-        registry: target.registry(),
-        client: client(),
-    }
+pub(crate) fn registry(target: &TestRegistry) -> Arc<dyn Target> {
+    Arc::new(RegistryTarget::new(client(), target.registry()).patience(PATIENCE))
 }
 
 /// A client that tries again at once.
@@ -200,4 +200,11 @@ pub(crate) fn writes(registry: &TestRegistry) -> Vec<RecordedRequest> {
     requests
         .filter(|request| !["GET", "HEAD"].contains(&request.method.as_str()))
         .collect()
+}
+
+/// Returns what an error and its causes say.
+pub(crate) fn said(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
 }

@@ -1,12 +1,14 @@
 //! Targets that differ from what the specification has, and how an import gets everything into them.
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mirror_import::{ImportErrorKind, ImportOptions};
+use mirror_import::{ImportErrorKind, RegistryTarget, Target};
 use oci_content::{Digest, referrers_tag};
 use test_registry::{Fault, Lateness, Persona, Route, TestRegistry, TestRegistryBuilder, Variant};
 
-use crate::support::{Bundle, export, import, open, options, registry, writes};
+use crate::support::{Bundle, client, export, import, open, options, registry, said, writes};
 
 /// Every persona that takes pushes, with the variants that differ in how they do.
 fn targets() -> Vec<(String, TestRegistryBuilder)> {
@@ -35,11 +37,14 @@ fn targets() -> Vec<(String, TestRegistryBuilder)> {
         .collect()
 }
 
-fn with_workers(workers: usize) -> ImportOptions {
-    let mut options = options();
-    options.max_concurrent_transfers = workers;
-    options.patience = Duration::from_secs(3);
-    options
+fn with_workers(target: &TestRegistry, workers: usize) -> Arc<dyn Target> {
+    let workers = NonZeroUsize::new(workers).unwrap();
+    let target = RegistryTarget::new(client(), target.registry());
+    Arc::new(
+        target
+            .patience(Duration::from_secs(3))
+            .max_concurrent(workers),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +59,12 @@ async fn everything_arrives_at_every_target_with_one_two_and_eight_workers() {
                 false => builder,
             };
             let target = builder.start().await;
-            let report = import(bundle.validated(), registry(&target), with_workers(workers)).await;
+            let report = import(
+                bundle.validated(),
+                with_workers(&target, workers),
+                options(),
+            )
+            .await;
             let report = match report {
                 Ok(report) => report,
                 Err(error) => {
@@ -194,7 +204,7 @@ async fn a_list_and_a_tag_that_are_late_are_waited_for_and_nothing_is_repaired()
         let late = Lateness::Time(Duration::from_millis(1_500));
         let builder = TestRegistry::builder(persona).without_auth();
         let target = builder.late_tags(late).late_referrers(late).start().await;
-        let report = import(bundle.validated(), registry(&target), with_workers(8)).await;
+        let report = import(bundle.validated(), with_workers(&target, 8), options()).await;
         assert_eq!(
             report.unwrap().referrers_found,
             bundle.referrers,
@@ -291,8 +301,9 @@ async fn the_words_of_a_refused_upload_are_repeated() {
         target.fault(route, Fault::body(403, "application/json", words).forever());
         let error = bundle.import_to(&target).await.unwrap_err();
         assert!(
-            error.to_string().contains("(quota of 10 GiB  exceeded)"),
-            "{error}"
+            said(&error).contains("(quota of 10 GiB  exceeded)"),
+            "{}",
+            said(&error)
         );
     }
 }

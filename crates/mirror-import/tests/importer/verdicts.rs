@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bundle_format::BundleManifest;
 use import_validator::{ImportValidator, Report};
 use mirror_export::{ExportError, ExportSummary, Exporter};
-use mirror_import::ImportTarget;
+use mirror_import::{LayoutTarget, RegistryTarget};
 use oci_content::{Completeness, Descriptor, Digest, Platform, media_type};
 use serde_json::{Value, json};
 use test_registry::{Persona, TestRegistry};
 
-use crate::support::{Export, client, import, open, options};
+use crate::support::{Export, PATIENCE, client, import, open, options};
 
 fn request(source: &TestRegistry, folder: &Path, images: &[&str]) -> Export {
     let reference = |image: &&str| format!("{}/{image}", source.host()).parse().unwrap();
@@ -45,10 +45,7 @@ async fn arrives(request: &Export, referrers: usize) {
         )
     };
     let folder = request.output.path.with_file_name("layout");
-    let target = ImportTarget::Layout {
-        folder,
-        full_references: false,
-    };
+    let target = Arc::new(LayoutTarget::new(folder));
     let report = import(validated(), target, options()).await.unwrap();
     assert_eq!(
         (report.referrers_expected, report.referrers_found),
@@ -56,10 +53,7 @@ async fn arrives(request: &Export, referrers: usize) {
     );
     // It takes an index without all its children.
     let registry = open(Persona::Minimal).await;
-    let target = ImportTarget::Registry {
-        registry: registry.registry(),
-        client: client(),
-    };
+    let target = Arc::new(RegistryTarget::new(client(), registry.registry()).patience(PATIENCE));
     let report = import(validated(), target, options()).await.unwrap();
     assert_eq!(
         (report.referrers_expected, report.referrers_found),
@@ -317,10 +311,7 @@ async fn an_image_that_lacks_a_child_and_refers_to_another_one_arrives_without_i
             .check_referrers(true)
             .validate_path(&request.output.path);
         assert!(validation.report.ok, "{:#?}", validation.report.findings);
-        let target = ImportTarget::Layout {
-            folder: folder.path().join("layout"),
-            full_references: false,
-        };
+        let target = Arc::new(LayoutTarget::new(folder.path().join("layout")));
         let report = import(Arc::new(validation.bundle.unwrap()), target, options())
             .await
             .unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use import_validator::{FindingKind, ImportValidator, Report};
 use mirror_export::{ExportError, ExportSummary, Exporter};
-use mirror_import::{ImportError, ImportReport, ImportTarget};
+use mirror_import::{ImportError, ImportReport, LayoutTarget};
 use oci_content::{Completeness, Descriptor, Digest, media_type};
 use serde_json::{Value, json};
 use test_registry::{Persona, TestRegistry};
@@ -46,10 +46,7 @@ impl Way {
         let strict = strict.validate_path(&request.output.path).report;
         let validation = validator.validate_path(&request.output.path);
         let folder = tempfile::tempdir_in(self.folder.path()).unwrap();
-        let target = ImportTarget::Layout {
-            folder: folder.path().join("layout"),
-            full_references: false,
-        };
+        let target = Arc::new(LayoutTarget::new(folder.path().join("layout")));
         let Some(bundle) = validation.bundle else {
             panic!("{:#?}\n{:#?}", validation.report, summary.manifest);
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mirror_export::{ExportRequest, FileOutput};
-use mirror_import::{ImportOptions, ImportTarget};
+use mirror_import::{ImportOptions, LayoutTarget};
 use oci_content::{Digest, ImageLayout, Reference, Registry};
 use registry_server::{LayoutStore, MemoryStore, RegistryServer, RunningServer, Store};
 use tokio::net::TcpListener;
@@ -179,10 +179,7 @@ async fn import_into(
     bundle: &Path,
     folder: &Path,
 ) -> Result<mirror_import::ImportReport, Failure> {
-    let target = ImportTarget::Layout {
-        folder: folder.to_owned(),
-        full_references: true,
-    };
+    let target = Arc::new(LayoutTarget::new(folder.to_owned()).full_references(true));
     let progress = &context.progress.silent();
     let validated = validate::validated(progress, bundle, true)?;
     import::import(validated, target, ImportOptions::default(), progress).await

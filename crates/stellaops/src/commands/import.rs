@@ -4,8 +4,8 @@ use std::sync::Arc;
 use clap::Args;
 use import_validator::{FindingKind, ValidatedBundle};
 use mirror_import::{
-    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport, ImportTarget,
-    Importer, Ledger, LedgerReport, LedgerVerdict,
+    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportRemedy, ImportReport,
+    Importer, LayoutTarget, Ledger, LedgerReport, LedgerVerdict, RegistryTarget, Target,
 };
 use oci_content::{Reference, Registry, write_file};
 
@@ -14,7 +14,7 @@ use crate::arguments::signature::SignatureArgs;
 use crate::arguments::{TextFormat, base, bundle_path, policy, signature};
 use crate::commands::validate;
 use crate::context::{Context, ledger as ledger_folder, local_store};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, chain};
 use crate::progress::{Current, Phase, Progress};
 use crate::render;
 
@@ -87,14 +87,11 @@ pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<(), Fail
     options.require_sequence = args.require_sequence || configured.require_sequence;
     let stream_is_given = options.stream.is_some();
     options.ledger = ledger(args)?;
-    let target = target(context, args.to.as_deref(), &mut options)?;
+    let (target, registry) = target(context, args.to.as_deref(), &mut options)?;
     let validator = validate::validator(true, args.strict_referrer_validation);
     let validator = signature::demand(validator, &args.signature)?;
     let validator = policy::demand(validator, &args.policy)?.refuse_unused_rules(true);
-    let registry = match &target {
-        ImportTarget::Registry { registry, .. } => Some(registry.clone()),
-        _ => None,
-    };
+
     let mapping = options.mapping.clone();
     // A folder keeps the names of the source.
     let mut validator = validator.targets(move |source| match &registry {
@@ -139,7 +136,7 @@ pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<(), Fail
 /// Imports a validated bundle.
 pub(crate) async fn import(
     bundle: Arc<ValidatedBundle>,
-    target: ImportTarget,
+    target: Arc<dyn Target>,
     options: ImportOptions,
     progress: &Progress,
 ) -> Result<ImportReport, Failure> {
@@ -150,7 +147,7 @@ pub(crate) async fn import(
 
 async fn send(
     bundle: Arc<ValidatedBundle>,
-    target: ImportTarget,
+    target: Arc<dyn Target>,
     options: ImportOptions,
     progress: &Progress,
 ) -> Result<ImportReport, ImportError> {
@@ -181,26 +178,21 @@ fn ledger(args: &ImportArgs) -> Result<Option<Ledger>, Failure> {
     }
 }
 
-/// Reads `REGISTRY[/PREFIX]` or `oci:FOLDER`.
+/// Reads `REGISTRY[/PREFIX]` or `oci:FOLDER`; returns the registry too, if it is one.
 fn target(
     context: &Context,
     to: Option<&str>,
     options: &mut ImportOptions,
-) -> Result<ImportTarget, Failure> {
+) -> Result<(Arc<dyn Target>, Option<Registry>), Failure> {
     let Some(to) = to else {
-        return Ok(ImportTarget::Layout {
-            folder: local_store()?,
-            full_references: true,
-        });
+        let target = LayoutTarget::new(local_store()?).full_references(true);
+        return Ok((Arc::new(target), None));
     };
     if let Some(folder) = to.strip_prefix("oci:") {
         if folder.is_empty() {
             return Err(Failure::new(Exit::Usage, "--to oci: names no folder"));
         }
-        return Ok(ImportTarget::Layout {
-            folder: folder.into(),
-            full_references: false,
-        });
+        return Ok((Arc::new(LayoutTarget::new(folder)), None));
     }
     let wrong = |reason: String| {
         Failure::new(
@@ -233,10 +225,8 @@ fn target(
         }
         options.mapping.prefix = Some(prefix.parse().map_err(|error| wrong(format!("{error}")))?);
     }
-    Ok(ImportTarget::Registry {
-        registry,
-        client: context.client.clone(),
-    })
+    let target = RegistryTarget::new(context.client.clone(), registry.clone());
+    Ok((Arc::new(target), Some(registry)))
 }
 
 /// Says what to write instead of a target as other tools write it.
@@ -282,7 +272,17 @@ fn failure(error: &ImportError) -> Failure {
         ImportErrorKind::Incomplete => Exit::Incomplete,
         _ => Exit::Network,
     };
-    Failure::new(exit, error.to_string())
+    let next_step = match error.remedy() {
+        Some(ImportRemedy::OverwriteTags) => "; --overwrite-tags moves it".to_owned(),
+        Some(ImportRemedy::AllowRollback) => {
+            "; if it is meant, --allow-rollback imports it this once".to_owned()
+        }
+        Some(ImportRemedy::Map(repository)) => {
+            format!("; --keep-host does that, or --map {repository}=REPOSITORY")
+        }
+        _ => String::new(),
+    };
+    Failure::new(exit, format!("{}{next_step}", chain(error)))
 }
 
 fn json(report: &ImportReport) -> Result<serde_json::Value, Failure> {

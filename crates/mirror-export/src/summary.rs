@@ -1,0 +1,119 @@
+use std::path::PathBuf;
+
+use bundle_format::{BundleManifest, Checksums, OutputFile, VolumeChecksum};
+use mirror_plan::FoundImage;
+use oci_content::{Completeness, Digest, DiscoveryMethod, Reference};
+use serde::Serialize;
+
+/// What an export into a file wrote.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExportSummary {
+    /// The bundle.
+    pub output: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest, as it stands in the checksum file beside it unless it is in volumes.
+    pub sha256: Digest,
+    /// The volumes that it is written in, in their order; none when it is one file.
+    pub volumes: Vec<ExportedVolume>,
+    /// When each part of the work was over.
+    pub times: ExportTimes,
+    /// What it says about itself.
+    pub manifest: BundleManifest,
+    /// What was found of each image.
+    pub images: Vec<ExportedImage>,
+}
+
+impl ExportSummary {
+    /// Counts the blobs that are left to the base, and their bytes.
+    pub fn left_out(&self) -> (usize, u64) {
+        let sizes = self.manifest.left_out().map(|entry| entry.size);
+        sizes.fold((0, 0), |(blobs, bytes), size| {
+            (blobs + 1, bytes.saturating_add(size))
+        })
+    }
+}
+
+/// What an export into a sink of the caller wrote.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SinkSummary {
+    /// The size of the bundle in bytes.
+    pub size: u64,
+    /// Its digest; none where the sink cannot be [read back](bundle_format::Sink::read_back).
+    pub sha256: Option<Digest>,
+    /// When each part of the work was over.
+    pub times: ExportTimes,
+    /// What the bundle says about itself.
+    pub manifest: BundleManifest,
+    /// What was found of each image.
+    pub images: Vec<ExportedImage>,
+}
+
+/// When each part of an export was over, each from the start of the export.
+///
+/// The last two go on at the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ExportTimes {
+    /// Everything is found, and the bundle planned, in seconds.
+    pub planned: f64,
+    /// Every blob is downloaded and verified, in seconds.
+    pub transferred: f64,
+    /// The SHA-256 of the bundle is known, in seconds.
+    pub checksum: f64,
+    /// The bundle is on the disk, in seconds.
+    pub synced: f64,
+}
+
+/// A volume of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExportedVolume {
+    /// Its name.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest, as it stands in the checksum file beside it.
+    pub sha256: Digest,
+}
+
+/// What was found of one image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ExportedImage {
+    /// The image.
+    pub reference: Reference,
+    /// Its digest.
+    pub digest: Digest,
+    /// The referrers of the image and its children, at every level.
+    pub referrers: usize,
+    /// How the image's own referrers were found.
+    pub method: DiscoveryMethod,
+    /// Whether everything could be settled.
+    pub status: Completeness,
+}
+
+impl From<&FoundImage> for ExportedImage {
+    fn from(image: &FoundImage) -> Self {
+        let graph = image.graph();
+        let root = graph.report(image.digest());
+        Self {
+            reference: image.reference().clone(),
+            digest: image.digest().clone(),
+            referrers: graph.referrers.len(),
+            method: root.map_or(DiscoveryMethod::FallbackTag, |report| report.method),
+            status: graph.status(),
+        }
+    }
+}
+
+pub(crate) fn exported_volumes(output: &OutputFile, checksums: &Checksums) -> Vec<ExportedVolume> {
+    let volume = |volume: &VolumeChecksum| ExportedVolume {
+        path: output.volume_path(volume.number),
+        size: volume.size,
+        sha256: volume.sha256.clone(),
+    };
+    checksums.volumes.iter().map(volume).collect()
+}

@@ -1,0 +1,502 @@
+//! What is done with a target, whatever it is, and in which order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use oci_content::{Descriptor, Digest, RepositoryName, Tag};
+use tokio::task::JoinSet;
+
+use crate::base::BaseSearch;
+use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
+use crate::importer::ImportOptions;
+use crate::observed::{ImportObserver, Observed};
+use crate::patience::Patience;
+use crate::plan::{ImportPlan, RepositoryPlan};
+use crate::proof::{self, Comparison};
+use crate::report::{ImportReport, ImportedTag, MissingReferrer, TagAction, TransferCounts};
+use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
+
+/// Repositories whose referrers are discovered at once.
+const PROOFS_AT_ONCE: usize = 4;
+
+/// One import into one target.
+pub(crate) struct Sequence<'a> {
+    pub(crate) target: &'a Arc<dyn Target>,
+    pub(crate) source: &'a Observed,
+    pub(crate) options: &'a ImportOptions,
+    pub(crate) observer: &'a Arc<dyn ImportObserver>,
+    pub(crate) plan: &'a ImportPlan,
+    pub(crate) profile: TargetProfile,
+}
+
+impl Sequence<'_> {
+    pub(crate) async fn run(
+        &self,
+        base: Option<&Digest>,
+        report: &mut ImportReport,
+    ) -> Result<(), ImportError> {
+        let entries = self.entries_to_publish(report).await?;
+        let base = BaseSearch {
+            target: &**self.target,
+            plan: self.plan,
+            elsewhere: &self.options.mount_from,
+            check: self.check(),
+            base,
+        };
+        let mounts = base.run().await?;
+        if let Some(base) = &mut report.base {
+            base.mounted = mounts.len();
+        }
+        if self.options.dry_run {
+            return Ok(());
+        }
+        self.target.prepare().await?;
+        // Before anything else: where the registry does not mount, nothing that could be seen has been sent.
+        base.mount(mounts).await?;
+        self.put_blobs(&mut report.blobs).await?;
+        self.put_manifests(&mut report.manifests).await?;
+        self.list_referrers().await?;
+        let published = self.target.publish(&entries, self.source).await?;
+        self.observer.proving();
+        self.prove_entries(&entries, &published).await?;
+        report.blobs_checked = self.prove_blobs().await?;
+        self.prove_referrers(report).await
+    }
+
+    fn check(&self) -> Check {
+        if self.options.verify_existing {
+            Check::Content
+        } else {
+            Check::Size
+        }
+    }
+
+    fn at_once(&self) -> usize {
+        self.profile.max_concurrent.get()
+    }
+
+    /// Reports what every tag is before the import, and returns the entries that are to be published; refuses to move a tag
+    /// unless that is allowed.
+    async fn entries_to_publish(
+        &self,
+        report: &mut ImportReport,
+    ) -> Result<Vec<Entry>, ImportError> {
+        let entries = self.plan.entries();
+        let tagged: Vec<Entry> = entries
+            .iter()
+            .filter(|e| e.tag.is_some())
+            .cloned()
+            .collect();
+        let mut unique: BTreeMap<(&RepositoryName, Option<&Tag>), &Entry> = BTreeMap::new();
+        for entry in &tagged {
+            unique
+                .entry((&entry.repository, entry.tag.as_ref()))
+                .or_insert(entry);
+        }
+        let asked: Vec<Entry> = unique.into_values().cloned().collect();
+        let held = self.target.held(&asked).await;
+        let mut before: BTreeMap<(&RepositoryName, Option<&Tag>), Option<Digest>> = BTreeMap::new();
+        for (entry, held) in asked.iter().zip(held) {
+            before.insert((&entry.repository, entry.tag.as_ref()), held?);
+        }
+        let mut wanted = Vec::new();
+        let mut seen = BTreeSet::new();
+        for entry in &entries {
+            let digest = &entry.descriptor.digest;
+            let Some(tag) = &entry.tag else {
+                wanted.push(entry.clone());
+                continue;
+            };
+            let held = before
+                .get(&(&entry.repository, Some(tag)))
+                .cloned()
+                .flatten();
+            if let Some(held) = held.as_ref().filter(|held| *held != digest)
+                && !self.options.overwrite_tags
+            {
+                let message = format!(
+                    "{} is {held} at the target and {digest} in the bundle; nothing was sent",
+                    self.target.entry_name(entry)
+                );
+                let error = ImportError::new(ImportErrorKind::Access, message);
+                return Err(error.with_remedy(ImportRemedy::OverwriteTags));
+            }
+            let is_present = held.as_ref() == Some(digest);
+            if !is_present {
+                wanted.push(entry.clone());
+            }
+            if seen.insert((&entry.repository, tag, digest)) {
+                report.tags.push(ImportedTag {
+                    repository: entry.repository.clone(),
+                    tag: tag.clone(),
+                    digest: digest.clone(),
+                    before: held,
+                    action: if is_present {
+                        TagAction::Present
+                    } else {
+                        TagAction::Made
+                    },
+                });
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Puts every blob into every repository that needs it, the largest first: the last transfer to end is then a short one.
+    async fn put_blobs(&self, counts: &mut TransferCounts) -> Result<(), ImportError> {
+        let mut blobs: BTreeMap<&Digest, (u64, Vec<RepositoryName>)> = BTreeMap::new();
+        for (name, repository) in &self.plan.repositories {
+            for (digest, size) in &repository.blobs {
+                let (_, repositories) = blobs.entry(digest).or_insert((*size, Vec::new()));
+                if repositories.is_empty() || !self.profile.is_shared {
+                    repositories.push(name.clone());
+                }
+            }
+        }
+        let mut queue: Vec<_> = blobs.into_iter().collect();
+        queue.sort_by_key(|(_, (size, _))| *size);
+        let mut tasks = JoinSet::new();
+        loop {
+            while tasks.len() < self.at_once()
+                && let Some((digest, (size, repositories))) = queue.pop()
+            {
+                let task = self.blob_task(digest, size);
+                // Spawned, because reading and hashing are work for more than one processor.
+                tasks.spawn(async move { task.run(repositories).await });
+            }
+            match tasks.join_next().await {
+                None => return Ok(()),
+                Some(Ok(done)) => {
+                    let done = done?;
+                    counts.present += done.present;
+                    counts.sent += done.sent;
+                    counts.mounted += done.mounted;
+                }
+                Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        }
+    }
+
+    /// Puts the manifests, each after all that it needs.
+    async fn put_manifests(&self, counts: &mut TransferCounts) -> Result<(), ImportError> {
+        let repositories = self.plan.repositories.values();
+        let waves = repositories.map(|plan| plan.waves.len()).max().unwrap_or(0);
+        let mut seen = BTreeSet::new();
+        for wave in 0..waves {
+            let mut due = Vec::new();
+            for (name, plan) in &self.plan.repositories {
+                let digests = plan.waves.get(wave).into_iter().flatten();
+                let digests =
+                    digests.filter(|digest| !self.profile.is_shared || seen.insert(*digest));
+                due.extend(digests.map(|digest| (name, &plan.descriptors[digest])));
+            }
+            let puts = stream::iter(due).map(|(name, manifest)| async move {
+                if self
+                    .target
+                    .has_manifest(name, manifest, self.check())
+                    .await?
+                {
+                    return Ok((manifest.size, false));
+                }
+                let digest = &manifest.digest;
+                self.target.put_manifest(name, digest, self.source).await?;
+                Ok::<_, ImportError>((manifest.size, true))
+            });
+            let mut puts = puts.buffer_unordered(self.at_once());
+            while let Some((size, sent)) = puts.try_next().await? {
+                if sent {
+                    counts.sent += 1;
+                } else {
+                    counts.present += 1;
+                }
+                self.observer.advanced(size);
+                self.observer.arrived(size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps lists of referrers where the target has none of its own.
+    async fn list_referrers(&self) -> Result<(), ImportError> {
+        for (name, plan) in &self.plan.repositories {
+            if self.target.lists_referrers(name).await {
+                continue;
+            }
+            let edges = plan.edges.iter().filter(|(_, _, tag)| tag.is_none());
+            let edges = edges.map(|(subject, referrer, _)| (subject, &plan.descriptors[referrer]));
+            self.add_referrers(name, edges).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the lists of referrers of a repository. What only a legacy tag names has no subject and belongs into no list.
+    async fn add_referrers<'p>(
+        &self,
+        name: &RepositoryName,
+        edges: impl Iterator<Item = (&'p Digest, &'p Descriptor)>,
+    ) -> Result<(), ImportError> {
+        let mut subjects: BTreeMap<&Digest, Vec<&Descriptor>> = BTreeMap::new();
+        for (subject, referrer) in edges {
+            subjects.entry(subject).or_default().push(referrer);
+        }
+        stream::iter(subjects)
+            .map(|(subject, referrers)| async move {
+                let target = self.target;
+                target
+                    .add_referrers(name, subject, &referrers, self.source)
+                    .await
+            })
+            .buffer_unordered(self.at_once())
+            .try_collect::<Vec<()>>()
+            .await?;
+        Ok(())
+    }
+
+    /// Reads back what was made: every tag, and every image that has none. (A tag that was there had been read before.)
+    async fn prove_entries(
+        &self,
+        entries: &[Entry],
+        published: &[Published],
+    ) -> Result<(), ImportError> {
+        let made = entries.iter().zip(published);
+        let made = made.filter(|(entry, published)| match entry.tag {
+            // A list that took others in is another one now; what it lists is proved by a discovery.
+            Some(_) => **published == Published::Whole,
+            None => entry.is_image,
+        });
+        let mut left: Vec<Entry> = made.map(|(entry, _)| entry.clone()).collect();
+        let mut patience = Patience::new(self.profile.patience);
+        loop {
+            let held = self.target.held(&left).await;
+            let mut held = left.into_iter().zip(held).filter(|(entry, held)| {
+                !matches!(held, Ok(Some(there)) if *there == entry.descriptor.digest)
+            });
+            let Some((entry, there)) = held.next() else {
+                return Ok(());
+            };
+            left = std::iter::once(entry.clone())
+                .chain(held.map(|(entry, _)| entry))
+                .collect();
+            if patience.wait().await {
+                continue;
+            }
+            let message = format!(
+                "{} is to be {}, and nothing says that the image arrived",
+                self.target.entry_name(&entry),
+                entry.descriptor.digest
+            );
+            let kind = ImportErrorKind::Incomplete;
+            return Err(match there {
+                Ok(Some(other)) => {
+                    ImportError::new(kind, format!("{message}: at the target it is {other}"))
+                }
+                Ok(None) => ImportError::new(kind, format!("{message}: it is not at the target")),
+                Err(error) => {
+                    ImportError::caused(kind, format!("{message}: it cannot be read"), error)
+                }
+            });
+        }
+    }
+
+    /// Looks for every blob once more, and returns how many there are. One that is gone is sent again, once.
+    async fn prove_blobs(&self) -> Result<usize, ImportError> {
+        let mut seen = BTreeSet::new();
+        let mut wanted = Vec::new();
+        for (name, plan) in &self.plan.repositories {
+            let blobs = plan.blobs.iter().map(|blob| (blob, true));
+            let left_out = plan.left_out.iter().map(|blob| (blob, false));
+            for ((digest, size), held) in blobs.chain(left_out) {
+                if !self.profile.is_shared || seen.insert(digest) {
+                    wanted.push((name, digest, *size, held));
+                }
+            }
+        }
+        if self.profile.is_sure {
+            return Ok(wanted.iter().filter(|(_, _, _, held)| *held).count());
+        }
+        let checks = stream::iter(wanted).map(|(name, digest, size, held)| async move {
+            let there = self.target.blob(name, digest, size, Check::Size).await?;
+            if there == Holding::Whole {
+                return Ok(());
+            }
+            if held {
+                self.blob_task(digest, size).put(name, None).await?;
+                return Ok(());
+            }
+            let message = format!(
+                "{}/{name}: the target had {digest} when the import began, and does not have it any more; import the \
+                 base again",
+                self.target.name(),
+            );
+            Err(ImportError::new(ImportErrorKind::BaseMissing, message))
+        });
+        let checks = checks.buffer_unordered(self.at_once());
+        Ok(checks.try_collect::<Vec<()>>().await?.len())
+    }
+
+    fn blob_task(&self, digest: &Digest, size: u64) -> BlobTask {
+        BlobTask {
+            target: Arc::clone(self.target),
+            source: self.source.clone(),
+            observer: Arc::clone(self.observer),
+            profile: self.profile,
+            check: self.check(),
+            digest: digest.clone(),
+            size,
+        }
+    }
+
+    /// Discovers at the target and compares.
+    async fn prove_referrers(&self, report: &mut ImportReport) -> Result<(), ImportError> {
+        let proofs = self.plan.repositories.iter();
+        let proofs = stream::iter(proofs)
+            .map(|(name, plan)| self.prove_repository(name, plan))
+            .buffered(PROOFS_AT_ONCE);
+        let proofs: Vec<_> = proofs.try_collect().await?;
+        let mut reasons = Vec::new();
+        for (missing, why) in proofs {
+            report.missing.extend(missing);
+            reasons.extend(why);
+        }
+        proof::conclude(report, &reasons)
+    }
+
+    /// Compares what one repository lists with the graph. What is not listed is waited for, then sent again, one at a time, and
+    /// at last kept in the lists that the target leaves to others.
+    async fn prove_repository(
+        &self,
+        name: &RepositoryName,
+        plan: &RepositoryPlan,
+    ) -> Result<(Vec<MissingReferrer>, Vec<String>), ImportError> {
+        let discovery = || self.target.discovery(name);
+        let mut comparison = Comparison::of(name, plan, &discovery()?).await;
+        self.wait_for(name, &mut comparison).await?;
+        if comparison.is_whole() || self.profile.is_sure {
+            return Ok(comparison.missing());
+        }
+        for lost in comparison.missing().0 {
+            let Some(tag) = lost.tag else {
+                self.target
+                    .put_manifest(name, &lost.referrer, self.source)
+                    .await?;
+                continue;
+            };
+            let mut entry = Entry::new(name.clone(), plan.descriptors[&lost.referrer].clone());
+            entry.tag = Some(tag);
+            self.target.publish(&[entry], self.source).await?;
+        }
+        self.wait_for(name, &mut comparison).await?;
+        // What the target still does not list by itself is kept where every client looks as well.
+        let (missing, _) = comparison.missing();
+        let untagged = missing.iter().filter(|lost| lost.tag.is_none());
+        let edges = untagged.map(|lost| (&lost.subject, &plan.descriptors[&lost.referrer]));
+        self.add_referrers(name, edges).await?;
+        if !comparison.is_whole() {
+            comparison.again(&discovery()?).await;
+        }
+        Ok(comparison.missing())
+    }
+
+    /// Looks again for what was not found, until all of it is or there is no time left.
+    async fn wait_for(
+        &self,
+        name: &RepositoryName,
+        comparison: &mut Comparison<'_>,
+    ) -> Result<(), ImportError> {
+        let mut patience = Patience::new(self.profile.patience);
+        while !comparison.is_whole() && patience.wait().await {
+            // Sources remember what they were told, so each look is through new ones.
+            comparison.again(&self.target.discovery(name)?).await;
+        }
+        Ok(())
+    }
+}
+
+/// One blob, on its way into all repositories that need it.
+struct BlobTask {
+    target: Arc<dyn Target>,
+    source: Observed,
+    observer: Arc<dyn ImportObserver>,
+    profile: TargetProfile,
+    check: Check,
+    digest: Digest,
+    size: u64,
+}
+
+impl BlobTask {
+    async fn run(&self, repositories: Vec<RepositoryName>) -> Result<TransferCounts, ImportError> {
+        let mut counts = TransferCounts::default();
+        // What one repository has can be mounted into the next ones.
+        let mut home: Option<&RepositoryName> = None;
+        for name in &repositories {
+            match self.blob(name, self.check).await? {
+                Holding::Whole => {
+                    counts.present += 1;
+                    self.observer.advanced(self.size);
+                }
+                there => {
+                    let home = home.filter(|_| there == Holding::Nothing);
+                    match self.put(name, home).await? {
+                        BlobPut::Mounted => counts.mounted += 1,
+                        BlobPut::Sent => counts.sent += 1,
+                    }
+                }
+            }
+            self.observer.arrived(self.size);
+            home.get_or_insert(name);
+        }
+        Ok(counts)
+    }
+
+    /// Puts the blob, and looks whether it is there: a target that took it need not have kept it. Waits for one that shows it
+    /// late, and sends it once more to one that does not show it.
+    async fn put(
+        &self,
+        name: &RepositoryName,
+        mount_from: Option<&RepositoryName>,
+    ) -> Result<BlobPut, ImportError> {
+        let content = self.source.blob(&self.digest);
+        let (digest, size) = (&self.digest, self.size);
+        let send = |from| self.target.put_blob(name, digest, size, &content, from);
+        let mut done = send(mount_from).await?;
+        let mut there = self.shown(name).await?;
+        if there != Holding::Whole {
+            done = send(None).await?;
+            there = self.shown(name).await?;
+        }
+        let found = match there {
+            Holding::Whole => {
+                content.arrived(size);
+                return Ok(done);
+            }
+            Holding::Damaged => "has something else in its place",
+            Holding::Nothing => "does not have it",
+        };
+        let message = format!(
+            "{digest} into {}/{name}: it was sent twice, the target took it, and it {found}",
+            self.target.name()
+        );
+        Err(ImportError::new(ImportErrorKind::Incomplete, message))
+    }
+
+    /// Looks for a blob that was put.
+    async fn shown(&self, name: &RepositoryName) -> Result<Holding, ImportError> {
+        if self.profile.is_sure {
+            return Ok(Holding::Whole);
+        }
+        let mut patience = Patience::new(self.profile.patience);
+        loop {
+            match self.blob(name, Check::Size).await? {
+                Holding::Nothing if patience.wait().await => {}
+                // What is said of the size is not always right; what the blob is decides.
+                Holding::Damaged => return self.blob(name, Check::Content).await,
+                there => return Ok(there),
+            }
+        }
+    }
+
+    async fn blob(&self, name: &RepositoryName, check: Check) -> Result<Holding, ImportError> {
+        self.target.blob(name, &self.digest, self.size, check).await
+    }
+}
