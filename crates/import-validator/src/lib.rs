@@ -1,7 +1,7 @@
 //! Proves a mirror bundle whole, or says exactly what is wrong with it.
 //!
-//! [`ImportValidator`] reads a bundle from any [`Read`](std::io::Read), from a file or from the folder that it was
-//! extracted into, once and without any effect. Its [`Report`] has findings with stable names, in the order of the
+//! [`ImportValidator`] reads a bundle from any [`Read`](std::io::Read), from a file, from any
+//! [`ReadAt`](bundle_format::ReadAt), or from the folder that it was extracted into, once and without any effect. Its [`Report`] has findings with stable names, in the order of the
 //! stages, and is what `bundle validate --format json` prints. A bundle without an error becomes a
 //! [`ValidatedBundle`], the only thing that can be imported.
 //!
@@ -42,6 +42,6 @@ mod volumes;
 
 pub use limits::ValidationLimits;
 pub use observer::ValidationObserver;
-pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage};
+pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage, UnknownFindingKind};
 pub use validated::ValidatedBundle;
 pub use validator::{ImportValidator, Validation};

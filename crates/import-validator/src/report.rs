@@ -1,23 +1,25 @@
 mod kind;
 mod stage;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use oci_content::Digest;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use self::kind::Class;
-pub use self::kind::FindingKind;
+pub use self::kind::{FindingKind, UnknownFindingKind};
 pub use self::stage::{Severity, Stage};
 
 /// What a validation found.
 ///
 /// Its JSON form is the one of `bundle validate --format json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Report {
-    /// The version of the JSON form: 1.
+    /// The version of the JSON form: 1. A document of another version is not read.
+    #[serde(deserialize_with = "version_1")]
     pub schema_version: u32,
     /// What was validated, as the caller named it.
     pub file: String,
@@ -31,10 +33,19 @@ pub struct Report {
     pub counts: Counts,
 }
 
+fn version_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        1 => Ok(1),
+        other => Err(de::Error::custom(format_args!(
+            "schemaVersion {other} is not one that this version reads"
+        ))),
+    }
+}
+
 /// One thing that is not as it should be.
 ///
 /// Texts hold no control characters, whatever the bundle holds, so they can be printed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Finding {
     /// Where in the validation it was found.
@@ -49,12 +60,12 @@ pub struct Finding {
     pub expected: Option<String>,
     /// What is there.
     pub found: Option<String>,
-    /// What to do.
-    pub remedy: &'static str,
+    /// What to do. A program can say more before it prints a report, such as what to type.
+    pub remedy: Cow<'static, str>,
 }
 
 /// How much there was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Counts {
@@ -189,7 +200,7 @@ impl Findings {
             path: None,
             expected: None,
             found: None,
-            remedy: kind.remedy(),
+            remedy: kind.remedy().into(),
         });
         Draft(self.found.last_mut())
     }
@@ -349,7 +360,8 @@ mod tests {
             .path("referrers/x")
             .expected(5)
             .found(6);
-        let json = serde_json::to_value(findings.into_report("bundle.tgz".into())).unwrap();
+        let report = findings.into_report("bundle.tgz".into());
+        let json = serde_json::to_value(&report).unwrap();
         assert_eq!(
             json,
             serde_json::json!({
@@ -373,5 +385,24 @@ mod tests {
                 },
             })
         );
+        assert_eq!(
+            serde_json::from_value::<Report>(json.clone()).unwrap(),
+            report
+        );
+        for (member, value, reason) in [
+            ("/schemaVersion", 2.into(), "schemaVersion 2 is not one"),
+            (
+                "/findings/0/kind",
+                "Unheard".into(),
+                "\"Unheard\" is not a kind",
+            ),
+        ] {
+            let mut other = json.clone();
+            *other.pointer_mut(member).unwrap() = value;
+            let error = serde_json::from_value::<Report>(other)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 }

@@ -1,6 +1,8 @@
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::stage::Stage;
 
@@ -43,7 +45,8 @@ macro_rules! kinds {
                 match self { $(Self::$name => Class::$class,)+ }
             }
 
-            pub(super) fn remedy(self) -> &'static str {
+            /// Returns what to do about it.
+            pub fn remedy(self) -> &'static str {
                 match self { $(Self::$name => $remedy,)+ }
             }
         }
@@ -252,4 +255,30 @@ impl Serialize for FindingKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
+}
+
+impl FromStr for FindingKind {
+    type Err = UnknownFindingKind;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFindingKind> {
+        let mut kinds = Self::ALL.iter();
+        let kind = kinds.find(|kind| kind.as_str() == name).copied();
+        kind.ok_or_else(|| UnknownFindingKind {
+            name: oci_content::bounded(name, 64).into_owned(),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for FindingKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = Cow::<str>::deserialize(deserializer)?;
+        name.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A name that no [`FindingKind`] of this version has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not a kind of finding that this version knows")]
+pub struct UnknownFindingKind {
+    name: String,
 }

@@ -158,7 +158,7 @@ pub(crate) fn json(report: &Report) -> Result<serde_json::Value, Failure> {
 /// Writes a report for people.
 pub(crate) fn text(report: &Report) -> String {
     // What to do about the first error is what the command ends with.
-    let told = report.first_error().map(|first| first.remedy);
+    let told = report.first_error().map(|first| &*first.remedy);
     let mut text = findings(report, told);
     if let Some(key) = &report.signed_by {
         text.push_str(&format!("signed by the key {key}\n"));
@@ -208,7 +208,7 @@ pub(crate) fn findings(report: &Report, told: Option<&str>) -> String {
                 text.push_str(&format!("  {name:8}  {}\n", escape(value)));
             }
         }
-        if told.insert(finding.remedy) {
+        if told.insert(&*finding.remedy) {
             text.push_str(&format!("  to do     {}\n", finding.remedy));
         }
     }
