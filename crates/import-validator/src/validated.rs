@@ -1,7 +1,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use bundle_format::{BundleArchive, BundleFile, BundleFolder, BundleManifest, EntryPath};
+use bundle_format::{BundleArchive, BundleFolder, BundleManifest, EntryPath, ReadAt};
 use oci_content::{Digest, VerifyingReader};
 
 use crate::report::{Finding, Report, Severity};
@@ -10,7 +10,7 @@ use crate::signature::Proof;
 /// A bundle that was validated without an error.
 ///
 /// - Only [`ImportValidator`](crate::ImportValidator) makes one, so whoever takes one by type takes nothing else.
-/// - It holds the file or folder that was read, not its name: another file under the same name is not this one.
+/// - It holds the file, folder or source that was read, not its name: another file under the same name is not this one.
 /// - What is read from it is compared with `manifest.yaml` again, since the file itself may have changed.
 #[derive(Clone, Debug)]
 pub struct ValidatedBundle {
@@ -27,7 +27,7 @@ pub struct ValidatedBundle {
 
 #[derive(Clone, Debug)]
 enum Source {
-    Archive(Arc<BundleArchive<BundleFile>>),
+    Archive(Arc<BundleArchive<Arc<dyn ReadAt>>>),
     Folder {
         folder: BundleFolder,
         manifest: Arc<BundleManifest>,
@@ -36,7 +36,7 @@ enum Source {
 }
 
 impl ValidatedBundle {
-    pub(crate) fn archive(archive: BundleArchive<BundleFile>, proof: Proof) -> Self {
+    pub(crate) fn archive(archive: BundleArchive<Arc<dyn ReadAt>>, proof: Proof) -> Self {
         Self {
             manifest_digest: Digest::of(archive.plan().manifest_yaml()),
             source: Source::Archive(Arc::new(archive)),

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -9,8 +8,7 @@ use std::time::SystemTime;
 #[cfg(feature = "signature")]
 use bundle_format::PublicKey;
 use bundle_format::{
-    BaseBundle, BundleArchive, BundleFile, BundleFolder, BundleManifest, BundleReader, OpenError,
-    ReadAt as _,
+    BaseBundle, BundleArchive, BundleFile, BundleFolder, BundleReader, ReadAt, Sequential,
 };
 use oci_content::Digest;
 #[cfg(feature = "policy")]
@@ -72,6 +70,18 @@ pub struct Validation {
     pub report: Report,
     /// The bundle; `None` when there is an error, and when what was validated cannot be read a second time.
     pub bundle: Option<ValidatedBundle>,
+}
+
+impl Validation {
+    fn new(findings: Findings, name: &str, bundle: Option<ValidatedBundle>) -> Self {
+        let report = findings.into_report(name.to_owned());
+        Self {
+            bundle: bundle
+                .filter(|_| report.ok)
+                .map(|bundle| bundle.warned(&report)),
+            report,
+        }
+    }
 }
 
 impl ImportValidator {
@@ -194,6 +204,21 @@ impl ImportValidator {
         findings.into_report(name.to_owned())
     }
 
+    /// Validates the bundle that `source` holds; `name` stands in the report. The source can be bytes in memory, an open file,
+    /// or anything else that is read at an offset, such as an object over HTTP.
+    ///
+    /// It is read once from its start to its end; then its first files are read again, and the [`ValidatedBundle`] keeps it. That
+    /// it cannot be read is a finding like any other ([`FindingKind::Io`]).
+    pub fn validate_source(&self, name: &str, source: impl ReadAt + 'static) -> Validation {
+        let mut findings = self.findings();
+        let source: Arc<dyn ReadAt> = Arc::new(source);
+        self.started(source.size().ok());
+        let read = self.read_archive(Sequential::new(&source), &mut findings);
+        let bundle =
+            read.and_then(|(digest, proof)| self.open(source, &digest, proof, &mut findings));
+        Validation::new(findings, name, bundle)
+    }
+
     /// Validates a bundle file, the volumes of a bundle by the name of the first, or a folder into which a bundle was
     /// extracted.
     ///
@@ -219,13 +244,7 @@ impl ImportValidator {
                 }
             },
         };
-        let report = findings.into_report(path.to_string_lossy().into_owned());
-        Validation {
-            bundle: bundle
-                .filter(|_| report.ok)
-                .map(|bundle| bundle.warned(&report)),
-            report,
-        }
+        Validation::new(findings, &path.to_string_lossy(), bundle)
     }
 
     fn started(&self, bytes: Option<u64>) {
@@ -239,37 +258,38 @@ impl ImportValidator {
     }
 
     fn validate_file(&self, file: BundleFile, findings: &mut Findings) -> Option<ValidatedBundle> {
-        let size = file.is_regular().then(|| file.size().ok());
+        let is_regular = file.is_regular();
+        let size = is_regular.then(|| file.size().ok());
         self.started(size.flatten());
         let read = self.read_archive(file.reader(), findings);
         if findings.has_error(Stage::Container) || findings.has_error(Stage::Digests) {
             volumes::blame(&file, &self.limits.bundle, findings);
         }
-        let (_, digest, proof) = read?;
-        if !file.is_regular() || findings.counts.errors > 0 {
+        let (digest, proof) = read.filter(|_| is_regular)?;
+        self.open(Arc::new(file), &digest, proof, findings)
+    }
+
+    /// Opens an archive that was read to its end, if nothing was wrong with it.
+    fn open(
+        &self,
+        source: Arc<dyn ReadAt>,
+        manifest_digest: &Digest,
+        proof: Proof,
+        findings: &mut Findings,
+    ) -> Option<ValidatedBundle> {
+        if findings.counts.errors > 0 {
             return None;
         }
-        let changed = |findings: &mut Findings, reason: &dyn fmt::Display| {
-            let reason = format!("the file changed while it was read: {reason}");
-            findings.add(FindingKind::Io).found(reason);
+        let reason = match BundleArchive::open(source, &self.limits.bundle) {
+            Ok(archive) if Digest::of(archive.plan().manifest_yaml()) == *manifest_digest => {
+                return Some(ValidatedBundle::archive(archive, proof));
+            }
+            Ok(_) => "manifest.yaml is another one now".to_owned(),
+            Err(error) => error.to_string(),
         };
-        match BundleArchive::open(file, &self.limits.bundle) {
-            Ok(archive) if Digest::of(archive.plan().manifest_yaml()) == digest => {
-                Some(ValidatedBundle::archive(archive, proof))
-            }
-            Ok(_) => {
-                changed(findings, &"manifest.yaml is another one now");
-                None
-            }
-            Err(OpenError::Container(error)) => {
-                changed(findings, &error);
-                None
-            }
-            Err(error) => {
-                changed(findings, &error);
-                None
-            }
-        }
+        let reason = format!("the file changed while it was read: {reason}");
+        findings.add(FindingKind::Io).found(reason);
+        None
     }
 
     fn validate_folder(&self, path: &Path, findings: &mut Findings) -> Option<ValidatedBundle> {
@@ -302,18 +322,14 @@ impl ImportValidator {
         ))
     }
 
-    /// Reads an archive to its end and checks everything; returns its manifest, if it has one.
-    fn read_archive(
-        &self,
-        input: impl Read,
-        findings: &mut Findings,
-    ) -> Option<(BundleManifest, Digest, Proof)> {
+    /// Reads an archive to its end and checks everything; returns the digest of its manifest, if it has one.
+    fn read_archive(&self, input: impl Read, findings: &mut Findings) -> Option<(Digest, Proof)> {
         let observer = self.observer.clone();
         let reader = BundleReader::new(Observed { input, observer }, self.limits.bundle);
         let mut scan = self.scan(reader, findings);
         scan.run();
         let checked = self.check(scan)?;
-        Some((checked.manifest, checked.manifest_digest, checked.proof))
+        Some((checked.manifest_digest, checked.proof))
     }
 
     fn scan<'a, E>(&'a self, entries: E, findings: &'a mut Findings) -> Scan<'a, E> {

@@ -25,6 +25,8 @@ mod policy;
 #[cfg(feature = "signature")]
 mod signature;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod threads;
 #[cfg(test)]
 #[cfg(feature = "signature")]
