@@ -1,6 +1,5 @@
 mod fault;
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -36,18 +35,33 @@ struct Part {
 }
 
 /// Why the files of a bundle cannot be opened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}", path = path.display())]
 pub struct BundleFileError {
     path: PathBuf,
+    kind: BundleFileErrorKind,
     reason: String,
     source: Option<io::Error>,
+}
+
+/// The classes of [`BundleFileError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BundleFileErrorKind {
+    /// Another volume than the first is named.
+    NotFirst,
+    /// There is no such file; there are volumes of it.
+    InVolumes,
+    /// The file is not there, or cannot be opened.
+    Io,
 }
 
 impl BundleFileError {
     fn io(path: &Path, source: io::Error) -> Self {
         Self {
             path: path.to_owned(),
-            reason: source.to_string(),
+            kind: BundleFileErrorKind::Io,
+            reason: "it cannot be opened".to_owned(),
             source: Some(source),
         }
     }
@@ -57,26 +71,14 @@ impl BundleFileError {
         &self.path
     }
 
-    /// Returns the reason without the file.
+    /// Returns the class.
+    pub fn kind(&self) -> BundleFileErrorKind {
+        self.kind
+    }
+
+    /// Returns the reason without the file, and without the [source](std::error::Error::source).
     pub fn reason(&self) -> &str {
         &self.reason
-    }
-
-    /// Returns whether another volume than the first was named.
-    pub fn is_not_first(&self) -> bool {
-        self.source.is_none()
-    }
-}
-
-impl fmt::Display for BundleFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.reason)
-    }
-}
-
-impl std::error::Error for BundleFileError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
     }
 }
 
@@ -107,6 +109,7 @@ impl BundleFile {
             );
             return Err(BundleFileError {
                 path: path.to_owned(),
+                kind: BundleFileErrorKind::NotFirst,
                 reason,
                 source: None,
             });
@@ -231,19 +234,19 @@ impl Part {
 
 /// Says what was probably meant where nothing is.
 fn absent(path: &Path, error: io::Error) -> BundleFileError {
-    let mut failure = BundleFileError::io(path, error);
-    let absent = failure
-        .source
-        .as_ref()
-        .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
     let first = volume_path(path, 1);
-    if absent && first.is_file() {
-        failure.reason = format!(
+    if error.kind() != io::ErrorKind::NotFound || !first.is_file() {
+        return BundleFileError::io(path, error);
+    }
+    BundleFileError {
+        path: path.to_owned(),
+        kind: BundleFileErrorKind::InVolumes,
+        reason: format!(
             "the bundle is in volumes: give the first of them, {}",
             file_name(&first)
-        );
+        ),
+        source: None,
     }
-    failure
 }
 
 #[cfg(test)]

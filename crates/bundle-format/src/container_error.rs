@@ -92,7 +92,7 @@ impl ContainerError {
             kind: ContainerErrorKind::Io,
             offset,
             path: None,
-            reason: format!("cannot be read: {source}"),
+            reason: "cannot be read".to_owned(),
             source: Some(source),
         }
     }
@@ -125,7 +125,7 @@ impl ContainerError {
         self.path.as_deref()
     }
 
-    /// Returns the reason without the offset.
+    /// Returns the reason without the offset, and without the [source](std::error::Error::source).
     pub fn reason(&self) -> &str {
         &self.reason
     }

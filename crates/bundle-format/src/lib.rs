@@ -77,7 +77,9 @@ mod writer;
 
 pub use archive::{BundleArchive, OpenError};
 pub use base::BaseBundle;
-pub use bundle_file::{BundleFile, BundleFileError, VolumeFault, VolumeFaultKind};
+pub use bundle_file::{
+    BundleFile, BundleFileError, BundleFileErrorKind, VolumeFault, VolumeFaultKind,
+};
 pub use checksums::{Checksums, VolumeChecksum};
 pub use container::Container;
 pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};

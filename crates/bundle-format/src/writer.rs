@@ -129,13 +129,11 @@ impl<S: Sink> BundleWriter<S> {
 
     fn claim(&self, path: &EntryPath) -> Result<(EntryWriter<S>, &PlannedEntry), WriteError> {
         let Some(entry) = self.shared.plan.entry(path) else {
-            let reason = "manifest.yaml does not list it";
-            return Err(WriteError::new(path, WriteErrorKind::NotListed, reason));
+            return Err(WriteError::new(path, WriteErrorKind::NotListed));
         };
         let mut progress = self.shared.progress();
         if progress.states.contains_key(&entry.offset) {
-            let reason = "it is being written, or has been";
-            return Err(WriteError::new(path, WriteErrorKind::Taken, reason));
+            return Err(WriteError::new(path, WriteErrorKind::Taken));
         }
         progress.states.insert(entry.offset, State::Open);
         drop(progress);
@@ -237,8 +235,7 @@ impl<S: Sink> BundleWriter<S> {
         let progress = self.shared.progress();
         for (path, entry) in plan.entries() {
             let Some(State::Done(part)) = progress.states.get(&entry.offset) else {
-                let reason = "it has not been written";
-                return Err(WriteError::new(path, WriteErrorKind::Missing, reason));
+                return Err(WriteError::new(path, WriteErrorKind::Missing));
             };
             let length = tar_bytes(entry.size);
             crc.combine(&crc32fast::Hasher::new_with_initial_len(*part, length));

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::error::Error as _;
 
 use bundle_format::{
     BundleManifest, ContainerError, ContainerErrorKind, EntryKind, EntryPath, ListedFile,
@@ -514,8 +515,12 @@ pub(crate) fn add_container_error(findings: &mut Findings, error: &ContainerErro
         Some(path) => draft.path(path),
         None => draft,
     };
+    let reason = match error.source() {
+        Some(source) => format!("{}: {source}", error.reason()),
+        None => error.reason().to_owned(),
+    };
     match error.offset() {
-        0 => draft.found(error.reason()),
-        offset => draft.found(format_args!("{}, at byte {offset}", error.reason())),
+        0 => draft.found(reason),
+        offset => draft.found(format_args!("{reason}, at byte {offset}")),
     };
 }

@@ -1,3 +1,4 @@
+use std::error::Error as _;
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -8,7 +9,8 @@ use std::time::SystemTime;
 #[cfg(feature = "signature")]
 use bundle_format::PublicKey;
 use bundle_format::{
-    BaseBundle, BundleArchive, BundleFile, BundleFolder, BundleReader, ReadAt, Sequential,
+    BaseBundle, BundleArchive, BundleFile, BundleFileErrorKind, BundleFolder, BundleReader, ReadAt,
+    Sequential,
 };
 use oci_content::Digest;
 #[cfg(feature = "policy")]
@@ -230,16 +232,19 @@ impl ImportValidator {
             false => match BundleFile::open(path) {
                 Ok(file) => self.validate_file(file, &mut findings),
                 Err(error) => {
-                    let kind = match error.is_not_first() {
-                        true => FindingKind::VolumeNotFirst,
-                        false => FindingKind::Io,
+                    let kind = match error.kind() {
+                        BundleFileErrorKind::NotFirst => FindingKind::VolumeNotFirst,
+                        _ => FindingKind::Io,
                     };
                     let draft = findings.add(kind);
                     let draft = match error.path() == path {
                         true => draft,
                         false => draft.path(error.path().display()),
                     };
-                    draft.found(error.reason());
+                    match error.source() {
+                        Some(source) => draft.found(source),
+                        None => draft.found(error.reason()),
+                    };
                     None
                 }
             },
@@ -285,7 +290,10 @@ impl ImportValidator {
                 return Some(ValidatedBundle::archive(archive, proof));
             }
             Ok(_) => "manifest.yaml is another one now".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => match error.source() {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            },
         };
         let reason = format!("the file changed while it was read: {reason}");
         findings.add(FindingKind::Io).found(reason);

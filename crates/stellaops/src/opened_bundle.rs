@@ -3,14 +3,14 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use bundle_format::{
-    BundleArchive, BundleFile, BundleFileError, BundleFolder, BundleManifest, Container,
-    ContainerError, ContainerErrorKind, EntryPath, Limits, ManifestErrorKind, OpenError,
+    BundleArchive, BundleFile, BundleFileError, BundleFileErrorKind, BundleFolder, BundleManifest,
+    Container, ContainerError, ContainerErrorKind, EntryPath, Limits, ManifestErrorKind, OpenError,
     VolumeFault, VolumeFaultKind,
 };
 use bytes::Bytes;
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, chain};
 
 /// A bundle of which no more is read than what is asked for: its manifest, its signature, and single files.
 #[derive(Debug)]
@@ -129,11 +129,11 @@ fn is_absent(error: &ContainerError) -> bool {
 }
 
 fn file_failure(error: &BundleFileError) -> Failure {
-    let exit = match error.is_not_first() {
-        true => Exit::Usage,
-        false => Exit::LocalIo,
+    let exit = match error.kind() {
+        BundleFileErrorKind::NotFirst => Exit::Usage,
+        _ => Exit::LocalIo,
     };
-    Failure::new(exit, error.to_string())
+    Failure::new(exit, chain(error))
 }
 
 /// The volume that is to blame for a bundle that cannot be opened, if one is.
@@ -175,7 +175,10 @@ fn open_failure(name: &str, error: &OpenError) -> Failure {
     // It can be anything that stands in a tar header.
     let path = path.map(|path| format!("{}: ", path.escape_debug()));
     let path = path.unwrap_or_default();
-    let mut message = format!("{name} cannot be opened as a bundle: {path}{error}");
+    let mut message = format!(
+        "{name} cannot be opened as a bundle: {path}{}",
+        chain(error)
+    );
     if let OpenError::Container(error) = error
         && error.kind().suggests_repacking()
     {

@@ -12,7 +12,7 @@ pub struct OutputError {
 }
 
 /// The classes of [`OutputError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutputErrorKind {
     /// There is a file of that name, and it may not be replaced.
@@ -40,9 +40,20 @@ impl OutputError {
         Self {
             path: path.to_owned(),
             kind: OutputErrorKind::Io,
-            reason: source.to_string(),
+            reason: "it cannot be written".into(),
             source: Some(source),
         }
+    }
+
+    /// Says more than that the file cannot be written.
+    pub(super) fn because(mut self, reason: &str) -> Self {
+        self.reason = reason.to_owned();
+        self
+    }
+
+    /// Returns the file or folder at fault.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the class.

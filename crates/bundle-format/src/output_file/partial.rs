@@ -57,10 +57,10 @@ pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
 fn not_made(partial: &Path, error: io::Error) -> OutputError {
     let folder = parent(partial);
     let reason = match (error.kind(), fs::metadata(folder)) {
-        (io::ErrorKind::NotFound, Err(_)) => "there is no such folder".to_owned(),
-        (io::ErrorKind::NotADirectory, _) => "it is no folder".to_owned(),
+        (io::ErrorKind::NotFound, Err(_)) => "there is no such folder",
+        (io::ErrorKind::NotADirectory, _) => "it is no folder",
         (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Ok(_)) => {
-            format!("no file can be made in this folder: {error}")
+            return OutputError::io(folder, error).because("no file can be made in this folder");
         }
         _ => return OutputError::io(partial, error),
     };

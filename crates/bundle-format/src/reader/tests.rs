@@ -644,10 +644,9 @@ fn a_failed_reader_stays_failed() {
     let broken = BundleReader::new(FailingInput, Limits::default()).next_entry();
     let broken = broken.unwrap_err();
     assert_eq!(broken.kind(), ContainerErrorKind::Io);
-    assert_eq!(
-        broken.to_string(),
-        "cannot be read: the stick was pulled, at byte 0"
-    );
+    assert_eq!(broken.to_string(), "cannot be read, at byte 0");
+    let source = std::error::Error::source(&broken).unwrap();
+    assert_eq!(source.to_string(), "the stick was pulled");
 }
 
 struct FailingInput;

@@ -1,3 +1,5 @@
+use std::error::Error;
+use std::fmt;
 use std::io;
 
 use oci_content::VerifyError;
@@ -5,17 +7,19 @@ use oci_content::VerifyError;
 use crate::entry_path::EntryPath;
 
 /// A failure to write a bundle.
+///
+/// Its [source](Error::source) is a [`VerifyError`] where bytes are not the listed ones, and the [`io::Error`] of the sink where
+/// that refused.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {reason}")]
+#[error("{path}: {kind}")]
 pub struct WriteError {
     path: EntryPath,
     kind: WriteErrorKind,
-    reason: String,
-    source: Option<io::Error>,
+    source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 /// The classes of [`WriteError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WriteErrorKind {
     /// `manifest.yaml` does not list such a file.
@@ -31,25 +35,23 @@ pub enum WriteErrorKind {
 }
 
 impl WriteError {
-    pub(super) fn new(path: &EntryPath, kind: WriteErrorKind, reason: impl Into<String>) -> Self {
+    pub(super) fn new(path: &EntryPath, kind: WriteErrorKind) -> Self {
         Self {
             path: path.clone(),
             kind,
-            reason: reason.into(),
             source: None,
         }
     }
 
     pub(super) fn io(path: &EntryPath, source: io::Error) -> Self {
-        let kind = match source.get_ref() {
-            Some(inner) if inner.is::<VerifyError>() => WriteErrorKind::Content,
-            _ => WriteErrorKind::Io,
-        };
+        let (kind, source): (_, Box<dyn Error + Send + Sync>) =
+            match source.downcast::<VerifyError>() {
+                Ok(source) => (WriteErrorKind::Content, source.into()),
+                Err(source) => (WriteErrorKind::Io, source.into()),
+            };
         Self {
-            path: path.clone(),
-            kind,
-            reason: source.to_string(),
             source: Some(source),
+            ..Self::new(path, kind)
         }
     }
 
@@ -61,5 +63,17 @@ impl WriteError {
     /// Returns the file at fault; of several that are missing, the first.
     pub fn path(&self) -> &EntryPath {
         &self.path
+    }
+}
+
+impl fmt::Display for WriteErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotListed => "manifest.yaml does not list it",
+            Self::Taken => "it is being written, or has been",
+            Self::Content => "these are not the bytes that manifest.yaml lists",
+            Self::Missing => "it has not been written",
+            Self::Io => "it cannot be written",
+        })
     }
 }
