@@ -6,7 +6,7 @@ use bundle_format::{
     BaseBundle, BundleManifest, EntryPath, OCI_LAYOUT, index_descriptors, index_json,
     referrers_tag_indexes,
 };
-use oci_content::{Descriptor, Digest, ManifestErrorKind, REF_NAME, media_type};
+use oci_content::{Descriptor, Digest, ManifestErrorKind, REF_NAME, Tag, TagKind, media_type};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -237,8 +237,15 @@ fn compare<'a>(
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
 fn is_referrers_tag(entry: &Descriptor) -> bool {
-    let hex = ref_name(entry).and_then(|name| name.strip_prefix("sha256-"));
-    hex.is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok())
+    let tag = ref_name(entry).and_then(|name| name.parse::<Tag>().ok());
+    let kind = tag.map(|tag| tag.kind());
+    matches!(
+        kind,
+        Some(TagKind::Referrers {
+            subject: Some(_),
+            ..
+        })
+    )
 }
 
 /// A walk from manifests to everything that they need.

@@ -1,4 +1,4 @@
-use oci_content::{Digest, Manifest, Tag, referrers_tag};
+use oci_content::{Digest, Manifest, Tag, absent_tag};
 use registry_client::{ErrorKind, ManifestId, Precondition, Repository, Response, nobody};
 
 use crate::error::{ImportError, ImportErrorKind};
@@ -99,11 +99,8 @@ fn needs_base(source: &dyn Source, manifest: &Manifest) -> bool {
 pub(crate) async fn denies_absent_tags(repository: &Repository) -> Result<bool, ImportError> {
     let what = format!("{}/{}", repository.registry(), repository.name());
     let failed = |error| ImportError::request(&what, error);
-    // One character more than a referrers tag, and no suffix: nobody writes such a tag.
-    let Ok(impossible) = format!("{}-absent", referrers_tag(&nobody())).parse::<Tag>() else {
-        return Ok(false);
-    };
-    let tag = repository.get_manifest(&impossible).await.map_err(failed)?;
+    let absent = absent_tag(&nobody());
+    let tag = repository.get_manifest(&absent).await.map_err(failed)?;
     if tag.status() != 403 {
         return Ok(false);
     }

@@ -1,8 +1,10 @@
 //! What is found out beside the referrers API, by reading alone.
 
-use oci_content::{Capability, Digest, Tag};
-use registry_client::{Client, Error, Evidence, ReferrersAnswer, Repository, Response, nobody};
-use serde::Deserialize;
+use oci_content::{Capability, Digest, Tag, TagKind};
+use registry_client::{
+    Client, Error, Evidence, MAX_LIST_ENTRIES, ReferrersAnswer, Repository, Response, TagList,
+    nobody,
+};
 
 use crate::fact::{Fact, FactName};
 use crate::report::{ProbeReport, evidence, version_header};
@@ -98,18 +100,12 @@ fn referrers_api(report: &ProbeReport) -> Fact {
     Fact::new(FactName::ReferrersApi, report.capability, reason).because(evidence)
 }
 
-#[derive(Deserialize)]
-struct TagList {
-    /// `null` is what Go registries send for an empty list.
-    tags: Option<Vec<String>>,
-}
-
 fn tags(response: &Response) -> Option<Vec<String>> {
     if response.status().as_u16() != 200 {
         return None;
     }
-    let list: TagList = serde_json::from_slice(response.body()).ok()?;
-    Some(list.tags.unwrap_or_default())
+    let list = TagList::parse(response.body(), MAX_LIST_ENTRIES).ok()?;
+    Some(list.tags)
 }
 
 /// Asks for one tag a page, and for the page after it. Also returns a tag of the repository.
@@ -185,8 +181,10 @@ async fn tag_paging(repository: &Repository, seen: &mut Vec<Response>) -> (Fact,
     (fact(capability, &reason, &[&first, &other]), tag)
 }
 
+/// Returns whether a tag says that it is there for another manifest, and not an image.
 fn is_referrers_tag(tag: &str) -> bool {
-    tag.starts_with("sha256-") || tag.starts_with("sha512-")
+    let tag = tag.parse::<Tag>();
+    tag.is_ok_and(|tag| tag.kind() != TagKind::Plain)
 }
 
 /// Finds a subject that the repository has: more can be seen at one with referrers than at nobody.

@@ -1,13 +1,9 @@
 use std::collections::{BTreeSet, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
 use futures::lock::Mutex;
-use oci_content::{ErrorCode, Tag, WarningCode};
-use registry_client::{Repository, Response};
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use oci_content::{ErrorCode, Tag, TagKind, WarningCode};
+use registry_client::{Repository, Response, TagList};
 use url::Url;
 
 use super::reader::{Reader, counted, refusal};
@@ -74,44 +70,6 @@ impl TagListing {
     }
 }
 
-#[derive(Deserialize)]
-struct TagsBody<'a> {
-    #[serde(default, borrow)]
-    name: Option<&'a RawValue>,
-    /// `Some(None)` is `null`, which registries send for an empty list.
-    #[serde(default, borrow, deserialize_with = "present")]
-    tags: Option<Option<&'a RawValue>>,
-    #[serde(default, borrow)]
-    errors: Option<&'a RawValue>,
-}
-
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
-}
-
-impl<'a> TagsBody<'a> {
-    /// Reads a page of a listing. Registries leave `tags` out where there are none; whatever else has none, such as
-    /// `{}` or a list of errors, is no listing.
-    fn parse(body: &'a [u8]) -> Result<Option<&'a RawValue>, String> {
-        // A derived reader also takes the members in a list.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err("it is no JSON object".to_owned());
-        }
-        let body: Self = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let is_named = body.name.is_some_and(|name| name.get().starts_with('"'));
-        match (body.tags, body.errors) {
-            (Some(Some(tags)), _) => Ok(Some(tags)),
-            (Some(None), None) => Ok(None),
-            (None, None) if is_named => Ok(None),
-            _ => Err("it has no `tags`".to_owned()),
-        }
-    }
-}
-
 impl TagCatalog {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
@@ -159,13 +117,11 @@ impl TagCatalog {
                 ListingEnd::Failed(problem) => problem.message.clone(),
             }
         );
-        let speaks_of_a_digest =
-            |tag: &&Arc<str>| tag.starts_with("sha256-") || tag.starts_with("sha512-");
         let tags = walk
             .order
             .iter()
-            .filter(speaks_of_a_digest)
-            .filter_map(|tag| tag.parse().ok())
+            .filter_map(|tag| tag.parse::<Tag>().ok())
+            .filter(|tag| tag.kind() != TagKind::Plain)
             .collect();
         TagListing { tags, end, summary }
     }
@@ -224,6 +180,8 @@ struct ListingWalk {
     seen: HashSet<Arc<str>>,
     order: Vec<Arc<str>>,
     pages: usize,
+    /// Whether a page had more tags than were read of it.
+    cut: bool,
 }
 
 impl ListingWalk {
@@ -251,7 +209,7 @@ impl ListingWalk {
             self.pages += 1;
             let (count, last) = self.take(&page, limits.max_tags)?;
             empty = if count == 0 { empty + 1 } else { 0 };
-            if self.seen.len() > limits.max_tags {
+            if self.seen.len() > limits.max_tags || self.cut {
                 return Ok(ListingEnd::Limited);
             }
             let Some(next) = next(reader, &page, page_size, count, last)? else {
@@ -298,63 +256,20 @@ impl ListingWalk {
         page: &Response,
         max_tags: usize,
     ) -> Result<(usize, Option<String>), Problem> {
-        let malformed = |why: String| {
-            let message = format!("the tag listing is malformed: {why}");
-            Problem::new(ErrorCode::TagListFailed, message)
-        };
-        let Some(tags) = TagsBody::parse(page.body()).map_err(malformed)? else {
-            return Ok((0, None));
-        };
-        let taker = Taker {
-            walk: self,
-            max_tags,
-        };
-        taker
-            .deserialize(&mut serde_json::Deserializer::from_str(tags.get()))
-            .map_err(|error| malformed(error.to_string()))
-    }
-}
-
-/// Takes tags out of a page one by one: a page of the size that is read holds millions of short ones.
-struct Taker<'w> {
-    walk: &'w mut ListingWalk,
-    max_tags: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Taker<'_> {
-    type Value = (usize, Option<String>);
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Taker<'_> {
-    type Value = (usize, Option<String>);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of tags")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut tags: A) -> Result<Self::Value, A::Error> {
-        let (mut count, mut last) = (0, None);
-        while self.walk.seen.len() <= self.max_tags {
-            let Some(tag) = tags.next_element::<String>()? else {
-                return Ok((count, last));
-            };
-            count += 1;
-            if tag.len() <= MAX_TAG_BYTES {
-                let known: Arc<str> = tag.as_str().into();
-                if self.walk.seen.insert(Arc::clone(&known)) {
-                    self.walk.order.push(known);
-                }
+        let list = TagList::parse(page.body(), max_tags.saturating_add(1))
+            .map_err(|error| Problem::new(ErrorCode::TagListFailed, error.to_string()))?;
+        for tag in list.tags.iter().filter(|tag| tag.len() <= MAX_TAG_BYTES) {
+            if self.seen.len() > max_tags {
+                break;
             }
-            last = Some(tag);
+            let known: Arc<str> = tag.as_str().into();
+            if self.seen.insert(Arc::clone(&known)) {
+                self.order.push(known);
+            }
         }
-        while tags.next_element::<IgnoredAny>()?.is_some() {
-            count += 1;
-        }
-        Ok((count, last))
+        self.cut |= list.unread > 0;
+        let mut tags = list.tags;
+        Ok((tags.len() + list.unread, tags.pop()))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_content::{Digest, ErrorCode, SourceKind, Tag, WarningCode, referrers_tag};
+use oci_content::{Digest, ErrorCode, SourceKind, Tag, WarningCode, absent_tag, referrers_tag};
 use registry_client::{ReferrersTagAnswer, Repository, Response};
 
 use super::catalog::{TagCatalog, vanished};
@@ -128,11 +128,7 @@ pub(super) async fn denied_tag(
         if reader.status(subject).await? != 200 {
             return Ok::<bool, Problem>(false);
         }
-        // One character more than a referrers tag, and no suffix: nobody writes such a tag.
-        let Ok(nobody) = format!("{}-{}", referrers_tag(subject), "absent").parse::<Tag>() else {
-            return Ok(false);
-        };
-        Ok(reader.status(&nobody).await? == 403)
+        Ok(reader.status(&absent_tag(subject)).await? == 403)
     };
     match absent.await {
         Ok(true) => {
