@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::error::Error;
 
 /// The longest text from elsewhere that a message or a report repeats, in characters: a header's value, an error's
 /// message, the path of a redirect. Members of a manifest are data and stay whole in documents for programs.
@@ -20,6 +21,29 @@ pub fn bounded(text: &str, max_chars: usize) -> Cow<'_, str> {
     let kept = text.char_indices().nth(max_chars.saturating_sub(1));
     let end = kept.map_or(text.len(), |(end, _)| end);
     Cow::Owned(format!("{}…", &text[..end]))
+}
+
+/// Returns the text of an error and of all its causes, separated by colons: what a report or a log line shows.
+///
+/// A cause that the text before it ends in is not repeated, and each is cut to [`MAX_MESSAGE_CHARS`].
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        let said = bounded(&said, MAX_MESSAGE_CHARS);
+        if !text.ends_with(&*said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// Cuts a name or a digest that others wrote before it goes into an error; `{:?}` at the place of use escapes it.
+pub(crate) fn clip(text: &str) -> String {
+    const MAX_CHARS: usize = 161;
+    bounded(text, MAX_CHARS).into_owned()
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{MAX_FOREIGN_CHARS, bounded};
-use crate::digest::{Digest, DigestError, clip};
+use crate::bounded::{MAX_FOREIGN_CHARS, bounded, clip};
+use crate::digest::{Digest, DigestError};
 use crate::json::Object;
 
 /// What points at a piece of content: its type, digest and size.

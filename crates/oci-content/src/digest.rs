@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
+use crate::bounded::clip;
 use crate::name::text_form;
 
 /// A registered digest algorithm.
@@ -163,15 +164,6 @@ impl FromStr for Digest {
             algorithm,
             encoded: encoded.into(),
         })
-    }
-}
-
-/// Cuts hostile text before it goes into an error; `{:?}` at the place of use escapes it.
-pub(crate) fn clip(text: &str) -> String {
-    const MAX_CHARS: usize = 160;
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

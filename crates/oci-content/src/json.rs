@@ -10,7 +10,7 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::digest::clip;
+use crate::bounded::clip;
 
 /// The deepest that lists and objects may be nested, also in members that are not read: some readers skip those and
 /// others walk into them.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::descriptor::Descriptor;
-use crate::digest::{Algorithm, Digest};
+use crate::digest::{Algorithm, Digest, Hasher};
 use crate::durable::{
     PARTIAL, lock as lock_file, open_lock, open_regular, remove_leftovers, replace_file,
 };
@@ -170,13 +170,10 @@ impl ImageLayout {
     pub fn read_blob(&self, digest: &Digest, max_bytes: u64) -> Result<Bytes, LayoutError> {
         let path = self.blob_path(digest);
         let bytes = read_whole(&path, self.open_blob(digest)?, max_bytes)?;
-        if !digest.matches(&bytes) {
-            let reason = format!(
-                "its bytes hash to {}",
-                Digest::compute(digest.algorithm(), &bytes)
-            );
-            return Err(LayoutError::new(&path, LayoutErrorKind::Corrupt, reason));
-        }
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&bytes);
+        let verified = digest.verify(hasher);
+        verified.map_err(|error| LayoutError::io(&path, error.into()))?;
         Ok(bytes.into())
     }
 

@@ -42,7 +42,7 @@ mod source_repository;
 mod tag;
 mod tag_schema;
 
-pub use bounded::{MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
+pub use bounded::{MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded, with_causes};
 pub use category::ArtifactCategory;
 pub use descriptor::{Descriptor, DescriptorError, Platform, PlatformError};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, VerifyError, VerifyingReader};

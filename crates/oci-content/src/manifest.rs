@@ -5,11 +5,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::bounded::clip;
 use crate::descriptor::{
     self, Descriptor, DescriptorError, ForeignAnnotations, ForeignDescriptor, annotations, filled,
     said,
 };
-use crate::digest::{Digest, clip};
+use crate::digest::Digest;
 use crate::json::{self, Object};
 use crate::media_type;
 

@@ -1,6 +1,6 @@
 //! What all names of registries, repositories and tags have in common.
 
-use crate::digest::clip;
+use crate::bounded::clip;
 
 /// A string that is no reference, registry, repository name or tag, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use oci_content::{
     Digest, ErrorCode, ImageLayout, LayoutError, LayoutErrorKind, LegacyTag, MAX_MANIFEST_BYTES,
-    Manifest, REF_NAME, Reference, SourceKind, Tag, referrers_tag,
+    Manifest, REF_NAME, Reference, SourceKind, Tag, referrers_tag, with_causes,
 };
 
 use crate::discovery::Discovery;
@@ -139,9 +139,9 @@ impl Contents {
             .read_blob(digest, MAX_MANIFEST_BYTES)
             .map_err(|error| match error.kind() {
                 LayoutErrorKind::NotFound => ManifestFailure::NotFound,
-                LayoutErrorKind::Corrupt => failed(ErrorCode::Integrity, error.to_string()),
-                LayoutErrorKind::TooLarge => failed(ErrorCode::Limit, error.to_string()),
-                _ => failed(ErrorCode::ServerError, error.to_string()),
+                LayoutErrorKind::Corrupt => failed(ErrorCode::Integrity, with_causes(&error)),
+                LayoutErrorKind::TooLarge => failed(ErrorCode::Limit, with_causes(&error)),
+                _ => failed(ErrorCode::ServerError, with_causes(&error)),
             })?;
         Manifest::parse_verified(raw, digest, None)
             .map_err(|error| failed(ErrorCode::Malformed, error.to_string()))

@@ -146,17 +146,7 @@ impl Error {
 
     /// Writes the error with its causes, each once: what a report or a log line shows.
     pub fn with_causes(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = StdError::source(self);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            let cause_text = bounded(&cause_text, MAX_MESSAGE_CHARS);
-            if !text.ends_with(&*cause_text) {
-                text = format!("{text}: {cause_text}");
-            }
-            source = cause.source();
-        }
-        text
+        oci_content::with_causes(self)
     }
 }
 

@@ -2,7 +2,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::error::{LayoutError, LayoutErrorKind};
+use super::error::LayoutError;
 use crate::digest::{Algorithm, Digest, Hasher, VerifyError};
 use crate::durable::{partial_file, publish};
 
@@ -40,7 +40,7 @@ impl BlobWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
         self.written += bytes.len() as u64;
         if self.written > self.size {
-            return Err(self.corrupt(VerifyError::size(&self.digest, self.size, self.written)));
+            return Err(self.wrong_size());
         }
         self.hasher.update(bytes);
         self.file
@@ -55,17 +55,18 @@ impl BlobWriter {
     /// When size or digest are not the announced ones, or the file system refuses; nothing is left then.
     pub fn commit(self) -> Result<(), LayoutError> {
         if self.written != self.size {
-            return Err(self.corrupt(VerifyError::size(&self.digest, self.size, self.written)));
+            return Err(self.wrong_size());
         }
-        let verified = self.digest.verify(self.hasher.clone());
-        verified.map_err(|error| self.corrupt(error))?;
-        publish(self.file, &self.path)
+        let verified = self.digest.verify(self.hasher).map_err(io::Error::from);
+        verified
+            .and_then(|()| publish(self.file, &self.path))
             .map(drop)
             .map_err(|error| LayoutError::io(&self.path, error))
     }
 
-    fn corrupt(&self, error: VerifyError) -> LayoutError {
-        LayoutError::new(&self.path, LayoutErrorKind::Corrupt, error.to_string())
+    fn wrong_size(&self) -> LayoutError {
+        let error = VerifyError::size(&self.digest, self.size, self.written);
+        LayoutError::io(&self.path, error.into())
     }
 }
 
@@ -121,28 +122,25 @@ impl PartialBlob {
     pub fn commit(self, digest: &Digest) -> Result<File, LayoutError> {
         let path = blob_path(&self.root, digest);
         let io = |error| LayoutError::io(&path, error);
-        let found = match digest.algorithm() {
-            Algorithm::Sha256 => self.hasher.finish(),
+        let hasher = match digest.algorithm() {
+            Algorithm::Sha256 => self.hasher,
             // Named at the end only, so the bytes are read once more.
             other => hash_file(self.file.reopen().map_err(io)?, other).map_err(io)?,
         };
-        if found != *digest {
-            let reason = format!("{digest} was announced, the bytes hash to {found}");
-            return Err(LayoutError::new(&path, LayoutErrorKind::Corrupt, reason));
-        }
+        digest.verify(hasher).map_err(|error| io(error.into()))?;
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder).map_err(io)?;
         publish(self.file, &path).map_err(io)
     }
 }
 
-fn hash_file(mut file: File, algorithm: Algorithm) -> io::Result<Digest> {
+fn hash_file(mut file: File, algorithm: Algorithm) -> io::Result<Hasher> {
     let mut hasher = Hasher::new(algorithm);
     let mut buffer = vec![0; 256 * 1024];
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
-            return Ok(hasher.finish());
+            return Ok(hasher);
         }
         hasher.update(&buffer[..count]);
     }

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A failure to use a layout folder.
+/// A failure to use a layout folder. What the file system or a digest had to do with it is its source.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}", path = path.display())]
 pub struct LayoutError {
@@ -46,7 +46,7 @@ impl LayoutError {
         Self {
             path: path.to_owned(),
             kind,
-            reason: source.to_string(),
+            reason: "it cannot be used".into(),
             source: Some(source),
         }
     }

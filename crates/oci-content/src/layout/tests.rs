@@ -235,3 +235,32 @@ fn what_killed_runs_left_is_removed_and_what_running_ones_write_is_not() {
     };
     assert_eq!(places.map(|place| hidden(&place)), [0, 0, 0]);
 }
+
+#[test]
+fn an_error_names_the_file_and_leaves_the_reason_to_its_source() {
+    use std::error::Error as _;
+
+    let (_folder, layout) = layout();
+    let digest = Digest::of(b"hello");
+    let missing = layout.open_blob(&digest).unwrap_err();
+    fs::write(layout.blob_path(&digest), "hallo").unwrap();
+    let other = layout.read_blob(&digest, 5).unwrap_err();
+    let mut short = layout.blob_writer(&digest, 5).unwrap();
+    short.write(b"hell").unwrap();
+    let short = short.commit().unwrap_err();
+    let path = layout.blob_path(&digest).display().to_string();
+    for (error, kind, cause) in [
+        (
+            missing,
+            LayoutErrorKind::NotFound,
+            "No such file or directory",
+        ),
+        (other, LayoutErrorKind::Corrupt, "hash to sha256:"),
+        (short, LayoutErrorKind::Corrupt, "is 5 bytes long, but 4"),
+    ] {
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.to_string(), format!("{path}: it cannot be used"));
+        assert!(error.source().unwrap().to_string().contains(cause));
+        assert!(crate::with_causes(&error).contains(cause));
+    }
+}
