@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use oci_content::{Digest, sync_dir, sync_file};
+use oci_content::{Digest, FileSystemGaps, sync_dir, sync_file};
 
 pub use self::error::{OutputError, OutputErrorKind};
 use self::partial::{open_locked, partial_path, refuse_existing, remove, rename};
@@ -84,13 +84,14 @@ impl OutputFile {
             return Err(OutputError::new(&target, OutputErrorKind::NotAFile, reason));
         }
         let names = Names { target, volume };
+        let gaps = FileSystemGaps::default();
         let partial = names.partial(1);
         // What a run has left that was killed while it gave its volumes their names is no bundle that exists.
         let interrupted = volume.is_some() && is_file(&partial);
         if !interrupted {
             refuse_all_existing(&names, overwrite)?;
         }
-        let first = open_locked(&partial, &names.name(1))?;
+        let first = open_locked(&partial, &names.name(1), &gaps)?;
         if interrupted {
             take_back(&names)?;
         }
@@ -98,12 +99,21 @@ impl OutputFile {
         refuse_all_existing(&names, overwrite)?;
         let metadata = first.metadata().map_err(|e| OutputError::io(&partial, e))?;
         Ok(Self {
-            sink: OutputSink::new(names, first),
+            sink: OutputSink::new(names, first, gaps),
             overwrite,
             resumed: metadata.len() > 0,
             published: false,
             kept: AtomicBool::new(false),
         })
+    }
+
+    /// Records what the file system cannot do in `gaps`, with what has been met so far. It holds for the sinks that are
+    /// taken after that.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: FileSystemGaps) -> Self {
+        gaps.add(&self.sink.gaps);
+        self.sink.gaps = gaps;
+        self
     }
 
     /// Returns the name of the bundle; that of a volume has a number behind it.
@@ -151,7 +161,8 @@ impl OutputFile {
     /// When the file system refuses.
     pub fn write_checksum(&self, whole: &Digest) -> Result<(), OutputError> {
         let target = self.target();
-        write_durably(&checksum_path(target), &checksum_line(target, whole))
+        let line = checksum_line(target, whole);
+        write_durably(&checksum_path(target), &line, &self.sink.gaps)
     }
 
     /// Makes everything durable and gives it its name. The checksums that are written beside volumes are computed,
@@ -181,14 +192,14 @@ impl OutputFile {
         let files = self.sink.files();
         for (place, file) in files.iter().enumerate() {
             let io = |error| OutputError::io(&names.name(place + 1), error);
-            sync_file(file, &names.name(place + 1)).map_err(io)?;
+            sync_file(file, &names.name(place + 1), &self.sink.gaps).map_err(io)?;
         }
         refuse_all_existing(names, self.overwrite)?;
         if names.volume.is_some() {
             if self.overwrite {
                 remove_replaced(names, files.len())?;
             }
-            write_checksums(names, volumes)?;
+            write_checksums(names, volumes, &self.sink.gaps)?;
         }
         for number in (1..=files.len()).rev() {
             let (partial, name) = (names.partial(number), names.name(number));
@@ -201,7 +212,8 @@ impl OutputFile {
             }
         }
         let folder = parent(&names.target);
-        let synced = sync_dir(folder).map_err(|error| OutputError::io(folder, error));
+        let synced =
+            sync_dir(folder, &self.sink.gaps).map_err(|error| OutputError::io(folder, error));
         self.published = true;
         synced
     }
@@ -280,25 +292,29 @@ fn remove_replaced(names: &Names, count: usize) -> Result<(), OutputError> {
 }
 
 /// Writes the checksum file of each volume, and the one of all.
-fn write_checksums(names: &Names, volumes: &[VolumeChecksum]) -> Result<(), OutputError> {
+fn write_checksums(
+    names: &Names,
+    volumes: &[VolumeChecksum],
+    gaps: &FileSystemGaps,
+) -> Result<(), OutputError> {
     let mut all = Vec::new();
     for volume in volumes {
         let path = names.name(volume.number);
         let line = checksum_line(&path, &volume.sha256);
-        write_durably(&checksum_path(&path), &line)?;
+        write_durably(&checksum_path(&path), &line, gaps)?;
         all.extend(line);
     }
-    write_durably(&checksum_path(&names.target), &all)
+    write_durably(&checksum_path(&names.target), &all, gaps)
 }
 
-fn write_durably(path: &Path, text: &[u8]) -> Result<(), OutputError> {
+fn write_durably(path: &Path, text: &[u8], gaps: &FileSystemGaps) -> Result<(), OutputError> {
     let io = |error| OutputError::io(path, error);
     let partial = partial_path(path);
     // What a run that was interrupted here has left is not ours to go on with.
     remove(&partial)?;
     let mut file = File::create_new(&partial).map_err(io)?;
     file.write_all(text).map_err(io)?;
-    sync_file(&file, path).map_err(io)?;
+    sync_file(&file, path, gaps).map_err(io)?;
     fs::rename(&partial, path).map_err(io)
 }
 

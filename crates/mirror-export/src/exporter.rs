@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use bundle_format::{Container, OutputError, OutputErrorKind, OutputFile, Sink};
 use mirror_plan::Planner;
-use oci_content::SourceRepository;
+use oci_content::{FileSystemGaps, SourceRepository};
 use oci_referrers::ReferrerSource;
 use registry_client::Client;
 
@@ -22,6 +22,7 @@ const BUSY_GRACE: Duration = Duration::from_millis(500);
 pub struct Exporter {
     planner: Planner,
     observer: Arc<dyn ExportObserver>,
+    gaps: FileSystemGaps,
 }
 
 impl Exporter {
@@ -30,7 +31,15 @@ impl Exporter {
         Self {
             planner: Planner::new(client, Arc::<dyn ExportObserver>::clone(&observer)),
             observer,
+            gaps: FileSystemGaps::default(),
         }
+    }
+
+    /// Records in `gaps` what the file system that is written to cannot do.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: FileSystemGaps) -> Self {
+        self.gaps = gaps;
+        self
     }
 
     /// Sets further sources of referrers, asked beside each registry; see [`Planner::sources`].
@@ -62,7 +71,7 @@ impl Exporter {
     ) -> Result<ExportSummary, ExportError> {
         let started = Instant::now();
         // Taken first: what cannot be written need not be discovered.
-        let file = take_output(output).await?;
+        let file = take_output(output).await?.with_gaps(self.gaps.clone());
         let writing = Writing {
             request,
             observer: &self.observer,
@@ -98,6 +107,7 @@ impl Exporter {
             elapsed,
             requests,
             file.is_resumed(),
+            &self.gaps,
         )?;
         if let Err(error) = file.publish_with(&checksums.volumes) {
             report::remove(&output.path);

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bundle_format::checksum_line;
 use mirror_plan::FoundImage;
-use oci_content::replace_file;
+use oci_content::{FileSystemGaps, replace_file};
 use registry_probe::ProbeReport;
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ pub(crate) fn write(
     elapsed: Duration,
     requests: u64,
     resumed: bool,
+    gaps: &FileSystemGaps,
 ) -> Result<(), ExportError> {
     let name = summary
         .output
@@ -30,7 +31,7 @@ pub(crate) fn write(
     // Volumes come with the checksums of each.
     if summary.volumes.is_empty() {
         let checksum = checksum_line(&summary.output, &summary.sha256);
-        replace(&beside(&summary.output, CHECKSUM), &checksum)?;
+        replace(&beside(&summary.output, CHECKSUM), &checksum, gaps)?;
     }
     let document = json!({
         "schemaVersion": 1,
@@ -56,6 +57,7 @@ pub(crate) fn write(
     replace(
         &beside(&summary.output, REPORT),
         format!("{document:#}\n").as_bytes(),
+        gaps,
     )
 }
 
@@ -102,8 +104,8 @@ fn beside(bundle: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
-    replace_file(path, bytes).map_err(|error| {
+fn replace(path: &Path, bytes: &[u8], gaps: &FileSystemGaps) -> Result<(), ExportError> {
+    replace_file(path, bytes, gaps).map_err(|error| {
         ExportError::new(
             ExportErrorKind::LocalIo,
             format!("{}: {error}", path.display()),

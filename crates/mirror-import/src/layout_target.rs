@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bundle_format::CONTAINERD_IMAGE_NAME;
 use oci_content::{
-    Descriptor, Digest, ImageLayout, LayoutErrorKind, REF_NAME, Reference, RepositoryName,
-    VerifyingReader,
+    Descriptor, Digest, FileSystemGaps, ImageLayout, LayoutErrorKind, REF_NAME, Reference,
+    RepositoryName, VerifyingReader,
 };
 use oci_referrers::{Discovery, LayoutReferrers};
 use registry_client::BlobSource;
@@ -25,6 +25,7 @@ use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetPro
 pub struct LayoutTarget {
     folder: PathBuf,
     full_references: bool,
+    gaps: FileSystemGaps,
     /// The layout, once it was opened for writing. To open it again would take away what others have begun there.
     layout: Mutex<Option<ImageLayout>>,
     /// What a discovery reads, until something is published.
@@ -42,6 +43,7 @@ impl LayoutTarget {
         Self {
             folder: folder.into(),
             full_references: false,
+            gaps: FileSystemGaps::default(),
             layout: Mutex::new(None),
             referrers: Mutex::new(None),
         }
@@ -51,6 +53,13 @@ impl LayoutTarget {
     #[must_use]
     pub fn full_references(mut self, full: bool) -> Self {
         self.full_references = full;
+        self
+    }
+
+    /// Records in `gaps` what the file system of the folder cannot do.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: FileSystemGaps) -> Self {
+        self.gaps = gaps;
         self
     }
 
@@ -75,6 +84,7 @@ impl LayoutTarget {
         }
         let created = ImageLayout::create(&self.folder);
         let created = created.map_err(|error| self.failed(error))?;
+        let created = created.with_gaps(self.gaps.clone());
         Ok(known.insert(created).clone())
     }
 

@@ -3,7 +3,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use bundle_format::StreamName;
-use oci_content::{Digest, replace_file, try_lock};
+use oci_content::{Digest, FileSystemGaps, replace_file, try_lock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
@@ -28,6 +28,7 @@ const MAX_RECORD_BYTES: u64 = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Ledger {
     folder: PathBuf,
+    gaps: FileSystemGaps,
 }
 
 /// What the ledger said about a bundle; part of the receipt.
@@ -118,7 +119,15 @@ impl Ledger {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
+            gaps: FileSystemGaps::default(),
         }
+    }
+
+    /// Records in `gaps` what the file system of the folder cannot do.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: FileSystemGaps) -> Self {
+        self.gaps = gaps;
+        self
     }
 
     /// Returns the series that a target has had. This is for a warning and refuses nothing, so what cannot be read is left out.
@@ -272,7 +281,7 @@ impl<'a> Claim<'a> {
         fs::create_dir_all(&self.ledger.folder)
             .map_err(|error| unusable(&self.ledger.folder, error))?;
         let file = File::create(&path).map_err(|error| unusable(&path, error))?;
-        match try_lock(&file, &path) {
+        match try_lock(&file, &path, &self.ledger.gaps) {
             Ok(true) => Ok(file),
             Err(error) => Err(unusable(&path, error)),
             Ok(false) => {
@@ -315,7 +324,7 @@ impl<'a> Claim<'a> {
     fn write(&self) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(&self.new)?;
         text.push('\n');
-        replace_file(&self.path(), text.as_bytes())
+        replace_file(&self.path(), text.as_bytes(), &self.ledger.gaps)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use tempfile::NamedTempFile;
 
-use crate::gaps::{self, FileSystemGap};
+use crate::gaps::{self, FileSystemGap, FileSystemGaps};
 
 /// What the name of a temporary file begins with; one that is left over is of a run that was killed.
 pub(crate) const PARTIAL: &str = ".partial-";
@@ -19,10 +19,10 @@ pub(crate) const PARTIAL: &str = ".partial-";
 /// # Errors
 ///
 /// When the folder takes no file, or the disk refuses; the old file is then untouched.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace_file(path: &Path, bytes: &[u8], gaps: &FileSystemGaps) -> io::Result<()> {
     let mut file = partial_file(folder_of(path))?;
     file.write_all(bytes)?;
-    publish(file, path).map(drop)
+    publish(file, path, gaps).map(drop)
 }
 
 /// Writes to what is no file, such as a device, a pipe or a terminal, and [replaces](replace_file) a file or makes it.
@@ -33,14 +33,14 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// As for [`replace_file`]; when nobody reads from the pipe.
-pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_file(path: &Path, bytes: &[u8], gaps: &FileSystemGaps) -> io::Result<()> {
     let of_the_system = path.starts_with("/dev") || path.starts_with("/proc");
     match fs::metadata(path) {
         Ok(there) if there.is_file() && !of_the_system => {
-            replace_file(&fs::canonicalize(path)?, bytes)
+            replace_file(&fs::canonicalize(path)?, bytes, gaps)
         }
         Ok(there) if !there.is_dir() => write_through(path, bytes),
-        _ => replace_file(path, bytes),
+        _ => replace_file(path, bytes, gaps),
     }
 }
 
@@ -124,44 +124,44 @@ fn open_as_regular(path: &Path, flags: OFlags) -> io::Result<File> {
 }
 
 /// Gives a temporary file its final name so that a crash leaves either nothing or all of it there.
-pub(crate) fn publish(file: NamedTempFile, path: &Path) -> io::Result<File> {
-    sync_file(file.as_file(), path)?;
+pub(crate) fn publish(file: NamedTempFile, path: &Path, gaps: &FileSystemGaps) -> io::Result<File> {
+    sync_file(file.as_file(), path, gaps)?;
     let file = file.persist(path).map_err(|error| error.error)?;
-    sync_dir(folder_of(path))?;
+    sync_dir(folder_of(path), gaps)?;
     Ok(file)
 }
 
 /// Makes the names in a folder durable. A file system that cannot do that, or a folder that may not be read, is
-/// [noted](crate::file_system_gaps).
+/// recorded in `gaps`.
 ///
 /// # Errors
 ///
 /// When the folder cannot be opened or synced.
-pub fn sync_dir(folder: &Path) -> io::Result<()> {
+pub fn sync_dir(folder: &Path, gaps: &FileSystemGaps) -> io::Result<()> {
     match File::open(folder) {
-        Ok(open) => sync(&open, folder, FileSystemGap::FolderSync),
+        Ok(open) => sync(&open, folder, FileSystemGap::FolderSync, gaps),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            gaps::note(FileSystemGap::FolderSync, folder);
+            gaps.note(FileSystemGap::FolderSync, folder);
             Ok(())
         }
         Err(error) => Err(error),
     }
 }
 
-/// Makes what was written to a file durable. A file system that cannot do that is [noted](crate::file_system_gaps) under `path`,
+/// Makes what was written to a file durable. A file system that cannot do that is recorded in `gaps` under `path`,
 /// which may be empty where nobody knows it.
 ///
 /// # Errors
 ///
 /// When the disk refuses.
-pub fn sync_file(file: &File, path: &Path) -> io::Result<()> {
-    sync(file, path, FileSystemGap::FileSync)
+pub fn sync_file(file: &File, path: &Path, gaps: &FileSystemGaps) -> io::Result<()> {
+    sync(file, path, FileSystemGap::FileSync, gaps)
 }
 
-fn sync(file: &File, path: &Path, gap: FileSystemGap) -> io::Result<()> {
+fn sync(file: &File, path: &Path, gap: FileSystemGap, gaps: &FileSystemGaps) -> io::Result<()> {
     match gaps::answer(gap).unwrap_or_else(|| file.sync_all()) {
         Err(error) if gaps::is_unsupported(&error) => {
-            gaps::note(gap, path);
+            gaps.note(gap, path);
             Ok(())
         }
         result => result,
@@ -169,26 +169,31 @@ fn sync(file: &File, path: &Path, gap: FileSystemGap) -> io::Result<()> {
 }
 
 /// Takes the lock of a file, of which there is one, without waiting; returns whether nobody else has it. A file system without
-/// locks is [noted](crate::file_system_gaps) under `path`, and the lock counts as taken.
+/// locks is recorded in `gaps` under `path`, and the lock counts as taken.
 ///
 /// It is released when the file, with all that it was cloned to, is closed.
 ///
 /// # Errors
 ///
 /// When the lock cannot be asked for.
-pub fn try_lock(file: &File, path: &Path) -> io::Result<bool> {
-    match lock_as(file, path, FlockOperation::NonBlockingLockExclusive) {
+pub fn try_lock(file: &File, path: &Path, gaps: &FileSystemGaps) -> io::Result<bool> {
+    match lock_as(file, path, FlockOperation::NonBlockingLockExclusive, gaps) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         result => result.map(|()| true),
     }
 }
 
 /// Takes the lock of a file, and waits for it.
-pub(crate) fn lock(file: &File, path: &Path) -> io::Result<()> {
-    lock_as(file, path, FlockOperation::LockExclusive)
+pub(crate) fn lock(file: &File, path: &Path, gaps: &FileSystemGaps) -> io::Result<()> {
+    lock_as(file, path, FlockOperation::LockExclusive, gaps)
 }
 
-fn lock_as(file: &File, path: &Path, operation: FlockOperation) -> io::Result<()> {
+fn lock_as(
+    file: &File,
+    path: &Path,
+    operation: FlockOperation,
+    gaps: &FileSystemGaps,
+) -> io::Result<()> {
     loop {
         let locked = match gaps::answer(FileSystemGap::Locks) {
             Some(answer) => answer,
@@ -197,7 +202,7 @@ fn lock_as(file: &File, path: &Path, operation: FlockOperation) -> io::Result<()
         match locked {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if gaps::is_unsupported(&error) => {
-                gaps::note(FileSystemGap::Locks, path);
+                gaps.note(FileSystemGap::Locks, path);
                 return Ok(());
             }
             result => return result,
@@ -221,18 +226,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let gaps = FileSystemGaps::default();
         let other = tempfile::tempdir().unwrap();
         let plain = other.path().join("plain");
         fs::write(&plain, "").unwrap();
         for bytes in [&b"first"[..], b"second"] {
-            replace_file(&path, bytes).unwrap();
+            replace_file(&path, bytes, &gaps).unwrap();
             assert_eq!(fs::read(&path).unwrap(), bytes);
             assert_eq!(mode(&path), mode(&plain), "what the umask leaves");
         }
         // A folder cannot be replaced by a file: the error leaves no temporary file behind.
-        replace_file(folder.path(), b"third").unwrap_err();
+        replace_file(folder.path(), b"third", &gaps).unwrap_err();
         fs::create_dir(folder.path().join("taken")).unwrap();
-        replace_file(&folder.path().join("taken"), b"third").unwrap_err();
+        replace_file(&folder.path().join("taken"), b"third", &gaps).unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
@@ -240,6 +246,8 @@ mod tests {
     fn what_is_no_file_is_written_to_and_never_replaced() {
         use std::io::Read as _;
         use std::os::unix::fs::FileTypeExt as _;
+        let write_file =
+            |path: &Path, bytes: &[u8]| write_file(path, bytes, &FileSystemGaps::default());
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let pipe = at("pipe");
@@ -293,20 +301,28 @@ mod tests {
         use rustix::io::Errno;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let work = || -> io::Result<()> {
-            replace_file(&path, b"bytes")?;
+        let work = |gaps: &FileSystemGaps| -> io::Result<()> {
+            replace_file(&path, b"bytes", gaps)?;
             let layout = crate::ImageLayout::create(folder.path().join("layout"))
-                .map_err(io::Error::other)?;
+                .map_err(io::Error::other)?
+                .with_gaps(gaps.clone());
             let digest = crate::Digest::of(b"hello");
             layout
                 .write_blob(&digest, b"hello")
                 .map_err(io::Error::other)?;
             let file = File::open(&path)?;
-            assert!(try_lock(&file, &path)?);
-            sync_dir(folder.path())
+            assert!(try_lock(&file, &path, gaps)?);
+            sync_dir(folder.path(), gaps)
         };
-        work().unwrap();
-        assert_eq!(gaps::of_this_test(), []);
+        let met = |gaps: &FileSystemGaps| {
+            gaps.take()
+                .into_iter()
+                .map(|(gap, _)| gap)
+                .collect::<Vec<_>>()
+        };
+        let gaps = FileSystemGaps::default();
+        work(&gaps).unwrap();
+        assert_eq!(gaps.take(), []);
         for errno in [
             Errno::INVAL,
             Errno::NOLCK,
@@ -315,25 +331,27 @@ mod tests {
             Errno::NOTTY,
         ] {
             gaps::refuse_with(Some(errno));
-            work().unwrap();
-            work().unwrap();
-            let gaps = gaps::of_this_test();
+            let gaps = FileSystemGaps::default();
+            work(&gaps).unwrap();
+            work(&gaps).unwrap();
             let expected = [
                 FileSystemGap::Locks,
                 FileSystemGap::FileSync,
                 FileSystemGap::FolderSync,
             ];
-            assert_eq!(gaps, expected, "{errno}");
+            assert_eq!(met(&gaps), expected, "{errno}");
+            work(&gaps).unwrap();
+            assert_eq!(met(&gaps), [], "{errno}");
         }
         // What a disk that is broken or full says is no gap.
         for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS] {
             gaps::refuse_with(Some(errno));
-            let refused = Errno::from_io_error(&work().unwrap_err());
+            let refused = Errno::from_io_error(&work(&gaps).unwrap_err());
             assert_eq!(refused, Some(errno));
         }
         gaps::refuse_with(Some(Errno::WOULDBLOCK));
-        assert!(!try_lock(&File::open(&path).unwrap(), &path).unwrap());
+        assert!(!try_lock(&File::open(&path).unwrap(), &path, &gaps).unwrap());
         gaps::refuse_with(None);
-        assert_eq!(gaps::of_this_test(), []);
+        assert_eq!(gaps.take(), []);
     }
 }

@@ -2,12 +2,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
 /// Something that a file system has no way to do, as some network file systems, FUSE and FAT have not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FileSystemGap {
     /// To lock a file.
@@ -35,40 +35,44 @@ impl fmt::Display for FileSystemGap {
     }
 }
 
-/// Where each gap was met first, until that was told.
+/// What the file systems that were written to could not do.
+///
+/// Whatever writes files records such gaps in a collector: its own, or the caller's, which is handed in as a clone. Clones
+/// share what they hold. A gap fails nothing: the content is written and verified all the same. What it takes away is for
+/// a program to tell its user.
+#[derive(Clone, Debug, Default)]
+pub struct FileSystemGaps(Arc<Mutex<Noted>>);
+
+/// Where each gap was met first, until that was taken.
 type Noted = BTreeMap<FileSystemGap, Option<PathBuf>>;
 
-static NOTED: Mutex<Noted> = Mutex::new(Noted::new());
+impl FileSystemGaps {
+    /// Takes the gaps that have been met, each with the file or folder where it was met first. A gap is returned once.
+    pub fn take(&self) -> Vec<(FileSystemGap, PathBuf)> {
+        let mut noted = self.noted();
+        let untold = noted.iter_mut();
+        untold
+            .filter_map(|(gap, path)| Some((*gap, path.take()?)))
+            .collect()
+    }
 
-fn noted() -> MutexGuard<'static, Noted> {
-    // Each change is one call.
-    NOTED.lock().unwrap_or_else(PoisonError::into_inner)
-}
+    /// Adds the gaps that `other` has met and that were not taken from it.
+    pub fn add(&self, other: &Self) {
+        for (gap, path) in other.take() {
+            self.note(gap, &path);
+        }
+    }
 
-/// Takes what this process has met that a file system cannot do, each with the file or folder where it was met first, and
-/// each once.
-///
-/// Such a gap fails nothing: the content is written and verified all the same. What it takes away is for a program to tell its
-/// user.
-pub fn file_system_gaps() -> Vec<(FileSystemGap, PathBuf)> {
-    untold(&mut noted())
-}
+    pub(crate) fn note(&self, gap: FileSystemGap, path: &Path) {
+        self.noted()
+            .entry(gap)
+            .or_insert_with(|| Some(path.to_owned()));
+    }
 
-fn untold(noted: &mut Noted) -> Vec<(FileSystemGap, PathBuf)> {
-    let untold = noted.iter_mut();
-    untold
-        .filter_map(|(gap, path)| Some((*gap, path.take()?)))
-        .collect()
-}
-
-pub(crate) fn note(gap: FileSystemGap, path: &Path) {
-    #[cfg(test)]
-    tests::NOTED.with_borrow_mut(|gaps| gaps.insert(gap));
-    enter(&mut noted(), gap, path);
-}
-
-fn enter(noted: &mut Noted, gap: FileSystemGap, path: &Path) {
-    noted.entry(gap).or_insert_with(|| Some(path.to_owned()));
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        // Each change is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Returns whether an error says that there is no such thing, and not that it has failed.
@@ -86,18 +90,16 @@ pub(crate) fn answer(_: FileSystemGap) -> Option<io::Result<()>> {
 }
 
 #[cfg(test)]
-pub(crate) use tests::{answer, of_this_test, refuse_with};
+pub(crate) use tests::{answer, refuse_with};
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
-    use std::collections::BTreeSet;
+    use std::cell::Cell;
 
     use super::*;
 
     thread_local! {
         static REFUSAL: Cell<Option<Errno>> = const { Cell::new(None) };
-        pub(super) static NOTED: RefCell<BTreeSet<FileSystemGap>> = const { RefCell::new(BTreeSet::new()) };
     }
 
     pub(crate) fn answer(_: FileSystemGap) -> Option<io::Result<()>> {
@@ -108,20 +110,18 @@ mod tests {
         REFUSAL.set(errno);
     }
 
-    pub(crate) fn of_this_test() -> Vec<FileSystemGap> {
-        NOTED.take().into_iter().collect()
-    }
-
     #[test]
-    fn a_gap_is_told_once() {
-        let mut noted = Noted::new();
+    fn a_gap_is_taken_once_from_all_that_share_it() {
+        let gaps = FileSystemGaps::default();
         let (locks, sync) = (FileSystemGap::Locks, FileSystemGap::FileSync);
-        enter(&mut noted, sync, Path::new("first"));
-        enter(&mut noted, sync, Path::new("second"));
-        assert_eq!(untold(&mut noted), [(sync, "first".into())]);
-        enter(&mut noted, sync, Path::new("third"));
-        enter(&mut noted, locks, Path::new("third"));
-        assert_eq!(untold(&mut noted), [(locks, "third".into())]);
-        assert_eq!(untold(&mut noted), []);
+        gaps.note(sync, Path::new("first"));
+        gaps.clone().note(sync, Path::new("second"));
+        assert_eq!(gaps.take(), [(sync, "first".into())]);
+        let other = FileSystemGaps::default();
+        other.note(sync, Path::new("third"));
+        other.note(locks, Path::new("third"));
+        gaps.add(&other);
+        assert_eq!(gaps.clone().take(), [(locks, "third".into())]);
+        assert_eq!((gaps.take(), other.take()), (vec![], vec![]));
     }
 }

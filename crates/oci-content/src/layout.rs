@@ -13,6 +13,7 @@ use crate::digest::{Algorithm, Digest, Hasher};
 use crate::durable::{
     PARTIAL, lock as lock_file, open_lock, open_regular, remove_leftovers, replace_file,
 };
+use crate::gaps::FileSystemGaps;
 use crate::media_type;
 
 use self::blob_writer::blob_path;
@@ -38,6 +39,7 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 #[derive(Clone, Debug)]
 pub struct ImageLayout {
     root: PathBuf,
+    gaps: FileSystemGaps,
 }
 
 impl ImageLayout {
@@ -71,7 +73,10 @@ impl ImageLayout {
                     .map(str::to_owned)
             });
         match version {
-            Some(version) if version.starts_with("1.") => Ok(Self { root }),
+            Some(version) if version.starts_with("1.") => Ok(Self {
+                root,
+                gaps: FileSystemGaps::default(),
+            }),
             Some(version) => Err(LayoutError::new(
                 &path,
                 LayoutErrorKind::NotALayout,
@@ -93,6 +98,7 @@ impl ImageLayout {
     /// When the folder cannot be created or written, holds something else than a layout, or is of another version.
     pub fn create(root: impl Into<PathBuf>) -> Result<Self, LayoutError> {
         let root = root.into();
+        let gaps = FileSystemGaps::default();
         let io = |path: &Path| {
             let path = path.to_owned();
             move |error| LayoutError::io(&path, error)
@@ -103,10 +109,13 @@ impl ImageLayout {
                 let reason = "the folder is not empty and is no OCI image layout; name another one";
                 return Err(LayoutError::new(&root, LayoutErrorKind::NotALayout, reason));
             }
-            let layout = Self { root: root.clone() };
+            let layout = Self {
+                root: root.clone(),
+                gaps: gaps.clone(),
+            };
             layout.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-        let layout = Self::open(root)?;
+        let layout = Self::open(root)?.with_gaps(gaps);
         // The folder of blobs comes last: where it is missing, a run was killed before its end.
         let blobs = layout.root.join("blobs");
         if !blobs.exists() {
@@ -124,6 +133,14 @@ impl ImageLayout {
             remove_leftovers(folder);
         }
         Ok(layout)
+    }
+
+    /// Records what the file system cannot do in `gaps`, with what has been met so far.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: FileSystemGaps) -> Self {
+        gaps.add(&self.gaps);
+        self.gaps = gaps;
+        self
     }
 
     /// Returns the folder.
@@ -198,7 +215,7 @@ impl ImageLayout {
     ///
     /// When the temporary file cannot be created.
     pub fn blob_writer(&self, digest: &Digest, size: u64) -> Result<BlobWriter, LayoutError> {
-        BlobWriter::new(self.blob_path(digest), digest, size)
+        BlobWriter::new(self.blob_path(digest), digest, size, self.gaps.clone())
     }
 
     /// Starts a blob whose digest is named at its end only, as an upload is.
@@ -207,7 +224,7 @@ impl ImageLayout {
     ///
     /// When the temporary file cannot be created.
     pub fn partial_blob(&self) -> Result<PartialBlob, LayoutError> {
-        PartialBlob::new(&self.root)
+        PartialBlob::new(&self.root, self.gaps.clone())
     }
 
     /// Removes a blob; one that is not there is no error.
@@ -325,14 +342,14 @@ impl ImageLayout {
     fn lock(&self) -> Result<File, LayoutError> {
         let path = self.root.join(INDEX_LOCK);
         let lock = open_lock(&path).map_err(|error| LayoutError::io(&path, error))?;
-        lock_file(&lock, &path).map_err(|error| LayoutError::io(&path, error))?;
+        lock_file(&lock, &path, &self.gaps).map_err(|error| LayoutError::io(&path, error))?;
         Ok(lock)
     }
 
     /// Replaces a file at the top of the layout in one step.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
         let path = self.root.join(name);
-        replace_file(&path, bytes).map_err(|error| LayoutError::io(&path, error))
+        replace_file(&path, bytes, &self.gaps).map_err(|error| LayoutError::io(&path, error))
     }
 }
 

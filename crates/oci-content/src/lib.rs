@@ -50,7 +50,7 @@ pub use discovery::{
     Capability, Completeness, DiscoveryMethod, ErrorCode, OtherSource, SourceKind, WarningCode,
 };
 pub use durable::{replace_file, sync_dir, sync_file, try_lock, write_file};
-pub use gaps::{FileSystemGap, file_system_gaps};
+pub use gaps::{FileSystemGap, FileSystemGaps};
 pub use graph::{ArtifactRecord, DiscoveryRecord, ImageRecord, MirrorGraph, Missing, OmittedChild};
 pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, PartialBlob, REF_NAME};
 pub use legacy_tag::LegacyTag;

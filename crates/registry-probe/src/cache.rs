@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, WeakShared};
-use oci_content::{Capability, Registry, RepositoryName};
+use oci_content::{Capability, FileSystemGaps, Registry, RepositoryName};
 
 use crate::fact::Fact;
 use crate::report::{CacheHit, ProbeReport};
@@ -33,6 +33,7 @@ pub struct ProbeCache {
     ttl: Duration,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
     state: Mutex<State>,
+    gaps: FileSystemGaps,
     flights: Mutex<HashMap<Key, WeakShared<BoxFuture<'static, ProbeReport>>>>,
 }
 
@@ -105,6 +106,7 @@ impl ProbeCache {
             ttl: Self::DEFAULT_TTL,
             clock: Box::new(SystemTime::now),
             state: Mutex::default(),
+            gaps: FileSystemGaps::default(),
             flights: Mutex::default(),
         }
     }
@@ -126,6 +128,13 @@ impl ProbeCache {
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Records in `gaps` what the file system of the cache cannot do.
+    #[must_use]
+    pub fn with_gaps(mut self, gaps: FileSystemGaps) -> Self {
+        self.gaps = gaps;
         self
     }
 
@@ -241,7 +250,7 @@ impl ProbeCache {
         if state.keep_file {
             return;
         }
-        if let Err(error) = stored::write(file, &state.entries) {
+        if let Err(error) = stored::write(file, &state.entries, &self.gaps) {
             let note = format!("{}: {error}; nothing is kept", file.display());
             state.note(note);
         }

@@ -5,7 +5,9 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
-use oci_content::{Capability, MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded, replace_file};
+use oci_content::{
+    Capability, FileSystemGaps, MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded, replace_file,
+};
 use registry_client::Evidence;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -85,7 +87,7 @@ pub(crate) fn read(path: &Path) -> Result<Entries, FileError> {
 }
 
 /// Replaces a file: a reader sees the old one or the new one.
-pub(crate) fn write(path: &Path, entries: &Entries) -> io::Result<()> {
+pub(crate) fn write(path: &Path, entries: &Entries, gaps: &FileSystemGaps) -> io::Result<()> {
     let records = entries.iter().map(|(key, entry)| Record::new(key, entry));
     let document = Document {
         schema_version: SCHEMA_VERSION,
@@ -98,7 +100,7 @@ pub(crate) fn write(path: &Path, entries: &Entries) -> io::Result<()> {
         .parent()
         .ok_or_else(|| io::Error::other("it has no folder"))?;
     std::fs::create_dir_all(folder)?;
-    replace_file(path, &bytes)
+    replace_file(path, &bytes, gaps)
 }
 
 impl Record {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use oci_content::{Capability, Registry};
+use oci_content::{Capability, FileSystemGaps, Registry};
 use registry_client::{
     Client, ClientOptions, DockerConfig, Endpoint, RequestEvent, RequestObserver, SilenceEvent,
     WaitEvent,
@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) log: Arc<Log>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) progress: Progress,
+    /// What the file systems that are written to cannot do.
+    pub(crate) gaps: FileSystemGaps,
     /// The files that logins are looked for in, whether they exist or not.
     logins: Vec<PathBuf>,
     observer: Arc<Observer>,
@@ -89,6 +91,7 @@ impl Context {
             log,
             metrics,
             progress,
+            gaps: FileSystemGaps::default(),
             logins,
             observer,
         })
@@ -140,7 +143,7 @@ impl Context {
             .or_else(|| variable("HOME").map(|home| home.join(".cache")))
             .map(|cache| cache.join("stellaops"));
         match folder {
-            Some(folder) => ProbeCache::open(&folder),
+            Some(folder) => ProbeCache::open(&folder).with_gaps(self.gaps.clone()),
             None => ProbeCache::in_memory(),
         }
     }

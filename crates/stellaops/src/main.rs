@@ -25,6 +25,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oci_content::FileSystemGaps;
+
 use crate::cli::Global;
 use crate::commands::{
     BundleCommand, Cli, Command, ReferrersCommand, RegistryCommand, StoreCommand,
@@ -145,7 +147,7 @@ async fn in_context<T>(
         _ = cancelled => Ok(()),
     };
     let written = write_metrics(&cli.global, &context);
-    warn_of_gaps(log);
+    warn_of_gaps(log, &context.gaps);
     if let (Err(_), Err(unwritten)) = (&result, &written) {
         log.error(&unwritten.to_string());
     }
@@ -206,8 +208,8 @@ fn drains(command: &Command) -> bool {
 }
 
 /// Says once what a file system that was written to could not do.
-pub(crate) fn warn_of_gaps(log: &Log) {
-    let gaps = oci_content::file_system_gaps();
+pub(crate) fn warn_of_gaps(log: &Log, gaps: &FileSystemGaps) {
+    let gaps = gaps.take();
     let Some((_, first)) = gaps.first() else {
         return;
     };
@@ -223,7 +225,7 @@ fn write_metrics(global: &Global, context: &Context) -> Result<(), Failure> {
     let Some(path) = &global.metrics_file else {
         return Ok(());
     };
-    let written = context.metrics.write(path);
+    let written = context.metrics.write(path, &context.gaps);
     written.map_err(|error| metrics_file_failure(path, &error))
 }
 

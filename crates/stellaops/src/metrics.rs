@@ -3,7 +3,7 @@ use std::path::Path;
 
 use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use oci_content::{Capability, DiscoveryMethod, ErrorCode, Registry};
+use oci_content::{Capability, DiscoveryMethod, ErrorCode, FileSystemGaps, Registry};
 
 /// Seconds: from one round trip on a fast network to the default time for an image.
 const BUCKETS: [f64; 11] = [
@@ -195,8 +195,8 @@ impl Metrics {
     }
 
     /// Replaces a file with the text, in one step, as a textfile collector expects it; writes to a pipe or a device.
-    pub(crate) fn write(&self, path: &Path) -> std::io::Result<()> {
-        oci_content::write_file(path, self.render().as_bytes())
+    pub(crate) fn write(&self, path: &Path, gaps: &FileSystemGaps) -> std::io::Result<()> {
+        oci_content::write_file(path, self.render().as_bytes(), gaps)
     }
 }
 

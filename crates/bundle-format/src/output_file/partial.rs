@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use oci_content::FileSystemGaps;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
@@ -68,7 +69,11 @@ fn not_made(partial: &Path, error: io::Error) -> OutputError {
 }
 
 /// Opens the temporary file of `target` and locks it.
-pub(super) fn open_locked(partial: &Path, target: &Path) -> Result<File, OutputError> {
+pub(super) fn open_locked(
+    partial: &Path,
+    target: &Path,
+    gaps: &FileSystemGaps,
+) -> Result<File, OutputError> {
     let io = |error| OutputError::io(partial, error);
     // Another run may publish or remove the file between our opening and locking it; then the lock is on a file
     // that no longer has the name.
@@ -76,7 +81,7 @@ pub(super) fn open_locked(partial: &Path, target: &Path) -> Result<File, OutputE
     for _ in 0..ATTEMPTS {
         let file = open(partial)?;
         let ours = file.metadata().map_err(io)?;
-        if !oci_content::try_lock(&file, partial).map_err(io)? {
+        if !oci_content::try_lock(&file, partial, gaps).map_err(io)? {
             return Err(locked(target));
         }
         match fs::symlink_metadata(partial) {

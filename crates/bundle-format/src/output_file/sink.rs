@@ -4,10 +4,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use oci_content::FileSystemGaps;
 use rustix::fs::FlockOperation;
 
 use super::partial;
-use crate::file_sink::FileSink;
+use crate::file_sink;
 use crate::read_at::ReadAt;
 use crate::sink::Sink;
 use crate::volume_names::volume_path;
@@ -20,6 +21,7 @@ pub struct OutputSink {
     /// A bundle's size is known only when it is planned, and it can be planned again: the first file is there from
     /// the start, the others are made by [`reserve`](Sink::reserve).
     files: Arc<RwLock<Vec<Arc<File>>>>,
+    pub(super) gaps: FileSystemGaps,
 }
 
 /// The names of the files of a bundle.
@@ -59,10 +61,11 @@ impl Names {
 }
 
 impl OutputSink {
-    pub(super) fn new(names: Names, first: File) -> Self {
+    pub(super) fn new(names: Names, first: File, gaps: FileSystemGaps) -> Self {
         Self {
             names: Arc::new(names),
             files: Arc::new(RwLock::new(vec![Arc::new(first)])),
+            gaps,
         }
     }
 
@@ -138,7 +141,7 @@ impl Sink for OutputSink {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
             };
             let (now, later) = bytes.split_at(self.room(within, bytes.len()));
-            FileSink::new(Arc::clone(file)).write_at(now, within)?;
+            file_sink::write_at(file, now, within)?;
             offset += now.len() as u64;
             bytes = later;
         }
@@ -158,7 +161,7 @@ impl Sink for OutputSink {
         let files = self.held();
         for file in files.iter() {
             let own = left.min(max_bytes);
-            let reserved = FileSink::new(Arc::clone(file)).reserve(own);
+            let reserved = file_sink::reserve(file, own);
             reserved.map_err(|error| with_sizes(&files, error, size))?;
             left -= own;
         }
@@ -167,7 +170,7 @@ impl Sink for OutputSink {
 
     fn sync(&self) -> io::Result<()> {
         let mut files = self.files().into_iter();
-        files.try_for_each(|file| oci_content::sync_file(&file, &self.names.target))
+        files.try_for_each(|file| oci_content::sync_file(&file, &self.names.target, &self.gaps))
     }
 
     fn read_back(&self) -> Option<&dyn ReadAt> {

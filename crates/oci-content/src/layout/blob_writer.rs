@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::LayoutError;
 use crate::digest::{Algorithm, Digest, Hasher, VerifyError};
 use crate::durable::{partial_file, publish};
+use crate::gaps::FileSystemGaps;
 
 /// A blob of a layout while it is being written; dropped before [`commit`](Self::commit), it leaves nothing.
 #[derive(Debug)]
@@ -15,10 +16,16 @@ pub struct BlobWriter {
     digest: Digest,
     size: u64,
     written: u64,
+    gaps: FileSystemGaps,
 }
 
 impl BlobWriter {
-    pub(super) fn new(path: PathBuf, digest: &Digest, size: u64) -> Result<Self, LayoutError> {
+    pub(super) fn new(
+        path: PathBuf,
+        digest: &Digest,
+        size: u64,
+        gaps: FileSystemGaps,
+    ) -> Result<Self, LayoutError> {
         let folder = path.parent().unwrap_or(&path);
         fs::create_dir_all(folder).map_err(|error| LayoutError::io(folder, error))?;
         let file = partial_file(folder).map_err(|error| LayoutError::io(folder, error))?;
@@ -29,6 +36,7 @@ impl BlobWriter {
             digest: digest.clone(),
             size,
             written: 0,
+            gaps,
         })
     }
 
@@ -59,7 +67,7 @@ impl BlobWriter {
         }
         let verified = self.digest.verify(self.hasher).map_err(io::Error::from);
         verified
-            .and_then(|()| publish(self.file, &self.path))
+            .and_then(|()| publish(self.file, &self.path, &self.gaps))
             .map(drop)
             .map_err(|error| LayoutError::io(&self.path, error))
     }
@@ -78,10 +86,11 @@ pub struct PartialBlob {
     file: tempfile::NamedTempFile,
     hasher: Hasher,
     written: u64,
+    gaps: FileSystemGaps,
 }
 
 impl PartialBlob {
-    pub(super) fn new(root: &Path) -> Result<Self, LayoutError> {
+    pub(super) fn new(root: &Path, gaps: FileSystemGaps) -> Result<Self, LayoutError> {
         // On the file system of the blobs, so that the finished one only has to be renamed.
         let folder = root.join("blobs");
         let file = partial_file(&folder).map_err(|error| LayoutError::io(&folder, error))?;
@@ -90,6 +99,7 @@ impl PartialBlob {
             file,
             hasher: Hasher::new(Algorithm::Sha256),
             written: 0,
+            gaps,
         })
     }
 
@@ -130,7 +140,7 @@ impl PartialBlob {
         digest.verify(hasher).map_err(|error| io(error.into()))?;
         let folder = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(folder).map_err(io)?;
-        publish(self.file, &path).map_err(io)
+        publish(self.file, &path, &self.gaps).map_err(io)
     }
 }
 

@@ -179,7 +179,11 @@ async fn import_into(
     bundle: &Path,
     folder: &Path,
 ) -> Result<mirror_import::ImportReport, Failure> {
-    let target = Arc::new(LayoutTarget::new(folder.to_owned()).full_references(true));
+    let target = Arc::new(
+        LayoutTarget::new(folder)
+            .full_references(true)
+            .with_gaps(context.gaps.clone()),
+    );
     let progress = &context.progress.silent();
     let validated = validate::validated(progress, bundle, true)?;
     import::import(validated, target, ImportOptions::default(), progress).await

@@ -136,7 +136,8 @@ async fn run_export(
     let exporter = Exporter::new(
         context.client.clone(),
         Arc::clone(&observer) as Arc<dyn ExportObserver>,
-    );
+    )
+    .with_gaps(context.gaps.clone());
     let result = exporter.export(request, output).await;
     observer.current.end();
     result

@@ -7,7 +7,7 @@ use mirror_import::{
     ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportRemedy, ImportReport,
     Importer, LayoutTarget, Ledger, LedgerReport, LedgerVerdict, RegistryTarget, Target,
 };
-use oci_content::{Reference, Registry, write_file};
+use oci_content::{FileSystemGaps, Reference, Registry, write_file};
 
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::signature::SignatureArgs;
@@ -86,7 +86,7 @@ pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<(), Fail
     options.stream = args.stream.clone().or_else(|| configured.stream.clone());
     options.require_sequence = args.require_sequence || configured.require_sequence;
     let stream_is_given = options.stream.is_some();
-    options.ledger = ledger(args)?;
+    options.ledger = ledger(args)?.map(|ledger| ledger.with_gaps(context.gaps.clone()));
     let (target, registry) = target(context, args.to.as_deref(), &mut options)?;
     let validator = validate::validator(true, args.strict_referrer_validation);
     let validator = signature::demand(validator, &args.signature)?;
@@ -123,7 +123,7 @@ pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<(), Fail
             context.log.warn(&warning);
         }
         if let Some(path) = &args.receipt {
-            write_receipt(path, report)?;
+            write_receipt(path, report, &context.gaps)?;
         }
         match args.format {
             TextFormat::Json => render::json(&json(report)?)?,
@@ -185,14 +185,19 @@ fn target(
     options: &mut ImportOptions,
 ) -> Result<(Arc<dyn Target>, Option<Registry>), Failure> {
     let Some(to) = to else {
-        let target = LayoutTarget::new(local_store()?).full_references(true);
+        let target = LayoutTarget::new(local_store()?)
+            .full_references(true)
+            .with_gaps(context.gaps.clone());
         return Ok((Arc::new(target), None));
     };
     if let Some(folder) = to.strip_prefix("oci:") {
         if folder.is_empty() {
             return Err(Failure::new(Exit::Usage, "--to oci: names no folder"));
         }
-        return Ok((Arc::new(LayoutTarget::new(folder)), None));
+        return Ok((
+            Arc::new(LayoutTarget::new(folder).with_gaps(context.gaps.clone())),
+            None,
+        ));
     }
     let wrong = |reason: String| {
         Failure::new(
@@ -290,9 +295,9 @@ fn json(report: &ImportReport) -> Result<serde_json::Value, Failure> {
         .map_err(|error| Failure::new(Exit::LocalIo, format!("the report: {error}")))
 }
 
-fn write_receipt(path: &Path, report: &ImportReport) -> Result<(), Failure> {
+fn write_receipt(path: &Path, report: &ImportReport, gaps: &FileSystemGaps) -> Result<(), Failure> {
     let text = format!("{:#}\n", json(report)?);
-    write_file(path, text.as_bytes()).map_err(|error| {
+    write_file(path, text.as_bytes(), gaps).map_err(|error| {
         Failure::new(
             Exit::LocalIo,
             format!("--receipt {}: {error}", path.display()),

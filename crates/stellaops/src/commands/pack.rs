@@ -41,6 +41,7 @@ pub(crate) fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
         None => OutputFile::create(&args.output, args.overwrite),
     };
     let output = output.map_err(|error| output_failure(&error))?;
+    let output = output.with_gaps(context.gaps.clone());
     let container = Container::from_file_name(&args.output);
     // It covers the manifest, which is the same in the folder and in the file.
     let signature = OpenedBundle::open(&args.folder)?.signature;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
-use oci_content::{ImageLayout, Registry};
+use oci_content::{FileSystemGaps, ImageLayout, Registry};
 use registry_server::{
     AnsweredRequest, Htpasswd, LayoutStore, RegistryServer, ServerObserver, tls_config,
 };
@@ -79,12 +79,14 @@ pub(crate) async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failu
         };
         Failure::new(Exit::LocalIo, format!("{}{way_out}", chain(&error)))
     })?;
+    let layout = layout.with_gaps(context.gaps.clone());
     let host = host.map(|host| host.parse().expect("a host name"));
     let mut server =
         RegistryServer::builder(Arc::new(LayoutStore::new(layout, host))).read_only(!args.writable);
     let requests = Arc::new(Requests::new(
         Arc::clone(&context.log),
         Arc::clone(&context.metrics),
+        context.gaps.clone(),
     ));
     let observer: Arc<dyn ServerObserver> = Arc::<Requests>::clone(&requests);
     server = server.observer(observer).open_files(open_files());
@@ -181,14 +183,14 @@ enum Line {
 }
 
 impl Requests {
-    fn new(log: Arc<Log>, metrics: Arc<Metrics>) -> Self {
+    fn new(log: Arc<Log>, metrics: Arc<Metrics>, gaps: FileSystemGaps) -> Self {
         let (lines, waiting): (_, Receiver<Line>) = sync_channel(MAX_LINES);
         std::thread::spawn(move || {
             for line in waiting {
                 match line {
                     Line::Message(message, fields) => {
                         log.write(LogLevel::Info, &message, fields);
-                        crate::warn_of_gaps(&log);
+                        crate::warn_of_gaps(&log, &gaps);
                     }
                     Line::Flush(done) => drop(done),
                 }
