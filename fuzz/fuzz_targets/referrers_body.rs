@@ -50,6 +50,7 @@ fuzz_target!(|data: &[u8]| {
                 capability,
                 false_200,
                 reason,
+                ..
             } => {
                 assert_ne!(capability, Capability::Supported);
                 assert_eq!(false_200, status == 200);
@@ -61,6 +62,7 @@ fuzz_target!(|data: &[u8]| {
             ReferrersAnswer::Unavailable {
                 rate_limited,
                 foreign: elsewhere,
+                ..
             } => {
                 assert!(rate_limited == (status == 429) || status == 400);
                 assert_eq!(elsewhere, foreign);

@@ -16,6 +16,7 @@ pub enum ReferrersAnswer {
     SubjectUnknown,
     /// The API gave no answer: the referrers tag has to be asked.
     /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#unavailable-referrers-api>
+    #[non_exhaustive]
     NoAnswer {
         /// What follows about the registry.
         capability: Capability,
@@ -31,6 +32,7 @@ pub enum ReferrersAnswer {
     /// A 200 whose body cannot be read, which is no statement about referrers; why, in a sentence fragment.
     Unreadable(String),
     /// No answer now: a rate limit, a failure of the server, a status that no rule covers.
+    #[non_exhaustive]
     Unavailable {
         /// Whether it was a rate limit.
         rate_limited: bool,
@@ -57,6 +59,7 @@ pub enum ReferrersTagAnswer {
     /// A 200 whose body cannot be read, which is no statement about referrers; why, in a sentence fragment.
     Unreadable(String),
     /// No answer: denied, a rate limit, a failure of the server, a status that no rule covers.
+    #[non_exhaustive]
     Unavailable {
         /// Whether it was a rate limit.
         rate_limited: bool,

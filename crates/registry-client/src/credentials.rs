@@ -9,7 +9,8 @@ use oci_content::{Registry, RepositoryName};
 pub enum Credentials {
     /// Nobody: what may be read by everyone.
     Anonymous,
-    /// A user and a password, or what stands for one.
+    /// A user and a password, or what is used as one.
+    #[non_exhaustive]
     Basic {
         /// The user.
         username: String,
@@ -23,6 +24,14 @@ pub enum Credentials {
 }
 
 impl Credentials {
+    /// Creates the credentials of a user with a password.
+    pub fn basic(username: impl Into<String>, password: impl Into<String>) -> Self {
+        Self::Basic {
+            username: username.into(),
+            password: password.into(),
+        }
+    }
+
     /// Returns whether they say nothing about who asks: no user and no password, or an empty token.
     pub(crate) fn are_empty(&self) -> bool {
         match self {

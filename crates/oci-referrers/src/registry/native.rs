@@ -170,6 +170,7 @@ impl NativeReferrers {
                 capability,
                 false_200,
                 reason,
+                ..
             } => {
                 answer.capability = Some(capability);
                 if false_200 {

@@ -81,10 +81,7 @@ impl CredentialSource for Account {
         _registry: &oci_content::Registry,
         _repository: Option<&oci_content::RepositoryName>,
     ) -> Result<Option<Credentials>, CredentialError> {
-        Ok(Some(Credentials::Basic {
-            username: Self::USER.into(),
-            password: Self::PASSWORD.into(),
-        }))
+        Ok(Some(Credentials::basic(Self::USER, Self::PASSWORD)))
     }
 }
 

@@ -180,6 +180,7 @@ fn the_table_of_the_referrers_api_is_complete_and_true() {
             ReferrersAnswer::Unavailable {
                 rate_limited,
                 foreign,
+                ..
             } => format!(
                 "{}{}",
                 if rate_limited {
@@ -208,9 +209,12 @@ fn the_table_of_the_referrers_tag_is_complete_and_true() {
             ReferrersTagAnswer::Unreadable(_) => "malformed".into(),
             ReferrersTagAnswer::Absent => "absent".into(),
             ReferrersTagAnswer::Denied => "denied".into(),
-            ReferrersTagAnswer::Unavailable { rate_limited: true } => "rate-limited".into(),
+            ReferrersTagAnswer::Unavailable {
+                rate_limited: true, ..
+            } => "rate-limited".into(),
             ReferrersTagAnswer::Unavailable {
                 rate_limited: false,
+                ..
             } => "server-error".into(),
             other => panic!("{other:?} is not in the table"),
         },

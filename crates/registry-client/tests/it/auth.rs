@@ -163,10 +163,7 @@ async fn a_basic_challenge_is_met_once_and_remembered() {
         assert_eq!(reply.status(), StatusCode::OK);
         assert_eq!(reply.requests(), requests);
     }
-    let wrong = Credentials::Basic {
-        username: "user".into(),
-        password: "other".into(),
-    };
+    let wrong = Credentials::basic("user", "other");
     let repository = server.repository(with(wrong));
     let reply = repository.get_manifest(&tag()).await.unwrap();
     assert_eq!(reply.status(), StatusCode::UNAUTHORIZED);
@@ -319,10 +316,7 @@ async fn nothing_that_is_printed_holds_a_secret() {
     for secret in [
         Credentials::IdentityToken("secret".into()),
         Credentials::Bearer("secret".into()),
-        Credentials::Basic {
-            username: "u".into(),
-            password: "secret".into(),
-        },
+        Credentials::basic("u", "secret"),
     ] {
         assert!(!format!("{secret:?}").contains("secret"));
     }

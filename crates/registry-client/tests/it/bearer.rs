@@ -16,10 +16,7 @@ pub(crate) fn tag() -> Tag {
 }
 
 pub(crate) fn user() -> Credentials {
-    Credentials::Basic {
-        username: "user".into(),
-        password: "pass".into(),
-    }
+    Credentials::basic("user", "pass")
 }
 
 /// Gives the same credentials to everyone.

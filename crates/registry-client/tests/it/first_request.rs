@@ -143,10 +143,7 @@ impl CredentialSource for Some0 {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Ok(match repository.map(RepositoryName::as_str) {
             Some("team/app") => Some(user()),
-            Some("empty/user") => Some(Credentials::Basic {
-                username: String::new(),
-                password: String::new(),
-            }),
+            Some("empty/user") => Some(Credentials::basic(String::new(), String::new())),
             Some("empty/token") => Some(Credentials::IdentityToken(String::new())),
             Some("empty/bearer") => Some(Credentials::Bearer(String::new())),
             _ => None,

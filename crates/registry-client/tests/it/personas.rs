@@ -173,10 +173,7 @@ async fn a_refresh_token_is_enough_and_a_wrong_password_is_not() {
 
     let registry = start(Persona::SpecFull).await;
     let image = registry.image("team/app", "1.0");
-    let wrong = Credentials::Basic {
-        username: "user".into(),
-        password: "wrong".into(),
-    };
+    let wrong = Credentials::basic("user", "wrong");
     let answer = repository(&registry, with(wrong))
         .get_manifest(&image.digest)
         .await;

@@ -343,10 +343,7 @@ async fn the_token_services_own_words_are_repeated_without_the_secret() {
     ] {
         let text = body.to_owned();
         let server = bearer(move |_, _| answer(401).body(&text)).await;
-        let secret = Credentials::Basic {
-            username: "user".into(),
-            password: "sw0rdfish".into(),
-        };
+        let secret = Credentials::basic("user", "sw0rdfish");
         let error = server.repository(with(secret)).get_manifest(&tag()).await;
         let error = error.unwrap_err();
         assert_eq!(

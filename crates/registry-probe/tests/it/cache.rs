@@ -207,10 +207,7 @@ impl CredentialSource for User {
     ) -> Result<Option<Credentials>, CredentialError> {
         Ok(match self.0 {
             "" => return Err(CredentialError::new("the helper failed")),
-            name => Some(Credentials::Basic {
-                username: name.to_owned(),
-                password: "correct horse".to_owned(),
-            }),
+            name => Some(Credentials::basic(name, "correct horse")),
         })
     }
 }
