@@ -12,11 +12,12 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use crate::bearer::{Access, Ask, Bearer, union};
-use crate::call::{Call, Mode, Reply};
+use crate::bearer::{Ask, Bearer, union};
+use crate::call::{Access, Call, Mode, Reply};
 use crate::challenge::{self, Demand};
 use crate::credentials::Credentials;
-use crate::error::{Error, ErrorKind, Failure};
+use crate::error::{Error, ErrorKind};
+use crate::failure::Failure;
 use crate::observer::Endpoint;
 use crate::response::Response;
 use crate::retry;
@@ -110,6 +111,7 @@ impl Auth {
         call: &Call<'_>,
         progress: &Progress,
         requests: &mut u32,
+        run: Run,
     ) -> Result<Carried, Error> {
         if call.anonymous {
             return Ok(Carried::Nothing);
@@ -120,7 +122,7 @@ impl Auth {
             // It is the question what the registry wants.
             None if call.endpoint == Endpoint::Ping => return Ok(Carried::Nothing),
             None => {
-                let (remembered, credentials) = self.introduce(call, requests).await?;
+                let (remembered, credentials) = self.introduce(call, requests, run).await?;
                 known = credentials;
                 remembered
             }
@@ -129,7 +131,9 @@ impl Auth {
             Remembered::Anonymous(_) => Ok(Carried::Nothing),
             Remembered::Header(header) => Ok(Carried::Header(header)),
             Remembered::Bearer(bearer) => {
-                let token = self.token(call, progress, bearer, known, requests).await;
+                let token = self
+                    .token(call, progress, bearer, known, requests, run)
+                    .await;
                 token.map(Carried::Token)
             }
         }
@@ -143,6 +147,7 @@ impl Auth {
         mut bearer: Bearer,
         known: Option<Credentials>,
         requests: &mut u32,
+        run: Run,
     ) -> Result<Token, Error> {
         let mut refusal = None;
         let mut tried: Vec<Vec<String>> = Vec::new();
@@ -157,7 +162,9 @@ impl Auth {
                     break;
                 }
                 bearer.met = true;
-                let demand = ask_anonymously(call, call.url.clone(), call.endpoint, requests).await;
+                let demand = self
+                    .ask_anonymously(call, call.url.clone(), call.endpoint, requests, run)
+                    .await;
                 if let Some(Some(Demand::Bearer { scopes, .. })) = demand {
                     bearer.learn(&scopes);
                 }
@@ -170,7 +177,8 @@ impl Auth {
                     None => credentials(call).await?,
                 };
                 let request = TokenRequest {
-                    client: call.client,
+                    network: call.network,
+                    observer: call.observer,
                     registry: call.registry,
                     registry_url: &call.url,
                     repository: call.repository,
@@ -307,8 +315,9 @@ impl Auth {
         &self,
         call: &Call<'_>,
         requests: &mut u32,
+        run: Run,
     ) -> Result<(Remembered, Option<Credentials>), Error> {
-        if call.client.options.credentials.is_none() {
+        if call.network.options.credentials.is_none() {
             return Ok((Remembered::Anonymous(Instant::now()), None));
         }
         let door = self.door(call.registry);
@@ -330,7 +339,9 @@ impl Auth {
                 let mut url = call.url.clone();
                 url.set_path("/v2/");
                 url.set_query(None);
-                door.demand = ask_anonymously(call, url, Endpoint::Ping, requests).await;
+                door.demand = self
+                    .ask_anonymously(call, url, Endpoint::Ping, requests, run)
+                    .await;
                 door.failures += u32::from(door.demand.is_none());
                 door.demand.clone()
             }
@@ -349,6 +360,46 @@ impl Auth {
             self.remember(call, remembered.clone());
         }
         Ok((remembered, Some(credentials)))
+    }
+
+    /// Asks without credentials what is demanded at `url`, if anything; `None` when there is no answer that stands.
+    async fn ask_anonymously(
+        &self,
+        call: &Call<'_>,
+        url: Url,
+        endpoint: Endpoint,
+        requests: &mut u32,
+        run: Run,
+    ) -> Option<Option<Demand>> {
+        let repository = call.repository.filter(|_| endpoint != Endpoint::Ping);
+        let question = Call {
+            endpoint,
+            anonymous: true,
+            ..Call::new(
+                call.network,
+                call.observer,
+                call.registry,
+                repository,
+                Method::GET,
+                url,
+            )
+        };
+        // Not longer than one answer may take: the request itself is still to come, with all its tries.
+        let limit = call.network.options.response_timeout;
+        let reply = timeout(limit, run(question, self, Mode::Stream)).await;
+        let Ok(Ok(reply)) = reply else {
+            *requests += 1;
+            return None;
+        };
+        let answer = reply.into_head();
+        *requests += answer.requests();
+        let status = answer.status();
+        if status.is_server_error() || retry::is_transient(status) {
+            return None;
+        }
+        let denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        let own = denied && !answer.is_foreign();
+        Some(own.then(|| challenge::pick(answer.headers())).flatten())
     }
 
     fn door(&self, registry: &Registry) -> Arc<AsyncMutex<Door>> {
@@ -395,39 +446,10 @@ impl Auth {
     }
 }
 
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// Makes the requests of a call. Handed in, because such a call needs authentication too.
+pub(crate) type Run = for<'a> fn(Call<'a>, &'a Auth, Mode) -> BoxedReply<'a>;
 
-/// Asks without credentials what is demanded at `url`, if anything; `None` when there is no answer that stands.
-fn ask_anonymously<'a>(
-    call: &'a Call<'_>,
-    url: Url,
-    endpoint: Endpoint,
-    requests: &'a mut u32,
-) -> BoxFuture<'a, Option<Option<Demand>>> {
-    Box::pin(async move {
-        let repository = call.repository.filter(|_| endpoint != Endpoint::Ping);
-        let question = Call {
-            endpoint,
-            anonymous: true,
-            ..Call::new(call.client, call.registry, repository, Method::GET, url)
-        };
-        // Not longer than one answer may take: the request itself is still to come, with all its tries.
-        let limit = call.client.options.response_timeout;
-        let reply = timeout(limit, question.run(Mode::Stream)).await;
-        let Ok(Ok(Reply::Response(answer) | Reply::Stream(answer, _))) = reply else {
-            *requests += 1;
-            return None;
-        };
-        *requests += answer.requests();
-        let status = answer.status();
-        if status.is_server_error() || retry::is_transient(status) {
-            return None;
-        }
-        let denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        let own = denied && !answer.is_foreign();
-        Some(own.then(|| challenge::pick(answer.headers())).flatten())
-    })
-}
+pub(crate) type BoxedReply<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
 
 /// Returns whether a token service has said that it does not give such a token.
 fn is_refusal(error: &Error) -> bool {
@@ -441,7 +463,7 @@ fn place(call: &Call<'_>) -> Place {
 }
 
 async fn credentials(call: &Call<'_>) -> Result<Credentials, Error> {
-    let Some(source) = &call.client.options.credentials else {
+    let Some(source) = &call.network.options.credentials else {
         return Ok(Credentials::Anonymous);
     };
     let found = source

@@ -2,26 +2,8 @@
 
 use url::Url;
 
-use crate::call::Call;
+use crate::call::{Access, Call};
 use crate::challenge::MAX_SCOPES;
-
-/// What a request needs to be allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Pull,
-    Push,
-    Delete,
-}
-
-impl Access {
-    fn actions(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::Push => "pull,push",
-            Self::Delete => "pull,push,delete",
-        }
-    }
-}
 
 /// A token service, and the scopes that its tokens are asked for with.
 #[derive(Clone, Debug)]

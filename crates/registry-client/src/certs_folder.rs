@@ -9,8 +9,8 @@ use oci_content::Registry;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
-use crate::client::BuildError;
-use crate::tls;
+use crate::build_error::BuildError;
+use crate::pem;
 
 /// The largest file of certificates or keys.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -70,7 +70,7 @@ fn read_folder(folder: &Path) -> Result<CertsFiles, BuildError> {
         };
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("crt") => {
-                let roots = tls::certificates(&read_file(path)?);
+                let roots = pem::certificates(&read_file(path)?);
                 files
                     .roots
                     .extend(roots.map_err(|error| failed(path, error))?);
@@ -81,7 +81,7 @@ fn read_folder(folder: &Path) -> Result<CertsFiles, BuildError> {
                     return lacks(&key, "; a root certificate has to be called *.crt");
                 }
                 let pem = [read_file(path)?, read_file(&key)?].join(&b'\n');
-                let identity = tls::identity(&pem).map_err(|error| failed(path, error))?;
+                let identity = pem::identity(&pem).map_err(|error| failed(path, error))?;
                 files.identities.push(identity);
             }
             Some("key") => {

@@ -1,174 +1,35 @@
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
-use rustls::ClientConfig;
-use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::auth::Auth;
+use crate::build_error::BuildError;
 use crate::call::{Call, Mode, Reply};
-use crate::error::{BoxError, Error, ErrorKind, Failure};
+use crate::error::{Error, ErrorKind};
 use crate::exchange::MAX_ERROR_BODY;
-use crate::host::Host;
-use crate::observer::{Endpoint, WaitEvent};
-use crate::options::{ClientOptions, Http2};
-use crate::origin::{base_url, same_origin};
-use crate::proxy::Proxies;
-use crate::realm::{self, Guard, Space};
-use crate::repository::Repository;
+use crate::failure::Failure;
+use crate::network::Network;
+use crate::observer::{self, Endpoint, RequestObserver};
+use crate::options::ClientOptions;
 use crate::response::Response;
-use crate::tls::TlsSettings;
-
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Speaks to any number of registries.
 ///
 /// Cheap to clone; clones share connections, tokens, the limit of requests in flight and rate limit gates,
 /// so one per process is right.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
-
-pub(crate) struct Inner {
-    pub(crate) options: ClientOptions,
-    proxies: Proxies,
-    /// For registries without settings of their own.
-    general: Connections,
-    registries: Mutex<HashMap<Registry, Arc<Special>>>,
-    pub(crate) auth: Auth,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
-    outsides: Mutex<HashMap<String, Arc<OnceCell<Outside>>>>,
+pub struct Client {
+    shared: Arc<Shared>,
+    observer: Option<Arc<dyn RequestObserver>>,
 }
 
-/// The connections of a registry with settings of its own; `None` where it has none.
-type Special = OnceLock<Result<Option<Connections>, Arc<BuildError>>>;
-
-/// What serves the requests about one registry.
-#[derive(Clone)]
-struct Connections {
-    /// To the registry itself: with the client certificate.
-    home: Pools,
-    /// For every other origin that the registry leads to.
-    foreign_tls: ClientConfig,
-    /// For the registry when it is another one's redirect target or token service, if its certificate is not
-    /// verified.
-    unverified_tls: Option<ClientConfig>,
-}
-
-impl Connections {
-    fn new(
-        options: &ClientOptions,
-        proxies: &Proxies,
-        settings: &TlsSettings,
-    ) -> Result<Self, BuildError> {
-        let proxy_speaks_tls = proxies.urls().any(|url| url.scheme() == "https");
-        let config = |identities: bool, unverified: bool| {
-            let settings = TlsSettings {
-                roots: settings.roots.clone(),
-                identities: settings
-                    .identities
-                    .iter()
-                    .filter(|_| identities)
-                    .cloned()
-                    .collect(),
-                unverified: settings.unverified.clone().filter(|_| unverified),
-            };
-            settings.config(settings.verifier(proxy_speaks_tls)?)
-        };
-        let unverified = settings.unverified.is_some();
-        Ok(Self {
-            home: Pools::new(options, proxies, &config(true, true)?, None)?,
-            foreign_tls: config(false, false)?,
-            unverified_tls: unverified.then(|| config(false, true)).transpose()?,
-        })
-    }
-}
-
-/// Connections, apart for what is small and what is not.
-#[derive(Clone)]
-pub(crate) struct Pools {
-    small: reqwest::Client,
-    blobs: reqwest::Client,
-}
-
-impl Pools {
-    fn new(
-        options: &ClientOptions,
-        proxies: &Proxies,
-        tls: &ClientConfig,
-        guard: Option<&Guard>,
-    ) -> Result<Self, BuildError> {
-        let new = |http1_only| {
-            let builder = http_builder(options, proxies, tls, http1_only);
-            build(match guard {
-                Some(guard) => builder.dns_resolver(guard.clone()),
-                None => builder,
-            })
-        };
-        let shared = || new(false);
-        let apart = || new(true);
-        Ok(match options.http2 {
-            Http2::SmallRequests => Self {
-                small: shared()?,
-                blobs: apart()?,
-            },
-            http2 => {
-                let all = match http2 {
-                    Http2::Nothing => apart()?,
-                    _ => shared()?,
-                };
-                Self {
-                    small: all.clone(),
-                    blobs: all,
-                }
-            }
-        })
-    }
-
-    /// Returns the connections for a request.
-    pub(crate) fn of(&self, endpoint: Endpoint, method: &Method) -> &reqwest::Client {
-        match endpoint {
-            Endpoint::Blob if method == Method::HEAD => &self.small,
-            Endpoint::Blob | Endpoint::Upload => &self.blobs,
-            _ => &self.small,
-        }
-    }
-}
-
-/// What asks the other origins that one registry leads to, by a redirect or as its token service.
-#[derive(Clone)]
-pub(crate) struct Outside {
-    /// Without the client certificate; they connect to no address that only the registry's network may reach.
-    pub(crate) pools: Pools,
-    /// Where the registry is.
-    pub(crate) located: Space,
-}
-
-/// Why a [`Client`] cannot be made: an option is wrong.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct BuildError {
-    text: String,
-    source: Option<BoxError>,
-}
-
-impl BuildError {
-    pub(crate) fn plain(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            source: None,
-        }
-    }
-
-    pub(crate) fn new(text: impl Into<String>, source: impl Into<BoxError>) -> Self {
-        Self {
-            text: text.into(),
-            source: Some(source.into()),
-        }
-    }
+struct Shared {
+    network: Network,
+    auth: Auth,
 }
 
 impl Client {
@@ -178,25 +39,26 @@ impl Client {
     /// When a certificate, a key or a proxy's URL among the options cannot be read, or the platform's root
     /// certificates cannot be loaded.
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
-        let proxies = match &options.proxy {
-            Some(proxy) => Proxies::new(proxy)?,
-            None => Proxies::default(),
-        };
-        let general = Connections::new(&options, &proxies, &TlsSettings::general(&options)?)?;
-        Ok(Self(Arc::new(Inner {
-            options,
-            proxies,
-            general,
-            registries: Mutex::default(),
-            auth: Auth::default(),
-            hosts: Mutex::default(),
-            outsides: Mutex::default(),
-        })))
+        Ok(Self {
+            observer: options.observer.clone(),
+            shared: Arc::new(Shared {
+                network: Network::new(options)?,
+                auth: Auth::default(),
+            }),
+        })
     }
 
-    /// Names a repository. Nothing is sent.
-    pub fn repository(&self, registry: &Registry, name: &RepositoryName) -> Repository {
-        Repository::new(self.clone(), registry.clone(), name.clone())
+    /// Returns a clone whose requests are told to `observer`, and no longer to the one of the options.
+    ///
+    /// So a service that shares one client can tell which of its jobs has made a request: each job gets a clone of its
+    /// own. A token request that several jobs wait for, and the closing of a host's rate limit gate, are told to the
+    /// one whose call has made or met it.
+    #[must_use]
+    pub fn with_observer(&self, observer: Arc<dyn RequestObserver>) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            observer: Some(observer),
+        }
     }
 
     /// Asks `GET /v2/`: whether the registry implements the specification, and what it says of itself
@@ -209,20 +71,48 @@ impl Client {
         let url = self.url(registry, "/v2/")?;
         let call = Call {
             endpoint: Endpoint::Ping,
-            ..Call::new(&self.0, registry, None, Method::GET, url)
+            ..self.call(registry, None, Method::GET, url)
         };
-        match call.run(Mode::Collect(MAX_ERROR_BODY, "64 KiB")).await? {
-            Reply::Response(response) => Ok(response),
-            Reply::Stream(head, _) => Ok(head),
-        }
+        let mode = Mode::Collect(MAX_ERROR_BODY, "64 KiB");
+        self.run(&call, mode).await.map(Reply::into_head)
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.0
+    pub(crate) fn network(&self) -> &Network {
+        &self.shared.network
+    }
+
+    pub(crate) fn options(&self) -> &ClientOptions {
+        &self.shared.network.options
+    }
+
+    pub(crate) fn call<'a>(
+        &'a self,
+        registry: &'a Registry,
+        repository: Option<&'a RepositoryName>,
+        method: Method,
+        url: Url,
+    ) -> Call<'a> {
+        let observer = self.observer.as_ref();
+        Call::new(self.network(), observer, registry, repository, method, url)
+    }
+
+    /// Makes requests until one answer to a call stands.
+    pub(crate) async fn run(&self, call: &Call<'_>, mode: Mode) -> Result<Reply, Error> {
+        call.run(&self.shared.auth, mode).await
+    }
+
+    /// Waits before another try of a call that consists of several.
+    pub(crate) async fn wait(
+        &self,
+        registry: &Registry,
+        wait: Duration,
+        status: Option<StatusCode>,
+    ) {
+        observer::wait(self.observer.as_ref(), registry, wait, status).await;
     }
 
     pub(crate) fn url(&self, registry: &Registry, path: &str) -> Result<Url, Error> {
-        let mut url = base_url(&self.0.options, registry).map_err(|error| {
+        let mut url = self.options().base_url(registry).map_err(|error| {
             Error::new(
                 registry,
                 Failure::new(ErrorKind::Protocol, "its name does not stand in a URL")
@@ -234,159 +124,10 @@ impl Client {
     }
 }
 
-impl Inner {
-    /// Returns what all requests to the origin of `url` share. `name` is what options call it.
-    pub(crate) fn host(&self, url: &Url, name: &str) -> Arc<Host> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = hosts
-            .entry(url.origin().ascii_serialization())
-            .or_insert_with(|| Arc::new(Host::new(self.options.in_flight_limit(name))));
-        Arc::clone(host)
-    }
-
-    /// Waits before another try, and tells the observer.
-    pub(crate) async fn wait(
-        &self,
-        registry: &Registry,
-        wait: Duration,
-        status: Option<StatusCode>,
-    ) {
-        tracing::debug!(%registry, ?wait, ?status, "waiting before another try");
-        if let Some(observer) = &self.options.observer {
-            observer.waiting(&WaitEvent {
-                registry,
-                wait,
-                status,
-            });
-        }
-        tokio::time::sleep(wait).await;
-    }
-
-    /// Returns the connections to a registry itself.
-    pub(crate) fn home(&self, registry: &Registry) -> Result<Pools, Failure> {
-        Ok(self.connections(registry)?.home)
-    }
-
-    fn is_home(&self, registry: &Registry, url: &Url) -> bool {
-        base_url(&self.options, registry).is_ok_and(|home| same_origin(&home, url))
-    }
-
-    fn connections(&self, registry: &Registry) -> Result<Connections, Failure> {
-        let special = {
-            let mut all = self
-                .registries
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(registry.clone()).or_default())
-        };
-        let made = special.get_or_init(|| {
-            let settings = TlsSettings::of(&self.options, registry)?;
-            let new =
-                |settings: TlsSettings| Connections::new(&self.options, &self.proxies, &settings);
-            Ok(settings.map(new).transpose()?)
-        });
-        match made {
-            Ok(Some(connections)) => Ok(connections.clone()),
-            Ok(None) => Ok(self.general.clone()),
-            Err(error) => {
-                let text = format!("TLS with {registry} cannot be set up");
-                Err(Failure::new(ErrorKind::Tls, text).caused_by(Arc::clone(error)))
-            }
-        }
-    }
-
-    /// Returns the TLS settings of a host whose certificate is not verified, if `url` is at one.
-    fn unverified(&self, url: &Url) -> Result<Option<ClientConfig>, Failure> {
-        let insecure = self.options.hosts.iter().filter(|(_, host)| host.insecure);
-        for (name, _) in insecure {
-            if let Ok(registry) = name.parse::<Registry>()
-                && self.is_home(&registry, url)
-            {
-                return Ok(self.connections(&registry)?.unverified_tls);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Returns what asks the other origin at `url`, which the registry at `registry_url` leads to.
-    pub(crate) async fn outside(
-        &self,
-        registry: &Registry,
-        registry_url: &Url,
-        url: &Url,
-    ) -> Result<Outside, Failure> {
-        let unverified = self.unverified(url)?;
-        let cell = {
-            let mut outsides = self.outsides.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut key = registry_url.origin().ascii_serialization();
-            if unverified.is_some() {
-                key = format!("{key} {}", url.origin().ascii_serialization());
-            }
-            Arc::clone(outsides.entry(key).or_default())
-        };
-        let make = async || {
-            let located = realm::locate(registry_url).await;
-            let known = self.proxies.urls().chain([registry_url]);
-            let known = known.filter_map(|url| url.host_str().map(str::to_ascii_lowercase));
-            let guard = Guard {
-                known: known.collect(),
-                located,
-            };
-            let tls = match unverified {
-                Some(tls) => tls,
-                None => self.connections(registry)?.foreign_tls,
-            };
-            let pools = Pools::new(&self.options, &self.proxies, &tls, Some(&guard))
-                .map_err(|error| Failure::new(ErrorKind::Protocol, "").caused_by(error))?;
-            Ok(Outside { pools, located })
-        };
-        cell.get_or_try_init(make).await.cloned()
-    }
-}
-
-fn http_builder(
-    options: &ClientOptions,
-    proxies: &Proxies,
-    tls: &ClientConfig,
-    http1_only: bool,
-) -> reqwest::ClientBuilder {
-    let mut tls = tls.clone();
-    let mut builder = reqwest::Client::builder();
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if http1_only {
-        builder = builder.http1_only();
-    } else {
-        tls.alpn_protocols.insert(0, b"h2".to_vec());
-    }
-    builder = builder
-        .tls_backend_preconfigured(tls)
-        .user_agent(&options.user_agent)
-        .connect_timeout(options.connect_timeout)
-        // Below what servers and load balancers keep idle connections for, so that a write, which is not
-        // repeated, does not go out on one that is being closed.
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        // Redirects and retries are this crate's own: each hop is checked, and each request counted.
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .no_proxy();
-    if proxies.urls().next().is_some() {
-        let proxies = proxies.clone();
-        builder = builder.proxy(reqwest::Proxy::custom(move |url| proxies.of(url).cloned()));
-    }
-    builder
-}
-
-fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BuildError> {
-    builder
-        .build()
-        .map_err(|e| BuildError::new("the HTTP client cannot be set up", e))
-}
-
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("options", &self.0.options)
+            .field("options", self.options())
             .finish_non_exhaustive()
     }
 }

@@ -11,9 +11,11 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
 
 use crate::coding;
-use crate::error::{ErrorKind, Failure, without_secrets};
+use crate::error::ErrorKind;
+use crate::failure::Failure;
 use crate::observer::{Endpoint, RequestEvent, RequestObserver, SilenceEvent};
 use crate::options::ClientOptions;
+use crate::origin::without_secrets;
 use crate::upload::{self, Part, UploadState};
 
 /// What a body of an answer that is not 2xx is cut at.
@@ -34,6 +36,7 @@ pub(crate) struct About<'a> {
     pub(crate) repository: Option<&'a RepositoryName>,
     pub(crate) endpoint: Endpoint,
     pub(crate) attempt: u32,
+    pub(crate) observer: Option<&'a Arc<dyn RequestObserver>>,
 }
 
 /// An answer whose head has come.
@@ -77,7 +80,7 @@ pub(crate) async fn send(
             state = Some(upload);
         }
     }
-    let mut report = Report::new(options, about, method, url, payload, state.clone());
+    let mut report = Report::new(about, method, url, payload, state.clone());
     let answer = watch(request.headers(headers).send(), options, state.as_deref());
     let answer = match state {
         Some(_) => answer.await,
@@ -255,7 +258,6 @@ struct Report {
 
 impl Report {
     fn new(
-        options: &ClientOptions,
         about: About<'_>,
         method: &Method,
         url: &Url,
@@ -263,7 +265,7 @@ impl Report {
         upload: Option<Arc<UploadState>>,
     ) -> Self {
         Self {
-            observer: options.observer.clone(),
+            observer: about.observer.cloned(),
             registry: about.registry.clone(),
             repository: about.repository.cloned(),
             endpoint: about.endpoint,

@@ -6,7 +6,8 @@
 use http::header::{HeaderMap, LINK};
 use url::Url;
 
-use crate::error::{ErrorKind, Failure};
+use crate::error::ErrorKind;
+use crate::failure::Failure;
 use crate::origin::{resolve, same_origin};
 
 /// Returns the next page's URL, resolved against `page`.

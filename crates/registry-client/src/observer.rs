@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -26,6 +27,24 @@ pub trait RequestObserver: fmt::Debug + Send + Sync {
     fn silent(&self, event: &SilenceEvent<'_>) {
         let _ = event;
     }
+}
+
+/// Waits before another try, and tells the observer.
+pub(crate) async fn wait(
+    observer: Option<&Arc<dyn RequestObserver>>,
+    registry: &Registry,
+    wait: Duration,
+    status: Option<StatusCode>,
+) {
+    tracing::debug!(%registry, ?wait, ?status, "waiting before another try");
+    if let Some(observer) = observer {
+        observer.waiting(&WaitEvent {
+            registry,
+            wait,
+            status,
+        });
+    }
+    tokio::time::sleep(wait).await;
 }
 
 /// What a request is for.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use oci_content::{MAX_MANIFEST_BYTES, Registry};
 use url::Url;
 
-use crate::client::BuildError;
+use crate::build_error::BuildError;
 use crate::credentials::CredentialSource;
 use crate::observer::RequestObserver;
-use crate::proxy::Proxies;
+use crate::proxy::{Proxies, ProxyOptions};
 use crate::retry::RetryPolicy;
 
 /// How a [`Client`](crate::Client) speaks to registries.
@@ -120,26 +120,6 @@ pub struct HostOptions {
     pub max_in_flight: Option<NonZeroUsize>,
 }
 
-/// The proxies to connect through, as Go's clients read them.
-///
-/// - `http` and `https` URLs; one without a scheme is `http`. SOCKS is an error.
-/// - The URL may hold a user and a password, which `Debug` does not show.
-///
-/// A proxy resolves host names itself, so what the name of a token service or of a redirect's target resolves to
-/// is then checked by it or by nobody; only literal addresses are still refused here.
-#[derive(Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ProxyOptions {
-    /// URL of the proxy for `https` requests.
-    pub https: Option<String>,
-    /// URL of the proxy for `http` requests.
-    pub http: Option<String>,
-    /// Hosts that are connected directly, in the form of the `NO_PROXY` variable: separated by commas, `*` is all,
-    /// `example.com` the domain and what is below it, `.example.com` and `*.example.com` only what is below it,
-    /// further addresses and ranges (`10.0.0.0/8`); each but a range may have a port. Loopback always is.
-    pub no_proxy: String,
-}
-
 impl Default for ClientOptions {
     fn default() -> Self {
         const SIXTEEN: NonZeroUsize = NonZeroUsize::new(16).unwrap();
@@ -188,6 +168,16 @@ impl ClientOptions {
             return Ok(None);
         };
         Ok(Proxies::new(options)?.of(url).cloned())
+    }
+
+    /// Returns the URL of a registry's root, with `/` as its path.
+    pub(crate) fn base_url(&self, registry: &Registry) -> Result<Url, url::ParseError> {
+        let scheme = if self.speaks_plain_http(registry) {
+            "http"
+        } else {
+            "https"
+        };
+        Url::parse(&format!("{scheme}://{}/", registry.api_host()))
     }
 
     pub(crate) fn host(&self, registry: &Registry) -> Option<&HostOptions> {
@@ -250,16 +240,6 @@ impl fmt::Debug for ClientOptions {
             .field("observer", &self.observer)
             .field("http2", &self.http2)
             .field("hosts", &self.hosts)
-            .finish()
-    }
-}
-
-impl fmt::Debug for ProxyOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProxyOptions")
-            .field("https", &self.https.is_some())
-            .field("http", &self.http.is_some())
-            .field("no_proxy", &self.no_proxy)
             .finish()
     }
 }

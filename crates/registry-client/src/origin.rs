@@ -1,19 +1,4 @@
-use oci_content::Registry;
 use url::{Host, Url};
-
-use crate::options::ClientOptions;
-
-/// Returns the URL of a registry's root, with `/` as its path.
-pub(crate) fn base_url(
-    options: &ClientOptions,
-    registry: &Registry,
-) -> Result<Url, url::ParseError> {
-    let scheme = match options.speaks_plain_http(registry) {
-        true => "http",
-        false => "https",
-    };
-    Url::parse(&format!("{scheme}://{}/", registry.api_host()))
-}
 
 /// Returns host and port of a URL as a reference names a registry: without the port that the scheme has anyway.
 pub(crate) fn host_and_port(url: &Url) -> String {
@@ -59,6 +44,17 @@ pub(crate) fn resolve(base: &Url, target: &str) -> Option<Url> {
     }
     url.set_fragment(None);
     Some(url)
+}
+
+/// Returns the URL without what can hold a secret: user information, query, fragment.
+pub(crate) fn without_secrets(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // Both fail only on URLs without a host, which hold no user information.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 #[cfg(test)]

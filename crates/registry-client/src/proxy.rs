@@ -1,13 +1,43 @@
 //! Which proxy a request goes through, decided as Go's clients decide it
 //! (`golang.org/x/net/http/httpproxy`): what works for docker, podman and skopeo works here.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use crate::client::BuildError;
-use crate::options::ProxyOptions;
+use crate::build_error::BuildError;
 use crate::origin::is_loopback;
+
+/// The proxies to connect through, as Go's clients read them.
+///
+/// - `http` and `https` URLs; one without a scheme is `http`. SOCKS is an error.
+/// - The URL may hold a user and a password, which `Debug` does not show.
+///
+/// A proxy resolves host names itself, so what the name of a token service or of a redirect's target resolves to
+/// is then checked by it or by nobody; only literal addresses are still refused here.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProxyOptions {
+    /// URL of the proxy for `https` requests.
+    pub https: Option<String>,
+    /// URL of the proxy for `http` requests.
+    pub http: Option<String>,
+    /// Hosts that are connected directly, in the form of the `NO_PROXY` variable: separated by commas, `*` is all,
+    /// `example.com` the domain and what is below it, `.example.com` and `*.example.com` only what is below it,
+    /// further addresses and ranges (`10.0.0.0/8`); each but a range may have a port. Loopback always is.
+    pub no_proxy: String,
+}
+
+impl fmt::Debug for ProxyOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProxyOptions")
+            .field("https", &self.https.is_some())
+            .field("http", &self.http.is_some())
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
+}
 
 /// [`ProxyOptions`], read.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,8 @@ use url::Url;
 
 use crate::blob::BlobSink;
 use crate::call::{Body, Mode, Reply};
-use crate::error::{Error, ErrorKind, Failure};
+use crate::error::{Error, ErrorKind};
+use crate::failure::Failure;
 use crate::observer::Endpoint;
 use crate::repository::Repository;
 use crate::response::Response;
@@ -59,7 +60,7 @@ impl Repository {
             begun: received > 0,
             range_refused: false,
             took: Duration::ZERO,
-            budget: Budget::new(self.client().inner().options.retry),
+            budget: Budget::new(self.client().options().retry),
         };
         pull.run().await
     }
@@ -130,7 +131,7 @@ impl Pull<'_> {
                     match self.budget.take_try(None) {
                         Some(wait) => {
                             let status = failure.response.as_ref().map(|answer| answer.status());
-                            let client = self.repository.client().inner();
+                            let client = self.repository.client();
                             client.wait(self.repository.registry(), wait, status).await;
                         }
                         None => return Err(self.error(failure)),
@@ -143,7 +144,7 @@ impl Pull<'_> {
     /// Returns whether the current transfer made progress. A server that closes each connection after a byte
     /// goes on for as long as one that sends a byte a minute, hence the second.
     fn brought_enough(&self) -> bool {
-        let options = &self.repository.client().inner().options;
+        let options = &self.repository.client().options();
         let brought = self.received.saturating_sub(self.furthest);
         brought
             >= options
@@ -162,7 +163,7 @@ impl Pull<'_> {
             })?;
             call.headers.insert(RANGE, range);
         }
-        let (head, body) = match call.run(Mode::Stream).await? {
+        let (head, body) = match self.repository.client().run(&call, Mode::Stream).await? {
             Reply::Stream(head, body) => (head, body),
             Reply::Response(response) => return self.refused(response),
         };

@@ -3,9 +3,10 @@ use http::{Method, StatusCode};
 use oci_content::{Digest, RepositoryName};
 
 use crate::blob::BlobSource;
-use crate::call::Call;
-use crate::error::{Error, ErrorKind, Failure};
+use crate::call::{Access, Call};
+use crate::error::{Error, ErrorKind};
 use crate::exchange::{MAX_ERROR_BODY, Payload};
+use crate::failure::Failure;
 use crate::observer::Endpoint;
 use crate::repository::Repository;
 use crate::response::Response;
@@ -136,11 +137,13 @@ impl Push<'_> {
                 }
             }
         }
-        let client = self.repository.client().inner();
+        let client = self.repository.client();
         let registry = self.repository.registry();
-        let host = client.host(&self.repository.url("")?, registry.as_str());
+        let host = client
+            .network()
+            .host(&self.repository.url("")?, registry.as_str());
         let mut chunk = host.max_body_bytes().filter(|max| *max < self.size);
-        let mut budget = Budget::new(client.options.retry);
+        let mut budget = Budget::new(client.options().retry);
         let mut reached = 0;
         let mut in_vain = 0;
         loop {
@@ -319,7 +322,7 @@ impl Push<'_> {
     async fn resume(&self, session: UploadSession) -> Option<UploadSession> {
         let call = Call {
             // The token that the upload has is one for pushes.
-            access: crate::bearer::Access::Push,
+            access: Access::Push,
             ..self.repository.call(Method::GET, session.url.clone())
         };
         let answer = self.collect(call).await.ok()?;

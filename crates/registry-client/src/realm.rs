@@ -429,6 +429,7 @@ mod tests {
                 repository: None,
                 endpoint,
                 attempt: 1,
+                observer: None,
             };
             let (http, headers) = (http.build().unwrap(), http::HeaderMap::new());
             let (get, nothing) = (http::Method::GET, Payload::None);

@@ -8,8 +8,9 @@ use url::Url;
 
 use crate::call::{Call, Expect, Mode, Reply};
 use crate::client::Client;
-use crate::error::{Error, ErrorKind, Failure};
+use crate::error::{Error, ErrorKind};
 use crate::exchange::Payload;
+use crate::failure::Failure;
 use crate::link;
 use crate::observer::Endpoint;
 use crate::origin::same_origin;
@@ -77,16 +78,19 @@ impl<'a> From<Option<&'a str>> for Precondition<'a> {
     }
 }
 
-impl Repository {
-    pub(crate) fn new(client: Client, registry: Registry, name: RepositoryName) -> Self {
-        Self {
-            client,
-            registry,
-            name,
+impl Client {
+    /// Names a repository. Nothing is sent.
+    pub fn repository(&self, registry: &Registry, name: &RepositoryName) -> Repository {
+        Repository {
+            client: self.clone(),
+            registry: registry.clone(),
+            name: name.clone(),
             for_push: false,
         }
     }
+}
 
+impl Repository {
     /// Says that the repository is going to be written: from the first request on, tokens are asked for that
     /// allow `pull,push`.
     ///
@@ -145,7 +149,7 @@ impl Repository {
             ManifestId::Digest(digest) => Expect::Content(digest),
         };
         set(&mut call.headers, ACCEPT, media_type::ACCEPT_MANIFEST);
-        let limit = self.client.inner().options.max_manifest_bytes;
+        let limit = self.client.options().max_manifest_bytes;
         self.collect(call, limit, "max_manifest_bytes").await
     }
 
@@ -232,7 +236,7 @@ impl Repository {
             _ => media_type::IMAGE_INDEX,
         };
         set(&mut call.headers, ACCEPT, accept);
-        let limit = self.client.inner().options.max_list_bytes;
+        let limit = self.client.options().max_list_bytes;
         self.collect(call, limit, "max_list_bytes").await
     }
 
@@ -273,7 +277,7 @@ impl Repository {
                 return Err(Error::new(&self.registry, failure));
             }
         }
-        let limit = self.client.inner().options.max_manifest_bytes;
+        let limit = self.client.options().max_manifest_bytes;
         self.collect(call, limit, "max_manifest_bytes").await
     }
 
@@ -287,7 +291,7 @@ impl Repository {
     ) -> Result<Response, Error> {
         let url = self.url(&format!("manifests/{}", id.into()))?;
         let call = self.call(Method::DELETE, url);
-        let limit = self.client.inner().options.max_manifest_bytes;
+        let limit = self.client.options().max_manifest_bytes;
         self.collect(call, limit, "max_manifest_bytes").await
     }
 
@@ -298,7 +302,7 @@ impl Repository {
     pub async fn head_blob(&self, digest: &Digest) -> Result<Response, Error> {
         let mut call = self.call(Method::HEAD, self.url(&format!("blobs/{digest}"))?);
         call.endpoint = Endpoint::Blob;
-        let limit = self.client.inner().options.max_manifest_bytes;
+        let limit = self.client.options().max_manifest_bytes;
         self.collect(call, limit, "max_manifest_bytes").await
     }
 
@@ -311,13 +315,9 @@ impl Repository {
     pub(crate) fn call(&self, method: Method, url: Url) -> Call<'_> {
         Call {
             for_push: self.for_push,
-            ..Call::new(
-                self.client.inner(),
-                &self.registry,
-                Some(&self.name),
-                method,
-                url,
-            )
+            ..self
+                .client
+                .call(&self.registry, Some(&self.name), method, url)
         }
     }
 
@@ -327,9 +327,8 @@ impl Repository {
         limit: u64,
         limit_name: &'static str,
     ) -> Result<Response, Error> {
-        match call.run(Mode::Collect(limit, limit_name)).await? {
-            Reply::Response(response) | Reply::Stream(response, _) => Ok(response),
-        }
+        let mode = Mode::Collect(limit, limit_name);
+        self.client.run(&call, mode).await.map(Reply::into_head)
     }
 }
 

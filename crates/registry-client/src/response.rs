@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::answer::{AnswerParts, ReferrersAnswer, ReferrersTagAnswer};
 use crate::envelope;
-use crate::error::without_secrets;
+use crate::origin::without_secrets;
 use crate::rate_limit::{self, RateLimit};
 use crate::retry;
 

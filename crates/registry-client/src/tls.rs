@@ -7,9 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use oci_content::Registry;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, verify_server_name};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -19,9 +17,10 @@ use rustls::{
 use rustls_platform_verifier::Verifier;
 use x509_parser::certificate::X509Certificate;
 
+use crate::build_error::BuildError;
 use crate::certs_folder;
-use crate::client::BuildError;
 use crate::options::ClientOptions;
+use crate::pem::{certificates, identity, provider};
 
 /// What connections to one registry trust and show.
 #[derive(Clone, Debug, Default)]
@@ -168,51 +167,10 @@ impl ClientOptions {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
 fn server_name(registry: &Registry) -> Option<ServerName<'static>> {
     let url = url::Url::parse(&format!("https://{}/", registry.api_host())).ok()?;
     let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
     ServerName::try_from(host).ok()
-}
-
-/// Reads the certificates of a PEM file: one at least, and each of them.
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BuildError> {
-    const WHAT: &str = "a root certificate cannot be read";
-    let found = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| BuildError::new(WHAT, e))?;
-    if found.is_empty() {
-        return Err(BuildError::plain("it holds no certificate in PEM"));
-    }
-    let mut store = rustls::RootCertStore::empty();
-    for certificate in &found {
-        store
-            .add(certificate.clone())
-            .map_err(|e| BuildError::new(WHAT, e))?;
-    }
-    Ok(found)
-}
-
-/// Reads a client certificate with its chain, and its key.
-pub(crate) fn identity(pem: &[u8]) -> Result<Arc<CertifiedKey>, BuildError> {
-    let chain = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| BuildError::new("the client certificate cannot be read", e))?;
-    if chain.is_empty() {
-        return Err(BuildError::plain("there is no client certificate in PEM"));
-    }
-    // The parser's own error says nothing of the key, but is not repeated all the same.
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-        BuildError::plain(
-            "there is no key of the client certificate in PEM (one with a passphrase cannot be read)",
-        )
-    })?;
-    CertifiedKey::from_der(chain, key, &provider())
-        .map(Arc::new)
-        .map_err(|e| BuildError::new("the client certificate and its key cannot be used", e))
 }
 
 /// Chooses among client certificates as Go's clients do: one of an authority that the server names.

@@ -22,11 +22,12 @@ use url::Url;
 use url::form_urlencoded;
 
 use crate::call::redirect;
-use crate::client::Inner;
 use crate::credentials::Credentials;
-use crate::error::{Error, ErrorKind, Failure};
+use crate::error::{Error, ErrorKind};
 use crate::exchange::{self, About, Payload};
-use crate::observer::Endpoint;
+use crate::failure::Failure;
+use crate::network::Network;
+use crate::observer::{self, Endpoint, RequestObserver};
 use crate::origin;
 use crate::realm::{self, Space};
 use crate::response::Response;
@@ -171,7 +172,8 @@ impl Tokens {
 
 /// A request for a token.
 pub(crate) struct TokenRequest<'a> {
-    pub(crate) client: &'a Inner,
+    pub(crate) network: &'a Network,
+    pub(crate) observer: Option<&'a Arc<dyn RequestObserver>>,
     pub(crate) registry: &'a Registry,
     pub(crate) registry_url: &'a Url,
     pub(crate) repository: Option<&'a RepositoryName>,
@@ -242,10 +244,10 @@ impl TokenRequest<'_> {
         requests: &mut u32,
     ) -> Result<Granted, Failure> {
         let started = Instant::now();
-        let mut budget = Budget::new(self.client.options.retry);
+        let mut budget = Budget::new(self.network.options.retry);
         let mut unreadable = 0;
         let name = self.realm.host_str().unwrap_or_default();
-        let host = self.client.host(self.realm, name);
+        let host = self.network.host(self.realm, name);
         loop {
             let place = match host.enter(&mut budget).await {
                 Ok(place) => place,
@@ -277,7 +279,7 @@ impl TokenRequest<'_> {
                     let asked = answer.retry_after();
                     if status == StatusCode::TOO_MANY_REQUESTS
                         && let Some(wait) = asked
-                        && wait <= self.client.options.retry.deadline
+                        && wait <= self.network.options.retry.deadline
                     {
                         host.close_gate(wait, &answer);
                     }
@@ -293,7 +295,7 @@ impl TokenRequest<'_> {
             let Some(wait) = budget.take_try(asked) else {
                 return Err(failure);
             };
-            self.client.wait(self.registry, wait, status).await;
+            observer::wait(self.observer, self.registry, wait, status).await;
         }
     }
 
@@ -306,12 +308,12 @@ impl TokenRequest<'_> {
         requests: &mut u32,
     ) -> Result<Response, Failure> {
         let (method, mut url, mut headers, payload) = self.compose(refresh_token);
-        let options = &self.client.options;
+        let options = &self.network.options;
         let first = url.clone();
         let mut hops = 0;
         loop {
             let http = self
-                .client
+                .network
                 .token_http(self.registry, self.registry_url, &url)
                 .await?;
             *requests += 1;
@@ -320,6 +322,7 @@ impl TokenRequest<'_> {
                 repository: self.repository,
                 endpoint: Endpoint::Token,
                 attempt,
+                observer: self.observer,
             };
             let open = exchange::send(
                 &http,
@@ -509,7 +512,7 @@ fn lifetime(expires_in: &serde_json::Value) -> Duration {
     }
 }
 
-impl Inner {
+impl Network {
     /// Returns the HTTP client for a token request to `url`, after checking that it may be asked.
     async fn token_http(
         &self,

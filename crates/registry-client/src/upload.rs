@@ -12,7 +12,8 @@ use oci_content::{Digest, VerifyError, VerifyingReader};
 use tokio::time::Instant;
 
 use crate::blob::BlobSource;
-use crate::error::{ErrorKind, Failure};
+use crate::error::ErrorKind;
+use crate::failure::Failure;
 use crate::options::ClientOptions;
 
 const CHUNK_BYTES: usize = 256 << 10;

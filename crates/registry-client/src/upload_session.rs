@@ -2,7 +2,8 @@ use http::Method;
 use http::header::{LOCATION, RANGE};
 use url::Url;
 
-use crate::error::{ErrorKind, Failure};
+use crate::error::ErrorKind;
+use crate::failure::Failure;
 use crate::origin::{resolve, same_origin};
 use crate::response::Response;
 

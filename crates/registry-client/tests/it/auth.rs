@@ -321,3 +321,31 @@ async fn nothing_that_is_printed_holds_a_secret() {
         assert!(!format!("{secret:?}").contains("secret"));
     }
 }
+
+#[tokio::test]
+async fn each_observer_is_told_of_the_requests_of_its_own_clone() {
+    let server = bearer(|_, _| good()).await;
+    let [everyone, first, second] = [(); 3].map(|()| Arc::new(Recorder::default()));
+    let mut options = with(user());
+    options.observer = Some(Arc::<Recorder>::clone(&everyone));
+    let shared = server.repository(options);
+    for recorder in [&first, &second] {
+        let own = shared
+            .client()
+            .with_observer(Arc::<Recorder>::clone(recorder));
+        let own = own.repository(shared.registry(), shared.name());
+        own.get_manifest(&tag()).await.unwrap();
+    }
+    let told = |recorder: &Recorder| {
+        let requests = recorder.requests.lock().unwrap();
+        requests
+            .iter()
+            .map(|told| told.endpoint)
+            .collect::<Vec<_>>()
+    };
+    // The second one finds the token that the first one has asked for.
+    let (ping, token, manifest) = (Endpoint::Ping, Endpoint::Token, Endpoint::Manifest);
+    assert_eq!(told(&first), [ping, token, manifest]);
+    assert_eq!(told(&second), [manifest]);
+    assert_eq!(told(&everyone), []);
+}
