@@ -10,10 +10,11 @@ use oci_content::{
     SourceKind, WarningCode, media_type,
 };
 use oci_referrers::{
-    Child, FoldedProblem, ImageDepth, ImageTree, Problem, Referrer, ReferrerGraph,
-    RegistryManifests, RegistrySources, ResolveError, SubjectReport, Warning, resolve,
+    Child, DiscoveryDocument, FoldedProblem, ImageDepth, ImageTree, Problem, Referrer,
+    ReferrerGraph, RegistryManifests, RegistrySources, ResolveError, SubjectReport, Warning,
+    resolve,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::arguments::LegacyTagsArg;
 use crate::context::Context;
@@ -68,7 +69,7 @@ pub(crate) async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Fa
         found.resolve_failure.is_some(),
     );
     match args.format {
-        DiscoverFormat::Json => render::json(&found.json(args, context.requests()))?,
+        DiscoverFormat::Json => render::json(&found.document(args, context.requests()))?,
         DiscoverFormat::Table => render::text(&found.table(args))?,
         DiscoverFormat::Tree => render::text(&found.tree(args, context.requests()))?,
     }
@@ -250,71 +251,27 @@ impl Found {
             .filter(|referrer| wanted(referrer, args))
     }
 
-    fn json(&self, args: &DiscoverArgs, requests: u64) -> Value {
-        let subject = match (&self.manifest, &self.subject) {
-            (Some(manifest), _) => json!({
-                "digest": manifest.digest(), "mediaType": manifest.media_type(), "size": manifest.size(),
-            }),
-            (None, Some(digest)) => json!({ "digest": digest }),
-            (None, None) => Value::Null,
-        };
-        let report = self.root_report();
-        let mut document = json!({
-            "schemaVersion": 1,
-            "reference": args.reference,
-            "subject": subject,
-            "status": self.status(),
-            "method": report.map(|report| report.method),
-            "capability": report.map_or(Capability::Unknown, |report| report.capability),
-            "referrers": self.shown(args).map(|referrer| self.referrer_json(referrer)).collect::<Vec<_>>(),
-            "warnings": self.warnings().map(|warning| json!({
-                "code": warning.code, "digest": warning.digest, "message": warning.message,
-            })).collect::<Vec<_>>(),
-            "errors": self.errors().map(|problem| json!({
-                "code": problem.code, "digest": problem.digest, "subject": problem.subject,
-                "source": problem.source,
-                "message": format!("{}{}", problem.message, way_out(problem, args.reference.registry())),
-            })).collect::<Vec<_>>(),
-            "requests": requests,
-        });
+    fn document(&self, args: &DiscoverArgs, requests: u64) -> DiscoveryDocument {
+        let reference = args.reference.clone();
+        let mut document = DiscoveryDocument::new(reference, self.subject.as_ref(), &self.graph)
+            .errors(self.errors.iter().cloned())
+            .warnings(self.warnings.iter().cloned())
+            .only(|referrer| wanted(referrer, args))
+            .requests(requests);
+        if let Some(manifest) = &self.manifest {
+            document = document.manifest(manifest);
+        }
         if args.platforms {
-            document["children"] = self.children.iter().map(child_json).collect();
+            document = document.children(&self.children);
         }
         if args.explain {
-            document["exchanges"] = self.exchanges().collect();
+            document = document.exchanges(&self.graph);
+        }
+        for problem in &mut document.errors {
+            let way_out = way_out(problem, args.reference.registry());
+            problem.message.push_str(&way_out);
         }
         document
-    }
-
-    fn referrer_json(&self, referrer: &Referrer) -> Value {
-        let mut json = json!({
-            "digest": referrer.digest,
-            "mediaType": referrer.media_type,
-            "artifactType": referrer.artifact_type,
-            "size": referrer.size,
-            "annotations": referrer.annotations,
-            "subject": referrer.subject,
-            "depth": referrer.depth,
-            "category": referrer.category,
-            "sources": referrer.sources,
-            "tag": referrer.tag,
-        });
-        let children = self.children_of(&referrer.digest);
-        if !children.is_empty() {
-            json["children"] = children.iter().map(child_json).collect();
-        }
-        json
-    }
-
-    fn exchanges(&self) -> impl Iterator<Item = Value> {
-        self.graph.subjects.iter().flat_map(|report| {
-            report.exchanges.iter().map(|exchange| {
-                json!({
-                    "subject": report.subject, "source": exchange.source,
-                    "request": exchange.request, "answer": exchange.answer,
-                })
-            })
-        })
     }
 
     fn table(&self, args: &DiscoverArgs) -> String {
@@ -497,15 +454,6 @@ fn wanted(referrer: &Referrer, args: &DiscoverArgs) -> bool {
             .is_some_and(|own| args.artifact_type.contains(own))
 }
 
-fn child_json(child: &Child) -> Value {
-    json!({
-        "digest": child.descriptor.digest,
-        "mediaType": child.descriptor.media_type,
-        "platform": child.descriptor.platform,
-        "attestation": child.is_attestation(),
-    })
-}
-
 fn line(referrer: &Referrer, explain: bool) -> String {
     let artifact_type = referrer
         .artifact_type
@@ -538,7 +486,6 @@ fn found_by(referrer: &Referrer) -> String {
     names.join(", ")
 }
 
-/// Adds where to look when a registry could not be reached.
 /// Says what to configure where an operator can know better than a registry says.
 fn way_out(problem: &Problem, registry: &Registry) -> String {
     match problem.code {
@@ -570,6 +517,7 @@ pub(crate) fn folded_warnings<'a>(
     said.collect()
 }
 
+/// Adds where to look when a registry could not be reached.
 pub(crate) fn with_next_step(exit: Exit, message: String) -> String {
     match exit {
         Exit::Network => format!("{message}; `stellaops registry diagnose` looks for the cause"),

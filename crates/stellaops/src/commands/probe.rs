@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use futures::future::join_all;
 use oci_content::{Capability, ErrorCode, Reference, Registry, RepositoryName};
-use registry_probe::{Evidence, Fact, FactName, Probe, ProbeReport};
+use registry_probe::{Evidence, Fact, FactName, Probe, ProbeDocument, ProbeReport};
 use serde_json::json;
 
 use crate::arguments::TableFormat;
@@ -99,10 +99,7 @@ pub(crate) async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failu
         announce(context, report);
     }
     match args.format {
-        TableFormat::Json => {
-            let document = json!({ "schemaVersion": 1, "registries": reports });
-            render::json(&document)?;
-        }
+        TableFormat::Json => render::json(&ProbeDocument::new(reports.clone()))?,
         TableFormat::Table => print(&reports)?,
     }
     let failed: Vec<_> = reports

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use oci_content::{MAX_FOREIGN_CHARS, bounded};
+use serde::Serialize;
 
 pub(crate) use table::Table;
 pub(crate) use tree::Tree;
@@ -20,8 +21,10 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     write(&format!("{}\n", lines.join("\n")))
 }
 
-/// Prints a JSON document. Of control characters JSON escapes the first 32 itself.
-pub(crate) fn json(document: &serde_json::Value) -> Result<(), Failure> {
+/// Prints a JSON document, its members sorted by name. Of control characters JSON escapes the first 32 itself.
+pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
+    let document = serde_json::to_value(document)
+        .map_err(|error| Failure::new(Exit::Bug, format!("the document: {error}")))?;
     write(&escape_json(&format!("{document:#}\n")))
 }
 
