@@ -97,8 +97,15 @@ impl From<ResolveError> for PlanError {
             ResolveError::Failed { problem, .. } => PlanErrorKind::of_problem(problem),
             _ => PlanErrorKind::Network,
         };
-        // A sentence of its own, whose words are all that there is to say.
-        Self::new(kind, error.to_string())
+        let message = error.to_string();
+        let source: Option<Box<dyn Error + Send + Sync>> = match error {
+            ResolveError::Failed { problem, .. } => Some(Box::new(problem)),
+            _ => None,
+        };
+        Self {
+            source,
+            ..Self::new(kind, message)
+        }
     }
 }
 

@@ -25,11 +25,13 @@ pub trait ManifestSource: fmt::Debug + Send + Sync {
 }
 
 /// Why there is no manifest to look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestFailure {
     /// The repository does not have it.
+    #[error("the repository does not have the manifest")]
     NotFound,
     /// It could not be read, or what was read is not it.
-    Failed(Problem),
+    #[error("the manifest could not be read")]
+    Failed(#[source] Problem),
 }

@@ -5,7 +5,7 @@ use super::reader::{Reader, refusal};
 use crate::source::Problem;
 
 /// What a reference leads to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resolved {
     /// The manifest, verified where the reference gives a digest. For a tag, under the digest that the registry names, which
@@ -16,13 +16,14 @@ pub struct Resolved {
 }
 
 /// Why a reference leads to no manifest.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
     /// The registry does not have it, or says so to this client.
     #[error(
         "{reference} is not there: the registry answered 404{said}; check the repository and the tag"
     )]
+    #[non_exhaustive]
     NotFound {
         /// What was asked for.
         reference: Reference,
@@ -30,18 +31,20 @@ pub enum ResolveError {
         said: String,
     },
     /// It could not be read.
-    #[error("{reference} could not be read: {message}{hint}", message = problem.message, hint = hint(reference, problem))]
+    #[error("{reference} could not be read{}", hint(reference, problem))]
+    #[non_exhaustive]
     Failed {
         /// What was asked for.
         reference: Reference,
         /// What happened.
+        #[source]
         problem: Problem,
     },
 }
 
 fn hint(reference: &Reference, problem: &Problem) -> String {
     match problem.code {
-        ErrorCode::Denied => format!("; check the credentials for {}", reference.registry()),
+        ErrorCode::Denied => format!(" (check the credentials for {})", reference.registry()),
         _ => String::new(),
     }
 }

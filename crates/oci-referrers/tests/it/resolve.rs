@@ -82,10 +82,17 @@ async fn what_cannot_be_read_says_why() {
         let registry = open(Persona::SpecFull).await;
         registry.image(APP, "1.0");
         registry.fault(Route::manifests(), fault.clone().forever());
-        match ask(&registry, ":1.0").await.unwrap_err() {
-            ResolveError::Failed { problem, .. } => assert_eq!(problem.code, code, "{fault:?}"),
-            other => panic!("{fault:?}: {other}"),
-        }
+        let error = ask(&registry, ":1.0").await.unwrap_err();
+        let ResolveError::Failed { problem, .. } = &error else {
+            panic!("{fault:?}: {error}");
+        };
+        assert_eq!(problem.code, code, "{fault:?}");
+        // The cause is said once, by the cause.
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, problem.message);
+        assert!(!error.to_string().contains(&cause), "{error}");
+        let asks_for_credentials = error.to_string().contains("check the credentials for");
+        assert_eq!(asks_for_credentials, code == ErrorCode::Denied, "{error}");
     }
 }
 

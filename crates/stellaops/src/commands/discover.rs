@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::arguments::LegacyTagsArg;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, chain};
 use crate::log::{LogLevel, escape};
 use crate::render::{self, Table, Tree};
 
@@ -195,11 +195,11 @@ impl Found {
             }
             _ => (
                 Exit::Network,
-                Problem::new(ErrorCode::Network, error.to_string()),
+                Problem::new(ErrorCode::Network, chain(error)),
             ),
         };
         self.errors.push(problem);
-        self.resolve_failure = Some((exit, with_next_step(exit, error.to_string())));
+        self.resolve_failure = Some((exit, with_next_step(exit, chain(error))));
     }
 
     fn root_report(&self) -> Option<&SubjectReport> {

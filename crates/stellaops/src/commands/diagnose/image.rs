@@ -14,7 +14,7 @@ use registry_client::Repository;
 
 use super::finding::Finding;
 use crate::commands::discover::short;
-use crate::exit::Exit;
+use crate::exit::{Exit, chain};
 use crate::render;
 
 /// Tags whose indexes are read to find one that has the image as a platform.
@@ -113,7 +113,7 @@ impl Image<'_> {
                 };
                 let (cause, remedy) = advice(code);
                 findings.push(
-                    Finding::failed(CHECK, exit_of(code), error.to_string())
+                    Finding::failed(CHECK, exit_of(code), chain(&error))
                         .cause(cause)
                         .remedy(remedy),
                 );
