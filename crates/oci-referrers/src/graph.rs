@@ -5,6 +5,7 @@ use oci_content::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::held;
 use crate::image::ImageTree;
 use crate::source::{Exchange, Problem, Warning};
 
@@ -81,6 +82,19 @@ pub struct SubjectReport {
     pub warnings: Vec<Warning>,
     /// What was asked and answered, as far as it [is kept](crate::Discovery::keep_exchanges).
     pub exchanges: Vec<Exchange>,
+}
+
+impl Referrer {
+    /// Returns how many bytes this takes.
+    pub(crate) fn held(&self) -> usize {
+        size_of::<Self>()
+            + held::SUBJECT
+            + 3 * held::DIGEST
+            + self.media_type.len()
+            + self.artifact_type.as_ref().map_or(0, String::len)
+            + held::of_annotations(&self.annotations)
+            + self.manifest.as_ref().map_or(0, held::of_manifest)
+    }
 }
 
 impl ReferrerGraph {

@@ -3,16 +3,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci_content::Manifest;
 
-use crate::graph::Referrer;
 use crate::source::{Answer, Claim};
 
 /// A pair of short strings in a map: two strings, two allocations, its share of the node.
 const PAIR: usize = 112;
 /// A descriptor beside its strings, which are short but for annotations that nobody writes.
 const DESCRIPTOR: usize = 384;
-const DIGEST: usize = 96;
+pub(crate) const DIGEST: usize = 96;
 /// What is known of a subject beside what was found.
-const SUBJECT: usize = 512;
+pub(crate) const SUBJECT: usize = 512;
 
 /// How many bytes the results of a discovery may still take.
 ///
@@ -54,16 +53,6 @@ pub(crate) fn of_annotations<'a>(
 pub(crate) fn of_manifest(manifest: &Manifest) -> usize {
     let descriptors = manifest.children().count() + manifest.blobs().count();
     manifest.raw().len() + of_annotations(manifest.annotations()) + descriptors * DESCRIPTOR
-}
-
-pub(crate) fn of_referrer(referrer: &Referrer) -> usize {
-    size_of::<Referrer>()
-        + SUBJECT
-        + 3 * DIGEST
-        + referrer.media_type.len()
-        + referrer.artifact_type.as_ref().map_or(0, String::len)
-        + of_annotations(&referrer.annotations)
-        + referrer.manifest.as_ref().map_or(0, of_manifest)
 }
 
 /// Returns what a claim takes without its manifest.

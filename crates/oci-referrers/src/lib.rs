@@ -22,6 +22,7 @@
 //!
 //! It does not probe registries, write bundles or verify signatures.
 
+mod claim;
 mod discovery;
 mod document;
 mod folded;
@@ -29,6 +30,7 @@ mod graph;
 mod held;
 mod image;
 mod layout;
+mod limits;
 mod manifests;
 #[cfg(feature = "oci-client")]
 mod oci_client;
@@ -37,17 +39,19 @@ mod policy;
 #[cfg(feature = "registry")]
 mod registry;
 mod source;
+mod subject;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod verify;
 mod walk;
 
-pub use discovery::{Discovery, Limits};
+pub use discovery::Discovery;
 pub use document::{DiscoveryDocument, ListedChild, ListedExchange, ListedReferrer, ListedSubject};
 pub use folded::FoldedProblem;
 pub use graph::{Referrer, ReferrerGraph, SubjectReport};
 pub use image::{Child, ImageDepth, ImageTree};
 pub use layout::LayoutReferrers;
+pub use limits::Limits;
 pub use manifests::{ManifestFailure, ManifestSource};
 #[cfg(feature = "oci-client")]
 pub use oci_client::OciClientReferrers;

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use oci_content::{ArtifactCategory, Digest, LegacyTag, Manifest, SourceKind, WarningCode};
 
+use crate::claim::MergedClaim;
 use crate::graph::Referrer;
 use crate::held;
 use crate::source::Warning;
-use crate::walk::MergedClaim;
 
 /// What a manifest makes of the claim that it is a referrer.
 #[derive(Debug)]

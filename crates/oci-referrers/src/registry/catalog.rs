@@ -7,7 +7,7 @@ use registry_client::{Repository, Response, TagList};
 use url::Url;
 
 use super::reader::{Reader, counted, refusal};
-use crate::discovery::Limits;
+use crate::limits::Limits;
 use crate::source::{Answer, Problem, Warning};
 
 /// Tags asked for in one page. Registries clamp it, and ACR takes at most 1,000; where it is refused, the registry's own

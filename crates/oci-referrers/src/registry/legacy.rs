@@ -10,7 +10,7 @@ use super::LegacyTags;
 use super::catalog::{ListingEnd, TagCatalog, vanished};
 use super::reader::{Reader, refusal, tagged_manifest};
 use super::tag_fallback::denied_tag;
-use crate::discovery::Limits;
+use crate::limits::Limits;
 use crate::source::{Answer, Claim, Exchange, Outcome, Query, ReferrerSource, Warning};
 
 /// Legacy tags: `sha256-<hex>.sig`, `.att`, `.sbom` as cosign wrote them before OCI 1.1, and any other suffix.

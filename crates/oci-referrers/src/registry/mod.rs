@@ -20,7 +20,8 @@ pub use reader::RegistryManifests;
 pub use resolve::{ResolveError, Resolved, resolve};
 pub use tag_fallback::TagFallbackReferrers;
 
-use crate::discovery::{Discovery, Limits};
+use crate::discovery::Discovery;
+use crate::limits::Limits;
 use catalog::TagCatalog;
 use native::ApiState;
 use reader::Reader;

@@ -10,8 +10,8 @@ use registry_client::{
 };
 
 use super::reader::{Reader, counted, refusal};
-use crate::discovery::Limits;
 use crate::held;
+use crate::limits::Limits;
 use crate::source::{Answer, Claim, Exchange, Problem, Query, ReferrerSource, Warning};
 
 /// Malformed entries of one list that are reported one by one.

@@ -7,7 +7,7 @@ use registry_client::{ReferrersTagAnswer, Repository, Response};
 use super::catalog::{TagCatalog, vanished};
 use super::native::take_entries;
 use super::reader::{Reader, counted, refusal};
-use crate::discovery::Limits;
+use crate::limits::Limits;
 use crate::source::{Answer, Exchange, Problem, Query, ReferrerSource, Warning};
 
 /// The referrers tag: an index that clients keep under `sha256-<hex>` where a registry has no referrers API.
