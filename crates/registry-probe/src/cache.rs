@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, WeakShared};
-use oci_content::{Capability, FileSystemGaps, Registry, RepositoryName};
+use oci_content::{Capability, FileSystemGaps};
 
+use crate::entry::{Entries, Entry, Key};
 use crate::fact::Fact;
 use crate::report::{CacheHit, ProbeReport};
-use crate::scope::CredentialScope;
 use crate::stored::{self, FileError};
 
 /// What probes found out, kept for a time: per registry, repository and user, in memory and in one file.
@@ -37,25 +37,6 @@ pub struct ProbeCache {
     flights: Mutex<HashMap<Key, WeakShared<BoxFuture<'static, ProbeReport>>>>,
 }
 
-/// What an answer is an answer to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    pub(crate) registry: Registry,
-    pub(crate) repository: Option<RepositoryName>,
-    pub(crate) scope: CredentialScope,
-    /// More was asked for than the referrers API.
-    pub(crate) facts: bool,
-}
-
-/// An answer, and when it was given in seconds since 1970.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) at: u64,
-    pub(crate) report: ProbeReport,
-}
-
-pub(crate) type Entries = BTreeMap<Key, Entry>;
-
 #[derive(Debug, Default)]
 struct State {
     entries: Entries,
@@ -64,38 +45,13 @@ struct State {
     keep_file: bool,
 }
 
-impl Key {
-    pub(crate) fn new(
-        registry: &Registry,
-        repository: Option<&RepositoryName>,
-        scope: CredentialScope,
-        facts: bool,
-    ) -> Self {
-        Self {
-            registry: registry.clone(),
-            repository: repository.cloned(),
-            scope,
-            facts,
-        }
-    }
-
-    /// Returns the keys whose entries answer this one: one with facts answers for the referrers API as well.
-    fn answered_by(&self) -> [Self; 2] {
-        let with_facts = Self {
-            facts: true,
-            ..self.clone()
-        };
-        [self.clone(), with_facts]
-    }
-}
-
 impl ProbeCache {
     /// How long an answer is believed by default: 6 hours.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(6 * 60 * 60);
     /// The name of the file in its folder.
     pub const FILE_NAME: &str = "registry-probes.json";
     /// The largest file that is read: 8 MiB.
-    pub const MAX_FILE_BYTES: u64 = 8 << 20;
+    pub const MAX_FILE_BYTES: u64 = stored::MAX_FILE_BYTES;
     /// The most answers that are kept: the oldest go first.
     pub const MAX_ENTRIES: usize = 2_000;
 

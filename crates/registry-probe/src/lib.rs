@@ -13,6 +13,7 @@
 
 mod cache;
 mod document;
+mod entry;
 mod fact;
 mod facts;
 mod probe;

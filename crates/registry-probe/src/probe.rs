@@ -5,7 +5,8 @@ use futures::FutureExt as _;
 use oci_content::{Capability, ErrorCode, Registry, RepositoryName};
 use registry_client::{Client, CredentialSource, Evidence, ReferrersAnswer, Response, nobody};
 
-use crate::cache::{Key, ProbeCache};
+use crate::cache::ProbeCache;
+use crate::entry::Key;
 use crate::facts;
 use crate::report::{ProbeFailure, ProbeReport, evidence};
 use crate::scope::CredentialScope;

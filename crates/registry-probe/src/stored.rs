@@ -12,10 +12,13 @@ use registry_client::Evidence;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cache::{Entries, Entry, Key, ProbeCache};
+use crate::entry::{Entries, Entry, Key};
 use crate::fact::Fact;
 use crate::report::ProbeReport;
 use crate::scope::CredentialScope;
+
+/// The largest file that is read: 8 MiB.
+pub(crate) const MAX_FILE_BYTES: u64 = 8 << 20;
 
 const SCHEMA_VERSION: u64 = 1;
 
@@ -26,7 +29,7 @@ pub(crate) enum FileError {
     Newer(u64),
     #[error("it is damaged: {0}")]
     Damaged(#[from] serde_json::Error),
-    #[error("it is larger than {} MiB", ProbeCache::MAX_FILE_BYTES >> 20)]
+    #[error("it is larger than {} MiB", MAX_FILE_BYTES >> 20)]
     TooLarge,
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -68,9 +71,8 @@ pub(crate) fn read(path: &Path) -> Result<Entries, FileError> {
         Err(error) => return Err(error.into()),
     };
     let mut bytes = Vec::new();
-    file.take(ProbeCache::MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > ProbeCache::MAX_FILE_BYTES {
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(FileError::TooLarge);
     }
     let header: Header = serde_json::from_slice(&bytes)?;
