@@ -63,25 +63,9 @@
 //! # });
 //! ```
 
+mod dropped;
 mod manifests;
 mod referrers;
 
 pub use manifests::{ManifestPlace, manifest_source};
 pub use referrers::{ReferrerPlace, referrer_source};
-
-/// How often a call is dropped before its end: each time after one more step.
-const DROPS: usize = 12;
-
-/// Takes up to `steps` steps of a future, waiting for what it waits for between them, and drops it.
-async fn drop_after<T>(future: impl Future<Output = T> + Send, steps: usize) {
-    let mut future = std::pin::pin!(future);
-    for step in 0..steps {
-        if step > 0 {
-            // Woken by what the future waits for.
-            futures::pending!();
-        }
-        if futures::poll!(&mut future).is_ready() {
-            return;
-        }
-    }
-}

@@ -1,14 +1,17 @@
 //! One rule over everything that a bundle holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use oci_content::{ArtifactCategory, Digest};
 
+use super::date;
+use super::judged::{JudgedBundle, JudgedImage, JudgedReferrer};
 use super::rule::{Age, Per, Requirement, Rule, Signed, Unused};
-use super::{
-    JudgedBundle, JudgedImage, JudgedReferrer, MAX_CLOCK_SKEW, Violation, ViolationKind, date,
-};
+use super::violation::{Violation, ViolationKind};
+
+/// How far a date may lie in the future: clocks differ. One farther ahead would keep a document young forever.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn rule(rule: &Rule, bundle: &JudgedBundle, now: SystemTime) -> Vec<Violation> {
     let selected = bundle.images.iter();

@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::JudgedReferrer;
+use super::judged::JudgedReferrer;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

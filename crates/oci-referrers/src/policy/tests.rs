@@ -1,6 +1,8 @@
 use std::slice::from_ref;
+use std::time::Duration;
 
 use oci_content::ArtifactCategory::{Attestation, Sbom, Signature};
+use oci_content::{ArtifactCategory, Digest};
 
 use super::ViolationKind::*;
 use super::*;

@@ -6,12 +6,24 @@ use futures::future::join_all;
 use oci_content::{LegacyTag, SourceKind, Tag, WarningCode, referrers_tag};
 use registry_client::Repository;
 
-use super::LegacyTags;
 use super::catalog::{ListingEnd, TagCatalog, vanished};
 use super::reader::{Reader, refusal, tagged_manifest};
 use super::tag_fallback::denied_tag;
 use crate::limits::Limits;
 use crate::source::{Answer, Claim, Exchange, Outcome, Query, ReferrerSource, Warning};
+
+/// Which legacy tags are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LegacyTags {
+    /// The known suffixes, and any other that a listing of the repository's tags shows.
+    #[default]
+    All,
+    /// The known suffixes only: `.sig`, `.att`, `.sbom`.
+    Known,
+    /// None.
+    Off,
+}
 
 /// Legacy tags: `sha256-<hex>.sig`, `.att`, `.sbom` as cosign wrote them before OCI 1.1, and any other suffix.
 ///

@@ -5,117 +5,13 @@ mod legacy;
 mod native;
 mod reader;
 mod resolve;
+mod sources;
 mod tag_fallback;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use oci_content::Capability;
-use registry_client::Repository;
-
 pub use catalog::list_tags;
-pub use legacy::LegacyTagReferrers;
+pub use legacy::{LegacyTagReferrers, LegacyTags};
 pub use native::NativeReferrers;
 pub use reader::RegistryManifests;
 pub use resolve::{ResolveError, Resolved, resolve};
+pub use sources::RegistrySources;
 pub use tag_fallback::TagFallbackReferrers;
-
-use crate::discovery::Discovery;
-use crate::limits::Limits;
-use catalog::TagCatalog;
-use native::ApiState;
-use reader::Reader;
-
-/// Which legacy tags are looked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LegacyTags {
-    /// The known suffixes, and any other that a listing of the repository's tags shows.
-    #[default]
-    All,
-    /// The known suffixes only: `.sig`, `.att`, `.sbom`.
-    Known,
-    /// None.
-    Off,
-}
-
-/// The sources of one repository: they share one tag listing and one view of what the registry can do.
-///
-/// Meant for one run: a listing is read once and kept.
-#[derive(Clone, Debug)]
-pub struct RegistrySources {
-    repository: Repository,
-    catalog: Arc<TagCatalog>,
-    api: Arc<ApiState>,
-    configured: Option<Capability>,
-    legacy: LegacyTags,
-    limits: Limits,
-}
-
-impl RegistrySources {
-    /// Creates the sources of a repository.
-    pub fn new(repository: Repository) -> Self {
-        Self {
-            repository,
-            catalog: Arc::new(TagCatalog::new(Limits::default())),
-            api: Arc::default(),
-            configured: None,
-            legacy: LegacyTags::All,
-            limits: Limits::default(),
-        }
-    }
-
-    /// Selects the legacy tags; all by default.
-    #[must_use]
-    pub fn legacy_tags(mut self, legacy: LegacyTags) -> Self {
-        self.legacy = legacy;
-        self
-    }
-
-    /// Tells what is configured about the referrers API: with `Unsupported` it is not asked at all.
-    #[must_use]
-    pub fn configured(mut self, capability: Option<Capability>) -> Self {
-        self.configured = capability;
-        self
-    }
-
-    /// Replaces the limits, of the lists and of the discoveries over them.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.catalog = Arc::new(TagCatalog::new(limits));
-        self.limits = limits;
-        self
-    }
-
-    /// Creates a discovery over these sources. With a `timeout`, every request ends when so much time has passed
-    /// from now on; what was found until then is kept, and the result is incomplete. The last tenth of the time is for
-    /// reading what has been named by then: lists and tags are not asked for any more.
-    pub fn discovery(&self, timeout: Option<Duration>) -> Discovery {
-        let start = tokio::time::Instant::now();
-        let until = |time: Option<Duration>| {
-            // A time beyond all clocks is none.
-            let deadline = time.and_then(|time| start.checked_add(time));
-            Reader::new(self.repository.clone(), deadline)
-        };
-        let manifests = RegistryManifests::with_reader(until(timeout));
-        let reader = until(timeout.map(|timeout| timeout - timeout / 10));
-        let mut discovery = Discovery::new(Arc::new(manifests)).limits(self.limits);
-        match self.configured {
-            Some(Capability::Unsupported) => {
-                discovery = discovery.configured(Capability::Unsupported)
-            }
-            _ => {
-                let native =
-                    NativeReferrers::shared(reader.clone(), Arc::clone(&self.api), self.limits);
-                discovery = discovery.source(Arc::new(native));
-            }
-        }
-        let tag = TagFallbackReferrers::shared(reader.clone(), Arc::clone(&self.catalog));
-        discovery = discovery.source(Arc::new(tag));
-        if self.legacy != LegacyTags::Off {
-            let legacy = LegacyTagReferrers::shared(reader, Arc::clone(&self.catalog), self.legacy);
-            discovery = discovery.source(Arc::new(legacy));
-        }
-        discovery
-    }
-}

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use oci_content::{Digest, ErrorCode, media_type};
 
-use super::{DROPS, drop_after};
+use super::dropped::{DROPS, drop_after};
 use crate::manifests::{ManifestFailure, ManifestSource};
 
 /// A place that a [`ManifestSource`] reads, as its tests see it.

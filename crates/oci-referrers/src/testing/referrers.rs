@@ -7,7 +7,7 @@ use oci_content::{
     Capability, Descriptor, Digest, ErrorCode, LegacyTag, SourceKind, Tag, media_type,
 };
 
-use super::{DROPS, drop_after};
+use super::dropped::{DROPS, drop_after};
 use crate::source::{Answer, Outcome, Query, ReferrerSource};
 
 /// A place that a [`ReferrerSource`] reads, as its tests see it.
