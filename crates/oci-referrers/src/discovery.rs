@@ -117,6 +117,10 @@ impl Discovery {
     }
 
     /// Runs the discovery.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends all requests, and what was found is lost.
     pub async fn run(&self, roots: impl IntoIterator<Item = Digest>) -> ReferrerGraph {
         let held = Arc::new(Held::new(self.limits.max_bytes));
         let mut walk = Walk::new(self.sources.len(), self.depth, self.limits, self.keep)

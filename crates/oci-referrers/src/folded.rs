@@ -8,7 +8,7 @@ use crate::source::Problem;
 /// The same problem of any number of subjects, for people: one line, where a registry that refuses one question refuses all.
 ///
 /// Displays as what happened, and to whom.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FoldedProblem<'a> {
     /// The first of them.

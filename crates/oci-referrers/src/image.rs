@@ -69,6 +69,11 @@ impl ImageTree {
     ///
     /// With `platforms`, a child whose platform is none of them is left out; an attestation goes with the child that
     /// it speaks of. Entries of an index that are no manifests are [blobs](Manifest::blobs) of it, and never left out.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends all reads; what was read is lost. To stop after a time and keep it, give `manifests` a
+    /// deadline.
     pub async fn walk(
         manifests: &dyn ManifestSource,
         root: Manifest,

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 
 /// How much a discovery may take. A limit that is reached is an error in the result, never a shorter list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Limits {
     /// Referrers of one subject; 10,000 by default.

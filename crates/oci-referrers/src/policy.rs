@@ -25,7 +25,7 @@ pub struct Policy {
 }
 
 /// Why text is no policy: one sentence that names the key and the line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{reason}")]
 pub struct PolicyError {
     reason: String,

@@ -63,6 +63,11 @@ impl Probe {
     ///
     /// Without a repository the answer may be `Unknown`, since most registries do not tell for a repository that
     /// they do not have.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends the requests and keeps nothing, unless another call waits for the same answer of the
+    /// [cache](Self::cached).
     pub async fn probe(
         &self,
         registry: &Registry,
@@ -75,6 +80,10 @@ impl Probe {
     ///
     /// At most 12 requests, redirects and tokens not counted. Without a repository only what the registry says of
     /// itself can be found out.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`probe`](Self::probe).
     pub async fn facts(
         &self,
         registry: &Registry,

@@ -7,7 +7,7 @@ use crate::graph::ReferrerGraph;
 use crate::image::ImageTree;
 
 /// What a policy is judged over.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JudgedBundle {
     /// The images, each with everything that refers to it.
@@ -17,7 +17,7 @@ pub struct JudgedBundle {
 }
 
 /// An image as a policy sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JudgedImage {
     /// The name under which it was asked for.
@@ -34,7 +34,7 @@ pub struct JudgedImage {
 }
 
 /// A referrer as a policy sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct JudgedReferrer {
     /// The digest of its manifest.

@@ -1,7 +1,7 @@
 use oci_content::Reference;
 
 /// Something that a rule of a policy forbids or misses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Violation {
     /// What it is.
@@ -15,7 +15,7 @@ pub struct Violation {
 }
 
 /// The classes of [`Violation`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ViolationKind {
     /// There are fewer referrers than a rule requires.

@@ -145,11 +145,16 @@ fn failed_code(code: ErrorCode) -> ErrorCode {
     }
 }
 
-/// Lists all tags of a repository, in the order in which the registry gives them.
+/// Lists all tags of a repository, in the order in which the registry gives them: at most `max_tags`, in at most 1,000
+/// pages.
 ///
 /// # Errors
 ///
 /// When the listing is refused, breaks, or has more than `max_tags` tags: a part of it is no answer.
+///
+/// # Cancellation
+///
+/// Dropping the future ends the request; what was listed until then is lost.
 pub async fn list_tags(repository: &Repository, max_tags: usize) -> Result<Vec<Tag>, Problem> {
     let reader = Reader::new(repository.clone(), None);
     let mut walk = ListingWalk::default();

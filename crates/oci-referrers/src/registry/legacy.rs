@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::source::{Answer, Claim, Exchange, Outcome, Query, ReferrerSource, Warning};
 
 /// Which legacy tags are looked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LegacyTags {
     /// The known suffixes, and any other that a listing of the repository's tags shows.

@@ -23,6 +23,7 @@ const MAX_MALFORMED: usize = 100;
 ///
 /// - No filter is sent: filters are applied to the verified manifests.
 /// - A failure on a later page keeps the pages before it and makes the list a partial one.
+/// - Of [`Limits`], those of a list hold: entries over all pages, pages, bytes.
 #[derive(Clone, Debug)]
 pub struct NativeReferrers {
     reader: Reader,
@@ -70,7 +71,7 @@ impl ApiState {
 }
 
 impl NativeReferrers {
-    /// Creates a source over the API of a repository.
+    /// Creates a source over the API of a repository, with the default limits.
     pub fn new(repository: Repository) -> Self {
         Self::shared(
             Reader::new(repository, None),

@@ -57,6 +57,10 @@ fn hint(reference: &Reference, problem: &Problem) -> String {
 /// # Errors
 ///
 /// When it is not there, denied, unreachable, malformed, or not the one that the digest names.
+///
+/// # Cancellation
+///
+/// Dropping the future ends the request, and nothing else has happened.
 pub async fn resolve(
     repository: &Repository,
     reference: &Reference,
