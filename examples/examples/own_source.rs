@@ -1,63 +1,60 @@
-//! A service with a database of its own adds it as a source: what it names is verified like everything else.
+//! A service's own database is a source: it keeps the contract, and what it names is verified.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use oci_content::{Descriptor, Digest, OtherSource, Reference, SourceKind};
-use oci_referrers::{Answer, Claim, Query, ReferrerSource, RegistrySources};
+use oci_content::{Descriptor, Digest, ErrorCode, OtherSource, SourceKind};
+use oci_referrers::{Answer, Claim, Problem, Query, ReferrerSource, RegistrySources, testing};
 use registry_client::{Client, ClientOptions};
-use test_registry::{Persona, Referrer, TestRegistry};
+use test_registry::{Persona, TestRegistry};
 
-/// What the service remembers: referrers by subject.
-#[derive(Debug)]
-struct Inventory {
-    name: OtherSource,
-    rows: Vec<(Digest, Descriptor)>,
-}
+/// Rows of subject and referrer; nothing when the database is gone.
+type Rows = tokio::sync::Mutex<Option<Vec<(Digest, Descriptor)>>>;
+#[derive(Clone, Debug, Default)]
+struct Inventory(Arc<Rows>);
 
-#[async_trait]
+#[async_trait::async_trait]
 impl ReferrerSource for Inventory {
     fn kind(&self) -> SourceKind {
-        SourceKind::Other(self.name)
+        SourceKind::Other(OtherSource::new("inventory").expect("letters are a name"))
     }
-
     async fn referrers(&self, query: &Query) -> Answer {
-        let rows = self
-            .rows
-            .iter()
-            .filter(|(subject, _)| subject == query.subject());
-        Answer::list(rows.map(|(_, descriptor)| Claim::new(descriptor.clone())))
+        let Some(rows) = &*self.0.lock().await else {
+            return Answer::failed(Problem::new(ErrorCode::Network, "the database is gone"));
+        };
+        let rows = rows.iter().filter(|row| row.0 == *query.subject());
+        Answer::list(rows.map(|row| Claim::new(row.1.clone())))
+    }
+}
+
+#[async_trait::async_trait]
+impl testing::ReferrerPlace for Inventory {
+    fn source(&self) -> Arc<dyn ReferrerSource> {
+        Arc::new(self.clone())
+    }
+    async fn refer(&self, subject: &Descriptor, number: usize) -> Digest {
+        let referrer = Descriptor::of("text/plain", format!("{number} {subject:?}").as_bytes());
+        let row = (subject.digest.clone(), referrer.clone());
+        self.0.lock().await.get_or_insert_default().push(row);
+        referrer.digest
+    }
+    async fn fail(&self) {
+        *self.0.lock().await = None;
     }
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    testing::referrer_source(async || Inventory::default()).await;
     let registry = TestRegistry::start(Persona::Dist2).await;
-    let image = registry.image("team/app", "1.0");
-    // Pushed without the referrers tag, on a registry without the API: nobody can discover it there.
-    let lost = Referrer::new(&image, "application/vnd.cyclonedx+json", "{}").without_tag_index();
-    let lost = registry.put_referrer("team/app", lost);
-
-    let reference: Reference = format!("{}/team/app:1.0", registry.host()).parse()?;
+    let image = registry.image("app", "1.0");
+    let sbom = registry.referrer("app", &image, "application/vnd.cyclonedx+json", "{}");
+    let rows = Rows::new(Some(vec![(image.digest.clone(), sbom)]));
     let client = Client::new(ClientOptions::default())?;
-    let sources =
-        RegistrySources::new(client.repository(reference.registry(), reference.repository()));
-    let without = sources.discovery(None).run([image.digest.clone()]).await;
-
-    let inventory = Inventory {
-        name: OtherSource::new("inventory").ok_or("this cannot be a name")?,
-        rows: vec![(image.digest.clone(), lost)],
-    };
-    let with = sources
-        .discovery(None)
-        .source(Arc::new(inventory))
-        .run([image.digest.clone()])
-        .await;
-    println!("the registry alone: {} referrers", without.referrers.len());
-    println!("with the inventory: {} referrers", with.referrers.len());
-    let found = &with.referrers[0];
-    println!("it is named by {} and verified", found.sources[0]);
-    assert_eq!((without.referrers.len(), with.referrers.len()), (0, 1));
+    let repository = client.repository(&registry.registry(), &"app".parse()?);
+    let discovery = RegistrySources::new(repository).discovery(None);
+    let discovery = discovery.source(Arc::new(Inventory(Arc::new(rows))));
+    let found = &discovery.run([image.digest]).await.referrers[0];
+    println!("{} is named by {}", found.digest, found.sources[1]);
     Ok(())
 }

@@ -5,7 +5,6 @@
 //! over that place, and panics with the rule that it found broken.
 //!
 //! ```
-//! use std::collections::BTreeSet;
 //! use std::sync::{Arc, Mutex};
 //!
 //! use async_trait::async_trait;
@@ -51,10 +50,6 @@
 //!
 //!     async fn fail(&self) {
 //!         *self.0.lock().unwrap() = None;
-//!     }
-//!
-//!     async fn fail_half_way(&self, _: &Descriptor) -> Option<BTreeSet<Digest>> {
-//!         None
 //!     }
 //! }
 //!

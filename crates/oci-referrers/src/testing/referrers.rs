@@ -23,9 +23,12 @@ pub trait ReferrerPlace: Send + Sync {
     /// Breaks the place: from now on a source can learn nothing about subjects that have referrers.
     async fn fail(&self);
 
-    /// Breaks the place so that a source still learns some referrers of a subject, and returns those; `None` where a
-    /// source learns everything or nothing.
-    async fn fail_half_way(&self, subject: &Descriptor) -> Option<BTreeSet<Digest>>;
+    /// Breaks the place so that a source still learns some referrers of a subject, and returns those; `None`, as by default,
+    /// where a source learns everything or nothing.
+    async fn fail_half_way(&self, subject: &Descriptor) -> Option<BTreeSet<Digest>> {
+        let _ = subject;
+        None
+    }
 }
 
 /// Holds a [`ReferrerSource`] to its contract. `place` makes an empty place, a new one for each rule.

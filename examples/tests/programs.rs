@@ -1,0 +1,42 @@
+//! Runs every program, and keeps each short enough to be read at once.
+
+#[path = "../examples/client_on_personas.rs"]
+mod client_on_personas;
+#[path = "../examples/own_source.rs"]
+mod own_source;
+#[path = "../examples/service_with_deadline.rs"]
+mod service_with_deadline;
+#[path = "../examples/validate_http_body.rs"]
+mod validate_http_body;
+
+type Program = fn() -> Result<(), Box<dyn std::error::Error>>;
+
+const PROGRAMS: [(&str, Program); 4] = [
+    ("client_on_personas.rs", client_on_personas::main),
+    ("own_source.rs", own_source::main),
+    ("service_with_deadline.rs", service_with_deadline::main),
+    ("validate_http_body.rs", validate_http_body::main),
+];
+
+#[test]
+fn every_program_runs_without_arguments() {
+    for (name, main) in PROGRAMS {
+        if let Err(error) = main() {
+            panic!("{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn every_program_is_run_and_has_at_most_60_lines() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let mut found: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 60, "{} has {lines} lines", path.display());
+        found.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    found.sort();
+    assert_eq!(found, PROGRAMS.map(|(name, _)| name));
+}
