@@ -125,7 +125,7 @@ mod tests {
     /// What `docs/bundle-format.md` says of the size of `manifest.yaml`.
     #[test]
     fn the_documented_number_of_referrers_fits() {
-        const DOCUMENT: &str = include_str!("../../../docs/bundle-format.md");
+        const DOCUMENT: &str = include_str!("../docs/bundle-format.md");
         let request = ExportRequest::new(Vec::new());
         let repository: SourceRepository = "registry.example.com/team/app".parse().unwrap();
         let of = |text: &str| Digest::of(text.as_bytes());
