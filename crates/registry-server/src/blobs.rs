@@ -10,9 +10,12 @@ use oci_content::Digest;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
+use crate::call::{Call, parse_digest};
 use crate::error::{ApiError, ErrorCode};
-use crate::server::{Call, Shared, parse_digest, value};
-use crate::store::{Blob, BlobSource, Precondition, StoreErrorKind};
+use crate::precondition::Precondition;
+use crate::response::value;
+use crate::shared::Shared;
+use crate::store::{Blob, BlobSource, StoreErrorKind};
 
 /// end-2: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-blobs>
 pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Response, ApiError> {

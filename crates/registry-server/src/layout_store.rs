@@ -8,8 +8,9 @@ use oci_content::{
 
 use crate::checked::{Checked, Stamp, unreadable};
 use crate::layout_view::View;
+use crate::precondition::Precondition;
 use crate::store::{
-    Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoreErrorKind, StoredManifest,
+    Blob, BlobUpload, Repository, Store, StoreError, StoreErrorKind, StoredManifest,
 };
 
 /// A store over an OCI image layout folder.

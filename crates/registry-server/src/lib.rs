@@ -27,8 +27,11 @@
 //! collection. Put it behind something that has what is missing, or keep it on loopback.
 
 mod blobs;
+mod builder;
+mod call;
 mod checked;
 mod connections;
+mod dispatch;
 mod endpoint;
 mod error;
 #[cfg(feature = "basic-auth")]
@@ -39,7 +42,11 @@ mod lists;
 mod manifests;
 mod memory;
 mod origin;
+mod precondition;
+mod response;
 mod server;
+mod sessions;
+mod shared;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -48,16 +55,16 @@ mod tls;
 mod traffic;
 mod uploads;
 
+pub use builder::RegistryServerBuilder;
 pub use endpoint::Endpoint;
 pub use error::{ApiError, ErrorCode};
 #[cfg(feature = "basic-auth")]
 pub use htpasswd::{Htpasswd, HtpasswdError};
 pub use layout_store::LayoutStore;
 pub use memory::MemoryStore;
-pub use server::{RegistryServer, RegistryServerBuilder, RunningServer};
-pub use store::{
-    Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoreErrorKind, StoredManifest,
-};
+pub use precondition::Precondition;
+pub use server::{RegistryServer, RunningServer};
+pub use store::{Blob, BlobUpload, Repository, Store, StoreError, StoreErrorKind, StoredManifest};
 #[cfg(feature = "tls")]
 pub use tls::{TlsError, tls_config};
 pub use traffic::{AnsweredRequest, ServerObserver};

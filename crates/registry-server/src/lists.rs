@@ -6,8 +6,10 @@ use oci_content::{Descriptor, Digest, Registry, RepositoryName, Tag, media_type}
 use serde::Serialize;
 use url::form_urlencoded::Serializer as QueryWriter;
 
+use crate::call::{Call, Query, parse_digest};
 use crate::error::{ApiError, ErrorCode};
-use crate::server::{Call, Query, Shared, json, parse_digest, value};
+use crate::response::{json, value};
+use crate::shared::Shared;
 
 #[derive(Serialize)]
 struct TagList<'a> {

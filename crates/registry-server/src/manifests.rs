@@ -7,9 +7,12 @@ use oci_content::{
     Descriptor, Digest, Manifest, ManifestError, ManifestErrorKind, Tag, media_type,
 };
 
+use crate::call::{Call, parse_digest};
 use crate::error::{ApiError, ErrorCode};
-use crate::server::{Call, Shared, parse_digest, value};
-use crate::store::{Precondition, Repository, Store, StoreError, StoreErrorKind};
+use crate::precondition::Precondition;
+use crate::response::value;
+use crate::shared::Shared;
+use crate::store::{Repository, Store, StoreError, StoreErrorKind};
 use crate::traffic::broken;
 
 /// What stands behind `manifests/`: a digest has a colon, a tag never does.

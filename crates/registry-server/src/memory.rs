@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 use oci_content::{Descriptor, Digest, Manifest, Registry, RepositoryName, Tag};
 
-use crate::store::{Blob, BlobUpload, Precondition, Repository, Store, StoreError, StoredManifest};
+use crate::precondition::Precondition;
+use crate::store::{Blob, BlobUpload, Repository, Store, StoreError, StoredManifest};
 
 /// A store in memory. A clone is another handle to the same content.
 ///

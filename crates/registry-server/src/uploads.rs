@@ -1,7 +1,4 @@
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -11,107 +8,13 @@ use http::{HeaderMap, StatusCode, header};
 use oci_content::Digest;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
+use crate::call::{Call, parse_repository};
 use crate::error::{ApiError, ErrorCode};
-use crate::server::{Call, Shared, parse_repository, run, value};
-use crate::store::{BlobUpload, Repository};
+use crate::response::value;
+use crate::sessions::{Progress, unknown};
+use crate::shared::{Shared, run};
+use crate::store::Repository;
 use crate::traffic::broken;
-
-/// The uploads that are under way.
-#[derive(Debug)]
-pub(crate) struct Sessions {
-    open: Mutex<HashMap<String, Session>>,
-    max: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Session {
-    repository: Repository,
-    user: Option<Arc<str>>,
-    touched: Instant,
-    /// Bytes that are safely with the store, for whoever asks while a chunk is being taken.
-    upload: Arc<AsyncMutex<Progress>>,
-}
-
-#[derive(Debug)]
-struct Progress {
-    /// Empty once the upload was finished or the store failed under it.
-    upload: Option<Box<dyn BlobUpload>>,
-}
-
-impl Progress {
-    fn written(&self) -> u64 {
-        self.upload.as_ref().map_or(0, |upload| upload.written())
-    }
-}
-
-impl Sessions {
-    pub(crate) fn new(max: usize) -> Self {
-        Self {
-            open: Mutex::default(),
-            max,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
-        // Nothing that is done under the lock can panic half-way.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Opens a session. Where there are too many, the user with the most loses the one that was idle longest.
-    fn open(&self, call: &Call, upload: Box<dyn BlobUpload>) -> String {
-        // The keys of the hash come from the system's random source, so an id cannot be guessed.
-        let word = || RandomState::new().hash_one(Instant::now());
-        let id = format!("{:016x}{:016x}", word(), word());
-        let session = Session {
-            repository: call.repository.clone(),
-            user: call.user.clone(),
-            touched: Instant::now(),
-            upload: Arc::new(AsyncMutex::new(Progress {
-                upload: Some(upload),
-            })),
-        };
-        let mut open = self.lock();
-        if open.len() >= self.max {
-            let mut counts = HashMap::<_, usize>::from([(session.user.clone(), 1)]);
-            for other in open.values() {
-                *counts.entry(other.user.clone()).or_default() += 1;
-            }
-            let most = counts.values().max().copied();
-            let oldest = open
-                .iter()
-                .filter(|(_, other)| counts.get(&other.user).copied() == most)
-                .min_by_key(|(_, session)| session.touched);
-            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
-                open.remove(&oldest);
-            }
-        }
-        open.insert(id.clone(), session);
-        id
-    }
-
-    /// Finds a session of the user who asks.
-    fn find(&self, call: &Call, id: &str) -> Result<Arc<AsyncMutex<Progress>>, ApiError> {
-        match self.lock().get_mut(id) {
-            Some(session)
-                if session.repository.name() == call.repository.name()
-                    && session.user == call.user =>
-            {
-                session.touched = Instant::now();
-                Ok(Arc::clone(&session.upload))
-            }
-            _ => Err(unknown(id)),
-        }
-    }
-
-    fn close(&self, id: &str) {
-        self.lock().remove(id);
-    }
-}
-
-fn unknown(id: &str) -> ApiError {
-    let message = format!("there is no upload session {id:?}");
-    ApiError::not_found(ErrorCode::BlobUploadUnknown, message)
-}
 
 /// end-4a, end-4b and end-11:
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-blobs>

@@ -1,0 +1,163 @@
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
+use oci_content::Registry;
+
+use crate::call::{Call, Query, parse_repository};
+use crate::connections::Connection;
+use crate::endpoint::Endpoint;
+use crate::error::{ApiError, ErrorCode};
+use crate::response::json;
+use crate::shared::Shared;
+use crate::store::Repository;
+use crate::traffic::{Incoming, Outgoing, Record};
+use crate::{blobs, lists, manifests, origin, uploads};
+
+/// Answers one request.
+pub(crate) async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let connection = parts.extensions.get::<Arc<Connection>>().cloned();
+    let handled = connection.as_ref().map(Connection::request);
+    let observer = shared.observer.clone();
+    let mut record = Record::new(observer, parts.method.clone(), parts.uri.path());
+    let time = shared.connections.stall_timeout;
+    let body = Body::new(Incoming::new(body, time, connection.clone()));
+    let answered = match admit(&shared, &parts, connection.as_deref()).await {
+        Ok(user) => {
+            record.user.clone_from(&user);
+            dispatch(&shared, parts, user, body).await
+        }
+        Err(error) => Err(error),
+    };
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
+    record.status = Some(response.status());
+    let running = connection.as_ref().map(Connection::answer);
+    drop(handled);
+    response = response.map(|body| {
+        Body::new(Outgoing {
+            body,
+            record,
+            running,
+        })
+    });
+    // Not in the specification, but what clients of the docker lineage look for:
+    // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#legacy-docker-support-http-headers
+    response.headers_mut().insert(
+        "docker-distribution-api-version",
+        HeaderValue::from_static("registry/2.0"),
+    );
+    response
+}
+
+/// Lets a request pass that may ask; returns the user, where there are users.
+#[cfg_attr(
+    not(feature = "basic-auth"),
+    expect(unused_variables, reason = "there are no users")
+)]
+async fn admit(
+    shared: &Shared,
+    parts: &Parts,
+    connection: Option<&Connection>,
+) -> Result<Option<Arc<str>>, ApiError> {
+    origin::check(parts, shared.options.hosts.as_deref())?;
+    #[cfg(feature = "basic-auth")]
+    if let Some(users) = &shared.users {
+        let user = users.admit(&parts.headers).await?;
+        if let Some(connection) = connection {
+            connection.admitted();
+        }
+        return Ok(Some(user));
+    }
+    Ok(None)
+}
+
+async fn dispatch(
+    shared: &Arc<Shared>,
+    parts: Parts,
+    user: Option<Arc<str>>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Some(endpoint) = Endpoint::of(parts.uri.path()) else {
+        let message = "no endpoint of the distribution API has this path";
+        return Err(ApiError::not_found(ErrorCode::Unsupported, message));
+    };
+    let reads = [Method::GET, Method::HEAD].contains(&parts.method);
+    if shared.options.read_only && !reads {
+        return Err(ApiError::not_allowed(
+            "this registry is read-only",
+            "GET, HEAD",
+        ));
+    }
+    let query = Query::of(&parts);
+    let namespace =
+        match query.first("ns") {
+            Some(host) => Some(host.parse::<Registry>().map_err(|error| {
+                ApiError::bad_request(ErrorCode::NameInvalid, error.to_string())
+            })?),
+            None => None,
+        };
+    let Some(name) = endpoint.repository() else {
+        return match (reads, endpoint) {
+            (false, _) => Err(ApiError::not_allowed("only GET and HEAD", "GET, HEAD")),
+            (true, Endpoint::Catalog) => lists::catalog(shared, &query, namespace).await,
+            (true, _) => Ok(json(StatusCode::OK, "application/json", "{}".into())),
+        };
+    };
+    let repository = Repository::new(parse_repository(name)?).with_namespace(namespace);
+    let method = parts.method.clone();
+    let call = Call {
+        parts,
+        query,
+        repository,
+        user,
+    };
+    match (endpoint, method) {
+        (Endpoint::Blob { digest, .. }, Method::GET | Method::HEAD) => {
+            blobs::read(shared, call, &digest).await
+        }
+        (Endpoint::Blob { digest, .. }, Method::DELETE) => {
+            blobs::remove(shared, call, &digest).await
+        }
+        (Endpoint::Blob { .. }, _) => Err(ApiError::not_allowed(
+            "a blob is read and deleted here, and uploaded under blobs/uploads/",
+            "GET, HEAD, DELETE",
+        )),
+        (Endpoint::Uploads { .. }, Method::POST) => uploads::start(shared, call, body).await,
+        (Endpoint::Uploads { .. }, _) => {
+            Err(ApiError::not_allowed("an upload begins with POST", "POST"))
+        }
+        (Endpoint::Upload { session, .. }, method) => match method {
+            Method::GET => uploads::status(shared, &call, &session),
+            Method::PATCH => uploads::append(shared, call, &session, body).await,
+            Method::PUT => uploads::finish(shared, call, &session, body).await,
+            Method::DELETE => uploads::cancel(shared, &call, &session),
+            _ => Err(ApiError::not_allowed(
+                "an upload session takes GET, PATCH, PUT and DELETE",
+                "GET, PATCH, PUT, DELETE",
+            )),
+        },
+        (Endpoint::Manifest { reference, .. }, method) => match method {
+            Method::GET | Method::HEAD => manifests::read(shared, call, &reference).await,
+            Method::PUT => manifests::write(shared, call, &reference, body).await,
+            Method::DELETE => manifests::remove(shared, call, &reference).await,
+            _ => Err(ApiError::not_allowed(
+                "a manifest takes GET, HEAD, PUT and DELETE",
+                "GET, HEAD, PUT, DELETE",
+            )),
+        },
+        (Endpoint::Tags { .. }, Method::GET | Method::HEAD) => lists::tags(shared, call).await,
+        (Endpoint::Referrers { digest, .. }, Method::GET | Method::HEAD) => {
+            lists::referrers(shared, call, &digest).await
+        }
+        (Endpoint::Tags { .. } | Endpoint::Referrers { .. }, _) => {
+            Err(ApiError::not_allowed("a list is read only", "GET, HEAD"))
+        }
+        (Endpoint::Ping | Endpoint::Catalog, _) => {
+            unreachable!("they name no repository and were answered above")
+        }
+    }
+}
