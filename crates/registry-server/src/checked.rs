@@ -4,7 +4,8 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci_content::{Digest, Hasher, ImageLayout, LayoutError, LayoutErrorKind};
+use bytes::Bytes;
+use oci_content::{Digest, Hasher, ImageLayout, LayoutError, LayoutErrorKind, MAX_MANIFEST_BYTES};
 
 use crate::store::{Blob, StoreError, StoreErrorKind};
 
@@ -114,8 +115,29 @@ fn damaged(digest: &Digest) -> StoreError {
     StoreError::new(StoreErrorKind::Damaged, reason)
 }
 
+/// What a layout has under the digest of a manifest.
+pub(crate) enum Kept {
+    /// Bytes that hash to the digest.
+    Bytes(Bytes),
+    /// More bytes than a manifest may have, which are therefore no manifest.
+    TooLarge,
+    Absent,
+}
+
+/// Reads a manifest; an error when it is damaged.
+pub(crate) fn read_manifest(layout: &ImageLayout, digest: &Digest) -> Result<Kept, StoreError> {
+    match layout.read_blob(digest, MAX_MANIFEST_BYTES) {
+        Ok(bytes) => Ok(Kept::Bytes(bytes)),
+        Err(error) => match error.kind() {
+            LayoutErrorKind::NotFound => Ok(Kept::Absent),
+            LayoutErrorKind::TooLarge => Ok(Kept::TooLarge),
+            _ => Err(unreadable(digest, error)),
+        },
+    }
+}
+
 /// Says of a file that it is damaged, or of the file system that it failed.
-pub(crate) fn unreadable(digest: &Digest, error: LayoutError) -> StoreError {
+fn unreadable(digest: &Digest, error: LayoutError) -> StoreError {
     match error.kind() {
         LayoutErrorKind::Corrupt => damaged(digest),
         _ => StoreError::failed(error),

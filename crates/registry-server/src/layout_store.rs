@@ -2,11 +2,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oci_content::{
-    Descriptor, Digest, ImageLayout, LayoutErrorKind, MAX_MANIFEST_BYTES, Manifest, PartialBlob,
-    REF_NAME, Reference, Registry, RepositoryName, Tag,
+    Descriptor, Digest, ImageLayout, LayoutErrorKind, Manifest, PartialBlob, REF_NAME, Reference,
+    Registry, RepositoryName, Tag,
 };
 
-use crate::checked::{Checked, Stamp, unreadable};
+use crate::checked::{Checked, Kept, Stamp, read_manifest};
 use crate::layout_view::View;
 use crate::precondition::Precondition;
 use crate::store::{
@@ -125,22 +125,11 @@ impl LayoutStore {
     }
 
     fn manifest_in(&self, digest: &Digest) -> Result<Option<StoredManifest>, StoreError> {
-        let bytes = match self.layout.read_blob(digest, MAX_MANIFEST_BYTES) {
-            Ok(bytes) => bytes,
-            // A blob that is too large for a manifest is none.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    LayoutErrorKind::NotFound | LayoutErrorKind::TooLarge
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(unreadable(digest, error)),
+        let Kept::Bytes(bytes) = read_manifest(&self.layout, digest)? else {
+            return Ok(None);
         };
         let view = self.view()?;
-        let media_type = view.media_type(digest);
-        if let Some(media_type) = media_type {
+        if let Some(media_type) = view.media_type(digest) {
             return Ok(Some(StoredManifest::new(media_type, bytes)));
         }
         // Not in the index: a child of something that was removed, or some other blob.

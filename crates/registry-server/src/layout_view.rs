@@ -1,12 +1,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use oci_content::{
-    Descriptor, Digest, ImageLayout, LayoutErrorKind, MAX_MANIFEST_BYTES, Manifest, REF_NAME,
-    Reference, Registry, RepositoryName, Tag,
+    Descriptor, Digest, ImageLayout, Manifest, REF_NAME, Reference, Registry, RepositoryName, Tag,
 };
 
-use crate::checked::unreadable;
+use crate::checked::{Kept, read_manifest};
 use crate::store::{Repository, StoreError, StoreErrorKind};
 
 /// A layout as it was when its `index.json` was read.
@@ -78,15 +78,18 @@ impl View {
             let known = old.and_then(|old| old.manifests.get(&entry.digest));
             let known = match known {
                 Some(known) => Arc::clone(known),
-                None => match Known::read(layout, &entry) {
-                    Ok(Read::Manifest(known)) => known,
+                None => match read_manifest(layout, &entry.digest) {
+                    Ok(Kept::Bytes(bytes)) => match Known::parse(bytes, &entry) {
+                        Some(known) => known,
+                        None => continue,
+                    },
+                    Ok(Kept::TooLarge) => continue,
                     // A child that is not there is a platform that was left out.
-                    Ok(Read::Absent) if !named.contains(&entry.digest) => continue,
-                    Ok(Read::Absent) => {
+                    Ok(Kept::Absent) if !named.contains(&entry.digest) => continue,
+                    Ok(Kept::Absent) => {
                         unread.push(entry.digest);
                         continue;
                     }
-                    Ok(Read::NoManifest) => continue,
                     Err(error) if error.kind() == StoreErrorKind::Damaged => {
                         unread.push(entry.digest);
                         continue;
@@ -221,31 +224,17 @@ impl View {
     }
 }
 
-/// What stands where an entry says that a manifest is.
-enum Read {
-    Manifest(Arc<Known>),
-    /// Content with the right digest that cannot be served as a manifest, so it has no subject either.
-    NoManifest,
-    Absent,
-}
-
 impl Known {
-    /// Reads a manifest; an error when it is damaged.
-    fn read(layout: &ImageLayout, entry: &Descriptor) -> Result<Read, StoreError> {
-        let bytes = match layout.read_blob(&entry.digest, MAX_MANIFEST_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == LayoutErrorKind::NotFound => return Ok(Read::Absent),
-            Err(error) if error.kind() == LayoutErrorKind::TooLarge => return Ok(Read::NoManifest),
-            Err(error) => return Err(unreadable(&entry.digest, error)),
-        };
-        let parsed = Manifest::parse_verified(bytes, &entry.digest, Some(&entry.media_type));
-        Ok(parsed.map_or(Read::NoManifest, |manifest| {
-            Read::Manifest(Arc::new(Self {
-                descriptor: manifest.descriptor(),
-                subject: manifest.subject().map(|subject| subject.digest.clone()),
-                children: manifest.entries().to_vec(),
-                blobs: manifest.blobs().map(|blob| blob.digest.clone()).collect(),
-            }))
+    /// Reads what the bytes of an entry say; `None` where they cannot be served as a manifest, so that they have no subject
+    /// either.
+    fn parse(bytes: Bytes, entry: &Descriptor) -> Option<Arc<Self>> {
+        let manifest = Manifest::parse_verified(bytes, &entry.digest, Some(&entry.media_type));
+        let manifest = manifest.ok()?;
+        Some(Arc::new(Self {
+            descriptor: manifest.descriptor(),
+            subject: manifest.subject().map(|subject| subject.digest.clone()),
+            children: manifest.entries().to_vec(),
+            blobs: manifest.blobs().map(|blob| blob.digest.clone()).collect(),
         }))
     }
 }
