@@ -4,8 +4,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 use registry_server::{ApiError, Endpoint, ErrorCode, Repository, Store as _};
 use serde_json::json;
 
-use crate::pipeline::Shared;
 use crate::profile::{Auth, Challenge};
+use crate::shared::Shared;
 use crate::token::Access;
 
 /// Asks for credentials that reach as far as the request; `None` when it has them.

@@ -26,12 +26,15 @@
 
 mod apply;
 mod auth;
+mod behaviour;
 mod coding;
 mod connection;
 mod content;
 mod fault;
 mod framing;
 mod late;
+mod limiter;
+mod list_cache;
 mod manifests;
 mod persona;
 mod pipeline;
@@ -41,6 +44,7 @@ mod record;
 mod referrers;
 mod registry;
 mod route;
+mod shared;
 mod tags;
 mod token;
 mod unused;

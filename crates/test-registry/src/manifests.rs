@@ -1,6 +1,3 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
 use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,104 +9,11 @@ use oci_content::{
 use registry_server::{ApiError, ErrorCode, Repository, Store as _};
 use serde_json::json;
 
+use crate::behaviour::{Deletes, Subject};
 use crate::late::Seen;
 use crate::persona::Persona;
-use crate::pipeline::Shared;
 use crate::referrers::redirect;
-
-/// How a persona takes, keeps and gives manifests.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Manifests {
-    pub(crate) subject: Subject,
-    /// `If-Match` and `If-None-Match` are obeyed on a push.
-    pub(crate) conditional_writes: bool,
-    /// `ETag` is not sent.
-    pub(crate) no_entity_tags: bool,
-    /// `?tag=` is obeyed on a push.
-    pub(crate) tag_parameter: bool,
-    /// What is unknown in an unknown repository is a manifest.
-    pub(crate) unknown_names_hidden: bool,
-    /// An OCI index is unknown to a client that does not accept it by name.
-    pub(crate) needs_accept: bool,
-    /// A referrers tag that does not exist is the manifest with the digest that it names.
-    pub(crate) digests_as_tags: bool,
-    /// A tag that does not exist is 403.
-    pub(crate) absent_tags_forbidden: bool,
-    /// A pushed manifest's subject must be there; this is the code of the refusal.
-    pub(crate) subject_must_exist: Option<ErrorCode>,
-    /// A tag that exists cannot be pushed again: 412, whatever the request's conditions.
-    pub(crate) tags_immutable: bool,
-    /// The only config types that a pushed manifest may have.
-    pub(crate) config_types: Option<&'static [&'static str]>,
-    /// A manifest with a subject or an artifact type is 405.
-    pub(crate) artifacts_refused: bool,
-    /// Neither digests nor the content that a manifest names are checked on a push.
-    pub(crate) unchecked: bool,
-    pub(crate) deletes: Deletes,
-    /// Pushed manifests in a second; more are 429.
-    pub(crate) puts_per_second: Option<u32>,
-    /// Manifests that may be pulled; more are 429.
-    pub(crate) pull_limit: Option<u64>,
-    /// Manifests and blobs are at another host.
-    pub(crate) redirected: bool,
-}
-
-/// Whether a pushed manifest's subject is acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// Where there is a referrers API.
-    #[default]
-    Honest,
-    AlwaysAcknowledged,
-    NeverAcknowledged,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Deletes {
-    #[default]
-    All,
-    ManifestsOnly,
-    None,
-}
-
-/// What has been pulled and pushed.
-#[derive(Debug, Default)]
-pub(crate) struct Limiter {
-    pulls: Mutex<u64>,
-    puts: Mutex<Option<(Instant, u32)>>,
-}
-
-impl Limiter {
-    fn pulls(&self) -> MutexGuard<'_, u64> {
-        self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a pull; `false` when none was left for it.
-    fn pull(&self, limit: u64) -> bool {
-        let mut pulls = self.pulls();
-        let allowed = *pulls < limit;
-        *pulls += u64::from(allowed);
-        allowed
-    }
-
-    fn left(&self, limit: u64) -> u64 {
-        limit.saturating_sub(*self.pulls())
-    }
-
-    fn put(&self, per_second: u32) -> bool {
-        let mut puts = self.puts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = match *puts {
-            Some((since, count)) if since.elapsed() < Duration::from_secs(1) => (since, count + 1),
-            _ => (Instant::now(), 1),
-        };
-        *puts = Some((since, count));
-        count <= per_second
-    }
-
-    pub(crate) fn reset(&self) {
-        *self.pulls() = 0;
-    }
-}
+use crate::shared::Shared;
 
 /// Answers what is the persona's own about a manifest or a blob, and leaves the rest to the server.
 pub(crate) fn read(shared: &Shared, parts: &Parts, name: &str, reference: &str) -> Reading {

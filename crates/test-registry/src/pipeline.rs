@@ -1,79 +1,24 @@
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use oci_content::{Digest, RepositoryName, Tag};
-use registry_server::{
-    ApiError, Endpoint, ErrorCode, MemoryStore, RegistryServer, Repository, Store as _,
-};
+use registry_server::{ApiError, Endpoint, ErrorCode, Repository, Store as _};
 
 use crate::connection::Connection;
 use crate::fault::Action;
-use crate::late::Late;
-use crate::manifests::{self, Limiter, Reading};
+use crate::manifests::{self, Reading};
 use crate::persona::{Persona, Variant};
-use crate::plan::{Due, Faults};
-use crate::profile::{Auth, Profile};
-use crate::record::Recorder;
-use crate::referrers::{self, ListCache};
-use crate::token::Tokens;
-use crate::{apply, auth, tags};
-
-/// What every request needs.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) persona: Persona,
-    pub(crate) variant: Option<Variant>,
-    pub(crate) profile: Profile,
-    /// Nobody is asked for credentials.
-    pub(crate) open: bool,
-    pub(crate) tag_index: bool,
-    pub(crate) conditional_writes: bool,
-    pub(crate) page_size: Option<usize>,
-    pub(crate) page_bytes: Option<u64>,
-    pub(crate) pull_limit: Option<u64>,
-    pub(crate) cache_ttl: Option<Duration>,
-    pub(crate) latency: Duration,
-    pub(crate) max_body_bytes: Option<u64>,
-    pub(crate) host: String,
-    pub(crate) foreign_host: String,
-    pub(crate) store: MemoryStore,
-    pub(crate) server: RegistryServer,
-    pub(crate) tokens: Tokens,
-    pub(crate) faults: Faults,
-    pub(crate) recorder: Recorder,
-    pub(crate) foreign_recorder: Recorder,
-    pub(crate) limiter: Limiter,
-    pub(crate) lists: ListCache,
-    pub(crate) late: Late,
-    /// Manifests that lists go on naming, and that are not there.
-    pub(crate) lost: Mutex<HashSet<(RepositoryName, Digest)>>,
-}
-
-/// Which of a registry's two hosts a request came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
-    Own,
-    Foreign,
-}
-
-/// What is known of a request beside what it says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
-    pub(crate) host: Host,
-    /// It is one to the token service.
-    pub(crate) is_token: bool,
-    /// It has no credentials, and no token that was issued for any.
-    pub(crate) is_anonymous: bool,
-}
+use crate::plan::Due;
+use crate::profile::Auth;
+use crate::route::{Asked, Host};
+use crate::shared::Shared;
+use crate::{apply, auth, referrers, tags};
 
 pub(crate) fn router(shared: Arc<Shared>, host: Host) -> Router {
     Router::new().fallback(handle).with_state((shared, host))
@@ -138,24 +83,6 @@ fn too_large(parts: &Parts, max_bytes: Option<u64>) -> bool {
 }
 
 impl Shared {
-    pub(crate) fn lost(&self) -> MutexGuard<'_, HashSet<(RepositoryName, Digest)>> {
-        // Nothing that is done under the lock can panic half-way.
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn is_lost(&self, name: &RepositoryName, digest: &Digest) -> bool {
-        self.lost().contains(&(name.clone(), digest.clone()))
-    }
-
-    /// Returns a manifest's bytes, unless it is not there or lost.
-    pub(crate) fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Option<Bytes> {
-        if self.is_lost(name, digest) {
-            return None;
-        }
-        let found = self.store.manifest(&Repository::new(name.clone()), digest);
-        found.ok().flatten().map(|manifest| manifest.bytes)
-    }
-
     /// Does of a fault what comes before the registry's own answer, or instead of it.
     async fn fail(&self, due: &Due, parts: &Parts) -> Option<Response> {
         if !due.fault.wait.is_zero() {

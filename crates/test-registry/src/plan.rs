@@ -7,8 +7,7 @@ use http::Method;
 use http::request::Parts;
 
 use crate::fault::Fault;
-use crate::pipeline::Asked;
-use crate::route::Route;
+use crate::route::{Asked, Route};
 use crate::unused::UnusedFault;
 
 /// The faults that are planned, in the order in which they were.

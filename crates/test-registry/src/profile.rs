@@ -1,16 +1,13 @@
 use std::time::Duration;
 
 use http::StatusCode;
-
 use registry_server::ErrorCode;
 
-use crate::manifests::{Deletes, Manifests, Subject};
-use crate::persona::{Persona, Variant};
-use crate::referrers::{
-    Absent, ArtifactTypes, BadSubject, Filter, Native, Pages, ReferrersApi, UnknownRepository,
-    UnknownSubject,
+use crate::behaviour::{
+    Absent, ArtifactTypes, BadNumber, BadSubject, Deletes, Filter, Manifests, Native, Order, Pages,
+    ReferrersApi, StrayLast, Subject, TagLink, TagListing, UnknownRepository, UnknownSubject,
 };
-use crate::tags::{BadNumber, Order, StrayLast, TagLink, TagListing};
+use crate::persona::{Persona, Variant};
 use crate::token::TokenStyle;
 
 /// What a persona does, as far as it can be written down as data.

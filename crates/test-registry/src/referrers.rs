@@ -1,6 +1,5 @@
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Instant;
 
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -14,144 +13,12 @@ use registry_server::{ApiError, ErrorCode, Repository, Store as _};
 use serde_json::json;
 use url::form_urlencoded;
 
-use crate::pipeline::Shared;
-
-/// How a persona answers where the referrers API would be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ReferrersApi {
-    /// As the specification has it.
-    Specified,
-    /// There is none; this is what stands in its place.
-    Absent(Absent),
-    /// 401 without a challenge, whatever the credentials.
-    Forbidden,
-    /// 303 to the page of a package on another host, before any credentials are asked for.
-    ToPackagePage,
-    /// 302 to a login page on another host.
-    ToLoginPage,
-    /// There is one, with ways of its own.
-    Native(Native),
-}
-
-/// An answer that says nothing about referrers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Absent {
-    pub(crate) status: StatusCode,
-    pub(crate) content_type: &'static str,
-    pub(crate) body: &'static str,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Native {
-    pub(crate) content_type: &'static str,
-    pub(crate) filter: Filter,
-    pub(crate) pages: Pages,
-    pub(crate) artifact_types: ArtifactTypes,
-    pub(crate) annotations: bool,
-    /// A descriptor's size is that of the whole artifact.
-    pub(crate) artifact_sizes: bool,
-    /// The same order every time, and no order that a client could guess.
-    pub(crate) scrambled: bool,
-    /// What the referrers tag lists is listed as well, whatever its subject.
-    pub(crate) merges_tag: bool,
-    pub(crate) unknown_subject: UnknownSubject,
-    pub(crate) unknown_repository: UnknownRepository,
-    pub(crate) bad_subject: BadSubject,
-    /// One manifest that is gone makes the whole answer 404.
-    pub(crate) fails_on_missing: bool,
-    /// `X-Total-Count`, counted before the filter.
-    pub(crate) total_count: bool,
-    /// For how long an answer is given again, unless the test says otherwise.
-    pub(crate) cache: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Filter {
-    Applied,
-    /// Applied, and admitted to only when the list was not in the cache.
-    AdmittedOnce,
-    /// Admitted to even when the parameter is empty.
-    AdmittedWhenEmpty,
-    Ignored,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Pages {
-    One,
-    /// By bytes, under the digest of the list that is being walked.
-    Bytes,
-    /// So many entries, absolute links, a token for a place.
-    Opaque(usize),
-    /// So many entries, and links to the upstream's host.
-    Upstream(usize),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum ArtifactTypes {
-    Right,
-    /// The media type of the config, always.
-    OfConfig,
-    /// Only what the manifest says in `artifactType`.
-    OwnOnly,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum UnknownSubject {
-    Empty,
-    /// 200 and `{}`.
-    EmptyObject,
-    /// 400 `MANIFEST_INVALID`.
-    ManifestInvalid,
-    /// 404 `MANIFEST_UNKNOWN`.
-    ManifestUnknown,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum UnknownRepository {
-    Empty,
-    NameUnknown,
-    /// 404 with a code of Harbor's own.
-    ProjectNotFound,
-}
-
-/// What a subject is that is no digest.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum BadSubject {
-    /// 400 `DIGEST_INVALID`.
-    Invalid,
-    /// 400 without a body.
-    InvalidEmpty,
-    /// 400 `UNSUPPORTED`.
-    Unsupported,
-    /// An empty list.
-    Empty,
-}
-
-/// Lists that are given again, and lists that are being walked.
-#[derive(Debug, Default)]
-pub(crate) struct ListCache {
-    answers: Mutex<HashMap<(String, Digest), CachedList>>,
-    /// Pages, by the digest of the list that they were cut from.
-    walks: Mutex<HashMap<String, Vec<Vec<Descriptor>>>>,
-}
-
-#[derive(Debug)]
-struct CachedList {
-    since: Instant,
-    entries: Vec<Descriptor>,
-}
-
-impl ReferrersApi {
-    /// Returns whether a client can rely on it alone.
-    pub(crate) fn is_there(&self) -> bool {
-        matches!(self, Self::Specified | Self::Native(_))
-    }
-
-    /// Returns whether it answers before anybody looks at credentials.
-    pub(crate) fn precedes_auth(&self) -> bool {
-        matches!(self, Self::Forbidden | Self::ToPackagePage)
-    }
-}
+use crate::behaviour::{
+    Absent, ArtifactTypes, BadSubject, Filter, Native, Pages, ReferrersApi, UnknownRepository,
+    UnknownSubject,
+};
+use crate::list_cache::CachedList;
+use crate::shared::Shared;
 
 impl IntoResponse for Absent {
     fn into_response(self) -> Response {

@@ -5,7 +5,22 @@ use http::request::Parts;
 use registry_server::Endpoint;
 use url::form_urlencoded;
 
-use crate::pipeline::{Asked, Host};
+/// Which of a registry's two hosts a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    Own,
+    Foreign,
+}
+
+/// What is known of a request beside what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) host: Host,
+    /// It is one to the token service.
+    pub(crate) is_token: bool,
+    /// It has no credentials, and no token that was issued for any.
+    pub(crate) is_anonymous: bool,
+}
 
 /// Which requests a fault is for.
 #[derive(Clone, Debug)]

@@ -8,66 +8,8 @@ use registry_server::{ApiError, ErrorCode};
 use serde_json::json;
 use url::form_urlencoded;
 
-use crate::pipeline::Shared;
-
-/// How a persona lists tags.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TagListing {
-    pub(crate) order: Order,
-    /// Entries on a page when the client does not ask for a number; `None` for all of them.
-    pub(crate) page: Option<usize>,
-    /// The most entries on a page, whatever is asked; `None` where `n` is not looked at.
-    pub(crate) most: Option<usize>,
-    pub(crate) link: TagLink,
-    pub(crate) content_type: &'static str,
-    pub(crate) bad_number: BadNumber,
-    pub(crate) stray_last: StrayLast,
-    /// An unknown repository has an empty list, instead of none.
-    pub(crate) unknown_is_empty: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Order {
-    Sorted,
-    /// The same order every time, and no order that a client could guess.
-    Scrambled,
-}
-
-/// What leads to the next page.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum TagLink {
-    Never,
-    /// `</v2/...?last=<tag>&n=<n>>; rel="next"`.
-    Relative,
-    /// The same with `orderby=` behind it.
-    RelativeOrdered,
-    /// The same with `rel=next`, without quotes.
-    RelativeUnquoted,
-    /// The same with scheme and host.
-    Absolute,
-    /// The same with a token for a tag.
-    AbsoluteOpaque,
-    /// `last` is a number, and the path lacks the repository's first part.
-    NumericElsewhere,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum BadNumber {
-    Ignored,
-    /// 400 with this code.
-    Refused(&'static str),
-}
-
-/// What happens to a `last` that is no tag of the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StrayLast {
-    /// The list goes on behind the place where it would be.
-    Placed,
-    /// 404 without a body.
-    NotFound,
-    /// Behind the end of the list, the list begins again.
-    StartsOver,
-}
+use crate::behaviour::{BadNumber, Order, StrayLast, TagLink, TagListing};
+use crate::shared::Shared;
 
 /// Lists the tags of a repository; `None` where the repository does not exist and that is another answer.
 pub(crate) fn answer(
