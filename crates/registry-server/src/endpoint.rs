@@ -2,7 +2,7 @@
 ///
 /// The parts are text: whether a name or a digest is well-formed is another question, with another answer.
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#endpoints>
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Endpoint {
     /// `/v2/`: end-1.
@@ -10,6 +10,7 @@ pub enum Endpoint {
     /// `/v2/_catalog`, which is not in the specification: the repositories, as distribution lists them.
     Catalog,
     /// `/v2/<name>/blobs/<digest>`: end-2 and end-10.
+    #[non_exhaustive]
     Blob {
         /// The repository's name.
         repository: String,
@@ -17,11 +18,13 @@ pub enum Endpoint {
         digest: String,
     },
     /// `/v2/<name>/blobs/uploads/`: end-4a, end-4b and end-11.
+    #[non_exhaustive]
     Uploads {
         /// The repository's name.
         repository: String,
     },
     /// `/v2/<name>/blobs/uploads/<reference>`: end-5, end-6 and end-13.
+    #[non_exhaustive]
     Upload {
         /// The repository's name.
         repository: String,
@@ -29,6 +32,7 @@ pub enum Endpoint {
         session: String,
     },
     /// `/v2/<name>/manifests/<reference>`: end-3, end-7 and end-9.
+    #[non_exhaustive]
     Manifest {
         /// The repository's name.
         repository: String,
@@ -36,11 +40,13 @@ pub enum Endpoint {
         reference: String,
     },
     /// `/v2/<name>/tags/list`: end-8a and end-8b.
+    #[non_exhaustive]
     Tags {
         /// The repository's name.
         repository: String,
     },
     /// `/v2/<name>/referrers/<digest>`: end-12a and end-12b.
+    #[non_exhaustive]
     Referrers {
         /// The repository's name.
         repository: String,

@@ -7,7 +7,7 @@ use crate::store::{StoreError, StoreErrorKind};
 /// A code of the specification's error envelope.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
     /// The blob is not known to the repository.

@@ -66,5 +66,5 @@ pub use precondition::Precondition;
 pub use server::{RegistryServer, RunningServer};
 pub use store::{Blob, BlobUpload, Repository, Store, StoreError, StoreErrorKind, StoredManifest};
 #[cfg(feature = "tls")]
-pub use tls::{TlsError, tls_config};
+pub use tls::{TlsError, TlsErrorKind, tls_config};
 pub use traffic::{AnsweredRequest, ServerObserver};

@@ -32,7 +32,12 @@ impl RegistryServer {
             .with_state(Arc::clone(&self.shared))
     }
 
-    /// Answers one request, for whoever has the connection.
+    /// Answers one request, for a caller that owns the connection.
+    ///
+    /// # Cancellation
+    ///
+    /// A call of the store that has begun is finished, so what the request asks for may happen although no answer is
+    /// returned. A body that is not read to its end leaves an upload session as far as it has come.
     pub async fn respond(&self, request: Request) -> Response {
         answer(State(Arc::clone(&self.shared)), request).await
     }

@@ -11,7 +11,7 @@ use oci_content::{Descriptor, Digest, Manifest, Registry, RepositoryName, Tag};
 use crate::precondition::Precondition;
 
 /// A repository as a request names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repository {
     name: RepositoryName,
     namespace: Option<Registry>,
@@ -45,7 +45,7 @@ impl Repository {
 }
 
 /// A manifest as a store keeps it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredManifest {
     /// The media type that it is served with.
@@ -134,7 +134,7 @@ pub struct StoreError {
 }
 
 /// The classes of [`StoreError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
     /// The content does not hash to the digest that it was sent under.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
@@ -31,42 +31,63 @@ const MAX_HANDSHAKES: usize = 256;
 pub fn tls_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates)
         .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::Certificate(error.to_string()))?;
+        .map_err(|error| TlsError::new(TlsErrorKind::Certificate, error))?;
     if chain.is_empty() {
-        return Err(TlsError::Certificate("there is none in it".to_owned()));
+        let error = pem::Error::NoItemsFound;
+        return Err(TlsError::new(TlsErrorKind::Certificate, error));
     }
-    let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| TlsError::new(TlsErrorKind::Key, error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    // Loaded here as well, so that what is wrong with the key is not told of the certificate.
+    // Loaded here as well, so that a bad key is not reported as a bad certificate.
     provider
         .key_provider
         .load_private_key(key.clone_key())
-        .map_err(|error| TlsError::Key(error.to_string()))?;
+        .map_err(|error| TlsError::new(TlsErrorKind::Key, error))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
-            error => TlsError::Certificate(error.to_string()),
+            rustls::Error::InconsistentKeys(_) => TlsError::new(TlsErrorKind::Mismatch, error),
+            error => TlsError::new(TlsErrorKind::Certificate, error),
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// Why a certificate and a key make no TLS server.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a certificate and a key cannot be used for a TLS server.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct TlsError {
+    kind: TlsErrorKind,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// The classes of [`TlsError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum TlsError {
-    /// The certificate cannot be used.
-    #[error("no certificate that can be used (PEM): {0}")]
-    Certificate(String),
-    /// The private key cannot be used.
-    #[error("no private key that can be used (PEM, without a passphrase): {0}")]
-    Key(String),
-    /// The key is not that of the certificate.
-    #[error("the key is not that of the certificate, which has to come first in its file")]
+pub enum TlsErrorKind {
+    /// The certificate is not PEM, or cannot be used.
+    #[error("no certificate that can be used (PEM)")]
+    Certificate,
+    /// The private key is not PEM, has a passphrase, or cannot be used.
+    #[error("no private key that can be used (PEM, without a passphrase)")]
+    Key,
+    /// The key belongs to another certificate than the first.
+    #[error("the key does not belong to the certificate, which must come first in its file")]
     Mismatch,
+}
+
+impl TlsError {
+    fn new(kind: TlsErrorKind, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let source = Box::new(source);
+        Self { kind, source }
+    }
+
+    /// Returns the class.
+    pub fn kind(&self) -> TlsErrorKind {
+        self.kind
+    }
 }
 
 /// A listener whose connections have finished their handshake.

@@ -156,7 +156,9 @@ impl Shared {
         let reads = [Method::GET, Method::HEAD].contains(&parts.method);
         if reads
             && self.profile.referrers.precedes_auth()
-            && let Some(Endpoint::Referrers { repository, digest }) = &endpoint
+            && let Some(Endpoint::Referrers {
+                repository, digest, ..
+            }) = &endpoint
             && let Some(response) = referrers::answer(self, &parts, repository, digest)
         {
             return response;
@@ -170,10 +172,10 @@ impl Shared {
     /// Answers whoever has been let in.
     async fn content(&self, endpoint: Option<Endpoint>, parts: Parts, body: Body) -> Response {
         let unseen = match &endpoint {
-            Some(Endpoint::Referrers { repository, digest }) if parts.method == Method::GET => {
-                self.late.read_referrers(repository, digest)
-            }
-            Some(Endpoint::Tags { repository }) if parts.method == Method::GET => {
+            Some(Endpoint::Referrers {
+                repository, digest, ..
+            }) if parts.method == Method::GET => self.late.read_referrers(repository, digest),
+            Some(Endpoint::Tags { repository, .. }) if parts.method == Method::GET => {
                 self.late.unseen_tags(repository)
             }
             _ => Vec::new(),
@@ -194,7 +196,9 @@ impl Shared {
         let method = parts.method.clone();
         let reads = [Method::GET, Method::HEAD].contains(&method);
         match endpoint {
-            Some(Endpoint::Referrers { repository, digest }) if reads => {
+            Some(Endpoint::Referrers {
+                repository, digest, ..
+            }) if reads => {
                 if let Some(response) = referrers::answer(self, &parts, &repository, &digest) {
                     return response;
                 }
@@ -204,7 +208,7 @@ impl Shared {
                     return ping.into_response();
                 }
             }
-            Some(Endpoint::Tags { repository }) if reads => {
+            Some(Endpoint::Tags { repository, .. }) if reads => {
                 if let (Some(listing), Ok(name)) = (&self.profile.tags, repository.parse()) {
                     let tags = self.tags_of(name);
                     return tags::answer(self, listing, &parts, &repository, tags);
@@ -222,6 +226,7 @@ impl Shared {
             Some(Endpoint::Manifest {
                 repository,
                 reference,
+                ..
             }) => {
                 return self
                     .manifest_request(parts, body, &repository, &reference)

@@ -267,7 +267,10 @@ fn tls(args: &ServeArgs) -> Result<Option<ServerConfig>, Failure> {
     let config = tls_config(&read(certificate, "--tls-cert")?, &read(key, "--tls-key")?);
     config.map(Some).map_err(|error| {
         let (certificate, key) = (certificate.display(), key.display());
-        let message = format!("--tls-cert {certificate} --tls-key {key}: {error}");
+        let message = format!(
+            "--tls-cert {certificate} --tls-key {key}: {}",
+            chain(&error)
+        );
         Failure::new(Exit::Usage, message)
     })
 }
