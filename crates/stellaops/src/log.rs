@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use oci_content::FileSystemGaps;
 use serde_json::{Map, Value};
 
 use crate::exit::Failure;
@@ -79,6 +80,20 @@ impl Log {
 
     pub(crate) fn warn(&self, message: &str) {
         self.write(LogLevel::Warn, message, Map::new());
+    }
+
+    /// Says once what a file system that was written to could not do.
+    pub(crate) fn warn_of_gaps(&self, gaps: &FileSystemGaps) {
+        let gaps = gaps.take();
+        let Some((_, first)) = gaps.first() else {
+            return;
+        };
+        let told: Vec<_> = gaps.iter().map(|(gap, _)| gap.to_string()).collect();
+        self.warn(&format!(
+            "{}: what this file system cannot do is not guaranteed: {}",
+            first.display(),
+            told.join("; ")
+        ));
     }
 
     pub(crate) fn info(&self, message: &str) {

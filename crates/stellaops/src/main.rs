@@ -25,12 +25,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_content::FileSystemGaps;
-
 use crate::cli::Global;
-use crate::commands::{
-    BundleCommand, Cli, Command, ReferrersCommand, RegistryCommand, StoreCommand,
-};
+use crate::commands::Cli;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
@@ -71,7 +67,7 @@ fn run(cli: Cli, log: &Arc<Log>) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::LocalIo, format!("no worker threads: {error}")))?;
-    let code = if drains(&cli.command) {
+    let code = if cli.command.chosen().drains() {
         runtime
             .block_on(whole(&cli, log, std::future::pending::<()>()))
             .code
@@ -111,6 +107,7 @@ struct Ended {
 }
 
 /// Runs a command, until it is cancelled, with all that is said and written at its end.
+#[expect(clippy::future_not_send, reason = "the thread that makes it awaits it")]
 async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T>) -> Ended {
     let mut metrics = None;
     let code = match in_context(cli, log, &mut metrics, cancelled).await {
@@ -120,34 +117,33 @@ async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T>)
     Ended { code, metrics }
 }
 
+#[expect(clippy::future_not_send, reason = "the thread that makes it awaits it")]
 async fn in_context<T>(
     cli: &Cli,
     log: &Arc<Log>,
     server: &mut Option<MetricsServer>,
     cancelled: impl Future<Output = T>,
 ) -> Result<(), Failure> {
-    let context = Context::new(
-        &cli.global,
-        Arc::clone(log),
-        speaks_to_registries(&cli.command),
-    )?;
+    let command = cli.command.chosen();
+    let named = command.registries();
+    let context = Context::new(&cli.global, Arc::clone(log), named.is_some())?;
     if let Some(path) = &cli.global.metrics_file {
         Metrics::check_file(path).map_err(|error| metrics_file_failure(path, &error))?;
     }
     let configured = context.config.registries();
-    for registry in configured.iter().chain(&cli.command.registries()) {
+    for registry in configured.iter().chain(named.iter().flatten()) {
         context.metrics.expect(registry);
     }
     if let Some(address) = cli.global.metrics_listen {
         *server = Some(MetricsServer::start(address, Arc::clone(&context.metrics)).await?);
     }
     let result = tokio::select! {
-        result = command(&context, cli) => result,
+        result = command.run(&context) => result,
         // Whoever cancels says why.
         _ = cancelled => Ok(()),
     };
     let written = write_metrics(&cli.global, &context);
-    warn_of_gaps(log, &context.gaps);
+    log.warn_of_gaps(&context.gaps);
     if let (Err(_), Err(unwritten)) = (&result, &written) {
         log.error(&unwritten.to_string());
     }
@@ -159,66 +155,6 @@ async fn in_context<T>(
 fn reported(log: &Log, failure: &Failure) -> u8 {
     log.failure(failure);
     failure.code()
-}
-
-fn speaks_to_registries(command: &Command) -> bool {
-    match command {
-        Command::Registry(_) | Command::Referrers(_) => true,
-        Command::Bundle(command) => {
-            matches!(command, BundleCommand::Export(_) | BundleCommand::Import(_))
-        }
-        Command::Store(_) | Command::Demo => false,
-        Command::Completions { .. } | Command::Version(_) => false,
-    }
-}
-
-async fn command(context: &Context, cli: &Cli) -> Result<(), Failure> {
-    match &cli.command {
-        Command::Registry(RegistryCommand::Probe(args)) => {
-            commands::probe::run(context, args).await
-        }
-        Command::Registry(RegistryCommand::Diagnose(args)) => {
-            commands::diagnose::run(context, args).await
-        }
-        Command::Referrers(ReferrersCommand::Discover(args)) => {
-            commands::discover::run(context, args).await
-        }
-        Command::Bundle(BundleCommand::Export(args)) => commands::export::run(context, args).await,
-        Command::Bundle(BundleCommand::Validate(args)) => commands::validate::run(context, args),
-        Command::Bundle(BundleCommand::Import(args)) => commands::import::run(context, args).await,
-        Command::Bundle(BundleCommand::Pack(args)) => commands::pack::run(context, args),
-        Command::Bundle(BundleCommand::Inspect(args)) => commands::inspect::run(args),
-        Command::Bundle(BundleCommand::Manifest(args)) => commands::manifest::run(args),
-        Command::Bundle(BundleCommand::Diff(args)) => commands::diff::run(args),
-        Command::Store(StoreCommand::List(args)) => commands::list::run(args),
-        Command::Store(StoreCommand::Serve(args)) => commands::serve::run(context, args).await,
-        Command::Demo => commands::demo::run(context).await,
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut commands::command(), "stellaops", &mut script);
-            render::text(&String::from_utf8_lossy(&script))
-        }
-        Command::Version(args) => commands::version::run(args),
-    }
-}
-
-/// Returns whether a command ends by itself when the process is asked to, and has then done what it was for.
-fn drains(command: &Command) -> bool {
-    matches!(command, Command::Store(StoreCommand::Serve(_)))
-}
-
-/// Says once what a file system that was written to could not do.
-pub(crate) fn warn_of_gaps(log: &Log, gaps: &FileSystemGaps) {
-    let gaps = gaps.take();
-    let Some((_, first)) = gaps.first() else {
-        return;
-    };
-    let told: Vec<_> = gaps.iter().map(|(gap, _)| gap.to_string()).collect();
-    log.warn(&format!(
-        "{}: what this file system cannot do is not guaranteed: {}",
-        first.display(),
-        told.join("; ")
-    ));
 }
 
 fn write_metrics(global: &Global, context: &Context) -> Result<(), Failure> {

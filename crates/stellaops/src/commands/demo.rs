@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use mirror_export::{ExportRequest, FileOutput};
 use mirror_import::{ImportOptions, LayoutTarget};
 use oci_content::{Digest, ImageLayout, Reference, Registry};
@@ -14,14 +15,27 @@ use tokio::net::TcpListener;
 
 use crate::arguments::LegacyTagsArg;
 use crate::commands::discover::{DiscoverArgs, DiscoverFormat, Found, discover};
-use crate::commands::{export, import, probe, validate};
+use crate::commands::{Run, Running, export, import, probe, validate};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::render;
 
+/// Show the whole way on an embedded registry: nothing to install, no network
+#[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
+pub(crate) struct DemoArgs {}
+
+const EXAMPLES: &str = "stellaops demo";
+
+impl Run for DemoArgs {
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context))
+    }
+}
+
 /// Runs the whole way on an embedded registry. Everything is kept in memory and in one temporary folder, which is
 /// removed at the end.
-pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
+async fn run(context: &Context) -> Result<(), Failure> {
     let started = Instant::now();
     let folder = Folder::new()?;
 

@@ -12,7 +12,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use clap::Args;
-use oci_content::Reference;
+use oci_content::{Reference, Registry};
 use registry_client::Client;
 use registry_probe::Probe;
 use serde_json::json;
@@ -22,11 +22,14 @@ use self::finding::Finding;
 use self::image::Image;
 use self::wire::Place;
 use crate::arguments::TextFormat;
+use crate::commands::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::render;
 
+/// Check step by step why an image's referrers cannot be read or are not found
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct DiagnoseArgs {
     #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     pub(crate) reference: Reference,
@@ -54,7 +57,20 @@ const CHECKS: [&str; 12] = [
     "referrers",
 ];
 
-pub(crate) async fn run(context: &Context, args: &DiagnoseArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops registry diagnose registry.example.com/team/app:1.0";
+
+impl Run for DiagnoseArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        Some(vec![self.reference.registry().clone()])
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+async fn run(context: &Context, args: &DiagnoseArgs) -> Result<(), Failure> {
     let findings = check(context, args).await?;
     let failed = findings.iter().find_map(|finding| {
         let exit = finding.exit()?;

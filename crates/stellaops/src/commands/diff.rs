@@ -4,17 +4,20 @@ use std::path::PathBuf;
 
 use bundle_format::BundleManifest;
 use clap::Args;
-use oci_content::ArtifactRecord;
-use oci_content::{ArtifactCategory, Completeness, Digest};
+use oci_content::{ArtifactCategory, ArtifactRecord, Completeness, Digest};
 use serde::Serialize;
 
 use crate::arguments::TextFormat;
 use crate::commands::discover::short;
+use crate::commands::{Run, Running};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::opened_bundle::OpenedBundle;
 use crate::render;
 
+/// Say which images, referrers and blobs came, went or changed between two bundles
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct DiffArgs {
     /// The earlier bundle, or the folder of an extracted one
     pub(crate) a: PathBuf,
@@ -25,8 +28,17 @@ pub(crate) struct DiffArgs {
     pub(crate) format: TextFormat,
 }
 
+const EXAMPLES: &str = "\
+    stellaops bundle diff old.tgz new.tgz";
+
+impl Run for DiffArgs {
+    fn run<'a>(&'a self, _: &'a Context) -> Running<'a> {
+        Box::pin(async { run(self) })
+    }
+}
+
 /// Says what one bundle has and the other has not. That they differ is a result, not a failure.
-pub(crate) fn run(args: &DiffArgs) -> Result<(), Failure> {
+fn run(args: &DiffArgs) -> Result<(), Failure> {
     let (a, b) = (OpenedBundle::open(&args.a)?, OpenedBundle::open(&args.b)?);
     let difference = Difference::new(&a, &b);
     match args.format {

@@ -17,12 +17,15 @@ use oci_referrers::{
 use serde_json::json;
 
 use crate::arguments::LegacyTagsArg;
+use crate::commands::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::log::{LogLevel, escape};
 use crate::render::{self, Table, Tree};
 
+/// List everything that refers to an image, at every level
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct DiscoverArgs {
     #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     pub(crate) reference: Reference,
@@ -56,7 +59,22 @@ pub(crate) enum DiscoverFormat {
     Json,
 }
 
-pub(crate) async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops referrers discover registry.example.com/team/app:1.0\n\
+    stellaops referrers discover registry.example.com/team/app:1.0 --platforms --explain\n\
+    stellaops referrers discover registry.example.com/team/app:1.0 --artifact-type application/vnd.cyclonedx+json --format json";
+
+impl Run for DiscoverArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        Some(vec![self.reference.registry().clone()])
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
     let phase = context.progress.discovery(1);
     let found = discover(context, args).await;
     drop(phase);

@@ -10,11 +10,12 @@ use mirror_export::{
     ExportSummary, Exporter, FileOutput,
 };
 use mirror_plan::{PlanEvent, PlanObserver};
-use oci_content::{ArtifactCategory, Completeness, Platform, Reference};
+use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry};
 use serde_json::{Value, json};
 
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::{LegacyTagsArg, TableFormat, base, output, policy, signature};
+use crate::commands::{Run, Running};
 use crate::commands::{discover, probe, validate};
 use crate::config::ImageConfig;
 use crate::context::Context;
@@ -24,7 +25,9 @@ use crate::progress::{Current, Phase, Progress};
 use crate::render::{self, Table};
 use crate::tags;
 
+/// Write images and everything that refers to them into one bundle
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct ExportArgs {
     #[arg(
         value_name = "REFERENCE",
@@ -80,7 +83,27 @@ fn platform(text: &str) -> Result<Platform, String> {
         .ok_or_else(|| "a platform is written OS/ARCH or OS/ARCH/VARIANT".to_owned())
 }
 
-pub(crate) async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops bundle export registry.example.com/team/app:1.0 --output bundle.tgz\n\
+    stellaops bundle export --config stellaops.yaml --sign-key key.pem --stream nightly --sequence 7 --output bundle.tgz\n\
+    stellaops bundle export registry.example.com/team/app:1.1 --base bundle.tgz --output delta.tgz";
+
+impl Run for ExportArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        let references = self.references.iter();
+        Some(
+            references
+                .map(|reference| reference.registry().clone())
+                .collect(),
+        )
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     let (request, output) = request(context, args).await?;
     let summary = match run_export(context, &request, &output, &context.progress).await {
         Err(error) if error.kind() == ExportErrorKind::Policy => {

@@ -13,12 +13,15 @@ use crate::arguments::policy::PolicyArgs;
 use crate::arguments::signature::SignatureArgs;
 use crate::arguments::{TextFormat, base, bundle_path, policy, signature};
 use crate::commands::validate;
+use crate::commands::{Run, Running};
 use crate::context::{Context, ledger as ledger_folder, local_store};
 use crate::exit::{Exit, Failure, chain};
 use crate::progress::{Current, Phase, Progress};
 use crate::render;
 
+/// Put a bundle's images and referrers into a registry, a layout folder or the local store
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct ImportArgs {
     /// The bundle, or the folder of an extracted one
     #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
@@ -69,7 +72,24 @@ pub(crate) struct ImportArgs {
     pub(crate) format: TextFormat,
 }
 
-pub(crate) async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops bundle import --file bundle.tgz\n\
+    stellaops bundle import --file bundle.tgz --to registry.inside.example/mirror --strict-referrer-validation\n\
+    stellaops bundle import --file bundle.tgz --to oci:folder --receipt receipt.json";
+
+impl Run for ImportArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        let to = self.to.as_deref().unwrap_or_default();
+        let registry = to.split('/').next().unwrap_or_default().parse();
+        Some(registry.into_iter().collect())
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
     let mut options = ImportOptions::default();
     options.overwrite_tags = args.overwrite_tags;
     options.dry_run = args.dry_run;

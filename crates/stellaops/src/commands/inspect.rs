@@ -10,12 +10,16 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::arguments::bundle_path;
+use crate::commands::{Run, Running};
+use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::opened_bundle::OpenedBundle;
 use crate::render;
 use view::BundleView;
 
+/// Show what a bundle says it holds, without reading all of it
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct InspectArgs {
     /// The bundle, or the folder of an extracted one
     #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
@@ -32,7 +36,17 @@ pub(crate) enum InspectFormat {
     Html,
 }
 
-pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops bundle inspect --file bundle.tgz\n\
+    stellaops bundle inspect --file bundle.tgz --format html > bundle.html";
+
+impl Run for InspectArgs {
+    fn run<'a>(&'a self, _: &'a Context) -> Running<'a> {
+        Box::pin(async { run(self) })
+    }
+}
+
+fn run(args: &InspectArgs) -> Result<(), Failure> {
     let bundle = OpenedBundle::open(&args.file)?;
     let view = BundleView::new(&bundle);
     match args.format {

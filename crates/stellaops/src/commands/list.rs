@@ -8,11 +8,14 @@ use oci_content::{
 use serde_json::json;
 
 use crate::arguments::TextFormat;
-use crate::context::local_store;
+use crate::commands::{Run, Running};
+use crate::context::{Context, local_store};
 use crate::exit::{Exit, Failure, chain};
 use crate::render::{self, Table, foreign};
 
+/// List what is in the local store, and whether its manifests are whole
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct ListArgs {
     /// The layout folder to list [default: the local store]
     #[arg(long, value_name = "FOLDER")]
@@ -22,7 +25,16 @@ pub(crate) struct ListArgs {
     pub(crate) format: TextFormat,
 }
 
-pub(crate) fn run(args: &ListArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops store list";
+
+impl Run for ListArgs {
+    fn run<'a>(&'a self, _: &'a Context) -> Running<'a> {
+        Box::pin(async { run(self) })
+    }
+}
+
+fn run(args: &ListArgs) -> Result<(), Failure> {
     let folder = match &args.folder {
         Some(folder) => folder.clone(),
         None => local_store()?,

@@ -1,40 +1,36 @@
-//! One module per command.
+//! The command line: which commands there are, one module for each.
+//!
+//! A command is a struct of arguments, whose documentation is its help, whose `long_about` is lines to copy, and
+//! which implements [`Run`]. It is entered here three times: as a module, in the enum of its group, and in
+//! [`Command::chosen`].
 
-mod examples;
+mod completions;
+mod demo;
+mod diagnose;
+mod diff;
+mod discover;
+mod export;
+mod help;
+mod import;
+mod inspect;
+mod list;
+mod manifest;
+mod pack;
+mod probe;
+mod serve;
+mod validate;
+mod version;
 
-pub(crate) mod demo;
-pub(crate) mod diagnose;
-pub(crate) mod diff;
-pub(crate) mod discover;
-pub(crate) mod export;
-pub(crate) mod import;
-pub(crate) mod inspect;
-pub(crate) mod list;
-pub(crate) mod manifest;
-pub(crate) mod pack;
-pub(crate) mod probe;
-pub(crate) mod serve;
-pub(crate) mod validate;
-pub(crate) mod version;
+use std::fmt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use futures::future::LocalBoxFuture;
 use oci_content::Registry;
 
-use self::diagnose::DiagnoseArgs;
-use self::diff::DiffArgs;
-use self::discover::DiscoverArgs;
-use self::export::ExportArgs;
-use self::import::ImportArgs;
-use self::inspect::InspectArgs;
-use self::list::ListArgs;
-use self::manifest::ManifestArgs;
-use self::pack::PackArgs;
-use self::probe::ProbeArgs;
-use self::serve::ServeArgs;
-use self::validate::ValidateArgs;
-use self::version::VersionArgs;
 use crate::cli::Global;
+use crate::context::Context;
+use crate::exit::Failure;
 use crate::render;
 
 /// Carries container images and everything that refers to them (SBOMs, attestations, signatures, VEX) out of
@@ -44,7 +40,8 @@ use crate::render;
     name = "stellaops",
     version = env!("STELLAOPS_VERSION"),
     propagate_version = true,
-    max_term_width = 110
+    max_term_width = 110,
+    long_about = EXAMPLES
 )]
 #[command(after_help = "Results go to stdout, everything else to stderr.\n\
     Exit codes: 0 done, 2 usage, 3 malformed bundle, 4 integrity, 5 authenticity, 6 a limit, 7 unsafe entry, \
@@ -56,16 +53,110 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+const EXAMPLES: &str = "\
+    stellaops demo\n\
+    stellaops referrers discover registry.example.com/team/app:1.0\n\
+    stellaops bundle export registry.example.com/team/app:1.0 --output bundle.tgz\n\
+    stellaops bundle import --file bundle.tgz --to registry.inside.example/mirror";
+
 /// Reads the command line; what is wrong with it ends the process with a sentence.
 pub(crate) fn parse() -> Cli {
-    let matches = command().try_get_matches();
+    let matches = command_line().try_get_matches();
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.unwrap_or_else(|error| with_tip(error).exit())
 }
 
 /// Returns the command line with all its help.
-pub(crate) fn command() -> clap::Command {
-    examples::add_to(Cli::command())
+pub(crate) fn command_line() -> clap::Command {
+    help::complete(Cli::command())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask a registry what it can do
+    #[command(subcommand)]
+    Registry(RegistryCommand),
+    /// Find what refers to an image
+    #[command(subcommand)]
+    Referrers(ReferrersCommand),
+    /// Write, check and read mirror bundles
+    #[command(subcommand)]
+    Bundle(BundleCommand),
+    /// Use the local store
+    #[command(subcommand)]
+    Store(StoreCommand),
+    Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Version(version::VersionArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    Probe(probe::ProbeArgs),
+    Diagnose(diagnose::DiagnoseArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReferrersCommand {
+    Discover(discover::DiscoverArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BundleCommand {
+    Export(export::ExportArgs),
+    Validate(validate::ValidateArgs),
+    Import(import::ImportArgs),
+    Pack(pack::PackArgs),
+    Inspect(inspect::InspectArgs),
+    Manifest(manifest::ManifestArgs),
+    Diff(diff::DiffArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    Serve(serve::ServeArgs),
+    List(list::ListArgs),
+}
+
+/// A command, with the arguments that it was given.
+pub(crate) trait Run: fmt::Debug {
+    /// Returns the registries that the arguments name; `None` where the command speaks to no registry but its own.
+    fn registries(&self) -> Option<Vec<Registry>> {
+        None
+    }
+
+    /// Returns whether it ends by itself when the process is asked to, and has then done what it was for.
+    fn drains(&self) -> bool {
+        false
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a>;
+}
+
+/// What a command does until it ends.
+pub(crate) type Running<'a> = LocalBoxFuture<'a, Result<(), Failure>>;
+
+impl Command {
+    /// Returns the command that the command line names.
+    pub(crate) fn chosen(&self) -> &dyn Run {
+        match self {
+            Self::Registry(RegistryCommand::Probe(args)) => args,
+            Self::Registry(RegistryCommand::Diagnose(args)) => args,
+            Self::Referrers(ReferrersCommand::Discover(args)) => args,
+            Self::Bundle(BundleCommand::Export(args)) => args,
+            Self::Bundle(BundleCommand::Validate(args)) => args,
+            Self::Bundle(BundleCommand::Import(args)) => args,
+            Self::Bundle(BundleCommand::Pack(args)) => args,
+            Self::Bundle(BundleCommand::Inspect(args)) => args,
+            Self::Bundle(BundleCommand::Manifest(args)) => args,
+            Self::Bundle(BundleCommand::Diff(args)) => args,
+            Self::Store(StoreCommand::Serve(args)) => args,
+            Self::Store(StoreCommand::List(args)) => args,
+            Self::Demo(args) => args,
+            Self::Completions(args) => args,
+            Self::Version(args) => args,
+        }
+    }
 }
 
 /// Says how a file is named, where it stands without the option that it belongs to.
@@ -86,99 +177,4 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
         error.insert(ContextKind::Suggested, tips);
     }
     error
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Ask a registry what it can do
-    #[command(subcommand)]
-    Registry(RegistryCommand),
-    /// Find what refers to an image
-    #[command(subcommand)]
-    Referrers(ReferrersCommand),
-    /// Write, check and read mirror bundles
-    #[command(subcommand)]
-    Bundle(BundleCommand),
-    /// Use the local store
-    #[command(subcommand)]
-    Store(StoreCommand),
-    /// Show the whole way on an embedded registry: nothing to install, no network
-    Demo,
-    /// Print a completion script
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Say which version and commit this is, and what is built in
-    Version(VersionArgs),
-}
-
-impl Command {
-    /// Returns the registries that the command line names.
-    pub(crate) fn registries(&self) -> Vec<Registry> {
-        match self {
-            Self::Registry(RegistryCommand::Probe(args)) => {
-                let targets = args.registries.iter();
-                targets.map(|target| target.registry.clone()).collect()
-            }
-            Self::Registry(RegistryCommand::Diagnose(args)) => {
-                vec![args.reference.registry().clone()]
-            }
-            Self::Referrers(ReferrersCommand::Discover(args)) => {
-                vec![args.reference.registry().clone()]
-            }
-            Self::Bundle(BundleCommand::Export(args)) => {
-                let references = args.references.iter();
-                references
-                    .map(|reference| reference.registry().clone())
-                    .collect()
-            }
-            Self::Bundle(BundleCommand::Import(args)) => {
-                let to = args.to.as_deref().unwrap_or_default();
-                let registry = to.split('/').next().unwrap_or_default().parse();
-                registry.into_iter().collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RegistryCommand {
-    /// Find out whether registries have the referrers API, and show how we know
-    Probe(ProbeArgs),
-    /// Check step by step why an image's referrers cannot be read or are not found
-    Diagnose(DiagnoseArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ReferrersCommand {
-    /// List everything that refers to an image, at every level
-    Discover(DiscoverArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BundleCommand {
-    /// Write images and everything that refers to them into one bundle
-    Export(ExportArgs),
-    /// Prove that a bundle is whole, or say what is wrong
-    Validate(ValidateArgs),
-    /// Put a bundle's images and referrers into a registry, a layout folder or the local store
-    Import(ImportArgs),
-    /// Write the canonical file of an extracted bundle
-    Pack(PackArgs),
-    /// Show what a bundle says it holds, without reading all of it
-    Inspect(InspectArgs),
-    /// Print the exact bytes of a bundle's manifest.yaml, which a signature is made over
-    Manifest(ManifestArgs),
-    /// Say which images, referrers and blobs came, went or changed between two bundles
-    Diff(DiffArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum StoreCommand {
-    /// Serve the local store as a registry: on loopback and read-only, unless told otherwise
-    Serve(ServeArgs),
-    /// List what is in the local store, and whether its manifests are whole
-    List(ListArgs),
 }

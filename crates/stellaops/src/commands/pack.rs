@@ -10,13 +10,16 @@ use import_validator::ValidatedBundle;
 
 use crate::arguments::output;
 use crate::commands::validate;
+use crate::commands::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::opened_bundle::OpenedBundle;
 use crate::progress::Progress;
 use crate::render;
 
+/// Write the canonical file of an extracted bundle
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct PackArgs {
     /// The folder that a bundle was extracted into
     pub(crate) folder: PathBuf,
@@ -31,8 +34,17 @@ pub(crate) struct PackArgs {
     pub(crate) overwrite: bool,
 }
 
+const EXAMPLES: &str = "\
+    stellaops bundle pack extracted --output bundle.tgz";
+
+impl Run for PackArgs {
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(async { run(context, self) })
+    }
+}
+
 /// Writes the canonical file of an extracted bundle: the same bytes that the export wrote.
-pub(crate) fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
+fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
     output::check(&args.output)?;
     let bundle = validate::validated(&context.progress, &args.folder, false)?;
     validate::warn(&context.log, &bundle);

@@ -9,12 +9,15 @@ use registry_probe::{Evidence, Fact, FactName, Probe, ProbeDocument, ProbeReport
 use serde_json::json;
 
 use crate::arguments::TableFormat;
+use crate::commands::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::LogLevel;
 use crate::render::{self, Table};
 
+/// Find out whether registries have the referrers API, and show how we know
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct ProbeArgs {
     /// Registries to ask; with a repository the answer is certain
     #[arg(required = true, value_name = "REGISTRY[/REPOSITORY]")]
@@ -60,7 +63,22 @@ impl std::str::FromStr for ProbeTarget {
     }
 }
 
-pub(crate) async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops registry probe ghcr.io quay.io/team/app\n\
+    stellaops registry probe registry.example.com/team/app --all --format json";
+
+impl Run for ProbeArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        let targets = self.registries.iter();
+        Some(targets.map(|target| target.registry.clone()).collect())
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failure> {
     let cache = (!args.no_cache).then(|| Arc::new(context.probe_cache()));
     let timeout = Duration::from_secs(args.timeout.get());
     let mut probe = Probe::new(context.client.clone()).timeout(timeout);

@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
+use crate::commands::{Run, Running};
 use crate::context::{Context, local_store, read};
 use crate::exit::{Exit, Failure, chain};
 use crate::log::{Log, LogLevel};
@@ -23,7 +24,9 @@ use crate::metrics::Metrics;
 use crate::render::foreign;
 use crate::signals::Signals;
 
+/// Serve the local store as a registry: on loopback and read-only, unless told otherwise
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct ServeArgs {
     /// Where to listen; elsewhere than on loopback only with --tls-cert and --auth
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
@@ -53,7 +56,21 @@ pub(crate) struct ServeArgs {
 /// and the tag then a second one.
 const PUSHED_HOST: &str = "localhost";
 
-pub(crate) async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops store serve\n\
+    stellaops store serve --listen 0.0.0.0:5000 --tls-cert cert.pem --tls-key key.pem --auth htpasswd";
+
+impl Run for ServeArgs {
+    fn drains(&self) -> bool {
+        true
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let tls = tls(args)?;
     let users = args.auth.as_deref().map(users).transpose()?;
@@ -190,7 +207,7 @@ impl Requests {
                 match line {
                     Line::Message(message, fields) => {
                         log.write(LogLevel::Info, &message, fields);
-                        crate::warn_of_gaps(&log, &gaps);
+                        log.warn_of_gaps(&gaps);
                     }
                     Line::Flush(done) => drop(done),
                 }

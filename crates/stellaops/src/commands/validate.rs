@@ -10,13 +10,16 @@ use import_validator::{
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::signature::SignatureArgs;
 use crate::arguments::{TextFormat, base, bundle_path, policy, signature};
+use crate::commands::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::{Log, escape};
 use crate::progress::{Phase, Progress};
 use crate::render;
 
+/// Prove that a bundle is whole, or say what is wrong
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct ValidateArgs {
     /// The bundle, or the folder of an extracted one; - is standard input
     #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
@@ -39,7 +42,18 @@ pub(crate) struct ValidateArgs {
     pub(crate) format: TextFormat,
 }
 
-pub(crate) fn run(context: &Context, args: &ValidateArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops bundle validate --file bundle.tgz --check-referrers\n\
+    stellaops bundle validate --file bundle.tgz --strict-referrer-validation --key pub.pem\n\
+    cat bundle.tgz | stellaops bundle validate --file -";
+
+impl Run for ValidateArgs {
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(async { run(context, self) })
+    }
+}
+
+fn run(context: &Context, args: &ValidateArgs) -> Result<(), Failure> {
     let strict = args.strict_referrer_validation;
     let validator = signature::demand(validator(args.check_referrers, strict), &args.signature)?;
     let validator = policy::demand(validator, &args.policy)?;

@@ -4,10 +4,14 @@ use clap::Args;
 use serde_json::json;
 
 use crate::arguments::TextFormat;
+use crate::commands::{Run, Running};
+use crate::context::Context;
 use crate::exit::Failure;
 use crate::render;
 
+/// Say which version and commit this is, and what is built in
 #[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct VersionArgs {
     /// Form of the result
     #[arg(long, default_value = "text", value_name = "FORMAT")]
@@ -20,7 +24,16 @@ const COMMIT: &str = env!("STELLAOPS_COMMIT");
 /// What of the libraries is built in.
 const FEATURES: [&str; 5] = ["basic-auth", "importer", "policy", "signature", "tls"];
 
-pub(crate) fn run(args: &VersionArgs) -> Result<(), Failure> {
+const EXAMPLES: &str = "\
+    stellaops version --format json";
+
+impl Run for VersionArgs {
+    fn run<'a>(&'a self, _: &'a Context) -> Running<'a> {
+        Box::pin(async { run(self) })
+    }
+}
+
+fn run(args: &VersionArgs) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     let commit = Some(COMMIT).filter(|commit| !commit.is_empty());
     match args.format {
