@@ -5,7 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, Method, StatusCode};
+use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
@@ -38,8 +44,12 @@ impl MetricsServer {
         });
         let accepted = Arc::clone(&state);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&accepted)));
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&accepted)))),
+                    // Out of files, for example: it passes.
+                    Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+                }
             }
         });
         Ok(Self { state })
@@ -55,47 +65,31 @@ impl MetricsServer {
 }
 
 /// Answers one request. A client that sends none, or reads nothing, does not hold up others.
-async fn answer(mut stream: TcpStream, state: Arc<State>) {
+async fn answer(stream: TcpStream, state: Arc<State>) {
     const TIME: Duration = Duration::from_secs(10);
-    let exchange = async {
-        let path = requested(&mut stream).await?;
-        // Before the numbers are taken: those of before the end are not the last.
-        let ended = state.ended.load(Ordering::SeqCst);
-        let is_metrics = path == "/metrics";
-        let (status, body) = match is_metrics {
-            true => ("200 OK", state.metrics.render()),
-            false => ("404 Not Found", "metrics are at /metrics\n".to_owned()),
-        };
-        let length = body.len();
-        let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await.ok()?;
-        stream.write_all(body.as_bytes()).await.ok()?;
-        stream.shutdown().await.ok()?;
-        // The reader closes when it has everything.
-        stream.read_u8().await.ok();
-        if ended && is_metrics {
-            state.read.notify_waiters();
+    const TEXT: [(HeaderName, &str); 1] = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
+    let are_last = Arc::new(AtomicBool::new(false));
+    let metrics = {
+        let (state, are_last) = (Arc::clone(&state), Arc::clone(&are_last));
+        move |method: Method| async move {
+            // Before the numbers are taken: those of before the end are not the last.
+            let ended = state.ended.load(Ordering::SeqCst);
+            // A HEAD reads none.
+            are_last.store(ended && method == Method::GET, Ordering::SeqCst);
+            (TEXT, state.metrics.render())
         }
-        Some(())
     };
-    drop(tokio::time::timeout(TIME, exchange).await);
-}
-
-/// Reads the head of a request; returns the path, without its query, if it is a GET.
-async fn requested(stream: &mut TcpStream) -> Option<String> {
-    const MAX_BYTES: usize = 16 << 10;
-    let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        if head.len() > MAX_BYTES || stream.read_buf(&mut head).await.ok()? == 0 {
-            return None;
-        }
+    let router = Router::new().route("/metrics", get(metrics)).fallback((
+        StatusCode::NOT_FOUND,
+        TEXT,
+        "metrics are at /metrics\n",
+    ));
+    let mut server = Builder::new(TokioExecutor::new());
+    server.http1().keep_alive(false);
+    let connection =
+        server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let answered = tokio::time::timeout(TIME, connection).await;
+    if matches!(answered, Ok(Ok(()))) && are_last.load(Ordering::SeqCst) {
+        state.read.notify_waiters();
     }
-    let head = String::from_utf8_lossy(&head);
-    let mut words = head.split_ascii_whitespace();
-    let (method, target) = (words.next()?, words.next()?);
-    let path = target.split('?').next().filter(|_| method == "GET");
-    Some(path.unwrap_or_default().to_owned())
 }

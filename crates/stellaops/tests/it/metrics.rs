@@ -17,8 +17,13 @@ fn address() -> String {
 
 /// Reads the metrics; nothing, where nobody listens.
 fn scrape(address: &str) -> Option<String> {
+    answer(address, "GET /metrics")
+}
+
+/// Returns what is answered to a request; nothing, where nobody listens.
+fn answer(address: &str, request: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n").ok()?;
+    write!(stream, "{request} HTTP/1.1\r\nHost: {address}\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text)
@@ -79,6 +84,52 @@ async fn a_command_that_is_over_waits_for_one_scrape_of_its_last_numbers() {
     });
     assert_eq!(scraped.await.unwrap(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_scrape_ends_the_wait_and_a_silent_client_does_not_hold_it_up() {
+    let registry = registry_with_image(Persona::SpecFull).await;
+    let site = Site::new();
+    let address = address();
+    let line = format!(
+        "referrers discover {}/app:1.0 --metrics-listen {address} --metrics-linger 60",
+        registry.host()
+    );
+    let mut command = site.command();
+    command.args(line.split_whitespace()).stderr(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let asked = tokio::task::spawn_blocking(move || {
+        // Its result is the last thing before the wait.
+        let mut result = child.stdout.take().unwrap();
+        let mut first = [0];
+        result.read_exact(&mut first).unwrap();
+        let silent = TcpStream::connect(&address).unwrap();
+        let elsewhere = answer(&address, "GET /").unwrap();
+        assert!(elsewhere.starts_with("HTTP/1.1 404 "), "{elsewhere}");
+        assert!(
+            elsewhere.ends_with("metrics are at /metrics\n"),
+            "{elsewhere}"
+        );
+        let pushed = answer(&address, "POST /metrics").unwrap();
+        assert!(pushed.starts_with("HTTP/1.1 405 "), "{pushed}");
+        for _ in 0..5 {
+            let head = answer(&address, "HEAD /metrics").unwrap();
+            assert!(head.ends_with("\r\n\r\n"), "{head}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let text = scrape(&address).unwrap();
+        assert!(
+            text.contains("content-type: text/plain; version=0.0.4\r\n"),
+            "{text}"
+        );
+        while child.try_wait().unwrap().is_none() {
+            scrape(&address);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(silent);
+        child.wait().unwrap().code()
+    });
+    assert_eq!(asked.await.unwrap(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
