@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use oci_content::{Reference, Registry};
 use serde::{Deserialize, Deserializer};
 
-use crate::context::read;
 use crate::exit::{Exit, Failure};
+use crate::small_file::read_option;
 use crate::yaml_error;
 
 /// The configuration file. Unknown keys are errors that name the key and the line.
@@ -156,7 +156,7 @@ impl Config {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = read(path, "configuration")?;
+        let text = read_option(path, "configuration")?;
         let name = format!("configuration {}", path.display());
         match String::from_utf8(text) {
             Ok(text) => Self::parse(&text, &name),

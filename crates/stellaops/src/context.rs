@@ -1,6 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +20,7 @@ use crate::log::{Log, LogLevel};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::render;
+use crate::small_file::read_option;
 
 /// What every command works with: configuration, registries, log and metrics.
 #[derive(Clone, Debug)]
@@ -208,7 +207,7 @@ fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Fai
 
 /// Reads a file of root certificates.
 fn roots(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
-    let pem = read(path, option)?;
+    let pem = read_option(path, option)?;
     ClientOptions::check_roots(&pem).map_err(|error| {
         let message = format!("{option} {}: {}", path.display(), chain(&error));
         Failure::new(Exit::Usage, message)
@@ -221,9 +220,9 @@ fn identity(
     (certificate, certificate_option): (&Path, &str),
     (key, key_option): (&Path, &str),
 ) -> Result<Vec<u8>, Failure> {
-    let mut pem = read(certificate, certificate_option)?;
+    let mut pem = read_option(certificate, certificate_option)?;
     pem.push(b'\n');
-    pem.extend(read(key, key_option)?);
+    pem.extend(read_option(key, key_option)?);
     ClientOptions::check_identity(&pem).map_err(|error| {
         let (certificate, key) = (certificate.display(), key.display());
         let message = format!(
@@ -233,20 +232,6 @@ fn identity(
         Failure::new(Exit::Usage, message)
     })?;
     Ok(pem)
-}
-
-/// Reads a file that an option names, of at most 16 MiB: a device without an end is not read for ever.
-pub(crate) fn read(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
-    const MAX_BYTES: u64 = 16 << 20;
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-    let reason = match read {
-        Ok(_) if bytes.len() as u64 <= MAX_BYTES => return Ok(bytes),
-        Ok(_) => "it is larger than 16 MiB".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let message = format!("{option} {}: {reason}", path.display());
-    Err(Failure::new(Exit::Usage, message))
 }
 
 /// Returns a path from the environment; an empty variable is as good as none.

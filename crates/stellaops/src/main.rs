@@ -16,6 +16,7 @@ mod opened_bundle;
 mod progress;
 mod render;
 mod signals;
+mod small_file;
 mod tags;
 mod yaml_error;
 

@@ -7,8 +7,8 @@ use clap::Args;
 use import_validator::ImportValidator;
 use oci_referrers::Policy;
 
-use crate::arguments::signature::read_small;
 use crate::exit::{Exit, Failure};
+use crate::small_file;
 use crate::yaml_error;
 
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub(crate) fn read(args: &PolicyArgs) -> Result<Option<(Policy, SystemTime)>, Fa
 fn parse(path: &Path) -> Result<Policy, Failure> {
     let name = format!("--policy {}", path.display());
     let wrong = |reason: &str| Failure::new(Exit::Usage, format!("{name}: {reason}"));
-    let bytes = read_small(path, MAX_BYTES).map_err(|error| wrong(&error.to_string()))?;
+    let bytes = small_file::read(path, MAX_BYTES).map_err(|error| wrong(&error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not text in UTF-8"))?;
     Policy::parse(&text)
         .map_err(|error| yaml_error::failure(&name, &text, error.place(), &error.to_string()))

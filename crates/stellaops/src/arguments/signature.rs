@@ -1,7 +1,6 @@
 //! Keys and signatures, as the command line names them.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bundle_format::{Limits, PublicKey, SigningKey};
@@ -9,6 +8,7 @@ use clap::Args;
 use import_validator::ImportValidator;
 
 use crate::exit::{Exit, Failure};
+use crate::small_file;
 
 #[derive(Debug, Args)]
 pub(crate) struct SignatureArgs {
@@ -63,15 +63,5 @@ fn wrong(option: &str, reason: &str) -> Failure {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    read_small(path, Limits::default().max_signature_bytes)
-}
-
-/// Reads a small file; a device without an end is not read for ever.
-pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > limit {
-        true => Err(io::Error::other(format!("it is larger than {limit} bytes"))),
-        false => Ok(bytes),
-    }
+    small_file::read(path, Limits::default().max_signature_bytes)
 }

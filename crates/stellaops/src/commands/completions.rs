@@ -1,7 +1,8 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::commands::{Run, Running, command_line};
+use crate::commands::command_line;
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::render;

@@ -15,7 +15,8 @@ use tokio::net::TcpListener;
 
 use crate::arguments::LegacyTagsArg;
 use crate::commands::discover::{DiscoverArgs, DiscoverFormat, Found, discover};
-use crate::commands::{Run, Running, export, import, probe, validate};
+use crate::commands::run::{Run, Running};
+use crate::commands::{export, import, probe, validate};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::render;

@@ -22,7 +22,7 @@ use self::finding::Finding;
 use self::image::Image;
 use self::wire::Place;
 use crate::arguments::TextFormat;
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::render;

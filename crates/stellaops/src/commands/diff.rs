@@ -8,8 +8,7 @@ use oci_content::{ArtifactCategory, ArtifactRecord, Completeness, Digest};
 use serde::Serialize;
 
 use crate::arguments::TextFormat;
-use crate::commands::discover::short;
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::opened_bundle::OpenedBundle;
@@ -280,7 +279,7 @@ fn text(difference: &Difference) -> String {
             text,
             "{name}  {}: {}, stream {}, sequence {}, {}",
             side.file,
-            short(&side.manifest),
+            render::short(&side.manifest),
             side.stream,
             side.sequence,
             side.status

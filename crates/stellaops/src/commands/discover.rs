@@ -17,7 +17,7 @@ use oci_referrers::{
 use serde_json::json;
 
 use crate::arguments::LegacyTagsArg;
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::log::{LogLevel, escape};
@@ -308,7 +308,7 @@ impl Found {
                 referrer.category.to_string(),
                 render::foreign(referrer.artifact_type.as_deref().unwrap_or("-")),
                 referrer.digest.to_string(),
-                short(&referrer.subject),
+                render::short(&referrer.subject),
                 referrer.size.to_string(),
                 found_by(referrer),
             ]);
@@ -329,7 +329,11 @@ impl Found {
             0 => String::new(),
             count => format!("  index of {}", render::count(count, "platform")),
         };
-        let mut tree = Tree::new(format!("{}  {}{children}", args.reference, short(subject)));
+        let mut tree = Tree::new(format!(
+            "{}  {}{children}",
+            args.reference,
+            render::short(subject)
+        ));
         let mut seen = HashSet::new();
         self.branches(&mut tree, subject, args, &mut seen);
         for name in self.manifest.iter().flat_map(ImageTree::names) {
@@ -366,7 +370,7 @@ impl Found {
         } else {
             platform
         };
-        let mut branch = Tree::new(format!("[{name}]  {}", short(digest)));
+        let mut branch = Tree::new(format!("[{name}]  {}", render::short(digest)));
         self.branches(&mut branch, digest, args, seen);
         branch
     }
@@ -423,7 +427,7 @@ impl Found {
             let about = problem
                 .digest
                 .as_ref()
-                .map(|digest| format!(" {}", short(digest)))
+                .map(|digest| format!(" {}", render::short(digest)))
                 .unwrap_or_default();
             let way_out = way_out(problem, args.reference.registry());
             let said = escape(&format!("{folded}{way_out}"));
@@ -433,7 +437,7 @@ impl Found {
             let about = warning
                 .digest
                 .as_ref()
-                .map(|digest| format!(" {}", short(digest)))
+                .map(|digest| format!(" {}", render::short(digest)))
                 .unwrap_or_default();
             text.push_str(&format!(
                 "warning {}{about}: {}{times}\n",
@@ -480,7 +484,7 @@ fn line(referrer: &Referrer, explain: bool) -> String {
     let mut line = format!(
         "{}  {artifact_type}  {}",
         referrer.category,
-        short(&referrer.digest)
+        render::short(&referrer.digest)
     );
     let suffix = referrer
         .tag
@@ -541,15 +545,6 @@ pub(crate) fn with_next_step(exit: Exit, message: String) -> String {
         Exit::Network => format!("{message}; `stellaops registry diagnose` looks for the cause"),
         _ => message,
     }
-}
-
-/// Shortens a digest for a tree; tables and JSON have it whole.
-pub(crate) fn short(digest: &Digest) -> String {
-    format!(
-        "{}:{}",
-        digest.algorithm().as_str(),
-        &digest.encoded()[..12]
-    )
 }
 
 /// Logs and counts what a discovery found, in the words that the runbook greps for.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::{LegacyTagsArg, TableFormat, base, output, policy, signature};
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::commands::{discover, probe, validate};
 use crate::config::ImageConfig;
 use crate::context::Context;
@@ -475,7 +475,7 @@ pub(crate) fn table(summary: &ExportSummary) -> String {
     for image in &summary.images {
         table.row([
             image.reference.to_string(),
-            discover::short(&image.digest),
+            render::short(&image.digest),
             image.referrers.to_string(),
             image.method.to_string(),
             image.status.to_string(),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::arguments::bundle_path;
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::opened_bundle::OpenedBundle;

@@ -8,7 +8,7 @@ use oci_content::{
 use serde_json::json;
 
 use crate::arguments::TextFormat;
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::{Context, local_store};
 use crate::exit::{Exit, Failure, chain};
 use crate::render::{self, Table, foreign};

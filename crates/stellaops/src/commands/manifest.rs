@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::arguments::bundle_path;
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::opened_bundle::OpenedBundle;

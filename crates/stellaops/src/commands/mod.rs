@@ -17,20 +17,16 @@ mod list;
 mod manifest;
 mod pack;
 mod probe;
+mod run;
 mod serve;
 mod validate;
 mod version;
 
-use std::fmt;
-
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use futures::future::LocalBoxFuture;
-use oci_content::Registry;
 
+use self::run::Run;
 use crate::cli::Global;
-use crate::context::Context;
-use crate::exit::Failure;
 use crate::render;
 
 /// Carries container images and everything that refers to them (SBOMs, attestations, signatures, VEX) out of
@@ -117,24 +113,6 @@ pub(crate) enum StoreCommand {
     Serve(serve::ServeArgs),
     List(list::ListArgs),
 }
-
-/// A command, with the arguments that it was given.
-pub(crate) trait Run: fmt::Debug {
-    /// Returns the registries that the arguments name; `None` where the command speaks to no registry but its own.
-    fn registries(&self) -> Option<Vec<Registry>> {
-        None
-    }
-
-    /// Returns whether it ends by itself when the process is asked to, and has then done what it was for.
-    fn drains(&self) -> bool {
-        false
-    }
-
-    fn run<'a>(&'a self, context: &'a Context) -> Running<'a>;
-}
-
-/// What a command does until it ends.
-pub(crate) type Running<'a> = LocalBoxFuture<'a, Result<(), Failure>>;
 
 impl Command {
     /// Returns the command that the command line names.

@@ -9,8 +9,8 @@ use clap::Args;
 use import_validator::ValidatedBundle;
 
 use crate::arguments::output;
+use crate::commands::run::{Run, Running};
 use crate::commands::validate;
-use crate::commands::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::opened_bundle::OpenedBundle;

@@ -9,7 +9,7 @@ use registry_probe::{Evidence, Fact, FactName, Probe, ProbeDocument, ProbeReport
 use serde_json::json;
 
 use crate::arguments::TableFormat;
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::LogLevel;

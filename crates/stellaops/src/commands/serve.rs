@@ -16,13 +16,14 @@ use rustls::ServerConfig;
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
-use crate::commands::{Run, Running};
-use crate::context::{Context, local_store, read};
+use crate::commands::run::{Run, Running};
+use crate::context::{Context, local_store};
 use crate::exit::{Exit, Failure, chain};
 use crate::log::{Log, LogLevel};
 use crate::metrics::Metrics;
 use crate::render::foreign;
 use crate::signals::Signals;
+use crate::small_file::read_option;
 
 /// Serve the local store as a registry: on loopback and read-only, unless told otherwise
 #[derive(Debug, Args)]
@@ -281,7 +282,10 @@ fn tls(args: &ServeArgs) -> Result<Option<ServerConfig>, Failure> {
     let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else {
         return Ok(None);
     };
-    let config = tls_config(&read(certificate, "--tls-cert")?, &read(key, "--tls-key")?);
+    let config = tls_config(
+        &read_option(certificate, "--tls-cert")?,
+        &read_option(key, "--tls-key")?,
+    );
     config.map(Some).map_err(|error| {
         let (certificate, key) = (certificate.display(), key.display());
         let message = format!(
@@ -293,7 +297,7 @@ fn tls(args: &ServeArgs) -> Result<Option<ServerConfig>, Failure> {
 }
 
 fn users(path: &Path) -> Result<Htpasswd, Failure> {
-    let text = read(path, "--auth")?;
+    let text = read_option(path, "--auth")?;
     String::from_utf8_lossy(&text).parse().map_err(|error| {
         let message = format!("--auth {}: {error}", path.display());
         Failure::new(Exit::Usage, message)

@@ -10,7 +10,7 @@ use import_validator::{
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::signature::SignatureArgs;
 use crate::arguments::{TextFormat, base, bundle_path, policy, signature};
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::{Log, escape};

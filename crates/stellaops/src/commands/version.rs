@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::arguments::TextFormat;
-use crate::commands::{Run, Running};
+use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::render;

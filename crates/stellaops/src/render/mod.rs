@@ -6,7 +6,7 @@ mod tree;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use oci_content::{MAX_FOREIGN_CHARS, bounded};
+use oci_content::{Digest, MAX_FOREIGN_CHARS, bounded};
 use serde::Serialize;
 
 pub(crate) use table::Table;
@@ -41,6 +41,15 @@ fn write(text: &str) -> Result<(), Failure> {
 /// whatever else draws on a terminal.
 pub(crate) fn foreign(text: &str) -> String {
     bounded(&escape(text), MAX_FOREIGN_CHARS).into_owned()
+}
+
+/// Shortens a digest for a tree; tables and JSON have it whole.
+pub(crate) fn short(digest: &Digest) -> String {
+    format!(
+        "{}:{}",
+        digest.algorithm().as_str(),
+        &digest.encoded()[..12]
+    )
 }
 
 /// Writes a number of bytes with the unit that people read.

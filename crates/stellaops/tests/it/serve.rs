@@ -151,7 +151,7 @@ async fn what_would_be_served_wrongly_is_not_served() {
         ),
         ("--auth none".to_owned(), "none"),
         ("--auth /dev/null".to_owned(), "no user"),
-        ("--auth /dev/zero".to_owned(), "larger than 16 MiB"),
+        ("--auth /dev/zero".to_owned(), "larger than 16777216 bytes"),
         ("--auth plain".to_owned(), "plain: line 1: "),
     ] {
         let line = format!("store serve {words}");

@@ -13,7 +13,6 @@ use oci_referrers::{
 use registry_client::Repository;
 
 use super::finding::Finding;
-use crate::commands::discover::short;
 use crate::exit::{Exit, chain};
 use crate::render;
 
@@ -213,7 +212,7 @@ impl Image<'_> {
                     )
                     .remedy(format!(
                         "compare {} with the digest that the build attached to",
-                        short(subject)
+                        render::short(subject)
                     )),
             },
             (0, _) => Finding::notice(
@@ -310,7 +309,7 @@ fn on_children(tree: &ImageTree, graph: &ReferrerGraph) -> Vec<(String, usize)> 
             let digest = &child.descriptor.digest;
             let count = graph.referrers_of(digest).count();
             let platform = child.descriptor.platform.as_ref();
-            let name = platform.map_or_else(|| short(digest), ToString::to_string);
+            let name = platform.map_or_else(|| render::short(digest), ToString::to_string);
             (count > 0).then_some((name, count))
         })
         .collect()
@@ -359,7 +358,7 @@ fn problem_of(report: &SubjectReport, source: SourceKind) -> Option<&Problem> {
 }
 
 fn problem_line(problem: &Problem) -> String {
-    let about = problem.digest.as_ref().map(short);
+    let about = problem.digest.as_ref().map(render::short);
     match about {
         Some(about) => format!("{} {about}: {}", problem.code, problem.message),
         None => format!("{}: {}", problem.code, problem.message),
@@ -368,7 +367,7 @@ fn problem_line(problem: &Problem) -> String {
 
 fn folded_line(folded: &FoldedProblem<'_>) -> String {
     let problem = folded.problem;
-    match problem.digest.as_ref().map(short) {
+    match problem.digest.as_ref().map(render::short) {
         Some(about) => format!("{} {about}: {folded}", problem.code),
         None => format!("{}: {folded}", problem.code),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use oci_content::Digest;
 use oci_referrers::SubjectReport;
 
-use super::{Found, short};
+use super::Found;
 use crate::render;
 
 /// The widest line of an explanation that is not broken, for a terminal of 80 columns.
@@ -21,14 +21,14 @@ impl Found {
             .sort_by_key(|report| (report.depth, Some(&report.subject) != self.subject.as_ref()));
         for report in reports {
             if is_quiet(report) && self.graph.referrers_of(&report.subject).next().is_none() {
-                let subject = short(&report.subject);
+                let subject = render::short(&report.subject);
                 quiet.entry(answers(report)).or_default().push(subject);
                 continue;
             }
             text.push_str(&format!(
                 "  {}{} (referrers API {}, {})\n",
                 self.place(&report.subject),
-                short(&report.subject),
+                render::short(&report.subject),
                 report.capability,
                 report.method
             ));

@@ -1,6 +1,5 @@
 use std::fmt::Write as _;
 
-use crate::commands::discover::short;
 use crate::commands::inspect::view::{
     BundleView, CountsView, FoundView, ReferrerView, TrustView, WarningView,
 };
@@ -19,7 +18,7 @@ pub(crate) fn text(view: &BundleView) -> String {
         let referrers = image.found.referrers.len() + below.sum::<usize>();
         table.row([
             image.reference.to_string(),
-            short(&image.digest),
+            render::short(&image.digest),
             match image.same_as {
                 Some(_) => "as above".to_owned(),
                 None => referrers.to_string(),
@@ -47,7 +46,11 @@ pub(crate) fn text(view: &BundleView) -> String {
             let omitted = child.omitted.as_ref();
             let omitted = omitted.map(|reason| format!(", not in the bundle ({reason})"));
             let omitted = omitted.unwrap_or_default();
-            let _ = writeln!(text, "  {platform} {}{omitted}", short(&child.digest));
+            let _ = writeln!(
+                text,
+                "  {platform} {}{omitted}",
+                render::short(&child.digest)
+            );
             if child.omitted.is_none() {
                 referrers(&mut text, "    ", &child.found);
             }
@@ -196,7 +199,7 @@ fn referrers(text: &mut String, indent: &str, found: &FoundView) {
             text,
             "{indent}{deeper}- {} {artifact_type} {}, {}, {}{}",
             referrer.category,
-            short(&referrer.digest),
+            render::short(&referrer.digest),
             render::bytes(referrer.size),
             sources(referrer),
             tag.unwrap_or_default(),
