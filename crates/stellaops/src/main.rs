@@ -2,6 +2,7 @@
 //!
 //! The commands compose the libraries; what can be decided without a terminal is decided there.
 
+mod announce;
 mod arguments;
 mod cli;
 mod commands;
@@ -14,6 +15,7 @@ mod metrics;
 mod metrics_listen;
 mod opened_bundle;
 mod progress;
+mod remedy;
 mod render;
 mod signals;
 mod small_file;

@@ -1,27 +1,26 @@
 mod explain;
+mod tree;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use oci_content::{
-    Capability, Completeness, Digest, DiscoveryMethod, ErrorCode, Manifest, Reference, Registry,
-    SourceKind, WarningCode, media_type,
+    Completeness, Digest, ErrorCode, Manifest, Reference, Registry, WarningCode, media_type,
 };
 use oci_referrers::{
     Child, DiscoveryDocument, FoldedProblem, ImageDepth, ImageTree, Problem, Referrer,
     ReferrerGraph, RegistryManifests, RegistrySources, ResolveError, SubjectReport, Warning,
     resolve,
 };
-use serde_json::json;
 
+use crate::announce;
 use crate::arguments::LegacyTagsArg;
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
-use crate::log::{LogLevel, escape};
-use crate::render::{self, Table, Tree};
+use crate::remedy::{way_out, with_next_step};
+use crate::render;
 
 /// List everything that refers to an image, at every level
 #[derive(Debug, Args)]
@@ -78,7 +77,7 @@ async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
     let phase = context.progress.discovery(1);
     let found = discover(context, args).await;
     drop(phase);
-    announce(
+    announce::discovered(
         context,
         &args.reference,
         found.root_report(),
@@ -291,181 +290,6 @@ impl Found {
         }
         document
     }
-
-    fn table(&self, args: &DiscoverArgs) -> String {
-        let mut table = Table::new([
-            "DEPTH",
-            "CATEGORY",
-            "ARTIFACT TYPE",
-            "DIGEST",
-            "SUBJECT",
-            "SIZE",
-            "FOUND BY",
-        ]);
-        for referrer in self.shown(args) {
-            table.row([
-                referrer.depth.to_string(),
-                referrer.category.to_string(),
-                render::foreign(referrer.artifact_type.as_deref().unwrap_or("-")),
-                referrer.digest.to_string(),
-                render::short(&referrer.subject),
-                referrer.size.to_string(),
-                found_by(referrer),
-            ]);
-        }
-        table.to_string()
-    }
-
-    pub(crate) fn tree(&self, args: &DiscoverArgs, requests: u64) -> String {
-        let Some(subject) = &self.subject else {
-            return format!("{}\n", args.reference);
-        };
-        let children = match self
-            .children
-            .iter()
-            .filter(|child| !child.is_attestation())
-            .count()
-        {
-            0 => String::new(),
-            count => format!("  index of {}", render::count(count, "platform")),
-        };
-        let mut tree = Tree::new(format!(
-            "{}  {}{children}",
-            args.reference,
-            render::short(subject)
-        ));
-        let mut seen = HashSet::new();
-        self.branches(&mut tree, subject, args, &mut seen);
-        for name in self.manifest.iter().flat_map(ImageTree::names) {
-            self.branches(&mut tree, &name, args, &mut seen);
-        }
-        for child in &self.children {
-            tree.push(self.child_branch(child, args, &mut seen));
-        }
-        let mut text = tree.to_string();
-        if args.explain {
-            text.push_str(&self.explanation());
-        }
-        text.push_str(&self.closing(args, requests));
-        text
-    }
-
-    /// Returns what is below a referrer that is an index.
-    fn children_of(&self, referrer: &Digest) -> &[Child] {
-        let tree = self.graph.indexes.get(referrer);
-        tree.map_or(&[], |tree| &tree.children)
-    }
-
-    fn child_branch(&self, child: &Child, args: &DiscoverArgs, seen: &mut HashSet<Digest>) -> Tree {
-        let digest = &child.descriptor.digest;
-        let platform = child
-            .descriptor
-            .platform
-            .as_ref()
-            .map_or("manifest".to_owned(), |platform| {
-                render::foreign(&platform.to_string())
-            });
-        let name = if child.is_attestation() {
-            "attestation in the index".to_owned()
-        } else {
-            platform
-        };
-        let mut branch = Tree::new(format!("[{name}]  {}", render::short(digest)));
-        self.branches(&mut branch, digest, args, seen);
-        branch
-    }
-
-    fn branches(
-        &self,
-        tree: &mut Tree,
-        subject: &Digest,
-        args: &DiscoverArgs,
-        seen: &mut HashSet<Digest>,
-    ) {
-        if !seen.insert(subject.clone()) {
-            return;
-        }
-        for referrer in self.graph.referrers_of(subject) {
-            let mut branch = Tree::new(line(referrer, args.explain));
-            self.branches(&mut branch, &referrer.digest, args, seen);
-            for child in self.children_of(&referrer.digest) {
-                let below = self.child_branch(child, args, seen);
-                if args.artifact_type.is_empty() || !below.is_leaf() {
-                    branch.push(below);
-                }
-            }
-            // A branch that the filter refuses stays when something below it is wanted.
-            if wanted(referrer, args) || !branch.is_leaf() {
-                tree.push(branch);
-            }
-        }
-    }
-
-    /// Says which artifact types there are, to somebody who has asked for another one.
-    fn types_there(&self) -> String {
-        const SHOWN: usize = 10;
-        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
-        for referrer in &self.graph.referrers {
-            *types
-                .entry(referrer.artifact_type.as_deref().unwrap_or("-"))
-                .or_default() += 1;
-        }
-        let shown = types.iter().take(SHOWN);
-        let shown = shown.map(|(name, count)| format!("{} ({count})", render::foreign(name)));
-        let shown = shown.collect::<Vec<_>>().join(", ");
-        let more = match types.len().saturating_sub(SHOWN) {
-            0 => String::new(),
-            more => format!(", and {more} more"),
-        };
-        format!("hint: none has this artifact type; those that are there: {shown}{more}\n")
-    }
-
-    fn closing(&self, args: &DiscoverArgs, requests: u64) -> String {
-        let mut text = String::from("\n");
-        for folded in FoldedProblem::fold(self.errors()) {
-            let problem = folded.problem;
-            let about = problem
-                .digest
-                .as_ref()
-                .map(|digest| format!(" {}", render::short(digest)))
-                .unwrap_or_default();
-            let way_out = way_out(problem, args.reference.registry());
-            let said = escape(&format!("{folded}{way_out}"));
-            text.push_str(&format!("error {}{about}: {said}\n", problem.code));
-        }
-        for (warning, times) in folded_warnings(self.warnings()) {
-            let about = warning
-                .digest
-                .as_ref()
-                .map(|digest| format!(" {}", render::short(digest)))
-                .unwrap_or_default();
-            text.push_str(&format!(
-                "warning {}{about}: {}{times}\n",
-                warning.code,
-                escape(&warning.message)
-            ));
-        }
-        let shown = self.shown(args).count();
-        let all = self.graph.referrers.len();
-        let number = match shown == all {
-            true => render::count(all, "referrer"),
-            false => format!("{shown} of {}", render::count(all, "referrer")),
-        };
-        if shown == 0 && all > 0 {
-            text.push_str(&self.types_there());
-        }
-        let (capability, method) = self
-            .root_report()
-            .map_or((Capability::Unknown, "-"), |report| {
-                (report.capability, report.method.as_str())
-            });
-        text.push_str(&format!(
-            "{}: {number}, method {method}, referrers API {capability}, {}\n",
-            self.status(),
-            render::count(usize::try_from(requests).unwrap_or(usize::MAX), "request"),
-        ));
-        text
-    }
 }
 
 fn wanted(referrer: &Referrer, args: &DiscoverArgs) -> bool {
@@ -474,128 +298,4 @@ fn wanted(referrer: &Referrer, args: &DiscoverArgs) -> bool {
             .artifact_type
             .as_ref()
             .is_some_and(|own| args.artifact_type.contains(own))
-}
-
-fn line(referrer: &Referrer, explain: bool) -> String {
-    let artifact_type = referrer
-        .artifact_type
-        .as_deref()
-        .map_or("(no artifact type)".into(), render::foreign);
-    let mut line = format!(
-        "{}  {artifact_type}  {}",
-        referrer.category,
-        render::short(&referrer.digest)
-    );
-    let suffix = referrer
-        .tag
-        .as_ref()
-        .and_then(|tag| tag.as_str().rsplit('.').next());
-    match (suffix, explain) {
-        (Some(suffix), true) => line.push_str(&format!("  ({} .{suffix})", found_by(referrer))),
-        (None, true) => line.push_str(&format!("  ({})", found_by(referrer))),
-        (Some(suffix), false) => line.push_str(&format!("  tag .{suffix}")),
-        (None, false) => {}
-    }
-    line
-}
-
-fn found_by(referrer: &Referrer) -> String {
-    let names: Vec<_> = referrer
-        .sources
-        .iter()
-        .map(|source| source.as_str())
-        .collect();
-    names.join(", ")
-}
-
-/// Says what to configure where an operator can know better than a registry says.
-fn way_out(problem: &Problem, registry: &Registry) -> String {
-    match problem.code {
-        ErrorCode::Denied if problem.settled_by_tag => format!(
-            "; if the registry has no referrers API, configure registries.{registry}.referrers_api: unsupported"
-        ),
-        _ => String::new(),
-    }
-}
-
-/// Brings warnings together that say the same of different subjects, each with what to write after it.
-pub(crate) fn folded_warnings<'a>(
-    warnings: impl Iterator<Item = &'a Warning>,
-) -> Vec<(&'a Warning, String)> {
-    let mut folded: Vec<(&Warning, usize)> = Vec::new();
-    let mut places = HashMap::new();
-    for warning in warnings {
-        let key = (warning.code, &warning.digest, &warning.message);
-        let place = *places.entry(key).or_insert(folded.len());
-        match folded.get_mut(place) {
-            Some((_, times)) => *times += 1,
-            None => folded.push((warning, 1)),
-        }
-    }
-    let said = folded.into_iter().map(|(warning, times)| match times {
-        1 => (warning, String::new()),
-        times => (warning, format!(" ({times} subjects)")),
-    });
-    said.collect()
-}
-
-/// Adds where to look when a registry could not be reached.
-pub(crate) fn with_next_step(exit: Exit, message: String) -> String {
-    match exit {
-        Exit::Network => format!("{message}; `stellaops registry diagnose` looks for the cause"),
-        _ => message,
-    }
-}
-
-/// Logs and counts what a discovery found, in the words that the runbook greps for.
-pub(crate) fn announce(
-    context: &Context,
-    reference: &Reference,
-    root: Option<&SubjectReport>,
-    graph: &ReferrerGraph,
-    timeout: Duration,
-    unreadable: bool,
-) {
-    let registry: &Registry = reference.registry();
-    let method = root.map_or(DiscoveryMethod::FallbackTag, |report| report.method);
-    if !unreadable {
-        context.metrics.discovered(registry, method);
-    }
-    for problem in graph.errors() {
-        context.metrics.discovery_failed(registry, problem.code);
-    }
-    let open = graph.errors().map(|problem| way_out(problem, registry));
-    if let Some(way_out) = open.into_iter().find(|way_out| !way_out.is_empty()) {
-        context.log.warn(&format!(
-            "{reference}: the referrers API is denied, and not every subject has a referrers tag{way_out}"
-        ));
-    }
-    let fields = json!({ "reference": reference, "registry": registry, "method": method });
-    let fields = || fields.as_object().cloned().unwrap_or_default();
-    if graph
-        .errors()
-        .any(|problem| problem.code == ErrorCode::Timeout)
-    {
-        let seconds = timeout.as_secs();
-        let message =
-            format!("Referrer discovery timed out for image {reference} after {seconds} s");
-        context.log.write(LogLevel::Warn, &message, fields());
-    }
-    if !unreadable && graph.referrers.is_empty() && graph.status() == Completeness::Complete {
-        context.log.write(
-            LogLevel::Warn,
-            &format!("No referrers found for image {reference}"),
-            fields(),
-        );
-    }
-    let legacy = graph
-        .referrers
-        .iter()
-        .filter(|r| r.sources.contains(&SourceKind::LegacyTag))
-        .count();
-    if legacy > 0 && context.log.is_debug() {
-        context.log.debug(&format!(
-            "{legacy} referrers of {reference} are named by legacy tags"
-        ));
-    }
 }

@@ -13,15 +13,17 @@ use mirror_plan::{PlanEvent, PlanObserver};
 use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry};
 use serde_json::{Value, json};
 
+use crate::announce;
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::{LegacyTagsArg, TableFormat, base, output, policy, signature};
 use crate::commands::run::{Run, Running};
-use crate::commands::{discover, probe, validate};
+use crate::commands::validate;
 use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::log::LogLevel;
 use crate::progress::{Current, Phase, Progress};
+use crate::remedy::with_next_step;
 use crate::render::{self, Table};
 use crate::tags;
 
@@ -186,7 +188,7 @@ fn failure(error: &ExportError) -> Failure {
         Some(ExportRemedy::Overwrite) => format!("{}; --overwrite replaces it", chain(error)),
         _ => chain(error),
     };
-    Failure::new(exit, discover::with_next_step(exit, message))
+    Failure::new(exit, with_next_step(exit, message))
 }
 
 /// Puts together what the command line and the configuration ask for; the command line goes first.
@@ -323,7 +325,7 @@ impl PlanObserver for Observer {
                 self.current.begin(|| self.progress.phase("probe", of));
             }
             PlanEvent::Probed(report) => {
-                probe::announce(&self.context, report);
+                announce::probed(&self.context, report);
                 self.current.with(Phase::one_done);
             }
             PlanEvent::Discovering { images, .. } => {
@@ -342,8 +344,8 @@ impl PlanObserver for Observer {
                 timeout,
                 ..
             } => {
-                discover::announce(&self.context, reference, root, graph, timeout, false);
-                for (warning, times) in discover::folded_warnings(graph.warnings()) {
+                announce::discovered(&self.context, reference, root, graph, timeout, false);
+                for (warning, times) in announce::folded_warnings(graph.warnings()) {
                     let about = warning
                         .digest
                         .as_ref()

@@ -6,13 +6,12 @@ use clap::Args;
 use futures::future::join_all;
 use oci_content::{Capability, ErrorCode, Reference, Registry, RepositoryName};
 use registry_probe::{Evidence, Fact, FactName, Probe, ProbeDocument, ProbeReport};
-use serde_json::json;
 
+use crate::announce;
 use crate::arguments::TableFormat;
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::log::LogLevel;
 use crate::render::{self, Table};
 
 /// Find out whether registries have the referrers API, and show how we know
@@ -114,7 +113,7 @@ async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failure> {
         context.log.warn(&note);
     }
     for report in &reports {
-        announce(context, report);
+        announce::probed(context, report);
     }
     match args.format {
         TableFormat::Json => render::json(&ProbeDocument::new(reports.clone()))?,
@@ -138,52 +137,6 @@ async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failure> {
         reports.len()
     );
     Err(Failure::new(exit, message))
-}
-
-/// Logs and counts what a probe found, in the words that the runbook greps for.
-pub(crate) fn announce(context: &Context, report: &ProbeReport) {
-    if report.cached.is_none() {
-        context.metrics.probed(&report.registry, report.capability);
-    }
-    let (registry, version, millis) = (
-        &report.registry,
-        &report.version,
-        report.elapsed.as_millis(),
-    );
-    let fields = json!({
-        "registry": registry, "capability": report.capability, "version": version, "probe_ms": u64::try_from(millis).unwrap_or(u64::MAX),
-        "cached": report.cached.is_some(),
-    });
-    let fields = fields.as_object().cloned().unwrap_or_default();
-    match (&report.failure, report.capability) {
-        (Some(failure), _) => {
-            let message = format!(
-                "Failed to probe capabilities for registry {registry}: {}",
-                failure.message
-            );
-            context.log.write(LogLevel::Warn, &message, fields);
-        }
-        (None, Capability::Supported) => {
-            let message = format!(
-                "Registry {registry}: OCI 1.1 (referrers API supported, version={version}, probe_ms={millis})"
-            );
-            context.log.write(LogLevel::Info, &message, fields);
-        }
-        (None, Capability::Unsupported) => {
-            let message = format!(
-                "Registry {registry}: OCI 1.0 (using fallback tag discovery, version={version}, probe_ms={millis})"
-            );
-            context.log.write(LogLevel::Warn, &message, fields);
-        }
-        (None, _) => {
-            let reason = report
-                .evidence
-                .last()
-                .map_or("no answer", |evidence| evidence.reason.as_str());
-            let message = format!("Failed to probe capabilities for registry {registry}: {reason}");
-            context.log.write(LogLevel::Warn, &message, fields);
-        }
-    }
 }
 
 pub(crate) fn print(reports: &[ProbeReport]) -> Result<(), Failure> {
