@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::log::LogLevel;
-use crate::remedy::way_out;
+use crate::remedy;
 
 /// Logs and counts what a probe found.
 pub(crate) fn probed(context: &Context, report: &ProbeReport) {
@@ -77,7 +77,9 @@ pub(crate) fn discovered(
     for problem in graph.errors() {
         context.metrics.discovery_failed(registry, problem.code);
     }
-    let open = graph.errors().map(|problem| way_out(problem, registry));
+    let open = graph
+        .errors()
+        .map(|problem| remedy::of_problem(problem, registry));
     if let Some(way_out) = open.into_iter().find(|way_out| !way_out.is_empty()) {
         context.log.warn(&format!(
             "{reference}: the referrers API is denied, and not every subject has a referrers tag{way_out}"

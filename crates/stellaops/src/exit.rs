@@ -18,7 +18,7 @@ pub(crate) enum Exit {
 
 /// Why a command ends without having done what it was asked for: one sentence that names the thing and the next
 /// step, and the exit code.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: u8,
     message: String,
@@ -53,6 +53,15 @@ impl Failure {
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.message = format!("{}; {more}", self.message);
         self
+    }
+
+    /// Says what mends it, where something does.
+    #[must_use]
+    pub(crate) fn mended_by(self, remedy: Option<impl AsRef<str>>) -> Self {
+        match remedy {
+            Some(remedy) => self.and(remedy.as_ref()),
+            None => self,
+        }
     }
 
     /// Shows these lines of a file below the sentence. What is foreign in them has been escaped.

@@ -19,7 +19,7 @@ use crate::arguments::LegacyTagsArg;
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
-use crate::remedy::{way_out, with_next_step};
+use crate::remedy;
 use crate::render;
 
 /// List everything that refers to an image, at every level
@@ -103,7 +103,7 @@ pub(crate) struct Found {
     pub(crate) graph: ReferrerGraph,
     warnings: Vec<Warning>,
     errors: Vec<Problem>,
-    resolve_failure: Option<(Exit, String)>,
+    resolve_failure: Option<Failure>,
     timeout: Duration,
 }
 
@@ -145,7 +145,7 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
             found
                 .errors
                 .push(Problem::new(ErrorCode::Timeout, &message));
-            found.resolve_failure = Some((Exit::Network, message));
+            found.resolve_failure = Some(Failure::new(Exit::Network, message));
         }
     }
     let Some(subject) = found.subject.clone() else {
@@ -216,7 +216,8 @@ impl Found {
             ),
         };
         self.errors.push(problem);
-        self.resolve_failure = Some((exit, with_next_step(exit, chain(error))));
+        let failure = Failure::new(exit, chain(error));
+        self.resolve_failure = Some(failure.mended_by(remedy::of_exit(exit)));
     }
 
     fn root_report(&self) -> Option<&SubjectReport> {
@@ -242,15 +243,15 @@ impl Found {
     }
 
     pub(crate) fn outcome(&self, reference: &Reference) -> Result<(), Failure> {
-        if let Some((exit, message)) = &self.resolve_failure {
-            return Err(Failure::new(*exit, message));
+        if let Some(failure) = &self.resolve_failure {
+            return Err(failure.clone());
         }
         if self.status() == Completeness::Complete {
             return Ok(());
         }
         let folded = FoldedProblem::fold(self.errors());
         let first = folded.first().map(|first| {
-            let way_out = way_out(first.problem, reference.registry());
+            let way_out = remedy::of_problem(first.problem, reference.registry());
             format!(": {first}{way_out}")
         });
         let first = first.unwrap_or_default();
@@ -285,7 +286,7 @@ impl Found {
             document = document.exchanges(&self.graph);
         }
         for problem in &mut document.errors {
-            let way_out = way_out(problem, args.reference.registry());
+            let way_out = remedy::of_problem(problem, args.reference.registry());
             problem.message.push_str(&way_out);
         }
         document

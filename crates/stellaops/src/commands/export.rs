@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use import_validator::Report;
 use mirror_export::{
-    ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRemedy, ExportRequest,
-    ExportSummary, Exporter, FileOutput,
+    ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest, ExportSummary,
+    Exporter, FileOutput,
 };
 use mirror_plan::{PlanEvent, PlanObserver};
 use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry};
@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::log::LogLevel;
 use crate::progress::{Current, Phase, Progress};
-use crate::remedy::with_next_step;
+use crate::remedy;
 use crate::render::{self, Table};
 use crate::tags;
 
@@ -178,17 +178,9 @@ fn failure(error: &ExportError) -> Failure {
         ExportErrorKind::Limit => Exit::Limit,
         _ => Exit::Network,
     };
-    let message = match error.remedy() {
-        Some(ExportRemedy::AllowIncomplete) => {
-            format!(
-                "{}; --allow-incomplete writes the bundle without it",
-                chain(error)
-            )
-        }
-        Some(ExportRemedy::Overwrite) => format!("{}; --overwrite replaces it", chain(error)),
-        _ => chain(error),
-    };
-    Failure::new(exit, with_next_step(exit, message))
+    Failure::new(exit, chain(error))
+        .mended_by(error.remedy().and_then(remedy::of_export))
+        .mended_by(remedy::of_exit(exit))
 }
 
 /// Puts together what the command line and the configuration ask for; the command line goes first.

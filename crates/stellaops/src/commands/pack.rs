@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
 use crate::opened_bundle::OpenedBundle;
 use crate::progress::Progress;
+use crate::remedy;
 use crate::render;
 
 /// Write the canonical file of an extracted bundle
@@ -129,9 +130,7 @@ fn write(
 
 fn output_failure(error: &OutputError) -> Failure {
     match error.kind() {
-        OutputErrorKind::Exists => {
-            Failure::new(Exit::Usage, format!("{error}; --overwrite replaces it"))
-        }
+        OutputErrorKind::Exists => Failure::new(Exit::Usage, chain(error)).and(remedy::OVERWRITE),
         OutputErrorKind::Locked | OutputErrorKind::NotAFile => {
             Failure::new(Exit::Usage, error.to_string())
         }

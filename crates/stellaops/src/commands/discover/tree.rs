@@ -8,7 +8,7 @@ use oci_referrers::{Child, FoldedProblem, ImageTree, Referrer};
 use super::{DiscoverArgs, Found, wanted};
 use crate::announce::folded_warnings;
 use crate::log::escape;
-use crate::remedy::way_out;
+use crate::remedy;
 use crate::render::{self, Table, Tree};
 
 impl Found {
@@ -149,7 +149,7 @@ impl Found {
                 .as_ref()
                 .map(|digest| format!(" {}", render::short(digest)))
                 .unwrap_or_default();
-            let way_out = way_out(problem, args.reference.registry());
+            let way_out = remedy::of_problem(problem, args.reference.registry());
             let said = escape(&format!("{folded}{way_out}"));
             text.push_str(&format!("error {}{about}: {said}\n", problem.code));
         }
