@@ -9,6 +9,7 @@ pub struct ReferenceError {
     pub(crate) text: String,
     pub(crate) what: &'static str,
     pub(crate) reason: String,
+    pub(crate) has_scheme: bool,
 }
 
 impl ReferenceError {
@@ -17,7 +18,14 @@ impl ReferenceError {
             text: clip(text),
             what,
             reason: reason.into(),
+            has_scheme: false,
         }
+    }
+
+    /// Returns whether the text is a URL where a reference is wanted, so that a program can say how the scheme is
+    /// chosen instead.
+    pub fn has_scheme(&self) -> bool {
+        self.has_scheme
     }
 }
 

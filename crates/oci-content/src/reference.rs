@@ -89,9 +89,9 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let fail = |reason: String| ReferenceError::new("reference", text, reason);
         if text.contains("://") {
-            return Err(fail(
-                "leave out the scheme; --plain-http HOST selects plain HTTP".into(),
-            ));
+            let mut error = fail("leave out the scheme".into());
+            error.has_scheme = true;
+            return Err(error);
         }
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => {
@@ -250,7 +250,7 @@ mod tests {
             ),
             (
                 "https://a.b/c",
-                "\"https://a.b/c\" is not a reference: leave out the scheme; --plain-http HOST selects plain HTTP",
+                "\"https://a.b/c\" is not a reference: leave out the scheme",
             ),
             (
                 "a.b/App:1",
@@ -269,7 +269,9 @@ mod tests {
                 "\"a.b/app@sha256:xyz\" is not a reference: \"sha256:xyz\" is not a digest: sha256 takes 64 lower-case hex characters",
             ),
         ] {
-            assert_eq!(text.parse::<Reference>().unwrap_err().to_string(), message);
+            let error = text.parse::<Reference>().unwrap_err();
+            assert_eq!(error.to_string(), message);
+            assert_eq!(error.has_scheme(), text == "https://a.b/c", "{text}");
         }
         let long_tag = format!("a.b/app:{}", "t".repeat(129));
         for text in [

@@ -6,6 +6,8 @@ use oci_referrers::Problem;
 
 use crate::exit::Exit;
 
+/// What a URL is told that stands for a reference.
+pub(crate) const SCHEME: &str = "--plain-http HOST selects plain HTTP";
 pub(crate) const OVERWRITE: &str = "--overwrite replaces it";
 
 pub(crate) fn of_export(remedy: ExportRemedy) -> Option<&'static str> {

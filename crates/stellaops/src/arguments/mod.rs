@@ -9,6 +9,17 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use oci_content::{Reference, ReferenceError};
+
+use crate::remedy;
+
+/// Reads a reference; the message for a URL says how the scheme is chosen.
+pub(crate) fn reference(text: &str) -> Result<Reference, String> {
+    text.parse().map_err(|error: ReferenceError| {
+        let remedy = error.has_scheme().then_some(remedy::SCHEME);
+        remedy.map_or_else(|| error.to_string(), |remedy| format!("{error}; {remedy}"))
+    })
+}
 
 /// A bundle's path; `-` is standard input, as everywhere.
 pub(crate) fn bundle_path() -> impl TypedValueParser<Value = PathBuf> {

@@ -21,7 +21,7 @@ use self::exchange::FirstAnswer;
 use self::finding::Finding;
 use self::image::Image;
 use self::wire::Place;
-use crate::arguments::TextFormat;
+use crate::arguments::{TextFormat, reference};
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
@@ -31,7 +31,7 @@ use crate::render;
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct DiagnoseArgs {
-    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
+    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]", value_parser = reference)]
     pub(crate) reference: Reference,
     /// Seconds that each answer may take
     #[arg(long, value_name = "SECONDS", default_value = "10")]

@@ -15,7 +15,7 @@ use oci_referrers::{
 };
 
 use crate::announce;
-use crate::arguments::LegacyTagsArg;
+use crate::arguments::{LegacyTagsArg, reference};
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure, chain};
@@ -26,7 +26,7 @@ use crate::render;
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct DiscoverArgs {
-    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
+    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]", value_parser = reference)]
     pub(crate) reference: Reference,
     /// Show referrers of this artifact type only
     #[arg(long, value_name = "TYPE")]

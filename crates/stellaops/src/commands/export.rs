@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::announce;
 use crate::arguments::policy::PolicyArgs;
-use crate::arguments::{LegacyTagsArg, TableFormat, base, output, policy, signature};
+use crate::arguments::{self, LegacyTagsArg, TableFormat, base, output, policy, signature};
 use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::config::ImageConfig;
@@ -33,7 +33,8 @@ use crate::tags;
 pub(crate) struct ExportArgs {
     #[arg(
         value_name = "REFERENCE",
-        help = "The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]; or those of the configuration"
+        help = "The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]; or those of the configuration",
+        value_parser = arguments::reference
     )]
     pub(crate) references: Vec<Reference>,
     /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
@@ -257,17 +258,11 @@ async fn configured_images(
         };
         match (&image.reference, &image.repository) {
             (Some(reference), None) if image.tags.is_none() => {
-                references.push(
-                    reference
-                        .parse()
-                        .map_err(|error| wrong(format!("{error}")))?,
-                );
+                references.push(arguments::reference(reference).map_err(wrong)?);
             }
             (None, Some(repository)) => {
                 // Parsed as a reference, because that is what names a repository with its registry.
-                let reference: Reference = repository
-                    .parse()
-                    .map_err(|error| wrong(format!("{error}")))?;
+                let reference = arguments::reference(repository).map_err(wrong)?;
                 let rule = image.tags.as_ref();
                 references.extend(tags::select(context, &reference, rule).await?);
             }

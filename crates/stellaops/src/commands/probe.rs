@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 use futures::future::join_all;
-use oci_content::{Capability, ErrorCode, Reference, Registry, RepositoryName};
+use oci_content::{Capability, ErrorCode, ReferenceError, Registry, RepositoryName};
 use registry_probe::{Evidence, Fact, FactName, Probe, ProbeDocument, ProbeReport};
 
 use crate::announce;
-use crate::arguments::TableFormat;
+use crate::arguments::{self, TableFormat};
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -42,22 +42,21 @@ pub(crate) struct ProbeTarget {
 }
 
 impl std::str::FromStr for ProbeTarget {
-    type Err = oci_content::ReferenceError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.contains("://") {
-            // It is none, and says so better than what is before the first slash.
-            text.parse::<Reference>()?;
+            // What is before the first slash would say less about it.
+            arguments::reference(text)?;
         }
-        Ok(match text.split_once('/') {
-            Some((registry, repository)) => Self {
-                registry: registry.parse()?,
-                repository: Some(repository.parse()?),
-            },
-            None => Self {
-                registry: text.parse()?,
-                repository: None,
-            },
+        let (registry, repository) = match text.split_once('/') {
+            Some((registry, repository)) => (registry, Some(repository.parse())),
+            None => (text, None),
+        };
+        let said = |error: ReferenceError| error.to_string();
+        Ok(Self {
+            registry: registry.parse().map_err(said)?,
+            repository: repository.transpose().map_err(said)?,
         })
     }
 }
