@@ -74,7 +74,7 @@ impl ContainerErrorKind {
 
 /// What to do about a file that another tool packed.
 pub const REPACK_REMEDY: &str = "another tool packed this bundle again, or its framing is damaged; extract it and \
-    run `stellaops bundle pack FOLDER --output FILE`, which validates the folder and writes the canonical file";
+    pack the folder with a program that validates it and writes the canonical file";
 
 impl ContainerError {
     pub(crate) fn new(kind: ContainerErrorKind, offset: u64, reason: impl Into<String>) -> Self {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
 
 use crate::exit::{Exit, Failure, chain};
+use crate::remedy;
 
 /// A bundle of which no more is read than what is asked for: its manifest, its signature, and single files.
 #[derive(Debug)]
@@ -147,7 +148,7 @@ fn fault_failure(fault: &VolumeFault) -> Failure {
         VolumeFaultKind::Content => Exit::Integrity,
         _ => Exit::Malformed,
     };
-    Failure::new(exit, fault.to_string())
+    Failure::new(exit, fault.to_string()).mended_by(remedy::of_volume(fault.kind()))
 }
 
 /// The exit codes are those with which a validation would end.
@@ -182,8 +183,8 @@ fn open_failure(name: &str, error: &OpenError) -> Failure {
     if let OpenError::Container(error) = error
         && error.kind().suggests_repacking()
     {
-        message.push_str("; ");
-        message.push_str(bundle_format::REPACK_REMEDY);
+        let (repack, command) = (bundle_format::REPACK_REMEDY, remedy::REPACK);
+        message.push_str(&format!("; {repack}; {command}"));
     }
     Failure::new(exit, message)
 }

@@ -1,5 +1,7 @@
 //! What to type to mend a failure: the libraries say what it is, and name no option and no command.
 
+use bundle_format::VolumeFaultKind;
+use import_validator::{Finding, FindingKind};
 use mirror_export::ExportRemedy;
 use oci_content::{ErrorCode, Registry};
 use oci_referrers::Problem;
@@ -8,6 +10,8 @@ use crate::exit::Exit;
 
 /// What a URL is told that stands for a reference.
 pub(crate) const SCHEME: &str = "--plain-http HOST selects plain HTTP";
+/// What is done about a bundle that another tool has packed.
+pub(crate) const REPACK: &str = "`stellaops bundle pack FOLDER --output FILE` does that";
 pub(crate) const OVERWRITE: &str = "--overwrite replaces it";
 
 pub(crate) fn of_export(remedy: ExportRemedy) -> Option<&'static str> {
@@ -16,6 +20,46 @@ pub(crate) fn of_export(remedy: ExportRemedy) -> Option<&'static str> {
         ExportRemedy::Overwrite => Some(OVERWRITE),
         _ => None,
     }
+}
+
+/// Adds what to type to what findings say is to be done.
+pub(crate) fn add_to(findings: &mut [Finding]) {
+    for finding in findings {
+        if let Some(remedy) = of_finding(finding.kind) {
+            finding.remedy = format!("{}; {remedy}", finding.remedy).into();
+        }
+    }
+}
+
+fn of_finding(kind: FindingKind) -> Option<&'static str> {
+    use FindingKind as Kind;
+    Some(match kind {
+        Kind::NotABundle => "`stellaops bundle export` writes one",
+        Kind::NotCanonical | Kind::TarExtension | Kind::Order | Kind::NoManifest => REPACK,
+        Kind::SignatureMissing => {
+            "`bundle export --sign-key` signs a bundle, --signature names a signature beside it"
+        }
+        Kind::SignatureUnsupported => {
+            "`bundle export --sign-key` and `cosign sign-blob --key` do that"
+        }
+        Kind::BaseMismatch => {
+            "--base named it; `stellaops bundle inspect` shows the digest of its manifest.yaml"
+        }
+        Kind::UnlistedReferrer
+        | Kind::BundleIncomplete
+        | Kind::DiscoveryIncomplete
+        | Kind::DiscoveryGap
+        | Kind::ImageNotDiscovered => "`stellaops referrers discover` names what is missing",
+        Kind::RequiredSignatureMissing => {
+            "--sign-key signs a bundle at its export, --key gives a validation the key"
+        }
+        _ => return None,
+    })
+}
+
+/// Says what tells more about a volume that is not one of the bundle.
+pub(crate) fn of_volume(fault: VolumeFaultKind) -> Option<&'static str> {
+    (fault == VolumeFaultKind::Content).then_some("`stellaops bundle validate` says more")
 }
 
 /// Says where to look when a registry could not be reached.
@@ -30,5 +74,53 @@ pub(crate) fn of_problem(problem: &Problem, registry: &Registry) -> String {
             "; if the registry has no referrers API, configure registries.{registry}.referrers_api: unsupported"
         ),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::commands::command_line;
+
+    fn options(command: &clap::Command, found: &mut BTreeSet<String>) {
+        let own = command.get_arguments().filter_map(clap::Arg::get_long);
+        found.extend(own.map(|long| format!("--{long}")));
+        for below in command.get_subcommands() {
+            options(below, found);
+        }
+    }
+
+    #[test]
+    fn every_option_that_a_remedy_names_is_one_of_the_command_line() {
+        let mut known = BTreeSet::new();
+        options(&command_line(), &mut known);
+        let exports = [ExportRemedy::AllowIncomplete, ExportRemedy::Overwrite];
+        let findings = FindingKind::ALL.iter().copied();
+        let remedies = exports.into_iter().filter_map(of_export);
+        let remedies = remedies
+            .chain(findings.filter_map(of_finding))
+            .chain([SCHEME]);
+        let text = remedies.collect::<Vec<_>>().join(" ");
+        let named = text
+            .split_whitespace()
+            .map(|word| word.trim_matches(['`', ',']));
+        let named: Vec<_> = named.filter(|word| word.starts_with("--")).collect();
+        assert!(named.len() > 5, "{named:?}");
+        for option in named {
+            assert!(known.contains(option), "{option}");
+        }
+    }
+
+    #[test]
+    fn what_a_library_says_of_a_finding_names_no_option_and_no_command_of_this_program() {
+        for kind in FindingKind::ALL {
+            let said = kind.remedy();
+            assert!(
+                !said.contains("--") && !said.contains("stellaops"),
+                "{kind}: {said}"
+            );
+        }
     }
 }

@@ -102,7 +102,7 @@ impl BundleFile {
                     kind: VolumeFaultKind::Content,
                     reason: format!(
                         "something else stands where the file {path} begins, so this volume is of another bundle or export, or \
-                         damaged; `stellaops bundle validate` says more"
+                         damaged"
                     ),
                 });
             }

@@ -76,7 +76,8 @@ const RAISE_LIMIT: &str =
     "if a bundle of this size is what you expect, raise the limit that is named";
 const NOT_AUTHENTIC: &str = "do not import it; ask who sent it for the bundle and its signature again, and compare \
     the key with the one that they sign with";
-const COMPLETE: &str = "run `stellaops referrers discover` on the image at the source, settle what it names, and export again";
+const COMPLETE: &str =
+    "discover the image's referrers at the source, settle what is missing, and export again";
 
 kinds! {
     /// The file cannot be read.
@@ -92,7 +93,7 @@ kinds! {
     /// There is a volume behind the last one of the bundle.
     VolumeUnexpected => Container, 3, Always, "remove it from the folder of the first volume: it is of another export";
     /// Neither a gzip file nor a tar archive.
-    NotABundle => Container, 3, Always, "name the bundle file that `stellaops bundle export` wrote";
+    NotABundle => Container, 3, Always, "name the bundle file that the export wrote";
     /// Gzip or tar in another encoding than a bundle has.
     NotCanonical => Container, 3, Always, bundle_format::REPACK_REMEDY;
     /// The file ends before the bundle does.
@@ -145,16 +146,16 @@ kinds! {
     IndexDepth => Limit, 6, Always, RAISE_LIMIT;
 
     /// A key is given, and the bundle is not signed.
-    SignatureMissing => Signature, 5, Always, "export it with --sign-key, or give the signature that came beside it with --signature";
+    SignatureMissing => Signature, 5, Always, "have it exported with a signing key, or give the signature that came beside it";
     /// The signature is none, or is written in another way than the format has.
     SignatureMalformed => Signature, 5, Always, NOT_AUTHENTIC;
     /// The signature is of another kind: another algorithm, a certificate, an envelope, a later version.
-    SignatureUnsupported => Signature, 5, Always, "have it signed with an ECDSA key of the curve P-256, by `bundle export --sign-key` or `cosign sign-blob --key`";
+    SignatureUnsupported => Signature, 5, Always, "have it signed with an ECDSA key of the curve P-256";
     /// The signature is not one that the key has made over this `manifest.yaml`.
     SignatureInvalid => Signature, 5, Always, NOT_AUTHENTIC;
 
     /// `manifest.yaml` is of a version that this release does not know.
-    ManifestVersion => Manifest, 3, Always, "update stellaops on this side to the release that exported the bundle";
+    ManifestVersion => Manifest, 3, Always, "update the software on this side to the release that exported the bundle";
     /// A line of `manifest.yaml` is not what the format has in its place.
     ManifestMalformed => Manifest, 3, Always, EXPORT_AGAIN;
     /// `manifest.yaml` says what it says in another encoding than the one the format has.
@@ -189,7 +190,7 @@ kinds! {
     /// Content that a descriptor embeds is not the content of its digest.
     EmbeddedDataMismatch => Layout, 4, Always, UPSTREAM;
     /// The base that is given is not the bundle that this one is based on.
-    BaseMismatch => Layout, 4, Always, "give the bundle that --base named at the export; `stellaops bundle inspect` shows the digest of its manifest.yaml";
+    BaseMismatch => Layout, 4, Always, "give the bundle that was the base of the export";
     /// A blob that is left out because the base holds it, and the base that is given does not.
     BaseMissing => Layout, 4, Always, EXPORT_AGAIN;
     /// A file that is listed and that no image and no referrer needs.
@@ -240,7 +241,7 @@ kinds! {
     /// An image has a referrer that a rule denies.
     DeniedReferrer => Policy, 11, Always, "have it removed at the source, then export again; or change the rule that is named";
     /// Something that a rule wants signed is not.
-    RequiredSignatureMissing => Policy, 11, Always, "have it signed at the source, the bundle with --sign-key, then export again; to a validation, give the key with --key";
+    RequiredSignatureMissing => Policy, 11, Always, "have it signed at the source, then export again; a bundle's own signature counts only where the key is given";
     /// A rule that is about no image of the bundle, so it has judged nothing.
     PolicyRuleUnused => Policy, 11, Advice, "compare the patterns of the rule with the repositories of the bundle, and with those that an import goes into; `unused: allow` says that a rule need not meet an image";
 }

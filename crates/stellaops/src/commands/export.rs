@@ -112,7 +112,8 @@ async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
         Err(error) if error.kind() == ExportErrorKind::Policy => {
             // As a validation of the bundle would have it.
             let file = output.path.to_string_lossy();
-            let report = Report::of_policy(&file, error.violations());
+            let mut report = Report::of_policy(&file, error.violations());
+            remedy::add_to(&mut report.findings);
             match args.format {
                 TableFormat::Json => render::json(&validate::json(&report)?)?,
                 TableFormat::Table => render::text(&validate::findings(&report, None))?,

@@ -17,6 +17,7 @@ use crate::commands::validate;
 use crate::context::{Context, ledger as ledger_folder, local_store};
 use crate::exit::{Exit, Failure, chain};
 use crate::progress::{Current, Phase, Progress};
+use crate::remedy;
 use crate::render;
 
 /// Put a bundle's images and referrers into a registry, a layout folder or the local store
@@ -311,6 +312,8 @@ fn failure(error: &ImportError) -> Failure {
 }
 
 fn json(report: &ImportReport) -> Result<serde_json::Value, Failure> {
+    let mut report = report.clone();
+    remedy::add_to(&mut report.warnings);
     serde_json::to_value(report)
         .map_err(|error| Failure::new(Exit::LocalIo, format!("the report: {error}")))
 }

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::{Log, escape};
 use crate::progress::{Phase, Progress};
+use crate::remedy;
 use crate::render;
 
 /// Prove that a bundle is whole, or say what is wrong
@@ -88,7 +89,9 @@ pub(crate) fn validate(
 ) -> Validation {
     let phase = progress.phase("validation", None);
     let validator = validator.clone().observer(Arc::new(Shown(phase)));
-    validator.validate_path(file)
+    let mut validation = validator.validate_path(file);
+    remedy::add_to(&mut validation.report.findings);
+    validation
 }
 
 #[derive(Debug)]
