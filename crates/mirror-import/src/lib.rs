@@ -31,6 +31,8 @@ mod sequence;
 mod source;
 mod stored_blob;
 mod target;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{ImportError, ImportErrorKind, ImportRemedy};
 pub use importer::{ImportOptions, Importer};

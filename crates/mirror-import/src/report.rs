@@ -5,7 +5,7 @@ use crate::ledger::LedgerReport;
 use import_validator::Finding;
 
 /// What an import did, and the proof that it arrived; written as a receipt to carry back.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ImportReport {

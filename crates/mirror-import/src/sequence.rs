@@ -58,6 +58,7 @@ impl Sequence<'_> {
         self.put_manifests(&mut report.manifests).await?;
         self.list_referrers().await?;
         let published = self.target.publish(&entries, self.source).await?;
+        answers_for_all("publish", entries.len(), published.len())?;
         self.observer.proving();
         self.prove_entries(&entries, &published).await?;
         report.blobs_checked = self.prove_blobs().await?;
@@ -74,6 +75,12 @@ impl Sequence<'_> {
 
     fn at_once(&self) -> usize {
         self.profile.max_concurrent.get()
+    }
+
+    async fn held(&self, entries: &[Entry]) -> Result<Vec<HeldName>, ImportError> {
+        let held = self.target.held(entries).await;
+        answers_for_all("held", entries.len(), held.len())?;
+        Ok(held)
     }
 
     /// Reports what every tag is before the import, and returns the entries that are to be published; refuses to move a tag
@@ -95,7 +102,7 @@ impl Sequence<'_> {
                 .or_insert(entry);
         }
         let asked: Vec<Entry> = unique.into_values().cloned().collect();
-        let held = self.target.held(&asked).await;
+        let held = self.held(&asked).await?;
         let mut before: BTreeMap<(&RepositoryName, Option<&Tag>), Option<Digest>> = BTreeMap::new();
         for (entry, held) in asked.iter().zip(held) {
             before.insert((&entry.repository, entry.tag.as_ref()), held?);
@@ -268,7 +275,7 @@ impl Sequence<'_> {
         let mut left: Vec<Entry> = made.map(|(entry, _)| entry.clone()).collect();
         let mut patience = Patience::new(self.profile.patience);
         loop {
-            let held = self.target.held(&left).await;
+            let held = self.held(&left).await?;
             let mut held = left.into_iter().zip(held).filter(|(entry, held)| {
                 !matches!(held, Ok(Some(there)) if *there == entry.descriptor.digest)
             });
@@ -411,6 +418,18 @@ impl Sequence<'_> {
         }
         Ok(())
     }
+}
+
+/// What a name stands for.
+type HeldName = Result<Option<Digest>, ImportError>;
+
+/// Refuses a target that leaves entries without an answer: they would count as proved.
+fn answers_for_all(what: &str, entries: usize, answers: usize) -> Result<(), ImportError> {
+    if entries == answers {
+        return Ok(());
+    }
+    let message = format!("the target answered for {answers} of {entries} names ({what})");
+    Err(ImportError::new(ImportErrorKind::Incomplete, message))
 }
 
 /// One blob, on its way into all repositories that need it.

@@ -1,4 +1,4 @@
-use mirror_import::ImportErrorKind;
+use mirror_import::{ImportErrorKind, ImportReport, TagAction};
 use oci_content::referrers_tag;
 use test_registry::{Fault, Persona, Referrer, Route, TestRegistry};
 
@@ -186,5 +186,44 @@ async fn two_imports_at_once_both_end_well() {
         let (one, two) = tokio::join!(bundle.import_to(&target), bundle.import_to(&target));
         assert_eq!(one.unwrap().referrers_found, bundle.referrers, "{persona}");
         assert_eq!(two.unwrap().referrers_found, bundle.referrers, "{persona}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_says_of_every_tag_what_it_was_before() {
+    let bundle = Bundle::new().await;
+    let target = open(Persona::SpecFull).await;
+    let old = target.image("app", "1");
+    let report = bundle.import_over(&target).await.unwrap();
+    let text = serde_json::to_string(&report).unwrap();
+    let read: ImportReport = serde_json::from_str(&text).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    let tags: Vec<_> = read
+        .tags
+        .iter()
+        .map(|tag| {
+            (
+                tag.repository.as_str(),
+                tag.tag.as_str(),
+                &tag.before,
+                tag.action,
+            )
+        })
+        .collect();
+    let legacy = format!("sha256-{}.sig", bundle.image.encoded());
+    assert_eq!(
+        tags,
+        [
+            ("app", legacy.as_str(), &None, TagAction::Made),
+            ("app", "1", &Some(old.digest), TagAction::Made),
+            ("other", "1", &None, TagAction::Made),
+        ]
+    );
+    let again = bundle.import_to(&target).await.unwrap();
+    for tag in again.tags {
+        assert_eq!(
+            (tag.before.as_ref(), tag.action),
+            (Some(&tag.digest), TagAction::Present)
+        );
     }
 }
