@@ -2,7 +2,7 @@
 //!
 //! [`ImportValidator`] reads a bundle from any [`Read`](std::io::Read), from a file, from any
 //! [`ReadAt`](bundle_format::ReadAt), or from the folder that it was extracted into, once and without any effect. Its [`Report`] has findings with stable names, in the order of the
-//! stages, and is what `bundle validate --format json` prints. A bundle without an error becomes a
+//! stages, and a documented JSON form. A bundle without an error becomes a
 //! [`ValidatedBundle`], the only thing that can be imported.
 //!
 //! ```

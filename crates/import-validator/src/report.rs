@@ -13,7 +13,7 @@ pub use self::stage::{Severity, Stage};
 
 /// What a validation found.
 ///
-/// Its JSON form is the one of `bundle validate --format json`.
+/// Its JSON form is described in `docs/json.md`; [`schema_version`](Self::schema_version) is its version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -297,7 +297,13 @@ mod tests {
         let stages: Vec<_> = FindingKind::ALL.iter().map(|kind| kind.stage()).collect();
         assert!(stages.is_sorted());
         for kind in FindingKind::ALL {
-            assert!(!kind.remedy().is_empty(), "{kind}");
+            let remedy = kind.remedy();
+            assert!(!remedy.is_empty(), "{kind}");
+            // What to type is for the binaries to say.
+            assert!(
+                !remedy.contains("--") && !remedy.contains("stellaops"),
+                "{remedy}"
+            );
         }
     }
 
