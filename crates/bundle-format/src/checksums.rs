@@ -1,9 +1,11 @@
 use oci_content::{Algorithm, Digest, Hasher};
+use serde::{Deserialize, Serialize};
 
 use crate::volume_size::VolumeSize;
 
 /// The digests of a bundle that was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Checksums {
     /// The SHA-256 of the bundle: of the one file, or of all volumes one behind the other.
@@ -13,7 +15,8 @@ pub struct Checksums {
 }
 
 /// The digest of one volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct VolumeChecksum {
     /// Its number; the first is 1.

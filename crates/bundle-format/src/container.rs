@@ -1,7 +1,7 @@
 use std::path::Path;
 
 /// How the archive of a bundle is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Container {
     /// A tar archive inside one gzip member of stored blocks: `bundle.tgz`.

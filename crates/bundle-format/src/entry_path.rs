@@ -37,6 +37,7 @@ pub enum EntryKind {
     /// `index.json`.
     Index,
     /// A referrer's manifest, in the folder of its subject.
+    #[non_exhaustive]
     Referrer {
         /// The manifest that is referred to.
         subject: Digest,

@@ -70,6 +70,7 @@ mod stream_name;
 mod tar_header;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod text_form;
 mod trust_name;
 mod volume_names;
 mod volume_size;

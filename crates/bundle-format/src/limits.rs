@@ -5,7 +5,7 @@ use crate::entry_path::EntryPath;
 ///
 /// Nothing is stored compressed, so no bound on a compression ratio is needed: what is read is never longer than
 /// the file. A limit that is reached is an error that names it, never a shorter result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Limits {
     /// The size of `manifest.yaml` in bytes. Default 128 MiB.

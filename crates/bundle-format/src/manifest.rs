@@ -36,7 +36,7 @@ pub struct BundleManifest {
 }
 
 /// How many referrers a bundle holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ReferrerTotals {
     /// Distinct referrers.
@@ -52,7 +52,7 @@ pub struct ReferrerTotals {
 }
 
 /// A file of the bundle that is neither `manifest.yaml`, nor its signature, nor below `referrers/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct EntryRecord {
     /// Its path.
@@ -75,7 +75,7 @@ pub struct ManifestError {
 }
 
 /// The classes of [`ManifestError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ManifestErrorKind {
     /// A version of the format that this release does not know: a newer release is needed.
@@ -208,7 +208,7 @@ impl BundleManifest {
 }
 
 /// What `manifest.yaml` says of one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ListedFile {
     /// Its size in bytes.

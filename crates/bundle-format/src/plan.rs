@@ -18,7 +18,7 @@ pub struct BundlePlan {
 }
 
 /// Where one file of a bundle stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PlannedEntry {
     /// The size of the file in bytes.

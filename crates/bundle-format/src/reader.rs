@@ -33,7 +33,7 @@ enum State {
 }
 
 /// A file of a bundle, as its header gives it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct EntryHead {
     /// Its path.

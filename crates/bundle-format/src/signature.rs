@@ -34,7 +34,7 @@ pub struct PublicKey {
 }
 
 /// Proof that a key has signed a `manifest.yaml`. Only [`PublicKey`] makes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VerifiedSignature {
     key_id: Digest,
     manifest: Digest,
@@ -56,7 +56,7 @@ pub struct SignatureError {
 }
 
 /// The classes of [`SignatureError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignatureErrorKind {
     /// It is no signature, or is written in another way than the format has.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Written as a number of bytes, with a unit (`KB`, `MB`, `GB`, `TB`: powers of 1000; `KiB`, `MiB`, `GiB`, `TiB`:
 /// powers of 1024), or as the name of a medium: `fat32` (4 GiB - 1, the largest file of FAT32 and of ISO 9660), `dvd`
 /// (4,680,000,000, a single layer and room for its file system), `bd` (25,000,000,000, likewise).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeSize(u64);
 
 /// Why a size is none for volumes.

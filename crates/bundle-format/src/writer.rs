@@ -8,6 +8,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 
 use oci_content::{Digest, Hasher};
+use serde::{Deserialize, Serialize};
 
 use self::encoder::Encoder;
 use self::shared::{Shared, State};
@@ -31,7 +32,8 @@ pub struct BundleWriter<S> {
 }
 
 /// What a writer has made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct BundleSummary {
     /// The size of the bundle in bytes.

@@ -1,7 +1,7 @@
 use bundle_format::Limits;
 
 /// The bounds of a validation. A limit that is reached is an error that names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ValidationLimits {
     /// The limits of the container and of `manifest.yaml`.

@@ -65,7 +65,7 @@ pub struct ImportValidator {
 }
 
 /// A report, and the bundle where there is no error in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Validation {
     /// What was found.

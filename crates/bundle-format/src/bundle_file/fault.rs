@@ -24,7 +24,7 @@ pub struct VolumeFault {
 }
 
 /// The classes of [`VolumeFault`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VolumeFaultKind {
     /// It is not there.
