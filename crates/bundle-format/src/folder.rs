@@ -195,12 +195,16 @@ impl Scan<'_> {
             None => matches!(path, "blobs" | "blobs/sha256" | "referrers" | "trust"),
         };
         if !known {
-            let (kind, reason) = match is_harmless(path) {
-                true => (
+            let (kind, reason) = if path.parse::<EntryPath>().is_ok() {
+                let reason = "a bundle has a file of this name, and no folder";
+                (ContainerErrorKind::UnknownPath, reason)
+            } else if is_harmless(path) {
+                (
                     ContainerErrorKind::UnknownPath,
                     "a bundle has no such folder",
-                ),
-                false => (ContainerErrorKind::UnsafePath, "a path is unsafe"),
+                )
+            } else {
+                (ContainerErrorKind::UnsafePath, "a path is unsafe")
             };
             self.problem(kind, path, reason);
             return Ok(());
@@ -246,6 +250,9 @@ mod tests {
             fs::write(root.join(name), "").unwrap();
         }
         fs::create_dir_all(root.join("blobs/sha512/empty")).unwrap();
+        for folder in ["oci-layout", "trust/keys", "trust/Keys"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
         fs::create_dir_all(root.join(format!("referrers/sha256-{}", "0".repeat(64)))).unwrap();
         symlink("/etc/passwd", root.join("index.json")).unwrap();
         symlink("../..", root.join("evil")).unwrap();
@@ -273,7 +280,10 @@ mod tests {
                 ("evil", EntryType),
                 ("index.json", EntryType),
                 ("notes.txt", UnknownPath),
+                ("oci-layout", UnknownPath),
                 (empty.as_str(), UnknownPath),
+                ("trust/Keys", UnsafePath),
+                ("trust/keys", UnknownPath),
             ]
         );
         let mut text = String::new();
