@@ -1,5 +1,3 @@
-mod fault;
-
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,8 +8,6 @@ use crate::read_at::{ReadAt, Sequential};
 use crate::volume_names::{file_name, parse_volume_path, volume_path};
 use crate::volume_size::VolumeSize;
 
-pub use self::fault::{VolumeFault, VolumeFaultKind};
-
 /// The bytes of a bundle: those of one file, or of its volumes one behind the other.
 ///
 /// - The name of the first volume stands for all; the others are looked for beside it, where they may be links.
@@ -19,19 +15,19 @@ pub use self::fault::{VolumeFault, VolumeFaultKind};
 ///   fails, [`find_faults`](Self::find_faults) says which of them is to blame.
 #[derive(Clone, Debug)]
 pub struct BundleFile {
-    parts: Arc<[Part]>,
+    pub(crate) parts: Arc<[Part]>,
     /// The name of the bundle, when it is in volumes.
-    volumes_of: Option<Arc<Path>>,
+    pub(crate) volumes_of: Option<Arc<Path>>,
 }
 
 #[derive(Debug)]
-struct Part {
-    path: PathBuf,
-    file: File,
+pub(crate) struct Part {
+    pub(crate) path: PathBuf,
+    pub(crate) file: File,
     regular: bool,
     start: u64,
     /// The size when it was opened, in bytes.
-    size: u64,
+    pub(crate) size: u64,
 }
 
 /// Why the files of a bundle cannot be opened.
@@ -170,7 +166,7 @@ impl BundleFile {
     }
 
     /// Returns the place of the part in which `offset` lies; behind the end it is the last.
-    fn part_at(&self, offset: u64) -> usize {
+    pub(crate) fn part_at(&self, offset: u64) -> usize {
         let behind = self.parts.partition_point(|part| part.start <= offset);
         behind.saturating_sub(1)
     }

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::path_grammar::clip;
+
 /// When the content of a bundle was put together, to the second, in UTC: `2026-11-30T04:00:00Z`.
 ///
 /// The caller gives it: if it came from the clock, the same input would not give the same bundle.
@@ -53,9 +55,7 @@ impl FromStr for Created {
     type Err = CreatedError;
 
     fn from_str(text: &str) -> Result<Self, CreatedError> {
-        parse(text).ok_or_else(|| CreatedError {
-            text: crate::entry_path::clip(text),
-        })
+        parse(text).ok_or_else(|| CreatedError { text: clip(text) })
     }
 }
 

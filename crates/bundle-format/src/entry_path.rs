@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use oci_content::{Algorithm, Digest};
 
+use crate::path_grammar::{self, clip, is_portable};
 use crate::trust_name::TrustName;
 
 /// The path of a file in a bundle.
@@ -59,12 +60,6 @@ pub struct EntryPathError {
 }
 
 const NOT_SHA256: &str = "version 1 of the bundle carries sha256 objects only";
-
-impl EntryPathError {
-    pub(crate) fn new(what: String, reason: &'static str) -> Self {
-        Self { what, reason }
-    }
-}
 
 impl EntryPath {
     /// The path of `manifest.yaml`.
@@ -144,10 +139,10 @@ fn sha256(digest: &Digest) -> Result<Digest, EntryPathError> {
 impl fmt::Display for EntryPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            EntryKind::Manifest => f.write_str("manifest.yaml"),
-            EntryKind::Signature => f.write_str("manifest.yaml.sigstore.json"),
-            EntryKind::OciLayout => f.write_str("oci-layout"),
-            EntryKind::Index => f.write_str("index.json"),
+            EntryKind::Manifest => f.write_str(path_grammar::MANIFEST),
+            EntryKind::Signature => f.write_str(path_grammar::SIGNATURE),
+            EntryKind::OciLayout => f.write_str(path_grammar::OCI_LAYOUT),
+            EntryKind::Index => f.write_str(path_grammar::INDEX),
             EntryKind::Referrer { subject, referrer } => {
                 ReferrerPath::new(subject, referrer).fmt(f)
             }
@@ -189,10 +184,10 @@ impl FromStr for EntryPath {
 
     fn from_str(text: &str) -> Result<Self, EntryPathError> {
         let kind = match text {
-            "manifest.yaml" => EntryKind::Manifest,
-            "manifest.yaml.sigstore.json" => EntryKind::Signature,
-            "oci-layout" => EntryKind::OciLayout,
-            "index.json" => EntryKind::Index,
+            path_grammar::MANIFEST => EntryKind::Manifest,
+            path_grammar::SIGNATURE => EntryKind::Signature,
+            path_grammar::OCI_LAYOUT => EntryKind::OciLayout,
+            path_grammar::INDEX => EntryKind::Index,
             _ => parse_named(text).ok_or_else(|| EntryPathError {
                 what: format!("{:?}", clip(text)),
                 reason: "docs/bundle-format.md lists the forms a path has",
@@ -218,13 +213,10 @@ fn parse_named(text: &str) -> Option<EntryKind> {
     })
 }
 
-/// Cuts hostile text before it goes into an error; `{:?}` at the place of use escapes it.
-pub(crate) fn clip(text: &str) -> String {
-    const MAX_CHARS: usize = 160;
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+/// Returns whether a path that a bundle does not have would at least do no harm, wherever it were extracted.
+pub(crate) fn is_harmless(path: &str) -> bool {
+    // On a file system that folds case, a path in other letters is the file that it only resembles.
+    is_portable(path) && path.to_ascii_lowercase().parse::<EntryPath>().is_err()
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::container_error::{ContainerError, ContainerErrorKind};
-use crate::entry_path::{EntryPath, clip};
+use crate::entry_path::{EntryPath, is_harmless};
 use crate::limits::Limits;
-use crate::reader::is_harmless;
+use crate::path_grammar::clip;
 
 /// A bundle that has been extracted into a folder.
 ///

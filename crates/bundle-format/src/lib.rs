@@ -60,6 +60,7 @@ mod limits;
 mod manifest;
 mod memory_sink;
 mod output_file;
+mod path_grammar;
 mod plan;
 mod read_at;
 mod reader;
@@ -72,15 +73,14 @@ mod tar_header;
 pub mod testing;
 mod text_form;
 mod trust_name;
+mod volume_fault;
 mod volume_names;
 mod volume_size;
 mod writer;
 
 pub use archive::{BundleArchive, OpenError};
 pub use base::BaseBundle;
-pub use bundle_file::{
-    BundleFile, BundleFileError, BundleFileErrorKind, VolumeFault, VolumeFaultKind,
-};
+pub use bundle_file::{BundleFile, BundleFileError, BundleFileErrorKind};
 pub use checksums::{Checksums, VolumeChecksum};
 pub use container::Container;
 pub use container_error::{ContainerError, ContainerErrorKind, REPACK_REMEDY};
@@ -108,7 +108,8 @@ pub use signature::{
 };
 pub use sink::Sink;
 pub use stream_name::{StreamName, StreamNameError};
-pub use trust_name::TrustName;
+pub use trust_name::{TrustName, TrustNameError};
+pub use volume_fault::{VolumeFault, VolumeFaultKind};
 pub use volume_names::checksum_line;
 pub use volume_size::{VolumeSize, VolumeSizeError};
 pub use writer::{

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use oci_content::{Digest, FileSystemGaps, sync_dir, sync_file};
 
 pub use self::error::{OutputError, OutputErrorKind};
-use self::partial::{open_locked, partial_path, refuse_existing, remove, rename};
+use self::partial::{open_locked, parent, partial_path, refuse_existing, remove, rename};
+use self::sink::Names;
 pub use self::sink::OutputSink;
-use self::sink::{Names, parent};
 use crate::checksums::{ChecksumHasher, Checksums, VolumeChecksum};
 use crate::read_at::read_range;
 use crate::volume_names::{

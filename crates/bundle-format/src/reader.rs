@@ -2,9 +2,10 @@ use std::io::{self, Read};
 
 use crate::container::{Container, TAR_BLOCK_BYTES, tar_bytes};
 use crate::container_error::{ContainerError, ContainerErrorKind};
-use crate::entry_path::{EntryPath, clip};
+use crate::entry_path::{EntryPath, is_harmless};
 use crate::framing::Framing;
 use crate::limits::Limits;
+use crate::path_grammar::clip;
 use crate::tar_header::{self, Block, Header, Size};
 
 /// Reads a bundle from its first byte to its last, once, in bounded memory.
@@ -260,32 +261,6 @@ impl<R: Read> Read for BundleReader<R> {
             error.into()
         })
     }
-}
-
-/// Returns whether a path that a bundle does not have would at least do no harm, wherever it were extracted.
-pub(crate) fn is_harmless(path: &str) -> bool {
-    const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
-    let part = |part: &str| {
-        let stem = part
-            .split('.')
-            .next()
-            .unwrap_or_default()
-            .to_ascii_lowercase();
-        let stem = stem.trim_end_matches(|c: char| c.is_ascii_digit());
-        !part.is_empty()
-            && part != "."
-            && part != ".."
-            && !part.ends_with(['.', ' '])
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-+@ ".contains(&b))
-            && !RESERVED.contains(&stem)
-    };
-    const MAX_BYTES: usize = 255;
-    path.len() <= MAX_BYTES
-        && path.split('/').all(part)
-        // On a file system that folds case this is the file that it only resembles.
-        && path.to_ascii_lowercase().parse::<EntryPath>().is_err()
 }
 
 #[cfg(test)]

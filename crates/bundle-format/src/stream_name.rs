@@ -1,6 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::path_grammar::{clip, is_short_name};
+
 /// The name of a stream of bundles, within which `sequence` grows.
 ///
 /// At most 64 characters of `[a-z0-9][a-z0-9._-]*`: a site keeps a file per stream, so the name must be safe in a
@@ -37,25 +39,13 @@ impl fmt::Display for StreamName {
     }
 }
 
-/// Returns whether a text is at most 64 of `a-z`, `0-9`, `.`, `_` and `-`, and begins with a letter or a digit.
-pub(crate) fn is_short_name(text: &str) -> bool {
-    const MAX_BYTES: usize = 64;
-    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = text.as_bytes();
-    bytes.len() <= MAX_BYTES
-        && bytes.first().is_some_and(|b| word(*b))
-        && bytes.iter().all(|b| word(*b) || b"._-".contains(b))
-}
-
 impl FromStr for StreamName {
     type Err = StreamNameError;
 
     fn from_str(text: &str) -> Result<Self, StreamNameError> {
         match is_short_name(text) {
             true => Ok(Self(text.into())),
-            false => Err(StreamNameError {
-                text: crate::entry_path::clip(text),
-            }),
+            false => Err(StreamNameError { text: clip(text) }),
         }
     }
 }

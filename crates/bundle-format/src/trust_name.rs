@@ -1,9 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::entry_path::{EntryPathError, clip};
-use crate::reader::is_harmless;
-use crate::stream_name::is_short_name;
+use crate::path_grammar::{self, clip, is_portable, is_short_name};
 
 /// The name of a file below `trust/`: what a site needs to verify what it receives, such as a trusted root or a public key.
 ///
@@ -11,6 +9,16 @@ use crate::stream_name::is_short_name;
 /// written into a folder of any system. What is carried never judges the bundle that carries it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrustName(Box<str>);
+
+/// A string that is not a name below `trust/`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a name below trust/: it has at most 64 lower-case letters, digits, '.', '_' and '-', starts with a letter or \
+     digit, ends in no dot, and is not that of a device"
+)]
+pub struct TrustNameError {
+    text: String,
+}
 
 impl TrustName {
     /// Returns the text.
@@ -26,16 +34,20 @@ impl fmt::Display for TrustName {
 }
 
 impl FromStr for TrustName {
-    type Err = EntryPathError;
+    type Err = TrustNameError;
 
-    fn from_str(text: &str) -> Result<Self, EntryPathError> {
-        match is_short_name(text) && is_harmless(text) {
-            true => Ok(Self(text.into())),
-            false => Err(EntryPathError::new(
-                format!("{:?} below trust/", clip(text)),
-                "a name has at most 64 lower-case letters, digits, '.', '_' and '-', starts with a letter or digit, ends in no \
-                 dot, and is not that of a device",
-            )),
+    fn from_str(text: &str) -> Result<Self, TrustNameError> {
+        // Those that stand at the top of a bundle would be mistaken for these.
+        const TAKEN: [&str; 4] = [
+            path_grammar::MANIFEST,
+            path_grammar::SIGNATURE,
+            path_grammar::OCI_LAYOUT,
+            path_grammar::INDEX,
+        ];
+        if is_short_name(text) && is_portable(text) && !TAKEN.contains(&text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(TrustNameError { text: clip(text) })
         }
     }
 }

@@ -8,11 +8,12 @@ use super::*;
 use crate::limits::Limits;
 use crate::output_file::OutputFile;
 use crate::plan::BundlePlan;
+use crate::volume_fault::{VolumeFault, VolumeFaultKind};
 use crate::writer::BundleWriter;
 use crate::writer::tests::{bundle_of, content, write};
 use crate::{BundleArchive, BundleReader, Container, EntryPath};
 
-use VolumeFaultKind::{Content, Missing, Size, Unexpected};
+use crate::volume_fault::VolumeFaultKind::{Content, Missing, Size, Unexpected};
 
 /// A folder with bundles in volumes.
 struct Shelf(tempfile::TempDir);

@@ -10,8 +10,9 @@ use oci_content::{
 
 use super::emit::{Out, emit};
 use super::{BundleManifest, EntryRecord, ManifestError, ManifestErrorKind, ReferrerTotals};
-use crate::entry_path::{EntryPath, clip};
+use crate::entry_path::EntryPath;
 use crate::limits::Limits;
+use crate::path_grammar::clip;
 
 impl BundleManifest {
     /// Reads a manifest. Nothing but the exact bytes that [`to_yaml`](Self::to_yaml) writes is accepted, so no

@@ -11,7 +11,6 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::error::{OutputError, OutputErrorKind};
-use super::sink::parent;
 
 /// Returns the name that a file has while it is written.
 pub(super) fn partial_path(file: &Path) -> PathBuf {
@@ -142,5 +141,13 @@ pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OutputError::io(path, error)),
         _ => Ok(()),
+    }
+}
+
+/// Returns the folder that holds a file.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }

@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use oci_content::FileSystemGaps;
@@ -213,14 +213,6 @@ impl ReadAt for OutputSink {
 }
 
 const ENDED: &str = "a write to a bundle whose run has ended";
-
-/// Returns the folder that holds a file.
-pub(super) fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
 
 #[cfg(test)]
 mod tests {

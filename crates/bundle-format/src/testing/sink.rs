@@ -1,5 +1,5 @@
 use super::source::check_reading;
-use super::{at_once, content};
+use super::workload::{at_once, content};
 use crate::read_at::ReadAt;
 use crate::sink::Sink;
 

@@ -1,6 +1,6 @@
 use std::io;
 
-use super::{at_once, content};
+use super::workload::{at_once, content};
 use crate::read_at::ReadAt;
 
 /// Checks that a source keeps the contract of [`ReadAt`]. `make` creates one that holds the bytes that it is given.

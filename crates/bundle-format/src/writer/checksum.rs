@@ -29,7 +29,7 @@ impl<S: Sink> Checksum<S> {
         }
     }
 
-    /// Computes them; blocks until [`finish`](super::BundleWriter::finish) has written the last byte. `None` when the
+    /// Computes them; blocks until [`finish`](crate::BundleWriter::finish) has written the last byte. `None` when the
     /// writer is dropped before. `hashed` is told how many more bytes have been hashed, each time that there are some.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use oci_content::{Algorithm, Digest, Hasher};
 
-use super::BundleFile;
 use crate::archive::{BundleArchive, OpenError};
+use crate::bundle_file::BundleFile;
 use crate::container_error::ContainerErrorKind;
 use crate::limits::Limits;
 use crate::read_at::read_range;
