@@ -7,7 +7,7 @@ use crate::referrers_list::ReferrersList;
 ///
 /// Only [`List`](Self::List) and [`SubjectUnknown`](Self::SubjectUnknown) are claims about referrers; from every
 /// other variant nothing follows about how many there are.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReferrersAnswer {
     /// The registry listed what it knows, perhaps nothing.
@@ -45,7 +45,7 @@ pub enum ReferrersAnswer {
 /// What an answer to `GET /v2/<name>/manifests/<tag>` means for a referrers tag. A pure function of the answer.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReferrersTagAnswer {
     /// The tag holds this index.

@@ -11,7 +11,7 @@ use crate::referrers_list::ReferrersList;
 /// The line that matters runs between what can be read and is something else, which is a statement, and what
 /// cannot be read, which is none: [`Unreadable`](Self::Unreadable) and [`Absent`](Self::Absent) never mean
 /// "there is nothing".
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Body {
     /// A whole image index.

@@ -19,6 +19,10 @@ use crate::response::Response;
 
 /// Speaks to any number of registries.
 ///
+/// No future of this crate runs in the background: to drop it ends its request. Reads leave nothing behind then; what
+/// writes may leave at the registry is said at each of them under *Cancellation*. A token request that others wait for
+/// is made by the next of them.
+///
 /// Cheap to clone; clones share connections, tokens, the limit of requests in flight and rate limit gates,
 /// so one per process is right.
 #[derive(Clone)]

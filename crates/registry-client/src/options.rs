@@ -31,56 +31,58 @@ use crate::retry::RetryPolicy;
 pub struct ClientOptions {
     /// The `User-Agent`. Default: `registry-client/` and this crate's version.
     pub user_agent: String,
-    /// Requests in flight to one host; fewer while it throttles. Default: 16.
+    /// Requests in flight to one host; fewer while it throttles. At least 1. Default: 16.
     pub max_in_flight: NonZeroUsize,
-    /// How often and how long a call tries again.
+    /// How often and for how long a call is retried. Default: 6 tries, with at most 120 s of waiting.
     pub retry: RetryPolicy,
-    /// Time for one connection, TLS included. Default: 10 s.
+    /// Time to set up one connection, including TLS. Default: 10 s.
     pub connect_timeout: Duration,
-    /// Time from sending a request to the head of its answer, the connection included; for an upload, from
-    /// its last byte, and at least `idle_timeout`. Default: 30 s.
+    /// Time from sending a request to the head of its answer, including the connection. For an upload it starts with the
+    /// last byte and is at least `idle_timeout`. Default: 30 s.
     pub response_timeout: Duration,
-    /// Time in which a body has to bring [`min_bytes_per_second`](Self::min_bytes_per_second) for each of its
-    /// seconds, or its end; else it counts as stalled. Only waiting for the network counts, not what the sink of a
-    /// blob takes. Default: 60 s.
+    /// The window over which [`min_bytes_per_second`](Self::min_bytes_per_second) is averaged. A body that is slower, and
+    /// has not ended, counts as stalled. Only time spent waiting for the network counts, not time spent in the sink of a
+    /// blob. Default: 60 s.
     ///
-    /// An upload counts as stalled when the connection takes none of its pieces, of 256 KiB each, in that time.
+    /// An upload counts as stalled when the connection accepts none of its pieces, of 256 KiB each, in that time.
     pub idle_timeout: Duration,
-    /// Bytes per second, averaged over `idle_timeout`, below which a body counts as stalled, blobs included: it is
-    /// asked for again, a blob from where it stopped, and that ends with the tries of
-    /// [`retry`](Self::retry). 0 asks for any byte. Default: 1 KiB.
+    /// Bytes per second, averaged over `idle_timeout`, below which a body counts as stalled. It is then requested again, a
+    /// blob from where it stopped, until the tries of [`retry`](Self::retry) are used up. With 0, one byte is enough.
+    /// Default: 1 KiB.
     ///
-    /// Transfers share the line: where 16 at once on a very slow one bring less than that each, lower
-    /// `max_in_flight` first.
+    /// Transfers share the line: if 16 at once are slower than that on a very slow one, lower `max_in_flight` first.
     pub min_bytes_per_second: u64,
-    /// Registries, as references name them (`host` or `host:port`), that speak plain HTTP.
+    /// Registries, as references name them (`host` or `host:port`), that speak plain HTTP. Default: none; loopback speaks
+    /// plain HTTP without being listed.
     pub plain_http: BTreeSet<String>,
-    /// Root certificates beside the platform's: PEM, one or more in each.
+    /// Root certificates in addition to the platform's: PEM, one or more in each. Default: none.
     pub extra_roots: Vec<Vec<u8>>,
     /// A client certificate, its chain and its private key in PEM. Shown to registries only, never to the
-    /// target of a redirect or a token service on another host.
+    /// target of a redirect or a token service on another host. Default: none.
     pub client_identity: Option<Vec<u8>>,
-    /// Folders in the layout of docker's and containers' `certs.d`: `HOST[:PORT]/*.crt` are root certificates for that
-    /// registry, `*.cert` with `*.key` its client certificates. The first that has a folder for a registry is read, at
-    /// the first request to it; a file that cannot be used is then an error. Default: none.
+    /// Folders laid out like the `certs.d` of docker and containers: `HOST[:PORT]/*.crt` are root certificates for that
+    /// registry, `*.cert` with `*.key` are client certificates for it. The first folder that has one for a registry is
+    /// read, at the first request to it; a file that cannot be used is then an error. A file has at most 1 MiB.
+    /// Default: none.
     pub certs_folders: Vec<PathBuf>,
-    /// Proxies; `None` connects directly. The environment is not read.
+    /// Proxies; `None`, the default, connects directly. The environment is not read.
     pub proxy: Option<ProxyOptions>,
-    /// The largest manifest. Default: 4 MiB, what the specification asks registries to take.
+    /// The largest manifest, in bytes. Default: 4 MiB, what the specification asks registries to accept.
     pub max_manifest_bytes: u64,
-    /// The largest page of a list of tags or referrers. Default: 32 MiB.
+    /// The largest page of a list of tags or referrers, in bytes. Default: 32 MiB.
     pub max_list_bytes: u64,
-    /// The largest answer of a token service. Default: 64 KiB.
+    /// The largest answer of a token service, in bytes. Default: 64 KiB.
     pub max_token_bytes: u64,
-    /// Redirects followed in one request. Default: 5.
+    /// Redirects that one request follows. Default: 5.
     pub max_redirects: u32,
-    /// Where credentials come from; `None` is anonymous.
+    /// Where credentials come from; `None`, the default, is anonymous.
     pub credentials: Option<Arc<dyn CredentialSource>>,
-    /// Who is told about each request.
+    /// The observer of every request and wait, unless a clone of the client has [its
+    /// own](crate::Client::with_observer). Default: none.
     pub observer: Option<Arc<dyn RequestObserver>>,
-    /// Which requests share a connection, where the server agrees to HTTP/2.
+    /// Which requests share a connection where the server supports HTTP/2. Default: [`Http2::SmallRequests`].
     pub http2: Http2,
-    /// What differs for one registry, by the name that references give it.
+    /// Settings for single registries, by the name that references give them. Default: none.
     pub hosts: BTreeMap<String, HostOptions>,
 }
 

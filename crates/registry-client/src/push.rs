@@ -15,7 +15,7 @@ use crate::upload::{Part, Slot};
 use crate::upload_session::UploadSession;
 
 /// How a pushed blob got there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BlobPush {
     /// The registry took it from another repository of its own.
@@ -54,7 +54,8 @@ impl Repository {
     /// - When there is no usable answer.
     ///
     /// # Cancellation
-    /// An open session is left for the registry to expire.
+    /// An open session, and what it has of the blob, is left for the registry to expire. The blob is there if the last
+    /// request was already acted upon: [`head_blob`](Self::head_blob) tells.
     pub async fn push_blob(
         &self,
         digest: &Digest,
@@ -79,6 +80,9 @@ impl Repository {
     ///
     /// # Errors
     /// When there is no usable answer.
+    ///
+    /// # Cancellation
+    /// The blob may be there already, or a session may be open, which the registry lets expire.
     pub async fn mount_blob(
         &self,
         digest: &Digest,

@@ -7,7 +7,7 @@ use crate::bounded_list::BoundedList;
 pub const MAX_LIST_ENTRIES: usize = 100_000;
 
 /// A referrers list: the body of an image index, read entry by entry.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReferrersList {
     /// The entries in their order, up to [`MAX_LIST_ENTRIES`]; a malformed one does not spoil the others.

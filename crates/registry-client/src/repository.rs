@@ -29,7 +29,7 @@ pub struct Repository {
 }
 
 /// What names a manifest within its repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ManifestId<'a> {
     /// What the tag holds now.
@@ -60,7 +60,7 @@ impl fmt::Display for ManifestId<'_> {
 }
 
 /// What has to hold of a tag for a manifest to be put under it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Precondition<'a> {
     /// Nothing.
@@ -248,6 +248,10 @@ impl Repository {
     ///
     /// # Errors
     /// When there is no usable answer, or `media_type` or an entity tag cannot be sent in a header.
+    ///
+    /// # Cancellation
+    /// The registry may or may not have taken the manifest. To put the same bytes again does no harm by digest; by tag, read
+    /// the tag first if others write it.
     pub async fn put_manifest(
         &self,
         id: impl Into<ManifestId<'_>> + Send,
@@ -285,6 +289,9 @@ impl Repository {
     ///
     /// # Errors
     /// When there is no usable answer.
+    ///
+    /// # Cancellation
+    /// The registry may or may not have deleted it.
     pub async fn delete_manifest(
         &self,
         id: impl Into<ManifestId<'_>> + Send,
