@@ -127,7 +127,7 @@ impl PartialBlob {
     ///
     /// # Errors
     ///
-    /// [`LayoutErrorKind::Corrupt`] when the bytes do not hash to `digest`, or when the file system refuses; nothing is
+    /// [`Corrupt`](super::LayoutErrorKind::Corrupt) when the bytes do not hash to `digest`, or when the file system refuses; nothing is
     /// left then.
     pub fn commit(self, digest: &Digest) -> Result<File, LayoutError> {
         let path = blob_path(&self.root, digest);
