@@ -1,14 +1,16 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-/// The longest text from elsewhere that a message or a report repeats, in characters: a header's value, an error's
-/// message, the path of a redirect. Members of a manifest are data and stay whole in documents for programs.
+/// The longest foreign text that a message or a report quotes, in characters: the value of a
+/// header, the message of an error, the path of a redirect. Members of a manifest are data and are
+/// never cut in documents for programs.
 pub const MAX_FOREIGN_CHARS: usize = 256;
 
-/// The longest message that holds such texts, in characters: a net below everything that makes one.
+/// The longest message that contains such texts, in characters: a last line of defence for
+/// everything that builds messages.
 pub const MAX_MESSAGE_CHARS: usize = 1024;
 
-/// Cuts a text to `max_chars` characters, of which the last is `…` where something is missing.
+/// Cuts a text to `max_chars` characters, the last of which is `…` if something was cut off.
 ///
 /// ```
 /// assert_eq!(oci_content::bounded("größer", 4), "grö…");
@@ -23,9 +25,11 @@ pub fn bounded(text: &str, max_chars: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
-/// Returns the text of an error and of all its causes, separated by colons: what a report or a log line shows.
+/// Returns the text of an error followed by those of its causes, separated by colons, for a report
+/// or a log line.
 ///
-/// A cause that the text before it ends in is not repeated, and each is cut to [`MAX_MESSAGE_CHARS`].
+/// A cause is left out if the text before it already ends in it; each is cut to
+/// [`MAX_MESSAGE_CHARS`].
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -40,7 +44,7 @@ pub fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// Cuts a name or a digest that others wrote before it goes into an error; `{:?}` at the place of use escapes it.
+/// Cuts a foreign name or digest before it goes into an error, where `{:?}` escapes it.
 pub(crate) fn clip(text: &str) -> String {
     const MAX_CHARS: usize = 161;
     bounded(text, MAX_CHARS).into_owned()

@@ -2,16 +2,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of statement a referrer makes, for counts and policies that people read.
+/// The kind of statement that a referrer makes, for counts and policies.
 ///
-/// Derived from the artifact type alone; it never decides what is discovered, exported or imported.
+/// It is derived from the artifact type alone and never decides what is discovered, exported or
+/// imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ArtifactCategory {
     /// A statement about how or from what something was built (in-toto, SLSA).
     Attestation,
-    /// Anything that no other category names.
+    /// Anything else.
     Other,
     /// A software bill of materials (CycloneDX, SPDX, Syft).
     Sbom,
@@ -35,7 +36,8 @@ impl ArtifactCategory {
     pub fn of(artifact_type: &str) -> Self {
         let name = artifact_type.to_ascii_lowercase();
         let has = |needles: &[&str]| needles.iter().any(|needle| name.contains(needle));
-        // The order matters: a CycloneDX VEX names both, and an in-toto signature envelope is an attestation.
+        // The order matters: a CycloneDX VEX matches two of them, and an in-toto signature envelope
+        // is an attestation.
         if has(&["vex", "csaf"]) {
             Self::Vex
         } else if has(&["cyclonedx", "spdx", "syft", "sbom"]) {
@@ -56,7 +58,7 @@ impl ArtifactCategory {
         }
     }
 
-    /// Returns the name as it stands in JSON and in `manifest.yaml`.
+    /// Returns the name that is used in JSON and in `manifest.yaml`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Attestation => "attestation",

@@ -9,11 +9,11 @@ use crate::bounded::{MAX_FOREIGN_CHARS, bounded, clip};
 use crate::digest::{Digest, DigestError};
 use crate::json::Object;
 
-/// What points at a piece of content: its type, digest and size.
+/// A pointer to content: its media type, digest and size.
 ///
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md>
 ///
-/// Annotations are ordered, so that what is written from a descriptor has one form.
+/// Annotations are sorted, so a descriptor has one serialized form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -24,25 +24,25 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The size of the content in bytes.
     pub size: u64,
-    /// Where else the content may be had. Recorded, never asked.
+    /// Other places that offer the content. Recorded, but never fetched from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Annotations of the content, by key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The content itself, base64, as the descriptor carries it. Recorded, never used in the content's place.
+    /// The embedded content, in base64. Recorded, but never used instead of the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
     /// The platform that the content is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// The artifact type of the manifest that this points at, as the lister gives it.
+    /// The artifact type of the manifest that this points to, according to the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
 }
 
 impl Descriptor {
-    /// Creates a descriptor with the three members that it must have.
+    /// Creates a descriptor with the three required members.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.into(),
@@ -61,15 +61,15 @@ impl Descriptor {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 
-    /// Returns whether this is an attestation that BuildKit keeps as a child of an index: no platform image, and no
-    /// referrer either.
+    /// Returns whether this is an attestation that BuildKit stores as a child of an index. It is
+    /// neither an image for a platform nor a referrer.
     pub fn is_buildkit_attestation(&self) -> bool {
         self.annotations
             .get("vnd.docker.reference.type")
             .is_some_and(|kind| kind == "attestation-manifest")
     }
 
-    /// Returns whether the content that the descriptor embeds, if it does, is the content of its digest.
+    /// Returns whether the embedded content, if there is any, matches the digest and the size.
     ///
     /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#embedded-content>
     pub fn data_holds(&self) -> bool {
@@ -81,7 +81,7 @@ impl Descriptor {
             .is_ok_and(|bytes| bytes.len() as u64 == self.size && self.digest.matches(&bytes))
     }
 
-    /// Returns the digest of the platform child that a BuildKit attestation speaks of.
+    /// Returns the digest of the image that a BuildKit attestation is about.
     pub fn buildkit_subject(&self) -> Option<Digest> {
         self.annotations
             .get("vnd.docker.reference.digest")?
@@ -90,7 +90,7 @@ impl Descriptor {
     }
 }
 
-/// The platform that an image is for. What its index does not say is empty.
+/// The platform that an image is for. What the index leaves out is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Platform {
@@ -121,14 +121,15 @@ impl Platform {
         }
     }
 
-    /// Reads `os/architecture` or `os/architecture/variant`, without the reason where it is neither.
+    /// Parses `os/architecture` or `os/architecture/variant`; `None` if it is neither. `FromStr`
+    /// says why.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
     }
 
-    /// Returns whether an image for `other` is one that somebody who asked for this platform wants: a variant, if
-    /// asked for, must be the same. An operating system or architecture that `other` does not name rules nothing
-    /// out: containerd runs such images as well.
+    /// Returns whether a request for this platform selects an image for `other`. A variant only
+    /// matters if it was requested. An operating system or architecture that `other` does not name
+    /// rules nothing out: containerd runs such images too.
     pub fn selects(&self, other: &Self) -> bool {
         let agrees = |wanted: &str, named: &str| named.is_empty() || wanted == named;
         agrees(&self.os, &other.os)
@@ -150,7 +151,7 @@ impl std::fmt::Display for Platform {
     }
 }
 
-/// A string that is no platform.
+/// A string that is not a platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a platform: it is written OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT")]
 pub struct PlatformError(String);
@@ -158,7 +159,7 @@ pub struct PlatformError(String);
 impl FromStr for Platform {
     type Err = PlatformError;
 
-    /// Reads `os/architecture` or `os/architecture/variant`.
+    /// Parses `os/architecture` or `os/architecture/variant`.
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let parts: Vec<_> = text.split('/').collect();
         let (os, architecture, variant) = match *parts.as_slice() {
@@ -187,16 +188,17 @@ impl TryFrom<&str> for Platform {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DescriptorError {
-    /// The JSON is no descriptor.
+    /// The JSON is not a descriptor.
     #[error("not a descriptor: {0}")]
     Json(String),
-    /// The digest is malformed or of an algorithm that is not handled.
+    /// The digest is malformed or uses an unsupported algorithm.
     #[error(transparent)]
     Digest(#[from] DigestError),
 }
 
-/// A descriptor as others write it. `null` is what Go programs write for an empty list or map, and read for any
-/// empty value: each member that content can be had without may be `null`, empty or missing.
+/// A descriptor as other programs write it. Go programs write `null` for an empty list or map and
+/// accept it for any empty value, so every member that is not needed to fetch the content may be
+/// `null`, empty or missing.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ForeignDescriptor {
@@ -211,7 +213,8 @@ pub(crate) struct ForeignDescriptor {
 }
 
 impl ForeignDescriptor {
-    /// Returns whether this is what Go programs write for no descriptor: one whose members are all empty.
+    /// Returns whether all members are empty, which is how Go programs write that there is no
+    /// descriptor.
     pub(crate) fn is_empty(&self) -> bool {
         let empty = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
         empty(&self.media_type) && empty(&self.digest) && self.size.unwrap_or(0) == 0
@@ -237,7 +240,7 @@ impl ForeignDescriptor {
     }
 }
 
-/// Annotations as others write them.
+/// Annotations as other programs write them.
 pub(crate) type ForeignAnnotations = BTreeMap<String, Option<String>>;
 
 #[derive(Deserialize)]
@@ -247,13 +250,13 @@ struct ForeignPlatform {
     variant: Option<String>,
     #[serde(rename = "os.version")]
     os_version: Option<String>,
-    /// Read for its type alone.
+    /// Only its type is checked.
     #[serde(rename = "os.features")]
     _os_features: Option<Vec<String>>,
 }
 
 impl ForeignPlatform {
-    /// Returns the platform; `None` where it says nothing.
+    /// Returns the platform, or `None` if it is empty.
     fn platform(self) -> Option<Platform> {
         let platform = Platform {
             os: self.os.unwrap_or_default(),
@@ -270,7 +273,7 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Descripto
     serde_json::from_str(json).map_err(|error| DescriptorError::Json(said(&error)))
 }
 
-/// Returns what a reader of JSON says, which repeats values of any length.
+/// Returns the message of the JSON parser, cut, since it quotes values of any length.
 pub(crate) fn said(error: &serde_json::Error) -> String {
     bounded(&error.to_string(), MAX_FOREIGN_CHARS).into_owned()
 }
@@ -280,7 +283,7 @@ pub(crate) fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// Returns annotations, where a `null` is an empty value.
+/// Returns annotations, with an empty value for each `null`.
 pub(crate) fn annotations(from: Option<ForeignAnnotations>) -> BTreeMap<String, String> {
     let from = from.into_iter().flatten();
     from.map(|(key, value)| (key, value.unwrap_or_default()))
@@ -288,14 +291,16 @@ pub(crate) fn annotations(from: Option<ForeignAnnotations>) -> BTreeMap<String, 
 }
 
 impl Descriptor {
-    /// Reads one descriptor out of JSON that somebody else wrote.
+    /// Parses a descriptor from another program.
     ///
-    /// Digest and size are there and of their types. The other members may be missing, `null` or empty, as Go
-    /// programs write and read them: an empty `artifactType`, `data`, `variant` or `platform` is none.
+    /// `digest` and `size` are required. The other members may be missing, `null` or empty, as Go
+    /// programs write and accept them: an empty `artifactType`, `data`, `variant` or `platform`
+    /// counts as missing.
     ///
     /// # Errors
     ///
-    /// When digest or size is missing, a member has the wrong type, or the digest is not one this project handles.
+    /// When `digest` or `size` is missing, a member has the wrong type, or the digest uses an
+    /// unsupported algorithm.
     pub fn from_json(json: &str) -> Result<Self, DescriptorError> {
         read::<Object<ForeignDescriptor>>(json)?.0.into_descriptor()
     }

@@ -10,7 +10,7 @@ use crate::name::text_form;
 
 /// A registered digest algorithm.
 ///
-/// Only the two that the image specification registers and that resist collision are known:
+/// Only the two that the image specification registers and that resist collisions are supported:
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#registered-algorithms>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -22,7 +22,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Returns the name as it stands before the colon.
+    /// Returns the name that precedes the colon.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -59,13 +59,13 @@ impl FromStr for Algorithm {
 
 text_form!(Algorithm);
 
-/// The digest of some bytes: an algorithm and lower-case hex of exactly its length.
+/// A content digest: an algorithm and its value in lower-case hex.
 ///
 /// Ordered by algorithm, then by value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest {
     algorithm: Algorithm,
-    // Shared by all copies: a bundle of many referrers names each digest in several places.
+    // Shared by all copies: a bundle with many referrers names each digest in several places.
     encoded: Arc<str>,
 }
 
@@ -92,7 +92,7 @@ impl Digest {
         &self.encoded
     }
 
-    /// Checks that this is the digest of everything that `hasher` was given.
+    /// Checks that everything that `hasher` was given has this digest.
     ///
     /// # Errors
     ///
@@ -124,23 +124,23 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A string that is no digest this project handles.
+/// A string that is not a supported digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DigestError {
-    /// There is no `algorithm:encoded` form.
+    /// It does not have the form `algorithm:encoded`.
     #[error("{0:?} is not a digest: it has no colon")]
     NoColon(String),
     /// The algorithm is well-formed but neither sha256 nor sha512.
     #[error("digest algorithm {0:?} is not supported, only sha256 and sha512 are")]
     UnsupportedAlgorithm(String),
-    /// The encoded part is not lower-case hex of the length the algorithm has.
+    /// The encoded part is not lower-case hex of the length that the algorithm requires.
     #[non_exhaustive]
     #[error("{digest:?} is not a digest: {algorithm} takes {expected} lower-case hex characters", expected = algorithm.encoded_len())]
     Encoded {
-        /// What was given.
+        /// The string.
         digest: String,
-        /// The algorithm it names.
+        /// Its algorithm.
         algorithm: Algorithm,
     },
 }
@@ -169,7 +169,7 @@ impl FromStr for Digest {
 
 text_form!(Digest);
 
-/// Computes a digest piece by piece.
+/// Computes a digest incrementally.
 #[derive(Clone)]
 pub struct Hasher(State);
 
@@ -180,7 +180,7 @@ enum State {
 }
 
 impl Hasher {
-    /// Creates a hasher that has seen nothing.
+    /// Creates a hasher that has been given no bytes yet.
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
             Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
@@ -196,7 +196,7 @@ impl Hasher {
         }
     }
 
-    /// Returns the digest of everything that was added.
+    /// Returns the digest of all bytes that were added.
     pub fn finish(self) -> Digest {
         let (algorithm, encoded) = match self.0 {
             State::Sha256(state) => (Algorithm::Sha256, hex::encode(state.finalize())),
@@ -215,28 +215,28 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// Why bytes are not what their descriptor says.
+/// A mismatch between content and its descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// Fewer or more bytes than the descriptor gives.
+    /// The content is shorter or longer than the descriptor says.
     #[non_exhaustive]
     #[error("{digest} is {expected} bytes long, but {found} were read")]
     Size {
-        /// What was read.
+        /// The digest of the descriptor.
         digest: Digest,
-        /// Bytes that the descriptor promises.
+        /// The size in the descriptor, in bytes.
         expected: u64,
-        /// Bytes that were read; reading stops one byte past `expected`.
+        /// The number of bytes that were read, at most one more than `expected`.
         found: u64,
     },
-    /// Other bytes.
+    /// The content has another digest.
     #[non_exhaustive]
     #[error("the bytes read for {expected} hash to {found}")]
     Digest {
-        /// What was asked for.
+        /// The digest in the descriptor.
         expected: Digest,
-        /// What came.
+        /// The digest of the content.
         found: Digest,
     },
 }
@@ -258,10 +258,10 @@ impl From<VerifyError> for io::Error {
     }
 }
 
-/// A reader that ends in an error unless exactly the promised bytes came through it.
+/// A reader that fails unless exactly the expected bytes pass through it.
 ///
 /// - Never yields more than `size` bytes.
-/// - The check happens at the end: a caller that does not read to the end has verified nothing.
+/// - The check happens at the end: a caller that stops earlier has verified nothing.
 #[derive(Debug)]
 pub struct VerifyingReader<R> {
     inner: R,
@@ -301,7 +301,7 @@ impl<R: io::Read> io::Read for VerifyingReader<R> {
             return Ok(0);
         }
         if self.read == self.size {
-            // One byte more tells a longer source from one that ends where it should.
+            // One more byte tells whether the source is longer than it should be.
             let mut probe = [0];
             if self.inner.read(&mut probe)? > 0 {
                 self.read += 1;

@@ -1,4 +1,4 @@
-//! The words in which a discovery speaks of itself: in JSON, in `manifest.yaml`, in log lines and in metrics.
+//! The vocabulary of a discovery, as used in JSON, `manifest.yaml`, log lines and metrics.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ macro_rules! words {
             /// Every value, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// Returns the word that stands in JSON, in `manifest.yaml` and in metrics.
+            /// Returns the word that is used in JSON, `manifest.yaml` and metrics.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
@@ -38,25 +38,25 @@ macro_rules! words {
 }
 
 words! {
-    /// Whether a registry has the referrers API, as far as it said so.
+    /// Whether a registry has the referrers API, as far as its answers show.
     Capability {
-        /// It answered with a referrers list.
+        /// It answered with a list of referrers.
         Supported = "supported",
-        /// It answered in a way in which a registry that has the API may not.
+        /// Its answer is one that a registry with the API must not give.
         Unsupported = "unsupported",
-        /// It gave no answer that settles the question.
+        /// No answer settled the question.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// How the referrers of one subject were found: a statement about the referrers API and the referrers tag.
+    /// How the referrers of one subject were found.
     DiscoveryMethod {
         /// The API answered; the tag added nothing.
         Native = "native",
         /// The API answered, and the tag named something that the API did not list.
         NativeAndTag = "native+tag",
-        /// No API; the referrers tag was asked, whether it exists or not.
+        /// No API; the referrers tag was looked up, whether it exists or not.
         FallbackTag = "fallback-tag",
         /// No API and no referrers tag; something was found under legacy tags.
         LegacyTag = "legacy-tag",
@@ -66,18 +66,18 @@ words! {
 }
 
 words! {
-    /// Whether everything that should have been asked gave an answer.
+    /// Whether every lookup succeeded.
     Completeness {
         /// Every source was read to its end.
         Complete = "complete",
-        /// Something could not be settled; what is missing is named beside it.
+        /// Some lookups failed; they are listed with the result.
         Incomplete = "incomplete",
     }
 }
 
 /// A source that names referrers.
 ///
-/// Ordered as they stand in a list: in the order of declaration, those of other programs by name.
+/// Ordered by declaration; sources of other programs come last, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum SourceKind {
@@ -87,16 +87,18 @@ pub enum SourceKind {
     ReferrersTag,
     /// A tag with a suffix, `sha256-<hex>.sig`: `legacy-tag`.
     LegacyTag,
-    /// A manifest that was read for another reason and has a subject, as attestations in an index have: `manifest`.
+    /// A manifest that was read for another reason and turned out to have a subject, such as an
+    /// attestation in an index: `manifest`.
     Manifest,
     /// A source of the program that embeds the discovery: `other:NAME`.
     Other(OtherSource),
 }
 
-/// The name of a source that is not one of this project: 1 to 24 of `a-z`, `0-9`, `.`, `_`, `-`, the first a letter or digit.
+/// The name of a source that another program provides: 1 to 24 characters of `a-z`, `0-9`, `.`, `_`
+/// and `-`, the first a letter or digit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OtherSource {
-    /// `other:` and the name, with zeros behind them: so they are ordered as their texts are.
+    /// `other:` and the name, padded with zeros so that they sort like their texts.
     word: [u8; OTHER.len() + Self::MAX_BYTES],
     length: u8,
 }
@@ -106,7 +108,7 @@ const OTHER: &str = "other:";
 impl OtherSource {
     const MAX_BYTES: usize = 24;
 
-    /// Reads a name, without `other:`; `None` when it is none.
+    /// Parses a name without `other:`; `None` if it is not valid.
     pub fn new(name: &str) -> Option<Self> {
         let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = name.as_bytes();
@@ -132,7 +134,7 @@ impl OtherSource {
     }
 
     fn word(&self) -> &str {
-        // It was made of ASCII.
+        // It consists of ASCII.
         std::str::from_utf8(&self.word[..usize::from(self.length)]).unwrap_or_default()
     }
 }
@@ -144,7 +146,7 @@ impl fmt::Debug for OtherSource {
 }
 
 impl SourceKind {
-    /// Every value that has no name of its own, in the order of declaration.
+    /// Every value except [`Other`](Self::Other), in the order of declaration.
     pub const ALL: &'static [Self] = &[
         Self::ReferrersApi,
         Self::ReferrersTag,
@@ -152,7 +154,7 @@ impl SourceKind {
         Self::Manifest,
     ];
 
-    /// Returns the word that stands in JSON, in `manifest.yaml` and in metrics.
+    /// Returns the word that is used in JSON, `manifest.yaml` and metrics.
     pub fn as_str(&self) -> &str {
         match self {
             Self::ReferrersApi => "referrers-api",
@@ -190,44 +192,44 @@ impl Serialize for SourceKind {
 impl<'de> Deserialize<'de> for SourceKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
-        Self::from_word(&word).ok_or_else(|| D::Error::custom("no source of referrers"))
+        Self::from_word(&word).ok_or_else(|| D::Error::custom("not a source of referrers"))
     }
 }
 
 words! {
-    /// Something that a discovery noticed and that does not make it incomplete.
+    /// Something that a discovery noticed but that does not make it incomplete.
     WarningCode {
-        /// An artifact type in a list was not the manifest's own; the manifest's is used.
+        /// The artifact type in a list differs from the manifest's, which is used.
         ArtifactTypeCorrected = "artifact-type-corrected",
         /// The referrers API is blocked although the subject may be read.
         CapabilityBlocked = "capability-blocked",
-        /// An index was given whose children were not asked for referrers.
+        /// The subject is an index and its children were not searched for referrers.
         ChildrenNotWalked = "children-not-walked",
-        /// A referrers list came under another content type than an index has.
+        /// A referrers list has a content type other than that of an index.
         ContentType = "content-type",
         /// A list names a manifest that does not exist.
         DanglingReferrer = "dangling-referrer",
-        /// A 200 whose body is no referrers list.
+        /// A 200 whose body is not a referrers list.
         False200 = "false-200",
-        /// A filter was asked for and not applied by the registry; it was applied here.
+        /// The registry did not apply the requested filter; it was applied here.
         FilterNotApplied = "filter-not-applied",
-        /// The referrers tag holds something else than an index.
+        /// The referrers tag does not hold an index.
         NotAnIndex = "not-an-index",
-        /// A size in a list was not the manifest's own; the manifest's is used.
+        /// The size in a list differs from the manifest's, which is used.
         SizeMismatch = "size-mismatch",
         /// The referrers tag names something that the API does not list.
         StaleTagIndex = "stale-tag-index",
-        /// A referrer names its subject with another size or media type than the subject has.
+        /// A referrer gives a wrong size or media type for its subject.
         SubjectDescriptorMismatch = "subject-descriptor-mismatch",
-        /// A list names a manifest that refers to something else.
+        /// A list names a manifest with another subject.
         SubjectMismatch = "subject-mismatch",
-        /// A tag that cannot exist is denied as well, so a denied tag counts as absent.
+        /// A tag that cannot exist is denied too, so a denied tag counts as absent.
         TagDenied = "tag-denied",
         /// The referrers tag resolves to the subject itself.
         TagIsSubject = "tag-is-subject",
         /// Listing the repository's tags is denied.
         TagListDenied = "tag-list-denied",
-        /// There are more tags than are read; unknown suffixes beyond the limit are not seen.
+        /// There are more tags than the limit; unknown suffixes beyond it are missed.
         TagScanLimited = "tag-scan-limited",
     }
 }
@@ -249,13 +251,13 @@ words! {
         PageFailed = "page-failed",
         /// A 429 that outlasted all retries.
         RateLimited = "rate-limited",
-        /// A 5xx that outlasted all retries, or an answer that no rule covers.
+        /// A 5xx that outlasted all retries, or an answer that nothing else covers.
         ServerError = "server-error",
-        /// A tag listing broke half-way.
+        /// A tag listing failed part-way.
         TagListFailed = "tag-list-failed",
-        /// The time for one image was over.
+        /// The time limit for one image was reached.
         Timeout = "timeout",
-        /// A next page was named at another origin.
+        /// The link to the next page leads to another origin.
         UntrustedLink = "untrusted-link",
     }
 }

@@ -8,31 +8,33 @@ use tempfile::NamedTempFile;
 
 use crate::gaps::{self, FileSystemGap, FileSystemGaps};
 
-/// What the name of a temporary file begins with; one that is left over is of a run that was killed.
+/// The prefix of temporary files. One that is left over belongs to a run that was killed.
 pub(crate) const PARTIAL: &str = ".partial-";
 
-/// Replaces a file as a whole, or makes it: a reader sees the old bytes or the new ones, and a crash leaves one or the other.
+/// Replaces or creates a file atomically: a reader sees the old bytes or the new ones, and a crash
+/// leaves one or the other.
 ///
-/// The bytes are written to a temporary file in the same folder, which is synced, renamed, and its folder synced. The file
-/// has the mode that the umask leaves of 0666, whatever the one that it replaces had.
+/// The bytes are written to a temporary file in the same folder, which is synced and renamed before
+/// the folder is synced. The mode of the file is 0666 less the umask, whatever the mode of the file
+/// that it replaces.
 ///
 /// # Errors
 ///
-/// When the folder takes no file, or the disk refuses; the old file is then untouched.
+/// When no file can be created in the folder, or writing fails. The old file is then untouched.
 pub fn replace_file(path: &Path, bytes: &[u8], gaps: &FileSystemGaps) -> io::Result<()> {
     let mut file = partial_file(folder_of(path))?;
     file.write_all(bytes)?;
     publish(file, path, gaps).map(drop)
 }
 
-/// Writes to what is no file, such as a device, a pipe or a terminal, and [replaces](replace_file) a file or makes it.
+/// Writes into a device, a pipe or a terminal, and [replaces or creates](replace_file) a file.
 ///
-/// A link is followed, and stays. Below `/dev` and `/proc` nothing is replaced: what is a file there, such as a standard
-/// output that is redirected, is appended to.
+/// Links are followed and kept. Below `/dev` and `/proc` nothing is replaced: a file there, such as
+/// a redirected standard output, is appended to.
 ///
 /// # Errors
 ///
-/// As for [`replace_file`]; when nobody reads from the pipe.
+/// As for [`replace_file`], and when nobody reads from the pipe.
 pub fn write_file(path: &Path, bytes: &[u8], gaps: &FileSystemGaps) -> io::Result<()> {
     let of_the_system = path.starts_with("/dev") || path.starts_with("/proc");
     match fs::metadata(path) {
@@ -47,7 +49,7 @@ pub fn write_file(path: &Path, bytes: &[u8], gaps: &FileSystemGaps) -> io::Resul
 fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    // To wait for a reader could take forever.
+    // Waiting for a reader could take forever.
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Err(rustix::io::Errno::NXIO) => {
             return Err(io::Error::new(
@@ -61,23 +63,24 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::from(file).write_all(bytes)
 }
 
-/// Creates a temporary file that is held, by a lock on it, until it is dropped or has its final name.
+/// Creates a temporary file that stays locked until it is dropped or gets its final name.
 pub(crate) fn partial_file(folder: &Path) -> io::Result<NamedTempFile> {
     loop {
         let file = tempfile::Builder::new()
             .prefix(PARTIAL)
             .permissions(fs::Permissions::from_mode(0o666))
             .tempfile_in(folder)?;
-        // A file system without locks has none that a sweep could take either: what is left over stays.
+        // On a file system without locks, a sweep cannot lock either: leftovers stay.
         flock(file.as_file(), FlockOperation::NonBlockingLockShared).ok();
-        // A sweep can have come between the two steps.
+        // A sweep may have removed it before it was locked.
         if file.as_file().metadata()?.nlink() > 0 {
             return Ok(file);
         }
     }
 }
 
-/// Removes from a folder the temporary files that nobody holds. What cannot be looked at or removed stays.
+/// Removes the temporary files in a folder that nobody has locked. What cannot be opened or removed
+/// stays.
 pub(crate) fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(PARTIAL) {
@@ -92,13 +95,13 @@ pub(crate) fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Opens a regular file for reading. A link is not followed, and a pipe or a device is not waited for: both are
-/// [`InvalidData`](io::ErrorKind::InvalidData).
+/// Opens a regular file for reading. Links are not followed, and pipes and devices are not waited
+/// for: all are [`InvalidData`](io::ErrorKind::InvalidData).
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     open_as_regular(path, OFlags::RDONLY)
 }
 
-/// Opens a regular file for its lock, creating it where there is none, and leaves what it holds.
+/// Opens or creates a regular file to lock it, and leaves its content alone.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     open_as_regular(path, OFlags::RDWR | OFlags::CREATE)
 }
@@ -111,19 +114,21 @@ fn open_as_regular(path: &Path, flags: OFlags) -> io::Result<File> {
     let safe = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags | safe, Mode::from_raw_mode(0o666)) {
         Ok(file) => File::from(file),
-        // A link, a socket, a folder that would be written to.
+        // A link, a socket, or a folder opened for writing.
         Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO | rustix::io::Errno::ISDIR) => {
             return Err(not_regular());
         }
         Err(error) => return Err(error.into()),
     };
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(not_regular()),
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(not_regular())
     }
 }
 
-/// Gives a temporary file its final name so that a crash leaves either nothing or all of it there.
+/// Gives a temporary file its final name, so that after a crash it is there completely or not at
+/// all.
 pub(crate) fn publish(file: NamedTempFile, path: &Path, gaps: &FileSystemGaps) -> io::Result<File> {
     sync_file(file.as_file(), path, gaps)?;
     let file = file.persist(path).map_err(|error| error.error)?;
@@ -131,8 +136,8 @@ pub(crate) fn publish(file: NamedTempFile, path: &Path, gaps: &FileSystemGaps) -
     Ok(file)
 }
 
-/// Makes the names in a folder durable. A file system that cannot do that, or a folder that may not be read, is
-/// recorded in `gaps`.
+/// Makes the entries of a folder durable. If the file system cannot do that, or the folder may not
+/// be read, that is recorded in `gaps`.
 ///
 /// # Errors
 ///
@@ -148,12 +153,12 @@ pub fn sync_dir(folder: &Path, gaps: &FileSystemGaps) -> io::Result<()> {
     }
 }
 
-/// Makes what was written to a file durable. A file system that cannot do that is recorded in `gaps` under `path`,
-/// which may be empty where nobody knows it.
+/// Makes the content of a file durable. If the file system cannot do that, it is recorded in `gaps`
+/// under `path`, which may be empty if it is not known.
 ///
 /// # Errors
 ///
-/// When the disk refuses.
+/// When the file cannot be synced.
 pub fn sync_file(file: &File, path: &Path, gaps: &FileSystemGaps) -> io::Result<()> {
     sync(file, path, FileSystemGap::FileSync, gaps)
 }
@@ -168,14 +173,14 @@ fn sync(file: &File, path: &Path, gap: FileSystemGap, gaps: &FileSystemGaps) -> 
     }
 }
 
-/// Takes the lock of a file, of which there is one, without waiting; returns whether nobody else has it. A file system without
-/// locks is recorded in `gaps` under `path`, and the lock counts as taken.
+/// Tries to lock a file exclusively; returns `false` if somebody else has locked it. If the file
+/// system has no locks, that is recorded in `gaps` under `path`, and the file counts as locked.
 ///
-/// It is released when the file, with all that it was cloned to, is closed.
+/// The lock is released when the file and all its clones are closed.
 ///
 /// # Errors
 ///
-/// When the lock cannot be asked for.
+/// When locking fails for another reason.
 pub fn try_lock(file: &File, path: &Path, gaps: &FileSystemGaps) -> io::Result<bool> {
     match lock_as(file, path, FlockOperation::NonBlockingLockExclusive, gaps) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -183,7 +188,7 @@ pub fn try_lock(file: &File, path: &Path, gaps: &FileSystemGaps) -> io::Result<b
     }
 }
 
-/// Takes the lock of a file, and waits for it.
+/// Locks a file exclusively, waiting if necessary.
 pub(crate) fn lock(file: &File, path: &Path, gaps: &FileSystemGaps) -> io::Result<()> {
     lock_as(file, path, FlockOperation::LockExclusive, gaps)
 }

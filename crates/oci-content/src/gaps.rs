@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-/// Something that a file system has no way to do, as some network file systems, FUSE and FAT have not.
+/// Something that a file system cannot do, such as some network file systems, FUSE and FAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FileSystemGap {
-    /// To lock a file.
+    /// Locking files.
     Locks,
-    /// To say that a file is on the disk.
+    /// Syncing files.
     FileSync,
-    /// To say that the names in a folder are on the disk.
+    /// Syncing folders.
     FolderSync,
 }
 
 impl fmt::Display for FileSystemGap {
-    /// Writes what cannot be guaranteed because of it.
+    /// Writes what cannot be guaranteed as a result.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Locks => {
@@ -35,19 +35,20 @@ impl fmt::Display for FileSystemGap {
     }
 }
 
-/// What the file systems that were written to could not do.
+/// A collector of what file systems could not do.
 ///
-/// Whatever writes files records such gaps in a collector: its own, or the caller's, which is handed in as a clone. Clones
-/// share what they hold. A gap fails nothing: the content is written and verified all the same. What it takes away is for
-/// a program to tell its user.
+/// Everything in this workspace that writes files records gaps in a collector, its own or a clone
+/// of the caller's. Clones share their content. A gap is not an error: the content is still written
+/// and verified. The program decides how to tell its user what is not guaranteed.
 #[derive(Clone, Debug, Default)]
 pub struct FileSystemGaps(Arc<Mutex<Noted>>);
 
-/// Where each gap was met first, until that was taken.
+/// Where each gap was first met, until it is taken.
 type Noted = BTreeMap<FileSystemGap, Option<PathBuf>>;
 
 impl FileSystemGaps {
-    /// Takes the gaps that have been met, each with the file or folder where it was met first. A gap is returned once.
+    /// Takes the gaps that have been met, each with the file or folder where it was first met. Each
+    /// gap is returned only once.
     pub fn take(&self) -> Vec<(FileSystemGap, PathBuf)> {
         let mut noted = self.noted();
         let untold = noted.iter_mut();
@@ -56,7 +57,7 @@ impl FileSystemGaps {
             .collect()
     }
 
-    /// Adds the gaps that `other` has met and that were not taken from it.
+    /// Takes the gaps out of `other` and adds them.
     pub fn add(&self, other: &Self) {
         for (gap, path) in other.take() {
             self.note(gap, &path);
@@ -75,7 +76,7 @@ impl FileSystemGaps {
     }
 }
 
-/// Returns whether an error says that there is no such thing, and not that it has failed.
+/// Returns whether an error means that an operation is not supported, rather than that it failed.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -83,7 +84,7 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// Answers in the place of a file system, in tests.
+/// Replaces the answer of the file system in tests.
 #[cfg(not(test))]
 pub(crate) fn answer(_: FileSystemGap) -> Option<io::Result<()>> {
     None

@@ -1,4 +1,4 @@
-//! JSON that every reader reads alike.
+//! JSON that every parser reads the same way.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,11 +12,12 @@ use serde_json::value::RawValue;
 
 use crate::bounded::clip;
 
-/// The deepest that lists and objects may be nested, also in members that are not read: some readers skip those and
-/// others walk into them.
+/// The maximum nesting of lists and objects, also in members that are ignored here: other parsers
+/// may descend into them.
 pub(crate) const MAX_DEPTH: usize = 128;
 
-/// A JSON object read as `T`. A derived reader alone would also take a list of the members in order.
+/// A JSON object read as `T`. A derived `Deserialize` alone would also accept an array of the
+/// members in order.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -39,7 +40,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// Reads a member that is there as `Some`, also where its value is `null`.
+/// Reads a member that is present as `Some`, even if its value is `null`.
 pub(crate) fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -48,8 +49,8 @@ where
     T::deserialize(deserializer).map(Some)
 }
 
-/// A document in which no object has two members with the same name: of those, one reader sees the first and another
-/// one the last.
+/// A document in which no object has two members with the same name: some parsers would use the
+/// first and others the last.
 pub(crate) struct Unambiguous;
 
 impl<'de> Deserialize<'de> for Unambiguous {
@@ -66,7 +67,8 @@ impl<'de> Visitor<'de> for Unambiguous {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self, A::Error> {
-        // Each member is read by itself: serde_json goes 127 levels deep at once, one fewer than is allowed.
+        // Each member is parsed separately: serde_json allows 127 levels at a time, one fewer than
+        // we do.
         each_member(object, |object| {
             let value: &RawValue = object.next_value()?;
             let value: Result<Part, _> = serde_json::from_str(value.get());
@@ -76,7 +78,7 @@ impl<'de> Visitor<'de> for Unambiguous {
     }
 }
 
-/// Any value within such a document.
+/// A value within such a document.
 struct Part;
 
 impl<'de> Deserialize<'de> for Part {
@@ -131,7 +133,7 @@ fn each_member<'de, A: MapAccess<'de>>(
     mut object: A,
     mut value: impl FnMut(&mut A) -> Result<(), A::Error>,
 ) -> Result<(), A::Error> {
-    /// Borrowed from the document where it has no escapes.
+    /// Borrowed from the document if it has no escapes.
     #[derive(Deserialize, PartialEq, Eq, Hash)]
     #[serde(transparent)]
     struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -140,7 +142,7 @@ fn each_member<'de, A: MapAccess<'de>>(
     while let Some(name) = object.next_key::<Name<'de>>()? {
         if names.contains(&name) {
             let name = clip(&name.0);
-            return Err(A::Error::custom(format!("two members are called {name:?}")));
+            return Err(A::Error::custom(format!("two members are named {name:?}")));
         }
         names.insert(name);
         value(&mut object)?;

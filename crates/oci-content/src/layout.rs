@@ -28,14 +28,14 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 ///
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>
 ///
-/// - A blob appears under its name only when it is whole: it is written under a temporary name in the same
-///   folder, hashed, synced and renamed.
-/// - `index.json` is replaced in one step, under a lock that other processes of this project take too; entries
-///   and members that somebody else wrote are kept as they are.
-/// - Only regular files are opened. A link at the place of a file is not followed, and a pipe or a device is not
-///   waited for: both are [`Corrupt`](LayoutErrorKind::Corrupt). Folders may be links, as an operator makes them who
-///   moves `blobs` to another disk.
-/// - `oci-layout` may have 64 KiB, `index.json` 256 MiB.
+/// - A blob appears under its name only when it is complete: it is written under a temporary name
+///   in the same folder, hashed, synced and renamed.
+/// - `index.json` is replaced atomically, under a lock that other processes of this project
+///   respect; entries and members from other programs are kept as they are.
+/// - Only regular files are opened. A link in place of a file is not followed, and a pipe or a
+///   device is not waited for: all are [`Corrupt`](LayoutErrorKind::Corrupt). Folders may be links,
+///   for operators who move `blobs` to another disk.
+/// - `oci-layout` is limited to 64 KiB, `index.json` to 256 MiB.
 #[derive(Clone, Debug)]
 pub struct ImageLayout {
     root: PathBuf,
@@ -47,7 +47,8 @@ impl ImageLayout {
     ///
     /// # Errors
     ///
-    /// [`LayoutErrorKind::NotALayout`] when `oci-layout` is missing, unreadable or of another version than 1.
+    /// [`LayoutErrorKind::NotALayout`] when `oci-layout` is missing, malformed or of a version
+    /// other than 1.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, LayoutError> {
         let root = root.into();
         let path = root.join("oci-layout");
@@ -85,17 +86,18 @@ impl ImageLayout {
             None => Err(LayoutError::new(
                 &path,
                 LayoutErrorKind::NotALayout,
-                "it names no imageLayoutVersion",
+                "it has no imageLayoutVersion",
             )),
         }
     }
 
-    /// Opens the layout at `root`, creating it where there is none. Temporary files that a killed run left, and that no
-    /// running one holds, are removed.
+    /// Opens the layout at `root`, creating it if necessary. Temporary files left by a killed run
+    /// are removed, unless a running one has locked them.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be created or written, holds something else than a layout, or is of another version.
+    /// When the folder cannot be created or written, contains something other than a layout, or has
+    /// an unsupported version.
     pub fn create(root: impl Into<PathBuf>) -> Result<Self, LayoutError> {
         let root = root.into();
         let gaps = FileSystemGaps::default();
@@ -106,7 +108,8 @@ impl ImageLayout {
         if !root.join("oci-layout").exists() {
             fs::create_dir_all(&root).map_err(io(&root))?;
             if !holds_only_leftovers(&root).map_err(io(&root))? {
-                let reason = "the folder is not empty and is no OCI image layout; name another one";
+                let reason =
+                    "the folder is neither empty nor an OCI image layout; choose another one";
                 return Err(LayoutError::new(&root, LayoutErrorKind::NotALayout, reason));
             }
             let layout = Self {
@@ -116,7 +119,8 @@ impl ImageLayout {
             layout.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         let layout = Self::open(root)?.with_gaps(gaps);
-        // The folder of blobs comes last: where it is missing, a run was killed before its end.
+        // The folder of blobs comes last: if it is missing, the run that created the layout was
+        // killed.
         let blobs = layout.root.join("blobs");
         if !blobs.exists() {
             let _lock = layout.lock()?;
@@ -135,7 +139,7 @@ impl ImageLayout {
         Ok(layout)
     }
 
-    /// Records what the file system cannot do in `gaps`, with what has been met so far.
+    /// Records in `gaps` what the file system cannot do, including what has been met so far.
     #[must_use]
     pub fn with_gaps(mut self, gaps: FileSystemGaps) -> Self {
         gaps.add(&self.gaps);
@@ -148,12 +152,13 @@ impl ImageLayout {
         &self.root
     }
 
-    /// Returns where a blob is, or would be.
+    /// Returns the path of a blob, whether it exists or not.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         blob_path(&self.root, digest)
     }
 
-    /// Returns the size of a blob, or `None` when no regular file is there. The content is not checked.
+    /// Returns the size of a blob, or `None` if there is no regular file. The content is not
+    /// checked.
     ///
     /// # Errors
     ///
@@ -173,17 +178,17 @@ impl ImageLayout {
     ///
     /// # Errors
     ///
-    /// When it is not there or cannot be read.
+    /// When it does not exist or cannot be read.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, LayoutError> {
         let path = self.blob_path(digest);
         open_regular(&path).map_err(|error| LayoutError::io(&path, error))
     }
 
-    /// Reads a whole blob of at most `max_bytes` and checks that it is the one.
+    /// Reads a blob of at most `max_bytes` and verifies it.
     ///
     /// # Errors
     ///
-    /// When it is not there, larger, or holds other bytes than its name says.
+    /// When it does not exist, is larger, or does not match its digest.
     pub fn read_blob(&self, digest: &Digest, max_bytes: u64) -> Result<Bytes, LayoutError> {
         let path = self.blob_path(digest);
         let bytes = read_whole(&path, self.open_blob(digest)?, max_bytes)?;
@@ -194,7 +199,8 @@ impl ImageLayout {
         Ok(bytes.into())
     }
 
-    /// Stores a blob that is in memory. One that is there is left alone if it has the same bytes, and replaced otherwise.
+    /// Stores a blob that is in memory. An existing one is left alone if it has the same bytes, and
+    /// replaced otherwise.
     ///
     /// # Errors
     ///
@@ -209,7 +215,8 @@ impl ImageLayout {
         writer.commit()
     }
 
-    /// Starts a blob of `size` bytes, to be written piece by piece and then [committed](BlobWriter::commit).
+    /// Starts a blob of `size` bytes, to be written piece by piece and then
+    /// [committed](BlobWriter::commit).
     ///
     /// # Errors
     ///
@@ -218,7 +225,7 @@ impl ImageLayout {
         BlobWriter::new(self.blob_path(digest), digest, size, self.gaps.clone())
     }
 
-    /// Starts a blob whose digest is named at its end only, as an upload is.
+    /// Starts a blob whose digest is only known at the end, as in an upload.
     ///
     /// # Errors
     ///
@@ -227,7 +234,7 @@ impl ImageLayout {
         PartialBlob::new(&self.root, self.gaps.clone())
     }
 
-    /// Removes a blob; one that is not there is no error.
+    /// Removes a blob; it is not an error if it does not exist.
     ///
     /// # Errors
     ///
@@ -255,12 +262,12 @@ impl ImageLayout {
             .collect()
     }
 
-    /// Adds entries to `index.json`. An entry with a `ref.name` takes the place of the one that has the name; an
-    /// entry without one takes the place of an unnamed one with the same digest.
+    /// Adds entries to `index.json`. An entry with a `ref.name` replaces the one with that name; an
+    /// entry without a name replaces an unnamed one with the same digest.
     ///
     /// # Errors
     ///
-    /// When `index.json` cannot be read or replaced; it is then as it was.
+    /// When `index.json` cannot be read or replaced; it is then unchanged.
     pub fn add_to_index(&self, entries: &[Descriptor]) -> Result<(), LayoutError> {
         self.edit_index(|descriptors| {
             let mut changes = Vec::new();
@@ -279,11 +286,11 @@ impl ImageLayout {
         })
     }
 
-    /// Removes from `index.json` what `keep` refuses.
+    /// Removes the entries of `index.json` for which `keep` returns `false`.
     ///
     /// # Errors
     ///
-    /// When `index.json` cannot be read or replaced; it is then as it was.
+    /// When `index.json` cannot be read or replaced; it is then unchanged.
     pub fn retain_in_index(&self, keep: impl Fn(&Descriptor) -> bool) -> Result<(), LayoutError> {
         self.edit_index(|descriptors| IndexEdit {
             changes: Vec::new(),
@@ -321,9 +328,9 @@ impl ImageLayout {
             .map_err(|error| malformed(format!("malformed: {error}")))?;
         match document.remove("manifests") {
             Some(Value::Array(manifests)) => Ok((document, manifests)),
-            // What Go programs write for an empty list.
+            // Go programs write `null` for an empty list.
             Some(Value::Null) => Ok((document, Vec::new())),
-            _ => Err(malformed("malformed: `manifests` is no list".into())),
+            _ => Err(malformed("malformed: `manifests` is not a list".into())),
         }
     }
 
@@ -338,7 +345,7 @@ impl ImageLayout {
         })
     }
 
-    /// Takes the lock of `index.json`, until the file is dropped.
+    /// Locks `index.json` until the returned file is dropped.
     fn lock(&self) -> Result<File, LayoutError> {
         let path = self.root.join(INDEX_LOCK);
         let lock = open_lock(&path).map_err(|error| LayoutError::io(&path, error))?;
@@ -346,7 +353,7 @@ impl ImageLayout {
         Ok(lock)
     }
 
-    /// Replaces a file at the top of the layout in one step.
+    /// Replaces a file at the top of the layout atomically.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), LayoutError> {
         let path = self.root.join(name);
         replace_file(&path, bytes, &self.gaps).map_err(|error| LayoutError::io(&path, error))
@@ -355,7 +362,7 @@ impl ImageLayout {
 
 const INDEX_LOCK: &str = ".index.lock";
 const MAX_MARKER_BYTES: u64 = 64 << 10;
-/// Half a million entries, each with a name.
+/// Enough for half a million entries with names.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
 
 fn read_whole(path: &Path, file: File, max_bytes: u64) -> Result<Vec<u8>, LayoutError> {
@@ -370,7 +377,8 @@ fn read_whole(path: &Path, file: File, max_bytes: u64) -> Result<Vec<u8>, Layout
     Ok(bytes)
 }
 
-/// Returns whether a folder holds nothing but what a run leaves that is killed while it makes a layout.
+/// Returns whether a folder contains nothing but the leftovers of a run that was killed while it
+/// created a layout.
 fn holds_only_leftovers(folder: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
@@ -383,7 +391,7 @@ fn holds_only_leftovers(folder: &Path) -> io::Result<bool> {
 }
 
 struct IndexEdit {
-    /// Entries to write, each over an old one or behind the last.
+    /// Entries to write, each over an old one or at the end.
     changes: Vec<(Option<usize>, Descriptor)>,
     /// Which of the old entries stay.
     keep: Vec<bool>,

@@ -2,9 +2,10 @@ use crate::category::ArtifactCategory;
 use crate::digest::{Algorithm, Digest};
 use crate::tag::Tag;
 
-/// A tag that names a referrer by convention: `sha256-<hex>.<suffix>`, as cosign wrote it before OCI 1.1.
+/// A tag that names a referrer by convention: `sha256-<hex>.<suffix>`, as cosign wrote before OCI
+/// 1.1.
 ///
-/// What such a tag holds has no `subject` as a rule; it is related to its subject by the tag's name alone.
+/// The manifest usually has no `subject`; only the tag relates it to its subject.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LegacyTag {
     subject: Digest,
@@ -12,12 +13,12 @@ pub struct LegacyTag {
 }
 
 impl LegacyTag {
-    /// The suffixes that can be asked for without a tag listing.
+    /// The suffixes that are looked up without a tag listing.
     pub const KNOWN_SUFFIXES: [&'static str; 3] = ["sig", "att", "sbom"];
 
-    /// Reads a tag; `None` when it does not follow the convention.
+    /// Parses a tag; `None` if it does not follow the convention.
     ///
-    /// Only `sha256` subjects exist under it: a `sha512` subject's hex is longer than a tag may be.
+    /// The subject is always a sha256 digest: the hex of a sha512 digest does not fit into a tag.
     pub fn from_tag(tag: &Tag) -> Option<Self> {
         let rest = tag.as_str().strip_prefix("sha256-")?;
         let (encoded, suffix) = rest.split_at_checked(Algorithm::Sha256.encoded_len())?;
@@ -31,8 +32,8 @@ impl LegacyTag {
         })
     }
 
-    /// Names the tag of `subject` with one of the [known suffixes](Self::KNOWN_SUFFIXES); `None` for a subject
-    /// that the convention cannot name.
+    /// Returns the tag of `subject` with one of the [known suffixes](Self::KNOWN_SUFFIXES); `None`
+    /// for a sha512 subject.
     pub fn known(subject: &Digest, suffix: &'static str) -> Option<Self> {
         (subject.algorithm() == Algorithm::Sha256).then(|| Self {
             subject: subject.clone(),
@@ -40,12 +41,12 @@ impl LegacyTag {
         })
     }
 
-    /// Returns the subject that the name speaks of.
+    /// Returns the subject.
     pub fn subject(&self) -> &Digest {
         &self.subject
     }
 
-    /// Returns what stands after the dot.
+    /// Returns the part after the dot.
     pub fn suffix(&self) -> &str {
         &self.suffix
     }
@@ -54,14 +55,14 @@ impl LegacyTag {
     ///
     /// # Panics
     ///
-    /// Never: both ways to make a value start from a tag or from a digest and a known suffix.
+    /// Never: a value is always created from a tag, or from a digest and a known suffix.
     pub fn tag(&self) -> Tag {
         format!("sha256-{}.{}", self.subject.encoded(), self.suffix)
             .parse()
             .expect("made from a tag, or from a digest and a known suffix")
     }
 
-    /// Returns the category that the suffix stands for.
+    /// Returns the category that the suffix indicates.
     pub fn category(&self) -> ArtifactCategory {
         match &*self.suffix {
             "sig" => ArtifactCategory::Signature,

@@ -1,9 +1,9 @@
-//! What the OCI image specification defines, as types that cannot hold anything else.
+//! The nouns of the OCI image specification, as types that only hold valid values.
 //!
-//! Strings stop at this crate's edge: a [`Digest`], a [`RepositoryName`], a [`Tag`] or a [`Reference`] that
-//! exists is valid, so it is safe in a URL, in a path and in a log line. A [`Manifest`] keeps the bytes that
-//! came from elsewhere beside what was read out of them, because a manifest is identified by its bytes and
-//! must be stored and pushed as it came.
+//! A [`Digest`], [`RepositoryName`], [`Tag`] or [`Reference`] is always valid, so it is safe in a
+//! URL, in a path and in a log line. A [`Manifest`] keeps its original bytes beside what was parsed
+//! from them, because a manifest is identified by its bytes and must be stored and pushed
+//! unchanged.
 //!
 //! ```
 //! use oci_content::{Digest, Reference, referrers_tag};
@@ -18,8 +18,7 @@
 //!
 //! # Scope
 //!
-//! No HTTP, no bundles, no async. What is read of a manifest is never written again: its bytes
-//! are kept.
+//! No HTTP, no bundles, no async. Manifests are never serialized again: their bytes are kept.
 
 mod bounded;
 mod category;

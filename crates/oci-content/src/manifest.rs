@@ -20,10 +20,10 @@ use crate::media_type;
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests>
 pub const MAX_MANIFEST_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A manifest: the bytes as they came, and what was read out of them.
+/// A manifest: its original bytes, and what was parsed from them.
 ///
 /// - The digest is computed from the bytes, never taken from a header.
-/// - The bytes are what is stored and pushed; nothing is ever serialised again.
+/// - The bytes are what is stored and pushed; a manifest is never serialized again.
 /// - Cheap to clone: copies share everything.
 #[derive(Clone, Debug)]
 pub struct Manifest(Arc<Parsed>);
@@ -35,14 +35,14 @@ struct Parsed {
     meaning: Meaning,
 }
 
-/// What a manifest lists.
+/// The content that a manifest lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManifestContent {
     /// An image manifest, OCI or Docker schema 2.
     #[non_exhaustive]
     Image {
-        /// The configuration. Only a manifest with an artifact type of its own can be without one.
+        /// The configuration. Only a manifest with an `artifactType` may lack one.
         config: Option<Box<Descriptor>>,
         /// The layers, in order.
         layers: Vec<Descriptor>,
@@ -50,7 +50,8 @@ pub enum ManifestContent {
     /// An image index or a Docker manifest list.
     #[non_exhaustive]
     Index {
-        /// What it lists, in order: manifests as a rule, and content of any type, as the layers of a build cache.
+        /// The entries, in order: usually manifests, but possibly content of any type, such as the
+        /// layers of a build cache.
         manifests: Vec<Descriptor>,
     },
     /// An artifact manifest of the image specification's release candidates.
@@ -61,7 +62,7 @@ pub enum ManifestContent {
     },
 }
 
-/// Why bytes are no manifest that can be used.
+/// Why bytes cannot be used as a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("manifest {digest}: {reason}")]
 pub struct ManifestError {
@@ -74,13 +75,13 @@ pub struct ManifestError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ManifestErrorKind {
-    /// The bytes are not the ones that were asked for.
+    /// The bytes do not have the requested digest.
     Digest,
-    /// The bytes are no manifest of the type they claim to be.
+    /// The bytes are not a valid manifest of their type.
     Malformed,
-    /// A well-formed document of a type that is not handled, such as Docker schema 1.
+    /// A well-formed document of an unsupported type, such as Docker schema 1.
     Unsupported,
-    /// One document that can be read as two types.
+    /// A document that can be read as two types.
     TypeConfusion,
 }
 
@@ -97,11 +98,12 @@ impl ManifestError {
 }
 
 impl Manifest {
-    /// Reads a manifest that was asked for by digest, and checks that it is the one.
+    /// Parses a manifest that was requested by digest, after verifying the digest.
     ///
     /// # Errors
     ///
-    /// [`ManifestErrorKind::Digest`] when the bytes hash to something else; otherwise as [`parse`](Self::parse).
+    /// [`ManifestErrorKind::Digest`] when the bytes hash to something else; otherwise as
+    /// [`parse`](Self::parse).
     pub fn parse_verified(
         raw: Bytes,
         expected: &Digest,
@@ -109,7 +111,7 @@ impl Manifest {
     ) -> Result<Self, ManifestError> {
         let digest = Digest::compute(expected.algorithm(), &raw);
         if digest != *expected {
-            let reason = format!("{expected} was asked for, other bytes came");
+            let reason = format!("the bytes do not hash to {expected}, which was requested");
             return Err(ManifestError {
                 digest,
                 kind: ManifestErrorKind::Digest,
@@ -119,18 +121,19 @@ impl Manifest {
         Self::parse_as(raw, digest, content_type)
     }
 
-    /// Reads a manifest; its digest is the SHA-256 of the bytes.
+    /// Parses a manifest; its digest is the SHA-256 of the bytes.
     ///
-    /// `content_type` decides only where the document has no `mediaType` of its own.
+    /// `content_type` only matters if the document has no `mediaType`.
     ///
-    /// `null` is read as a missing member. `layers`, `blobs` and, with an `artifactType`, `config` may be missing;
-    /// `manifests` of an index may be `null`. The document is UTF-8, and no object in it has two members with one name, in what
-    /// is not read as well.
+    /// `null` counts as missing. `layers`, `blobs` and, with an `artifactType`, `config` may be
+    /// missing; `manifests` of an index may be `null`. The document must be UTF-8 with at most 128
+    /// levels, and no object in it may have two members with the same name, not even in parts that
+    /// are ignored.
     ///
     /// # Errors
     ///
-    /// When the bytes are no manifest, a manifest of a type that is not handled, or one that reads as two types
-    /// (a document with both `manifests` and `layers`).
+    /// When the bytes are not a manifest, have an unsupported type, or can be read as two types
+    /// (with both `manifests` and `layers`).
     pub fn parse(raw: Bytes, content_type: Option<&str>) -> Result<Self, ManifestError> {
         let digest = Digest::of(&raw);
         Self::parse_as(raw, digest, content_type)
@@ -155,7 +158,7 @@ impl Manifest {
         }
     }
 
-    /// Returns the bytes as they came.
+    /// Returns the original bytes.
     pub fn raw(&self) -> &Bytes {
         &self.0.raw
     }
@@ -170,24 +173,26 @@ impl Manifest {
         self.0.raw.len() as u64
     }
 
-    /// Returns the media type: the document's own, else the one it came with.
+    /// Returns the media type: the document's own, else the content type that it came with.
     pub fn media_type(&self) -> &str {
         &self.0.meaning.media_type
     }
 
-    /// Returns the media type that whoever has nothing but the bytes reads them as: the document's own, else the one that
-    /// follows from its content. `None` where the type that it came with is of another kind, or nothing follows.
+    /// Returns the media type that follows from the bytes alone: the document's own, else the one
+    /// that its content implies. `None` if that contradicts the content type that it came with, or
+    /// if the content implies none.
     pub fn own_media_type(&self) -> Option<&str> {
         let known = &self.0.meaning.media_type;
         let is_artifact = known == media_type::ARTIFACT_MANIFEST;
-        match self.0.meaning.says_type {
-            true => Some(known),
-            false => self.0.meaning.derived.filter(|_| !is_artifact),
+        if self.0.meaning.says_type {
+            Some(known)
+        } else {
+            self.0.meaning.derived.filter(|_| !is_artifact)
         }
     }
 
-    /// Returns the artifact type as the specification derives it: `artifactType`, else for an image manifest the
-    /// media type of its config. An index without one has none.
+    /// Returns the artifact type as the specification derives it: `artifactType`, else, for an
+    /// image manifest only, the media type of its config.
     pub fn artifact_type(&self) -> Option<&str> {
         self.0.meaning.artifact_type.as_deref()
     }
@@ -202,12 +207,12 @@ impl Manifest {
         &self.0.meaning.annotations
     }
 
-    /// Returns what the manifest lists.
+    /// Returns the content that the manifest lists.
     pub fn content(&self) -> &ManifestContent {
         &self.0.meaning.content
     }
 
-    /// Returns all that an index lists, of any type, in order; nothing for every other kind.
+    /// Returns all entries of an index, of any type, in order; empty for other manifests.
     pub fn entries(&self) -> &[Descriptor] {
         match &self.0.meaning.content {
             ManifestContent::Index { manifests } => manifests,
@@ -215,14 +220,16 @@ impl Manifest {
         }
     }
 
-    /// Returns the manifests that an index lists, in order: the entries whose media type is that of a manifest.
+    /// Returns the manifests that an index lists, in order: the entries whose media type is that of
+    /// a manifest.
     pub fn children(&self) -> impl Iterator<Item = &Descriptor> + Clone {
         let is_manifest = |entry: &&Descriptor| media_type::names_manifest(&entry.media_type);
         self.entries().iter().filter(is_manifest)
     }
 
-    /// Returns the blobs that the manifest needs, in order: config and layers, an artifact manifest's blobs, or the entries of
-    /// an index that are no manifests, as BuildKit lists the layers and the config of a build cache.
+    /// Returns the blobs that the manifest needs, in order: the config and layers of an image, the
+    /// blobs of an artifact manifest, or those entries of an index that are not manifests, such as
+    /// the layers and the config of a BuildKit cache.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> + Clone {
         let (config, rest) = match &self.0.meaning.content {
             ManifestContent::Image { config, layers } => (config.as_deref(), layers.as_slice()),
@@ -235,13 +242,14 @@ impl Manifest {
         config.into_iter().chain(rest).filter(is_blob)
     }
 
-    /// Returns every descriptor in the manifest: [children](Self::children), [blobs](Self::blobs) and subject.
+    /// Returns every descriptor in the manifest: [children](Self::children), [blobs](Self::blobs)
+    /// and subject.
     pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
         self.children().chain(self.blobs()).chain(self.subject())
     }
 
-    /// Returns the descriptor of this manifest, with its artifact type and annotations as a referrers list
-    /// carries them.
+    /// Returns the descriptor of this manifest, with its artifact type and annotations as a
+    /// referrers list carries them.
     pub fn descriptor(&self) -> Descriptor {
         let mut descriptor = Descriptor::new(
             &self.0.meaning.media_type,
@@ -259,7 +267,7 @@ impl Manifest {
 }
 
 impl PartialEq for Manifest {
-    /// Compares the bytes and the media type that they are read as.
+    /// Compares the bytes and the media type.
     fn eq(&self, other: &Self) -> bool {
         self.digest() == other.digest() && self.media_type() == other.media_type()
     }
@@ -267,13 +275,13 @@ impl PartialEq for Manifest {
 
 impl Eq for Manifest {}
 
-/// What was read out of a document.
+/// What was parsed from a document.
 #[derive(Debug)]
 struct Meaning {
     media_type: String,
-    /// Whether `media_type` is what the document says.
+    /// Whether `media_type` comes from the document.
     says_type: bool,
-    /// The media type that follows from the content where the document says none.
+    /// The media type that the content implies.
     derived: Option<&'static str>,
     artifact_type: Option<String>,
     subject: Option<Descriptor>,
@@ -281,7 +289,7 @@ struct Meaning {
     content: ManifestContent,
 }
 
-/// Why a document is refused.
+/// Why a document is rejected.
 struct Refusal(ManifestErrorKind, String);
 
 impl Refusal {
@@ -300,8 +308,8 @@ impl From<DescriptorError> for Refusal {
     }
 }
 
-/// The members that are read. `null` is as good as missing, except that it makes an index without entries, which Go
-/// programs write in this way. Descriptors are read once it is known which of them count.
+/// The members that are used. `null` counts as missing, except for `manifests`, where Go programs
+/// write it for an empty index. Descriptors are parsed once it is known which of them matter.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Members<'a> {
@@ -323,7 +331,8 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     fn read(raw: &'a [u8]) -> Result<Self, Refusal> {
-        // A reader of JSON may pass over what it skips; others replace it, and see another document.
+        // A parser may ignore invalid UTF-8 in what it skips; others replace it and see a different
+        // document.
         let text = std::str::from_utf8(raw).map_err(|_| Refusal::malformed("not UTF-8"))?;
         let not_json =
             |error: serde_json::Error| Refusal::malformed(format!("not JSON: {}", said(&error)));
@@ -365,10 +374,10 @@ impl<'a> Members<'a> {
         let media_type = own_type
             .or(given.filter(|given| media_type::is_manifest(given)))
             .or(derived.map(str::to_owned))
-            .ok_or_else(|| Refusal::malformed("no `mediaType`, and no content that tells"))?;
+            .ok_or_else(|| Refusal::malformed("no `mediaType`, and the content implies none"))?;
         if !media_type::is_manifest(&media_type) {
             let media_type = clip(&media_type);
-            let reason = format!("media type {media_type:?} is no manifest that is handled");
+            let reason = format!("media type {media_type:?} is not that of a supported manifest");
             return Err(Refusal::unsupported(reason));
         }
         if media_type != media_type::ARTIFACT_MANIFEST && self.schema_version.is_none() {
@@ -383,7 +392,8 @@ impl<'a> Members<'a> {
                 let config = self.config.map(config_of).transpose()?;
                 let config = config.flatten();
                 if artifact_type.is_none() {
-                    // An image manifest without an artifact type has its config's media type for one:
+                    // The artifact type of an image manifest defaults to the media type of its
+                    // config:
                     // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers
                     let config = config.as_ref();
                     let config = config.ok_or_else(|| Refusal::malformed("no `config`"))?;
@@ -414,7 +424,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Reads a configuration; one whose members are all empty is none.
+/// Parses the config; `None` if all its members are empty.
 fn config_of(json: &RawValue) -> Result<Option<Descriptor>, DescriptorError> {
     let Object(config): Object<ForeignDescriptor> = descriptor::read(json.get())?;
     (!config.is_empty())

@@ -4,7 +4,8 @@
 pub const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// An OCI image index; also the body of a referrers list.
 pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// The artifact manifest of the image specification's release candidates; still found in registries.
+/// The artifact manifest of the image specification's release candidates; still found in
+/// registries.
 pub const ARTIFACT_MANIFEST: &str = "application/vnd.oci.artifact.manifest.v1+json";
 /// An OCI image configuration.
 pub const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -15,14 +16,15 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// A Docker manifest list.
 pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// What a client of a registry says it accepts when it asks for a manifest.
+/// The `Accept` header for requests for a manifest.
 pub const ACCEPT_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.oci.artifact.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-/// Returns whether content of this type is a manifest of any kind, so that it has an address under `manifests/`.
+/// Returns whether content of this type is a supported manifest, which registries serve under
+/// `manifests/`.
 pub fn is_manifest(media_type: &str) -> bool {
     matches!(
         media_type,
@@ -30,11 +32,11 @@ pub fn is_manifest(media_type: &str) -> bool {
     ) || is_index(media_type)
 }
 
-/// Returns whether content of this type, as an index lists it, is taken for a manifest: of a kind that is handled or not. What an
-/// index lists under any other type is a blob, such as the layers and the configuration of a build cache.
+/// Returns whether an index entry of this type counts as a manifest, supported or not. An entry of
+/// any other type is a blob, such as the layers and the config of a build cache.
 ///
-/// A manifest of a kind that is not handled is no blob, because nobody would look for what it lists; the same goes for a
-/// missing type.
+/// An unsupported manifest does not count as a blob, because what it lists would then be ignored;
+/// neither does an entry without a type.
 pub fn names_manifest(media_type: &str) -> bool {
     let essence = essence(media_type);
     essence.is_empty() || essence.contains(".manifest.") || essence == IMAGE_INDEX
@@ -45,7 +47,7 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, IMAGE_INDEX | DOCKER_MANIFEST_LIST)
 }
 
-/// Returns the type without its parameters, in lower case: what two content types are compared by.
+/// Returns the type in lower case and without parameters, to compare content types.
 pub fn essence(content_type: &str) -> String {
     content_type
         .split(';')

@@ -1,8 +1,8 @@
-//! What all names of registries, repositories and tags have in common.
+//! What the names of registries, repositories and tags have in common.
 
 use crate::bounded::clip;
 
-/// A string that is no reference, registry, repository name or tag, and why.
+/// A string that is not a valid reference, registry, repository name or tag, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {what}: {reason}")]
 pub struct ReferenceError {
@@ -29,7 +29,8 @@ impl ReferenceError {
     }
 }
 
-/// Implements what every checked text has: it is read by `FromStr` alone, and shows, compares and hashes as its text.
+/// Implements the traits of a validated string: it is only created by `FromStr`, and is displayed,
+/// compared and hashed like its text.
 macro_rules! string_type {
     ($name:ident) => {
         impl $name {
@@ -73,7 +74,7 @@ macro_rules! string_type {
     };
 }
 
-/// Implements what every type has that is written as a text and read by `FromStr`.
+/// Implements the traits of a type that is written as text and parsed by `FromStr`.
 macro_rules! text_form {
     ($name:ident) => {
         impl TryFrom<&str> for $name {

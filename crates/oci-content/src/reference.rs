@@ -7,11 +7,11 @@ use crate::registry::Registry;
 use crate::repository_name::RepositoryName;
 use crate::tag::Tag;
 
-/// A manifest somewhere: registry, repository, and a tag, a digest or both.
+/// The name of a manifest: registry, repository, and a tag, a digest or both.
 ///
-/// - The registry is always written out; nothing is looked up on a default registry.
-/// - Without a tag and a digest the tag is `latest`, as docker and crane read it.
-/// - With both, the digest decides and the tag is kept as a name.
+/// - The registry is always explicit; there is no default registry.
+/// - Without a tag and a digest, the tag is `latest`, as for docker and crane.
+/// - With both, the digest decides and the tag is only a name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     registry: Registry,
@@ -21,7 +21,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Names what `tag` holds.
+    /// Creates a reference to a tag.
     pub fn with_tag(registry: Registry, repository: RepositoryName, tag: Tag) -> Self {
         Self {
             registry,
@@ -31,7 +31,7 @@ impl Reference {
         }
     }
 
-    /// Names the manifest of `digest`.
+    /// Creates a reference to a digest.
     pub fn with_digest(registry: Registry, repository: RepositoryName, digest: Digest) -> Self {
         Self {
             registry,
@@ -51,7 +51,7 @@ impl Reference {
         &self.repository
     }
 
-    /// Returns the tag; `None` only where there is a digest.
+    /// Returns the tag; `None` only if there is a digest.
     pub fn tag(&self) -> Option<&Tag> {
         self.tag.as_ref()
     }
@@ -106,9 +106,10 @@ impl FromStr for Reference {
             .split_once('/')
             .filter(|(first, _)| names_registry(first))
         else {
-            let example = match name.contains('/') {
-                true => format!("docker.io/{name}"),
-                false => format!("docker.io/library/{name}"),
+            let example = if name.contains('/') {
+                format!("docker.io/{name}")
+            } else {
+                format!("docker.io/library/{name}")
             };
             return Err(fail(format!(
                 "it names no registry; for Docker Hub write {example}"
@@ -143,9 +144,10 @@ impl FromStr for Reference {
     }
 }
 
-/// Docker's rule, without its last clause: the first part is a registry when it could not be a repository's first
-/// part by accident. An upper-case letter makes it one for Docker, but a registry is kept in lower case, and `app/x`
-/// would no longer name what `App/x` did.
+/// Docker's rule without its last clause: the first part is a registry if it cannot be mistaken for
+/// part of a repository name. For Docker an upper-case letter makes it a registry too, but
+/// registries are stored in lower case here, so `App/x` would become `app/x`, which is a different
+/// reference.
 fn names_registry(first: &str) -> bool {
     first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost")
 }
@@ -246,7 +248,7 @@ mod tests {
             ),
             (
                 "127.1:5000/app",
-                "\"127.1:5000/app\" is not a reference: a host that ends in a number is an IPv4 address, a.b.c.d",
+                "\"127.1:5000/app\" is not a reference: a host that ends in a number must be an IPv4 address, a.b.c.d",
             ),
             (
                 "https://a.b/c",

@@ -3,19 +3,21 @@ use std::str::FromStr;
 
 use crate::name::{ReferenceError, string_type};
 
-/// A registry as a reference names it: a host name or address, and a port if it has one.
+/// A registry as a reference names it: a host name or address, and optionally a port.
 ///
 /// - Lower case; no scheme, path, user or query.
-/// - IPv6 addresses stand in brackets.
-/// - A name that ends in a number is an IPv4 address of four decimal numbers: a URL reads `127.1` and `0x7f.1` as
-///   addresses as well (<https://url.spec.whatwg.org/#ends-in-a-number-checker>), and requests would go to another
-///   host than the one that is shown.
+/// - IPv6 addresses are in brackets.
+/// - A name that ends in a number must be an IPv4 address of four decimal numbers: URLs treat
+///   `127.1` and `0x7f.1` as addresses too
+///   (<https://url.spec.whatwg.org/#ends-in-a-number-checker>), so requests would go to a host
+///   other than the one that is shown.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Registry(Box<str>);
 string_type!(Registry);
 
 impl Registry {
-    /// Returns the host that requests go to: Docker Hub is named `docker.io` and answers elsewhere.
+    /// Returns the host to send requests to: Docker Hub is called `docker.io` but answers
+    /// elsewhere.
     pub fn api_host(&self) -> &str {
         match &*self.0 {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
@@ -31,7 +33,7 @@ impl Registry {
         }
     }
 
-    /// Returns whether this is the machine itself, where plain HTTP is the default.
+    /// Returns whether this is a loopback address or name, for which plain HTTP is the default.
     pub fn is_loopback(&self) -> bool {
         let host = self.host();
         host == "localhost"
@@ -53,7 +55,7 @@ impl FromStr for Registry {
                 return fail("the bracket is not closed");
             };
             if address.parse::<Ipv6Addr>().is_err() {
-                return fail("only an IPv6 address stands in brackets");
+                return fail("only an IPv6 address may be in brackets");
             }
             match rest.strip_prefix(':') {
                 Some(port) => (None, Some(port)),
@@ -77,10 +79,10 @@ impl FromStr for Registry {
                     && !label.ends_with('-')
             };
             if host.len() > 253 || !host.split('.').all(label) {
-                return fail("a host name has letters, digits, dots and hyphens");
+                return fail("a host name may have letters, digits, dots and hyphens only");
             }
             if ends_in_number(host) && host.parse::<Ipv4Addr>().is_err() {
-                return fail("a host that ends in a number is an IPv4 address, a.b.c.d");
+                return fail("a host that ends in a number must be an IPv4 address, a.b.c.d");
             }
         }
         if let Some(port) = port

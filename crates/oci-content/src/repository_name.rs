@@ -26,7 +26,7 @@ impl FromStr for RepositoryName {
         }
         if !text.split('/').all(is_path_component) {
             return fail(
-                "each part has lower-case letters and digits, separated by '.', '_', '__' or hyphens",
+                "each part must have lower-case letters and digits only, separated by '.', '_', '__' or hyphens",
             );
         }
         Ok(Self(text.into()))

@@ -14,7 +14,7 @@ pub struct SourceRepository {
 }
 
 impl SourceRepository {
-    /// Names a repository of `registry`.
+    /// Creates the name of a repository of `registry`.
     pub fn new(registry: Registry, name: RepositoryName) -> Self {
         Self { registry, name }
     }

@@ -27,7 +27,7 @@ impl FromStr for Tag {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if !word(text.as_bytes()[0]) || !text.bytes().all(|b| word(b) || b == b'.' || b == b'-') {
             return fail(
-                "it has letters, digits, '_', '.' and '-', and starts with none of the last two",
+                "it may have letters, digits, '_', '.' and '-', and must not start with '.' or '-'",
             );
         }
         Ok(Self(text.into()))

@@ -2,18 +2,19 @@ use crate::digest::{Algorithm, Digest};
 use crate::legacy_tag::LegacyTag;
 use crate::tag::Tag;
 
-/// Characters of a digest's encoded part that a referrers tag has.
+/// The length to which a referrers tag cuts the encoded part of a digest.
 const MAX_ENCODED: usize = 64;
 
-/// Returns the referrers tag of a subject: where a client keeps the list on a registry without the API.
+/// Returns the referrers tag of a subject, under which clients maintain the list on registries
+/// without the API.
 ///
-/// The encoded part is cut to 64 characters, so two `sha512` subjects can share one tag: what the tag holds
-/// must be checked against the full subject digest.
+/// The encoded part is cut to 64 characters, so two sha512 subjects can share one tag: what the tag
+/// holds must be checked against the full digest.
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
 ///
 /// # Panics
 ///
-/// Never: a [`Digest`] holds nothing that a tag may not hold.
+/// Never: the characters of a [`Digest`] are allowed in a tag.
 pub fn referrers_tag(subject: &Digest) -> Tag {
     let encoded = &subject.encoded()[..MAX_ENCODED];
     let tag = format!("{}-{encoded}", subject.algorithm());
@@ -22,28 +23,29 @@ pub fn referrers_tag(subject: &Digest) -> Tag {
         .expect("a digest's characters are tag characters")
 }
 
-/// Returns a tag that nobody writes, to ask what a registry answers for a tag that does not exist.
+/// Returns a tag that does not exist, to find out how a registry answers for one.
 ///
-/// It is the referrers tag of `subject` with more behind it and without the dot of a [legacy tag](LegacyTag).
+/// It is the referrers tag of `subject` followed by `-absent`, so it is neither a referrers tag nor
+/// a [legacy tag](LegacyTag).
 ///
 /// # Panics
 ///
-/// Never: it is the text of a tag and seven characters more, far from the limit of 128.
+/// Never: it has 78 characters, fewer than the limit of 128.
 pub fn absent_tag(subject: &Digest) -> Tag {
     let tag = format!("{}-absent", referrers_tag(subject));
     tag.parse().expect("a tag of 78 characters")
 }
 
-/// What a tag is for, as far as its text tells.
+/// The purpose of a tag, as far as its text shows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TagKind {
-    /// A name that somebody chose.
+    /// An ordinary tag.
     Plain,
     /// A [referrers tag](referrers_tag): `sha256-<hex>`.
     #[non_exhaustive]
     Referrers {
-        /// The subject. `None` where the tag has only a part of its digest, as for sha512.
+        /// The subject; `None` if the tag contains only a part of its digest, as for sha512.
         subject: Option<Digest>,
     },
     /// A tag that names one referrer: `sha256-<hex>.<suffix>`.
@@ -51,7 +53,7 @@ pub enum TagKind {
 }
 
 impl Tag {
-    /// Returns what the tag is for, as far as its text tells.
+    /// Returns the purpose of the tag, as far as its text shows.
     pub fn kind(&self) -> TagKind {
         if let Some(legacy) = LegacyTag::from_tag(self) {
             return TagKind::Legacy(legacy);

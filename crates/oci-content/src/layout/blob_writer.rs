@@ -7,7 +7,8 @@ use crate::digest::{Algorithm, Digest, Hasher, VerifyError};
 use crate::durable::{partial_file, publish};
 use crate::gaps::FileSystemGaps;
 
-/// A blob of a layout while it is being written; dropped before [`commit`](Self::commit), it leaves nothing.
+/// A blob of a layout while it is written. If it is dropped before [`commit`](Self::commit),
+/// nothing is left.
 #[derive(Debug)]
 pub struct BlobWriter {
     file: tempfile::NamedTempFile,
@@ -44,7 +45,7 @@ impl BlobWriter {
     ///
     /// # Errors
     ///
-    /// When more bytes come than were announced, or the file system refuses.
+    /// When there are more bytes than announced, or writing fails.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LayoutError> {
         self.written += bytes.len() as u64;
         if self.written > self.size {
@@ -56,11 +57,11 @@ impl BlobWriter {
             .map_err(|error| LayoutError::io(&self.path, error))
     }
 
-    /// Checks what was written and gives it its name.
+    /// Verifies what was written and gives it its name.
     ///
     /// # Errors
     ///
-    /// When size or digest are not the announced ones, or the file system refuses; nothing is left then.
+    /// When size or digest do not match, or the file system refuses; nothing is left then.
     pub fn commit(self) -> Result<(), LayoutError> {
         if self.written != self.size {
             return Err(self.wrong_size());
@@ -78,8 +79,8 @@ impl BlobWriter {
     }
 }
 
-/// A blob of a layout that is being written before its digest is known; dropped before [`commit`](Self::commit), it
-/// leaves nothing.
+/// A blob of a layout that is written before its digest is known. If it is dropped before
+/// [`commit`](Self::commit), nothing is left.
 #[derive(Debug)]
 pub struct PartialBlob {
     root: PathBuf,
@@ -117,24 +118,24 @@ impl PartialBlob {
         Ok(())
     }
 
-    /// Returns how many bytes have been added.
+    /// Returns the number of bytes that have been added.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// Checks what was written, gives it the name of its digest, and returns the file. Whatever has that name is
-    /// replaced.
+    /// Verifies what was written, gives it the name of its digest, and returns the file. An
+    /// existing blob is replaced.
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](super::LayoutErrorKind::Corrupt) when the bytes do not hash to `digest`, or when the file system refuses; nothing is
-    /// left then.
+    /// [`Corrupt`](super::LayoutErrorKind::Corrupt) when the bytes do not hash to `digest`, or when
+    /// the file system refuses; nothing is left then.
     pub fn commit(self, digest: &Digest) -> Result<File, LayoutError> {
         let path = blob_path(&self.root, digest);
         let io = |error| LayoutError::io(&path, error);
         let hasher = match digest.algorithm() {
             Algorithm::Sha256 => self.hasher,
-            // Named at the end only, so the bytes are read once more.
+            // The digest is only known now, so the bytes are read again.
             other => hash_file(self.file.reopen().map_err(io)?, other).map_err(io)?,
         };
         digest.verify(hasher).map_err(|error| io(error.into()))?;
@@ -156,7 +157,7 @@ fn hash_file(mut file: File, algorithm: Algorithm) -> io::Result<Hasher> {
     }
 }
 
-/// Returns where a blob of the layout in `root` is, or would be.
+/// Returns the path of a blob of the layout in `root`.
 pub(super) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
     let blobs = root.join("blobs");
     blobs

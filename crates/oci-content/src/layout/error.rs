@@ -1,7 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A failure to use a layout folder. What the file system or a digest had to do with it is its source.
+/// A failure to use a layout folder. Its source is the error of the file system, or a
+/// [`VerifyError`](crate::VerifyError).
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}", path = path.display())]
 pub struct LayoutError {
@@ -15,13 +16,14 @@ pub struct LayoutError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LayoutErrorKind {
-    /// The folder is not an OCI image layout, or one of a later version.
+    /// The folder is not an OCI image layout, or has an unsupported version.
     NotALayout,
-    /// There is no such blob.
+    /// The blob does not exist.
     NotFound,
-    /// The blob is there with other bytes than its name says, or what has the name of a file is not a regular one.
+    /// The blob does not match its digest, or something other than a regular file is in its place.
     Corrupt,
-    /// The blob is larger than the caller's limit, or a file of the layout than its own.
+    /// The blob is larger than the caller's limit, or another file of the layout is larger than its
+    /// own.
     TooLarge,
     /// The file system refused: space, permission, or a device error.
     Io,

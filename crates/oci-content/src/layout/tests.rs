@@ -161,9 +161,10 @@ fn a_link_or_a_pipe_at_the_place_of_a_file_is_not_opened_and_its_target_is_untou
                 name => layout.root().join(name),
             };
             fs::remove_file(&path).ok();
-            match linked {
-                true => symlink(&target, &path).unwrap(),
-                false => pipe(&path),
+            if linked {
+                symlink(&target, &path).unwrap()
+            } else {
+                pipe(&path)
             }
             let refused = match name {
                 "oci-layout" => ImageLayout::open(layout.root()).unwrap_err(),
