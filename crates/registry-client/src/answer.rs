@@ -108,9 +108,12 @@ impl ReferrersAnswer {
     pub fn decide(answer: AnswerParts<'_>) -> Self {
         let code = |wanted: &str| answer.error_codes.iter().any(|code| code == wanted);
         // Another host's answer says nothing about what the registry can do.
-        let unless_foreign = |capability| match answer.foreign {
-            true => Capability::Unknown,
-            false => capability,
+        let unless_foreign = |capability| {
+            if answer.foreign {
+                Capability::Unknown
+            } else {
+                capability
+            }
         };
         let false_200 = |found: &str| Self::NoAnswer {
             capability: unless_foreign(Capability::Unsupported),
@@ -120,9 +123,10 @@ impl ReferrersAnswer {
         let no_answer = |capability, reason: String| Self::NoAnswer {
             capability: unless_foreign(capability),
             false_200: false,
-            reason: match answer.foreign {
-                true => format!("{reason} from another host"),
-                false => reason,
+            reason: if answer.foreign {
+                format!("{reason} from another host")
+            } else {
+                reason
             },
         };
         match answer.status {

@@ -198,9 +198,10 @@ fn read_value(rest: &[u8]) -> (Option<Vec<u8>>, &[u8]) {
             b'"' => {
                 let next = &rest[at + 1..];
                 // What follows at once is the inside of the next string: this one was never closed.
-                return match next.first().is_none_or(|b| is_blank(*b) || *b == b',') {
-                    true => (Some(value), next),
-                    false => (None, next_part(rest)),
+                return if next.first().is_none_or(|b| is_blank(*b) || *b == b',') {
+                    (Some(value), next)
+                } else {
+                    (None, next_part(rest))
                 };
             }
             _ => value.push(byte),

@@ -153,9 +153,10 @@ impl DockerConfig {
             // The protocol's words for "there is no entry", see docker-credential-helpers. Other output is
             // not repeated: nobody knows what is in it.
             let text = String::from_utf8_lossy(&output).to_ascii_lowercase();
-            return match text.contains("credentials not found") {
-                true => Ok(None),
-                false => Err(fail(format!("fails for {server}"))),
+            return if text.contains("credentials not found") {
+                Ok(None)
+            } else {
+                Err(fail(format!("fails for {server}")))
             };
         }
         let answer = match output.trim_ascii_start().first() {
@@ -378,9 +379,10 @@ fn split_key(key: &str) -> (String, &str) {
     };
     let (host, folder) = rest.split_once('/').unwrap_or((rest, ""));
     let folder = folder.trim_matches('/');
-    let folder = match old || matches!(folder, "v1" | "v2") {
-        true => "",
-        false => folder,
+    let folder = if old || matches!(folder, "v1" | "v2") {
+        ""
+    } else {
+        folder
     };
     (host.to_ascii_lowercase(), folder)
 }

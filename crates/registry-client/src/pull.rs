@@ -104,9 +104,10 @@ impl Pull<'_> {
         }
         loop {
             self.took = Duration::ZERO;
-            let end = match self.begun && self.received == self.size {
-                true => End::Complete,
-                false => self.transfer().await?,
+            let end = if self.begun && self.received == self.size {
+                End::Complete
+            } else {
+                self.transfer().await?
             };
             match end {
                 End::Complete => match self.sink.finish() {
@@ -206,9 +207,10 @@ impl Pull<'_> {
         let first = self.received > 0 && !self.range_refused;
         self.range_refused = true;
         self.restart()?;
-        Ok(match first {
-            true => End::NoRange,
-            false => End::Broken(failure),
+        Ok(if first {
+            End::NoRange
+        } else {
+            End::Broken(failure)
         })
     }
 

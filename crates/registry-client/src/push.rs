@@ -316,9 +316,10 @@ impl Push<'_> {
             return Ok(Sent::Again(error, None));
         }
         // It may or may not have been acted upon. (A refusal was already repeated by the call.)
-        match retry::is_transient(status) && !retry::is_refusal(status) {
-            true => Ok(Sent::Again(error, Some(session))),
-            false => Err(error),
+        if retry::is_transient(status) && !retry::is_refusal(status) {
+            Ok(Sent::Again(error, Some(session)))
+        } else {
+            Err(error)
         }
     }
 

@@ -446,9 +446,10 @@ mod tests {
             assert_eq!(failure.kind, kind);
             assert!(!failure.worth_repeating(true));
             let text = Error::new(&registry, failure).with_causes();
-            let address = match text.contains("::1") {
-                true => "::1",
-                false => "127.0.0.1",
+            let address = if text.contains("::1") {
+                "::1"
+            } else {
+                "127.0.0.1"
             };
             let why = format!(
                 "localhost resolves to {address}, an address that is not public (loopback), and the registry is \

@@ -220,9 +220,10 @@ impl Repository {
             let failure = Failure::new(ErrorKind::UntrustedLink, "the page is not the registry's");
             return Err(Error::new(&self.registry, failure.at(&Method::GET, url)));
         }
-        let endpoint = match url.path().ends_with("/tags/list") {
-            true => Endpoint::Tags,
-            false => Endpoint::Referrers,
+        let endpoint = if url.path().ends_with("/tags/list") {
+            Endpoint::Tags
+        } else {
+            Endpoint::Referrers
         };
         self.page(url.clone(), endpoint).await
     }

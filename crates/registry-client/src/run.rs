@@ -87,9 +87,10 @@ impl Call<'_> {
                     None => Ok(Reply::Response(answer)),
                     Some(failure) => {
                         state.unreadable += 1;
-                        match state.unreadable < retry::MAX_UNREADABLE {
-                            true => Err(failure.transient()),
-                            false => return self.stands(Err(failure)),
+                        if state.unreadable < retry::MAX_UNREADABLE {
+                            Err(failure.transient())
+                        } else {
+                            return self.stands(Err(failure));
                         }
                     }
                 },

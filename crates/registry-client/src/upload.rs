@@ -43,9 +43,10 @@ impl UploadState {
     /// Returns when the upload counts as stalled if nothing moves until then. A registry may hash or move
     /// the whole blob before it answers, hence the longer time at the end.
     pub(crate) fn deadline(&self, options: &ClientOptions) -> Instant {
-        let patience: Duration = match self.complete.load(Ordering::Relaxed) {
-            true => options.response_timeout.max(options.idle_timeout),
-            false => options.idle_timeout,
+        let patience: Duration = if self.complete.load(Ordering::Relaxed) {
+            options.response_timeout.max(options.idle_timeout)
+        } else {
+            options.idle_timeout
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) + patience
     }
@@ -220,11 +221,10 @@ fn failure(error: io::Error) -> Failure {
     let verify = error
         .get_ref()
         .is_some_and(|inner| inner.is::<VerifyError>());
-    match verify {
-        true => Failure::new(ErrorKind::Integrity, "the source changed").caused_by(error),
-        false => {
-            Failure::new(ErrorKind::LocalIo, "the source of the upload failed").caused_by(error)
-        }
+    if verify {
+        Failure::new(ErrorKind::Integrity, "the source changed").caused_by(error)
+    } else {
+        Failure::new(ErrorKind::LocalIo, "the source of the upload failed").caused_by(error)
     }
 }
 
