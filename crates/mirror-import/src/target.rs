@@ -48,11 +48,20 @@ pub trait Target: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Returns the name under which an entry is found at the target.
-    fn entry_name(&self, entry: &Entry) -> String;
+    /// Returns the name under which an entry is found at the target. By default that is its repository with the tag, or else
+    /// with the digest.
+    fn entry_name(&self, entry: &Entry) -> String {
+        let repository = &entry.repository;
+        match &entry.tag {
+            Some(tag) => format!("{repository}:{tag}"),
+            None => format!("{repository}@{}", entry.descriptor.digest),
+        }
+    }
 
-    /// Returns how the target keeps and shows what it was given.
-    fn profile(&self) -> TargetProfile;
+    /// Returns how the target keeps and shows what it was given. By default that is the default of [`TargetProfile`].
+    fn profile(&self) -> TargetProfile {
+        TargetProfile::default()
+    }
 
     /// Returns what the name of each entry stands for now, in the order of the entries; of one that has no tag, whether there
     /// is a manifest under its digest.
