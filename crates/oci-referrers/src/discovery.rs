@@ -159,9 +159,10 @@ impl Discovery {
     /// not keep what the others name from being read.
     fn ask(&self, subject: Digest, place: usize, direct: bool) -> BoxFuture<'_, Done> {
         async move {
-            let query = match direct {
-                true => Query::direct(subject.clone()),
-                false => Query::one_of_many(subject.clone()),
+            let query = if direct {
+                Query::direct(subject.clone())
+            } else {
+                Query::one_of_many(subject.clone())
             };
             let source = &self.sources[place];
             let answer = source.referrers(&query).await;

@@ -100,13 +100,14 @@ impl Referrer {
 impl ReferrerGraph {
     /// Returns `Complete` only when every subject is.
     pub fn status(&self) -> Completeness {
-        match self
+        if self
             .subjects
             .iter()
             .all(|report| report.status == Completeness::Complete)
         {
-            true => Completeness::Complete,
-            false => Completeness::Incomplete,
+            Completeness::Complete
+        } else {
+            Completeness::Incomplete
         }
     }
 

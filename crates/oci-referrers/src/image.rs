@@ -108,9 +108,10 @@ impl ImageTree {
                 let reads = kept.into_iter().map(|descriptor| async move {
                     let wanted = depth == ImageDepth::Manifests
                         || media_type::is_index(&descriptor.media_type);
-                    let manifest = match wanted {
-                        true => Some(within(held, manifests.manifest(&descriptor.digest).await)),
-                        false => None,
+                    let manifest = if wanted {
+                        Some(within(held, manifests.manifest(&descriptor.digest).await))
+                    } else {
+                        None
                     };
                     (descriptor, manifest)
                 });
@@ -208,12 +209,12 @@ fn within(
     manifest: Result<Manifest, ManifestFailure>,
 ) -> Result<Manifest, ManifestFailure> {
     let manifest = manifest?;
-    match held.take(held::of_manifest(&manifest)) {
-        true => Ok(manifest),
-        false => Err(ManifestFailure::Failed(Problem::new(
-            ErrorCode::Limit,
-            "the manifests below the index take more memory than they may",
-        ))),
+    if held.take(held::of_manifest(&manifest)) {
+        Ok(manifest)
+    } else {
+        let message = "the manifests below the index take more memory than they may";
+        let problem = Problem::new(ErrorCode::Limit, message);
+        Err(ManifestFailure::Failed(problem))
     }
 }
 
@@ -248,15 +249,14 @@ fn select(children: &[Descriptor], platforms: &[Platform]) -> (Vec<Descriptor>, 
         .filter(|child| !child.is_buildkit_attestation() && wanted(child))
         .map(|child| &child.digest)
         .collect();
-    children
-        .iter()
-        .cloned()
-        .partition(|child| match child.is_buildkit_attestation() {
-            true => child
-                .buildkit_subject()
-                .is_some_and(|subject| chosen.contains(&&subject)),
-            false => chosen.contains(&&child.digest),
-        })
+    children.iter().cloned().partition(|child| {
+        if child.is_buildkit_attestation() {
+            let subject = child.buildkit_subject();
+            subject.is_some_and(|subject| chosen.contains(&&subject))
+        } else {
+            chosen.contains(&&child.digest)
+        }
+    })
 }
 
 #[cfg(test)]

@@ -148,9 +148,10 @@ impl SubjectState {
             self.exchanges.extend(answer.exchanges);
             for mut problem in answer.errors {
                 problem.source.get_or_insert(kind);
-                match problem.settled_by_tag {
-                    true => unless_tag_answers.push(problem),
-                    false => self.errors.push(problem),
+                if problem.settled_by_tag {
+                    unless_tag_answers.push(problem)
+                } else {
+                    self.errors.push(problem)
                 }
             }
             for mut claim in answer.claims {
@@ -204,9 +205,10 @@ impl SubjectState {
             problem.message.push_str(", and no referrers tag answers");
             self.errors.push(problem);
         } else {
-            let who = match self.tag_listed {
-                true => "the referrers tag answers",
-                false => "the repository keeps referrers tags, and this subject has none",
+            let who = if self.tag_listed {
+                "the referrers tag answers"
+            } else {
+                "the repository keeps referrers tags, and this subject has none"
             };
             let message = format!("{}; {who}", problem.message);
             self.warnings

@@ -378,9 +378,10 @@ impl Walk {
                 depth: state.depth,
                 capability: state.capability.unwrap_or(configured),
                 method: state.method(),
-                status: match state.errors.is_empty() {
-                    true => Completeness::Complete,
-                    false => Completeness::Incomplete,
+                status: if state.errors.is_empty() {
+                    Completeness::Complete
+                } else {
+                    Completeness::Incomplete
                 },
                 errors: state.errors,
                 warnings: state.warnings,

@@ -385,9 +385,10 @@ fn version(seen: &[Response]) -> Fact {
             return Fact::new(name, Capability::Supported, reason).because([evidence]);
         }
     }
-    match seen.is_empty() {
-        true => Fact::unknown(name, "there was no answer"),
-        false => Fact::new(name, Capability::Unsupported, "no answer had one"),
+    if seen.is_empty() {
+        Fact::unknown(name, "there was no answer")
+    } else {
+        Fact::new(name, Capability::Unsupported, "no answer had one")
     }
 }
 

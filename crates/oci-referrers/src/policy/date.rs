@@ -93,9 +93,12 @@ struct Tracking {
 
 fn date_at(bytes: &[u8], depth: u32) -> Option<SystemTime> {
     let document: Document<'_> = serde_json::from_slice(bytes).ok()?;
-    let inner = |raw: &RawValue| match depth < MAX_DEPTH {
-        true => date_at(raw.get().as_bytes(), depth + 1),
-        false => None,
+    let inner = |raw: &RawValue| {
+        if depth < MAX_DEPTH {
+            date_at(raw.get().as_bytes(), depth + 1)
+        } else {
+            None
+        }
     };
     let text = |raw: Option<&RawValue>| read::<String>(raw).and_then(|text| parse_rfc3339(&text));
     let created = |node: Option<Created>| {

@@ -28,14 +28,16 @@ pub(super) fn rule(rule: &Rule, bundle: &JudgedBundle, now: SystemTime) -> Vec<V
             return judge.violations;
         }
         let patterns: Vec<_> = rule.images.iter().map(|pattern| &*pattern.0).collect();
-        let of = match patterns.is_empty() {
-            true => String::new(),
-            false => format!(" of {}", patterns.join(", ")),
+        let of = if patterns.is_empty() {
+            String::new()
+        } else {
+            format!(" of {}", patterns.join(", "))
         };
         let into: Vec<_> = rule.target.iter().map(|pattern| &*pattern.0).collect();
-        let into = match into.is_empty() {
-            true => String::new(),
-            false => format!(" that goes into {}", into.join(", ")),
+        let into = if into.is_empty() {
+            String::new()
+        } else {
+            format!(" that goes into {}", into.join(", "))
         };
         let expected = format!("an image{of}{into} for {}", judge.name());
         let found = match bundle.images.len() {

@@ -78,14 +78,15 @@ impl JudgedImage {
         let children = tree.children.iter().filter(|child| {
             !child.is_attestation() && !media_type::is_index(&child.descriptor.media_type)
         });
-        image.platforms = match media_type::is_index(root.media_type()) {
-            false => vec![(root.digest().clone(), String::new())],
-            true => children
+        image.platforms = if media_type::is_index(root.media_type()) {
+            children
                 .map(|child| {
                     let name = child.descriptor.platform.as_ref().map(ToString::to_string);
                     (child.descriptor.digest.clone(), name.unwrap_or_default())
                 })
-                .collect(),
+                .collect()
+        } else {
+            vec![(root.digest().clone(), String::new())]
         };
         image.referrers = graph
             .referrers

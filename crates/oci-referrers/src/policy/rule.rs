@@ -458,9 +458,10 @@ fn one_or_more<'de, D: Deserializer<'de>, T: DeserializeOwned>(
             while let Some(one) = sequence.next_element()? {
                 all.push(one);
             }
-            match all.is_empty() {
-                true => Err(A::Error::custom("an empty list demands nothing")),
-                false => Ok(all),
+            if all.is_empty() {
+                Err(A::Error::custom("an empty list demands nothing"))
+            } else {
+                Ok(all)
             }
         }
     }

@@ -52,9 +52,10 @@ impl ReferrerSource for TagFallbackReferrers {
     async fn referrers(&self, query: &Query) -> Answer {
         let subject = query.subject();
         let tag = referrers_tag(subject);
-        let listed = match query.is_direct() {
-            true => None,
-            false => self.catalog.listing(&self.reader).await.has(&tag),
+        let listed = if query.is_direct() {
+            None
+        } else {
+            self.catalog.listing(&self.reader).await.has(&tag)
         };
         if listed == Some(false) {
             return Answer::none();
