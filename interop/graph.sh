@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# The graph that the run mirrors, pushed and read back with tools of other projects only; sourced, never run.
+# The graph that the run mirrors, pushed and read back only with tools of other projects. Sourced, never run.
 #
 # A two-platform index, and on it an SBOM, an attestation, a signature, a signature on the SBOM (a referrer of a referrer),
 # an SBOM on each platform's manifest, and three tags of the kind that cosign wrote before the referrers API (no subject).
 
-# A fixed time: oras would write the current one, and the same graph would have other digests at every push.
+# A fixed time. With the current time, which is the default of oras, the graph would have new digests at every push.
 CREATED=org.opencontainers.image.created=2026-01-01T00:00:00Z
 
-# prepare_files FOLDER: the payloads. Each document is different, so that no two referrers share a digest.
+# prepare_files FOLDER: writes the payloads. Each document is different, so that no two referrers share a digest.
 prepare_files() {
   local name
   mkdir -p "$1/rootfs"
-  # Large enough for many stored blocks of the bundle.
+  # Large enough for many stored blocks in the bundle.
   seq 1 400000 >"$1/rootfs/data"
   tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$1/layer.tar" -C "$1/rootfs" data
   seq 1 1000 >"$1/rootfs/more"
@@ -32,8 +32,8 @@ SIGSTORE=application/vnd.dev.sigstore.bundle.v0.3+json
 CYCLONEDX=application/vnd.cyclonedx+json
 IN_TOTO=application/vnd.in-toto+json
 
-# push_graph HOST FILES OUT: pushes the graph to HOST/app:1.0, one object after the other (olareg loses referrers that are
-# pushed at once), and writes what a mirror must find:
+# push_graph HOST FILES OUT: pushes the graph to HOST/app:1.0, one object after another (olareg loses referrers that are
+# pushed concurrently), and writes what a mirror must find:
 #
 #   OUT/pushed       one line for each referrer: digest, depth, artifactType
 #   OUT/legacy-tags  tag, digest
@@ -61,7 +61,7 @@ push_graph() {
   printf '%s 1 %s\n' "$digest" "$SIGSTORE" >>"$out/pushed.unsorted"
   digest=$(attach "$host/app@$sbom" "$SIGSTORE" "$files/sbom-signature.json")
   printf '%s 2 %s\n' "$digest" "$SIGSTORE" >>"$out/pushed.unsorted"
-  # Two pushers: oras and regctl keep the referrers tag each in its own way.
+  # Two pushers, because oras and regctl maintain the referrers tag differently.
   digest=$(attach "$host/app@$(sed -n 2p "$out/images")" "$CYCLONEDX" "$files/amd64-sbom.json")
   printf '%s 1 %s\n' "$digest" "$CYCLONEDX" >>"$out/pushed.unsorted"
   digest=$(regctl artifact put --subject "$host/app@$(sed -n 3p "$out/images")" --artifact-type "$CYCLONEDX" \
@@ -78,10 +78,10 @@ push_graph() {
   rm "$out/pushed.unsorted"
 }
 
-# push_change HOST FILES OUT: pushes what a later export finds: HOST/app:1.1, one of the graph's platforms with a layer more and an
+# push_change HOST FILES OUT: pushes what a later export finds: HOST/app:1.1, one of the graph's platforms with another layer and an
 # SBOM, and the same image as HOST/other:1.1, where the graph has nothing.
 #
-#   OUT/changed      the digests of the image, its SBOM, the layer that the graph has, and the new one
+#   OUT/changed      the digests of the image, its SBOM, the layer that is in the graph, and the new layer
 push_change() {
   local host=$1 files=$2 image
   crane append --base "$host/app:amd64" --new_layer "$files/more.tar" --new_tag "$host/app:1.1"
@@ -91,9 +91,9 @@ push_change() {
   crane manifest "$host/app:1.1" | jq -r '.layers[].digest' >>"$3/changed"
 }
 
-# attach SUBJECT ARTIFACT_TYPE FILE: prints the digest of the new referrer.
+# attach SUBJECT ARTIFACT_TYPE FILE: pushes a referrer and prints its digest.
 attach() {
-  # From the file's own folder: oras writes the path that it is given into the manifest.
+  # From the folder of the file, because oras writes the path that it is given into the manifest.
   (cd "$(dirname "$3")" &&
     oras attach --plain-http --annotation "$CREATED" --artifact-type "$2" --format json "$1" "$(basename "$3"):$2") | jq -r .digest
 }
@@ -110,8 +110,8 @@ push_legacy_tag() {
     --config "legacy-$2-config.json:application/vnd.oci.image.config.v1+json" "$1" "legacy-$2.json:$type")
 }
 
-# graph_by_others HOST OUT: prints, sorted, the digest of every referrer of OUT/pushed's graph that oras finds at HOST (it does
-# not go from an index to its platforms, so each is asked for) and of every legacy tag that crane finds there.
+# graph_by_others HOST OUT: prints, sorted, the digest of every referrer of OUT/pushed's graph that oras finds at HOST (oras
+# does not follow an index to its platforms, so each is asked for) and of every legacy tag that crane finds there.
 graph_by_others() {
   local host=$1 out=$2 image tag
   {
@@ -124,5 +124,5 @@ graph_by_others() {
   } | sort -u
 }
 
-# referrers_by_oras: the digests in what `oras discover --format json` prints, whatever their depth.
+# referrers_by_oras: reads what `oras discover --format json` prints, and prints the digests of every depth.
 referrers_by_oras() { jq -r '.referrers[]? | recurse(.referrers[]?) | .digest'; }

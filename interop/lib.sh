@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Shared by the scripts of this folder; sourced, never run.
+# Shared by the scripts of this folder. Sourced, never run.
 
 INTEROP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$INTEROP")
@@ -12,7 +12,7 @@ say() { printf 'interop: %s\n' "$*"; }
 die() { say "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Something is not to be had on this machine: a reason to skip for a developer, a failure in CI.
+# unavailable REASON: ends a script that this machine cannot run, as a failure in CI and as a skip elsewhere.
 unavailable() {
   if [[ ${CI:-} == true ]]; then
     die "$* (CI=true: this is a failure)"
@@ -21,7 +21,7 @@ unavailable() {
   exit 0
 }
 
-# build_stellaops: sets STELLAOPS to a program, the one that it names already or a release build.
+# build_stellaops: sets STELLAOPS to a release build, unless it names a program already.
 build_stellaops() {
   if [[ -z ${STELLAOPS:-} ]]; then
     say "cargo build --release -p stellaops"
@@ -37,7 +37,7 @@ build_stellaops() {
 FAILURES=0
 CHECKS=0
 
-# Whether the last check passed, for the caller that cannot go on without it.
+# Whether the last check passed, for callers that depend on it.
 PASSED=true
 
 # check WHAT COMMAND...: COMMAND must exit 0.
@@ -48,7 +48,7 @@ check_exit() {
   local codes=$1 what=$2 output="$WORK/check.out" code
   shift 2
   CHECKS=$((CHECKS + 1))
-  # Not as a condition: `set -e` would be off inside a function that is one.
+  # Not as a condition, because `set -e` has no effect inside one.
   set +e
   (set -e; "$@") >"$output" 2>&1
   code=$?
@@ -65,7 +65,7 @@ check_exit() {
   fi
 }
 
-# same EXPECTED FOUND: two files or pipes hold the same lines, and not none: a pipe whose command failed is empty too.
+# same EXPECTED FOUND: two files or pipes hold the same lines, at least one: a pipe whose command failed is empty too.
 same() {
   local expected found
   expected=$(cat "$1")
@@ -89,20 +89,20 @@ start_registry() {
   local kind=$1 folder="$WORK/registry/$2" log port
   log=$folder/log
   mkdir -p "$folder"
-  # It is read before a slow machine has started the program that writes it.
+  # Created here, because it may be read before the program that writes it has started.
   : >"$log"
   case $kind in
     docker)
       printf 'version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: "%s"}}\nhttp: {addr: "127.0.0.1:0"}\n' \
         "$folder/data" >"$folder/config.yml"
-      # REGISTRY_* in its environment overrides its configuration, and skopeo's REGISTRY_AUTH_FILE is such a name.
+      # REGISTRY_* in its environment overrides its configuration, and skopeo's REGISTRY_AUTH_FILE matches that.
       env -u REGISTRY_AUTH_FILE docker-registry serve "$folder/config.yml" >"$log" 2>&1 &
       ;;
     cuelabs | ggcr)
       native-registry -implementation "$kind" >"$log" 2>&1 &
       ;;
     olareg)
-      # It does not tell the port that it was given for 0; below 32768 no outgoing connection takes one.
+      # It does not print the port that it gets for 0. Outgoing connections use none below 32768.
       port=$((20000 + RANDOM % 10000))
       printf 'listening on 127.0.0.1:%s\n' "$port" >"$log"
       olareg serve --addr 127.0.0.1 --port "$port" --store-type mem >>"$log" 2>&1 &
@@ -124,11 +124,11 @@ start_registry() {
   die "the $kind registry did not start"
 }
 
-# make_identity FOLDER: cert.pem and key.pem of 127.0.0.1, and a file "users" with the user "interop" and the password "secret".
+# make_identity FOLDER: creates cert.pem and key.pem for 127.0.0.1, and a file "users" with the user "interop" and the password "secret".
 make_identity() {
   mkdir -p "$1"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1/key.pem" -out "$1/cert.pem" -days 2 \
-    -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 2>"$1/log" || { cat "$1/log" >&2; die "openssl made no certificate"; }
+    -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 2>"$1/log" || { cat "$1/log" >&2; die "openssl cannot create a certificate"; }
   # As `htpasswd -nbBC 5 interop secret` prints it.
   # shellcheck disable=SC2016
   printf '%s\n' 'interop:$2y$05$xbZChBBmWElCq7EBPDb9CuVcaZg9w3oD7k7lpdz6gJS4KcN1DmZRO' >"$1/users"
