@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034
 # What the run does with a bundle: reads it with other programs, and damages it. Sourced, never run.
 
-# referrer_files BUNDLE: prints the digest in the name of every referrer file, sorted. The documentation tells operators to type
-# the first two commands.
+# referrer_files BUNDLE: prints the digest in the name of every referrer file, sorted. The
+# documentation tells operators to type the first two commands.
 referrer_files() {
   tar -tzf "$1" | grep "^referrers/" | grep '\.json$' | sed 's!.*/sha256-\([0-9a-f]*\)\.json$!sha256:\1!' | sort
 }
@@ -32,8 +32,8 @@ extract_with_both() {
   diff -r "$2/tar" "$2/bsdtar"
 }
 
-# layout_by_oras LAYOUT: prints the referrers that oras finds in an OCI layout (a folder or a tar file), sorted. In a layout, oras
-# reaches the manifest of a platform only through the index.
+# layout_by_oras LAYOUT: prints the referrers that oras finds in an OCI layout (a folder or a tar
+# file), sorted. In a layout, oras reaches the manifest of a platform only through the index.
 layout_by_oras() {
   {
     oras discover --oci-layout --format json "$1:1.0"
@@ -42,12 +42,14 @@ layout_by_oras() {
   } | referrers_by_oras | sort -u
 }
 
-# referrers_of_image DISCOVERED: prints the referrers that name the image itself as their subject, sorted.
+# referrers_of_image DISCOVERED: prints the referrers that name the image itself as their subject,
+# sorted.
 referrers_of_image() {
   jq -r '.subject.digest as $image | .referrers[] | select(.subject == $image and .tag == null) | .digest' "$1" | sort -u
 }
 
-# layout_by_regctl FOLDER: prints the referrers that regctl finds for the image of a layout with referrers tags, sorted.
+# layout_by_regctl FOLDER: prints the referrers that regctl finds for the image of a layout with
+# referrers tags, sorted.
 layout_by_regctl() {
   regctl artifact list --format '{{range .Descriptors}}{{println .Digest}}{{end}}' "ocidir://$1:1.0" | grep . | sort -u
 }
@@ -55,11 +57,12 @@ layout_by_regctl() {
 # image_by_oras REFERENCE: prints the referrers that oras finds for an image in a registry, sorted.
 image_by_oras() { oras discover --plain-http --format json "$1" | referrers_by_oras | sort -u; }
 
-# with_subject OUT: prints the pushed referrers that name their subject, so without the manifests of legacy tags, sorted.
+# with_subject OUT: prints the pushed referrers that name their subject, so without the manifests of
+# legacy tags, sorted.
 with_subject() { grep -vwFf <(cut -d' ' -f2 "$1/legacy-tags") "$1/pushed" | cut -d' ' -f1 | sort -u; }
 
-# delta_has_what_changed OUT: besides its manifests, the delta holds the new layer and not the one that is in the base, and is less
-# than a tenth of the size of the base.
+# delta_has_what_changed OUT: besides its manifests, the delta holds the new layer and not the one
+# that is in the base, and is less than a tenth of the size of the base.
 delta_has_what_changed() {
   local names old new
   names=$(tar -tzf "$1/delta.tgz")
@@ -72,8 +75,8 @@ delta_has_what_changed() {
   (($(stat -c %s "$1/delta.tgz") * 10 < $(stat -c %s "$1/bundle.tgz")))
 }
 
-# make_keys FOLDER: creates the key that signs bundles with openssl and, where cosign is installed, a key of its own. Its signing
-# configuration names no service, so that it contacts none.
+# make_keys FOLDER: creates the key that signs bundles with openssl and, where cosign is installed,
+# a key of its own. Its signing configuration names no service, so that it contacts none.
 make_keys() {
   mkdir -p "$1"
   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1/key.pem"
@@ -84,7 +87,8 @@ make_keys() {
   cosign signing-config create --out "$1/no-services.json"
 }
 
-# check_by_lines TOOL BUNDLE KEY: extracts the bundle and runs the lines that `bundle inspect` prints for this tool.
+# check_by_lines TOOL BUNDLE KEY: extracts the bundle and runs the lines that `bundle inspect`
+# prints for this tool.
 check_by_lines() {
   local lines folder
   folder=$(mktemp -d -p "$WORK")
@@ -97,7 +101,8 @@ check_by_lines() {
 # no_check_by_lines TOOL BUNDLE KEY: the same lines fail with a key that did not sign.
 no_check_by_lines() { if check_by_lines "$@"; then return 1; fi; }
 
-# sign_by_cosign BUNDLE FOLDER: cosign signs what `bundle manifest` prints, and its signature is accepted beside the bundle.
+# sign_by_cosign BUNDLE FOLDER: cosign signs what `bundle manifest` prints, and its signature is
+# accepted beside the bundle.
 sign_by_cosign() {
   stellaops bundle manifest --file "$1" >"$2/manifest.yaml"
   COSIGN_PASSWORD='' cosign sign-blob --key "$2/cosign.key" --signing-config "$2/no-services.json" \
@@ -113,13 +118,15 @@ flip_bit() {
   printf "\\x$(printf %02x $((byte ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
-# damage BUNDLE OUT: makes four damaged copies. Nothing in a bundle is deflated, so a text can be found in the file.
+# damage BUNDLE OUT: makes four damaged copies. Nothing in a bundle is deflated, so a text can be
+# found in the file.
 damage() {
   local sbom header offset
   sbom=$(cat "$2/index-sbom")
   mkdir -p "$2/damaged"
 
-  # The name of a referrer's file appears in manifest.yaml first and then in its tar header, which its content follows.
+  # The name of a referrer's file appears in manifest.yaml first and then in its tar header, which
+  # its content follows.
   header=$(grep -abo "sha256-${sbom#sha256:}.json" "$1" | tail -n 1 | cut -d: -f1)
   offset=$(grep -abo '"index-sbom.json"' "$1" | cut -d: -f1 | awk -v after="$header" '$1 > after && !found {print; found = 1}')
   cp "$1" "$2/damaged/referrer.tgz"
@@ -136,8 +143,9 @@ damage() {
   head -c $(($(stat -c %s "$1") / 2)) "$1" >"$2/damaged/truncated.tgz"
 }
 
-# The damaged copies, in words, and the exit codes of validate and import for each. A changed entry is 4. Where no entry explains
-# the damage, the container is malformed (3). A reader that stops in the middle of an entry may report either.
+# The damaged copies, in words, and the exit codes of validate and import for each. A changed entry
+# is 4. Where no entry explains the damage, the container is malformed (3). A reader that stops in
+# the middle of an entry may report either.
 DAMAGES=(referrer payload trailer truncated)
 declare -A DAMAGE_WORDS=(
   [referrer]="one bit of a referrer's manifest"

@@ -1,13 +1,17 @@
 # shellcheck shell=bash
-# The graph that the run mirrors, pushed and read back only with tools of other projects. Sourced, never run.
+# The graph that the run mirrors, pushed and read back only with tools of other projects. Sourced,
+# never run.
 #
-# A two-platform index, and on it an SBOM, an attestation, a signature, a signature on the SBOM (a referrer of a referrer),
-# an SBOM on each platform's manifest, and three tags of the kind that cosign wrote before the referrers API (no subject).
+# A two-platform index, and on it an SBOM, an attestation, a signature, a signature on the SBOM (a
+# referrer of a referrer), an SBOM on each platform's manifest, and three tags of the kind that
+# cosign wrote before the referrers API (no subject).
 
-# A fixed time. With the current time, which is the default of oras, the graph would have new digests at every push.
+# A fixed time. With the current time, which is the default of oras, the graph would have new
+# digests at every push.
 CREATED=org.opencontainers.image.created=2026-01-01T00:00:00Z
 
-# prepare_files FOLDER: writes the payloads. Each document is different, so that no two referrers share a digest.
+# prepare_files FOLDER: writes the payloads. Each document is different, so that no two referrers
+# share a digest.
 prepare_files() {
   local name
   mkdir -p "$1/rootfs"
@@ -32,8 +36,8 @@ SIGSTORE=application/vnd.dev.sigstore.bundle.v0.3+json
 CYCLONEDX=application/vnd.cyclonedx+json
 IN_TOTO=application/vnd.in-toto+json
 
-# push_graph HOST FILES OUT: pushes the graph to HOST/app:1.0, one object after another (olareg loses referrers that are
-# pushed concurrently), and writes what a mirror must find:
+# push_graph HOST FILES OUT: pushes the graph to HOST/app:1.0, one object after another (olareg
+# loses referrers that are pushed concurrently), and writes what a mirror must find:
 #
 #   OUT/pushed       one line for each referrer: digest, depth, artifactType
 #   OUT/legacy-tags  tag, digest
@@ -78,8 +82,9 @@ push_graph() {
   rm "$out/pushed.unsorted"
 }
 
-# push_change HOST FILES OUT: pushes what a later export finds: HOST/app:1.1, one of the graph's platforms with another layer and an
-# SBOM, and the same image as HOST/other:1.1, where the graph has nothing.
+# push_change HOST FILES OUT: pushes what a later export finds: HOST/app:1.1, one of the graph's
+# platforms with another layer and an SBOM, and the same image as HOST/other:1.1, where the graph
+# has nothing.
 #
 #   OUT/changed      the digests of the image, its SBOM, the layer that is in the graph, and the new layer
 push_change() {
@@ -110,8 +115,9 @@ push_legacy_tag() {
     --config "legacy-$2-config.json:application/vnd.oci.image.config.v1+json" "$1" "legacy-$2.json:$type")
 }
 
-# graph_by_others HOST OUT: prints, sorted, the digest of every referrer of OUT/pushed's graph that oras finds at HOST (oras
-# does not follow an index to its platforms, so each is asked for) and of every legacy tag that crane finds there.
+# graph_by_others HOST OUT: prints, sorted, the digest of every referrer of OUT/pushed's graph that
+# oras finds at HOST (oras does not follow an index to its platforms, so each is asked for) and of
+# every legacy tag that crane finds there.
 graph_by_others() {
   local host=$1 out=$2 image tag
   {
@@ -124,5 +130,6 @@ graph_by_others() {
   } | sort -u
 }
 
-# referrers_by_oras: reads what `oras discover --format json` prints, and prints the digests of every depth.
+# referrers_by_oras: reads what `oras discover --format json` prints, and prints the digests of
+# every depth.
 referrers_by_oras() { jq -r '.referrers[]? | recurse(.referrers[]?) | .digest'; }

@@ -12,7 +12,8 @@ say() { printf 'interop: %s\n' "$*"; }
 die() { say "$*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# unavailable REASON: ends a script that this machine cannot run, as a failure in CI and as a skip elsewhere.
+# unavailable REASON: ends a script that this machine cannot run, as a failure in CI and as a skip
+# elsewhere.
 unavailable() {
   if [[ ${CI:-} == true ]]; then
     die "$* (CI=true: this is a failure)"
@@ -43,7 +44,8 @@ PASSED=true
 # check WHAT COMMAND...: COMMAND must exit 0.
 check() { check_exit 0 "$@"; }
 
-# check_exit CODES WHAT COMMAND...: COMMAND must exit with one of CODES ("3|4"). What it printed is shown when it does not.
+# check_exit CODES WHAT COMMAND...: COMMAND must exit with one of CODES ("3|4"). What it printed is
+# shown when it does not.
 check_exit() {
   local codes=$1 what=$2 output="$WORK/check.out" code
   shift 2
@@ -65,7 +67,8 @@ check_exit() {
   fi
 }
 
-# same EXPECTED FOUND: two files or pipes hold the same lines, at least one: a pipe whose command failed is empty too.
+# same EXPECTED FOUND: two files or pipes hold the same lines, at least one: a pipe whose command
+# failed is empty too.
 same() {
   local expected found
   expected=$(cat "$1")
@@ -78,8 +81,8 @@ same() {
 
 SERVERS=()
 
-# start_registry KIND NAME: starts an empty registry on a free loopback port and sets REGISTRY to its host:port and
-# REGISTRY_PID to its process.
+# start_registry KIND NAME: starts an empty registry on a free loopback port and sets REGISTRY to
+# its host:port and REGISTRY_PID to its process.
 #
 #   docker    Debian's docker-registry 2.8: no referrers API
 #   cuelabs   referrers API, OCI-Subject
@@ -95,7 +98,8 @@ start_registry() {
     docker)
       printf 'version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: "%s"}}\nhttp: {addr: "127.0.0.1:0"}\n' \
         "$folder/data" >"$folder/config.yml"
-      # REGISTRY_* in its environment overrides its configuration, and skopeo's REGISTRY_AUTH_FILE matches that.
+      # REGISTRY_* in its environment overrides its configuration, and skopeo's REGISTRY_AUTH_FILE
+      # matches that.
       env -u REGISTRY_AUTH_FILE docker-registry serve "$folder/config.yml" >"$log" 2>&1 &
       ;;
     cuelabs | ggcr)
@@ -124,7 +128,8 @@ start_registry() {
   die "the $kind registry did not start"
 }
 
-# make_identity FOLDER: creates cert.pem and key.pem for 127.0.0.1, and a file "users" with the user "interop" and the password "secret".
+# make_identity FOLDER: creates cert.pem and key.pem for 127.0.0.1, and a file "users" with the user
+# "interop" and the password "secret".
 make_identity() {
   mkdir -p "$1"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1/key.pem" -out "$1/cert.pem" -days 2 \
@@ -134,7 +139,8 @@ make_identity() {
   printf '%s\n' 'interop:$2y$05$xbZChBBmWElCq7EBPDb9CuVcaZg9w3oD7k7lpdz6gJS4KcN1DmZRO' >"$1/users"
 }
 
-# serve_store LOG OPTION...: starts `stellaops store serve` on a free loopback port and sets REGISTRY and REGISTRY_PID.
+# serve_store LOG OPTION...: starts `stellaops store serve` on a free loopback port and sets
+# REGISTRY and REGISTRY_PID.
 serve_store() {
   local log=$1
   shift

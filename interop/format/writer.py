@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A second writer of mirror bundles, made from docs/bundle-format.md alone, and the check of its test vectors.
+"""A second writer of mirror bundles, written from docs/bundle-format.md alone, that checks the test vectors.
 
     writer.py VECTOR...          writes each vector from its input.json and compares every byte that is documented
     writer.py --out FOLDER ...   also leaves the bundles there
-    writer.py --again BUNDLE...  writes each bundle, whole and unsigned, again from what it says and holds, and compares
+    writer.py --again BUNDLE...  writes each complete, unsigned bundle again from its manifest and files, and compares
 
-Only the standard library, and nothing of the Rust crates. Exits 1 where something differs.
+Uses only the standard library, and nothing of the Rust crates. Exits with 1 on any difference.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def encoded(digest):
 
 
 class Manifest:
-    """What is read of a manifest; a member that may be missing may also be null or empty."""
+    """The members of a manifest that are read. An optional one may be missing, null or empty."""
 
     def __init__(self, data):
         value = json.loads(data)
@@ -231,7 +231,7 @@ class Bundle:
     # manifest.yaml
 
     def all_manifests(self):
-        """Images, referrers, subjects that are carried, and what indexes among them list."""
+        """Images, referrers, carried subjects, and what the indexes among them list."""
         queue = [image["digest"] for image in self.images]
         for record in self.discovery:
             queue += [record["subject"], *(artifact["digest"] for artifact in record["artifacts"])]
@@ -386,7 +386,7 @@ def index_bytes(descriptors):
         if one not in manifests:
             manifests.append(one)
     value = {"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": manifests}
-    # What Python escapes is what the document lists, U+007F included in what it does not.
+    # Python escapes what the document lists, and like the document leaves U+007F as it is.
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -506,7 +506,7 @@ def unquoted(text):
 
 
 def given_of(path):
-    """What a writer has to be given to make this bundle: no size, count, category, path or order is taken over."""
+    """What a writer needs to make this bundle. Sizes, counts, categories, paths and order are computed again."""
     with tarfile.open(path) as archive:
         files = {member.name: archive.extractfile(member).read() for member in archive}
     given = {"images": [], "discovery": [], "trust": {}, "blobs": []}
@@ -572,7 +572,7 @@ def sums_of(files):
 
 
 def documented(name, bundle):
-    """Every file beside input.json, and the bundles whose digests it has."""
+    """Every file beside input.json, and the bundles whose digests are documented."""
     listing = "".join(f"{len(data)} {path}\n" for path, data in bundle.files())
     files = {"manifest.yaml": bundle.yaml, "index.json": bundle.index, "listing": listing.encode()}
     if bundle.signature:

@@ -1,9 +1,9 @@
 // Native-registry serves one of two independent in-memory registries that answer the referrers API, so that the interop
-// run meets a server written by somebody else:
+// run talks to servers of other projects:
 //
-//   - "cuelabs" answers OCI-Subject to a push, as the distribution specification v1.1 asks;
-//   - "ggcr" lists referrers but does not send OCI-Subject, so that a client which pushes has to keep the referrers
-//     tag as well, and gives every entry its config media type as artifactType.
+//   - "cuelabs" answers a push with OCI-Subject, as the distribution specification v1.1 asks;
+//   - "ggcr" lists referrers but does not send OCI-Subject, so clients must maintain the referrers tag
+//     too, and gives every entry the media type of its config as artifactType.
 //
 // It prints "listening on ADDRESS" to standard output once it accepts connections.
 package main
@@ -52,7 +52,7 @@ func newHandler(implementation string) (http.Handler, error) {
 	case "cuelabs":
 		return ociserver.New(ocimem.New(), nil), nil
 	case "ggcr":
-		// Its own log repeats every request without the status.
+		// The log of the registry repeats every request without the status.
 		quiet := log.New(io.Discard, "", 0)
 		return registry.New(registry.WithReferrersSupport(true), registry.Logger(quiet)), nil
 	default:
@@ -60,7 +60,7 @@ func newHandler(implementation string) (http.Handler, error) {
 	}
 }
 
-// logged writes one line for each request to standard error, for the reader of a run that failed.
+// logged writes one line for each request to standard error, to examine a failed run with.
 func logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
