@@ -9,7 +9,7 @@ use oci_content::ImageLayout;
 use registry_server::{LayoutStore, MemoryStore, RegistryServer, Store};
 use tokio::net::TcpListener;
 
-#[expect(clippy::print_stdout, reason = "a program says where it listens")]
+#[expect(clippy::print_stdout, reason = "the program prints its address")]
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let address = std::env::args().nth(1);

@@ -25,7 +25,7 @@ pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Re
     let place = shared.file_place().await?;
     let blob = shared
         .store(move |store| match store.blob(&repository, &wanted) {
-            // A client that asks whether it is there pushes it if not, which repairs it.
+            // A client that checks for a blob pushes it if it is missing, which repairs it.
             Err(error) if asks && error.kind() == StoreErrorKind::Damaged => Ok(None),
             found => found,
         })
@@ -55,7 +55,7 @@ pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Re
                     range = part;
                 }
                 RangeRequest::Unsatisfiable => {
-                    let message = format!("the blob is {size} bytes long");
+                    let message = format!("the blob has {size} bytes");
                     return Err(ApiError::new(
                         StatusCode::RANGE_NOT_SATISFIABLE,
                         ErrorCode::SizeInvalid,
@@ -112,14 +112,15 @@ enum RangeRequest {
     Unsatisfiable,
 }
 
-/// Reads `Range` as <https://www.rfc-editor.org/rfc/rfc9110#section-14.2> has it: what is not understood, several
-/// ranges among it, is as if it were not there.
+/// Parses `Range` by <https://www.rfc-editor.org/rfc/rfc9110#section-14.2>. A header that is not
+/// understood is ignored, and so are several ranges.
 fn requested_range(headers: &HeaderMap, size: u64, digest: &Digest) -> RangeRequest {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(range) = text(header::RANGE).and_then(|range| range.strip_prefix("bytes=")) else {
         return RangeRequest::Whole;
     };
-    // A client that resumes says what it has the beginning of; a blob never changes, so only its own tag fits.
+    // A client that resumes names the entity that it has a part of. A blob never changes, so only
+    // its own tag matches.
     if text(header::IF_RANGE).is_some_and(|tag| tag != format!("\"{digest}\"")) {
         return RangeRequest::Whole;
     }
@@ -143,15 +144,15 @@ fn requested_range(headers: &HeaderMap, size: u64, digest: &Digest) -> RangeRequ
     }
 }
 
-/// Bytes that are read from a file at once, and the most that one answer holds in memory.
+/// The bytes that are read from a file at once, which is the most that an answer holds in memory.
 const READ_BYTES: u64 = 256 * 1024;
 
 fn body(blob: Blob, range: Range<u64>, place: OwnedSemaphorePermit) -> Body {
     if let BlobSource::Memory(_) = &blob.source {
-        // A blob in memory is as long as it says.
+        // The range is within the size of the blob, so this read cannot fail.
         return blob.read(range).map_or_else(|_| Body::empty(), Body::from);
     }
-    // Held as long as the file is open.
+    // Held while the file is open.
     let place = Arc::new(place);
     Body::from_stream(stream::try_unfold(range, move |range| {
         let (blob, place) = (blob.clone(), Arc::clone(&place));

@@ -26,7 +26,7 @@ pub struct RegistryServerBuilder {
 }
 
 impl RegistryServer {
-    /// Starts to configure a registry.
+    /// Starts the configuration of a registry.
     pub fn builder(store: Arc<dyn Store>) -> RegistryServerBuilder {
         RegistryServerBuilder {
             store,
@@ -52,100 +52,104 @@ impl RegistryServer {
 }
 
 impl RegistryServerBuilder {
-    /// Refuses every request that would change the store, with 405. Default: `false`.
+    /// Sets whether requests that would change the store are refused with 405. Default: `false`.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.options.read_only = read_only;
         self
     }
 
-    /// Offers the referrers API. Without it the endpoint answers 404 and a pushed subject is not acknowledged, so
-    /// that clients keep the referrers tag. Default: `true`.
+    /// Sets whether the referrers API is offered. Without it, the endpoint answers 404 and a pushed
+    /// subject is not acknowledged, so that clients maintain the referrers tag. Default: `true`.
     #[must_use]
     pub fn referrers_api(mut self, offered: bool) -> Self {
         self.options.referrers_api = offered;
         self
     }
 
-    /// Ends a page of tags or referrers after this many entries. Default: a page ends at 4 MiB only.
+    /// Limits the entries on a page of tags or referrers. Default: no limit besides that of the
+    /// bytes.
     #[must_use]
     pub fn page_size(mut self, entries: NonZeroUsize) -> Self {
         self.options.page_size = Some(entries);
         self
     }
 
-    /// Ends a page of tags or referrers before it grows over this many bytes; an entry that is larger by itself
-    /// has a page of its own. Default: 4 MiB, which is what clients read of a manifest.
+    /// Limits the bytes of a page of tags or referrers. A larger entry has a page of its own.
+    /// Default: 4 MiB, which is as much as clients read of a manifest.
     #[must_use]
     pub fn page_bytes(mut self, bytes: u64) -> Self {
         self.options.page_bytes = bytes;
         self
     }
 
-    /// Refuses larger manifests with 413. Default: 4 MiB.
+    /// Limits the bytes of a manifest; larger ones are refused with 413. Default: 4 MiB.
     #[must_use]
     pub fn max_manifest_bytes(mut self, bytes: u64) -> Self {
         self.options.max_manifest_bytes = bytes;
         self
     }
 
-    /// Refuses larger blobs with 413. Default: 64 GiB.
+    /// Limits the bytes of a blob; larger ones are refused with 413. Default: 64 GiB.
     #[must_use]
     pub fn max_blob_bytes(mut self, bytes: u64) -> Self {
         self.options.max_blob_bytes = bytes;
         self
     }
 
-    /// Takes manifests whose blobs or children are not there. Default: `false`.
+    /// Sets whether manifests are accepted whose blobs or children are missing. Default: `false`.
     #[must_use]
     pub fn sparse_manifests(mut self, taken: bool) -> Self {
         self.options.sparse_manifests = taken;
         self
     }
 
-    /// Tells clients in `OCI-Chunk-Min-Length` how small a chunk may be; smaller ones are taken all the same.
+    /// Sends this size to clients in `OCI-Chunk-Min-Length`. Smaller chunks are accepted
+    /// nevertheless. Default: not sent.
     #[must_use]
     pub fn chunk_min_bytes(mut self, bytes: u64) -> Self {
         self.options.chunk_min_bytes = Some(bytes);
         self
     }
 
-    /// Keeps at most this many upload sessions. For a further one, the user who has the most loses the one that was idle
-    /// longest. Default: 1024.
+    /// Limits the number of upload sessions. When the limit is reached, a new session replaces the
+    /// one that has been idle longest of the user who has the most. Default: 1024.
     #[must_use]
     pub fn max_upload_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
     }
 
-    /// Keeps at most this many connections open. For a further one, the connection is closed on which nothing has moved for
-    /// the longest time, if that is 5 seconds and not the server's own work; otherwise it waits. Where there are
-    /// [users](Self::users), connections without a right password have half of the places, and the oldest of them gives
-    /// way to the next. Default: 1024.
+    /// Limits the number of open connections. When the limit is reached, a new connection replaces
+    /// the one that has been quiet longest, if that is at least 5 seconds and the server is not
+    /// working on its request; otherwise it waits. With [users](Self::users), connections that have
+    /// not sent a correct password share half of the limit, and a new one replaces the oldest of
+    /// them. Default: 1024.
     #[must_use]
     pub fn max_connections(mut self, connections: NonZeroUsize) -> Self {
         self.connections.max_connections = connections.get();
         self
     }
 
-    /// Closes a connection on which the head of a request has not come after this time, from the opening of the connection or
-    /// from the last answer; also one that is idle. Over HTTP/2, one whose client does not answer a ping. Default: 60 seconds.
+    /// Limits the time from the opening of a connection, or from the last answer, to the complete
+    /// head of the next request. Then the connection is closed, also if it is idle. Over HTTP/2,
+    /// limits the time to the answer to a ping. Default: 60 seconds.
     #[must_use]
     pub fn head_timeout(mut self, time: Duration) -> Self {
         self.connections.head_timeout = time;
         self
     }
 
-    /// Gives up a body that does not come on, and closes a connection whose client does not take an answer: when fewer than
-    /// 16 KiB have moved in this time, unless they were the last. A request is answered with 408, and what came of an upload
-    /// is kept. Default: 60 seconds.
+    /// Limits the time in which 16 KiB of a body, or its end, must be transferred. A request that
+    /// is slower is answered with 408, and an upload keeps what it has received; a connection whose
+    /// client reads an answer more slowly is closed. Default: 60 seconds.
     #[must_use]
     pub fn stall_timeout(mut self, time: Duration) -> Self {
         self.connections.stall_timeout = time;
         self
     }
 
-    /// Closes a connection that has not shown a right password this long after it was opened, where there are
+    /// Limits the time from the opening of a connection to the first correct password, if there are
     /// [users](Self::users). Default: 30 seconds.
     #[must_use]
     pub fn sign_in_timeout(mut self, time: Duration) -> Self {
@@ -153,9 +157,9 @@ impl RegistryServerBuilder {
         self
     }
 
-    /// Lowers the limits to what a process can do that may have this many files open: a few are left to the process, the
-    /// rest is shared by connections, upload sessions, answers out of files (beyond, after 10 seconds, 503) and calls of the
-    /// store. Default: 1024 of each.
+    /// Lowers the limits for a process that may have this many files open. A quarter, at most 64,
+    /// is left to the process; connections, upload sessions, answers from files (503 after a wait
+    /// of 10 seconds) and calls of the store share the rest equally. Default: 1024 of each.
     #[must_use]
     pub fn open_files(mut self, files: u64) -> Self {
         let own = (files / 4).min(64);
@@ -167,8 +171,9 @@ impl RegistryServerBuilder {
         self
     }
 
-    /// Answers requests to loopback hosts and to these only, without regard to port and case; others get 403. So no
-    /// page that a browser shows can reach a server on loopback by a name of its own. Default: every host.
+    /// Answers only requests for these hosts and for loopback, whatever their port and case; others
+    /// get 403. This keeps web pages from reaching a server on loopback through a host name of
+    /// their own. Default: every host.
     #[must_use]
     pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item = String>) -> Self {
         let hosts = hosts.into_iter().map(|host| host.to_ascii_lowercase());
@@ -176,21 +181,22 @@ impl RegistryServerBuilder {
         self
     }
 
-    /// Tells `observer` of each request.
+    /// Reports each request to `observer`. Default: none.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn ServerObserver>) -> Self {
         self.observer = Some(observer);
         self
     }
 
-    /// Cuts off answers that are not finished this long after the server was stopped. Default: 30 seconds.
+    /// Limits the time that unfinished answers have after the server was stopped. Default: 30
+    /// seconds.
     #[must_use]
     pub fn shutdown_timeout(mut self, time: Duration) -> Self {
         self.connections.shutdown_timeout = time;
         self
     }
 
-    /// Answers these users only, by basic authentication. Default: everybody.
+    /// Answers only these users, with basic authentication. Default: everybody.
     #[cfg(feature = "basic-auth")]
     #[must_use]
     pub fn users(mut self, users: crate::Htpasswd) -> Self {

@@ -7,7 +7,7 @@ use url::form_urlencoded;
 use crate::error::{ApiError, ErrorCode};
 use crate::store::Repository;
 
-/// A request's query.
+/// The query of a request.
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -39,7 +39,7 @@ impl Query {
     }
 }
 
-/// A request whose path has been understood.
+/// A request with its parsed path.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) parts: Parts,

@@ -9,10 +9,11 @@ use oci_content::{Digest, Hasher, ImageLayout, LayoutError, LayoutErrorKind, MAX
 
 use crate::store::{Blob, StoreError, StoreErrorKind};
 
-/// What is read whole at each request, and served from memory. Larger files are hashed once for each state of theirs.
+/// The largest file, in bytes, that is read and hashed at each request. Larger ones are hashed once
+/// for each state.
 const SMALL_BYTES: u64 = 256 * 1024;
 
-/// What tells one state of a file from the next. The change time is not for programs to set.
+/// Identifies a state of a file. Programs cannot set the change time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     device: u64,
@@ -38,15 +39,15 @@ impl Stamp {
     }
 }
 
-/// The blobs of a layout that were found to hash to their names, each with the state in which it did.
+/// The blobs of a layout that matched their digests, each with the state in which it did.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
-    /// An entry is locked while its file is hashed, so that it is hashed once for all who ask at the same time.
+    /// An entry is locked while its file is hashed, so that concurrent requests hash it once.
     files: Mutex<HashMap<Digest, Arc<Mutex<Option<Stamp>>>>>,
 }
 
 impl Checked {
-    /// Opens a blob whose bytes are those of its digest; `None` when it is not there.
+    /// Opens a blob and verifies its digest; `None` when it is not there.
     pub(crate) fn open(
         &self,
         layout: &ImageLayout,
@@ -89,7 +90,7 @@ impl Checked {
         Ok(Some(Blob::from_file(file, stamp.size)))
     }
 
-    /// Takes note of a file that this process has just hashed and named.
+    /// Records a file that this process has just hashed and named.
     pub(crate) fn wrote(&self, digest: &Digest, file: &File) {
         if let Ok(stamp) = Stamp::of_file(file)
             && stamp.size > SMALL_BYTES
@@ -111,7 +112,7 @@ impl Checked {
 }
 
 fn damaged(digest: &Digest) -> StoreError {
-    let reason = format!("what is kept as {digest} has other bytes; push it again");
+    let reason = format!("the bytes stored as {digest} do not match it; push it again");
     StoreError::new(StoreErrorKind::Damaged, reason)
 }
 
@@ -119,12 +120,12 @@ fn damaged(digest: &Digest) -> StoreError {
 pub(crate) enum Kept {
     /// Bytes that hash to the digest.
     Bytes(Bytes),
-    /// More bytes than a manifest may have, which are therefore no manifest.
+    /// More bytes than a manifest may have, so something else.
     TooLarge,
     Absent,
 }
 
-/// Reads a manifest; an error when it is damaged.
+/// Reads the bytes of a manifest; an error when they do not match the digest.
 pub(crate) fn read_manifest(layout: &ImageLayout, digest: &Digest) -> Result<Kept, StoreError> {
     match layout.read_blob(digest, MAX_MANIFEST_BYTES) {
         Ok(bytes) => Ok(Kept::Bytes(bytes)),
@@ -136,7 +137,8 @@ pub(crate) fn read_manifest(layout: &ImageLayout, digest: &Digest) -> Result<Kep
     }
 }
 
-/// Says of a file that it is damaged, or of the file system that it failed.
+/// Turns a failed read into an error that says whether the file is damaged or the file system
+/// failed.
 fn unreadable(digest: &Digest, error: LayoutError) -> StoreError {
     match error.kind() {
         LayoutErrorKind::Corrupt => damaged(digest),

@@ -16,17 +16,17 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
-/// What clients may take of a server.
+/// Limits on the connections of a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
     pub(crate) max_connections: usize,
-    /// For the head of a request, from the first moment that it could come.
+    /// The time for the head of a request, from the moment that it is expected.
     pub(crate) head_timeout: Duration,
-    /// For [`PROGRESS_BYTES`] of a body, in either direction.
+    /// The time for [`PROGRESS_BYTES`] of a body, in either direction.
     pub(crate) stall_timeout: Duration,
-    /// For a user's first right password, where there are users.
+    /// The time until the first correct password, if there are users.
     pub(crate) sign_in_timeout: Duration,
-    /// For answers that are under way when the server is stopped.
+    /// The time for unfinished answers after the server is stopped.
     pub(crate) shutdown_timeout: Duration,
     /// Whether there are users.
     pub(crate) guarded: bool,
@@ -36,7 +36,8 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             max_connections: 1024,
-            // Longer than clients keep idle connections, so that none is closed under a request.
+            // Longer than clients keep idle connections, so that none is closed while a request is
+            // sent.
             head_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(60),
             sign_in_timeout: Duration::from_secs(30),
@@ -46,16 +47,17 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// What has to move of a body within the time for it; a byte now and then is no progress.
+/// The bytes of a body that must be transferred within the time. Single bytes now and then are not
+/// progress.
 pub(crate) const PROGRESS_BYTES: u64 = 16 * 1024;
-/// How long a connection is left alone on which nothing moves, although another one waits for its place.
+/// How long a quiet connection is kept although another one waits for its place.
 const QUIET: Duration = Duration::from_secs(5);
-/// How long a connection on which nothing is under way may take to end when the server stops.
+/// How long an idle connection may take to close when the server stops.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Requests at once on one connection of HTTP/2.
+/// The concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 
-/// Serves connections until `stopped`, and then as long as answers are under way and their time is not over.
+/// Serves connections until `stopped`, and then until the answers are finished or their time is up.
 pub(crate) async fn serve<L: Listener>(
     mut listener: L,
     router: Router,
@@ -69,7 +71,8 @@ pub(crate) async fn serve<L: Listener>(
     loop {
         let accepted = async {
             let io = listener.accept().await.0;
-            // Without a place nothing more is accepted: a client then waits where the system keeps it.
+            // Accepts nothing while there is no place; new clients wait in the backlog of the
+            // system.
             open.room(&limits).await;
             io
         };
@@ -88,11 +91,11 @@ pub(crate) async fn serve<L: Listener>(
     }
     drop((listener, stop));
     let ended = async { while connections.join_next().await.is_some() {} };
-    // The others are cut off when the set is dropped.
+    // Dropping the set cuts off the remaining connections.
     let _ended = timeout(limits.shutdown_timeout, ended).await;
 }
 
-/// The connections that have a place.
+/// The open connections, each of which has a place.
 #[derive(Debug, Default)]
 struct Open {
     table: Mutex<Table>,
@@ -107,7 +110,7 @@ struct Table {
 
 impl Open {
     fn lock(&self) -> MutexGuard<'_, Table> {
-        // Nothing that is done under the lock can panic half-way.
+        // Nothing that happens under the lock can panic.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,10 +128,10 @@ impl Open {
         self.freed.notify_one();
     }
 
-    /// Waits for a place, and makes one where a connection can go for it.
+    /// Waits for a place, and closes a connection for it if one can go.
     async fn room(&self, limits: &ConnectionLimits) {
         while !self.has_room(limits) {
-            // Connections also become quiet, of which nobody tells.
+            // Becoming quiet is not an event, so look again.
             let _freed = timeout(QUIET / 20, self.freed.notified()).await;
         }
     }
@@ -140,7 +143,8 @@ impl Open {
             let all = connections.iter();
             all.filter(|(_, connection)| !connection.known.load(Ordering::Relaxed))
         };
-        // Half of the places are for those who have shown a password; whoever comes is a stranger first.
+        // Half of the places are for connections with a correct password. A new connection has not
+        // sent one yet.
         let share = limits.max_connections.div_ceil(2);
         let victim = if limits.guarded && strangers().count() >= share {
             let oldest = strangers().min_by_key(|(_, connection)| connection.opened);
@@ -162,26 +166,26 @@ impl Open {
     }
 }
 
-/// What is under way on a connection.
+/// The activity on a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     opened: Instant,
-    /// When bytes moved last, in milliseconds after it was opened.
+    /// The time of the last transfer, in milliseconds after the connection was opened.
     moved: AtomicU64,
     written: AtomicU64,
-    /// Whether the client does not take what is to be written.
+    /// Whether the client is not reading what is to be written.
     blocked: AtomicBool,
     requests: AtomicUsize,
-    /// How many of the requests wait for their body.
+    /// The number of requests that wait for their body.
     receiving: AtomicUsize,
-    /// Answers whose body has not been read to its end.
+    /// The number of answers whose body is not finished.
     answers: AtomicUsize,
-    /// Whether a user has shown the right password.
+    /// Whether a user has sent a correct password.
     known: AtomicBool,
     end: Notify,
 }
 
-/// Which count of a connection a [`Running`] is in.
+/// The counter of a connection that a [`Running`] belongs to.
 #[derive(Clone, Copy, Debug)]
 enum Count {
     Requests,
@@ -189,7 +193,7 @@ enum Count {
     Answers,
 }
 
-/// Something that is under way on a connection until it is dropped.
+/// A unit of activity on a connection, which ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     connection: Arc<Connection>,
@@ -250,7 +254,7 @@ impl Connection {
         self.running(Count::Answers)
     }
 
-    /// Takes note that a user has shown the right password on it.
+    /// Records that a user has sent a correct password.
     #[cfg(feature = "basic-auth")]
     pub(crate) fn admitted(&self) {
         self.known.store(true, Ordering::Relaxed);
@@ -265,7 +269,7 @@ impl Connection {
         self.opened + Duration::from_millis(self.moved.load(Ordering::Relaxed))
     }
 
-    /// Returns whether nothing has moved for a while, other than by the server's own work.
+    /// Returns whether nothing was transferred for a while and the server is not at work.
     fn is_quiet(&self) -> bool {
         let works = self.requests.load(Ordering::Relaxed) > self.receiving.load(Ordering::Relaxed);
         !works && self.last_moved().elapsed() >= QUIET
@@ -275,8 +279,8 @@ impl Connection {
         self.answers.load(Ordering::Relaxed) > 0 || self.blocked.load(Ordering::Relaxed)
     }
 
-    /// Waits until the connection has to go: for another one, for want of a password, or because its client does not take an
-    /// answer.
+    /// Waits until the connection must be closed: for another one, without a password in time, or
+    /// because its client does not read an answer.
     async fn given_up(&self, limits: &ConnectionLimits) {
         let tick = (limits.stall_timeout.min(limits.sign_in_timeout) / 4)
             .clamp(Duration::from_millis(10), QUIET);
@@ -300,7 +304,7 @@ impl Connection {
         }
     }
 
-    /// Waits until nothing is under way, after the server was stopped.
+    /// Waits until nothing is active, after the server was stopped.
     async fn done(&self) {
         loop {
             sleep(FAREWELL).await;
@@ -311,7 +315,7 @@ impl Connection {
     }
 }
 
-/// Serves one connection until it ends, or until nothing is under way on it and the server stops.
+/// Serves one connection until it ends, or until it is idle and the server stops.
 async fn connect(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
@@ -333,11 +337,11 @@ async fn connect(
     let io = TokioIo::new(Prompt::new(io, limits.head_timeout, Arc::clone(&own)));
     let mut connection = pin!(builder.serve_connection(io, service));
     let mut given_up = pin!(own.given_up(&limits));
-    // A client that breaks off learns it from its own side; there is nobody else to tell.
+    // A client that disconnects knows it already, and nobody else needs to.
     tokio::select! {
         _ended = &mut connection => return,
         () = &mut given_up => return,
-        // Never sent, only dropped.
+        // Nothing is ever sent, so this waits for the drop.
         _stopped = stopping.changed() => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
@@ -347,8 +351,8 @@ async fn connect(
     }
 }
 
-/// A connection of which notes are taken, and that fails unless its first bytes come in time: as many as tell HTTP/2 from HTTP/1.1, before which the time for a
-/// head does not run.
+/// A connection that records its activity, and that fails unless its first bytes arrive in time:
+/// those that distinguish HTTP/2 from HTTP/1.1, because the time for a head starts after them.
 struct Prompt<IO> {
     io: IO,
     own: Arc<Connection>,
@@ -371,7 +375,7 @@ impl<IO> Prompt<IO> {
 }
 
 impl<IO> Prompt<IO> {
-    /// Takes note of what became of a write.
+    /// Records the result of a write.
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.own
             .blocked

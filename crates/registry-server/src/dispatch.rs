@@ -44,7 +44,7 @@ pub(crate) async fn answer(State(shared): State<Arc<Shared>>, request: Request) 
             running,
         })
     });
-    // Not in the specification, but what clients of the docker lineage look for:
+    // Optional, but clients that descend from Docker look for it:
     // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#legacy-docker-support-http-headers
     response.headers_mut().insert(
         "docker-distribution-api-version",
@@ -53,7 +53,7 @@ pub(crate) async fn answer(State(shared): State<Arc<Shared>>, request: Request) 
     response
 }
 
-/// Lets a request pass that may ask; returns the user, where there are users.
+/// Admits a request or refuses it. Returns the user, if there are users.
 #[cfg_attr(
     not(feature = "basic-auth"),
     expect(unused_variables, reason = "there are no users")
@@ -123,7 +123,7 @@ async fn dispatch(
             blobs::remove(shared, call, &digest).await
         }
         (Endpoint::Blob { .. }, _) => Err(ApiError::not_allowed(
-            "a blob is read and deleted here, and uploaded under blobs/uploads/",
+            "a blob takes GET, HEAD and DELETE here; uploads go to blobs/uploads/",
             "GET, HEAD, DELETE",
         )),
         (Endpoint::Uploads { .. }, Method::POST) => uploads::start(shared, call, body).await,

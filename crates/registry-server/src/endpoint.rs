@@ -1,32 +1,33 @@
-/// An endpoint of the distribution API, as a request's path names it.
+/// An endpoint of the distribution API with the parts of its path.
 ///
-/// The parts are text: whether a name or a digest is well-formed is another question, with another answer.
+/// The parts are unchecked text, because a malformed name and an unknown path have different
+/// answers.
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#endpoints>
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Endpoint {
     /// `/v2/`: end-1.
     Ping,
-    /// `/v2/_catalog`, which is not in the specification: the repositories, as distribution lists them.
+    /// `/v2/_catalog`, the list of repositories. Not in the specification; distribution has it.
     Catalog,
     /// `/v2/<name>/blobs/<digest>`: end-2 and end-10.
     #[non_exhaustive]
     Blob {
-        /// The repository's name.
+        /// The name of the repository.
         repository: String,
-        /// The blob's digest.
+        /// The digest of the blob.
         digest: String,
     },
     /// `/v2/<name>/blobs/uploads/`: end-4a, end-4b and end-11.
     #[non_exhaustive]
     Uploads {
-        /// The repository's name.
+        /// The name of the repository.
         repository: String,
     },
     /// `/v2/<name>/blobs/uploads/<reference>`: end-5, end-6 and end-13.
     #[non_exhaustive]
     Upload {
-        /// The repository's name.
+        /// The name of the repository.
         repository: String,
         /// The upload session.
         session: String,
@@ -34,7 +35,7 @@ pub enum Endpoint {
     /// `/v2/<name>/manifests/<reference>`: end-3, end-7 and end-9.
     #[non_exhaustive]
     Manifest {
-        /// The repository's name.
+        /// The name of the repository.
         repository: String,
         /// A tag or a digest.
         reference: String,
@@ -42,23 +43,24 @@ pub enum Endpoint {
     /// `/v2/<name>/tags/list`: end-8a and end-8b.
     #[non_exhaustive]
     Tags {
-        /// The repository's name.
+        /// The name of the repository.
         repository: String,
     },
     /// `/v2/<name>/referrers/<digest>`: end-12a and end-12b.
     #[non_exhaustive]
     Referrers {
-        /// The repository's name.
+        /// The name of the repository.
         repository: String,
-        /// The subject's digest.
+        /// The digest of the subject.
         digest: String,
     },
 }
 
 impl Endpoint {
-    /// Reads a path, percent-encoded or not; `None` when no endpoint has it.
+    /// Parses a path, percent-encoded or not. `None` if it is not the path of an endpoint.
     ///
-    /// A repository's name may itself hold `manifests`, `blobs` or `tags`, so the path is read from its end.
+    /// The name of a repository may contain `manifests`, `blobs` or `tags`, so the path is parsed
+    /// from its end.
     pub fn of(path: &str) -> Option<Self> {
         let path = decode(path)?;
         let rest = path.strip_prefix("/v2")?;
@@ -110,7 +112,8 @@ impl Endpoint {
         }
     }
 
-    /// Returns the repository's name as the path has it; none for [`Ping`](Self::Ping) and [`Catalog`](Self::Catalog).
+    /// Returns the name of the repository in the path; `None` for [`Ping`](Self::Ping) and
+    /// [`Catalog`](Self::Catalog).
     pub fn repository(&self) -> Option<&str> {
         match self {
             Self::Ping | Self::Catalog => None,
@@ -124,7 +127,7 @@ impl Endpoint {
     }
 }
 
-/// Undoes percent-encoding: some clients write the colon of a digest as `%3A`.
+/// Decodes percent-encoding, because some clients write the colon of a digest as `%3A`.
 fn decode(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.bytes();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A code of the specification's error envelope.
+/// An error code of the specification.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +16,7 @@ pub enum ErrorCode {
     BlobUploadInvalid,
     /// There is no such upload session.
     BlobUploadUnknown,
-    /// The digest is malformed, or is not that of the content.
+    /// The digest is malformed or does not match the content.
     DigestInvalid,
     /// The manifest names a blob or a manifest that the repository does not have.
     ManifestBlobUnknown,
@@ -24,11 +24,11 @@ pub enum ErrorCode {
     ManifestInvalid,
     /// The manifest is not known to the repository.
     ManifestUnknown,
-    /// The repository's name is malformed.
+    /// The name of the repository is malformed.
     NameInvalid,
     /// The repository is not known to the registry.
     NameUnknown,
-    /// A length is not that of the content, or over a limit.
+    /// A length does not match the content, or exceeds a limit.
     SizeInvalid,
     /// Credentials are needed.
     Unauthorized,
@@ -38,12 +38,12 @@ pub enum ErrorCode {
     Unsupported,
     /// Too many requests.
     TooManyRequests,
-    /// Outside the specification: a failure of the registry itself, as distribution names it.
+    /// The registry itself failed. Not in the specification; distribution uses this code.
     Unknown,
 }
 
 impl ErrorCode {
-    /// Returns the code as it is written.
+    /// Returns the code in upper case, as the specification spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
@@ -65,7 +65,7 @@ impl ErrorCode {
     }
 }
 
-/// An answer that is an error: a status, the specification's envelope, and headers.
+/// An error answer: a status, the error envelope of the specification, and headers.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -74,7 +74,7 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// Creates an answer with one entry in its envelope.
+    /// Creates an error answer with one entry in its envelope.
     pub fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -90,7 +90,7 @@ impl ApiError {
         self
     }
 
-    /// Says of each missing object by its digest that a manifest names it.
+    /// Creates the answer to a manifest whose content is missing, with one entry for each digest.
     pub(crate) fn missing_content(missing: impl IntoIterator<Item = String>) -> Self {
         let entry = |digest: String| {
             json!({

@@ -14,36 +14,40 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{ApiError, ErrorCode};
 
-/// Passwords that are verified at once: what is tried by guessing must not take all processors.
+/// The passwords that are verified concurrently. Guessing must not occupy all processors.
 const MAX_VERIFICATIONS: usize = 4;
-/// Requests that wait for a verification; more are answered with 429.
+/// The requests that may wait for a verification. More are answered with 429.
 const MAX_WAITING: usize = 64;
-/// What `htpasswd -C` takes at most; one step more doubles the time of every first request.
+/// The limit of `htpasswd -C`. Each step doubles the time of the first request.
 const MAX_COST: u32 = 17;
 
-/// The users of a registry, with the bcrypt hashes of their passwords, as `htpasswd -B` writes them.
+/// The users of a registry, with the bcrypt hashes of their passwords, as `htpasswd -B` writes
+/// them.
 ///
-/// - Every request needs basic authentication, the ping among them; what a user may do is the registry's matter, and the same for all.
-/// - A password is hashed on a thread that may wait, at most 4 at once and 64 waiting. What was right is remembered for the user
-///   until the process ends, so that only the first request of a client pays for the hash.
-/// - A wrong password takes as long as one for a user who does not exist, also where the users' hashes have different costs.
+/// - Every request needs basic authentication, including the ping. All users have the same
+///   permissions.
+/// - Passwords are hashed on blocking threads, at most 4 concurrently with 64 waiting. A correct
+///   password is remembered until the process ends, so only the first request of a client takes the
+///   time of the hash.
+/// - A wrong password takes the same time for every user and for users that do not exist, even if
+///   the costs of the hashes differ.
 pub struct Htpasswd {
     users: HashMap<String, Arc<User>>,
-    /// What a password for nobody is hashed against.
+    /// The hash that passwords of unknown users are verified against.
     stranger: Arc<User>,
     running: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
 struct User {
-    /// In the form `$2b$COST$SALTHASH`, checked.
+    /// The validated hash, in the form `$2b$COST$SALTHASH`.
     hash: String,
     cost: u32,
-    /// The SHA-256 of the password that was right last.
+    /// The SHA-256 of the last correct password.
     right: Mutex<Option<Digest>>,
 }
 
-/// Why a text is no list of users.
+/// The reason that a text is not a list of users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct HtpasswdError {
     line: Option<usize>,
@@ -62,9 +66,10 @@ impl fmt::Display for HtpasswdError {
 impl FromStr for Htpasswd {
     type Err = HtpasswdError;
 
-    /// Reads lines of `USER:HASH`; empty ones and those that begin with `#` are passed over.
+    /// Parses lines of `USER:HASH`. Empty lines and lines that begin with `#` are ignored.
     ///
-    /// Hashes of bcrypt only (`$2a$`, `$2b$`, `$2y$`) up to cost 17, and at least one user.
+    /// Hashes must be bcrypt (`$2a$`, `$2b$`, `$2y$`) up to cost 17, and there must be at least one
+    /// user.
     fn from_str(text: &str) -> Result<Self, HtpasswdError> {
         let mut users = HashMap::new();
         let mut strictest: Option<(u32, Arc<User>)> = None;
@@ -80,12 +85,11 @@ impl FromStr for Htpasswd {
             let (name, hash) = text
                 .split_once(':')
                 .filter(|(name, _)| !name.is_empty())
-                .ok_or_else(|| fail("it is not USER:HASH"))?;
-            let cost = cost(hash).ok_or_else(|| {
-                fail("its hash is not one of bcrypt, as `htpasswd -nB USER` prints it")
-            })?;
+                .ok_or_else(|| fail("this is not USER:HASH"))?;
+            let cost = cost(hash)
+                .ok_or_else(|| fail("the hash is not bcrypt, as printed by `htpasswd -nB USER`"))?;
             if cost > MAX_COST {
-                return Err(fail("its hash has a higher cost than 17"));
+                return Err(fail("the cost of the hash is higher than 17"));
             }
             let user = Arc::new(User {
                 hash: hash.to_owned(),
@@ -96,13 +100,13 @@ impl FromStr for Htpasswd {
                 strictest = Some((cost, Arc::clone(&user)));
             }
             if users.insert(name.to_owned(), user).is_some() {
-                return Err(fail("its user is named twice"));
+                return Err(fail("the user is named twice"));
             }
         }
         let Some((_, stranger)) = strictest else {
             return Err(HtpasswdError {
                 line: None,
-                reason: "no user is named in it; `htpasswd -nB USER` prints a line",
+                reason: "it has no user; `htpasswd -nB USER` prints a line for one",
             });
         };
         Ok(Self {
@@ -115,7 +119,7 @@ impl FromStr for Htpasswd {
 }
 
 impl Htpasswd {
-    /// Lets a request pass that brings a user's name and password, and returns the name.
+    /// Admits a request with the name and password of a user, and returns the name.
     pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<Arc<str>, ApiError> {
         let Some((name, password)) = credentials(headers) else {
             return Err(unauthorized("this registry needs a user and a password"));
@@ -128,7 +132,7 @@ impl Htpasswd {
         let user = Arc::clone(known.unwrap_or(&self.stranger));
         match self.verify(user, known.is_some(), password, given).await? {
             true => Ok(name.into()),
-            false => Err(unauthorized("the user or the password is not right")),
+            false => Err(unauthorized("wrong user or password")),
         }
     }
 
@@ -156,10 +160,11 @@ impl Htpasswd {
         drop(waiting);
         let highest = self.stranger.cost;
         let verified = spawn_blocking(move || {
-            // Held until the hash is made, also when the client has gone.
+            // Held until the hash is computed, even if the client has gone.
             let _running = running;
-            // A client's first requests come together: the others need not be hashed once one was right. Never asked for a user that
-            // does not exist: the time would tell that the password is somebody's.
+            // The first requests of a client arrive together. Once one password was correct, the
+            // others need no hash. Not checked for a user that does not exist, because the time
+            // would reveal that the password belongs to somebody.
             if known && user.remembers(&given) {
                 return true;
             }
@@ -167,14 +172,15 @@ impl Htpasswd {
             if right {
                 user.remember(given);
             } else {
-                // Together with the step above, as much work as the highest cost is: 2^n = 2^k + 2^k + 2^(k+1) + … + 2^(n-1).
+                // Together with the step above, this is the work of the highest cost: 2^n = 2^k +
+                // 2^k + 2^(k+1) + … + 2^(n-1).
                 for cost in user.cost..highest {
                     bcrypt::hash_with_salt(&password, cost, [0; 16]).ok();
                 }
             }
             right
         });
-        // A panic in there has admitted nobody.
+        // A panic in the task admits nobody.
         Ok(verified.await.unwrap_or(false))
     }
 }
@@ -203,9 +209,9 @@ impl fmt::Debug for Htpasswd {
     }
 }
 
-/// Returns the cost of a hash of bcrypt.
+/// Returns the cost of a bcrypt hash.
 fn cost(hash: &str) -> Option<u32> {
-    // `$2x$` marks hashes of an implementation that was wrong.
+    // `$2x$` marks hashes of a faulty implementation.
     if hash.starts_with("$2x$") {
         return None;
     }
@@ -213,7 +219,7 @@ fn cost(hash: &str) -> Option<u32> {
     (cost >= 4).then_some(cost)
 }
 
-/// Reads `Authorization: Basic`: <https://www.rfc-editor.org/rfc/rfc7617#section-2>
+/// Parses `Authorization: Basic`: <https://www.rfc-editor.org/rfc/rfc7617#section-2>
 fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;

@@ -15,24 +15,29 @@ use crate::store::{
 
 /// A store over an OCI image layout folder.
 ///
-/// - A tag is an entry of `index.json` whose `ref.name` is a full reference, `HOST/REPOSITORY:TAG`, or a bare tag where
-///   [one repository](Self::bare_tags_as) is named for those. Everything else is listed without a name.
-/// - `/v2/<repository>/` shows the entries of that repository. Where several hosts have one of the same name, `?ns=HOST`
-///   selects; without it the default host comes first, then the order of `index.json`.
-/// - There is one pool of content: what is there by digest is there in every repository that exists. A repository
-///   exists once a tag names it, and from the first push to it for as long as this value lives.
-/// - Every manifest that `index.json` reaches, through indexes as well, is listed under its subject: also those that
-///   another tool has only in a referrers tag.
-/// - A push writes `index.json` anew and syncs it, so a push costs time in proportion to what is listed already. Whoever
-///   has much to store writes to the [`ImageLayout`] itself.
-/// - While a manifest of the layout is damaged, or one that `index.json` names is not there, nobody can tell what it refers
-///   to: every list of referrers is [`StoreErrorKind::Damaged`] then, and names it. Everything else is served.
-/// - Content is served only as what it hashes to: a file of more than 256 KiB is hashed once for each size and change time
-///   that it has, a smaller one at each request. What has other bytes is [`StoreErrorKind::Damaged`] until it is pushed
-///   again or removed.
-/// - What another manifest needs, as a child or as a blob, is not removed. A subject is not needed.
-/// - Changes that other processes make through [`ImageLayout`] are seen at the next call. A [`Precondition`] holds
-///   against the calls of this value only.
+/// - A tag is an entry of `index.json` whose `ref.name` is a full reference, `HOST/REPOSITORY:TAG`,
+///   or a bare tag if [a repository](Self::bare_tags_as) is set for those. Other entries have no
+///   tag.
+/// - `/v2/<repository>/` shows the entries of that repository. If several hosts have a repository
+///   of that name, `?ns=HOST` selects one; without it, the default host comes first, then the order
+///   of `index.json`.
+/// - All repositories that exist share their content: what one has by digest, all have. A
+///   repository exists if a tag names it, and also from the first push to it for as long as this
+///   value lives.
+/// - Every manifest that is reachable from `index.json`, directly or through indexes, is listed
+///   under its subject. This includes manifests that other tools list only in a referrers tag.
+/// - A push rewrites and syncs `index.json`, so its time grows with the number of entries. To store
+///   much content, write to the [`ImageLayout`] directly.
+/// - While a manifest of the layout is damaged, or one that `index.json` names is missing, its
+///   subject is unknown. Every list of referrers is then a [`StoreErrorKind::Damaged`] error that
+///   names the manifest. Everything else is served.
+/// - Content is served only if it matches its digest. A file of more than 256 KiB is hashed again
+///   when its size or change time has changed, a smaller one at each request. Content that does not
+///   match is [`StoreErrorKind::Damaged`] until it is pushed again or removed.
+/// - Content that another manifest needs, as a child or as a blob, is not removed. A subject can be
+///   removed.
+/// - Changes that other processes make through [`ImageLayout`] are seen at the next call. A
+///   [`Precondition`] guards only against calls of this value.
 #[derive(Debug)]
 pub struct LayoutStore {
     layout: ImageLayout,
@@ -41,10 +46,10 @@ pub struct LayoutStore {
     state: Arc<State>,
 }
 
-/// What a store shares with the uploads that are under way.
+/// The state that a store shares with its unfinished uploads.
 #[derive(Debug, Default)]
 struct State {
-    /// Held over every change, and what has been pushed to since the start.
+    /// Locked during every change. Holds the repositories that were pushed to since the start.
     changes: Mutex<HashSet<RepositoryName>>,
     view: Mutex<Option<(Stamp, Arc<View>)>>,
     checked: Checked,
@@ -52,14 +57,16 @@ struct State {
 
 impl State {
     fn lock(&self) -> MutexGuard<'_, HashSet<RepositoryName>> {
-        // What it guards is a set of names and a file that is replaced in one step; neither is left half-way.
+        // It guards a set of names and a file that is replaced in one step, so a panic leaves
+        // neither inconsistent.
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LayoutStore {
-    /// Creates a store over `layout`. What is pushed without `?ns=` gets `default_host` for its host; without one it
-    /// is refused, except in the repository of the bare tags.
+    /// Creates a store over `layout`. Content that is pushed without `?ns=` gets the host
+    /// `default_host`. Without a default, such pushes are refused, except to the repository of the
+    /// bare tags.
     pub fn new(layout: ImageLayout, default_host: Option<Registry>) -> Self {
         Self {
             layout,
@@ -69,7 +76,8 @@ impl LayoutStore {
         }
     }
 
-    /// Serves the entries whose `ref.name` is a bare tag as this repository, and pushes to it as bare tags.
+    /// Serves the entries whose `ref.name` is a bare tag as this repository, and stores its tags as
+    /// bare tags.
     #[must_use]
     pub fn bare_tags_as(mut self, repository: RepositoryName) -> Self {
         self.bare = Some(repository);
@@ -83,7 +91,7 @@ impl LayoutStore {
     fn view(&self) -> Result<Arc<View>, StoreError> {
         let kept = self.state.view.lock();
         let mut kept = kept.unwrap_or_else(PoisonError::into_inner);
-        // Taken before the file is read: a change in between is then seen at the next call at the latest.
+        // Taken before the file is read, so that a change in between is noticed at the next call.
         let stamp = std::fs::symlink_metadata(self.layout.root().join("index.json"));
         let stamp = Stamp::of(&stamp.map_err(StoreError::failed)?);
         if let Some((known, view)) = &*kept
@@ -102,13 +110,14 @@ impl LayoutStore {
         Ok(view)
     }
 
-    /// Forgets what was read, where a stamp might not tell a change: several in one tick of the file system's clock.
+    /// Forgets the view, because the stamp may not change when the file changes twice within one
+    /// tick of the file system.
     fn changed(&self) {
         let view = self.state.view.lock();
         *view.unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Returns the `ref.name` that a tag is written with.
+    /// Returns the `ref.name` of a tag.
     fn ref_name(&self, repository: &Repository, tag: &Tag) -> Result<String, StoreError> {
         if repository.namespace().is_none() && self.bare.as_ref() == Some(repository.name()) {
             return Ok(tag.to_string());
@@ -132,7 +141,7 @@ impl LayoutStore {
         if let Some(media_type) = view.media_type(digest) {
             return Ok(Some(StoredManifest::new(media_type, bytes)));
         }
-        // Not in the index: a child of something that was removed, or some other blob.
+        // Not in the index: a child of a removed manifest, or an ordinary blob.
         let parsed = Manifest::parse_verified(bytes.clone(), digest, None);
         Ok(parsed
             .ok()
@@ -200,7 +209,7 @@ impl Store for LayoutStore {
         match self.state.checked.open(&self.layout, digest) {
             Ok(Some(_whole)) => {}
             Ok(None) => return Ok(false),
-            // An upload then mends it.
+            // The upload that follows repairs it.
             Err(error) if error.kind() == StoreErrorKind::Damaged => return Ok(false),
             Err(error) => return Err(error),
         }
@@ -267,7 +276,8 @@ impl Store for LayoutStore {
             if !precondition.allows(old.map(|old| &old.digest)) {
                 return Err(StoreError::precondition(tag));
             }
-            // What loses its tag stays in the index, or nothing would list it as a referrer any more.
+            // A manifest that loses its tag stays in the index, or it would no longer be listed as
+            // a referrer.
             if let Some(old) = old
                 && old.digest != *digest
                 && Self::is_unlisted(&view, &old.digest, std::slice::from_ref(&name))
@@ -307,7 +317,7 @@ impl Store for LayoutStore {
         let mut changes = self.lock();
         let view = self.view()?;
         match self.manifest_in(digest) {
-            // One that is damaged, or named and not there, can be removed as well.
+            // A manifest that is damaged, or listed and missing, can be removed too.
             Ok(None) if !view.entries().iter().any(|own| own.digest == *digest) => {
                 return Ok(false);
             }
@@ -328,9 +338,10 @@ impl Store for LayoutStore {
             })
             .map_err(StoreError::failed)?;
         self.changed();
-        // It was named, or it could not have been asked for; deleting its last tag does not end it.
+        // The repository exists, or the request could not name it. It still exists without its last
+        // tag.
         changes.insert(repository.name().clone());
-        // Another repository's tag may still need the bytes.
+        // A tag of another repository may still need the bytes.
         let entries = self.layout.index().map_err(StoreError::failed)?;
         if entries.iter().all(|entry| entry.digest != *digest) {
             self.remove(digest)?;
@@ -415,7 +426,7 @@ impl BlobUpload for LayoutUpload {
         let Self { blob, state } = *self;
         let file = blob.commit(digest).map_err(|error| match error.kind() {
             LayoutErrorKind::Corrupt => {
-                let reason = format!("the bytes do not hash to {digest}");
+                let reason = format!("the bytes do not match {digest}");
                 StoreError::new(StoreErrorKind::Digest, reason)
             }
             _ => StoreError::failed(error),

@@ -9,20 +9,20 @@ use oci_content::{
 use crate::checked::{Kept, read_manifest};
 use crate::store::{Repository, StoreError, StoreErrorKind};
 
-/// A layout as it was when its `index.json` was read.
+/// The state of a layout when its `index.json` was read.
 #[derive(Debug)]
 pub(crate) struct View {
     entries: Vec<Descriptor>,
     names: Vec<Name>,
-    /// Every manifest that the index reaches and that is there.
+    /// Every manifest that is reachable from the index and readable.
     manifests: HashMap<Digest, Arc<Known>>,
     referrers: HashMap<Digest, Vec<Descriptor>>,
-    /// Manifests whose bytes are other ones or, of those that `index.json` names itself, not there: what they refer to
-    /// cannot be told. They can be mended without a change of the index.
+    /// Manifests that are damaged, or named by `index.json` and missing, so that their subjects are
+    /// unknown. They can be repaired without a change of the index.
     unread: Vec<Digest>,
 }
 
-/// An entry's `ref.name`, understood.
+/// The parsed `ref.name` of an entry.
 #[derive(Debug)]
 struct Name {
     entry: usize,
@@ -31,7 +31,7 @@ struct Name {
     tag: Option<Tag>,
 }
 
-/// What has been read out of a manifest; its bytes never change.
+/// What a manifest says. It never changes, because its bytes do not.
 #[derive(Debug)]
 struct Known {
     descriptor: Descriptor,
@@ -41,7 +41,7 @@ struct Known {
 }
 
 impl View {
-    /// Reads the layout; manifests that `old` knows are not read again.
+    /// Reads the layout, without reading manifests again that `old` knows.
     pub(crate) fn read(
         layout: &ImageLayout,
         bare: Option<&RepositoryName>,
@@ -84,7 +84,7 @@ impl View {
                         None => continue,
                     },
                     Ok(Kept::TooLarge) => continue,
-                    // A child that is not there is a platform that was left out.
+                    // A missing child is a platform that was left out.
                     Ok(Kept::Absent) if !named.contains(&entry.digest) => continue,
                     Ok(Kept::Absent) => {
                         unread.push(entry.digest);
@@ -129,7 +129,7 @@ impl View {
         })
     }
 
-    /// Returns the repositories that are named, each as often as it is.
+    /// Returns the repository of each named entry, with repetitions.
     pub(crate) fn repositories<'a>(
         &'a self,
         namespace: Option<&'a Registry>,
@@ -149,7 +149,8 @@ impl View {
         self.names(repository).filter_map(|name| name.tag.as_ref())
     }
 
-    /// Returns the entry that has a tag: of the default host if it has one, else the first.
+    /// Returns the entry that has a tag: that of the default host if there is one, otherwise the
+    /// first.
     pub(crate) fn entry(
         &self,
         repository: &Repository,
@@ -203,19 +204,19 @@ impl View {
         Some(&known.descriptor.media_type)
     }
 
-    /// Returns what refers to `subject`; an error while that of some manifest cannot be told, as it might.
+    /// Returns what refers to `subject`, or an error while the subject of any manifest is unknown.
     pub(crate) fn referrers(&self, subject: &Digest) -> Result<&[Descriptor], StoreError> {
         if let Some(unread) = self.unread.first() {
             let reason = format!(
-                "what refers to {subject} cannot be told: manifest {unread} is damaged or gone; push it again, or delete it"
+                "the referrers of {subject} are unknown: manifest {unread} is damaged or missing; push it again, or delete it"
             );
             return Err(StoreError::new(StoreErrorKind::Damaged, reason));
         }
         Ok(self.referrers.get(subject).map_or(&[], Vec::as_slice))
     }
 
-    /// Returns whether another manifest that the index reaches names this one or this blob, as a child or as a blob. A subject
-    /// is not needed.
+    /// Returns whether a reachable manifest names this digest as a child or as a blob. A subject is
+    /// not needed.
     pub(crate) fn needs(&self, digest: &Digest) -> bool {
         self.manifests.iter().any(|(own, known)| {
             let names = |child: &Descriptor| child.digest == *digest;
@@ -225,8 +226,8 @@ impl View {
 }
 
 impl Known {
-    /// Reads what the bytes of an entry say; `None` where they cannot be served as a manifest, so that they have no subject
-    /// either.
+    /// Parses the bytes of an entry. `None` if they cannot be served as a manifest, so that they
+    /// have no subject either.
     fn parse(bytes: Bytes, entry: &Descriptor) -> Option<Arc<Self>> {
         let manifest = Manifest::parse_verified(bytes, &entry.digest, Some(&entry.media_type));
         let manifest = manifest.ok()?;

@@ -1,7 +1,8 @@
 //! Serves content as an OCI registry.
 //!
-//! A [`Store`] keeps the content: [`LayoutStore`] in an OCI image layout folder, [`MemoryStore`] in memory, for tests
-//! and demonstrations. [`RegistryServer`] answers the endpoints of the distribution specification over it, the referrers API among them.
+//! A [`Store`] keeps the content: [`LayoutStore`] in an OCI image layout folder, [`MemoryStore`] in
+//! memory, for tests and demonstrations. [`RegistryServer`] serves a store through the endpoints of
+//! the distribution specification, including the referrers API.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -21,10 +22,12 @@
 //!
 //! # Scope
 //!
-//! The API of the [distribution specification v1.1.1](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md)
-//! over plain HTTP, or over TLS with the feature `tls`, for everybody or, with the feature `basic-auth`, for users with passwords.
-//! Beside it `/v2/_catalog`, as distribution has it. Nothing else: no rights by repository, no tokens, no upstream, no garbage
-//! collection. Put it behind something that has what is missing, or keep it on loopback.
+//! The API of the [distribution specification
+//! v1.1.1](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md) over plain
+//! HTTP, or over TLS with the feature `tls`; for everybody, or for users with passwords with the
+//! feature `basic-auth`. Also `/v2/_catalog`, as in distribution. Nothing else: no permissions by
+//! repository, no tokens, no upstream, no garbage collection. Put it behind a proxy that provides
+//! what is missing, or keep it on loopback.
 
 mod blobs;
 mod builder;

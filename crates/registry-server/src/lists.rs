@@ -30,7 +30,7 @@ struct ReferrersList<'a> {
     manifests: &'a [Descriptor],
 }
 
-/// Not in the specification; as distribution has it:
+/// Lists the repositories. Not in the specification; distribution has it:
 /// <https://distribution.github.io/distribution/spec/api/#listing-repositories>
 pub(crate) async fn catalog(
     shared: &Shared,
@@ -65,19 +65,20 @@ pub(crate) async fn catalog(
     Ok(response)
 }
 
-/// Reads `n`, how many entries a page may have.
+/// Parses `n`, the limit of entries on a page.
 fn asked_entries(query: &Query) -> Result<Option<usize>, ApiError> {
     let Some(text) = query.first("n") else {
         return Ok(None);
     };
     let asked = text.parse().map_err(|_not_a_number| {
-        let message = format!("n is {text:?}, which is no number");
+        let message = format!("n is {text:?}, which is not a number");
         ApiError::bad_request(ErrorCode::Unsupported, message)
     })?;
     Ok(Some(asked))
 }
 
-/// end-8a and end-8b: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags>
+/// end-8a and end-8b:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags>
 pub(crate) async fn tags(shared: &Shared, call: Call) -> Result<Response, ApiError> {
     let asked = asked_entries(&call.query)?;
     let repository = call.repository.clone();
@@ -110,7 +111,8 @@ pub(crate) async fn tags(shared: &Shared, call: Call) -> Result<Response, ApiErr
         tags: page,
     };
     let mut response = json(StatusCode::OK, "application/json", to_json(&body)?);
-    // A client that asks for nothing gets nothing, and no next page to ask for nothing again.
+    // A client that asks for no entries gets none, and no link to a next page that would be just as
+    // empty.
     if let Some(last) = page.last()
         && page.len() < rest.len()
     {
@@ -124,8 +126,7 @@ pub(crate) async fn tags(shared: &Shared, call: Call) -> Result<Response, ApiErr
     Ok(response)
 }
 
-/// The order of a tag listing: "lexical (i.e. case-insensitive alphanumeric)", and by case where that leaves two
-/// tags equal.
+/// The order of a tag list: "lexical (i.e. case-insensitive alphanumeric)", then by case.
 fn lexical(tag: &Tag) -> (String, String) {
     lexical_text(tag.as_str())
 }
@@ -134,7 +135,8 @@ fn lexical_text(tag: &str) -> (String, String) {
     (tag.to_ascii_lowercase(), tag.to_owned())
 }
 
-/// end-12a and end-12b: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
+/// end-12a and end-12b:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
 pub(crate) async fn referrers(
     shared: &Shared,
     call: Call,
@@ -146,15 +148,15 @@ pub(crate) async fn referrers(
     }
     let subject = parse_digest(digest)?;
     let after = call.query.digest("last")?;
-    // In a query that was not escaped, `+` reads as a space, which no media type has.
+    // An unescaped `+` in a query reads as a space, which no media type contains.
     let types: Vec<String> = call
         .query
         .all("artifactType")
         .filter(|wanted| !wanted.is_empty())
         .map(|wanted| wanted.replace(' ', "+"))
         .collect();
-    // A repository that is not there has no referrers; the conformance suite asks for this answer before anything
-    // has been pushed.
+    // A repository that does not exist has no referrers. The conformance suite expects this answer
+    // before the first push.
     let repository = call.repository.clone();
     let mut found = shared
         .store(move |store| store.referrers(&repository, &subject))
@@ -165,7 +167,8 @@ pub(crate) async fn referrers(
             own.is_some_and(|own| types.contains(own))
         });
     }
-    // By digest: a list that grows while a client walks it neither repeats nor skips an entry that was there.
+    // Sorted by digest, so that a list that grows while a client reads it neither repeats nor skips
+    // existing entries.
     found.sort_by(|a, b| a.digest.cmp(&b.digest));
     let rest = match &after {
         Some(last) => &found[found.partition_point(|entry| entry.digest <= *last)..],
@@ -200,10 +203,10 @@ pub(crate) async fn referrers(
     Ok(response)
 }
 
-/// Cuts the first page off: at most `most` entries and `bytes` bytes, but never none of what there is for the sake
-/// of the bytes.
+/// Returns the first page: at most `most` entries and `bytes` bytes, but one entry even if it is
+/// larger.
 fn page<T>(entries: &[T], most: Option<usize>, bytes: u64, size: impl Fn(&T) -> u64) -> &[T] {
-    // Room for what surrounds the entries: the list's own members, a repository's name.
+    // Room for the rest of the document: the members of the list, the name of the repository.
     let mut left = bytes.saturating_sub(512);
     let mut count = 0;
     for entry in entries.iter().take(most.unwrap_or(usize::MAX)) {

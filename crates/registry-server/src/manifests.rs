@@ -15,7 +15,7 @@ use crate::shared::Shared;
 use crate::store::{Repository, Store, StoreError, StoreErrorKind};
 use crate::traffic::broken;
 
-/// What stands behind `manifests/`: a digest has a colon, a tag never does.
+/// The reference in the path. A digest contains a colon, a tag never does.
 enum ManifestReference {
     Tag(Tag),
     Digest(Digest),
@@ -36,13 +36,14 @@ impl ManifestReference {
     }
 }
 
-/// end-3: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>
+/// end-3:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>
 pub(crate) async fn read(
     shared: &Shared,
     call: Call,
     reference: &str,
 ) -> Result<Response, ApiError> {
-    // What cannot be the name of a manifest is the name of none.
+    // A malformed reference names no manifest, so this is a 404 too.
     let unknown = || format!("there is no manifest {reference:?}");
     let Ok(parsed) = ManifestReference::parse(reference) else {
         return Err(shared
@@ -61,7 +62,8 @@ pub(crate) async fn read(
                 return Ok(None);
             };
             let manifest = match store.manifest(&repository, &digest) {
-                // A client that asks for its digest pushes it if it is not there, which repairs it.
+                // A client that checks for a digest pushes the manifest if it is missing, which
+                // repairs it.
                 Err(error) if asks && error.kind() == StoreErrorKind::Damaged => None,
                 found => found?,
             };
@@ -90,7 +92,8 @@ pub(crate) async fn read(
     Ok(response)
 }
 
-/// end-7: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests>
+/// end-7:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests>
 pub(crate) async fn write(
     shared: &Shared,
     call: Call,
@@ -116,18 +119,18 @@ pub(crate) async fn write(
         };
         ApiError::bad_request(code, error.to_string())
     })?;
-    // The client must send the type that the manifest says it has:
+    // The client must send the media type that is in the manifest:
     // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests
     if let Some(given) = content_type.map(media_type::essence)
         && given != manifest.media_type()
     {
         let message = format!(
-            "Content-Type is {given:?}, the manifest's mediaType {:?}",
+            "Content-Type is {given:?}, but mediaType in the manifest is {:?}",
             manifest.media_type()
         );
         return Err(ApiError::bad_request(ErrorCode::ManifestInvalid, message));
     }
-    // Tags beside a digest come with the specification's next version:
+    // Tags beside a digest are in the next version of the specification:
     // https://github.com/opencontainers/distribution-spec/blob/967efdc/spec.md#pushing-manifests
     let mut added = Vec::new();
     for tag in call.query.all("tag") {
@@ -154,7 +157,8 @@ pub(crate) async fn write(
                 }
                 let needed = own_blobs(&manifest).chain(manifest.children());
                 let needed = needed.map(|needed| needed.digest.clone()).collect();
-                // Looked for again in the step that stores the manifest: a deletion may come in between.
+                // Checked again when the manifest is stored, because content may be deleted in
+                // between.
                 precondition = precondition.with_content(needed);
             }
             store.put_manifest(&repository, &manifest, &tags, &precondition)?;
@@ -183,7 +187,8 @@ pub(crate) async fn write(
     Ok(response)
 }
 
-/// end-9: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#deleting-manifests>
+/// end-9:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#deleting-manifests>
 pub(crate) async fn remove(
     shared: &Shared,
     call: Call,
@@ -219,7 +224,7 @@ async fn receive(shared: &Shared, body: Body) -> Result<Bytes, ApiError> {
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| broken(&error, ErrorCode::ManifestInvalid))?;
         if (received.len() + chunk.len()) as u64 > limit {
-            let message = format!("a manifest may be {limit} bytes long");
+            let message = format!("a manifest may have at most {limit} bytes");
             return Err(ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 ErrorCode::SizeInvalid,
@@ -231,8 +236,8 @@ async fn receive(shared: &Shared, body: Body) -> Result<Bytes, ApiError> {
     Ok(received.freeze())
 }
 
-/// Returns the digests that the manifest names and the repository does not have, the subject left aside: it may
-/// come later.
+/// Returns the digests that the manifest names and the repository does not have. The subject does
+/// not count, because it may be pushed later.
 fn missing_content(
     store: &dyn Store,
     repository: &Repository,
@@ -240,7 +245,7 @@ fn missing_content(
 ) -> Result<Vec<String>, StoreError> {
     let mut missing = Vec::new();
     for blob in own_blobs(manifest) {
-        // An entry of an index whose type is not that of a manifest can be one all the same.
+        // An entry of an index may be a manifest although its media type is not that of one.
         let is_manifest =
             !manifest.entries().is_empty() && is_there(store.manifest(repository, &blob.digest))?;
         if !is_manifest && !is_there(store.blob(repository, &blob.digest))? {
@@ -255,7 +260,8 @@ fn missing_content(
     Ok(missing)
 }
 
-/// What is damaged counts as missing, so that it is pushed again.
+/// Returns whether content is there. Damaged content counts as missing, so that clients push it
+/// again.
 fn is_there<T>(found: Result<Option<T>, StoreError>) -> Result<bool, StoreError> {
     match found {
         Ok(found) => Ok(found.is_some()),
@@ -268,7 +274,7 @@ fn own_blobs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
     manifest.blobs().filter(|blob| !is_foreign(blob))
 }
 
-/// Returns whether a layer may be kept somewhere else than in the registry:
+/// Returns whether a layer may be kept outside the registry:
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>
 fn is_foreign(blob: &Descriptor) -> bool {
     !blob.urls.is_empty()

@@ -11,7 +11,7 @@ use crate::store::{Blob, BlobUpload, Repository, Store, StoreError, StoredManife
 /// A store in memory. A clone is another handle to the same content.
 ///
 /// - A blob belongs to the repositories that it was pushed to or mounted in.
-/// - `?ns=` is not looked at: there is one namespace.
+/// - `?ns=` is ignored, because there is only one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     repositories: Arc<RwLock<BTreeMap<RepositoryName, Contents>>>,
@@ -22,7 +22,7 @@ struct Contents {
     blobs: HashMap<Digest, Bytes>,
     manifests: HashMap<Digest, StoredManifest>,
     tags: BTreeMap<Tag, Digest>,
-    /// Subject, then referrer.
+    /// By subject, then by referrer.
     referrers: HashMap<Digest, BTreeMap<Digest, Descriptor>>,
 }
 
@@ -32,7 +32,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Puts a blob into a repository, which is created when it is not there.
+    /// Puts a blob into a repository, which is created if necessary. The digest is not checked.
     pub fn insert_blob(&self, repository: &RepositoryName, digest: Digest, bytes: Bytes) {
         self.write()
             .entry(repository.clone())
@@ -41,10 +41,10 @@ impl MemoryStore {
             .insert(digest, bytes);
     }
 
-    /// Puts a manifest into a repository, which is created when it is not there.
+    /// Puts a manifest into a repository, which is created if necessary.
     ///
-    /// The bytes are not checked: they may be no manifest at all. When they are one that has a subject, it is
-    /// listed among the subject's referrers.
+    /// The bytes are not checked and need not be a manifest. If they are a manifest with a subject,
+    /// it is listed among the referrers of that subject.
     pub fn insert_manifest(
         &self,
         repository: &RepositoryName,
@@ -61,15 +61,15 @@ impl MemoryStore {
         contents.manifests.insert(digest, manifest);
     }
 
-    /// Takes a manifest off every referrers list of the repository and leaves it where it is, as registries do that
-    /// archive; pushed again, it is listed again.
+    /// Removes a manifest from every referrers list of the repository and keeps it, as registries
+    /// do that archive. It is listed again when it is pushed again.
     pub fn unlist_referrer(&self, repository: &RepositoryName, digest: &Digest) {
         if let Some(contents) = self.write().get_mut(repository) {
             contents.unlist_referrer(digest);
         }
     }
 
-    /// Points a tag at a digest, whether a manifest has it or not.
+    /// Points a tag at a digest, even if no manifest has that digest.
     pub fn insert_tag(&self, repository: &RepositoryName, tag: Tag, digest: Digest) {
         self.write()
             .entry(repository.clone())
@@ -84,7 +84,8 @@ impl MemoryStore {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<RepositoryName, Contents>> {
-        // Every change below is a few inserts that cannot panic half-way, so a poisoned lock guards good content.
+        // The changes below are a few inserts that cannot panic in between, so the content is good
+        // even if the lock is poisoned.
         self.repositories
             .read()
             .unwrap_or_else(PoisonError::into_inner)

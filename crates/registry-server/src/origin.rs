@@ -6,22 +6,22 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::error::{ApiError, ErrorCode};
 
-/// Refuses what only a browser sends that another site's page has told to: a host that is not this server's, where `hosts` are
-/// given, and a write from another origin.
+/// Refuses requests that only a page of another site makes a browser send: for a host that is not
+/// in `hosts`, if there are any, and writes from another origin.
 pub(crate) fn check(parts: &Parts, hosts: Option<&[String]>) -> Result<(), ApiError> {
     let asked = asked(parts)?;
     if let (Some(hosts), Some(asked)) = (hosts, &asked) {
         let host = asked.host().to_ascii_lowercase();
         if !is_loopback(&host) && !hosts.contains(&host) {
             return Err(denied(format!(
-                "this registry does not answer for the host {host:?}"
+                "this registry does not serve the host {host:?}"
             )));
         }
     }
     if ![Method::GET, Method::HEAD].contains(&parts.method)
         && !is_same_origin(&parts.headers, asked.as_ref())
     {
-        return Err(denied("a page of another site may not write here".into()));
+        return Err(denied("writes from another origin are refused".into()));
     }
     Ok(())
 }
@@ -30,7 +30,7 @@ fn denied(message: String) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
 }
 
-/// Returns whom the request is for: of HTTP/2, and of a request for a proxy, in the target.
+/// Returns the authority that the request names, which is in its target for HTTP/2 and for proxies.
 fn asked(parts: &Parts) -> Result<Option<Authority>, ApiError> {
     let mut named = parts.uri.authority().cloned();
     for value in parts.headers.get_all(header::HOST) {
@@ -52,7 +52,7 @@ fn is_loopback(host: &str) -> bool {
         .unwrap_or(host);
     match address.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
-        // <https://www.rfc-editor.org/rfc/rfc6761#section-6.3>: nobody else can have these.
+        // <https://www.rfc-editor.org/rfc/rfc6761#section-6.3>: these names are always loopback.
         Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
 }
@@ -117,7 +117,7 @@ mod tests {
         assert!(!status(Method::GET, "http://evil.example/v2/", &[]));
         let both = [("host", "evil.example")];
         assert!(!status(Method::GET, "http://localhost/v2/", &both));
-        // What has no host comes from no browser.
+        // Browsers always send a host.
         assert!(status(Method::GET, "/v2/", &[]));
     }
 

@@ -1,10 +1,10 @@
 use http::{HeaderMap, header};
 use oci_content::Digest;
 
-/// What must be true for a write to happen: of a tag, `If-Match` and `If-None-Match`; of a manifest, that what it needs is
-/// there.
+/// A condition of a write: what a tag must hold (`If-Match`, `If-None-Match`), and what content
+/// must be there.
 ///
-/// The specification lets clients protect a referrers tag that several of them write with these:
+/// The specification lets clients use it to protect a referrers tag that several of them write:
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>
 #[derive(Clone, Debug, Default)]
 pub struct Precondition {
@@ -20,7 +20,7 @@ enum EntityTags {
 }
 
 impl EntityTags {
-    /// Reads a list of entity tags, of which a weak one matches nothing unless `weak` is set.
+    /// Reads a list of entity tags. Weak ones are ignored unless `weak` is set.
     fn from_headers(headers: &HeaderMap, name: header::HeaderName, weak: bool) -> Option<Self> {
         let mut tags = Vec::new();
         let mut present = false;
@@ -52,7 +52,8 @@ impl EntityTags {
 }
 
 impl Precondition {
-    /// Reads the condition out of a request's headers; the entity tag of a manifest is its digest.
+    /// Reads the condition from the headers of a request. The entity tag of a manifest is its
+    /// digest.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         Self {
             if_match: EntityTags::from_headers(headers, header::IF_MATCH, false),
@@ -77,19 +78,19 @@ impl Precondition {
         }
     }
 
-    /// Demands as well that these blobs and manifests are there when the write happens.
+    /// Also demands that these blobs and manifests are there when the write happens.
     #[must_use]
     pub fn with_content(mut self, needed: Vec<Digest>) -> Self {
         self.content = needed;
         self
     }
 
-    /// Returns what has to be there.
+    /// Returns the content that must be there.
     pub fn content(&self) -> &[Digest] {
         &self.content
     }
 
-    /// Returns whether a write may happen to a tag that holds `current`.
+    /// Returns whether a tag that holds `current` may be written.
     pub fn allows(&self, current: Option<&Digest>) -> bool {
         self.if_match
             .as_ref()
@@ -97,7 +98,7 @@ impl Precondition {
             && !self.not_modified(current)
     }
 
-    /// Returns whether a read of `current` needs no body, because the client has it.
+    /// Returns whether a read of `current` needs no body because the client already has it.
     pub(crate) fn not_modified(&self, current: Option<&Digest>) -> bool {
         self.if_none_match
             .as_ref()

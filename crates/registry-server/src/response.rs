@@ -9,8 +9,10 @@ pub(crate) fn json(status: StatusCode, content_type: &'static str, body: Vec<u8>
     response
 }
 
-/// Makes a header value of text that this server made: a digest, a path of checked names, a number.
+/// Creates a header value from text that this server has made: a digest, a path of checked names, a
+/// number.
 pub(crate) fn value(text: impl AsRef<str>) -> HeaderValue {
-    // What cannot stand in a header is left out instead of sent wrong; the types above have none of it.
+    // Those cannot hold anything that is invalid in a header. If they did, the value would be empty
+    // instead of wrong.
     HeaderValue::from_str(text.as_ref()).unwrap_or(HeaderValue::from_static(""))
 }

@@ -23,9 +23,9 @@ pub struct RegistryServer {
 }
 
 impl RegistryServer {
-    /// Returns the registry as a router, to be put behind middleware or beside other routes.
+    /// Returns the registry as a router, for use behind middleware or beside other routes.
     ///
-    /// It answers every path, and expects paths to begin with `/v2/`.
+    /// The router answers every path. Its endpoints begin with `/v2/`.
     pub fn router(&self) -> Router {
         Router::new()
             .fallback(answer)
@@ -36,8 +36,8 @@ impl RegistryServer {
     ///
     /// # Cancellation
     ///
-    /// A call of the store that has begun is finished, so what the request asks for may happen although no answer is
-    /// returned. A body that is not read to its end leaves an upload session as far as it has come.
+    /// A call of the store that has begun is finished, so the request may take effect although no
+    /// answer is returned. An upload session keeps what it has received.
     pub async fn respond(&self, request: Request) -> Response {
         answer(State(Arc::clone(&self.shared)), request).await
     }
@@ -46,7 +46,7 @@ impl RegistryServer {
     ///
     /// # Errors
     ///
-    /// When the listener's own address cannot be had.
+    /// When the address of the listener cannot be determined.
     ///
     /// # Panics
     ///
@@ -54,7 +54,8 @@ impl RegistryServer {
     pub fn serve(&self, listener: TcpListener) -> io::Result<RunningServer> {
         let address = listener.local_addr()?;
         let listener = listener.tap_io(|connection| {
-            // Without it a small answer can wait for the client's next acknowledgement; refused, it only waits.
+            // Otherwise a small answer can wait for the client's next acknowledgement. A failure
+            // costs only that wait.
             let _refused = connection.set_nodelay(true);
         });
         Ok(self.run(address, listener))
@@ -62,13 +63,13 @@ impl RegistryServer {
 
     /// Serves over TLS on `listener` until the handle is shut down or dropped.
     ///
-    /// HTTP/2 is spoken where the client and `alpn_protocols` of the configuration agree on it, as they do with
-    /// [`tls_config`](crate::tls_config). Handshakes are made beside each other, at most 256 at once; one that takes longer
-    /// than 10 seconds is given up, and the oldest when there are more.
+    /// HTTP/2 is used if the client and `alpn_protocols` of the configuration agree on it; those of
+    /// [`tls_config`](crate::tls_config) offer it. At most 256 handshakes run concurrently: one
+    /// more replaces the oldest. A handshake may take 10 seconds.
     ///
     /// # Errors
     ///
-    /// When the listener's own address cannot be had.
+    /// When the address of the listener cannot be determined.
     ///
     /// # Panics
     ///
@@ -94,7 +95,7 @@ impl RegistryServer {
         let limits = self.shared.connections;
         let task = tokio::spawn(async move {
             let stopped = async move {
-                // Sent or dropped, both say stop.
+                // A message and a dropped sender both mean stop.
                 let _sent = stopped.await;
             };
             connections::serve(listener, service, limits, stopped).await;
@@ -107,8 +108,9 @@ impl RegistryServer {
     }
 }
 
-/// A registry that is being served. Dropping it stops it: no new connection is taken, answers under way are
-/// finished, if that takes no longer than [they may](RegistryServerBuilder::shutdown_timeout).
+/// A running server. Dropping it stops the server: it accepts no new connections, and finishes the
+/// answers that it has begun within the [shutdown
+/// timeout](RegistryServerBuilder::shutdown_timeout).
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,
@@ -117,20 +119,20 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// Returns the address that it listens on.
+    /// Returns the address that the server listens on.
     pub fn addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops, and waits for the answers that are under way.
+    /// Stops the server and waits for unfinished answers.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future leaves those answers to finish on their own.
+    /// Dropping the future does not interrupt those answers.
     pub async fn shutdown(mut self) {
         drop(self.stop.take());
         if let Some(task) = self.task.take() {
-            // A panic in a connection is not one of this task.
+            // A panic in a connection does not end this task.
             let _ended = task.await;
         }
     }

@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::error::{ApiError, ErrorCode};
 use crate::store::{BlobUpload, Repository};
 
-/// The uploads that are under way.
+/// The unfinished uploads.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     open: Mutex<HashMap<String, Session>>,
@@ -21,13 +21,13 @@ struct Session {
     repository: Repository,
     user: Option<Arc<str>>,
     touched: Instant,
-    /// Bytes that are safely with the store, for whoever asks while a chunk is being taken.
+    /// Locked while a chunk is being received.
     upload: Arc<AsyncMutex<Progress>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// Empty once the upload was finished or the store failed under it.
+    /// `None` once the upload was finished or the store has failed.
     pub(crate) upload: Option<Box<dyn BlobUpload>>,
 }
 
@@ -46,13 +46,15 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
-        // Nothing that is done under the lock can panic half-way.
+        // Nothing that happens under the lock can panic.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session. Where there are too many, the user with the most loses the one that was idle longest.
+    /// Opens a session. If there are too many, it replaces the one that has been idle longest of
+    /// the user who has the most.
     pub(crate) fn open(&self, call: &Call, upload: Box<dyn BlobUpload>) -> String {
-        // The keys of the hash come from the system's random source, so an id cannot be guessed.
+        // The keys of the hash come from the random source of the system, so an id cannot be
+        // guessed.
         let word = || RandomState::new().hash_one(Instant::now());
         let id = format!("{:016x}{:016x}", word(), word());
         let session = Session {
@@ -82,7 +84,7 @@ impl Sessions {
         id
     }
 
-    /// Finds a session of the user who asks.
+    /// Finds a session of the user who sent the request.
     pub(crate) fn find(
         &self,
         call: &Call,

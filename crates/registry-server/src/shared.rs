@@ -13,10 +13,10 @@ use crate::sessions::Sessions;
 use crate::store::{Repository, Store, StoreError};
 use crate::traffic::ServerObserver;
 
-/// How long an answer waits for a file.
+/// How long an answer waits for permission to open a file.
 const FILE_WAIT: Duration = Duration::from_secs(10);
 
-/// What every request needs.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
@@ -24,9 +24,9 @@ pub(crate) struct Shared {
     pub(crate) connections: ConnectionLimits,
     pub(crate) sessions: Sessions,
     pub(crate) observer: Option<Arc<dyn ServerObserver>>,
-    /// For the files that answers read from.
+    /// Limits the files that answers read from.
     pub(crate) files: Arc<Semaphore>,
-    /// For calls of the store that wait, each of which may open a file.
+    /// Limits blocking calls of the store, each of which may open a file.
     pub(crate) calls: Semaphore,
     #[cfg(feature = "basic-auth")]
     pub(crate) users: Option<crate::Htpasswd>,
@@ -42,12 +42,12 @@ pub(crate) struct Options {
     pub(crate) max_blob_bytes: u64,
     pub(crate) sparse_manifests: bool,
     pub(crate) chunk_min_bytes: Option<u64>,
-    /// `None` for every host.
+    /// The hosts that are answered for, `None` for all.
     pub(crate) hosts: Option<Vec<String>>,
 }
 
 impl Shared {
-    /// Calls the store, on a thread that may wait if it does.
+    /// Calls the store, on a blocking thread if it blocks.
     pub(crate) async fn store<T, F>(&self, call: F) -> Result<T, ApiError>
     where
         T: Send + 'static,
@@ -62,7 +62,7 @@ impl Shared {
         Ok(answer?)
     }
 
-    /// Waits for a place among the files that answers read from.
+    /// Waits for permission to open a file for an answer.
     pub(crate) async fn file_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let place = Arc::clone(&self.files).acquire_owned();
         match timeout(FILE_WAIT, place).await {
@@ -76,7 +76,7 @@ impl Shared {
         }
     }
 
-    /// Returns how many entries a page may have for a client that asked for so many.
+    /// Returns the limit of entries on a page, given what the client asked for.
     pub(crate) fn most(&self, asked: Option<usize>) -> Option<usize> {
         match (asked, self.options.page_size) {
             (Some(asked), Some(most)) => Some(asked.min(most.get())),
@@ -84,7 +84,7 @@ impl Shared {
         }
     }
 
-    /// Answers for a repository that does not exist, and for something that it does not have.
+    /// Returns the error for something that is not found, or for a repository that does not exist.
     pub(crate) async fn unknown(
         &self,
         repository: Repository,
@@ -103,7 +103,7 @@ impl Shared {
     }
 }
 
-/// Runs `call` here, or on a thread that may wait.
+/// Runs `call` here, or on a blocking thread.
 pub(crate) async fn run<T: Send + 'static>(
     blocks: bool,
     call: impl FnOnce() -> T + Send + 'static,

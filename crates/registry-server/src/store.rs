@@ -10,7 +10,7 @@ use oci_content::{Descriptor, Digest, Manifest, Registry, RepositoryName, Tag};
 
 use crate::precondition::Precondition;
 
-/// A repository as a request names it.
+/// The repository that a request names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repository {
     name: RepositoryName,
@@ -18,7 +18,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Names the repository of `/v2/<name>/`.
+    /// Creates the repository of `/v2/<name>/`.
     pub fn new(name: RepositoryName) -> Self {
         Self {
             name,
@@ -26,7 +26,7 @@ impl Repository {
         }
     }
 
-    /// Adds the registry that content came from, which clients of a mirror give as `?ns=HOST`.
+    /// Sets the registry that the content came from, which clients of a mirror send as `?ns=HOST`.
     #[must_use]
     pub fn with_namespace(mut self, namespace: Option<Registry>) -> Self {
         self.namespace = namespace;
@@ -38,19 +38,19 @@ impl Repository {
         &self.name
     }
 
-    /// Returns the registry that was asked for, if one was.
+    /// Returns the registry that the request names, if any.
     pub fn namespace(&self) -> Option<&Registry> {
         self.namespace.as_ref()
     }
 }
 
-/// A manifest as a store keeps it.
+/// A manifest in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredManifest {
-    /// The media type that it is served with.
+    /// The media type that the manifest is served with.
     pub media_type: String,
-    /// Its bytes, as they came.
+    /// The bytes, exactly as they were pushed.
     pub bytes: Bytes,
 }
 
@@ -78,7 +78,7 @@ pub(crate) enum BlobSource {
 }
 
 impl Blob {
-    /// Creates a blob that is in memory.
+    /// Creates a blob from bytes in memory.
     pub fn from_bytes(bytes: Bytes) -> Self {
         let size = bytes.len() as u64;
         Self {
@@ -137,17 +137,18 @@ pub struct StoreError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
-    /// The content does not hash to the digest that it was sent under.
+    /// The pushed content does not match its digest.
     Digest,
-    /// The tag is not what the [`Precondition`] asks for.
+    /// The tag does not hold what the [`Precondition`] demands.
     Precondition,
-    /// The store does not do this: the answer will be the same the next time.
+    /// The store never does this. Trying again gives the same answer.
     Refused,
-    /// What the store keeps under the digest does not hash to it. Storing it again mends it.
+    /// The stored bytes do not match their digest. Pushing them again repairs it.
     Damaged,
-    /// The manifest needs content that is not there.
+    /// Content that the manifest needs is missing.
     Missing,
-    /// The store itself failed: a file system without space, a folder that is no layout any more.
+    /// The store itself failed, for example because the disk is full or the folder is no longer a
+    /// layout.
     Failed,
 }
 
@@ -161,7 +162,7 @@ impl StoreError {
         }
     }
 
-    /// Creates an error of the store itself.
+    /// Creates an error of kind [`StoreErrorKind::Failed`] with its cause.
     pub fn failed(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self {
             kind: StoreErrorKind::Failed,
@@ -182,7 +183,7 @@ impl StoreError {
     }
 
     pub(crate) fn precondition(tag: &Tag) -> Self {
-        let reason = format!("tag {tag} does not hold what the request's condition asks for");
+        let reason = format!("tag {tag} does not hold what the condition of the request demands");
         Self::new(StoreErrorKind::Precondition, reason)
     }
 
@@ -192,24 +193,26 @@ impl StoreError {
     }
 }
 
-/// Where a registry's content is kept.
+/// A place that keeps the content of a registry.
 ///
 /// # Contract
 ///
-/// The feature `testing` has checks of all this for the tests of a store, in `registry_server::testing`.
+/// With the feature `testing`, `registry_server::testing` has checks of these rules for the tests
+/// of a store.
 ///
-/// - Each call is one atomic step towards every other: of two pushes at the same time neither is lost, and a
-///   [`Precondition`] is judged in the same step as the write that it guards.
-/// - The bytes of a manifest and of a blob come back exactly as they were given.
-/// - A manifest with a `subject` is listed under it from the moment it is stored, whether the subject is there or
-///   not.
-/// - Calls are synchronous; a store that waits for a disk says so in [`blocks`](Self::blocks) and is then called
-///   from threads that may wait.
+/// - Each call is atomic: of two concurrent pushes neither is lost, and a [`Precondition`] is
+///   evaluated in the same step as the write that it guards.
+/// - The bytes of a manifest and of a blob are returned exactly as they were pushed.
+/// - A manifest with a `subject` is listed under it from the moment it is stored until it is
+///   removed, whether or not the subject is there.
+/// - Calls are synchronous. A store that waits for a disk returns `true` from
+///   [`blocks`](Self::blocks), and is then called on threads that may block.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Returns whether calls wait for something else than the processor.
+    /// Returns whether calls may block, for example on a disk.
     fn blocks(&self) -> bool;
 
-    /// Returns the repositories that exist, in any order; with `namespace`, those of that registry.
+    /// Returns the repositories that exist, in any order. With `namespace`, only those of that
+    /// registry.
     ///
     /// # Errors
     ///
@@ -228,21 +231,22 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Damaged`] when what is kept is not that blob, and when the store fails.
+    /// [`StoreErrorKind::Damaged`] when the stored bytes do not match the digest, and when the
+    /// store fails.
     fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Blob>, StoreError>;
 
-    /// Begins an upload. One that is dropped leaves nothing.
+    /// Starts an upload. Dropping it leaves nothing behind.
     ///
     /// # Errors
     ///
     /// When the store fails.
     fn upload(&self) -> Result<Box<dyn BlobUpload>, StoreError>;
 
-    /// Makes a blob of another repository one of this one; `false` when it is not there to be taken.
+    /// Mounts a blob of another repository. Returns `false` when the blob is not found there.
     ///
     /// # Errors
     ///
-    /// When the store fails or refuses the repository.
+    /// When the store fails, or refuses the repository.
     fn mount(
         &self,
         repository: &Repository,
@@ -250,37 +254,39 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         from: Option<&Repository>,
     ) -> Result<bool, StoreError>;
 
-    /// Removes a blob from the repository; `false` when it was not there.
+    /// Removes a blob from the repository. Returns `false` when it was not there.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Refused`] when something still needs it and the store does not let go of such a blob.
+    /// [`StoreErrorKind::Refused`] when something still needs the blob and the store keeps such
+    /// blobs.
     fn remove_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, StoreError>;
 
     /// Returns a manifest by digest, or `None` when the repository does not have it.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Damaged`] when what is kept is not that manifest, and when the store fails.
+    /// [`StoreErrorKind::Damaged`] when the stored bytes do not match the digest, and when the
+    /// store fails.
     fn manifest(
         &self,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<StoredManifest>, StoreError>;
 
-    /// Returns what a tag holds, or `None` when the repository does not have it.
+    /// Returns the digest that a tag holds, or `None` when the repository does not have the tag.
     ///
     /// # Errors
     ///
     /// When the store fails.
     fn resolve(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError>;
 
-    /// Stores a manifest and points `tags` at it. One that is kept damaged is replaced.
+    /// Stores a manifest and points `tags` at it. A damaged copy is replaced.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Precondition`] when one of the tags is not what `precondition` asks for, and
-    /// [`StoreErrorKind::Missing`] when content is not there that it asks for; nothing is stored then.
+    /// [`StoreErrorKind::Precondition`] when a tag does not hold what `precondition` demands, and
+    /// [`StoreErrorKind::Missing`] when content that it demands is missing. Nothing is stored then.
     fn put_manifest(
         &self,
         repository: &Repository,
@@ -289,19 +295,20 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         precondition: &Precondition,
     ) -> Result<(), StoreError>;
 
-    /// Removes a manifest and the tags that point at it; `false` when it was not there.
+    /// Removes a manifest and the tags that point at it. Returns `false` when it was not there.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Refused`] when another manifest needs it and the store does not let go of such a one.
+    /// [`StoreErrorKind::Refused`] when another manifest needs it and the store keeps such
+    /// manifests.
     fn remove_manifest(&self, repository: &Repository, digest: &Digest)
     -> Result<bool, StoreError>;
 
-    /// Removes a tag and leaves what it pointed at; `false` when it was not there.
+    /// Removes a tag and keeps the manifest. Returns `false` when the tag was not there.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Precondition`] when the tag is not what `precondition` asks for.
+    /// [`StoreErrorKind::Precondition`] when the tag does not hold what `precondition` demands.
     fn remove_tag(
         &self,
         repository: &Repository,
@@ -309,16 +316,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         precondition: &Precondition,
     ) -> Result<bool, StoreError>;
 
-    /// Returns the tags, in any order.
+    /// Returns the tags of a repository, in any order.
     ///
     /// # Errors
     ///
     /// When the store fails.
     fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, StoreError>;
 
-    /// Returns the descriptors of the manifests whose subject is `subject`, in any order, with the artifact type
-    /// and the annotations that
-    /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers> asks for.
+    /// Returns the descriptors of the manifests whose subject is `subject`, in any order, with the
+    /// artifact type and annotations that a referrers list shows:
+    /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
     ///
     /// # Errors
     ///
@@ -336,16 +343,17 @@ pub trait BlobUpload: fmt::Debug + Send {
     ///
     /// # Errors
     ///
-    /// When the store fails; the upload is then of no more use.
+    /// When the store fails. The upload cannot be continued then.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Returns how many bytes have been added.
+    /// Returns the number of bytes that have been added.
     fn written(&self) -> u64;
 
-    /// Checks what was added and makes it a blob of the repository.
+    /// Verifies the bytes and makes them a blob of the repository.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Digest`] when it does not hash to `digest`; nothing is stored then.
+    /// [`StoreErrorKind::Digest`] when the bytes do not match `digest`, and when the store fails.
+    /// Nothing is stored then.
     fn finish(self: Box<Self>, repository: &Repository, digest: &Digest) -> Result<(), StoreError>;
 }

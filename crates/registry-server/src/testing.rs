@@ -9,8 +9,8 @@
 //! testing::store(&MemoryStore::new(), &repository, &other);
 //! ```
 //!
-//! A check writes to the repositories that it is given and expects that no check of the same name has written to them
-//! before. What else the store holds does not matter.
+//! A check writes to the repositories that it is given and expects that no check of the same name
+//! has written to them before. What else the store holds does not matter.
 
 mod calls;
 mod changes;

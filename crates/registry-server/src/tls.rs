@@ -15,19 +15,20 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How long a client may take for its handshake.
+/// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at once; a further one ends the oldest.
+/// The number of concurrent handshakes. One more replaces the oldest.
 const MAX_HANDSHAKES: usize = 256;
 
-/// Makes the configuration of a server from PEM: its certificate, followed by those of the authorities between it and the
-/// root, and its private key (PKCS#8, PKCS#1 or SEC1).
+/// Creates the configuration of a TLS server from PEM: its certificate, followed by the
+/// intermediate certificates, and its private key (PKCS#8, PKCS#1 or SEC1).
 ///
-/// TLS 1.2 and 1.3 with the aws-lc-rs provider, HTTP/2 and HTTP/1.1 by ALPN, no client certificates.
+/// TLS 1.2 and 1.3 with the aws-lc-rs provider, HTTP/2 and HTTP/1.1 by ALPN, no client
+/// certificates.
 ///
 /// # Errors
 ///
-/// When either cannot be read, and when the key is not that of the certificate.
+/// When either cannot be read, and when the key does not belong to the certificate.
 pub fn tls_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates)
         .collect::<Result<_, _>>()
@@ -39,7 +40,7 @@ pub fn tls_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, TlsEr
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| TlsError::new(TlsErrorKind::Key, error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    // Loaded here as well, so that a bad key is not reported as a bad certificate.
+    // Loaded here too, so that a bad key is not reported as a bad certificate.
     provider
         .key_provider
         .load_private_key(key.clone_key())
@@ -90,12 +91,12 @@ impl TlsError {
     }
 }
 
-/// A listener whose connections have finished their handshake.
+/// A listener that returns connections after their handshake.
 pub(crate) struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
     handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
-    /// In the order in which they began; some may be over.
+    /// In the order of their start. Some may have finished.
     oldest: VecDeque<AbortHandle>,
     max_handshakes: usize,
 }
@@ -125,18 +126,21 @@ impl Listener for TlsListener {
             tokio::select! {
                 (connection, address) = Listener::accept(&mut self.listener) => {
                     while self.handshakes.len() >= self.max_handshakes {
-                        // The oldest gives way; otherwise clients that never finish one would keep the others out.
+                        // Otherwise clients that never finish a handshake would keep the others
+                        // out.
                         let Some(oldest) = self.oldest.pop_front() else { break };
                         oldest.abort();
                         if !oldest.is_finished() {
                             break;
                         }
                     }
-                    // As on a plain connection: a small answer must not wait for the client's next acknowledgement.
+                    // As without TLS, a small answer must not wait for the client's next
+                    // acknowledgement.
                     let _refused = connection.set_nodelay(true);
                     let handshake = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(connection));
                     let handshake = self.handshakes.spawn(async move {
-                        // A client that fails here learns it from its own side; there is nobody else to tell.
+                        // A client whose handshake fails knows it already, and nobody else needs
+                        // to.
                         let stream = handshake.await.ok()?.ok()?;
                         Some((stream, address))
                     });

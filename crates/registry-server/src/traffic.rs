@@ -14,31 +14,33 @@ use tokio::time::Sleep;
 use crate::connections::{Connection, PROGRESS_BYTES, Running};
 use crate::error::{ApiError, ErrorCode};
 
-/// Is told of each request when it is over.
+/// Observes the requests to a server.
 pub trait ServerObserver: fmt::Debug + Send + Sync + 'static {
-    /// Is called when the last byte of an answer has been handed over, or when the client has gone before. It must not wait.
+    /// Called when the last byte of an answer was handed to the connection, or when the client left
+    /// earlier. Must not block.
     fn answered(&self, request: &AnsweredRequest<'_>);
 }
 
-/// A request that is over.
+/// A finished request.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct AnsweredRequest<'a> {
-    /// The method, as the client has it: any token.
+    /// The method as the client sent it, which may be any token.
     pub method: &'a Method,
-    /// The path, as the client has it: not decoded, without the query, of any length that a head may have.
+    /// The path as the client sent it, not decoded and without the query. Only the limit of the
+    /// head limits its length.
     pub path: &'a str,
-    /// The status of the answer; `None` when the client left before there was one.
+    /// The status of the answer; `None` if the client left before it.
     pub status: Option<StatusCode>,
-    /// Bytes of the answer's body that were handed over.
+    /// The bytes of the answer's body that were handed to the connection.
     pub bytes: u64,
-    /// From the head of the request to the end of the answer.
+    /// The time from the head of the request to the end of the answer.
     pub elapsed: Duration,
-    /// The user whose password was right.
+    /// The user that the request was admitted for.
     pub user: Option<&'a str>,
 }
 
-/// The record of a request, given to the observer when it is dropped.
+/// The record of a request. Dropping it reports it to the observer.
 #[derive(Debug)]
 pub(crate) struct Record {
     observer: Option<Arc<dyn ServerObserver>>,
@@ -83,7 +85,7 @@ impl Drop for Record {
     }
 }
 
-/// The body of an answer, counted.
+/// The body of an answer, with its bytes counted.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) body: Body,
@@ -119,7 +121,8 @@ impl HttpBody for Outgoing {
     }
 }
 
-/// The body of a request, which fails when it does not come on: the time runs only while it is waited for.
+/// The body of a request, which fails when it stalls. The time runs only while somebody waits for
+/// the body.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     body: Body,
@@ -178,7 +181,7 @@ impl HttpBody for Incoming {
         });
         std::task::ready!(waiting.deadline.as_mut().poll(cx));
         this.waiting = None;
-        let stalled = io::Error::new(io::ErrorKind::TimedOut, "the body does not come on");
+        let stalled = io::Error::new(io::ErrorKind::TimedOut, "the body has stalled");
         Poll::Ready(Some(Err(stalled.into())))
     }
 
@@ -191,16 +194,16 @@ impl HttpBody for Incoming {
     }
 }
 
-/// Says why the body of a request did not come to its end.
+/// Returns the error for a body that did not arrive completely.
 pub(crate) fn broken(error: &axum::Error, code: ErrorCode) -> ApiError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         let io = error.downcast_ref::<io::Error>();
         if io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            let message = "the body stopped coming";
+            let message = "the body has stalled";
             return ApiError::new(StatusCode::REQUEST_TIMEOUT, code, message);
         }
         cause = error.source();
     }
-    ApiError::bad_request(code, "the body broke off")
+    ApiError::bad_request(code, "the body is incomplete")
 }

@@ -54,10 +54,11 @@ pub(crate) async fn start(shared: &Shared, call: Call, body: Body) -> Result<Res
     Ok(response)
 }
 
-/// end-13: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks>
+/// end-13:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks>
 pub(crate) fn status(shared: &Shared, call: &Call, id: &str) -> Result<Response, ApiError> {
     let upload = shared.sessions.find(call, id)?;
-    // While a chunk is being taken the answer would be out of date before it arrives.
+    // The answer would be outdated while a chunk is being received.
     let Ok(progress) = upload.try_lock() else {
         let message = "a chunk of this upload is being received";
         return Err(ApiError::new(
@@ -75,7 +76,8 @@ pub(crate) fn status(shared: &Shared, call: &Call, id: &str) -> Result<Response,
     ))
 }
 
-/// end-5: <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks>
+/// end-5:
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks>
 pub(crate) async fn append(
     shared: &Shared,
     call: Call,
@@ -110,12 +112,12 @@ pub(crate) async fn finish(
     let progress = progress.lock_owned().await;
     check_range(&call, &progress, id)?;
     let progress = receive(shared, progress, &call.parts.headers, body).await?;
-    // Whatever comes of it, the upload is over.
+    // The upload ends here, whether it succeeds or not.
     shared.sessions.close(id);
     complete(shared, progress, call.repository, digest).await
 }
 
-/// Ends a session early, as distribution and, since its next version, the specification have it:
+/// Cancels a session, as in distribution and in the next version of the specification:
 /// <https://github.com/opencontainers/distribution-spec/blob/967efdc/spec.md#cancel-a-blob-upload>
 pub(crate) fn cancel(shared: &Shared, call: &Call, id: &str) -> Result<Response, ApiError> {
     shared.sessions.find(call, id)?;
@@ -125,7 +127,7 @@ pub(crate) fn cancel(shared: &Shared, call: &Call, id: &str) -> Result<Response,
     Ok(response)
 }
 
-/// Refuses a chunk that is not the next one, and one that is not as long as its range.
+/// Refuses a chunk that is not the next one, or whose length differs from its range.
 fn check_range(call: &Call, progress: &Progress, id: &str) -> Result<(), ApiError> {
     let headers = &call.parts.headers;
     let Some(range) = headers.get(header::CONTENT_RANGE) else {
@@ -133,7 +135,7 @@ fn check_range(call: &Call, progress: &Progress, id: &str) -> Result<(), ApiErro
     };
     let written = progress.written();
     let parsed = range.to_str().ok().and_then(|range| {
-        // Docker's clients write the unit and a total, which the specification does not have.
+        // Docker clients send the unit and a total, which are not in the specification.
         let range = range
             .trim()
             .trim_start_matches("bytes")
@@ -159,7 +161,7 @@ fn check_range(call: &Call, progress: &Progress, id: &str) -> Result<(), ApiErro
     }
     match content_length(headers) {
         Some(announced) if announced != length => {
-            let message = format!("the range is {length} bytes long, the body {announced}");
+            let message = format!("the range has {length} bytes, the body {announced}");
             Err(ApiError::bad_request(ErrorCode::SizeInvalid, message))
         }
         _ => Ok(()),
@@ -175,7 +177,8 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-/// Takes the body into the upload. What came before a broken connection is kept, so that a client can resume.
+/// Adds the body to the upload. Bytes that arrived before a connection broke are kept, so that the
+/// client can resume.
 async fn receive(
     shared: &Shared,
     mut progress: OwnedMutexGuard<Progress>,
@@ -184,7 +187,7 @@ async fn receive(
 ) -> Result<OwnedMutexGuard<Progress>, ApiError> {
     let limit = shared.options.max_blob_bytes;
     let too_large = || {
-        let message = format!("a blob may be {limit} bytes long");
+        let message = format!("a blob may have at most {limit} bytes");
         ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::SizeInvalid,
@@ -240,7 +243,8 @@ fn location(repository: &Repository, id: &str) -> String {
     format!("/v2/{}/blobs/uploads/{id}{query}", repository.name())
 }
 
-/// `0-0` before the first byte is what distribution answers; the form has no way to say "none".
+/// The value of `Range`. It cannot express an empty range; distribution also answers `0-0` before
+/// the first byte.
 fn range_of(written: u64) -> String {
     format!("0-{}", written.saturating_sub(1))
 }

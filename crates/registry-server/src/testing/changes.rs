@@ -54,7 +54,8 @@ pub fn tags(store: &dyn Store, repository: &Repository) {
     }
 }
 
-/// Checks that a manifest is listed under its subject from the moment it is stored until it is removed.
+/// Checks that a manifest is listed under its subject from the moment it is stored until it is
+/// removed.
 ///
 /// # Panics
 ///

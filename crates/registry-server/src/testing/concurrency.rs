@@ -12,7 +12,8 @@ use crate::store::{Repository, Store, StoreErrorKind};
 const WRITERS: usize = 4;
 /// How many changes each of them makes.
 const CHANGES: usize = 4;
-/// How often a conditional write is tried. Each failure means that another writer has succeeded, so fewer suffice.
+/// How often a conditional write is tried. Each failure means that another writer has succeeded, so
+/// fewer suffice.
 const MAX_TRIES: usize = 1000;
 
 /// Checks that of writes at the same time none is lost.

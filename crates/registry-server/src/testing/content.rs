@@ -61,7 +61,8 @@ pub fn blobs(store: &dyn Store, repository: &Repository) {
     );
 }
 
-/// Checks that an upload becomes a blob when it is finished with its own digest, and otherwise leaves nothing.
+/// Checks that an upload becomes a blob when it is finished with its own digest, and otherwise
+/// leaves nothing.
 ///
 /// # Panics
 ///
@@ -141,7 +142,8 @@ pub fn mounts(store: &dyn Store, repository: &Repository, other: &Repository) {
 ///
 /// When the store breaks a rule.
 pub fn manifests(store: &dyn Store, repository: &Repository) {
-    // A store that parses and writes it again loses the spaces, the unknown member or the line break.
+    // A store that parses and writes it again loses the spaces, the unknown member or the line
+    // break.
     let config = Digest::of(b"{}");
     let text = format!(
         "{{ \"schemaVersion\": 2, \"mediaType\":\"{}\",\n\"unknown\": null, \"config\": {{\"size\":2, \"digest\":\"{config}\", \"mediaType\":\"{}\"}}, \"layers\":[] }}\n",

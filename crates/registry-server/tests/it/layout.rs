@@ -158,7 +158,8 @@ async fn bare_tags_are_one_repository() {
 async fn referrers_that_only_a_tag_or_an_index_leads_to_are_listed() {
     let (_folder, layout) = empty_layout();
     let app = write(&layout, Some("a.example/app:1.0"), named("a"));
-    // As regctl writes a layout: the referrer is in the referrers tag's index, and not in index.json.
+    // As regctl writes a layout: the referrer is in the referrers tag's index, and not in
+    // index.json.
     let mut referrer = write(
         &layout,
         None,

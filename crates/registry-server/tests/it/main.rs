@@ -1,4 +1,5 @@
-//! The endpoints of the distribution specification, each over a store in memory and over a layout folder.
+//! The endpoints of the distribution specification, each over a store in memory and over a layout
+//! folder.
 
 #[cfg(feature = "basic-auth")]
 mod auth;

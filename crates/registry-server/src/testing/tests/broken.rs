@@ -232,7 +232,8 @@ impl Store for Broken {
                 thread::sleep(GAP);
                 force_by(precondition)?;
                 for tag in self.inner.tags(repository)? {
-                    // Of the tags that the writers set at the same time, those that were not there yet.
+                    // Of the tags that the writers set at the same time, those that were not there
+                    // yet.
                     if tag.as_str().contains('.') && !before.contains(&tag) && !tags.contains(&tag)
                     {
                         self.inner.remove_tag(repository, &tag, &any)?;
