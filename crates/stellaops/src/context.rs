@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use oci_content::{Capability, FileSystemGaps, Registry};
+use oci_content::{Capability, FileSystemGaps, Registry, with_causes};
 use registry_client::{
     Client, ClientOptions, DockerConfig, Endpoint, RequestEvent, RequestObserver, SilenceEvent,
     WaitEvent,
@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::config::{ApiConfig, Config, RegistryConfig};
 use crate::environment::Environment;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::log::{Log, LogLevel};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -82,7 +82,7 @@ impl Context {
             ));
         }
         let client = Client::new(options.clone())
-            .map_err(|error| Failure::new(Exit::Usage, chain(&error)))?;
+            .map_err(|error| Failure::new(Exit::Usage, with_causes(&error)))?;
         Ok(Self {
             config: Arc::new(config),
             client,
@@ -209,7 +209,7 @@ fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Fai
 fn roots(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
     let pem = read_option(path, option)?;
     ClientOptions::check_roots(&pem).map_err(|error| {
-        let message = format!("{option} {}: {}", path.display(), chain(&error));
+        let message = format!("{option} {}: {}", path.display(), with_causes(&error));
         Failure::new(Exit::Usage, message)
     })?;
     Ok(pem)
@@ -227,7 +227,7 @@ fn identity(
         let (certificate, key) = (certificate.display(), key.display());
         let message = format!(
             "{certificate_option} {certificate}, {key_option} {key}: {}",
-            chain(&error)
+            with_causes(&error)
         );
         Failure::new(Exit::Usage, message)
     })?;

@@ -8,9 +8,9 @@ use bundle_format::{
     VolumeFault, VolumeFaultKind,
 };
 use bytes::Bytes;
-use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest};
+use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest, with_causes};
 
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::remedy;
 
 /// A bundle of which no more is read than what is asked for: its manifest, its signature, and single files.
@@ -134,7 +134,7 @@ fn file_failure(error: &BundleFileError) -> Failure {
         BundleFileErrorKind::NotFirst => Exit::Usage,
         _ => Exit::LocalIo,
     };
-    Failure::new(exit, chain(error))
+    Failure::new(exit, with_causes(error))
 }
 
 /// The volume that is to blame for a bundle that cannot be opened, if one is.
@@ -178,7 +178,7 @@ fn open_failure(name: &str, error: &OpenError) -> Failure {
     let path = path.unwrap_or_default();
     let mut message = format!(
         "{name} cannot be opened as a bundle: {path}{}",
-        chain(error)
+        with_causes(error)
     );
     if let OpenError::Container(error) = error
         && error.kind().suggests_repacking()

@@ -3,6 +3,7 @@
 use bundle_format::VolumeFaultKind;
 use import_validator::{Finding, FindingKind};
 use mirror_export::ExportRemedy;
+use mirror_import::{ImportError, ImportErrorKind, ImportRemedy};
 use oci_content::{ErrorCode, Registry};
 use oci_referrers::Problem;
 
@@ -20,6 +21,25 @@ pub(crate) fn of_export(remedy: ExportRemedy) -> Option<&'static str> {
         ExportRemedy::Overwrite => Some(OVERWRITE),
         _ => None,
     }
+}
+
+pub(crate) fn of_import(error: &ImportError) -> Option<String> {
+    let sentence = match error.remedy() {
+        Some(ImportRemedy::OverwriteTags) => "--overwrite-tags moves it",
+        Some(ImportRemedy::AllowRollback) => {
+            "if it is meant, --allow-rollback imports it this once"
+        }
+        Some(ImportRemedy::Map(repository)) => {
+            return Some(format!(
+                "--keep-host does that, or --map {repository}=REPOSITORY"
+            ));
+        }
+        None if error.kind() == ImportErrorKind::BaseMissing => {
+            "`bundle export` without --base writes a bundle that needs none"
+        }
+        _ => return None,
+    };
+    Some(sentence.to_owned())
 }
 
 /// Adds what to type to what findings say is to be done.

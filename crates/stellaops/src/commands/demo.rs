@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use mirror_export::{ExportRequest, FileOutput};
 use mirror_import::{ImportOptions, LayoutTarget};
-use oci_content::{Digest, ImageLayout, Reference, Registry};
+use oci_content::{Digest, ImageLayout, Reference, Registry, with_causes};
 use registry_server::{LayoutStore, MemoryStore, RegistryServer, RunningServer, Store};
 use tokio::net::TcpListener;
 
@@ -18,7 +18,7 @@ use crate::commands::discover::{DiscoverArgs, DiscoverFormat, Found, discover};
 use crate::commands::run::{Run, Running};
 use crate::commands::{export, import, probe, validate};
 use crate::context::Context;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::render;
 
 /// Show the whole way on an embedded registry: nothing to install, no network
@@ -86,8 +86,8 @@ async fn run(context: &Context) -> Result<(), Failure> {
     render::text(&import::text(&arrived))?;
 
     step(7, "Discover again, on the store: is it the same?")?;
-    let layout =
-        ImageLayout::open(&target).map_err(|error| Failure::new(Exit::LocalIo, chain(&error)))?;
+    let layout = ImageLayout::open(&target)
+        .map_err(|error| Failure::new(Exit::LocalIo, with_causes(&error)))?;
     let other_side = serve(Arc::new(LayoutStore::new(layout, None))).await?;
     let after = found(context, &moved(&reference, &other_side)?).await?;
     other_side.shutdown().await;

@@ -12,7 +12,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use clap::Args;
-use oci_content::{Reference, Registry};
+use oci_content::{Reference, Registry, with_causes};
 use registry_client::Client;
 use registry_probe::Probe;
 use serde_json::json;
@@ -24,7 +24,7 @@ use self::wire::Place;
 use crate::arguments::{TextFormat, reference};
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::render;
 
 /// Check step by step why an image's referrers cannot be read or are not found
@@ -126,8 +126,8 @@ async fn check(context: &Context, args: &DiagnoseArgs) -> Result<Vec<Finding>, F
     options.retry.max_attempts = NonZeroU32::MIN;
     options.connect_timeout = timeout;
     options.response_timeout = timeout;
-    let client =
-        Client::new(options.clone()).map_err(|error| Failure::new(Exit::Usage, chain(&error)))?;
+    let client = Client::new(options.clone())
+        .map_err(|error| Failure::new(Exit::Usage, with_causes(&error)))?;
     let place = Place::new(reference.registry(), &options, timeout)
         .map_err(|message| Failure::new(Exit::Usage, message))?;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use oci_content::{
     Completeness, Digest, ErrorCode, Manifest, Reference, Registry, WarningCode, media_type,
+    with_causes,
 };
 use oci_referrers::{
     Child, DiscoveryDocument, FoldedProblem, ImageDepth, ImageTree, Problem, Referrer,
@@ -18,7 +19,7 @@ use crate::announce;
 use crate::arguments::{LegacyTagsArg, reference};
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::remedy;
 use crate::render;
 
@@ -212,11 +213,11 @@ impl Found {
             }
             _ => (
                 Exit::Network,
-                Problem::new(ErrorCode::Network, chain(error)),
+                Problem::new(ErrorCode::Network, with_causes(error)),
             ),
         };
         self.errors.push(problem);
-        let failure = Failure::new(exit, chain(error));
+        let failure = Failure::new(exit, with_causes(error));
         self.resolve_failure = Some(failure.mended_by(remedy::of_exit(exit)));
     }
 

@@ -10,7 +10,7 @@ use mirror_export::{
     Exporter, FileOutput,
 };
 use mirror_plan::{PlanEvent, PlanObserver};
-use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry};
+use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry, with_causes};
 use serde_json::{Value, json};
 
 use crate::announce;
@@ -20,7 +20,7 @@ use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::config::ImageConfig;
 use crate::context::Context;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::log::LogLevel;
 use crate::progress::{Current, Phase, Progress};
 use crate::remedy;
@@ -180,7 +180,7 @@ fn failure(error: &ExportError) -> Failure {
         ExportErrorKind::Limit => Exit::Limit,
         _ => Exit::Network,
     };
-    Failure::new(exit, chain(error))
+    Failure::new(exit, with_causes(error))
         .mended_by(error.remedy().and_then(remedy::of_export))
         .mended_by(remedy::of_exit(exit))
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use clap::Args;
 use import_validator::{FindingKind, ValidatedBundle};
 use mirror_import::{
-    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportRemedy, ImportReport,
-    Importer, LayoutTarget, Ledger, LedgerReport, LedgerVerdict, RegistryTarget, Target,
+    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport, Importer,
+    LayoutTarget, Ledger, LedgerReport, LedgerVerdict, RegistryTarget, Target,
 };
-use oci_content::{FileSystemGaps, Reference, Registry, write_file};
+use oci_content::{FileSystemGaps, Reference, Registry, with_causes, write_file};
 
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::signature::SignatureArgs;
@@ -15,7 +15,7 @@ use crate::arguments::{TextFormat, base, bundle_path, policy, signature};
 use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::context::{Context, ledger as ledger_folder, local_store};
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::progress::{Current, Phase, Progress};
 use crate::remedy;
 use crate::render;
@@ -298,17 +298,7 @@ fn failure(error: &ImportError) -> Failure {
         ImportErrorKind::Incomplete => Exit::Incomplete,
         _ => Exit::Network,
     };
-    let next_step = match error.remedy() {
-        Some(ImportRemedy::OverwriteTags) => "; --overwrite-tags moves it".to_owned(),
-        Some(ImportRemedy::AllowRollback) => {
-            "; if it is meant, --allow-rollback imports it this once".to_owned()
-        }
-        Some(ImportRemedy::Map(repository)) => {
-            format!("; --keep-host does that, or --map {repository}=REPOSITORY")
-        }
-        _ => String::new(),
-    };
-    Failure::new(exit, format!("{}{next_step}", chain(error)))
+    Failure::new(exit, with_causes(error)).mended_by(remedy::of_import(error))
 }
 
 fn json(report: &ImportReport) -> Result<serde_json::Value, Failure> {

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use clap::Args;
 use oci_content::{
     Descriptor, Digest, ImageLayout, LayoutErrorKind, MAX_MANIFEST_BYTES, Manifest, REF_NAME,
+    with_causes,
 };
 use serde_json::json;
 
 use crate::arguments::TextFormat;
 use crate::commands::run::{Run, Running};
 use crate::context::{Context, local_store};
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::render::{self, Table, foreign};
 
 /// List what is in the local store, and whether its manifests are whole
@@ -39,7 +40,7 @@ fn run(args: &ListArgs) -> Result<(), Failure> {
         Some(folder) => folder.clone(),
         None => local_store()?,
     };
-    let failed = |error: &dyn std::error::Error| Failure::new(Exit::LocalIo, chain(error));
+    let failed = |error: &dyn std::error::Error| Failure::new(Exit::LocalIo, with_causes(error));
     let layout = ImageLayout::open(&folder)
         .map_err(|error| failed(&error).and("`stellaops bundle import` makes the local store"))?;
     let mut entries = layout.index().map_err(|error| failed(&error))?;
@@ -117,7 +118,7 @@ impl Contents {
                     LayoutErrorKind::NotFound => Found::Missing,
                     LayoutErrorKind::Corrupt => Found::Damaged,
                     LayoutErrorKind::TooLarge => Found::Other,
-                    _ => return Err(Failure::new(Exit::LocalIo, chain(&error))),
+                    _ => return Err(Failure::new(Exit::LocalIo, with_causes(&error))),
                 },
             };
             if let Found::Manifest(manifest) = &found {

@@ -7,12 +7,13 @@ use bundle_format::{
 };
 use clap::Args;
 use import_validator::ValidatedBundle;
+use oci_content::with_causes;
 
 use crate::arguments::output;
 use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::context::Context;
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::opened_bundle::OpenedBundle;
 use crate::progress::Progress;
 use crate::remedy;
@@ -130,14 +131,16 @@ fn write(
 
 fn output_failure(error: &OutputError) -> Failure {
     match error.kind() {
-        OutputErrorKind::Exists => Failure::new(Exit::Usage, chain(error)).and(remedy::OVERWRITE),
+        OutputErrorKind::Exists => {
+            Failure::new(Exit::Usage, with_causes(error)).and(remedy::OVERWRITE)
+        }
         OutputErrorKind::Locked | OutputErrorKind::NotAFile => {
             Failure::new(Exit::Usage, error.to_string())
         }
-        _ => Failure::new(Exit::LocalIo, chain(error)),
+        _ => Failure::new(Exit::LocalIo, with_causes(error)),
     }
 }
 
 fn write_failure(error: &WriteError) -> Failure {
-    Failure::new(Exit::LocalIo, chain(error))
+    Failure::new(Exit::LocalIo, with_causes(error))
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
-use oci_content::{FileSystemGaps, ImageLayout, Registry};
+use oci_content::{FileSystemGaps, ImageLayout, Registry, with_causes};
 use registry_server::{
     AnsweredRequest, Htpasswd, LayoutStore, RegistryServer, ServerObserver, tls_config,
 };
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use crate::commands::run::{Run, Running};
 use crate::context::{Context, local_store};
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::log::{Log, LogLevel};
 use crate::metrics::Metrics;
 use crate::render::foreign;
@@ -95,7 +95,7 @@ async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
             true => "",
             false => "; `stellaops bundle import` makes it",
         };
-        Failure::new(Exit::LocalIo, format!("{}{way_out}", chain(&error)))
+        Failure::new(Exit::LocalIo, format!("{}{way_out}", with_causes(&error)))
     })?;
     let layout = layout.with_gaps(context.gaps.clone());
     let host = host.map(|host| host.parse().expect("a host name"));
@@ -290,7 +290,7 @@ fn tls(args: &ServeArgs) -> Result<Option<ServerConfig>, Failure> {
         let (certificate, key) = (certificate.display(), key.display());
         let message = format!(
             "--tls-cert {certificate} --tls-key {key}: {}",
-            chain(&error)
+            with_causes(&error)
         );
         Failure::new(Exit::Usage, message)
     })

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use oci_content::{Capability, Reference};
+use oci_content::{Capability, Reference, with_causes};
 use registry_client::{
     Challenge, Client, ClientOptions, Credentials, ErrorKind, ManifestId, Response,
 };
@@ -13,7 +13,7 @@ use super::exchange::{self, Connection, FirstAnswer, NoFirstAnswer};
 use super::finding::Finding;
 use super::tls;
 use super::wire::Place;
-use crate::exit::{Exit, chain};
+use crate::exit::Exit;
 
 /// A clock that is further off breaks tokens and certificates.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -213,7 +213,7 @@ pub(super) async fn login(
                 Ok(credentials) => who(credentials.as_ref()),
                 Err(error) => {
                     return Err(vec![
-                        Finding::failed(CHECK, Exit::Access, chain(&error))
+                        Finding::failed(CHECK, Exit::Access, with_causes(&error))
                             .details([demanded])
                             .cause("the credentials file or its helper is broken")
                             .remedy(format!("docker login {registry}, or name another file with --registry-config")),
@@ -263,7 +263,7 @@ pub(super) async fn login(
             if exit == Exit::Access {
                 details.push(logins);
             }
-            let finding = Finding::failed(CHECK, exit, chain(&error))
+            let finding = Finding::failed(CHECK, exit, with_causes(&error))
                 .details(details)
                 .cause(cause)
                 .remedy(remedy);

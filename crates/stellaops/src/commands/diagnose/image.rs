@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use oci_content::{
     Capability, Digest, ErrorCode, Manifest, Reference, SourceKind, Tag, WarningCode, media_type,
+    with_causes,
 };
 use oci_referrers::{
     FoldedProblem, ImageDepth, ImageTree, Problem, ReferrerGraph, RegistryManifests,
@@ -13,7 +14,7 @@ use oci_referrers::{
 use registry_client::Repository;
 
 use super::finding::Finding;
-use crate::exit::{Exit, chain};
+use crate::exit::Exit;
 use crate::render;
 
 /// Tags whose indexes are read to find one that has the image as a platform.
@@ -112,7 +113,7 @@ impl Image<'_> {
                 };
                 let (cause, remedy) = advice(code);
                 findings.push(
-                    Finding::failed(CHECK, exit_of(code), chain(&error))
+                    Finding::failed(CHECK, exit_of(code), with_causes(&error))
                         .cause(cause)
                         .remedy(remedy),
                 );

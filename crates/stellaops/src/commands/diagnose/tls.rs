@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use oci_content::with_causes;
 use registry_client::ClientOptions;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, Error};
@@ -13,7 +14,7 @@ use super::certificate::{Certificate, Witness, day};
 use super::exchange::{self, Connection};
 use super::finding::Finding;
 use super::wire::Place;
-use crate::exit::{Exit, chain};
+use crate::exit::Exit;
 
 const CHECK: &str = "TLS";
 /// A certificate that ends sooner is worth a word.
@@ -110,10 +111,10 @@ fn connector(
     options: &ClientOptions,
 ) -> Result<(TlsConnector, Arc<Witness>), String> {
     let judge = options.server_verifier(&place.registry);
-    let witness = Witness::new(judge.map_err(|error| chain(&error))?);
+    let witness = Witness::new(judge.map_err(|error| with_causes(&error))?);
     let verifier: Arc<Witness> = Arc::clone(&witness);
     let config = options.tls_config(&place.registry, verifier);
-    let config = config.map_err(|error| chain(&error))?;
+    let config = config.map_err(|error| with_causes(&error))?;
     Ok((TlsConnector::from(Arc::new(config)), witness))
 }
 

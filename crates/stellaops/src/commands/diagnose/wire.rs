@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oci_content::Registry;
+use oci_content::{Registry, with_causes};
 use registry_client::ClientOptions;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
@@ -17,7 +17,7 @@ use url::Url;
 
 use super::exchange::{self, Connection, NoFirstAnswer};
 use super::finding::Finding;
-use crate::exit::{Exit, chain};
+use crate::exit::Exit;
 use crate::render;
 
 /// The proxy that a registry is reached through.
@@ -47,7 +47,7 @@ impl Proxy {
                 let config = options
                     .server_verifier(&name)
                     .and_then(|verifier| options.tls_config(&name, verifier));
-                let config = config.map_err(|error| chain(&error))?;
+                let config = config.map_err(|error| with_causes(&error))?;
                 Some(TlsConnector::from(Arc::new(config)))
             }
             _ => None,
@@ -116,7 +116,9 @@ impl Place {
         let url =
             Url::parse(&format!("{scheme}://{}/", registry.api_host())).map_err(|_| none())?;
         let host = url.host_str().ok_or_else(none)?;
-        let proxy = options.proxy_for(&url).map_err(|error| chain(&error))?;
+        let proxy = options
+            .proxy_for(&url)
+            .map_err(|error| with_causes(&error))?;
         let proxy = proxy.map(|url| Proxy::new(&url, options)).transpose()?;
         Ok(Self {
             registry: registry.clone(),
