@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::arguments::TextFormat;
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::opened_bundle::OpenedBundle;
 use crate::render;
 
@@ -41,11 +41,7 @@ fn run(args: &DiffArgs) -> Result<(), Failure> {
     let (a, b) = (OpenedBundle::open(&args.a)?, OpenedBundle::open(&args.b)?);
     let difference = Difference::new(&a, &b);
     match args.format {
-        TextFormat::Json => {
-            let json = serde_json::to_value(&difference)
-                .map_err(|error| Failure::new(Exit::LocalIo, format!("the result: {error}")))?;
-            render::json(&json)
-        }
+        TextFormat::Json => render::json(&difference),
         TextFormat::Text => render::text(&text(&difference)),
     }
 }

@@ -115,7 +115,7 @@ async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
             let mut report = Report::of_policy(&file, error.violations());
             remedy::add_to(&mut report.findings);
             match args.format {
-                TableFormat::Json => render::json(&validate::json(&report)?)?,
+                TableFormat::Json => render::json(&report)?,
                 TableFormat::Table => render::text(&validate::findings(&report, None))?,
             }
             return Err(failure(&error));

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use crate::arguments::bundle_path;
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::opened_bundle::OpenedBundle;
 use crate::render;
 use view::BundleView;
@@ -50,11 +50,7 @@ fn run(args: &InspectArgs) -> Result<(), Failure> {
     let bundle = OpenedBundle::open(&args.file)?;
     let view = BundleView::new(&bundle);
     match args.format {
-        InspectFormat::Json => {
-            let json = serde_json::to_value(&view)
-                .map_err(|error| Failure::new(Exit::LocalIo, format!("the result: {error}")))?;
-            render::json(&json)
-        }
+        InspectFormat::Json => render::json(&view),
         InspectFormat::Html => render::text(&html::html(&view)),
         InspectFormat::Text => render::text(&text::text(&view)),
     }

@@ -119,9 +119,10 @@ fn write(
                 }
             }
         }
-        entry
-            .finish()
-            .map_err(|error| Failure::new(Exit::Integrity, format!("{path}: {error}")))?;
+        entry.finish().map_err(|error| {
+            let message = format!("{path}: {}", with_causes(&error));
+            Failure::new(Exit::Integrity, message)
+        })?;
         phase.one_done();
     }
     drop(phase);
@@ -135,7 +136,7 @@ fn output_failure(error: &OutputError) -> Failure {
             Failure::new(Exit::Usage, with_causes(error)).and(remedy::OVERWRITE)
         }
         OutputErrorKind::Locked | OutputErrorKind::NotAFile => {
-            Failure::new(Exit::Usage, error.to_string())
+            Failure::new(Exit::Usage, with_causes(error))
         }
         _ => Failure::new(Exit::LocalIo, with_causes(error)),
     }

@@ -61,7 +61,7 @@ fn run(context: &Context, args: &ValidateArgs) -> Result<(), Failure> {
     let validator = with_base(validator, args.base.as_deref())?;
     let report = validate(&context.progress, &validator, &args.file).report;
     match args.format {
-        TextFormat::Json => render::json(&json(&report)?)?,
+        TextFormat::Json => render::json(&report)?,
         TextFormat::Text => render::text(&text(&report))?,
     }
     outcome(&report)
@@ -165,11 +165,6 @@ pub(crate) fn outcome(report: &Report) -> Result<(), Failure> {
         render::count(errors, "error")
     );
     Err(Failure::with_code(report.exit_code(), message))
-}
-
-pub(crate) fn json(report: &Report) -> Result<serde_json::Value, Failure> {
-    serde_json::to_value(report)
-        .map_err(|error| Failure::new(Exit::LocalIo, format!("the report: {error}")))
 }
 
 /// Writes a report for people.
