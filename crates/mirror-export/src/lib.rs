@@ -10,6 +10,7 @@
 
 mod contents;
 mod discarded;
+mod document;
 mod error;
 mod exporter;
 mod observer;
@@ -20,6 +21,7 @@ mod tally;
 mod transfer;
 mod writing;
 
+pub use document::{ExportDocument, ExportedBase, ExportedReferrers};
 pub use error::{ExportError, ExportErrorKind, ExportRemedy};
 pub use exporter::Exporter;
 pub use observer::{ExportEvent, ExportObserver};

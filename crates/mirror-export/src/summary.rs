@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use bundle_format::{BundleManifest, Checksums, OutputFile, VolumeChecksum};
 use mirror_plan::FoundImage;
 use oci_content::{Completeness, Digest, DiscoveryMethod, Reference};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What an export into a file wrote.
 #[derive(Clone, Debug)]
@@ -68,10 +68,11 @@ pub struct ExportTimes {
 }
 
 /// A volume of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExportedVolume {
     /// Its name.
+    #[serde(rename = "file")]
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
@@ -80,7 +81,7 @@ pub struct ExportedVolume {
 }
 
 /// What was found of one image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExportedImage {
     /// The image.

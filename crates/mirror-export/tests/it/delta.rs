@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bundle_format::{BaseBundle, Limits};
-use mirror_export::ExportSummary;
+use mirror_export::{ExportDocument, ExportSummary};
 use oci_content::Digest;
 use test_registry::{Fault, Route, TestRegistry};
 
@@ -93,7 +93,7 @@ async fn what_the_base_holds_is_listed_and_neither_fetched_nor_carried() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delta_on_the_same_state_has_manifests_and_no_content() {
+async fn a_delta_on_the_same_state_has_manifests_and_no_content_and_its_document_is_read_back() {
     let registry = registry().await;
     let site = Site::new();
     let request = |name: &str| site.request(&registry, &["team/app:v0"], name);
@@ -103,6 +103,22 @@ async fn a_delta_on_the_same_state_has_manifests_and_no_content() {
     // The empty config of referrers, which nearly every repository needs, is carried always.
     let empty = format!("/v2/team/app/blobs/{}", Digest::of(b"{}"));
     assert_eq!(blobs_asked_for(&registry), BTreeSet::from([empty]));
+    let document = ExportDocument::from(&delta);
+    let json = serde_json::to_value(&document).unwrap();
+    assert_eq!(
+        [&json["base"]["manifest"], &json["base"]["blobs"]],
+        [
+            &serde_json::json!(base_of(&old).digest()),
+            &serde_json::json!(left_out(&delta).len())
+        ]
+    );
+    assert_eq!(
+        serde_json::from_value::<ExportDocument>(json.clone()).unwrap(),
+        document
+    );
+    let mut later = json;
+    later["schemaVersion"] = 2.into();
+    assert!(serde_json::from_value::<ExportDocument>(later).is_err());
     // An image, an SBOM and a signature; beside them index.json and oci-layout.
     let entries = delta.manifest.entries.len();
     assert_eq!(entries - delta.manifest.left_out().count(), 3 + 2 + 1);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use import_validator::Report;
 use mirror_export::{
-    ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest, ExportSummary,
-    Exporter, FileOutput,
+    ExportDocument, ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest,
+    ExportSummary, Exporter, FileOutput,
 };
 use mirror_plan::{PlanEvent, PlanObserver};
 use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry, with_causes};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::announce;
 use crate::arguments::policy::PolicyArgs;
@@ -123,7 +123,7 @@ async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
         result => result.map_err(|error| failure(&error))?,
     };
     match args.format {
-        TableFormat::Json => render::json(&json(&summary))?,
+        TableFormat::Json => render::json(&ExportDocument::from(&summary))?,
         TableFormat::Table => render::text(&table(&summary))?,
     }
     if summary.manifest.referrers.status == Completeness::Incomplete {
@@ -420,42 +420,6 @@ impl ExportObserver for Observer {
 
     fn requests(&self) -> u64 {
         self.context.requests()
-    }
-}
-
-fn json(summary: &ExportSummary) -> Value {
-    let referrers = &summary.manifest.referrers;
-    let by_category: serde_json::Map<String, Value> = referrers
-        .by_category
-        .iter()
-        .map(|(category, count)| (category.to_string(), (*count).into()))
-        .collect();
-    json!({
-        "schemaVersion": 1,
-        "bundle": summary.output,
-        "size": summary.size,
-        "sha256": summary.sha256,
-        "volumes": summary.volumes.iter().map(|volume| json!({
-            "file": volume.path, "size": volume.size, "sha256": volume.sha256,
-        })).collect::<Vec<_>>(),
-        "status": referrers.status,
-        "base": base_json(summary),
-        "images": summary.images.iter().map(|image| json!({
-            "reference": image.reference, "digest": image.digest, "referrers": image.referrers,
-            "method": image.method, "status": image.status,
-        })).collect::<Vec<_>>(),
-        "referrers": {
-            "total": referrers.total, "subjects": referrers.subjects, "bareImages": referrers.bare_images,
-            "byCategory": by_category,
-        },
-    })
-}
-
-fn base_json(summary: &ExportSummary) -> Value {
-    let (blobs, bytes) = summary.left_out();
-    match &summary.manifest.base {
-        None => Value::Null,
-        Some(base) => json!({ "manifest": base, "blobs": blobs, "bytes": bytes }),
     }
 }
 

@@ -1,0 +1,101 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci_content::{ArtifactCategory, Completeness, Digest};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::summary::{ExportSummary, ExportedImage, ExportedVolume};
+
+/// What an export into a file wrote, as a JSON document for programs: version 1 of the form that `docs/json.md`
+/// describes.
+///
+/// It is written and read with `serde`. A document of another version is an error; members that are not known are
+/// skipped, since members may be added at any time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ExportDocument {
+    /// The version of the form: 1.
+    #[serde(deserialize_with = "version_1")]
+    pub schema_version: u32,
+    /// The path of the bundle.
+    pub bundle: PathBuf,
+    /// The size of the bundle in bytes.
+    pub size: u64,
+    /// The digest of the bundle, of all its volumes one behind the other where there are any.
+    pub sha256: Digest,
+    /// The volumes that the bundle is written in, in their order; empty when it is one file.
+    pub volumes: Vec<ExportedVolume>,
+    /// Whether everything could be settled.
+    pub status: Completeness,
+    /// What a delta leaves to its base; `None` for a bundle that has none.
+    pub base: Option<ExportedBase>,
+    /// What was found of each image.
+    pub images: Vec<ExportedImage>,
+    /// How many referrers the bundle holds.
+    pub referrers: ExportedReferrers,
+}
+
+/// What a delta leaves out because its base holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ExportedBase {
+    /// The digest of the `manifest.yaml` of the base.
+    pub manifest: Digest,
+    /// The number of blobs that are left out.
+    pub blobs: usize,
+    /// The size in bytes of the blobs that are left out.
+    pub bytes: u64,
+}
+
+/// How many referrers a bundle holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ExportedReferrers {
+    /// Distinct referrers.
+    pub total: u64,
+    /// Distinct subjects that at least one referrer refers to.
+    pub subjects: u64,
+    /// Images of the bundle that nothing refers to: neither to the image nor to one of its platform children.
+    pub bare_images: u64,
+    /// Distinct referrers by category; a category without one is left out.
+    pub by_category: BTreeMap<ArtifactCategory, u64>,
+}
+
+impl From<&ExportSummary> for ExportDocument {
+    fn from(summary: &ExportSummary) -> Self {
+        let totals = &summary.manifest.referrers;
+        let (blobs, bytes) = summary.left_out();
+        let base = summary.manifest.base.clone();
+        Self {
+            schema_version: 1,
+            bundle: summary.output.clone(),
+            size: summary.size,
+            sha256: summary.sha256.clone(),
+            volumes: summary.volumes.clone(),
+            status: totals.status,
+            base: base.map(|manifest| ExportedBase {
+                manifest,
+                blobs,
+                bytes,
+            }),
+            images: summary.images.clone(),
+            referrers: ExportedReferrers {
+                total: totals.total,
+                subjects: totals.subjects,
+                bare_images: totals.bare_images,
+                by_category: totals.by_category.clone(),
+            },
+        }
+    }
+}
+
+fn version_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        1 => Ok(1),
+        other => Err(de::Error::custom(format_args!(
+            "schemaVersion {other} is not the version that is read, 1"
+        ))),
+    }
+}
