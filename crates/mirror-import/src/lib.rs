@@ -18,9 +18,11 @@ mod error;
 mod importer;
 mod layout_target;
 mod ledger;
+mod ledger_report;
 mod manifest_push;
 mod mapping;
 mod observed;
+mod options;
 mod patience;
 mod plan;
 mod proof;
@@ -35,11 +37,13 @@ mod target;
 pub mod testing;
 
 pub use error::{ImportError, ImportErrorKind, ImportRemedy};
-pub use importer::{ImportOptions, Importer};
+pub use importer::Importer;
 pub use layout_target::LayoutTarget;
-pub use ledger::{KnownSeries, Ledger, LedgerReport, LedgerVerdict};
+pub use ledger::Ledger;
+pub use ledger_report::{KnownSeries, LedgerReport, LedgerVerdict};
 pub use mapping::{MapRule, Mapping};
 pub use observed::ImportObserver;
+pub use options::ImportOptions;
 pub use registry_target::RegistryTarget;
 pub use report::{
     BaseReport, ImportReport, ImportedImage, ImportedTag, MissingReferrer, TagAction,

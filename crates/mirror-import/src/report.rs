@@ -1,7 +1,7 @@
 use oci_content::{Completeness, Digest, Reference, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::LedgerReport;
+use crate::ledger_report::LedgerReport;
 use import_validator::Finding;
 
 /// What an import did, and the proof that it arrived; written as a receipt to carry back.

@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::base::BaseSearch;
 use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
-use crate::importer::ImportOptions;
 use crate::observed::{ImportObserver, Observed};
+use crate::options::ImportOptions;
 use crate::patience::Patience;
 use crate::plan::{ImportPlan, RepositoryPlan};
 use crate::proof::{self, Comparison};

@@ -28,7 +28,8 @@ use oci_content::{Completeness, Descriptor, Digest, RepositoryName, Tag};
 use registry_client::BlobSource;
 
 use crate::error::ImportError;
-use crate::importer::{ImportOptions, Importer};
+use crate::importer::Importer;
+use crate::options::ImportOptions;
 use crate::patience::Patience;
 use crate::report::{ImportReport, TagAction};
 use crate::source::Source as _;

@@ -9,7 +9,7 @@ use registry_client::Repository;
 
 use crate::content::{Bill, NotCarried};
 use crate::error::PlanError;
-use crate::judge::Refused;
+use crate::judge::{Refused, children};
 use crate::request::PlanRequest;
 
 /// An image and what was found of it.
@@ -216,13 +216,6 @@ fn open(tree: &ImageTree) -> Vec<Descriptor> {
     open.filter(|child| !has.contains(&child.digest))
         .cloned()
         .collect()
-}
-
-/// Returns the manifests below an index.
-pub(crate) fn children(tree: &ImageTree) -> impl Iterator<Item = &Manifest> + Clone {
-    tree.children
-        .iter()
-        .filter_map(|child| child.manifest.as_ref())
 }
 
 /// Finds the layers that name URLs and that the registry does not have. The URLs are never asked.

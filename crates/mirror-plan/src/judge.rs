@@ -7,7 +7,6 @@ use oci_content::{Completeness, Descriptor, Digest, ErrorCode, Manifest, Warning
 use oci_referrers::{ImageTree, Problem, ReferrerGraph, Warning};
 
 use crate::content::NotCarried;
-use crate::found::children;
 
 /// What was found to contradict itself.
 #[derive(Debug, Default)]
@@ -169,4 +168,11 @@ pub(crate) fn mismatch(descriptor: &Descriptor, own: &Manifest) -> Option<(Error
 /// Reads a manifest as a reader of the bundle does, without the registry's headers.
 pub(crate) fn read(raw: &Bytes) -> Option<Manifest> {
     Manifest::parse(raw.clone(), None).ok()
+}
+
+/// Returns the manifests below an index.
+pub(crate) fn children(tree: &ImageTree) -> impl Iterator<Item = &Manifest> + Clone {
+    tree.children
+        .iter()
+        .filter_map(|child| child.manifest.as_ref())
 }
