@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{self, StreamExt as _};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
     Descriptor, Digest, Registry, RepositoryName, SourceRepository, TagKind, media_type,
 };
@@ -99,6 +99,17 @@ impl RegistryTarget {
             }
             _ => Err(ImportError::refused(&what, &response)),
         }
+    }
+
+    /// Puts a manifest under the tag of an entry, or adds to what is there.
+    async fn name_one(&self, entry: &Entry, source: &dyn Source) -> Result<Published, ImportError> {
+        if self.merge(entry, source).await? {
+            return Ok(Published::Merged);
+        }
+        let repository = self.repository(&entry.repository);
+        let (digest, tag) = (&entry.descriptor.digest, entry.tag.as_ref());
+        manifest_push::push(&repository, source, digest, tag).await?;
+        Ok(Published::Whole)
     }
 
     /// Adds to a referrers tag that is an image of the source: what others list there stays. Returns whether the tag is such
@@ -285,19 +296,20 @@ impl Target for RegistryTarget {
         entries: &[Entry],
         source: &dyn Source,
     ) -> Result<Vec<Published>, ImportError> {
-        let mut published = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let mut done = Published::Whole;
-            if let Some(tag) = &entry.tag {
-                if self.merge(entry, source).await? {
-                    done = Published::Merged;
-                } else {
-                    let repository = self.repository(&entry.repository);
-                    let digest = &entry.descriptor.digest;
-                    manifest_push::push(&repository, source, digest, Some(tag)).await?;
-                }
+        let mut published = vec![Published::Whole; entries.len()];
+        // An image's tag is the last thing that appears.
+        for images in [false, true] {
+            let due = entries.iter().enumerate();
+            let due = due.filter(|(_, entry)| entry.tag.is_some() && entry.is_image == images);
+            let puts: Vec<_> = due
+                .map(|(place, entry)| async move {
+                    Ok::<_, ImportError>((place, self.name_one(entry, source).await?))
+                })
+                .collect();
+            let mut puts = stream::iter(puts).buffer_unordered(self.profile.max_concurrent.get());
+            while let Some((place, done)) = puts.try_next().await? {
+                published[place] = done;
             }
-            published.push(done);
         }
         Ok(published)
     }

@@ -17,8 +17,8 @@ use crate::proof::{self, Comparison};
 use crate::report::{ImportReport, ImportedTag, MissingReferrer, TagAction, TransferCounts};
 use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
 
-/// Repositories whose referrers are discovered at once.
-const PROOFS_AT_ONCE: usize = 4;
+/// Repositories whose lists of referrers are looked at, kept or discovered at once.
+const REPOSITORIES_AT_ONCE: usize = 4;
 
 /// One import into one target.
 pub(crate) struct Sequence<'a> {
@@ -226,15 +226,21 @@ impl Sequence<'_> {
 
     /// Keeps lists of referrers where the target has none of its own.
     async fn list_referrers(&self) -> Result<(), ImportError> {
-        for (name, plan) in &self.plan.repositories {
-            if self.target.lists_referrers(name).await {
-                continue;
-            }
-            let edges = plan.edges.iter().filter(|(_, _, tag)| tag.is_none());
-            let edges = edges.map(|(subject, referrer, _)| (subject, &plan.descriptors[referrer]));
-            self.add_referrers(name, edges).await?;
-        }
-        Ok(())
+        let lists = self
+            .plan
+            .repositories
+            .iter()
+            .map(|(name, plan)| async move {
+                if self.target.lists_referrers(name).await {
+                    return Ok(());
+                }
+                let edges = plan.edges.iter().filter(|(_, _, tag)| tag.is_none());
+                let edges =
+                    edges.map(|(subject, referrer, _)| (subject, &plan.descriptors[referrer]));
+                self.add_referrers(name, edges).await
+            });
+        let lists = stream::iter(lists.collect::<Vec<_>>()).buffer_unordered(REPOSITORIES_AT_ONCE);
+        lists.try_collect().await
     }
 
     /// Adds to the lists of referrers of a repository. What only a legacy tag names has no subject and belongs into no list.
@@ -359,7 +365,7 @@ impl Sequence<'_> {
         let proofs = self.plan.repositories.iter();
         let proofs = stream::iter(proofs)
             .map(|(name, plan)| self.prove_repository(name, plan))
-            .buffered(PROOFS_AT_ONCE);
+            .buffered(REPOSITORIES_AT_ONCE);
         let proofs: Vec<_> = proofs.try_collect().await?;
         let mut reasons = Vec::new();
         for (missing, why) in proofs {
