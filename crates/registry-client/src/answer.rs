@@ -3,46 +3,51 @@ use oci_content::{Capability, Digest};
 use crate::body::{Body, EMPTY};
 use crate::referrers_list::ReferrersList;
 
-/// What an answer to `GET /v2/<name>/referrers/<digest>` means. A pure function of the answer.
+/// The meaning of an answer to `GET /v2/<name>/referrers/<digest>`, as a pure function of the
+/// answer.
 ///
-/// Only [`List`](Self::List) and [`SubjectUnknown`](Self::SubjectUnknown) are claims about referrers; from every
-/// other variant nothing follows about how many there are.
+/// Only [`List`](Self::List) and [`SubjectUnknown`](Self::SubjectUnknown) are claims about
+/// referrers; no other variant says how many there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReferrersAnswer {
-    /// The registry listed what it knows, perhaps nothing.
+    /// The registry listed the referrers that it knows, possibly none.
     List(ReferrersList),
-    /// The registry has the API and says that it does not know the subject (Quay from 3.12 on: 400).
+    /// The registry has the API but does not know the subject (Quay since 3.12 answers 400).
     SubjectUnknown,
-    /// The API gave no answer: the referrers tag has to be asked.
+    /// The API gave no answer: the referrers tag has to be looked up.
     /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#unavailable-referrers-api>
     #[non_exhaustive]
     NoAnswer {
-        /// What follows about the registry.
+        /// What the answer shows about the registry.
         capability: Capability,
-        /// Whether a 200 came with something other than a list.
+        /// Whether it was a 200 with something other than a list.
         false_200: bool,
         /// Why, in a sentence fragment.
         reason: String,
     },
-    /// 404 `NAME_UNKNOWN`: no answer either, and the subject decides whether the repository is there at all.
+    /// 404 `NAME_UNKNOWN`: no answer either. Whether the repository exists depends on whether the
+    /// subject does.
     RepositoryUnknown,
-    /// 401 or 403: the subject, asked with the same credentials, tells whether only the API is blocked.
+    /// 401 or 403. Requesting the subject with the same credentials tells whether only the API is
+    /// blocked.
     Blocked,
-    /// A 200 whose body cannot be read, which is no statement about referrers; why, in a sentence fragment.
+    /// A 200 whose body cannot be read, which says nothing about referrers; why, in a sentence
+    /// fragment.
     Unreadable(String),
-    /// No answer now: a rate limit, a failure of the server, a status that no rule covers.
+    /// Temporarily no answer: a rate limit, a server error, or an unexpected status.
     #[non_exhaustive]
     Unavailable {
         /// Whether it was a rate limit.
         rate_limited: bool,
-        /// Whether it was another host's, after a redirect. The registry may then keep its referrers under a tag: an
-        /// index there settles the question.
+        /// Whether another host answered, after a redirect. The registry may then keep its
+        /// referrers under a tag: an index there settles the question.
         foreign: bool,
     },
 }
 
-/// What an answer to `GET /v2/<name>/manifests/<tag>` means for a referrers tag. A pure function of the answer.
+/// The meaning of an answer to `GET /v2/<name>/manifests/<tag>` for a referrers tag, as a pure
+/// function of the answer.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,15 +55,17 @@ pub enum ReferrersAnswer {
 pub enum ReferrersTagAnswer {
     /// The tag holds this index.
     List(ReferrersList),
-    /// There is no such tag.
+    /// The tag does not exist.
     Absent,
-    /// The tag holds something that can be read and is no index; what, in words.
+    /// The tag holds something readable that is not an index; described in words.
     NotAnIndex(&'static str),
-    /// 403: a tag that cannot exist, asked with the same credentials, tells whether this is how the registry says 404.
+    /// 403. Requesting a tag that cannot exist with the same credentials tells whether this is how
+    ///      the registry says 404.
     Denied,
-    /// A 200 whose body cannot be read, which is no statement about referrers; why, in a sentence fragment.
+    /// A 200 whose body cannot be read, which says nothing about referrers; why, in a sentence
+    /// fragment.
     Unreadable(String),
-    /// No answer: denied, a rate limit, a failure of the server, a status that no rule covers.
+    /// No answer: denied, a rate limit, a server error, or an unexpected status.
     #[non_exhaustive]
     Unavailable {
         /// Whether it was a rate limit.
@@ -66,7 +73,7 @@ pub enum ReferrersTagAnswer {
     },
 }
 
-/// The parts of an answer that decide what it means.
+/// The parts of an answer that determine its meaning.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct AnswerParts<'a> {
@@ -78,12 +85,12 @@ pub struct AnswerParts<'a> {
     pub error_codes: &'a [String],
     /// The body.
     pub body: &'a [u8],
-    /// Whether another host than the registry answered, after a redirect.
+    /// Whether a host other than the registry answered, after a redirect.
     pub foreign: bool,
 }
 
 impl<'a> AnswerParts<'a> {
-    /// Creates the parts of an answer that the registry itself gave.
+    /// Creates the parts of an answer from the registry itself.
     pub fn new(
         status: u16,
         content_type: Option<&'a str>,
@@ -101,13 +108,13 @@ impl<'a> AnswerParts<'a> {
 }
 
 impl ReferrersAnswer {
-    /// Decides what the first page of an answer means.
+    /// Decides what an answer with the first page means.
     ///
-    /// `docs/registry-compatibility.md` has the table: each class of status, by the host that answered and by what
-    /// the body is.
+    /// The table is in `docs/registry-compatibility.md`: each class of status, by the host that
+    /// answered and by the kind of body.
     pub fn decide(answer: AnswerParts<'_>) -> Self {
         let code = |wanted: &str| answer.error_codes.iter().any(|code| code == wanted);
-        // Another host's answer says nothing about what the registry can do.
+        // An answer of another host says nothing about the capabilities of the registry.
         let unless_foreign = |capability| {
             if answer.foreign {
                 Capability::Unknown
@@ -151,11 +158,13 @@ impl ReferrersAnswer {
                 foreign: answer.foreign,
             },
             401 | 403 => Self::Blocked,
-            // 406: Artifactory before 7.90. 405, 410, 415, 501: a router that knows no such method or resource.
+            // 406: Artifactory before 7.90. 405, 410, 415, 501: a router without such a method or
+            // resource.
             400 | 405 | 406 | 410 | 415 | 501 => {
                 no_answer(Capability::Unsupported, answer.status.to_string())
             }
-            // 424 is what an artifact cache answers when its upstream failed. What no rule covers is no claim.
+            // An artifact cache answers 424 when its upstream failed. An unexpected status is not a
+            // claim.
             status => Self::Unavailable {
                 rate_limited: status == 429,
                 foreign: answer.foreign,
@@ -165,11 +174,11 @@ impl ReferrersAnswer {
 }
 
 impl ReferrersTagAnswer {
-    /// Decides what an answer for a referrers tag means. Whether an index is the subject itself, which GitLab answers
-    /// for every subject, is the caller's to tell.
+    /// Decides what an answer for a referrers tag means. The caller has to check whether the index
+    /// is the subject itself, as GitLab answers for every subject.
     ///
-    /// A 404 counts from another host too: registries whose edge redirects every manifest (registry.k8s.io) have no
-    /// other way to say that a tag does not exist.
+    /// A 404 from another host counts too: registries that redirect every manifest request
+    /// (registry.k8s.io) have no other way to say that a tag does not exist.
     pub fn decide(answer: AnswerParts<'_>) -> Self {
         match answer.status {
             200 => match Body::read(answer.body, answer.content_type) {
@@ -187,9 +196,9 @@ impl ReferrersTagAnswer {
     }
 }
 
-/// Returns a subject that no registry holds, to ask what a registry answers for an unknown one.
+/// Returns a subject that no registry holds, to find out how a registry answers for an unknown one.
 ///
-/// Not all zeros: some registries refuse such a digest without looking any further.
+/// It is not all zeros, because some registries reject such a digest without a lookup.
 pub fn nobody() -> Digest {
     Digest::of(b"a subject that nobody has pushed")
 }

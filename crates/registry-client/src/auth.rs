@@ -1,4 +1,4 @@
-//! Which `Authorization` a request carries, and what a 401 or 403 changes about it.
+//! The `Authorization` of requests, and how it changes after a 401 or 403.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -23,19 +23,19 @@ use crate::response::Response;
 use crate::retry;
 use crate::token::{Token, TokenRequest, Tokens, basic, bearer};
 
-/// A token that is refused sooner than this after it was asked for has not expired.
+/// A token that is refused sooner than this after it was requested has not expired.
 const JUST_NOW: Duration = Duration::from_secs(1);
 
-/// More repositories than this are not remembered; forgetting one costs it a 401.
+/// The number of repositories that are remembered; forgetting one costs a 401.
 const MAX_REMEMBERED: usize = 4096;
 
-/// How long it holds that there are no credentials, so that a login counts soon.
+/// How long the absence of credentials is remembered; short, so that a login takes effect soon.
 const ANONYMOUS_FOR: Duration = Duration::from_secs(60);
 
-/// How often a registry is asked for its challenge when it gives no answer.
+/// How often a registry that does not answer is asked for its challenge.
 const MAX_FAILED_PINGS: u32 = 3;
 
-/// What the client has learnt about how registries want to be asked.
+/// What the client has learnt about the authentication that registries require.
 #[derive(Debug, Default)]
 pub(crate) struct Auth {
     remembered: Mutex<HashMap<Place, Remembered>>,
@@ -45,23 +45,24 @@ pub(crate) struct Auth {
 
 type Place = (Registry, Option<RepositoryName>);
 
-/// What `/v2/` of a registry wants.
+/// The authentication that `/v2/` of a registry requires.
 #[derive(Debug, Default)]
 struct Door {
-    /// `None` until it was asked; then what it demands of an anonymous request, if anything.
+    /// `None` until the registry has answered; then what it demands of an anonymous request, if
+    /// anything.
     demand: Option<Option<Demand>>,
     failures: u32,
 }
 
 #[derive(Clone, Debug)]
 enum Remembered {
-    /// There were no credentials at this time.
+    /// There were no credentials at that time.
     Anonymous(Instant),
     Header(HeaderValue),
     Bearer(Bearer),
 }
 
-/// What a request carried.
+/// The authorization that a request carried.
 #[derive(Clone, Debug)]
 pub(crate) enum Carried {
     Nothing,
@@ -79,15 +80,15 @@ impl Carried {
     }
 }
 
-/// How far one call is with its authentication: at most one challenge met, one refusal answered, and one scope
-/// added.
+/// The progress of one call with its authentication: at most one challenge is met, one refusal
+/// answered and one scope added.
 #[derive(Debug)]
 pub(crate) struct Progress {
     started: Instant,
     challenged: bool,
     refreshed: bool,
     refused: Option<u64>,
-    /// What was asked before a challenge's scopes were added, and those scopes.
+    /// What was asked for before the scopes of a challenge were added, and those scopes.
     widened: Option<(Ask, Vec<String>)>,
 }
 
@@ -104,8 +105,9 @@ impl Progress {
 }
 
 impl Auth {
-    /// Returns what the next request carries: what its repository has been found to want, else what the
-    /// registry wants of everyone, where there are credentials, else nothing.
+    /// Returns the authorization of the next request: the one that its repository is known to
+    /// require, else, if there are credentials, the one that the registry requires in general, else
+    /// none.
     pub(crate) async fn carry(
         &self,
         call: &Call<'_>,
@@ -119,7 +121,7 @@ impl Auth {
         let mut known = None;
         let remembered = match self.recall(call) {
             Some(remembered) => remembered,
-            // It is the question what the registry wants.
+            // This is the request that finds out what the registry requires.
             None if call.endpoint == Endpoint::Ping => return Ok(Carried::Nothing),
             None => {
                 let (remembered, credentials) = self.introduce(call, requests, run).await?;
@@ -139,7 +141,7 @@ impl Auth {
         }
     }
 
-    /// Asks for a token, with the next set of scopes where the service refuses one.
+    /// Requests a token, with the next set of scopes if the service refuses one.
     async fn token(
         &self,
         call: &Call<'_>,
@@ -157,7 +159,7 @@ impl Auth {
                 .into_iter()
                 .find(|(_, scopes)| !tried.contains(scopes));
             let Some((ask, scopes)) = next else {
-                // The door does not say by which name the token service knows the repository.
+                // `/v2/` does not say under which name the token service knows the repository.
                 if bearer.met || call.access != Access::Pull {
                     break;
                 }
@@ -212,7 +214,7 @@ impl Auth {
             .unwrap_or_else(|| Error::new(call.registry, Failure::new(ErrorKind::Token, ""))))
     }
 
-    /// Decides after a 401 or 403 whether the same request is worth sending again, with something else to carry.
+    /// Decides after a 401 or 403 whether to send the request again with another authorization.
     pub(crate) async fn challenged(
         &self,
         call: &Call<'_>,
@@ -241,8 +243,9 @@ impl Auth {
                     progress.widened = Some(widened);
                     return Ok(true);
                 }
-                // A token that this call has met a challenge with and just waited for will not get better, unless
-                // it waited for something else in between, such as a rate limit.
+                // A token that was just requested to meet a challenge of this call will not be
+                // better the next time, unless the call waited for something in between, such as a
+                // rate limit.
                 let fresh = progress.challenged
                     && token.fetched >= progress.started
                     && token.fetched.elapsed() < JUST_NOW;
@@ -262,7 +265,7 @@ impl Auth {
                 service,
                 scopes,
             } => {
-                // Without a repository there is no scope, so an anonymous token would allow nothing.
+                // Without a repository there is no scope, so an anonymous token would be useless.
                 if call.repository.is_none() && credentials(call).await? == Credentials::Anonymous {
                     return Ok(false);
                 }
@@ -287,7 +290,7 @@ impl Auth {
         Ok(true)
     }
 
-    /// Adds the scopes of a challenge to what is asked for, if that asks for more than the token that was refused.
+    /// Adds the scopes of a challenge to the request, if that asks for more than the refused token.
     fn widen(&self, call: &Call<'_>, asked: &str, theirs: &[String]) -> Option<(Ask, Vec<String>)> {
         let asked: Vec<_> = asked.split_terminator(' ').map(str::to_owned).collect();
         let mut widened = None;
@@ -306,11 +309,11 @@ impl Auth {
         widened
     }
 
-    /// Finds out what to carry to a repository that nothing is known of: with credentials, the registry is asked
-    /// once what it wants.
+    /// Determines the authorization for a repository that nothing is known about. If there are
+    /// credentials, the registry is asked once what it requires.
     ///
-    /// Registries hide from anonymous users what is private, by a 404, a 403 or a shorter list, and give no
-    /// challenge there.
+    /// Registries hide private content from anonymous users with a 404, a 403 or a shorter list,
+    /// without a challenge.
     async fn introduce(
         &self,
         call: &Call<'_>,
@@ -322,7 +325,7 @@ impl Auth {
         }
         let door = self.door(call.registry);
         let mut door = door.lock().await;
-        // Another call may have found it out meanwhile.
+        // Another call may have found out in the meantime.
         if let Some(remembered) = self.recall(call) {
             return Ok((remembered, None));
         }
@@ -351,7 +354,7 @@ impl Auth {
             (Some(Demand::Bearer { realm, service, .. }), _) => {
                 Some(Remembered::Bearer(Bearer::new(realm, service)))
             }
-            // Where nothing is demanded at the door, more may be shown to those who say who they are.
+            // A registry that demands nothing at `/v2/` may still show more to authenticated users.
             (None, Credentials::Bearer(token)) => bearer(token).map(Remembered::Header),
             _ => basic(&credentials).map(Remembered::Header),
         };
@@ -362,7 +365,8 @@ impl Auth {
         Ok((remembered, Some(credentials)))
     }
 
-    /// Asks without credentials what is demanded at `url`, if anything; `None` when there is no answer that stands.
+    /// Finds out without credentials what is demanded at `url`, if anything; `None` if there is no
+    /// final answer.
     async fn ask_anonymously(
         &self,
         call: &Call<'_>,
@@ -384,7 +388,8 @@ impl Auth {
                 url,
             )
         };
-        // Not longer than one answer may take: the request itself is still to come, with all its tries.
+        // Limited to the time for one answer: the actual request is still to come, with all its
+        // tries.
         let limit = call.network.options.response_timeout;
         let reply = timeout(limit, run(question, self, Mode::Stream)).await;
         let Ok(Ok(reply)) = reply else {
@@ -434,7 +439,7 @@ impl Auth {
         all.insert(place(call), remembered);
     }
 
-    /// Changes what is remembered of a token service, if it is.
+    /// Changes what is remembered about a token service, if anything.
     fn amend(&self, call: &Call<'_>, change: impl FnOnce(&mut Bearer)) {
         let mut all = self
             .remembered
@@ -446,12 +451,12 @@ impl Auth {
     }
 }
 
-/// Makes the requests of a call. Handed in, because such a call needs authentication too.
+/// Makes the requests of a call. It is passed in because such a call needs authentication too.
 pub(crate) type Run = for<'a> fn(Call<'a>, &'a Auth, Mode) -> BoxedReply<'a>;
 
 pub(crate) type BoxedReply<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
 
-/// Returns whether a token service has said that it does not give such a token.
+/// Returns whether a token service refused to issue the token.
 fn is_refusal(error: &Error) -> bool {
     let status = error.response().map(Response::status);
     error.kind() == ErrorKind::Token

@@ -1,11 +1,11 @@
-//! A token service, and which scopes a token of it is asked for.
+//! A token service, and the scopes of the tokens that are requested from it.
 
 use url::Url;
 
 use crate::call::{Access, Call};
 use crate::challenge::MAX_SCOPES;
 
-/// A token service, and the scopes that its tokens are asked for with.
+/// A token service, and the scopes of its tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Bearer {
     pub(crate) realm: Url,
@@ -13,22 +13,23 @@ pub(crate) struct Bearer {
     /// The scopes of the registry's challenges.
     theirs: Vec<String>,
     pub(crate) ask: Ask,
-    /// A challenge of this repository has been seen.
+    /// Whether a challenge of this repository has been seen.
     pub(crate) met: bool,
-    /// Scopes of challenges that opened nothing: placeholders.
+    /// Scopes from challenges that did not help: placeholders.
     pub(crate) useless: Vec<String>,
 }
 
-/// Which scopes a token is asked for.
+/// The scopes that a token is requested for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// What the request needs.
     Ours,
-    /// To read, although the repository is to be written: the service refuses to let us write.
+    /// Only what reading needs, although the repository is to be written: the service refuses write
+    /// access.
     Read,
-    /// Ours and those of the challenges.
+    /// Ours and those from the challenges.
     Both,
-    /// Those of the challenges: the service refuses ours.
+    /// Those from the challenges: the service refuses ours.
     Theirs,
 }
 
@@ -44,12 +45,13 @@ impl Bearer {
         }
     }
 
-    /// Returns the sets of scopes to ask for, each for when the service refuses those before it.
+    /// Returns the sets of scopes to try; each is used if the service refuses the ones before it.
     ///
-    /// What the request needs comes first, and a challenge's scopes only when that did not do: a placeholder does
-    /// no harm, and nothing is asked for that the registry did not insist on. They are asked for as they stand, as
-    /// containerd, oras and go-containerregistry do: the registry, which is who the token is shown to, says that
-    /// it requires them, and the token service gives no more than the user has.
+    /// What the request needs comes first, and the scopes of a challenge only if that was not
+    /// enough. So a placeholder does no harm, and nothing is requested that the registry did not
+    /// insist on. They are requested verbatim, as containerd, oras and go-containerregistry do: the
+    /// registry, which receives the token, requires them, and the token service grants no more than
+    /// the user has.
     pub(crate) fn choices(&self, call: &Call<'_>) -> Vec<(Ask, Vec<String>)> {
         let wanted = match call.access {
             Access::Pull if call.for_push => Access::Push,
@@ -78,7 +80,7 @@ impl Bearer {
         choices
     }
 
-    /// Adds the scopes of a challenge, of which the latest are kept.
+    /// Adds the scopes of a challenge; only the latest are kept.
     pub(crate) fn learn(&mut self, scopes: &[String]) {
         for scope in scopes {
             if !self.theirs.contains(scope) && !self.useless.contains(scope) {
@@ -88,7 +90,7 @@ impl Bearer {
         keep_last(&mut self.theirs);
     }
 
-    /// Takes over the choice that the token service took.
+    /// Remembers the choice that the token service accepted.
     pub(crate) fn settle(&mut self, ask: Ask) {
         if matches!(self.ask, Ask::Both | Ask::Theirs) && matches!(ask, Ask::Ours | Ask::Read) {
             self.discard();
@@ -96,14 +98,14 @@ impl Bearer {
         self.ask = ask;
     }
 
-    /// Gives up the challenges' scopes, which the token service refuses.
+    /// Drops the scopes of the challenges, which the token service refuses.
     pub(crate) fn discard(&mut self) {
         self.ask = Ask::Ours;
         self.useless.append(&mut self.theirs);
         keep_last(&mut self.useless);
     }
 
-    /// Takes back scopes with which the registry refused as well.
+    /// Removes scopes that did not help with the registry either.
     pub(crate) fn narrow(&mut self, before: Ask, added: &[String]) {
         self.ask = before;
         self.theirs.retain(|scope| !added.contains(scope));
@@ -117,7 +119,7 @@ fn keep_last(scopes: &mut Vec<String>) {
     scopes.drain(..surplus);
 }
 
-/// Adds `more` to `scopes`: what names the same resource is made one.
+/// Adds `more` to `scopes`, merging those for the same resource.
 pub(crate) fn union(scopes: &[String], more: &[String]) -> Vec<String> {
     let mut all = scopes.to_vec();
     for scope in more {

@@ -4,45 +4,49 @@ use std::io;
 use bytes::Bytes;
 use oci_content::{Digest, Hasher, VerifyError};
 
-/// Where the bytes of a pulled blob go.
+/// The destination of a pulled blob.
 ///
 /// # Contract
-/// - `written` is asked once, before the first request: a sink that has the first bytes of the blob already, from an
-///   earlier pull, gets the others only.
-/// - `write` gets the bytes in their order, the first one or the one behind those; never more than the blob's size.
-/// - `restart` means that everything written so far is void; the next `write` brings the first byte again.
-/// - `finish` is called once all bytes of the blob's size were given. It checks the digest: only `Ok` makes
-///   the bytes the blob. After an error, `restart` and one more transfer may follow.
-/// - All of them are called from an async task and should take no longer than a local write.
+/// - `written` is called once, before the first request: a sink that already has the first bytes of
+///   the blob, from an earlier pull, only gets the rest.
+/// - `write` gets the bytes in order, beginning with the first one that is missing, and never more
+///   than the size of the blob.
+/// - `restart` discards everything written so far; the next `write` begins with the first byte
+///   again.
+/// - `finish` is called after all bytes of the blob were written. It verifies the digest: the bytes
+///   are the blob only if it returns `Ok`. After an error, `restart` and another transfer may
+///   follow.
+/// - All methods are called from an async task and should take no longer than a local write.
 pub trait BlobSink: Send {
-    /// Returns how many bytes of the blob it has, from the first one on. They need not be right: `finish` judges.
+    /// Returns the number of leading bytes of the blob that it has. They need not be correct:
+    /// `finish` verifies them.
     fn written(&self) -> u64 {
         0
     }
 
-    /// Takes the next bytes.
+    /// Writes the next bytes.
     ///
     /// # Errors
     /// Ends the pull with [`ErrorKind::LocalIo`](crate::ErrorKind::LocalIo).
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Forgets everything that was written.
+    /// Discards everything that was written.
     ///
     /// # Errors
     /// Ends the pull with [`ErrorKind::LocalIo`](crate::ErrorKind::LocalIo).
     fn restart(&mut self) -> io::Result<()>;
 
-    /// Checks that what was written is the blob.
+    /// Verifies that what was written is the blob.
     ///
     /// # Errors
     /// When it is not.
     fn finish(&mut self) -> Result<(), VerifyError>;
 }
 
-/// Where the bytes of a pushed blob come from.
+/// The source of a pushed blob.
 ///
 /// # Contract
-/// - Each `open` starts at the first byte again: an upload that broke is sent anew.
+/// - Each `open` starts at the first byte: an upload that broke is sent again.
 /// - Reading happens in an async task and should take no longer than a local read.
 pub trait BlobSource: Send + Sync {
     /// Opens the blob for reading from its first byte.
@@ -58,7 +62,7 @@ impl BlobSource for Bytes {
     }
 }
 
-/// A [`BlobSink`] over a file or anything else that can seek back to where it began.
+/// A [`BlobSink`] that writes to a file or anything else that can seek back to where it began.
 #[derive(Debug)]
 pub struct VerifyingSink<W> {
     inner: W,
@@ -70,10 +74,11 @@ pub struct VerifyingSink<W> {
 }
 
 impl<W: io::Write + io::Seek + Send> VerifyingSink<W> {
-    /// Creates a sink for the `size` bytes of `digest` that writes from the current position of `inner`.
+    /// Creates a sink for the `size` bytes of `digest` that writes from the current position of
+    /// `inner`.
     ///
     /// # Errors
-    /// When the position cannot be had.
+    /// When the position cannot be determined.
     pub fn new(mut inner: W, digest: Digest, size: u64) -> io::Result<Self> {
         let start = inner.stream_position()?;
         let hasher = Hasher::new(digest.algorithm());
@@ -87,7 +92,7 @@ impl<W: io::Write + io::Seek + Send> VerifyingSink<W> {
         })
     }
 
-    /// Returns what was written to. It is the blob only after a pull that succeeded.
+    /// Returns the inner writer. It holds the blob only after a successful pull.
     pub fn into_inner(self) -> W {
         self.inner
     }
@@ -127,8 +132,8 @@ pub struct MemorySink {
 }
 
 impl MemorySink {
-    /// Creates a sink for the `size` bytes of `digest`. Nothing is reserved for a size that only a
-    /// descriptor promises.
+    /// Creates a sink for the `size` bytes of `digest`. No memory is reserved for a size that only
+    /// a descriptor claims.
     pub fn new(digest: Digest, size: u64) -> Self {
         let hasher = Hasher::new(digest.algorithm());
         Self {
@@ -140,7 +145,7 @@ impl MemorySink {
         }
     }
 
-    /// Returns the blob, if all of it came and its digest is right.
+    /// Returns the blob, if it is complete and its digest is correct.
     pub fn into_bytes(self) -> Option<Bytes> {
         self.verified.then(|| self.bytes.into())
     }

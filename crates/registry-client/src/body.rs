@@ -6,22 +6,23 @@ use serde_json::value::RawValue;
 
 use crate::referrers_list::ReferrersList;
 
-/// What the body of an answer is, as far as its bytes and its content type tell.
+/// The kind of the body of an answer, according to its bytes and its content type.
 ///
-/// The line that matters runs between what can be read and is something else, which is a statement, and what
-/// cannot be read, which is none: [`Unreadable`](Self::Unreadable) and [`Absent`](Self::Absent) never mean
-/// "there is nothing".
+/// The important distinction is between a body that can be read but is something else, which is a
+/// statement of the registry, and one that cannot be read, which is not:
+/// [`Unreadable`](Self::Unreadable) and [`Absent`](Self::Absent) never mean "there is nothing".
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Body {
-    /// A whole image index.
+    /// A complete image index.
     Index(ReferrersList),
-    /// Whole JSON of another kind, such as `{}`, `null` or an image manifest; in words.
+    /// Complete JSON of another kind, such as `{}`, `null` or an image manifest; described in
+    /// words.
     OtherJson(&'static str),
-    /// HTML, or other text under a type that is not JSON; in words.
+    /// HTML, or other text with a content type that is not JSON; described in words.
     Page(&'static str),
-    /// Neither: JSON that ends in the middle or goes on after its end, a byte order mark, bytes that are no text,
-    /// an index whose members have the wrong types; in words.
+    /// Neither: truncated JSON, JSON followed by something else, a byte order mark, bytes that are
+    /// not text, or an index whose members have the wrong types; described in words.
     Unreadable(String),
     /// No bytes, or only white space.
     Absent,
@@ -42,7 +43,7 @@ impl Body {
         }
     }
 
-    /// Returns why a body cannot be read, if it cannot. The entries of a list are left unread.
+    /// Returns why a body cannot be read, if it cannot. The entries of a list are not parsed.
     pub(crate) fn unreadable(bytes: &[u8], content_type: Option<&str>) -> Option<String> {
         match Kind::of(bytes, content_type) {
             Kind::Unreadable(reason) => Some(reason),
@@ -52,7 +53,7 @@ impl Body {
     }
 }
 
-/// A [`Body`] before the entries of its list are read.
+/// A [`Body`] whose list has not been parsed yet.
 enum Kind<'a> {
     Index {
         /// A list, or `null`.
@@ -73,10 +74,10 @@ impl<'a> Kind<'a> {
         let start = text.trim_ascii_start();
         match start.first() {
             None if text.len() == bytes.len() => return Self::Absent,
-            // Markup is never JSON, whatever the type says: login pages come as JSON too.
+            // Markup is never JSON, whatever the content type: login pages are served as JSON too.
             Some(b'<') => return Self::Page("an HTML page"),
             _ if text.len() != bytes.len() => {
-                return Self::Unreadable("JSON behind a byte order mark".into());
+                return Self::Unreadable("JSON after a byte order mark".into());
             }
             _ => {}
         }
@@ -96,7 +97,7 @@ impl<'a> Kind<'a> {
         }
     }
 
-    /// Tells apart what a whole JSON object can be.
+    /// Determines the kind of a complete JSON object.
     fn of_object(body: &'a [u8], essence: &str) -> Self {
         let members = match serde_json::from_slice::<Members<'_>>(body) {
             Ok(members) => members,
@@ -138,7 +139,7 @@ struct Members<'a> {
     schema_version: Option<&'a RawValue>,
     #[serde(borrow)]
     media_type: Option<Cow<'a, str>>,
-    /// `Some` with `null` is not the same as a member that is missing.
+    /// `Some` with `null` is different from a missing member.
     #[serde(default, borrow, deserialize_with = "present")]
     manifests: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -147,7 +148,7 @@ struct Members<'a> {
     config: Option<&'a RawValue>,
 }
 
-/// Reads a member that is there as `Some`, also where its value is `null`.
+/// Reads a member that is present as `Some`, even if its value is `null`.
 pub(crate) fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -163,11 +164,11 @@ impl Members<'_> {
     }
 }
 
-/// What is said of a body without bytes.
+/// The description of a body without bytes.
 pub(crate) const EMPTY: &str = "an empty body";
 
-/// Says whether a media type promises JSON: `application/json`, anything with the suffix `+json`, and Docker's signed
-/// manifests.
+/// Returns whether a media type means JSON: `application/json`, anything with the suffix `+json`,
+/// and Docker's signed manifests.
 fn is_json(essence: &str) -> bool {
     essence.ends_with("/json") || essence.ends_with("+json") || essence.ends_with("+prettyjws")
 }

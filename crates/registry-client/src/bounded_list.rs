@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The first entries of a JSON list and the number of those after them: a page of 32 MiB has room for ten million
-/// empty ones.
+/// The first entries of a JSON list and the number of the others: a page of 32 MiB has room for ten
+/// million empty ones.
 #[derive(Debug)]
 pub(crate) struct BoundedList<T> {
     pub(crate) read: Vec<T>,
@@ -22,7 +22,7 @@ impl<T> Default for BoundedList<T> {
 }
 
 impl<'de, T: Deserialize<'de>> BoundedList<T> {
-    /// Reads a list, of which at most `max` entries are kept.
+    /// Reads a list and keeps at most `max` entries.
     pub(crate) fn read(json: &'de str, max: usize) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         let list = Entries(max, PhantomData).deserialize(&mut deserializer)?;

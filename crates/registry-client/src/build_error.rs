@@ -1,6 +1,6 @@
 use crate::error::BoxError;
 
-/// Why a [`Client`](crate::Client) cannot be made: an option is wrong.
+/// Why a [`Client`](crate::Client) cannot be created: an option is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct BuildError {

@@ -1,4 +1,4 @@
-//! What is asked, and what comes back.
+//! A call to a registry, and its answer.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::network::Network;
 use crate::observer::{Endpoint, RequestObserver};
 use crate::response::Response;
 
-/// What is asked.
+/// A call to a registry, which may take several requests.
 pub(crate) struct Call<'a> {
     pub(crate) network: &'a Network,
     pub(crate) observer: Option<&'a Arc<dyn RequestObserver>>,
@@ -24,20 +24,20 @@ pub(crate) struct Call<'a> {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Payload<'a>,
-    /// Sending it twice has the same effect as sending it once.
+    /// Whether sending it twice has the same effect as sending it once.
     pub(crate) idempotent: bool,
     pub(crate) access: Access,
-    /// Another repository that the request reads from.
+    /// Another repository that the request reads from, for a mount.
     pub(crate) mount_from: Option<&'a RepositoryName>,
-    /// What the body of a 200 has to be.
+    /// What the body of a 200 must be.
     pub(crate) expect: Expect<'a>,
-    /// The repository is going to be written, so that tokens are asked for that allow it.
+    /// Whether the repository will be written, so that tokens are requested that allow it.
     pub(crate) for_push: bool,
-    /// Credentials are not to go along, whatever the registry demands.
+    /// Whether no credentials are sent, whatever the registry demands.
     pub(crate) anonymous: bool,
 }
 
-/// What a request needs to be allowed.
+/// The permission that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Pull,
@@ -55,13 +55,13 @@ impl Access {
     }
 }
 
-/// What the body of a 200 has to be to count as an answer. Anything else is broken transport: it is asked for again,
-/// and then an error.
+/// What the body of a 200 must be to count as an answer. Anything else is a transport failure: the
+/// request is repeated, and finally fails.
 #[derive(Clone, Copy)]
 pub(crate) enum Expect<'a> {
-    /// Whatever it is.
+    /// Anything.
     Anything,
-    /// Something that can be read: JSON that is whole, or what is plainly something else.
+    /// Something readable: complete JSON, or something that is clearly not JSON.
     Readable,
     /// The content of this digest.
     Content(&'a Digest),
@@ -70,20 +70,20 @@ pub(crate) enum Expect<'a> {
 /// What is done with the body of a 2xx answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Mode {
-    /// It is read, up to this many bytes; the name of the limit is for the error.
+    /// It is read, up to this number of bytes; the error names the limit.
     Collect(u64, &'static str),
-    /// It is left to the caller.
+    /// The caller reads it.
     Stream,
 }
 
-/// An answer that stands.
+/// A final answer.
 pub(crate) enum Reply {
     Response(Response),
-    /// The head of a 2xx answer in [`Mode::Stream`], its body to come.
+    /// The head of a 2xx answer in [`Mode::Stream`], and its body, yet to be read.
     Stream(Response, Box<Body>),
 }
 
-/// The body of an answer; holds the request's place among those in flight.
+/// The body of an answer. It holds the slot of the request among those in flight.
 pub(crate) struct Body {
     pub(crate) open: Open,
     pub(crate) _place: Place,
@@ -138,7 +138,7 @@ impl Reply {
     }
 }
 
-/// Returns where a redirect leads, as the server wrote it.
+/// Returns the target of a redirect, as the server wrote it.
 pub(crate) fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;

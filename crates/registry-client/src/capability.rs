@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use oci_content::{Capability, MAX_FOREIGN_CHARS, MAX_MESSAGE_CHARS, bounded};
 use serde::{Deserialize, Serialize};
 
-/// What was asked and what came back: the reason for a [`Capability`].
+/// A request and its answer: the evidence for a [`Capability`].
 ///
-/// Holds no credentials: headers are taken from a list of names that carry none, and the URL has no query. A
-/// header's value is cut at 256 characters, request and reason at 1,024.
+/// It contains no credentials: only headers that never carry any are recorded, and the URL has no
+/// query. Header values are cut at 256 characters, request and reason at 1,024.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Evidence {
@@ -15,7 +15,7 @@ pub struct Evidence {
     /// The status of the answer; `None` when there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The headers of the answer that bear on the question.
+    /// The relevant headers of the answer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
     /// What was concluded.
@@ -25,7 +25,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// The headers that are kept.
+    /// The headers that are recorded.
     pub const HEADERS: [&'static str; 12] = [
         "content-type",
         "docker-distribution-api-version",
@@ -56,7 +56,7 @@ impl Evidence {
         }
     }
 
-    /// Adds the answer: its status, and those of `headers` that bear on the question.
+    /// Adds the answer: its status, and the relevant ones of `headers`.
     #[must_use]
     pub fn with_answer<'a>(
         mut self,
@@ -71,8 +71,9 @@ impl Evidence {
         }
         self
     }
-    /// Returns whether each text is as short as [`new`](Self::new) and [`with_answer`](Self::with_answer) make it,
-    /// which does not hold for what was read from a file.
+    /// Returns whether all texts have the lengths that [`new`](Self::new) and
+    /// [`with_answer`](Self::with_answer) ensure, which may not be so for a record that was read
+    /// from a file.
     pub fn is_bounded(&self) -> bool {
         [&self.request, &self.reason]
             .into_iter()

@@ -1,4 +1,5 @@
-//! The `certs.d` folders of docker and containers: certificates in files, one folder for each registry.
+//! The `certs.d` folders of docker and containers: certificates in files, with one folder per
+//! registry.
 
 use std::fs;
 use std::io;
@@ -28,21 +29,21 @@ impl CertsFiles {
     }
 }
 
-/// Reads what the first of `folders` that has a folder for the registry holds there.
+/// Reads the certificates of a registry from the first of `folders` that has a folder for it.
 ///
-/// `*.crt` are root certificates; `*.cert` are client certificates, each with its key in the `*.key` of the same
-/// name. Other files are passed over.
+/// `*.crt` are root certificates; `*.cert` are client certificates, each with its key in the
+/// `*.key` of the same name. Other files are ignored.
 ///
 /// # Errors
-/// Each file that cannot be read, holds nothing, or lacks its other half is one, and named.
+/// When a file cannot be read, is empty, or lacks its other half; the error names it.
 pub(crate) fn read(folders: &[PathBuf], registry: &Registry) -> Result<CertsFiles, BuildError> {
     for folder in folders {
         let folder = folder.join(registry.as_str());
         match fs::metadata(&folder) {
             Ok(_) => return read_folder(&folder),
-            // Whoever may not look into it cannot have put anything there to be used; podman passes it over, too.
+            // A user who may not read it cannot have put certificates there; podman ignores it too.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                tracing::debug!(folder = %folder.display(), "may not be looked into");
+                tracing::debug!(folder = %folder.display(), "may not be read");
             }
             Err(error)
                 if matches!(

@@ -1,16 +1,16 @@
 use http::header::{HeaderMap, WWW_AUTHENTICATE};
 use url::Url;
 
-/// More scopes than this in one challenge are not read.
+/// The number of scopes of one challenge that are read.
 pub(crate) const MAX_SCOPES: usize = 16;
 
-/// The longest scope, in bytes; a longer one is not read.
+/// The longest scope that is read, in bytes.
 const MAX_SCOPE_BYTES: usize = 1024;
 
-/// What GHCR names in the challenge of every path that it does not serve, whatever the repository.
+/// The scope in GHCR's challenge for every path that it does not serve, whatever the repository.
 const PLACEHOLDER: &str = "repository:user/image:pull";
 
-/// A bearer or basic challenge of a `WWW-Authenticate` header, as it is written.
+/// A bearer or basic challenge of a `WWW-Authenticate` header, as written.
 ///
 /// <https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1>
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,11 +27,13 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// Reads the bearer and basic challenges in the lines of a `WWW-Authenticate` header, in their order.
+    /// Parses the bearer and basic challenges in the lines of a `WWW-Authenticate` header, in
+    /// order.
     ///
-    /// Other schemes are passed over. So is a part that cannot be read (not a token, a string without its closing
-    /// quote), and the rest stands. Bytes above 127 are UTF-8, else ISO-8859-1. Of a parameter that is given twice, the first
-    /// counts. Takes time in proportion to the length of the headers, which is the HTTP library's to limit.
+    /// Other schemes are ignored, and so are malformed parts (not a token, a string without its
+    /// closing quote); the rest counts. Bytes above 127 are read as UTF-8, else as ISO-8859-1. The
+    /// first of two parameters with the same name counts. The time is linear in the length of the
+    /// headers, which the HTTP library limits.
     pub fn read(lines: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Self> {
         let mut challenges = Vec::new();
         for line in lines {
@@ -56,13 +58,13 @@ impl Challenge {
     }
 }
 
-/// How a registry wants to be asked.
+/// The authentication that a registry demands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
     /// With a user and a password.
     Basic,
-    /// With a token of this realm for this service. The scopes are those of the challenge; they may be of no use, so
-    /// the client asks for the scope that it needs first.
+    /// With a token of this realm for this service. The scopes are those of the challenge; they may
+    /// be useless, so the client first requests the scope that it needs.
     Bearer {
         realm: Url,
         service: Option<String>,
@@ -70,9 +72,9 @@ pub(crate) enum Demand {
     },
 }
 
-/// Picks the challenge to meet: a bearer challenge before a basic one.
+/// Picks the challenge to meet, preferring a bearer challenge to a basic one.
 ///
-/// A scheme that is not known and a realm that is not a plain web address count for nothing.
+/// Unknown schemes are ignored, and so are realms that are not plain web addresses.
 pub(crate) fn pick(headers: &HeaderMap) -> Option<Demand> {
     let challenges = Challenge::read(headers.get_all(WWW_AUTHENTICATE));
     let bearer = challenges
@@ -124,12 +126,13 @@ fn bearer(challenge: &Challenge) -> Option<Demand> {
     })
 }
 
-/// Reads one header line in a single pass.
+/// Parses one header line in a single pass.
 ///
-/// Commas separate challenges as well as parameters, and a comma between two parameters may be missing; a
-/// scheme stands only at the start of the line or after a comma.
+/// Commas separate both challenges and parameters, and a comma between two parameters may be
+/// missing; a scheme can only follow a comma or the start of the line.
 fn read_line(mut rest: &[u8], challenges: &mut Vec<Challenge>) {
-    // Where the parameters belong to; nowhere before the first scheme, and after one that is passed over.
+    // The challenge that parameters belong to; none before the first scheme and after an ignored
+    // one.
     let mut current = None;
     let mut after_comma = true;
     loop {
@@ -180,7 +183,8 @@ fn read_line(mut rest: &[u8], challenges: &mut Vec<Challenge>) {
     }
 }
 
-/// Reads the value of a parameter, and returns what follows it; without a value when it cannot be read.
+/// Parses the value of a parameter and returns it with what follows; without a value if it is
+/// malformed.
 fn read_value(rest: &[u8]) -> (Option<Vec<u8>>, &[u8]) {
     if rest.first() != Some(&b'"') {
         let length = rest
@@ -197,7 +201,8 @@ fn read_value(rest: &[u8]) -> (Option<Vec<u8>>, &[u8]) {
             b'\\' => value.extend(bytes.next().map(|(_, escaped)| *escaped)),
             b'"' => {
                 let next = &rest[at + 1..];
-                // What follows at once is the inside of the next string: this one was never closed.
+                // The text that follows directly is the inside of the next string: this one was
+                // never closed.
                 return if next.first().is_none_or(|b| is_blank(*b) || *b == b',') {
                     (Some(value), next)
                 } else {

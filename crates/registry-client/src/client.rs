@@ -17,14 +17,14 @@ use crate::observer::{self, Endpoint, RequestObserver};
 use crate::options::ClientOptions;
 use crate::response::Response;
 
-/// Speaks to any number of registries.
+/// A client for any number of registries.
 ///
-/// No future of this crate runs in the background: to drop it ends its request. Reads leave nothing behind then; what
-/// writes may leave at the registry is said at each of them under *Cancellation*. A token request that others wait for
-/// is made by the next of them.
+/// Nothing runs in the background: dropping a future ends its request. Reads then leave nothing
+/// behind; the docs of each write say under *Cancellation* what may be left at the registry. If
+/// others wait for a token request that is dropped, the next of them makes it.
 ///
-/// Cheap to clone; clones share connections, tokens, the limit of requests in flight and rate limit gates,
-/// so one per process is right.
+/// It is cheap to clone. Clones share connections, tokens, the limit of requests in flight and rate
+/// limit gates, so one client per process is enough.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -40,8 +40,8 @@ impl Client {
     /// Creates a client. Nothing is sent yet.
     ///
     /// # Errors
-    /// When a certificate, a key or a proxy's URL among the options cannot be read, or the platform's root
-    /// certificates cannot be loaded.
+    /// When a certificate, a key or a proxy's URL among the options cannot be read, or the
+    /// platform's root certificates cannot be loaded.
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
         Ok(Self {
             observer: options.observer.clone(),
@@ -52,11 +52,11 @@ impl Client {
         })
     }
 
-    /// Returns a clone whose requests are told to `observer`, and no longer to the one of the options.
+    /// Returns a clone whose requests are reported to `observer` instead of the one in the options.
     ///
-    /// So a service that shares one client can tell which of its jobs has made a request: each job gets a clone of its
-    /// own. A token request that several jobs wait for, and the closing of a host's rate limit gate, are told to the
-    /// one whose call has made or met it.
+    /// A service can share one client between jobs and still attribute each request, by giving
+    /// every job a clone of its own. A token request that several jobs wait for is reported to the
+    /// one that makes it, and a rate limit gate to the one whose call closed it.
     #[must_use]
     pub fn with_observer(&self, observer: Arc<dyn RequestObserver>) -> Self {
         Self {
@@ -65,8 +65,8 @@ impl Client {
         }
     }
 
-    /// Asks `GET /v2/`: whether the registry implements the specification, and what it says of itself
-    /// (end-1). Its body is cut at 64 KiB.
+    /// Requests `GET /v2/` (end-1), which tells whether the registry implements the specification.
+    /// The body is cut at 64 KiB.
     ///
     /// # Errors
     /// When there is no usable answer; a 401 is one.
@@ -100,12 +100,12 @@ impl Client {
         Call::new(self.network(), observer, registry, repository, method, url)
     }
 
-    /// Makes requests until one answer to a call stands.
+    /// Makes requests until a call has its final answer.
     pub(crate) async fn run(&self, call: &Call<'_>, mode: Mode) -> Result<Reply, Error> {
         call.run(&self.shared.auth, mode).await
     }
 
-    /// Waits before another try of a call that consists of several.
+    /// Waits before the next try.
     pub(crate) async fn wait(
         &self,
         registry: &Registry,
@@ -119,7 +119,7 @@ impl Client {
         let mut url = self.options().base_url(registry).map_err(|error| {
             Error::new(
                 registry,
-                Failure::new(ErrorKind::Protocol, "its name does not stand in a URL")
+                Failure::new(ErrorKind::Protocol, "its name cannot be used in a URL")
                     .caused_by(error),
             )
         })?;

@@ -1,5 +1,5 @@
-//! Takes content codings off the bodies of answers that are read whole. None is ever asked for; caches and proxies
-//! apply them all the same. Blobs are left as they come: what is hashed decides there.
+//! Removes content codings from bodies that are read completely. They are never requested, but
+//! caches and proxies apply them all the same. Blobs are left unchanged: their digest decides.
 //!
 //! <https://www.rfc-editor.org/rfc/rfc9110#section-8.4>
 
@@ -8,12 +8,12 @@ use std::io::Read;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::header::{CONTENT_ENCODING, HeaderMap};
 
-/// Why a body stays as it came.
+/// Why a body cannot be decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// What comes out is larger than the limit.
+    /// The decoded body is larger than the limit.
     TooLarge,
-    /// The coding is not known, or the bytes do not have it: the bytes as they came, and its name.
+    /// The coding is unknown, or the bytes do not have it: the original bytes, and its name.
     Unknown(Vec<u8>, String),
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn take_off(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result
     let named: Vec<String> = values
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
-        // `aws-chunked` is how S3 was uploaded to, and leaks into what it serves.
+        // S3 repeats `aws-chunked`, which describes the upload, in what it serves.
         .filter(|name| !matches!(name.as_str(), "" | "identity" | "aws-chunked"))
         .collect();
     match named.as_slice() {
@@ -40,11 +40,12 @@ pub(crate) fn take_off(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result
     }
 }
 
-/// Returns at most one byte more than `limit`; `None` when the coding is not known or the bytes do not have it.
+/// Returns at most one byte more than `limit`; `None` if the coding is unknown or the bytes do not
+/// have it.
 fn decode(coding: &str, body: &[u8], limit: u64) -> Option<Vec<u8>> {
     match coding {
         "gzip" | "x-gzip" => read(MultiGzDecoder::new(body), limit),
-        // RFC 9110 means the zlib format; servers exist that send what is inside it.
+        // RFC 9110 means the zlib format, but some servers send raw deflate data.
         "deflate" => {
             read(ZlibDecoder::new(body), limit).or_else(|| read(DeflateDecoder::new(body), limit))
         }

@@ -3,11 +3,11 @@ use std::fmt;
 use async_trait::async_trait;
 use oci_content::{Registry, RepositoryName};
 
-/// What proves to a registry who asks. `Debug` shows no secret.
+/// The credentials for a registry. `Debug` does not show secrets.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credentials {
-    /// Nobody: what may be read by everyone.
+    /// No credentials: only public content can be read.
     Anonymous,
     /// A user and a password, or what is used as one.
     #[non_exhaustive]
@@ -32,7 +32,7 @@ impl Credentials {
         }
     }
 
-    /// Returns whether they say nothing about who asks: no user and no password, or an empty token.
+    /// Returns whether they are empty: no user and no password, or an empty token.
     pub(crate) fn are_empty(&self) -> bool {
         match self {
             Self::Anonymous => true,
@@ -56,20 +56,20 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Where credentials come from.
+/// A source of credentials.
 ///
 /// # Contract
-/// - Asked before the first request to a repository, again when credentials were refused or have expired, and
-///   where there were none, after a minute.
-/// - `Ok(None)` means that there are none for exactly this host and port; another host's are never given. An empty
-///   user with an empty password, and an empty token, are as good as none.
-/// - An answer is sent to no other place than the registry itself and the token service it names.
+/// - It is asked before the first request to a repository, again when credentials were refused or
+///   have expired, and after a minute if there were none.
+/// - `Ok(None)` means that there are none for exactly this host and port; those of another host are
+///   never returned. An empty user with an empty password, and an empty token, count as none.
+/// - An answer is only ever sent to the registry itself and to the token service that it names.
 #[async_trait]
 pub trait CredentialSource: fmt::Debug + Send + Sync {
     /// Returns the credentials for a repository, or for the registry as a whole.
     ///
     /// # Errors
-    /// When it cannot be known whether there are any, e.g. a file cannot be read.
+    /// When it is unknown whether there are any, for example because a file cannot be read.
     async fn credentials(
         &self,
         registry: &Registry,
@@ -77,7 +77,7 @@ pub trait CredentialSource: fmt::Debug + Send + Sync {
     ) -> Result<Option<Credentials>, CredentialError>;
 }
 
-/// Credentials that could not be had. Its text names the file or the helper, and holds no secret.
+/// A failure to obtain credentials. The text names the file or the helper and contains no secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct CredentialError {
@@ -86,7 +86,7 @@ pub struct CredentialError {
 }
 
 impl CredentialError {
-    /// Creates an error that says `text`: a lower-case fragment that names what failed.
+    /// Creates an error with `text`, a lower-case fragment that names what failed.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 
 use crate::credentials::{CredentialError, CredentialSource, Credentials};
 
-/// How long a credential helper may take.
+/// The time limit of a credential helper.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest answer of a helper.
@@ -24,7 +24,7 @@ const MAX_HELPER_BYTES: u64 = 64 << 10;
 /// The largest configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Base64 as people and tools write it: with or without padding.
+/// Base64 with or without padding, since people and tools write both.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -32,23 +32,26 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// The name under which Docker keeps what belongs to Docker Hub.
+/// The name under which Docker stores the credentials of Docker Hub.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// Credentials from Docker's `config.json` and Podman's `auth.json`.
 ///
-/// - The files are asked in their order; a file that does not exist is passed over, one that cannot be read is an
-///   error. Each is read anew for every question, so that a login counts at once.
-/// - A file called `.dockercfg` has Docker's first form: what `auths` holds, without `auths` around it.
-/// - Within a file: the registry's entry in `credHelpers`, then `credsStore`, then `auths`. There the longest
-///   key that names the repository or a folder above it wins, as Podman has it, and last the registry alone.
-/// - Keys match the exact host and port.
-/// - An empty user with an empty password, and an entry that holds nothing, are no credentials. What cannot be
-///   parsed is an error that names the file and the entry, never no credentials; entries of other registries are
-///   not looked at.
-/// - `auth` is base64 in either alphabet, with or without padding, and may be broken into lines.
-/// - Helpers (`docker-credential-<name>`) are started as child processes, which have 30 s. On Unix each is in a
-///   process group of its own, so that what a helper has started ends with it when it is out of time.
+/// - The files are read in order; a file that does not exist is skipped, one that cannot be read is
+///   an error. They are read again for every request, so that a login takes effect at once.
+/// - A file called `.dockercfg` has Docker's original format: the content of `auths`, without
+///   `auths` around it.
+/// - Within a file: the registry's entry in `credHelpers`, then `credsStore`, then `auths`. In
+///   `auths`, the longest key that names the repository or a folder above it wins, as for Podman; a
+///   key with only the registry comes last.
+/// - Keys must match the host and the port exactly.
+/// - An empty user with an empty password, or an empty entry, counts as no credentials. An entry
+///   that cannot be parsed is an error that names the file and the entry, and never counts as no
+///   credentials; entries of other registries are not parsed.
+/// - `auth` is base64 in either alphabet, with or without padding, and may contain line breaks.
+/// - Helpers (`docker-credential-<name>`) are started as child processes with a limit of 30 s. On
+///   Unix each has a process group of its own, so that its own children are killed with it when the
+///   time is up.
 #[derive(Clone, Debug)]
 pub struct DockerConfig {
     files: Vec<PathBuf>,
@@ -64,7 +67,7 @@ impl DockerConfig {
         }
     }
 
-    /// Takes helpers from this folder instead of the search path.
+    /// Looks for helpers in this folder instead of the search path.
     #[must_use]
     pub fn with_helper_folder(mut self, folder: PathBuf) -> Self {
         self.helper_folder = Some(folder);
@@ -150,8 +153,8 @@ impl DockerConfig {
             .map_err(|error| fail("cannot be run".into()).caused_by(error))?;
         let (success, output) = answer;
         if !success {
-            // The protocol's words for "there is no entry", see docker-credential-helpers. Other output is
-            // not repeated: nobody knows what is in it.
+            // How the protocol says "there is no entry", see docker-credential-helpers. Other
+            // output is not quoted, as it may contain anything.
             let text = String::from_utf8_lossy(&output).to_ascii_lowercase();
             return if text.contains("credentials not found") {
                 Ok(None)
@@ -164,7 +167,7 @@ impl DockerConfig {
             _ => None,
         };
         let Some(secret) = answer else {
-            return Err(fail(format!("answers with no credentials for {server}")));
+            return Err(fail(format!("returns no credentials for {server}")));
         };
         let credentials = match secret.username.as_str() {
             "<token>" => Credentials::IdentityToken(secret.secret),
@@ -205,7 +208,7 @@ async fn run_helper(program: &Path, server: &str) -> io::Result<(bool, Vec<u8>)>
     command.process_group(0);
     let mut helper = Helper(command.spawn()?);
     if let Some(mut input) = helper.0.stdin.take() {
-        // A helper that knows its answer need not read the question.
+        // A helper may answer without reading its input.
         drop(input.write_all(format!("{server}\n").as_bytes()).await);
     }
     let mut output = Vec::new();
@@ -218,19 +221,20 @@ async fn run_helper(program: &Path, server: &str) -> io::Result<(bool, Vec<u8>)>
     Ok((helper.0.wait().await?.success(), output))
 }
 
-/// A helper that is running. Dropped before its end was seen, it ends with all that it has started.
+/// A running helper. If it is dropped before its end was seen, it is killed with all its children.
 struct Helper(Child);
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // Without an id the child was waited for, and its number may be another process's by now.
+        // Without an id the child has been waited for, and its number may belong to another process
+        // by now.
         #[cfg(unix)]
         if let Some(group) = self
             .0
             .id()
             .and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?))
         {
-            // It fails only where nobody of the group is left.
+            // This only fails if the group has no process left.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }
@@ -244,7 +248,7 @@ struct HelperAnswer {
     secret: String,
 }
 
-/// A configuration of which only the part about one registry is looked at.
+/// A configuration of which only the part about one registry is parsed.
 struct File<'a> {
     path: &'a Path,
     members: Map<String, Value>,
@@ -272,14 +276,14 @@ impl<'a> File<'a> {
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(fail("is larger than 1 MiB"));
         }
-        // Editors of other systems write a byte order mark.
+        // Editors on other systems write a byte order mark.
         let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-        // The parser's own words can repeat a value, which may be a secret.
+        // The message of the parser can quote a value, which may be a secret.
         let mut members: Map<String, Value> = serde_json::from_slice(text).map_err(|error| {
             let place = format!("line {} column {}", error.line(), error.column());
             fail(&format!("is not a Docker configuration: {place}"))
         })?;
-        // The old form holds nothing but the entries.
+        // The original format contains nothing but the entries.
         if path.file_name().is_some_and(|name| name == ".dockercfg") {
             members = Map::from_iter([("auths".to_owned(), Value::Object(members))]);
         }
@@ -317,7 +321,7 @@ impl Entry {
         read.flatten().ok_or("is not an entry of credentials")
     }
 
-    /// An empty entry is how Docker notes that the credentials are in the store.
+    /// With an empty entry, Docker notes that the credentials are in the store.
     fn credentials(&self) -> Result<Option<Credentials>, &'static str> {
         let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
         if let Some(token) = given(&self.identitytoken) {
@@ -360,7 +364,7 @@ fn decode(auth: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(plain).ok()?).ok()
 }
 
-/// Returns the names under which a registry's credentials are kept; Docker Hub has three.
+/// Returns the names under which the credentials of a registry are stored; Docker Hub has three.
 fn names(registry: &Registry) -> Vec<&str> {
     match registry.as_str() {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => {
@@ -370,8 +374,8 @@ fn names(registry: &Registry) -> Vec<&str> {
     }
 }
 
-/// Splits a key into host and repository folder. With a scheme it is Docker's old form, whose path means
-/// nothing.
+/// Splits a key into host and repository folder. A key with a scheme is in Docker's old form, whose
+/// path has no meaning.
 fn split_key(key: &str) -> (String, &str) {
     let (rest, old) = match key.split_once("://") {
         Some((_, rest)) => (rest, true),

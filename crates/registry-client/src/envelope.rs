@@ -1,17 +1,17 @@
 //! Lenient reading of error bodies.
 //!
-//! The specification allows any form, and if it is JSON asks for `{"errors": [{"code", "message"}]}`:
+//! The specification allows any format and, for JSON, asks for `{"errors": [{"code", "message"}]}`:
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes>
-//! Registries also leave out `code` (Artifactory), write `title` (Keygen), one object in place of the list,
-//! `null`, plain text or HTML.
+//! Registries also omit `code` (Artifactory), write `title` (Keygen), a single object instead of
+//! the list, `null`, plain text or HTML.
 
 use oci_content::{MAX_FOREIGN_CHARS, bounded};
 use serde_json::Value;
 
-/// More codes than this in one answer are not read.
+/// The number of codes in one answer that are read.
 const MAX_CODES: usize = 32;
 
-/// Returns the codes in their order, as they are written.
+/// Returns the codes in order, as written.
 pub(crate) fn codes(body: &[u8]) -> Vec<String> {
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         return Vec::new();
@@ -25,7 +25,7 @@ pub(crate) fn codes(body: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Returns the first message: of the envelope, or the first line of a plain text.
+/// Returns the first message of the envelope, or the first line of a plain text.
 pub(crate) fn message(body: &[u8]) -> Option<String> {
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         let text = String::from_utf8_lossy(body);
@@ -35,7 +35,7 @@ pub(crate) fn message(body: &[u8]) -> Option<String> {
     errors(&value)
         .into_iter()
         .find_map(|error| {
-            // `error_description` and `details` are what token services write.
+            // Token services write `error_description` and `details`.
             [
                 "message",
                 "title",
@@ -60,7 +60,7 @@ fn errors(value: &Value) -> Vec<&Value> {
     }
 }
 
-/// Cuts hostile text and takes control characters out, so that it can stand in a log line.
+/// Cuts foreign text and removes control characters, so that it can be part of a log line.
 fn tidy(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     let text = bounded(text.trim(), MAX_FOREIGN_CHARS);

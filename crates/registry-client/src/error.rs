@@ -10,8 +10,8 @@ use crate::response::Response;
 
 /// Why a call has no usable answer.
 ///
-/// An answer that is not 2xx is no error but a [`Response`]; see the crate's documentation.
-/// Cheap to clone. Neither `Display` nor `Debug` shows a query, a credential or a header.
+/// An answer that is not 2xx is not an error but a [`Response`]; see the documentation of the
+/// crate. Cheap to clone. Neither `Display` nor `Debug` shows a query, a credential or a header.
 #[derive(Clone)]
 pub struct Error(pub(crate) Arc<Inner>);
 
@@ -26,37 +26,38 @@ pub(crate) struct Inner {
 
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// What an [`Error`] means to the caller.
+/// The classes of [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The host name did not resolve.
     Dns,
-    /// No connection could be made; nothing was sent.
+    /// No connection could be established; nothing was sent.
     Connect,
-    /// The TLS session failed, mostly because a certificate is not trusted.
+    /// The TLS session failed, usually because a certificate is not trusted.
     Tls,
-    /// Nothing came within the time allowed.
+    /// There was no answer in time.
     Timeout,
     /// The connection broke after the request was sent, or the body ended early.
     Reset,
-    /// A redirect that is not followed: too many, to plain HTTP, to an address that is not public where the
-    /// registry is not, of a write, or one that cannot be read.
+    /// A redirect that is not followed: one too many, to plain HTTP, to a non-public address
+    /// outside the network of the registry, of a write, or a malformed one.
     Redirect,
-    /// A `Link` or an upload's `Location` points where this client does not go.
+    /// A `Link`, or the `Location` of an upload, leads to a place that this client does not use.
     UntrustedLink,
-    /// The realm of a bearer challenge is not one that may see a request; nothing was sent there.
+    /// The realm of a bearer challenge is not trusted; nothing was sent there.
     UntrustedRealm,
-    /// The token service gave no token; [`Error::response`] is its answer if there was one.
+    /// The token service issued no token; [`Error::response`] is its answer, if there was one.
     Token,
-    /// The credentials could not be had: a credential file or helper failed.
+    /// The credentials could not be obtained: a credential file or helper failed.
     Credentials,
-    /// The answer is larger than the limit, which the text names.
+    /// The answer is larger than the limit that the text names.
     LimitExceeded,
-    /// The bytes are not those of the digest that was asked for.
+    /// The bytes do not have the requested digest.
     Integrity,
-    /// The body of a 200 cannot be read, also when asked for again: it is empty, ends in the middle, begins with a byte
-    /// order mark, has a content coding other than gzip or deflate, or is not what its own `Docker-Content-Digest` says.
+    /// The body of a 200 cannot be read, even after repeating the request: it is empty or
+    /// truncated, begins with a byte order mark, has a content coding other than gzip or deflate,
+    /// or does not match its own `Docker-Content-Digest`.
     Unreadable,
     /// A blob was refused; [`Error::response`] is the registry's last answer.
     Status,
@@ -70,17 +71,17 @@ impl ErrorKind {
     fn describe(self) -> &'static str {
         match self {
             Self::Dns => "the host name did not resolve",
-            Self::Connect => "no connection could be made",
+            Self::Connect => "no connection could be established",
             Self::Tls => "the TLS session failed",
             Self::Timeout => "no answer in time",
             Self::Reset => "the connection broke",
             Self::Redirect => "the redirect is not followed",
             Self::UntrustedLink => "the link is not followed",
             Self::UntrustedRealm => "the token service is not trusted",
-            Self::Token => "the token service gave no token",
-            Self::Credentials => "the credentials could not be had",
+            Self::Token => "the token service issued no token",
+            Self::Credentials => "the credentials could not be obtained",
             Self::LimitExceeded => "the answer is too large",
-            Self::Integrity => "the bytes are not what was asked for",
+            Self::Integrity => "the bytes are not what was requested",
             Self::Unreadable => "the answer cannot be read",
             Self::Status => "the registry refused",
             Self::LocalIo => "reading or writing locally failed",
@@ -90,12 +91,12 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// Returns what the error means to the caller.
+    /// Returns the class.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Returns the word by which a discovery speaks of such a failure.
+    /// Returns the error code that a discovery reports for such a failure.
     pub fn code(&self) -> ErrorCode {
         match self.kind() {
             ErrorKind::Timeout => ErrorCode::Timeout,
@@ -104,24 +105,24 @@ impl Error {
             ErrorKind::Integrity => ErrorCode::Integrity,
             ErrorKind::Unreadable => ErrorCode::Malformed,
             ErrorKind::UntrustedRealm | ErrorKind::Credentials => ErrorCode::Denied,
-            // A token service that is down denies nothing.
+            // A token service that is down does not deny anything.
             ErrorKind::Token => match self.response().map(|answer| answer.status().as_u16()) {
                 Some(400..=403) => ErrorCode::Denied,
                 Some(429) => ErrorCode::RateLimited,
                 _ => ErrorCode::ServerError,
             },
-            // The registry was reached; what it said leads nowhere.
+            // The registry was reached, but its answer is unusable.
             ErrorKind::Redirect | ErrorKind::Protocol => ErrorCode::ServerError,
             _ => ErrorCode::Network,
         }
     }
 
-    /// Returns the registry that was spoken to.
+    /// Returns the registry that the call was about.
     pub fn registry(&self) -> &Registry {
         &self.0.registry
     }
 
-    /// Returns where the failed request went, without user information, query and fragment.
+    /// Returns the URL of the failed request, without user information, query and fragment.
     pub fn url(&self) -> Option<&Url> {
         self.0.request.as_ref().map(|(_, url)| url)
     }
@@ -131,7 +132,7 @@ impl Error {
         self.0.response.as_ref()
     }
 
-    /// Writes the error with its causes, each once: what a report or a log line shows.
+    /// Returns the text of the error with its causes, each once, for a report or a log line.
     pub fn with_causes(&self) -> String {
         oci_content::with_causes(self)
     }

@@ -1,4 +1,4 @@
-//! One HTTP request and its answer, bounded in time and in bytes, and told to the observer.
+//! One HTTP request and its answer, bounded in time and in bytes, and reported to the observer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::options::ClientOptions;
 use crate::origin::without_secrets;
 use crate::upload::{self, Part, UploadState};
 
-/// What a body of an answer that is not 2xx is cut at.
+/// The size at which the body of an answer other than 2xx is cut, in bytes.
 pub(crate) const MAX_ERROR_BODY: u64 = 64 << 10;
 
-/// The body of a request; it can be sent more than once.
+/// The body of a request, which can be sent more than once.
 #[derive(Clone)]
 pub(crate) enum Payload<'a> {
     None,
@@ -29,7 +29,7 @@ pub(crate) enum Payload<'a> {
     Part(Part<'a>),
 }
 
-/// Whose request it is, for the observer.
+/// What a request is about, for the observer.
 #[derive(Clone, Copy)]
 pub(crate) struct About<'a> {
     pub(crate) registry: &'a Registry,
@@ -39,15 +39,15 @@ pub(crate) struct About<'a> {
     pub(crate) observer: Option<&'a Arc<dyn RequestObserver>>,
 }
 
-/// An answer whose head has come.
+/// An answer whose head has been received.
 #[derive(Debug)]
 pub(crate) struct Open {
     response: reqwest::Response,
     report: Report,
     idle_timeout: Duration,
-    /// What the body has to bring within `idle_timeout`.
+    /// The number of bytes that must arrive within `idle_timeout`.
     min_bytes: u64,
-    /// Time waited and bytes that came since the body last brought `min_bytes`.
+    /// The time waited and the bytes received since the last `min_bytes` were complete.
     window: (Duration, u64),
 }
 
@@ -61,7 +61,8 @@ pub(crate) async fn send(
     mut headers: HeaderMap,
     payload: &Payload<'_>,
 ) -> Result<Open, Failure> {
-    // What is hashed are the bytes as the registry keeps them. Some servers and caches encode them all the same.
+    // Digests are computed over the bytes as the registry stores them. Some servers and caches
+    // encode them all the same.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let mut request = http.request(method.clone(), url.clone());
     let mut state = None;
@@ -98,11 +99,12 @@ pub(crate) async fn send(
             })
         }
         Err(failure) => {
-            // A source that failed breaks the connection as well, but is the cause.
+            // A failing source also breaks the connection, but it is the cause.
             let mut failure = state
                 .and_then(|state| state.take_failure())
                 .unwrap_or(failure);
-            // The guard of names does not know what led to one.
+            // The guard that resolves names does not know whether a redirect or a realm led to
+            // them.
             if failure.kind == ErrorKind::UntrustedRealm && about.endpoint != Endpoint::Token {
                 failure.kind = ErrorKind::Redirect;
             }
@@ -150,7 +152,7 @@ impl Open {
         self.response.headers()
     }
 
-    /// Returns the next piece of the body, `None` at its end.
+    /// Returns the next chunk of the body, or `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let patience = self.idle_timeout.saturating_sub(self.window.0);
         let started = Instant::now();
@@ -179,7 +181,7 @@ impl Open {
         Err(failure.at(&self.report.method, &self.report.url))
     }
 
-    /// Reads the whole body: up to `limit` of a 2xx answer, and what is worth reading of any other.
+    /// Reads the whole body: up to `limit` bytes of a 2xx answer, and the beginning of any other.
     pub(crate) async fn collect(
         mut self,
         limit: u64,
@@ -191,7 +193,8 @@ impl Open {
         if success && announced > limit && self.report.method != Method::HEAD {
             return Err(self.over(limit, limit_name));
         }
-        // Copied, because a chunk is a part of the connection's buffer and keeps all of it in memory.
+        // Copied, because a chunk is part of the buffer of the connection and would keep all of it
+        // in memory.
         let expected = announced.min(cut).min(MAX_ERROR_BODY);
         let mut body = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
         while let Some(chunk) = self.chunk().await? {
@@ -228,17 +231,17 @@ impl Open {
     }
 }
 
-/// An answer that was read to its end.
+/// An answer that was read completely.
 #[derive(Debug)]
 pub(crate) struct Collected {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// The content coding that the body still has, because it is not known or the body does not have it.
+    /// The content coding that was not removed, because it is unknown or does not match the body.
     pub(crate) coding: Option<String>,
 }
 
-/// Tells the observer about a request when it is dropped, so that a cancelled one is told as well.
+/// Reports a request to the observer when it is dropped, so that a cancelled one is reported too.
 #[derive(Debug)]
 struct Report {
     observer: Option<Arc<dyn RequestObserver>>,
@@ -284,7 +287,7 @@ impl Report {
         }
     }
 
-    /// Waits for what is to come, and tells the observer while nothing does.
+    /// Waits for an answer and reports silence to the observer meanwhile.
     async fn attend<T>(&self, answer: impl Future<Output = T>) -> T {
         const FIRST: Duration = Duration::from_secs(5);
         const NEXT: Duration = Duration::from_secs(10);

@@ -9,7 +9,8 @@ use crate::error::{BoxError, Error, ErrorKind, Inner};
 use crate::origin::without_secrets;
 use crate::response::Response;
 
-/// An [`Error`] in the making: what went wrong in one request, before the call knows whether to try again.
+/// A failed request, before it is known whether the call tries again. It becomes an [`Error`] if
+/// not.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
@@ -17,9 +18,10 @@ pub(crate) struct Failure {
     pub(crate) request: Option<Box<(Method, Url)>>,
     pub(crate) response: Option<Box<Response>>,
     pub(crate) source: Option<BoxError>,
-    /// Nothing reached the server, so that even a request with an effect may be sent again.
+    /// Whether nothing reached the server, so that even a request with side effects may be sent
+    /// again.
     pub(crate) unsent: bool,
-    /// The same request may succeed later.
+    /// Whether the same request may succeed later.
     pub(crate) transient: bool,
 }
 
@@ -67,7 +69,7 @@ impl Failure {
         self
     }
 
-    /// Returns whether the same request may be sent again and may then succeed.
+    /// Returns whether the same request can be sent again and may then succeed.
     pub(crate) fn worth_repeating(&self, idempotent: bool) -> bool {
         self.transient && (self.unsent || idempotent)
     }
@@ -78,7 +80,7 @@ impl Failure {
     }
 }
 
-/// Tells what broke a request. The URL is taken out of the error, since reqwest prints its query.
+/// Classifies an error of reqwest. The URL is removed, since reqwest prints its query.
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         let error = error.without_url();
@@ -90,8 +92,8 @@ impl From<reqwest::Error> for Failure {
             text = crate::tls::describe(tls);
             (ErrorKind::Tls, false)
         } else if error.is_dns() {
-            // getaddrinfo's code does not survive in `io::Error`; these are the texts of EAI_AGAIN in
-            // glibc and musl. Any other failure means that the name does not exist.
+            // The code of getaddrinfo is lost in `io::Error`; these are the messages for EAI_AGAIN
+            // in glibc and musl. Any other failure means that the name does not exist.
             let text = chain_text(&error);
             let again = text.contains("Temporary failure") || text.contains("Try again");
             (ErrorKind::Dns, again)

@@ -1,5 +1,5 @@
-//! The private parsers of headers, for the fuzz targets of this repository. No part of the API: no promise of
-//! stability covers what is in here.
+//! The private parsers of headers, for the fuzz targets of this repository. They are not part of
+//! the public API and have no promise of stability.
 
 use http::HeaderMap;
 use url::Url;
@@ -8,11 +8,11 @@ use crate::challenge::{self, Demand};
 use crate::error::ErrorKind;
 use crate::link;
 
-/// Returns the next page's URL as a walk over the pages of a list reads it.
+/// Returns the URL of the next page, as a walk over the pages of a list determines it.
 ///
 /// # Errors
 ///
-/// When a walk would end in an error.
+/// When such a walk would fail.
 pub fn next_link(
     headers: &HeaderMap,
     page: &Url,
@@ -21,7 +21,8 @@ pub fn next_link(
     link::next(headers, page, registry).map_err(|failure| failure.kind)
 }
 
-/// Returns realm and service of the bearer challenge that a 401 is met with; `None` for a basic one and for none.
+/// Returns the realm and the service of the bearer challenge that would be met; `None` for a basic
+/// challenge and for none.
 pub fn bearer_challenge(headers: &HeaderMap) -> Option<(Url, Option<String>)> {
     match challenge::pick(headers)? {
         Demand::Bearer { realm, service, .. } => Some((realm, service)),

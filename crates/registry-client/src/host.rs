@@ -9,23 +9,25 @@ use tokio::time::Instant;
 use crate::response::Response;
 use crate::retry::Budget;
 
-/// What all requests to one origin share: how many may be in flight, and until when none may start.
+/// The state that all requests to one origin share: how many may be in flight, and until when none
+/// may start.
 #[derive(Debug)]
 pub(crate) struct Host {
     permits: Arc<Semaphore>,
     max: usize,
     pace: Mutex<Pace>,
     gate: Mutex<Option<Gate>>,
-    /// The largest body that is known to be taken, once a larger one was refused; `u64::MAX` before.
+    /// The largest body that is known to be accepted after a larger one was refused; `u64::MAX`
+    /// before that.
     max_body_bytes: AtomicU64,
 }
 
-/// The current limit of requests in flight: halved by a 429 that names no time, raised by one after as many
-/// good answers as the limit is.
+/// The current limit of requests in flight. A 429 without a time halves it; after as many good
+/// answers as the limit, it is raised by one.
 #[derive(Debug)]
 struct Pace {
     limit: usize,
-    /// Permits that were out when the limit fell; they are dropped as they come back.
+    /// Permits that were in use when the limit fell; they are dropped when they are returned.
     debt: usize,
     good: usize,
     lowered: Option<Instant>,
@@ -37,7 +39,7 @@ struct Gate {
     answer: Response,
 }
 
-/// A place among the requests in flight, from before sending to the end of the body.
+/// A slot among the requests in flight, held from before sending until the end of the body.
 #[derive(Debug)]
 pub(crate) struct Place {
     host: Arc<Host>,
@@ -70,7 +72,7 @@ impl Host {
         self.max_body_bytes.fetch_min(bytes, Ordering::Relaxed);
     }
 
-    /// Waits for the gate and for a place.
+    /// Waits for the gate to open and for a slot.
     ///
     /// # Errors
     /// The answer that closed the gate, when it opens too late for the budget.
@@ -81,7 +83,7 @@ impl Host {
                 host: Arc::clone(self),
                 permit: Arc::clone(&self.permits).acquire_owned().await.ok(),
             };
-            // It may have closed while this request stood in line.
+            // It may have closed while this request was waiting.
             if self.closed().is_none() {
                 return Ok(place);
             }
@@ -113,8 +115,8 @@ impl Host {
         Some((until, wait))
     }
 
-    /// Lets no request start for `wait`. Returns whether that is news: the gate was open, or is now closed
-    /// for noticeably longer.
+    /// Closes the gate for `wait`. Returns whether that is new: it was open, or is now closed for
+    /// noticeably longer.
     pub(crate) fn close_gate(&self, wait: Duration, answer: &Response) -> bool {
         const NOTICEABLE: Duration = Duration::from_secs(1);
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +137,7 @@ impl Host {
         old.is_none_or(|old| old + NOTICEABLE < until)
     }
 
-    /// Halves the limit, once for all requests that were sent before it fell last.
+    /// Halves the limit, once for all requests that were sent before it last fell.
     pub(crate) fn slow_down(&self, sent: Instant) {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         if pace.lowered.is_some_and(|lowered| sent <= lowered) {
@@ -150,7 +152,7 @@ impl Host {
         pace.debt += drop - self.permits.forget_permits(drop);
     }
 
-    /// Counts an answer that is no throttling.
+    /// Counts an answer other than a rate limit.
     pub(crate) fn speed_up(&self) {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         if pace.limit >= self.max {

@@ -1,22 +1,25 @@
-//! One OCI registry spoken to well: tokens, retries, rate limits, paging, limits, blobs.
+//! A client for OCI registries: tokens, retries, rate limits, paging, limits, blobs.
 //!
-//! A [`Client`] makes every request of the
-//! [distribution specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md) that
-//! a mirror needs, one [`Repository`] at a time.
+//! A [`Client`] makes the requests of the [distribution
+//! specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md) that a
+//! mirror needs, for one [`Repository`] at a time.
 //!
-//! - **An answer is a value.** Whatever its status, the final answer is an `Ok` [`Response`] with status,
-//!   headers and body, also a 429 or 503 that outlasted all retries: callers decide by it. An [`Error`] means
-//!   that there is no usable answer. Only [`Repository::pull_blob`] and [`Repository::push_blob`], which end
-//!   in a blob or in nothing, turn a status into an error.
-//! - **Bounded.** Bodies, redirects, tries and times have limits with defaults; see [`ClientOptions`].
-//! - **Nothing is believed.** Manifests and lists come as bytes for the caller to check; blobs are hashed.
-//! - **Credentials stay home.** They go to the origin that they are for and to the token service it names, if that
-//!   is one that may be asked: https, or at the host of a registry that is spoken to in plain HTTP, and not inside a
-//!   network that the registry is not part of. Where there are any, `GET /v2/` is asked once for what the registry
-//!   demands, and every request is authenticated from the first one on: what is private may be hidden from
-//!   anonymous users without any challenge.
-//! - **Patient.** `Retry-After` is obeyed by all requests to a host, a transfer that breaks goes on where it
-//!   stopped, and a [`RequestObserver`] hears of every request and every wait.
+//! - **An answer is a value.** Whatever its status, the final answer is an `Ok` [`Response`] with
+//!   status, headers and body, even a 429 or 503 that outlasted all retries: the caller decides. An
+//!   [`Error`] means that there is no usable answer. Only [`Repository::pull_blob`] and
+//!   [`Repository::push_blob`] turn a status into an error.
+//! - **Bounded.** Bodies, redirects, tries and times have limits with defaults; see
+//!   [`ClientOptions`].
+//! - **Untrusting.** Manifests and lists are returned as bytes for the caller to check; blobs are
+//!   verified.
+//! - **Credentials stay home.** They are sent to the origin that they are for and to the token
+//!   service that it names, provided that the service uses https, or is at the host of a registry
+//!   that itself uses plain HTTP, and is not inside a network that the registry is not part of. If
+//!   there are credentials, `GET /v2/` is requested once to find out what the registry demands, and
+//!   every request is authenticated from the start: private content may be hidden from anonymous
+//!   users without a challenge.
+//! - **Patient.** All requests to a host obey its `Retry-After`, a broken transfer continues where
+//!   it stopped, and a [`RequestObserver`] is told of every request and every wait.
 //!
 //! ```
 //! use oci_content::Tag;
@@ -39,9 +42,9 @@
 //!
 //! # Scope
 //!
-//! No interpretation of manifests and lists, no bundles, no cache on disk. Nothing is spawned but the
-//! credential helpers that a [`DockerConfig`] names; no environment and no home directory is read. The URLs
-//! that a descriptor may carry are never fetched.
+//! No interpretation of manifests and lists, no bundles, no cache on disk. The only processes
+//! started are the credential helpers that a [`DockerConfig`] names; neither the environment nor a
+//! home directory is read. The `urls` of a descriptor are never fetched.
 
 mod answer;
 mod auth;

@@ -1,7 +1,7 @@
-//! `Link` headers: where the next page of a list is.
+//! `Link` headers, which lead to the next page of a list.
 //!
-//! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers> refers to RFC
-//! 5988, now <https://www.rfc-editor.org/rfc/rfc8288#section-3>.
+//! <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
+//! refers to RFC 5988, now <https://www.rfc-editor.org/rfc/rfc8288#section-3>.
 
 use http::header::{HeaderMap, LINK};
 use url::Url;
@@ -10,10 +10,10 @@ use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::origin::{resolve, same_origin};
 
-/// Returns the next page's URL, resolved against `page`.
+/// Returns the URL of the next page, resolved against `page`.
 ///
-/// A header that cannot be read is an error where it could name a next page: stopping there would lose the
-/// rest of the list in silence.
+/// A malformed header is an error if it could name a next page: stopping there would silently lose
+/// the rest of the list.
 pub(crate) fn next(
     headers: &HeaderMap,
     page: &Url,
@@ -29,7 +29,7 @@ pub(crate) fn next(
             }
             let target = trusted(link.target, page, registry)?;
             if target == *page {
-                return Err(protocol("the page names itself as the next one"));
+                return Err(protocol("the page links to itself as the next one"));
             }
             match &found {
                 Some(first) if *first != target => {
@@ -72,13 +72,13 @@ fn protocol(text: &str) -> Failure {
 #[derive(Debug, PartialEq, Eq)]
 struct Link<'a> {
     target: &'a str,
-    /// Of the first `rel`; the others have to be ignored (RFC 8288, section 3.3).
+    /// The value of the first `rel`; the others must be ignored (RFC 8288, section 3.3).
     rel: Option<String>,
 }
 
 impl Link<'_> {
-    /// A link without a `rel` that can be read, such as `rel='next'` or `rel=&quot;next&quot;`, breaks the RFC; asking
-    /// for one page too many loses nothing.
+    /// A link with a malformed `rel`, such as `rel='next'` or `rel=&quot;next&quot;`, or without
+    /// one violates the RFC, but requesting one page too many loses nothing.
     fn is_next(&self) -> bool {
         let is_relation = |text: &str| {
             text.bytes()
@@ -91,7 +91,7 @@ impl Link<'_> {
     }
 }
 
-/// The links of one header value. What cannot be read stays in `rest`.
+/// The links of one header value. What cannot be parsed stays in `rest`.
 struct Links<'a> {
     rest: &'a str,
 }
@@ -124,7 +124,7 @@ impl<'a> Iterator for Links<'a> {
                     }
                     rest = after;
                 }
-                // Junk between parameters is skipped up to what can follow it.
+                // Junk between parameters is skipped up to the next separator.
                 Some(_) => rest = &rest[rest.find([';', ',']).unwrap_or(rest.len())..],
             }
         }
@@ -133,7 +133,7 @@ impl<'a> Iterator for Links<'a> {
     }
 }
 
-/// Reads `name`, `name=token` or `name="quoted"` and returns what follows it.
+/// Parses `name`, `name=token` or `name="quoted"` and returns what follows.
 fn parameter(text: &str) -> (&str, String, &str) {
     let text = text.trim_ascii_start();
     let end = text.find(['=', ';', ',']).unwrap_or(text.len());

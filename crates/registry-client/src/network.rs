@@ -21,7 +21,8 @@ use crate::tls::TlsSettings;
 
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What all requests of a client and its clones share: connections, and what is known of hosts.
+/// The state that all requests of a client and its clones share: connections, and what is known
+/// about hosts.
 pub(crate) struct Network {
     pub(crate) options: ClientOptions,
     proxies: Proxies,
@@ -32,18 +33,18 @@ pub(crate) struct Network {
     outsides: Mutex<HashMap<String, Arc<OnceCell<Outside>>>>,
 }
 
-/// The connections of a registry with settings of its own; `None` where it has none.
+/// The connections of a registry with settings of its own; `None` if it has none.
 type Special = OnceLock<Result<Option<Connections>, Arc<BuildError>>>;
 
-/// What serves the requests about one registry.
+/// The connections for requests about one registry.
 #[derive(Clone)]
 struct Connections {
-    /// To the registry itself: with the client certificate.
+    /// To the registry itself, with the client certificate.
     home: Pools,
     /// For every other origin that the registry leads to.
     foreign_tls: ClientConfig,
-    /// For the registry when it is another one's redirect target or token service, if its certificate is not
-    /// verified.
+    /// For the registry as the redirect target or token service of another one, if its certificate
+    /// is not verified.
     unverified_tls: Option<ClientConfig>,
 }
 
@@ -76,7 +77,7 @@ impl Connections {
     }
 }
 
-/// Connections, apart for what is small and what is not.
+/// Separate connections for small requests and for blobs.
 #[derive(Clone)]
 pub(crate) struct Pools {
     small: reqwest::Client,
@@ -127,12 +128,14 @@ impl Pools {
     }
 }
 
-/// What asks the other origins that one registry leads to, by a redirect or as its token service.
+/// The connections to other origins that a registry leads to, by a redirect or as its token
+/// service.
 #[derive(Clone)]
 pub(crate) struct Outside {
-    /// Without the client certificate; they connect to no address that only the registry's network may reach.
+    /// Without the client certificate, and not to addresses outside the network of the registry
+    /// that are not public.
     pub(crate) pools: Pools,
-    /// Where the registry is.
+    /// The network of the registry.
     pub(crate) located: Space,
 }
 
@@ -153,7 +156,7 @@ impl Network {
         })
     }
 
-    /// Returns what all requests to the origin of `url` share. `name` is what options call it.
+    /// Returns the shared state of the origin of `url`. `name` is its name in the options.
     pub(crate) fn host(&self, url: &Url, name: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host = hosts
@@ -197,7 +200,7 @@ impl Network {
         }
     }
 
-    /// Returns the TLS settings of a host whose certificate is not verified, if `url` is at one.
+    /// Returns the TLS settings for `url` if the certificate of its host is not verified.
     fn unverified(&self, url: &Url) -> Result<Option<ClientConfig>, Failure> {
         let insecure = self.options.hosts.iter().filter(|(_, host)| host.insecure);
         for (name, _) in insecure {
@@ -210,7 +213,8 @@ impl Network {
         Ok(None)
     }
 
-    /// Returns what asks the other origin at `url`, which the registry at `registry_url` leads to.
+    /// Returns the connections to the other origin at `url`, which the registry at `registry_url`
+    /// leads to.
     pub(crate) async fn outside(
         &self,
         registry: &Registry,
@@ -264,10 +268,11 @@ fn http_builder(
         .tls_backend_preconfigured(tls)
         .user_agent(&options.user_agent)
         .connect_timeout(options.connect_timeout)
-        // Below what servers and load balancers keep idle connections for, so that a write, which is not
-        // repeated, does not go out on one that is being closed.
+        // Shorter than servers and load balancers keep idle connections, so that a write, which is
+        // not repeated, is not sent on one that is being closed.
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        // Redirects and retries are this crate's own: each hop is checked, and each request counted.
+        // Redirects and retries are handled by this crate: each hop is checked and each request
+        // counted.
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)

@@ -8,28 +8,29 @@ use url::Url;
 
 use crate::error::ErrorKind;
 
-/// Is told about every single HTTP request: first tries, retries, redirect hops and token requests.
+/// An observer of every single HTTP request: first tries, retries, redirect hops and token
+/// requests.
 ///
-/// Called from within the request, so an implementation returns quickly and does not block.
+/// Its methods are called from within the request, so they must return quickly and not block.
 pub trait RequestObserver: fmt::Debug + Send + Sync {
-    /// One request is over.
+    /// Is called when a request is over.
     fn request(&self, event: &RequestEvent<'_>);
 
-    /// A call waits before it tries again.
+    /// Is called when a call waits before it tries again.
     ///
-    /// A gate that closes for all requests to a host, after a 429 with `Retry-After`, is told once.
+    /// When a 429 with `Retry-After` closes the gate for all requests to a host, it is called once.
     fn waiting(&self, event: &WaitEvent<'_>) {
         let _ = event;
     }
 
-    /// Nothing has come for a while although a request has been sent: told after 5 s of silence, and every 10 s from
-    /// then on. Not told while a blob is being sent.
+    /// Is called when nothing has been received for 5 s, and every 10 s from then on. Not called
+    /// while a blob is being sent.
     fn silent(&self, event: &SilenceEvent<'_>) {
         let _ = event;
     }
 }
 
-/// Waits before another try, and tells the observer.
+/// Waits before the next try, and reports it to the observer.
 pub(crate) async fn wait(
     observer: Option<&Arc<dyn RequestObserver>>,
     registry: &Registry,
@@ -47,7 +48,7 @@ pub(crate) async fn wait(
     tokio::time::sleep(wait).await;
 }
 
-/// What a request is for.
+/// The endpoint that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -55,20 +56,20 @@ pub enum Endpoint {
     Ping,
     /// `/v2/<name>/manifests/<reference>`
     Manifest,
-    /// `/v2/<name>/referrers/<digest>` and its further pages.
+    /// `/v2/<name>/referrers/<digest>`, including further pages.
     Referrers,
-    /// `/v2/<name>/tags/list` and its further pages.
+    /// `/v2/<name>/tags/list`, including further pages.
     Tags,
     /// `/v2/<name>/blobs/<digest>`
     Blob,
-    /// `/v2/<name>/blobs/uploads/` and the session it opens.
+    /// `/v2/<name>/blobs/uploads/`, including the sessions that it opens.
     Upload,
     /// The realm of a bearer challenge.
     Token,
 }
 
 impl Endpoint {
-    /// Returns a lower-case name for logs and metric labels.
+    /// Returns the lower-case name for logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ping => "ping",
@@ -88,9 +89,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// One HTTP request that is over, its body included.
+/// An HTTP request that is over, including its body.
 ///
-/// Holds no header. With neither status nor error the caller dropped the request before there was an answer.
+/// It contains no headers. If it has neither a status nor an error, the caller dropped the request
+/// before there was an answer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RequestEvent<'a> {
@@ -98,23 +100,25 @@ pub struct RequestEvent<'a> {
     pub method: &'a Method,
     /// What the request is for.
     pub endpoint: Endpoint,
-    /// The registry that the call is about; a redirect hop or a token request may go to another host.
+    /// The registry that the call is about; a redirect hop or a token request may go to another
+    /// host.
     pub registry: &'a Registry,
     /// The repository that the call is about; `None` for a ping.
     pub repository: Option<&'a RepositoryName>,
-    /// Where the request went, without user information, query and fragment.
+    /// The URL of the request, without user information, query and fragment.
     pub url: &'a Url,
     /// The status of the answer.
     pub status: Option<StatusCode>,
-    /// What broke the request; also set when the head came and the body failed.
+    /// What broke the request; also set if the head arrived and the body failed.
     pub error: Option<ErrorKind>,
-    /// From sending to the end of the body. For a blob this includes what the caller's sink took.
+    /// The time from sending to the end of the body. For a blob this includes the time spent in the
+    /// caller's sink.
     pub elapsed: Duration,
-    /// Which try of its call this is, from 1; redirect hops share the number.
+    /// The number of the try within its call, from 1; redirect hops share it.
     pub attempt: u32,
-    /// Bytes of the answer's body that were read.
+    /// The number of bytes of the answer's body that were read.
     pub body_bytes: u64,
-    /// Bytes of the request's body that were handed to the connection.
+    /// The number of bytes of the request's body that were handed to the connection.
     pub sent_bytes: u64,
 }
 
@@ -126,18 +130,18 @@ pub struct WaitEvent<'a> {
     pub registry: &'a Registry,
     /// How long the wait is.
     pub wait: Duration,
-    /// The status that caused it; `None` when the connection broke. 429 is a rate limit.
+    /// The status that caused it; `None` if the connection broke. 429 is a rate limit.
     pub status: Option<StatusCode>,
 }
 
-/// A request without an answer, or an answer that has come to a standstill.
+/// A request without an answer so far, or an answer that has stalled.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SilenceEvent<'a> {
     /// The registry that the call is about.
     pub registry: &'a Registry,
-    /// Where the request went, without user information, query and fragment.
+    /// The URL of the request, without user information, query and fragment.
     pub url: &'a Url,
-    /// For how long nothing has come.
+    /// How long nothing has been received.
     pub silence: Duration,
 }

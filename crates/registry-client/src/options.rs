@@ -14,9 +14,9 @@ use crate::observer::RequestObserver;
 use crate::proxy::{Proxies, ProxyOptions};
 use crate::retry::RetryPolicy;
 
-/// How a [`Client`](crate::Client) speaks to registries.
+/// The options of a [`Client`](crate::Client).
 ///
-/// Start from the default and set what differs:
+/// Start from the default and change what differs:
 ///
 /// ```
 /// let mut options = registry_client::ClientOptions::default();
@@ -33,41 +33,45 @@ pub struct ClientOptions {
     pub user_agent: String,
     /// Requests in flight to one host; fewer while it throttles. At least 1. Default: 16.
     pub max_in_flight: NonZeroUsize,
-    /// How often and for how long a call is retried. Default: 6 tries, with at most 120 s of waiting.
+    /// How often and for how long a call is retried. Default: 6 tries, with at most 120 s of
+    /// waiting.
     pub retry: RetryPolicy,
     /// Time to set up one connection, including TLS. Default: 10 s.
     pub connect_timeout: Duration,
-    /// Time from sending a request to the head of its answer, including the connection. For an upload it starts with the
-    /// last byte and is at least `idle_timeout`. Default: 30 s.
+    /// Time from sending a request to the head of its answer, including the connection. For an
+    /// upload it starts with the last byte and is at least `idle_timeout`. Default: 30 s.
     pub response_timeout: Duration,
-    /// The window over which [`min_bytes_per_second`](Self::min_bytes_per_second) is averaged. A body that is slower, and
-    /// has not ended, counts as stalled. Only time spent waiting for the network counts, not time spent in the sink of a
-    /// blob. Default: 60 s.
+    /// The window over which [`min_bytes_per_second`](Self::min_bytes_per_second) is averaged. A
+    /// body that is slower, and has not ended, counts as stalled. Only time spent waiting for the
+    /// network counts, not time spent in the sink of a blob. Default: 60 s.
     ///
-    /// An upload counts as stalled when the connection accepts none of its pieces, of 256 KiB each, in that time.
+    /// An upload counts as stalled when the connection accepts none of its pieces, of 256 KiB each,
+    /// in that time.
     pub idle_timeout: Duration,
-    /// Bytes per second, averaged over `idle_timeout`, below which a body counts as stalled. It is then requested again, a
-    /// blob from where it stopped, until the tries of [`retry`](Self::retry) are used up. With 0, one byte is enough.
-    /// Default: 1 KiB.
+    /// Bytes per second, averaged over `idle_timeout`, below which a body counts as stalled. It is
+    /// then requested again, a blob from where it stopped, until the tries of
+    /// [`retry`](Self::retry) are used up. With 0, one byte is enough. Default: 1 KiB.
     ///
-    /// Transfers share the line: if 16 at once are slower than that on a very slow one, lower `max_in_flight` first.
+    /// Transfers share the line: if 16 at once are slower than that on a very slow one, lower
+    /// `max_in_flight` first.
     pub min_bytes_per_second: u64,
-    /// Registries, as references name them (`host` or `host:port`), that speak plain HTTP. Default: none; loopback speaks
-    /// plain HTTP without being listed.
+    /// Registries, as references name them (`host` or `host:port`), that speak plain HTTP. Default:
+    /// none; loopback speaks plain HTTP without being listed.
     pub plain_http: BTreeSet<String>,
     /// Root certificates in addition to the platform's: PEM, one or more in each. Default: none.
     pub extra_roots: Vec<Vec<u8>>,
-    /// A client certificate, its chain and its private key in PEM. Shown to registries only, never to the
-    /// target of a redirect or a token service on another host. Default: none.
+    /// A client certificate, its chain and its private key in PEM. Shown to registries only, never
+    /// to the target of a redirect or a token service on another host. Default: none.
     pub client_identity: Option<Vec<u8>>,
-    /// Folders laid out like the `certs.d` of docker and containers: `HOST[:PORT]/*.crt` are root certificates for that
-    /// registry, `*.cert` with `*.key` are client certificates for it. The first folder that has one for a registry is
-    /// read, at the first request to it; a file that cannot be used is then an error. A file has at most 1 MiB.
-    /// Default: none.
+    /// Folders laid out like the `certs.d` of docker and containers: `HOST[:PORT]/*.crt` are root
+    /// certificates for that registry, `*.cert` with `*.key` are client certificates for it. The
+    /// first folder that has one for a registry is read, at the first request to it; a file that
+    /// cannot be used is then an error. A file has at most 1 MiB. Default: none.
     pub certs_folders: Vec<PathBuf>,
     /// Proxies; `None`, the default, connects directly. The environment is not read.
     pub proxy: Option<ProxyOptions>,
-    /// The largest manifest, in bytes. Default: 4 MiB, what the specification asks registries to accept.
+    /// The largest manifest, in bytes. Default: 4 MiB, what the specification asks registries to
+    /// accept.
     pub max_manifest_bytes: u64,
     /// The largest page of a list of tags or referrers, in bytes. Default: 32 MiB.
     pub max_list_bytes: u64,
@@ -80,45 +84,49 @@ pub struct ClientOptions {
     /// The observer of every request and wait, unless a clone of the client has [its
     /// own](crate::Client::with_observer). Default: none.
     pub observer: Option<Arc<dyn RequestObserver>>,
-    /// Which requests share a connection where the server supports HTTP/2. Default: [`Http2::SmallRequests`].
+    /// Which requests share a connection where the server supports HTTP/2. Default:
+    /// [`Http2::SmallRequests`].
     pub http2: Http2,
     /// Settings for single registries, by the name that references give them. Default: none.
     pub hosts: BTreeMap<String, HostOptions>,
 }
 
-/// Which requests share a connection by HTTP/2.
+/// Which requests share a connection over HTTP/2.
 ///
-/// It is negotiated by ALPN within TLS; plain HTTP is always HTTP/1.1, a connection for each request in flight.
+/// HTTP/2 is negotiated by ALPN within TLS; plain HTTP is always HTTP/1.1, with one connection for
+/// each request in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Http2 {
-    /// All of them.
+    /// All requests.
     Everything,
-    /// All but the transfer of blobs, which has connections of its own, one for each blob in flight. A server that
-    /// speaks HTTP/2 only cannot be asked for a blob then.
+    /// All but the transfer of blobs, each of which has a connection of its own. Blobs cannot be
+    /// fetched from a server that only speaks HTTP/2 then.
     #[default]
     SmallRequests,
     /// None.
     Nothing,
 }
 
-/// What differs for one registry. `Debug` does not show the client identity.
+/// The settings for one registry. `Debug` does not show the client identity.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostOptions {
-    /// Plain HTTP or not; `None` leaves it to [`ClientOptions::plain_http`] and to loopback, which is plain unless
-    /// something about TLS is set here.
+    /// Whether to use plain HTTP. `None`, the default, leaves it to [`ClientOptions::plain_http`];
+    /// loopback then uses plain HTTP unless something about TLS is set here.
     pub plain_http: Option<bool>,
-    /// Take any certificate of this registry, which is then anybody who answers at its address. It holds for this
-    /// host and port alone, not for hosts that it redirects to nor for token services elsewhere. Default: no.
+    /// Whether to accept any certificate, so that anybody who answers at the address of the
+    /// registry is trusted. This applies to this host and port only, not to redirect targets or
+    /// token services elsewhere. Default: no.
     pub insecure: bool,
-    /// Root certificates beside those of [`ClientOptions::extra_roots`], for this registry and for where it sends
-    /// requests on to: PEM, one or more in each.
+    /// Root certificates in addition to [`ClientOptions::extra_roots`], for this registry and for
+    /// the redirect targets and token services that it leads to: PEM, one or more in each. Default:
+    /// none.
     pub extra_roots: Vec<Vec<u8>>,
-    /// A client certificate, its chain and its private key in PEM, shown to this registry only and instead of
-    /// [`ClientOptions::client_identity`].
+    /// A client certificate, its chain and its private key in PEM, shown only to this registry and
+    /// instead of [`ClientOptions::client_identity`]. Default: none.
     pub client_identity: Option<Vec<u8>>,
-    /// Requests in flight; `None` is [`ClientOptions::max_in_flight`].
+    /// The limit of requests in flight; `None`, the default, is [`ClientOptions::max_in_flight`].
     pub max_in_flight: Option<NonZeroUsize>,
 }
 
@@ -151,8 +159,8 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
-    /// Returns whether a registry is spoken to in plain HTTP: what is configured for its host decides, else whether it
-    /// is listed, else whether it is loopback and nothing about TLS is configured for it.
+    /// Returns whether plain HTTP is used for a registry: the setting of its host decides, else it
+    /// must be listed, or be loopback without any TLS settings.
     pub fn speaks_plain_http(&self, registry: &Registry) -> bool {
         let host = self.host(registry);
         host.and_then(|host| host.plain_http).unwrap_or_else(|| {
@@ -161,7 +169,7 @@ impl ClientOptions {
         })
     }
 
-    /// Returns the proxy that a request to `url` goes through; `None` is a direct connection.
+    /// Returns the proxy for requests to `url`; `None` is a direct connection.
     ///
     /// # Errors
     /// When a proxy's URL cannot be used.
@@ -186,7 +194,7 @@ impl ClientOptions {
         self.hosts.get(registry.as_str())
     }
 
-    /// Returns what a body has to bring in `time`.
+    /// Returns the number of bytes of a body that must arrive in `time`.
     pub(crate) fn min_bytes(&self, time: Duration) -> u64 {
         let bytes = u128::from(self.min_bytes_per_second) * time.as_millis() / 1000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
@@ -201,7 +209,7 @@ impl ClientOptions {
 }
 
 impl HostOptions {
-    /// Returns whether something is set that only TLS has.
+    /// Returns whether something about TLS is set.
     pub(crate) fn has_tls(&self) -> bool {
         self.insecure || !self.extra_roots.is_empty() || self.client_identity.is_some()
     }

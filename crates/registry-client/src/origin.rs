@@ -1,6 +1,7 @@
 use url::{Host, Url};
 
-/// Returns host and port of a URL as a reference names a registry: without the port that the scheme has anyway.
+/// Returns host and port of a URL as a reference names a registry, without the default port of the
+/// scheme.
 pub(crate) fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -11,11 +12,11 @@ pub(crate) fn host_and_port(url: &Url) -> String {
 
 /// Returns whether two URLs have the same scheme, host and port.
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
-    // Opaque origins (of `data:` and the like) are unequal to everything, themselves included.
+    // Opaque origins (of `data:` and the like) are unequal to everything, including themselves.
     a.origin() == b.origin()
 }
 
-/// Returns whether the host is this machine by its name or by its literal address.
+/// Returns whether the host is a loopback name or address.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
@@ -30,10 +31,10 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Resolves a URL that a server gave against the URL it was given at.
+/// Resolves a URL from an answer against the URL of that answer.
 ///
-/// Only `http` and `https` with a host come out, and never with user information (which would be sent as
-/// credentials) or a fragment.
+/// The result is always `http` or `https` with a host, without a fragment and without user
+/// information, which would be sent as credentials.
 pub(crate) fn resolve(base: &Url, target: &str) -> Option<Url> {
     let mut url = base.join(target).ok()?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -46,7 +47,8 @@ pub(crate) fn resolve(base: &Url, target: &str) -> Option<Url> {
     Some(url)
 }
 
-/// Returns the URL without what can hold a secret: user information, query, fragment.
+/// Returns the URL without the parts that can contain a secret: user information, query and
+/// fragment.
 pub(crate) fn without_secrets(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);

@@ -1,4 +1,4 @@
-//! Certificates and keys as they stand in PEM files.
+//! Certificates and keys in PEM files.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use rustls::sign::CertifiedKey;
 
 use crate::build_error::BuildError;
 
-/// Reads the certificates of a PEM file: one at least, and each of them.
+/// Parses all certificates of a PEM file, at least one.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, BuildError> {
     const WHAT: &str = "a root certificate cannot be read";
     let found = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| BuildError::new(WHAT, e))?;
     if found.is_empty() {
-        return Err(BuildError::plain("it holds no certificate in PEM"));
+        return Err(BuildError::plain("it contains no certificate in PEM"));
     }
     let mut store = rustls::RootCertStore::empty();
     for certificate in &found {
@@ -27,7 +27,7 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, B
     Ok(found)
 }
 
-/// Reads a client certificate with its chain, and its key.
+/// Parses a client certificate with its chain and its key.
 pub(crate) fn identity(pem: &[u8]) -> Result<Arc<CertifiedKey>, BuildError> {
     let chain = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
@@ -35,7 +35,7 @@ pub(crate) fn identity(pem: &[u8]) -> Result<Arc<CertifiedKey>, BuildError> {
     if chain.is_empty() {
         return Err(BuildError::plain("there is no client certificate in PEM"));
     }
-    // The parser's own error says nothing of the key, but is not repeated all the same.
+    // The error of the parser does not quote the key, but is not repeated to be safe.
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
         BuildError::plain(
             "there is no key of the client certificate in PEM (one with a passphrase cannot be read)",

@@ -1,5 +1,5 @@
-//! Which proxy a request goes through, decided as Go's clients decide it
-//! (`golang.org/x/net/http/httpproxy`): what works for docker, podman and skopeo works here.
+//! The choice of a proxy, with the rules of Go's clients (`golang.org/x/net/http/httpproxy`):
+//! settings that work for docker, podman and skopeo work here.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,23 +9,24 @@ use url::{Host, Url};
 use crate::build_error::BuildError;
 use crate::origin::is_loopback;
 
-/// The proxies to connect through, as Go's clients read them.
+/// The proxies to connect through, with the semantics of Go's clients.
 ///
 /// - `http` and `https` URLs; one without a scheme is `http`. SOCKS is an error.
 /// - The URL may hold a user and a password, which `Debug` does not show.
 ///
-/// A proxy resolves host names itself, so what the name of a token service or of a redirect's target resolves to
-/// is then checked by it or by nobody; only literal addresses are still refused here.
+/// A proxy resolves host names itself, so the addresses of token services and redirect targets
+/// cannot be checked here unless they are literal.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProxyOptions {
-    /// URL of the proxy for `https` requests.
+    /// URL of the proxy for `https` requests. Default: none.
     pub https: Option<String>,
-    /// URL of the proxy for `http` requests.
+    /// URL of the proxy for `http` requests. Default: none.
     pub http: Option<String>,
-    /// Hosts that are connected directly, in the form of the `NO_PROXY` variable: separated by commas, `*` is all,
-    /// `example.com` the domain and what is below it, `.example.com` and `*.example.com` only what is below it,
-    /// further addresses and ranges (`10.0.0.0/8`); each but a range may have a port. Loopback always is.
+    /// Hosts that are connected to directly, in the syntax of the `NO_PROXY` variable, separated by
+    /// commas: `*` is all hosts, `example.com` the domain and its subdomains, `.example.com` and
+    /// `*.example.com` its subdomains only; addresses and ranges (`10.0.0.0/8`) are allowed too.
+    /// All but ranges may have a port. Loopback is always connected to directly.
     pub no_proxy: String,
 }
 
@@ -39,7 +40,7 @@ impl fmt::Debug for ProxyOptions {
     }
 }
 
-/// [`ProxyOptions`], read.
+/// Parsed [`ProxyOptions`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proxies {
     https: Option<Url>,
@@ -79,26 +80,27 @@ impl Proxies {
     }
 }
 
-/// Reads the URL of a proxy; without a scheme it is `http`.
+/// Parses the URL of a proxy; without a scheme it is `http`.
 ///
-/// The URL may hold a password, so no error repeats it.
+/// The URL may contain a password, so no error quotes it.
 fn proxy_url(text: &str, scheme: &str) -> Result<Url, BuildError> {
     let fail = |why: &str| {
         let text = format!("the proxy for {scheme} cannot be used: {why}");
         Err(BuildError::plain(text))
     };
-    // Not left to a parser: `proxy.example.com:3128` reads as a URL of the scheme `proxy.example.com`.
+    // Not left to the parser, for which `proxy.example.com:3128` is a URL with the scheme
+    // `proxy.example.com`.
     let url = if text.contains("://") {
         Url::parse(text)
     } else {
         Url::parse(&format!("http://{text}"))
     };
     match url {
-        Ok(url) if !url.has_host() => fail("its URL names no host"),
+        Ok(url) if !url.has_host() => fail("its URL has no host"),
         Ok(url) => match url.scheme() {
             "http" | "https" => Ok(url),
             "socks" | "socks4" | "socks4a" | "socks5" | "socks5h" => {
-                fail("SOCKS is not supported; name an HTTP proxy")
+                fail("SOCKS is not supported; use an HTTP proxy")
             }
             _ => fail("its URL has to begin with http:// or https://"),
         },
@@ -106,19 +108,19 @@ fn proxy_url(text: &str, scheme: &str) -> Result<Url, BuildError> {
     }
 }
 
-/// The hosts that are connected directly: the list of the `NO_PROXY` variable.
+/// The hosts that are connected to directly, as in the `NO_PROXY` variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Direct {
     all: bool,
     entries: Vec<(Pattern, Option<u16>)>,
 }
 
-/// What an entry of the list covers.
+/// The hosts that an entry of the list covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pattern {
-    /// An address and the number of its leading bits that count.
+    /// An address and the number of its leading bits that matter.
     Addresses(IpAddr, u8),
-    /// A domain, and whether it is covered itself; what is below it always is.
+    /// A domain, and whether it is covered itself; its subdomains always are.
     Domain { name: String, itself: bool },
 }
 
@@ -171,7 +173,7 @@ impl Pattern {
     }
 }
 
-/// Reads `ADDRESS/BITS`.
+/// Parses `ADDRESS/BITS`.
 fn range(entry: &str) -> Option<Pattern> {
     let (address, bits) = entry.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
@@ -180,7 +182,7 @@ fn range(entry: &str) -> Option<Pattern> {
     (bits <= longest).then_some(Pattern::Addresses(address, bits))
 }
 
-/// Reads an address or a domain, with or without a port.
+/// Parses an address or a domain, with or without a port.
 fn host_and_port(entry: &str) -> Option<(Pattern, Option<u16>)> {
     let unbracketed = |host: &str| {
         let inner = host
@@ -189,9 +191,9 @@ fn host_and_port(entry: &str) -> Option<(Pattern, Option<u16>)> {
         inner.unwrap_or(host).to_owned()
     };
     let (host, port) = match entry.rsplit_once(':') {
-        // More colons without brackets are an IPv6 address.
+        // Several colons without brackets are an IPv6 address.
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            // A port that is not a number covers nothing, as for Go.
+            // A port that is not a number matches nothing, as in Go.
             (unbracketed(host), Some(port.parse().ok()?))
         }
         _ => (unbracketed(entry), None),
@@ -212,7 +214,7 @@ fn host_and_port(entry: &str) -> Option<(Pattern, Option<u16>)> {
     if name.is_empty() {
         return None;
     }
-    // In the form that URLs have: internationalised names in ASCII.
+    // In the form that URLs use: internationalized names in ASCII.
     let name = match Host::parse(name) {
         Ok(Host::Domain(name)) => name,
         _ => name.to_owned(),

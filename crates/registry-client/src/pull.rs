@@ -17,29 +17,32 @@ use crate::response::Response;
 use crate::retry::Budget;
 
 impl Repository {
-    /// Gets a blob into `sink` (end-2).
+    /// Downloads a blob into `sink` (end-2).
     ///
-    /// - A transfer that breaks goes on where it stopped (`Range`), if the server can; else from the start.
-    ///   An expired redirect target leads back to the registry. What an earlier pull has brought, as far as `sink` has it
-    ///   [written](BlobSink::written), is not asked for again either. It gives up after
-    ///   [`max_attempts`](crate::RetryPolicy::max_attempts) broken transfers in a row of which at most the
-    ///   first brought enough: as much beyond what had come before as
-    ///   [`min_bytes_per_second`](crate::ClientOptions::min_bytes_per_second) asks of the time that it took, and of
-    ///   a second at least. So a blob that trickles ends as an error.
-    /// - Where a range is refused (416; of the registry itself also 405, 406, 412, 417, 500 and 501), or is answered
-    ///   with another one, the blob is fetched from the start, the first time at no cost to these attempts.
-    /// - Bytes that are not the blob are thrown away and fetched once more, from the start. Those that were there before
-    ///   the pull do not count as fetched.
-    /// - Not more than one byte past `size` is read.
+    /// - A broken transfer continues where it stopped (`Range`) if the server supports that, else
+    ///   from the start; if a redirect target has expired, the registry is asked again. Bytes that
+    ///   `sink` [has](BlobSink::written) from an earlier pull are not requested again. The pull
+    ///   fails after [`max_attempts`](crate::RetryPolicy::max_attempts) broken transfers in a row
+    ///   without progress, which means at least
+    ///   [`min_bytes_per_second`](crate::ClientOptions::min_bytes_per_second) of new bytes for the
+    ///   time that the transfer took, and for one second. So a blob that only trickles is an error.
+    /// - If a range is refused (with 416; by the registry itself also with 405, 406, 412, 417, 500
+    ///   or 501), or answered with another range, the blob is fetched from the start. The first
+    ///   time, that does not count as an attempt.
+    /// - Bytes that turn out not to be the blob are discarded and fetched once more. Bytes from an
+    ///   earlier pull do not count as fetched.
+    /// - At most one byte past `size` is read.
     ///
     /// # Errors
-    /// - [`ErrorKind::Status`] when the registry's last answer is no blob; [`Error::response`] has it.
-    /// - [`ErrorKind::Integrity`] when it is not `digest` or not `size` bytes.
+    /// - [`ErrorKind::Status`] when the last answer of the registry is not a blob;
+    ///   [`Error::response`] has it.
+    /// - [`ErrorKind::Integrity`] when the bytes do not have `digest` or `size`.
     /// - [`ErrorKind::LocalIo`] when the sink fails.
     /// - When there is no usable answer.
     ///
     /// # Cancellation
-    /// What the sink got so far stays there, unverified; a later pull into the same sink goes on from there.
+    /// What the sink got so far stays there, unverified; a later pull into the same sink continues
+    /// from there.
     pub async fn pull_blob(
         &self,
         digest: &Digest,
@@ -75,24 +78,24 @@ struct Pull<'a> {
     /// Where the bytes came from, after redirects.
     source: Url,
     received: u64,
-    /// The most that had been received before the current transfer: to start over is no progress.
+    /// The most that had been received before the current transfer: starting over is not progress.
     furthest: u64,
-    /// What is there began before this pull.
+    /// Whether the bytes in the sink are from an earlier pull.
     begun: bool,
-    /// A range has been refused before.
+    /// Whether a range has been refused before.
     range_refused: bool,
     /// The time that the current transfer waited for its body.
     took: Duration,
     budget: Budget,
 }
 
-/// How one transfer ended, short of an error that ends the pull.
+/// How one transfer ended, unless its error ends the pull.
 enum End {
-    /// All bytes are there.
+    /// All bytes have arrived.
     Complete,
-    /// Nothing came, because a range was asked for; what was there is forgotten.
+    /// A range was refused; what was there is discarded.
     NoRange,
-    /// It stopped before; the failure is the pull's if no further transfer brings more.
+    /// It stopped early; the pull fails with this unless another transfer makes progress.
     Broken(Failure),
 }
 
@@ -142,8 +145,9 @@ impl Pull<'_> {
         }
     }
 
-    /// Returns whether the current transfer made progress. A server that closes each connection after a byte
-    /// goes on for as long as one that sends a byte a minute, hence the second.
+    /// Returns whether the current transfer made progress. At least one second counts, because a
+    /// server that closes each connection after one byte is no faster than one that sends one byte
+    /// per minute.
     fn brought_enough(&self) -> bool {
         let options = &self.repository.client().options();
         let brought = self.received.saturating_sub(self.furthest);
@@ -153,7 +157,7 @@ impl Pull<'_> {
                 .max(1)
     }
 
-    /// Asks for what is missing and takes what comes.
+    /// Requests what is missing and receives it.
     async fn transfer(&mut self) -> Result<End, Error> {
         let mut call = self.repository.call(Method::GET, self.url.clone());
         call.endpoint = Endpoint::Blob;
@@ -174,10 +178,10 @@ impl Pull<'_> {
             StatusCode::OK if self.received == 0 => {}
             StatusCode::OK => self.restart()?,
             StatusCode::PARTIAL_CONTENT => {
-                let text = "the range is not the one that was asked for";
+                let text = "the range is not the requested one";
                 return self.without_range(self.protocol(head, text));
             }
-            _ => return Err(self.error(self.protocol(head, "the status is not that of a blob"))),
+            _ => return Err(self.error(self.protocol(head, "the status is unexpected for a blob"))),
         }
         self.take(body).await
     }
@@ -194,7 +198,8 @@ impl Pull<'_> {
         if self.received > 0 && about_the_range {
             return self.without_range(failure);
         }
-        // A signed URL that has expired, or an edge that has lost the blob: the registry names a fresh one.
+        // A signed URL has expired, or an edge server has lost the blob: the registry redirects to
+        // a new one.
         let stale = matches!(status.as_u16(), 400 | 401 | 403 | 404 | 410);
         if response.is_foreign() && stale {
             return Ok(End::Broken(failure));
@@ -202,7 +207,7 @@ impl Pull<'_> {
         Err(self.error(failure))
     }
 
-    /// Forgets what is there, so that no range is asked for next.
+    /// Discards what is there, so that no range is requested next.
     fn without_range(&mut self, failure: Failure) -> Result<End, Error> {
         let first = self.received > 0 && !self.range_refused;
         self.range_refused = true;
@@ -226,7 +231,7 @@ impl Pull<'_> {
                     let failure = self.integrity(self.length(self.received));
                     return Ok(End::Broken(failure));
                 }
-                // Everything is there; how the connection ended does not matter.
+                // All bytes have arrived; how the connection ended does not matter.
                 Err(_) if self.received == self.size => return Ok(End::Complete),
                 Err(failure) => return Ok(End::Broken(failure)),
             };
@@ -260,7 +265,7 @@ impl Pull<'_> {
 
     fn integrity(&self, error: VerifyError) -> Failure {
         let host = self.source.origin().ascii_serialization();
-        let text = format!("what {host} serves is not what was asked for");
+        let text = format!("what {host} serves is not what was requested");
         Failure::new(ErrorKind::Integrity, text)
             .at(&Method::GET, &self.url)
             .caused_by(error)

@@ -18,44 +18,49 @@ use crate::upload_session::UploadSession;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BlobPush {
-    /// The registry took it from another repository of its own.
+    /// The registry mounted it from another of its repositories.
     Mounted,
-    /// Its bytes were sent.
+    /// The bytes were sent.
     Uploaded,
 }
 
-/// The first size that is tried when a registry refuses a blob in one piece.
+/// The chunk size that is tried first when a registry refuses a blob in one piece.
 const MAX_CHUNK_BYTES: u64 = 8 << 20;
 
-/// Smaller chunks than this are not tried, unless the registry's answer to them is known already.
+/// The smallest chunk size that is tried.
 const MIN_CHUNK_BYTES: u64 = 256 << 10;
 
 impl Repository {
-    /// Puts a blob: mounted from `mount_from` if that is given and the registry can (end-11), else sent in
+    /// Uploads a blob. It is mounted from `mount_from` if given and possible (end-11), else sent in
     /// one piece (end-4a and end-6).
     ///
-    /// - The bytes are hashed again while they are sent, and the last of them only leaves when they are
-    ///   `digest`.
-    /// - A blob that is refused as too large (413), mostly by a proxy before the registry, is sent
-    ///   [in chunks](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks)
-    ///   (end-5): of 8 MiB, or half of the blob if that is less, then of half as much as long as they are refused,
-    ///   down to 256 KiB or to `OCI-Chunk-Min-Length`. What works is remembered for the next blob. The same is tried
-    ///   after two connections that broke before anything had arrived.
-    /// - An upload that breaks goes on from where the registry says it is (end-13). A session that is lost starts
-    ///   over with a new one; if the blob is there by then, it is done. It gives up after
-    ///   [`max_attempts`](crate::RetryPolicy::max_attempts) tries of which none brought 256 KiB.
+    /// - The bytes are hashed again while they are sent, and the last ones are only sent if the
+    ///   digest matches.
+    /// - A blob that is refused as too large (413), usually by a proxy in front of the registry, is
+    ///   sent [in
+    ///   chunks](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks)
+    ///   (end-5): of 8 MiB, or half of the blob if that is less, then of half that size as long as
+    ///   they are refused, down to 256 KiB or `OCI-Chunk-Min-Length`. A size that works is
+    ///   remembered for the next blob. Chunks are also tried after two connections that broke
+    ///   before anything had arrived.
+    /// - A broken upload continues where the registry says it stopped (end-13). If the session is
+    ///   lost, a new one is opened, unless the blob exists by then. The push fails after
+    ///   [`max_attempts`](crate::RetryPolicy::max_attempts) tries in a row, none of which
+    ///   transferred 256 KiB.
     /// - The session must be at the registry's own origin.
-    /// - Whatever goes wrong with a mount, the blob is sent.
+    /// - If mounting fails for any reason, the blob is sent.
     ///
     /// # Errors
-    /// - [`ErrorKind::Status`] when the registry's last answer refuses; [`Error::response`] has it.
+    /// - [`ErrorKind::Status`] when the last answer of the registry is a refusal;
+    ///   [`Error::response`] has it.
     /// - [`ErrorKind::UntrustedLink`] when the session is at another origin; nothing is sent there.
-    /// - [`ErrorKind::LocalIo`] when the source fails, [`ErrorKind::Integrity`] when it gives other bytes.
+    /// - [`ErrorKind::LocalIo`] when the source fails, [`ErrorKind::Integrity`] when its bytes do
+    ///   not match.
     /// - When there is no usable answer.
     ///
     /// # Cancellation
-    /// An open session, and what it has of the blob, is left for the registry to expire. The blob is there if the last
-    /// request was already acted upon: [`head_blob`](Self::head_blob) tells.
+    /// An open session is left for the registry to expire. If the last request was already
+    /// processed, the blob exists: [`head_blob`](Self::head_blob) tells.
     pub async fn push_blob(
         &self,
         digest: &Digest,
@@ -73,16 +78,17 @@ impl Repository {
         push.run(mount_from).await
     }
 
-    /// Asks the registry to take a blob over from another of its repositories (end-11), and sends nothing of it.
+    /// Asks the registry to mount a blob from another of its repositories (end-11), without sending
+    /// it.
     ///
-    /// 201 says that it did. Any other status is an answer as well: 202 opens an upload session, which is left for
-    /// the registry to expire.
+    /// 201 means that it did. Any other status is returned too: 202 opens an upload session, which
+    /// is left for the registry to expire.
     ///
     /// # Errors
     /// When there is no usable answer.
     ///
     /// # Cancellation
-    /// The blob may be there already, or a session may be open, which the registry lets expire.
+    /// The blob may be mounted, or a session may be open, which is left for the registry to expire.
     pub async fn mount_blob(
         &self,
         digest: &Digest,
@@ -103,7 +109,7 @@ impl Repository {
             .append_pair("from", from.as_str());
         let call = Call {
             endpoint: Endpoint::Upload,
-            // A second one opens one session too many, which expires.
+            // A repeated request opens one more session, which expires.
             idempotent: persistent,
             mount_from: Some(from),
             ..self.call(Method::POST, url)
@@ -120,10 +126,11 @@ struct Push<'a> {
     reader: Slot,
 }
 
-/// What became of one try.
+/// The outcome of one try.
 enum Sent {
     Done,
-    /// Another try may work, in this session if there is one. The error is the push's if there is no other try.
+    /// Another try may work, in this session if there is one. If there is no other try, the push
+    /// fails with this error.
     Again(Error, Option<UploadSession>),
 }
 
@@ -131,8 +138,9 @@ impl Push<'_> {
     async fn run(&self, mount_from: Option<&RepositoryName>) -> Result<BlobPush, Error> {
         let mut session = None;
         if let Some(from) = mount_from {
-            // A mount is a shortcut: whatever goes wrong with it, from the token for two repositories to an answer that
-            // cannot be used, the blob is sent. So it is not tried for long either.
+            // Mounting is only a shortcut. If it fails for any reason, from the token for two
+            // repositories to an unusable answer, the blob is sent. So it is not retried for long
+            // either.
             if let Ok(answer) = self.repository.mount(self.digest, from, false).await {
                 match answer.status() {
                     StatusCode::CREATED => return Ok(BlobPush::Mounted),
@@ -164,14 +172,14 @@ impl Push<'_> {
                 }
                 Sent::Again(error, left) => (error, left),
             };
-            // The registry may have committed the blob before the answer was lost. Where that cannot be
-            // known, the upload's own failure counts.
+            // The registry may have committed the blob before the answer was lost. If that cannot
+            // be determined, the failure of the upload counts.
             if self.is_there().await.unwrap_or(false) {
                 return Ok(BlobPush::Uploaded);
             }
             if let Some(left) = left {
                 let before = left.resumed_at;
-                // A session that was resumed and got nothing since may be one that takes no chunks.
+                // A resumed session that has received nothing since may not accept chunks.
                 session = self
                     .resume(left)
                     .await
@@ -185,8 +193,8 @@ impl Push<'_> {
             }
             if session.is_none() && error.kind() == ErrorKind::Reset {
                 in_vain += 1;
-                // Whoever refuses a large body may close the connection before its 413 can be read; and whoever
-                // takes no chunks, before its 405.
+                // A server that refuses a large body may close the connection before its 413 can be
+                // read, and one that does not accept chunks, before its 405.
                 chunk = match in_vain {
                     2 if chunk.is_none() => smaller(self.size, 0),
                     3 => None,
@@ -221,8 +229,8 @@ impl Push<'_> {
         UploadSession::opened(answer).map_err(|failure| self.error(failure))
     }
 
-    /// Sends what the session has not got. `chunk` is the most that one request may bring, once there is such
-    /// a limit.
+    /// Sends what the session does not have yet. `chunk` is the maximum size of one request, once
+    /// there is a limit.
     async fn send(
         &self,
         mut session: UploadSession,
@@ -256,12 +264,12 @@ impl Push<'_> {
                     Some(less) => *chunk = Some(less),
                     None => return Err(self.refused(&Method::PATCH, answer)),
                 },
-                // The session is not where it was thought to be.
+                // The session has another offset than expected.
                 416 => {
                     let error = self.refused(&Method::PATCH, answer);
                     return Ok(Sent::Again(error, Some(session)));
                 }
-                // A registry that takes a blob in one piece need not take it in chunks.
+                // A registry that accepts a blob in one piece need not accept it in chunks.
                 405 | 501 => {
                     *chunk = None;
                     let error = self.refused(&Method::PATCH, answer);
@@ -278,7 +286,7 @@ impl Push<'_> {
         self.ended(answer, session)
     }
 
-    /// Decides what the answer that ends a session means.
+    /// Decides what the answer to the final request of a session means.
     fn ended(
         &self,
         answer: Result<Response, Error>,
@@ -290,7 +298,7 @@ impl Push<'_> {
         };
         match answer.status().as_u16() {
             200 | 201 | 204 => Ok(Sent::Done),
-            // What it held before was not what it said.
+            // What it had before was not what it said.
             400 if session.resumed_at.is_some() => {
                 let error = self.refused(&Method::PUT, answer);
                 Ok(Sent::Again(error, None))
@@ -315,7 +323,7 @@ impl Push<'_> {
         if lost {
             return Ok(Sent::Again(error, None));
         }
-        // It may or may not have been acted upon. (A refusal was already repeated by the call.)
+        // It may or may not have been processed. (A refusal was already repeated by the call.)
         if retry::is_transient(status) && !retry::is_refusal(status) {
             Ok(Sent::Again(error, Some(session)))
         } else {
@@ -323,10 +331,10 @@ impl Push<'_> {
         }
     }
 
-    /// Asks how much of the blob a session holds; `None` where it is gone, holds nothing, or does not say.
+    /// Asks how much of the blob a session has; `None` if it is gone, has nothing, or does not say.
     async fn resume(&self, session: UploadSession) -> Option<UploadSession> {
         let call = Call {
-            // The token that the upload has is one for pushes.
+            // The token of the upload is for pushes.
             access: Access::Push,
             ..self.repository.call(Method::GET, session.url.clone())
         };
@@ -397,7 +405,7 @@ impl Push<'_> {
         }
         if method == Method::PATCH && status == StatusCode::PAYLOAD_TOO_LARGE {
             text.push_str(
-                ", in the smallest chunks as well; the registry, or a proxy before it, limits what it takes",
+                ", even in the smallest chunks; the registry, or a proxy in front of it, limits the size of requests",
             );
         }
         let failure = Failure::new(ErrorKind::Status, text).at(method, answer.url());
@@ -409,14 +417,14 @@ impl Push<'_> {
     }
 }
 
-/// Returns the size of chunks to try after so many bytes were too many, where none may be shorter than `min_bytes`.
+/// Returns the chunk size to try after `refused` bytes were too many; at least `min_bytes`.
 fn smaller(refused: u64, min_bytes: u64) -> Option<u64> {
     let least = MIN_CHUNK_BYTES.max(min_bytes);
     let less = (refused / 2).clamp(least, MAX_CHUNK_BYTES.max(least));
     (less < refused).then_some(less)
 }
 
-/// Decides what a request without an answer means.
+/// Decides whether to go on after a request without an answer.
 fn broken(error: Error, session: UploadSession) -> Result<Sent, Error> {
     match error.kind() {
         ErrorKind::Reset | ErrorKind::Timeout => Ok(Sent::Again(error, Some(session))),

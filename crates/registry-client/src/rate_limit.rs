@@ -3,25 +3,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::HeaderMap;
 use http::header::DATE;
 
-/// What a registry says of its rate limit, in `RateLimit-*` headers or their `X-` forms.
+/// The rate limit of a registry, from `RateLimit-*` headers or their `X-` forms.
 ///
-/// Docker Hub sends `ratelimit-limit: 100;w=21600`; Cloudsmith and others send the `X-` forms with a reset.
+/// Docker Hub sends `ratelimit-limit: 100;w=21600`; Cloudsmith and others send the `X-` forms with
+/// a reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimit {
-    /// Requests that are allowed in a window.
+    /// The number of requests that are allowed per window.
     pub limit: Option<u64>,
-    /// Requests that are left.
+    /// The number of requests that are left.
     pub remaining: Option<u64>,
     /// The length of a window.
     pub window: Option<Duration>,
-    /// The time until more requests are allowed, counted from the answer: at most a day. A reset that is over, or
-    /// further away than that, is as if it were absent; Unix times in milliseconds are.
+    /// The time until more requests are allowed, from when the answer was given: at most a day. A
+    /// reset in the past or further away counts as absent, such as a Unix time in milliseconds.
     pub reset: Option<Duration>,
 }
 
 impl RateLimit {
-    /// Reads the headers; `None` where there are none that can be read.
+    /// Parses the headers; `None` if there are none or all are malformed.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let header = |name: &str| {
             let names = [format!("ratelimit-{name}"), format!("x-ratelimit-{name}")];
@@ -49,10 +50,10 @@ impl RateLimit {
     }
 }
 
-/// Reads a reset, which some give in seconds from now and others as a Unix time. A Unix time is compared with the
-/// answer's own `Date`, so that the local clock does not matter.
+/// Parses a reset, which is either in seconds from now or a Unix time. A Unix time is compared with
+/// the `Date` of the answer, so that the local clock does not matter.
 fn until(reset: u64, headers: &HeaderMap) -> Option<Duration> {
-    /// In seconds; no window is that long, and no Unix time since 2001 is shorter.
+    /// In seconds. No window is that long, and every Unix time since 2001 is larger.
     const FIRST_UNIX_TIME: u64 = 1_000_000_000;
     let reset = Duration::from_secs(reset);
     if reset.as_secs() < FIRST_UNIX_TIME {
@@ -67,7 +68,7 @@ fn until(reset: u64, headers: &HeaderMap) -> Option<Duration> {
     Some(left).filter(|left| !left.is_zero() && is_plausible(left))
 }
 
-/// Returns whether a registry can mean a wait: the longest windows in use are of a day.
+/// Returns whether a wait is plausible: the longest windows in use are one day.
 pub(crate) fn is_plausible(wait: &Duration) -> bool {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     *wait <= DAY
@@ -123,7 +124,8 @@ mod tests {
         // 1795552092 as a Unix time.
         let date = ("date", "Tue, 24 Nov 2026 20:28:12 GMT");
         for (name, text, expected) in [
-            // Delta seconds, as in the drafts of the IETF; GitLab sends Unix seconds under the same name.
+            // Delta seconds, as in the drafts of the IETF; GitLab sends Unix seconds under the same
+            // name.
             ("ratelimit-reset", "0", Some(0)),
             ("ratelimit-reset", "7", Some(7)),
             ("ratelimit-reset", "50;w=60", Some(50)),

@@ -1,5 +1,6 @@
-//! Where a registry may lead. A challenge's realm and a redirect are chosen by whoever answers for the registry, so
-//! each is checked when it is read, and once more for the addresses that its name resolves to.
+//! Where a registry may lead. The realm of a challenge and the target of a redirect are chosen by
+//! the server, so each is checked when it is read, and again for the addresses that its name
+//! resolves to.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,12 +11,12 @@ use url::{Host, Url};
 
 use crate::origin::is_loopback;
 
-/// An address that a registry may not lead to, and why.
+/// An address that a registry must not lead to, and why.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Refused(String);
 
-/// Whom an address reaches.
+/// The network that an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
     Public,
@@ -36,7 +37,7 @@ impl Space {
         match v4.octets() {
             [127 | 0, ..] => Self::Loopback,
             [169, 254, ..] => Self::LinkLocal,
-            // 100.64/10 is where cloud providers put metadata services as well; 168.63.129.16 is Azure's.
+            // Cloud providers put metadata services into 100.64/10 too; 168.63.129.16 is Azure's.
             [100, 64..=127, ..] | [168, 63, 129, 16] => Self::Private,
             // Protocols, documentation, 6to4 relays, benchmarks, multicast and reserved:
             // https://www.iana.org/assignments/iana-ipv4-special-registry/
@@ -56,7 +57,7 @@ impl Space {
             [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Self::Loopback,
             // IPv4-compatible and IPv4-mapped (RFC 4291), IPv4-translated (RFC 2765).
             [0, 0, 0, 0, 0, 0 | 0xffff, g, h] | [0, 0, 0, 0, 0xffff, 0, g, h] => embedded(g, h),
-            // The translators' prefixes of RFC 6052 and RFC 8215.
+            // The translation prefixes of RFC 6052 and RFC 8215.
             [0x64, 0xff9b, 0 | 1, 0, 0, 0, g, h] => embedded(g, h),
             // 6to4, RFC 3056: the IPv4 address follows the prefix.
             [0x2002, b, c, ..] => embedded(b, c),
@@ -64,9 +65,9 @@ impl Space {
             // Teredo, benchmarks, ORCHIDs and other protocols; documentation:
             // https://www.iana.org/assignments/iana-ipv6-special-registry/
             [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Self::Private,
-            // ISATAP, RFC 5214: what a tunnel leads to.
+            // ISATAP, RFC 5214: the end of a tunnel.
             [0x2000..=0x3fff, _, _, _, 0 | 0x200, 0x5efe, g, h] => embedded(g, h),
-            // What is assigned to the public.
+            // Publicly assigned.
             [0x2000..=0x3fff, ..] => Self::Public,
             _ => Self::Private,
         }
@@ -84,8 +85,8 @@ impl fmt::Display for Space {
     }
 }
 
-/// Where a registry is. Only where all its addresses are in one space that is not public may what it leads to be
-/// there as well.
+/// Returns the network of a registry. It may lead into a non-public network only if all its own
+/// addresses are in it.
 pub(crate) async fn locate(registry: &Url) -> Space {
     let mut spaces = match registry.host() {
         Some(Host::Ipv4(v4)) => vec![Space::of(v4.into())],
@@ -104,11 +105,11 @@ pub(crate) async fn locate(registry: &Url) -> Space {
     }
 }
 
-/// Decides whether a token may be asked for at `realm`, as far as its text tells.
+/// Decides from its text alone whether a token may be requested at `realm`.
 ///
-/// - `https`, or plain HTTP where registry and realm are both on this machine, or at the same host and the registry
-///   itself is spoken to in plain HTTP.
-/// - A literal address that is not public only where the registry is.
+/// - `https`, or plain HTTP if registry and realm are both on this machine, or at the same host and
+///   the registry itself uses plain HTTP.
+/// - A literal non-public address only if the registry is in that network.
 pub(crate) fn check(
     realm: &Url,
     registry: &Registry,
@@ -128,8 +129,8 @@ pub(crate) fn check(
         .map_err(|refused| Refused(format!("the token service is at {refused}")))
 }
 
-/// Decides whether a registry may lead to `url`, as far as its text tells: to a literal address that is not public
-/// only where the registry is.
+/// Decides from its text alone whether a registry may lead to `url`: to a literal non-public
+/// address only if the registry is in that network.
 pub(crate) fn check_address(url: &Url, registry_url: &Url, located: Space) -> Result<(), Refused> {
     let space = match url.host() {
         host if host == registry_url.host() => return Ok(()),
@@ -145,23 +146,24 @@ pub(crate) fn check_address(url: &Url, registry_url: &Url, located: Space) -> Re
     Err(Refused(format!("{origin}, {}", NotThere(space))))
 }
 
-/// Why an address in a space that is not public may not be asked.
+/// Why a non-public address must not be used.
 struct NotThere(Space);
 
 impl fmt::Display for NotThere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "an address that is not public ({}), and the registry is not there",
+            "an address that is not public ({}), and the registry is not in that network",
             self.0
         )
     }
 }
 
-/// Resolves the names that a registry leads to, and none into a space where the registry is not.
+/// Resolves the names that a registry leads to, and refuses non-public addresses outside its
+/// network.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    /// The registry's own name and those of the proxies: they are spoken to anyway.
+    /// The names of the registry itself and of the proxies, which are connected to anyway.
     pub(crate) known: Vec<String>,
     pub(crate) located: Space,
 }
@@ -172,7 +174,8 @@ impl Guard {
         if self.known.contains(&name) {
             return Ok(());
         }
-        // One address among public ones is refused as well: which of them is taken is not decided here.
+        // A single one among public addresses is refused too: which of them is used is not decided
+        // here.
         for address in addresses.iter().map(SocketAddr::ip) {
             let space = Space::of(address);
             if space != Space::Public && space != self.located {
@@ -453,7 +456,7 @@ mod tests {
             };
             let why = format!(
                 "localhost resolves to {address}, an address that is not public (loopback), and the registry is \
-                 not there"
+                 not in that network"
             );
             assert!(text.ends_with(&why), "{text}");
         }

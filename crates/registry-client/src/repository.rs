@@ -18,8 +18,8 @@ use crate::response::Response;
 
 /// One repository of one registry.
 ///
-/// Every method returns the final answer whatever its status; see the crate's documentation for when it is
-/// an error instead.
+/// Every method returns the final answer, whatever its status; the documentation of the crate says
+/// when it is an error instead.
 #[derive(Clone)]
 pub struct Repository {
     client: Client,
@@ -28,13 +28,13 @@ pub struct Repository {
     for_push: bool,
 }
 
-/// What names a manifest within its repository.
+/// The name of a manifest within its repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ManifestId<'a> {
-    /// What the tag holds now.
+    /// The manifest that the tag points to.
     Tag(&'a Tag),
-    /// The manifest of this digest.
+    /// The manifest with this digest.
     Digest(&'a Digest),
 }
 
@@ -59,16 +59,16 @@ impl fmt::Display for ManifestId<'_> {
     }
 }
 
-/// What has to hold of a tag for a manifest to be put under it.
+/// The condition under which a manifest is put under a tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Precondition<'a> {
     /// Nothing.
     #[default]
     None,
-    /// It holds what has this entity tag (`If-Match`), a strong one.
+    /// The tag still has this entity tag (`If-Match`), which must be a strong one.
     Matches(&'a str),
-    /// It does not exist (`If-None-Match: *`).
+    /// The tag does not exist (`If-None-Match: *`).
     Absent,
 }
 
@@ -79,7 +79,7 @@ impl<'a> From<Option<&'a str>> for Precondition<'a> {
 }
 
 impl Client {
-    /// Names a repository. Nothing is sent.
+    /// Returns a repository. Nothing is sent.
     pub fn repository(&self, registry: &Registry, name: &RepositoryName) -> Repository {
         Repository {
             client: self.clone(),
@@ -91,11 +91,11 @@ impl Client {
 }
 
 impl Repository {
-    /// Says that the repository is going to be written: from the first request on, tokens are asked for that
-    /// allow `pull,push`.
+    /// Declares that the repository will be written: tokens that allow `pull,push` are requested
+    /// from the start.
     ///
-    /// Of a repository that does not exist yet, a registry may refuse a token for `pull` alone (Quay). A token
-    /// service that gives no such token is asked for `pull` alone where a request only reads.
+    /// For a repository that does not exist yet, a registry may refuse a token for `pull` alone
+    /// (Quay). If the token service refuses `pull,push`, requests that only read use `pull` alone.
     #[must_use]
     pub fn for_push(mut self) -> Self {
         self.for_push = true;
@@ -117,11 +117,12 @@ impl Repository {
         &self.client
     }
 
-    /// Gets a manifest (end-3). The bytes of a 200 hash to the digest, where one was asked for.
+    /// Gets a manifest (end-3). If it was requested by digest, the bytes of a 200 are verified.
     ///
     /// # Errors
-    /// - [`ErrorKind::Integrity`] when they do not, also when asked for again.
-    /// - [`ErrorKind::Unreadable`] when what a tag holds cannot be read, also when asked for again.
+    /// - [`ErrorKind::Integrity`] when they do not match, even after repeating the request.
+    /// - [`ErrorKind::Unreadable`] when the manifest of a tag cannot be read, even after repeating
+    ///   the request.
     /// - When there is no usable answer, or it is larger than
     ///   [`max_manifest_bytes`](crate::ClientOptions::max_manifest_bytes).
     pub async fn get_manifest(
@@ -131,7 +132,7 @@ impl Repository {
         self.manifest(Method::GET, id.into()).await
     }
 
-    /// Asks for the head of a manifest (end-3).
+    /// Gets the headers of a manifest (end-3).
     ///
     /// # Errors
     /// When there is no usable answer.
@@ -153,12 +154,13 @@ impl Repository {
         self.collect(call, limit, "max_manifest_bytes").await
     }
 
-    /// Gets the first page of a subject's referrers (end-12a), with a filter by artifact type if one is
-    /// given (end-12b). Whether the registry applied the filter says
-    /// [`filter_applied`](Response::filter_applied).
+    /// Gets the first page of the referrers of a subject (end-12a), filtered by artifact type if
+    /// one is given (end-12b). [`filter_applied`](Response::filter_applied) returns whether the
+    /// registry applied the filter.
     ///
     /// # Errors
-    /// - [`ErrorKind::Unreadable`] when the body of a 200 cannot be read, also when asked for again.
+    /// - [`ErrorKind::Unreadable`] when the body of a 200 cannot be read, even after repeating the
+    ///   request.
     /// - When there is no usable answer, or it is larger than
     ///   [`max_list_bytes`](crate::ClientOptions::max_list_bytes).
     pub async fn referrers(
@@ -174,13 +176,14 @@ impl Repository {
         self.page(url, Endpoint::Referrers).await
     }
 
-    /// Gets the first page of the list of tags (end-8a), asking for `n` tags a page if given (end-8b).
+    /// Gets the first page of the list of tags (end-8a), with `n` tags per page if given (end-8b).
     ///
-    /// A page of `n` tags without a next link need not be the last one: there are registries that heed `n` and
-    /// give no link (go-containerregistry's). Without `n` they list everything.
+    /// A page of `n` tags without a link to the next one need not be the last: some registries obey
+    /// `n` but send no link (go-containerregistry's). Without `n` they list everything.
     ///
     /// # Errors
-    /// - [`ErrorKind::Unreadable`] when the body of a 200 cannot be read, also when asked for again.
+    /// - [`ErrorKind::Unreadable`] when the body of a 200 cannot be read, even after repeating the
+    ///   request.
     /// - When there is no usable answer, or it is larger than
     ///   [`max_list_bytes`](crate::ClientOptions::max_list_bytes).
     pub async fn tags(&self, n: Option<u32>) -> Result<Response, Error> {
@@ -191,15 +194,17 @@ impl Repository {
         self.page(url, Endpoint::Tags).await
     }
 
-    /// Returns where the page after `page` is; `None` after the last one.
+    /// Returns the URL of the page after `page`, or `None` after the last one.
     ///
-    /// Reads every `Link` header for `rel=next`, resolved against where `page` came from.
+    /// Every `Link` header is searched for `rel=next` and resolved against the URL of `page`.
     ///
     /// # Errors
-    /// - [`ErrorKind::UntrustedLink`] when it leads to another origin than the registry's, or out of `/v2/`.
-    /// - [`ErrorKind::Protocol`] when it cannot be read, contradicts another one, or leads to `page` itself.
+    /// - [`ErrorKind::UntrustedLink`] when it leads to an origin other than the registry's, or out
+    ///   of `/v2/`.
+    /// - [`ErrorKind::Protocol`] when it is malformed, contradicts another one, or leads to `page`
+    ///   itself.
     ///
-    /// None of these may be taken for the end of the list.
+    /// None of these means the end of the list.
     pub fn next_link(&self, page: &Response) -> Result<Option<Url>, Error> {
         let registry = self.client.url(&self.registry, "/")?;
         link::next(page.headers(), page.url(), &registry).map_err(|failure| {
@@ -208,10 +213,11 @@ impl Repository {
         })
     }
 
-    /// Gets a further page of a list, by a URL from [`Repository::next_link`].
+    /// Gets another page of a list, with a URL from [`Repository::next_link`].
     ///
     /// # Errors
-    /// - [`ErrorKind::UntrustedLink`] when the URL is not within the registry's `/v2/`; nothing is sent.
+    /// - [`ErrorKind::UntrustedLink`] when the URL is not within the registry's `/v2/`; nothing is
+    ///   sent.
     /// - As for the first page.
     pub async fn get_page(&self, url: &Url) -> Result<Response, Error> {
         let registry = self.client.url(&self.registry, "/")?;
@@ -241,18 +247,19 @@ impl Repository {
         self.collect(call, limit, "max_list_bytes").await
     }
 
-    /// Puts a manifest as it is (end-7), under a tag or under its digest, on a condition if one is given. Not every
-    /// registry heeds conditions; one that does answers 412 where they do not hold.
+    /// Uploads a manifest unchanged (end-7), under a tag or under its digest, subject to a
+    /// condition if one is given. Not every registry supports conditions; one that does answers 412
+    /// if the condition is not met.
     ///
-    /// By tag it is sent again only after answers which say that it was not acted upon: another writer may
-    /// have moved the tag in between.
+    /// By tag, it is only sent again after answers which say that it was not processed: another
+    /// writer may have moved the tag in the meantime.
     ///
     /// # Errors
     /// When there is no usable answer, or `media_type` or an entity tag cannot be sent in a header.
     ///
     /// # Cancellation
-    /// The registry may or may not have taken the manifest. To put the same bytes again does no harm by digest; by tag, read
-    /// the tag first if others write it.
+    /// The registry may or may not have stored the manifest. Uploading the same bytes again is safe
+    /// by digest; by tag, read the tag first if others write it.
     pub async fn put_manifest(
         &self,
         id: impl Into<ManifestId<'_>> + Send,
@@ -277,7 +284,7 @@ impl Repository {
             if let Some(value) = value
                 && !set(&mut call.headers, name.clone(), value)
             {
-                let text = format!("{value:?} does not stand in the header {name}");
+                let text = format!("{value:?} cannot be sent in the header {name}");
                 let failure = Failure::new(ErrorKind::Protocol, text).at(&call.method, &call.url);
                 return Err(Error::new(&self.registry, failure));
             }
@@ -303,7 +310,7 @@ impl Repository {
         self.collect(call, limit, "max_manifest_bytes").await
     }
 
-    /// Asks for the head of a blob (end-2).
+    /// Gets the headers of a blob (end-2).
     ///
     /// # Errors
     /// When there is no usable answer.
@@ -315,7 +322,7 @@ impl Repository {
     }
 
     pub(crate) fn url(&self, path: &str) -> Result<Url, Error> {
-        // Names, tags and digests hold nothing that means something in a path.
+        // Names, tags and digests contain no characters with a meaning in a path.
         let path = format!("/v2/{}/{path}", self.name);
         self.client.url(&self.registry, &path)
     }

@@ -15,8 +15,9 @@ use crate::retry;
 
 /// The final answer to a call, whatever its status.
 ///
-/// - The body of a 2xx answer is complete and within the limit of its call. Any other body is cut at 64 KiB.
-/// - Nothing in it has been checked against a digest.
+/// - The body of a 2xx answer is complete and within the limit of its call. Any other body is cut
+///   at 64 KiB.
+/// - A body is only verified where the method says so.
 /// - `Debug` shows neither headers nor body.
 #[derive(Clone)]
 pub struct Response {
@@ -42,19 +43,19 @@ impl Response {
         &self.headers
     }
 
-    /// Returns the first header of that name, if it is visible ASCII. It is whole: [`bounded`](oci_content::bounded)
-    /// cuts it for a message.
+    /// Returns the first header with that name, if it is visible ASCII. It is not cut: use
+    /// [`bounded`](oci_content::bounded) for messages.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Returns the body; empty for a HEAD.
+    /// Returns the body, which is empty for HEAD.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Returns where the answer came from, after redirects. Its query may hold a signature: print
-    /// [`Response::display_url`].
+    /// Returns the URL of the answer, after redirects. Its query may contain a signature: print
+    /// [`Response::display_url`] instead.
     pub fn url(&self) -> &Url {
         &self.url
     }
@@ -64,18 +65,20 @@ impl Response {
         without_secrets(&self.url)
     }
 
-    /// Returns whether a redirect led to another origin (scheme, host or port) than the registry's.
+    /// Returns whether a redirect led to an origin (scheme, host or port) other than the
+    /// registry's.
     pub fn is_foreign(&self) -> bool {
         self.foreign
     }
 
-    /// Returns how many HTTP requests the call made: retries, redirect hops, replays after a 401 and token
-    /// requests included. Zero when a closed rate limit gate gave the answer that had closed it.
+    /// Returns the number of HTTP requests of the call, including retries, redirect hops, replays
+    /// after a 401 and token requests. It is 0 if a closed rate limit gate returned the answer that
+    /// had closed it.
     pub fn requests(&self) -> u32 {
         self.requests
     }
 
-    /// Returns how long the call took, waits included.
+    /// Returns how long the call took, including waits.
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
@@ -87,13 +90,13 @@ impl Response {
         (!media_type.is_empty()).then(|| media_type.to_ascii_lowercase())
     }
 
-    /// Returns what the answer means where a subject's referrers were asked for.
+    /// Returns what the answer to a request for the referrers of a subject means.
     pub fn referrers_answer(&self) -> ReferrersAnswer {
         let codes = self.error_codes();
         ReferrersAnswer::decide(self.parts(&codes))
     }
 
-    /// Returns what the answer means where a referrers tag was asked for.
+    /// Returns what the answer to a request for a referrers tag means.
     pub fn referrers_tag_answer(&self) -> ReferrersTagAnswer {
         ReferrersTagAnswer::decide(self.parts(&[]))
     }
@@ -106,19 +109,20 @@ impl Response {
         }
     }
 
-    /// Returns the error codes of the body in their order, as written; empty where there are none.
+    /// Returns the error codes of the body in order, as written; empty if there are none.
     pub fn error_codes(&self) -> Vec<String> {
         envelope::codes(&self.body)
     }
 
-    /// Returns the first error message of the body, at most 256 characters, without control characters.
+    /// Returns the first error message of the body, at most 256 characters, without control
+    /// characters.
     pub fn error_message(&self) -> Option<String> {
         envelope::message(&self.body)
     }
 
-    /// Returns how long the server asks to wait, counted from when it answered: `Retry-After`, else for a 429 the
-    /// reset of its rate limit. A header that is neither seconds nor a date, or that asks for more than a day, is as
-    /// if it were absent.
+    /// Returns how long the server asks to wait, from when it answered: `Retry-After`, else for a
+    /// 429 the reset of its rate limit. A header that is neither seconds nor a date, or asks for
+    /// more than a day, is ignored.
     pub fn retry_after(&self) -> Option<Duration> {
         let asked = retry::retry_after(&self.headers).filter(rate_limit::is_plausible);
         asked.or_else(|| {
@@ -127,13 +131,13 @@ impl Response {
         })
     }
 
-    /// Returns what the registry says of its rate limit.
+    /// Returns the rate limit, if the registry sent one.
     pub fn rate_limit(&self) -> Option<RateLimit> {
         RateLimit::of(&self.headers)
     }
 
-    /// Returns the digest in `OCI-Subject`, by which a registry says that it handles the pushed manifest's
-    /// `subject`:
+    /// Returns the digest in `OCI-Subject`, with which a registry confirms that it processed the
+    /// `subject` of a pushed manifest:
     /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>
     pub fn oci_subject(&self) -> Option<Digest> {
         self.header("oci-subject")?.trim().parse().ok()
@@ -150,7 +154,8 @@ impl Response {
             .any(|name| name.trim().eq_ignore_ascii_case(filter))
     }
 
-    /// Returns `Docker-Content-Digest`. It is a claim of the registry: only a hash of the body is proof.
+    /// Returns `Docker-Content-Digest`, which is only a claim of the registry: hash the body to
+    /// verify it.
     pub fn content_digest(&self) -> Option<Digest> {
         self.header("docker-content-digest")?.trim().parse().ok()
     }

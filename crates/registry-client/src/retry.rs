@@ -5,26 +5,27 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use http::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// How often and how long one call tries again.
+/// How often and for how long one call is retried.
 ///
-/// - Tried again: 408, 425, 429, 499, every 5xx but 501 and 505, and broken connections, where the request can be
-///   repeated without another effect (GET, HEAD, PUT by digest); 429, 503 and connections that were never
-///   made for every request. What a status of the class means is
-///   [RFC 9110, 15](https://www.rfc-editor.org/rfc/rfc9110#section-15).
+/// - Requests that can be repeated safely (GET, HEAD, PUT by digest) are retried after 408, 425,
+///   429, 499, every 5xx but 501 and 505, and broken connections. All requests are retried after
+///   429, 503 and failures to connect. See [RFC 9110,
+///   15](https://www.rfc-editor.org/rfc/rfc9110#section-15).
 /// - A 200 whose body cannot be read ([`ErrorKind::Unreadable`](crate::ErrorKind::Unreadable), or
-///   [`Integrity`](crate::ErrorKind::Integrity) of a manifest) is asked for at most twice more.
-/// - `Retry-After` is obeyed in full. One that does not fit into what is left of `deadline` ends the call
-///   with the answer that carries it; one of more than a day is a mistake, such as a Unix time, and is ignored.
-/// - Without `Retry-After` the wait before the n-th retry is drawn evenly from zero to
+///   [`Integrity`](crate::ErrorKind::Integrity) of a manifest) is requested at most twice more.
+/// - `Retry-After` is obeyed in full. If it exceeds what is left of `deadline`, the call ends with
+///   the answer that carries it. More than a day is taken for a mistake, such as a Unix time, and
+///   ignored.
+/// - Without `Retry-After` the wait before the n-th retry is chosen uniformly between zero and
 ///   `base_delay * 2^(n-1)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// Tries in all, the first included. Default: 6.
+    /// The number of tries, including the first. Default: 6.
     pub max_attempts: NonZeroU32,
     /// The longest wait before the first retry. Default: 200 ms.
     pub base_delay: Duration,
-    /// The sum of all waits of one call. Default: 120 s.
+    /// The limit for the sum of all waits of one call. Default: 120 s.
     pub deadline: Duration,
 }
 
@@ -39,8 +40,8 @@ impl Default for RetryPolicy {
     }
 }
 
-/// How often a body that cannot be read is asked for, the first time included. It is mostly as bad the next time, so
-/// the policy's own number would only cost time.
+/// How often a body that cannot be read is requested, including the first time. It is usually just
+/// as bad the next time, so the number in the policy would only cost time.
 pub(crate) const MAX_UNREADABLE: u32 = 3;
 
 /// What is left of a [`RetryPolicy`] during one call.
@@ -65,13 +66,13 @@ impl Budget {
         self.tries
     }
 
-    /// Starts counting anew, after progress.
+    /// Starts counting again, after progress.
     pub(crate) fn reset(&mut self) {
         self.tries = 1;
         self.waited = Duration::ZERO;
     }
 
-    /// Takes a wait that is not followed by a new try, if there is room for it.
+    /// Accounts for a wait that is not followed by a new try, if it is within the budget.
     pub(crate) fn take_wait(&mut self, wait: Duration) -> bool {
         match self.waited.checked_add(wait) {
             Some(sum) if sum <= self.policy.deadline => {
@@ -82,7 +83,8 @@ impl Budget {
         }
     }
 
-    /// Takes one more try and returns how long to wait before it; `None` when the budget is used up.
+    /// Accounts for one more try and returns how long to wait before it; `None` if the budget is
+    /// used up.
     pub(crate) fn take_try(&mut self, retry_after: Option<Duration>) -> Option<Duration> {
         if self.tries >= self.policy.max_attempts.get() {
             return None;
@@ -102,34 +104,35 @@ impl Budget {
 fn full_jitter(base: Duration, exponent: u32) -> Duration {
     const MAX_EXPONENT: u32 = 16;
     let longest = base.saturating_mul(1 << exponent.min(MAX_EXPONENT));
-    // Each `RandomState` has fresh keys; that is random enough to spread clients out.
+    // Each `RandomState` has new keys, which is random enough to spread clients out.
     let random = RandomState::new().hash_one(exponent);
     let nanos = longest.as_nanos() * u128::from(random >> 32) / (1 << 32);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// Returns whether an answer may be another one later.
+/// Returns whether the answer may be different later.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
     match status.as_u16() {
-        // What the server does not have it will not have in a second either.
+        // A feature that the server lacks will not appear within seconds.
         501 | 505 => false,
-        // 499: nginx, a proxy's client went away. 425: too early for a replay-safe request.
+        // 499: nginx, when the client of a proxy went away. 425: too early for a replay-safe
+        // request.
         408 | 425 | 429 | 499 | 500..=599 => true,
         _ => false,
     }
 }
 
-/// Returns whether the status says that the request was not acted upon.
+/// Returns whether the status means that the request was not processed.
 pub(crate) fn is_refusal(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 503)
 }
 
-/// Reads `Retry-After`: seconds, or a date, which is compared with the answer's own `Date` so that the
-/// local clock does not matter. Anything else is as if it were absent.
+/// Parses `Retry-After`: seconds, or a date, which is compared with the `Date` of the answer so
+/// that the local clock does not matter. Anything else is ignored.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        // A number too large for 64 bits is still a wait that fits into no deadline.
+        // A number too large for 64 bits still means a wait beyond every deadline.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let at = httpdate::parse_http_date(text).ok()?;

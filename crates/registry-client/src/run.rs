@@ -1,4 +1,4 @@
-//! One call: as many requests as it takes to get an answer that stands.
+//! One call: as many requests as it takes to get a final answer.
 
 use std::sync::Arc;
 
@@ -21,26 +21,26 @@ use crate::realm;
 use crate::response::Response;
 use crate::retry::{self, Budget};
 
-/// What the requests of one call share.
+/// The state that the requests of one call share.
 struct State {
     budget: Budget,
     requests: u32,
     started: Instant,
     /// The host that answered last.
     host: Arc<Host>,
-    /// Bodies that came and could not be read.
+    /// The number of bodies that could not be read.
     unreadable: u32,
 }
 
 /// How one request ended.
 enum Attempt {
     Answered(Reply),
-    /// The answer that closed the gate of a host, which opens too late.
+    /// The gate of a host opens too late; this is the answer that closed it.
     Gated(Response),
 }
 
 impl Call<'_> {
-    /// Makes requests until one answer stands or the budget is used up.
+    /// Makes requests until there is a final answer or the budget is used up.
     pub(crate) async fn run(&self, auth: &Auth, mode: Mode) -> Result<Reply, Error> {
         let mut state = State {
             budget: Budget::new(self.network.options.retry),
@@ -55,7 +55,7 @@ impl Call<'_> {
     async fn answer(&self, auth: &Auth, mode: Mode, state: &mut State) -> Result<Reply, Error> {
         let mut progress = Progress::new(state.started);
         loop {
-            // Before the place is taken: a token request may need one at the same host.
+            // Before taking a slot: a token request may need one at the same host.
             let carried = auth
                 .carry(self, &progress, &mut state.requests, run_boxed)
                 .await?;
@@ -135,7 +135,7 @@ impl Call<'_> {
             };
             drop(outcome);
             match status {
-                // The gate was closed for longer already, which was told.
+                // The gate was already closed for longer, which was reported.
                 Some((_, false)) => tokio::time::sleep(wait).await,
                 _ => {
                     let status = status.map(|(status, _)| status);
@@ -145,7 +145,7 @@ impl Call<'_> {
         }
     }
 
-    /// Returns why a 200 is no answer, if its body is not what it has to be.
+    /// Returns why a 200 does not count as an answer, if its body is not what it must be.
     fn unreadable(&self, answer: &Response) -> Option<Failure> {
         if self.method != Method::GET || answer.status() != StatusCode::OK {
             return None;
@@ -159,22 +159,22 @@ impl Call<'_> {
             Expect::Anything => return None,
             Expect::Content(digest) if digest.matches(body) => return None,
             Expect::Content(digest) => {
-                let text = format!("the {} bytes that came do not hash to {digest}", body.len());
+                let text = format!("the {} bytes received do not hash to {digest}", body.len());
                 return failure(ErrorKind::Integrity, text);
             }
             Expect::Readable => {}
         }
         if let Some(coding) = &answer.coding {
-            let text = format!("the body has the content coding {coding}, which was not asked for");
+            let text = format!("the body has the content coding {coding}, which was not requested");
             return failure(ErrorKind::Unreadable, text);
         }
-        // Where a digest was asked for, a header that repeats it says nothing about the list that comes with it.
+        // If the header repeats the digest in the URL, it says nothing about the list in the body.
         if let Some(named) = answer.content_digest()
             && !named.matches(body)
             && !self.url.path().ends_with(&named.to_string())
         {
             let text = format!(
-                "the {} bytes that came do not hash to {named}, as their header says",
+                "the {} bytes received do not hash to {named}, as their header says",
                 body.len()
             );
             return failure(ErrorKind::Unreadable, text);
@@ -188,8 +188,8 @@ impl Call<'_> {
         outcome.map_err(|failure| Error::new(self.registry, failure))
     }
 
-    /// Sends one request and follows its redirects, at each host behind its gate and within its limit of requests in
-    /// flight. The place at one host is given back before the next one is taken.
+    /// Sends one request and follows its redirects, respecting the gate and the limit of requests
+    /// in flight of each host. The slot at one host is returned before taking the next one.
     async fn attempt(
         &self,
         mode: Mode,
@@ -246,7 +246,7 @@ impl Call<'_> {
                 elapsed: state.started.elapsed(),
             };
             if let Some(target) = redirect(open.status(), open.headers()) {
-                // Read to its end, so that the connection can be used again.
+                // Read to the end, so that the connection can be reused.
                 let answer = head(open.collect(MAX_ERROR_BODY, "64 KiB").await?);
                 let refuse = |text: String| {
                     Failure::new(ErrorKind::Redirect, text)
@@ -305,7 +305,7 @@ impl Call<'_> {
     /// Decides where a redirect leads.
     fn follow(&self, from: &Url, target: &str, status: StatusCode) -> Result<Url, String> {
         let Some(next) = origin::resolve(from, target) else {
-            return Err("the redirect leads to no plain web address".into());
+            return Err("the redirect does not lead to a plain web address".into());
         };
         let host = next.origin().ascii_serialization();
         if from.scheme() == "https" && next.scheme() == "http" {
@@ -330,7 +330,7 @@ impl Call<'_> {
     }
 }
 
-/// Makes the requests of a call that the authentication of another one needs.
+/// Makes the requests of a call that is part of the authentication of another one.
 fn run_boxed<'a>(call: Call<'a>, auth: &'a Auth, mode: Mode) -> BoxedReply<'a> {
     Box::pin(async move { call.run(auth, mode).await })
 }

@@ -5,13 +5,14 @@ use serde_json::value::RawValue;
 use crate::body::present;
 use crate::bounded_list::BoundedList;
 
-/// One page of the list of a repository's tags, as [`Repository::tags`](crate::Repository::tags) gets it.
+/// One page of the list of a repository's tags, as [`Repository::tags`](crate::Repository::tags)
+/// gets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TagList {
-    /// The tags in their order and as the registry writes them: not each need be a valid one.
+    /// The tags in order, as the registry wrote them. They need not be valid.
     pub tags: Vec<String>,
-    /// The number of tags beyond the limit that was given. Where there are any, this is not the whole page.
+    /// The number of tags beyond the limit. If it is not 0, this is not the whole page.
     pub unread: usize,
 }
 
@@ -24,7 +25,7 @@ pub struct TagListError(String);
 struct Members<'a> {
     #[serde(borrow)]
     name: Option<&'a RawValue>,
-    /// `Some(None)` is `null`, which registries send for an empty list.
+    /// `Some(None)` is `null`, which some registries send for an empty list.
     #[serde(default, borrow, deserialize_with = "present")]
     tags: Option<Option<&'a RawValue>>,
     #[serde(borrow)]
@@ -32,21 +33,22 @@ struct Members<'a> {
 }
 
 impl TagList {
-    /// Reads the body of a page (end-8a) and keeps at most `max_tags` of its tags: a page of 32 MiB has room for
-    /// millions of short ones.
+    /// Parses the body of a page (end-8a) and keeps at most `max_tags` of its tags: a page of 32
+    /// MiB has room for millions of short ones.
     ///
-    /// A list that is `null` is empty, and so is one that is missing where the page names its repository, as registries
-    /// write it that have no tags.
+    /// A list that is `null` is empty, and so is a missing one if the body names the repository,
+    /// which is how some registries answer without tags.
     ///
     /// # Errors
-    /// When it is anything else, such as `{}` or a list of errors: no tags may be concluded from that.
+    /// When it is anything else, such as `{}` or a list of errors, which does not mean that there
+    /// are no tags.
     pub fn parse(body: &[u8], max_tags: usize) -> Result<Self, TagListError> {
         let malformed = |error: serde_json::Error| {
             TagListError(bounded(&error.to_string(), MAX_FOREIGN_CHARS).into_owned())
         };
-        // A derived reader also takes the members in a list.
+        // A derived `Deserialize` also accepts an array of the members.
         if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(TagListError("it is no JSON object".into()));
+            return Err(TagListError("it is not a JSON object".into()));
         }
         let body: Members<'_> = serde_json::from_slice(body).map_err(malformed)?;
         let is_named = body.name.is_some_and(|name| name.get().starts_with('"'));
@@ -89,8 +91,8 @@ mod tests {
             (r#"{"name":null}"#, "it has no `tags`"),
             (r#"{"name":"a","errors":[]}"#, "it has no `tags`"),
             (r#"{"tags":null,"errors":[]}"#, "it has no `tags`"),
-            (r#"[null,["a"],null]"#, "it is no JSON object"),
-            ("", "it is no JSON object"),
+            (r#"[null,["a"],null]"#, "it is not a JSON object"),
+            ("", "it is not a JSON object"),
             (
                 r#"{"tags":["a"]"#,
                 "EOF while parsing an object at line 1 column 13",

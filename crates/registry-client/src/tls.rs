@@ -1,4 +1,4 @@
-//! Whom a connection trusts, and what it shows of itself.
+//! The certificates that connections trust and show.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::certs_folder;
 use crate::options::ClientOptions;
 use crate::pem::{certificates, identity, provider};
 
-/// What connections to one registry trust and show.
+/// The certificates that connections to one registry trust and show.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsSettings {
-    /// Root certificates beside the platform's.
+    /// Root certificates in addition to the platform's.
     pub(crate) roots: Vec<CertificateDer<'static>>,
     /// Client certificates, each with its key.
     pub(crate) identities: Vec<Arc<CertifiedKey>>,
@@ -34,7 +34,7 @@ pub(crate) struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// Puts together what holds for every registry.
+    /// Collects the settings for all registries.
     pub(crate) fn general(options: &ClientOptions) -> Result<Self, BuildError> {
         let mut settings = Self::default();
         for pem in &options.extra_roots {
@@ -46,10 +46,10 @@ impl TlsSettings {
         Ok(settings)
     }
 
-    /// Puts together what holds for `registry`; `None` where nothing does beyond the general settings.
+    /// Collects the settings for `registry`; `None` if it has none of its own.
     ///
-    /// Root certificates add up. Of client certificates the most explicit are taken: those of the registry's own
-    /// options, else the general one, else those of a folder.
+    /// Root certificates are combined. The most specific client certificates are used: those from
+    /// the options of the registry, else the general one, else those of a folder.
     pub(crate) fn of(
         options: &ClientOptions,
         registry: &Registry,
@@ -93,7 +93,7 @@ impl TlsSettings {
         }))
     }
 
-    /// Returns the configuration of connections that `verifier` judges.
+    /// Returns the configuration of connections that are verified by `verifier`.
     pub(crate) fn config(
         &self,
         verifier: Arc<dyn ServerCertVerifier>,
@@ -113,13 +113,15 @@ impl TlsSettings {
 }
 
 impl ClientOptions {
-    /// Returns what a [`Client`](crate::Client) with these options judges the certificate of `registry` by.
+    /// Returns the verifier that a [`Client`](crate::Client) with these options uses for the
+    /// certificate of `registry`.
     ///
     /// - It trusts the platform's roots, `extra_roots` and those of the registry.
-    /// - A server's certificate that is, byte for byte, one of the extra roots is trusted although it may be that of
-    ///   an authority (`CA:TRUE`, what `openssl req -x509` makes). Its name, its dates and its purpose are checked
-    ///   like any other's.
-    /// - With [`HostOptions::insecure`](crate::HostOptions::insecure) every certificate is taken.
+    /// - A server certificate that is identical to one of the extra roots is trusted even if it is
+    ///   that of an authority (`CA:TRUE`, as created by `openssl req -x509`). Its name, dates and
+    ///   purpose are checked as usual.
+    /// - With [`HostOptions::insecure`](crate::HostOptions::insecure) every certificate is
+    ///   accepted.
     ///
     /// # Errors
     /// When a certificate or a key cannot be read.
@@ -130,8 +132,9 @@ impl ClientOptions {
         self.tls_settings(registry)?.verifier(false)
     }
 
-    /// Returns how a [`Client`](crate::Client) with these options begins TLS with `registry`, judging by `verifier`:
-    /// the one of [`server_verifier`](Self::server_verifier), or one that wraps it.
+    /// Returns the TLS configuration that a [`Client`](crate::Client) with these options uses for
+    /// `registry`. `verifier` is the one from [`server_verifier`](Self::server_verifier), or one
+    /// that wraps it.
     ///
     /// # Errors
     /// When a certificate or a key cannot be read.
@@ -150,15 +153,17 @@ impl ClientOptions {
         }
     }
 
-    /// Checks that `pem` holds root certificates that can be read, as [`extra_roots`](Self::extra_roots) has to.
+    /// Checks that `pem` is valid for [`extra_roots`](Self::extra_roots): it contains root
+    /// certificates that can be read.
     ///
     /// # Errors
-    /// When it holds none, or one that cannot be read.
+    /// When it contains none, or one that cannot be read.
     pub fn check_roots(pem: &[u8]) -> Result<(), BuildError> {
         certificates(pem).map(drop)
     }
 
-    /// Checks that `pem` holds a client certificate and its key, as [`client_identity`](Self::client_identity) has to.
+    /// Checks that `pem` is valid for [`client_identity`](Self::client_identity): it contains a
+    /// client certificate and its key.
     ///
     /// # Errors
     /// When one of them is missing or cannot be read, or when they do not belong together.
@@ -173,7 +178,8 @@ fn server_name(registry: &Registry) -> Option<ServerName<'static>> {
     ServerName::try_from(host).ok()
 }
 
-/// Chooses among client certificates as Go's clients do: one of an authority that the server names.
+/// Chooses among client certificates as Go's clients do: one from an authority that the server
+/// names.
 #[derive(Debug)]
 struct Identities(Vec<Arc<CertifiedKey>>);
 
@@ -202,12 +208,13 @@ impl ResolvesClientCert for Identities {
     }
 }
 
-/// Judges as the platform does, and beyond that trusts a certificate that was given as it is.
+/// Verifies certificates as the platform does, and also trusts those that were configured as they
+/// are.
 struct ServerVerifier {
     platform: Verifier,
     roots: Vec<CertificateDer<'static>>,
     unverified: Option<ServerName<'static>>,
-    /// The configuration serves for a TLS session with a proxy as well, which has to be verified.
+    /// Whether the configuration is also used for TLS with a proxy, which must be verified.
     proxy_speaks_tls: bool,
 }
 
@@ -221,7 +228,8 @@ impl fmt::Debug for ServerVerifier {
 }
 
 impl ServerVerifier {
-    /// A certificate that cannot be checked may have a key or a form that signatures cannot be checked with either.
+    /// A certificate that cannot be verified may have a key or a format that does not allow
+    /// verifying signatures either.
     fn signature(
         &self,
         checked: Result<HandshakeSignatureValid, rustls::Error>,
@@ -300,7 +308,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// Checks what is left to check of a certificate that is trusted as it is: for whom, when and what for it is.
+/// Checks the name, the dates and the purpose of a certificate that is trusted as it is.
 fn trusted_itself(
     certificate: &CertificateDer<'_>,
     name: &ServerName<'_>,
@@ -323,7 +331,8 @@ fn trusted_itself(
     }
 }
 
-/// Says the real reason of a refusal where webpki says another one first: that the certificate is an authority's.
+/// Returns the real reason of a rejection if webpki first complains that the certificate is an
+/// authority's.
 fn real_reason(
     refused: rustls::Error,
     certificate: &CertificateDer<'_>,
@@ -377,12 +386,12 @@ fn read<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> 
     Some(read)
 }
 
-/// An authority's certificate (`CA:TRUE`) that a server uses as its own.
+/// The certificate of an authority (`CA:TRUE`) that a server uses as its own.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("it is an authority's own (CA:TRUE), used as a server's")]
+#[error("it is the certificate of an authority (CA:TRUE), used by a server")]
 struct AuthorityAsServer;
 
-/// Says in words for people why a session failed; `None` where the error's own words are as good.
+/// Describes why a session failed; `None` if the text of the error is good enough.
 pub(crate) fn describe(error: &rustls::Error) -> Option<String> {
     let day = |time: &UnixTime| {
         let time = UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs()));
@@ -403,15 +412,15 @@ pub(crate) fn describe(error: &rustls::Error) -> Option<String> {
                 "the server's certificate is for another name".to_owned()
             }
             CertificateError::UnknownIssuer => {
-                "the server's certificate is of an issuer that is not trusted here".to_owned()
+                "the issuer of the server's certificate is not trusted".to_owned()
             }
             CertificateError::Other(OtherError(other)) => {
-                format!("the server's certificate is refused: {other}")
+                format!("the server's certificate is rejected: {other}")
             }
             _ => return None,
         },
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "the server wants a client certificate".to_owned()
+            "the server requires a client certificate".to_owned()
         }
         _ => return None,
     })

@@ -33,45 +33,47 @@ use crate::realm::{self, Space};
 use crate::response::Response;
 use crate::retry::{self, Budget};
 
-/// What a token service that names no time means, and what stands in for a time that makes no sense.
+/// The lifetime of a token if the service gives none or an implausible one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Longer is not believed; asking once an hour costs nothing.
+/// The longest lifetime that is believed; one request per hour costs nothing.
 const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// More tokens than this are not kept once they have expired.
+/// Beyond this number of tokens, expired ones are dropped.
 const MAX_SLOTS: usize = 4096;
 
-/// More refresh tokens than this are not kept.
+/// The number of refresh tokens that are kept.
 const MAX_REFRESH_TOKENS: usize = 256;
 
-/// How often a 2xx answer that cannot be read is asked for again.
+/// How often a request is repeated because a 2xx answer cannot be read.
 const MAX_UNREADABLE: u32 = 2;
 
-/// Shorter secrets are not looked for in what a token service says.
+/// The length from which secrets are searched for in messages of a token service.
 const MIN_SECRET: usize = 4;
 
-/// A bearer token as the `Authorization` header that carries it.
+/// A bearer token, as an `Authorization` header.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
     pub(crate) id: u64,
-    /// What it was asked for with, separated by spaces.
+    /// The scopes that it was requested for, separated by spaces.
     pub(crate) scope: Arc<str>,
     pub(crate) fetched: Instant,
     expires: Instant,
 }
 
-/// The tokens, by registry and scope. Whoever finds none valid asks; all others wait for that answer.
+/// The tokens by registry and scope. The first caller without a valid one requests it; the others
+/// wait for that answer.
 #[derive(Default)]
 pub(crate) struct Tokens {
     slots: Mutex<HashMap<(Registry, String), Arc<Slot>>>,
     next_id: AtomicU64,
-    /// By registry and stored refresh token, the one that the token service has put in its place.
+    /// The refresh tokens that token services issued as replacements, by registry and stored
+    /// refresh token.
     refresh_tokens: Mutex<HashMap<(Registry, String), Arc<RefreshToken>>>,
 }
 
-/// The refresh token that is in the place of a stored one; held while it is exchanged.
+/// The replacement of a stored refresh token; locked while it is exchanged.
 type RefreshToken = AsyncMutex<Option<String>>;
 
 impl fmt::Debug for Tokens {
@@ -93,7 +95,8 @@ struct Last {
 }
 
 impl Tokens {
-    /// Returns a valid token for `scope` other than `refused`, asking `fetch` for one if there is none.
+    /// Returns a valid token for `scope` other than `refused`, getting one from `fetch` if there is
+    /// none.
     pub(crate) async fn valid(
         &self,
         registry: &Registry,
@@ -110,8 +113,8 @@ impl Tokens {
         {
             return Ok(token.clone());
         }
-        // Another caller asked while this one waited: its failure is this one's as well, else each of many
-        // waiting callers would try in vain.
+        // Another caller made the request while this one waited. Its failure counts for this one
+        // too, or else each of many waiting callers would fail in turn.
         if slot.rounds.load(Ordering::Acquire) > seen
             && let Some(failure) = &last.failure
         {
@@ -185,15 +188,15 @@ pub(crate) struct TokenRequest<'a> {
 }
 
 impl TokenRequest<'_> {
-    /// Asks the service; `requests` counts what that took.
+    /// Requests a token; `requests` counts the HTTP requests.
     pub(crate) async fn send(
         self,
         tokens: &Tokens,
         requests: &mut u32,
     ) -> Result<(HeaderValue, Duration), Error> {
         if let Credentials::Bearer(token) = self.credentials {
-            // The registry takes it as it is. Asked for again after the default time, in case the source
-            // has a newer one.
+            // The registry accepts it as it is. The source is asked again after the default
+            // lifetime, in case it has a newer one.
             return bearer(token)
                 .map(|header| (header, DEFAULT_LIFETIME))
                 .ok_or_else(|| {
@@ -210,8 +213,8 @@ impl TokenRequest<'_> {
             .map_err(|failure| self.error(failure))
     }
 
-    /// Exchanges a refresh token, and keeps the one that the service gives in its place: the old one may have
-    /// become void. One exchange at a time, for the same reason.
+    /// Exchanges a refresh token, and keeps the replacement that the service may issue, since the
+    /// old one may then be invalid. For the same reason there is only one exchange at a time.
     async fn exchange(
         &self,
         tokens: &Tokens,
@@ -221,7 +224,7 @@ impl TokenRequest<'_> {
         let newest = tokens.refresh_token(self.registry, stored);
         let mut newest = newest.lock().await;
         let mut answer = self.ask(newest.as_deref().or(Some(stored)), requests).await;
-        // The one that is stored may still be good, or is again.
+        // The stored one may still be valid, or be valid again.
         let refused = |failure: &Failure| {
             let answer = failure.response.as_ref();
             answer.is_some_and(|answer| answer.status().is_client_error())
@@ -237,7 +240,7 @@ impl TokenRequest<'_> {
         Ok(granted)
     }
 
-    /// Asks until there is an answer that stands; `refresh_token` is what is exchanged, if anything is.
+    /// Makes requests until there is a final answer; `refresh_token` is exchanged, if given.
     async fn ask(
         &self,
         refresh_token: Option<&str>,
@@ -260,7 +263,7 @@ impl TokenRequest<'_> {
             let (asked, status, failure) = match outcome {
                 Ok(answer) if answer.status().is_success() => match parse(answer.body()) {
                     Ok(granted) => return Ok(granted),
-                    // Whatever it is, it may hold a secret, so the answer does not go along.
+                    // It may contain a secret, so the error does not contain the answer.
                     Err(text) => {
                         let readable = text != UNREADABLE;
                         let said = readable.then(|| self.said(&answer, refresh_token));
@@ -299,7 +302,7 @@ impl TokenRequest<'_> {
         }
     }
 
-    /// Sends one request and follows its redirects, each of which has to be a realm that may be asked.
+    /// Sends one request and follows its redirects, each of which must lead to an allowed realm.
     async fn attempt(
         &self,
         refresh_token: Option<&str>,
@@ -355,15 +358,15 @@ impl TokenRequest<'_> {
             hops += 1;
             if method != Method::GET {
                 return Err(fail(
-                    "the token service redirects a request that holds a secret",
+                    "the token service redirects a request that contains a secret",
                 ));
             }
             if hops > options.max_redirects {
-                return Err(fail("the token service redirects without end"));
+                return Err(fail("the token service redirects endlessly"));
             }
             let next = origin::resolve(&url, &target)
                 .filter(|next| url.scheme() == "http" || next.scheme() == "https")
-                .ok_or_else(|| fail("the token service redirects to no safe web address"))?;
+                .ok_or_else(|| fail("the token service does not redirect to a safe web address"))?;
             if !origin::same_origin(&next, &first) {
                 headers.remove(AUTHORIZATION);
             }
@@ -414,7 +417,7 @@ impl TokenRequest<'_> {
             .answered(answer.clone())
     }
 
-    /// Repeats what the service says of an error, without the secret that it was asked with.
+    /// Returns what the service says about an error, without the secret of the request.
     fn said(&self, answer: &Response, refresh_token: Option<&str>) -> String {
         let codes = || Some(answer.error_codes().join(", ")).filter(|codes| !codes.is_empty());
         let Some(mut said) = answer.error_message().or_else(codes) else {
@@ -437,7 +440,8 @@ impl TokenRequest<'_> {
     }
 }
 
-/// Returns the header of HTTP Basic authentication, for credentials that have a user and a password.
+/// Returns the header of HTTP Basic authentication, for credentials that have a user and a
+/// password.
 pub(crate) fn basic(credentials: &Credentials) -> Option<HeaderValue> {
     let Credentials::Basic { username, password } = credentials else {
         return None;
@@ -460,7 +464,7 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// What a token service gave.
+/// An answer of a token service.
 struct Granted {
     header: HeaderValue,
     lifetime: Duration,
@@ -479,10 +483,10 @@ struct TokenAnswer {
     expires_in: serde_json::Value,
 }
 
-const UNREADABLE: &str = "the token service answers with no token object";
+const UNREADABLE: &str = "the answer of the token service is not a token object";
 
 fn parse(body: &[u8]) -> Result<Granted, &'static str> {
-    // serde reads an array as the object, member by member.
+    // serde accepts an array of the members too.
     let answer: TokenAnswer = match body.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(body).map_err(|_| UNREADABLE)?,
         _ => return Err(UNREADABLE),
@@ -513,7 +517,7 @@ fn lifetime(expires_in: &serde_json::Value) -> Duration {
 }
 
 impl Network {
-    /// Returns the HTTP client for a token request to `url`, after checking that it may be asked.
+    /// Returns the HTTP client for a token request to `url`, after checking that it is allowed.
     async fn token_http(
         &self,
         registry: &Registry,
@@ -523,7 +527,8 @@ impl Network {
         let refuse = |refused: realm::Refused| {
             Failure::new(ErrorKind::UntrustedRealm, refused.to_string()).at(&Method::GET, url)
         };
-        // At the registry's own origin its client certificate is at home, and nothing has to be guarded.
+        // At the origin of the registry itself, its client certificate may be used and no address
+        // has to be guarded.
         if origin::same_origin(url, registry_url) {
             realm::check(url, registry, registry_url, Space::Public).map_err(refuse)?;
             let pools = self.home(registry)?;

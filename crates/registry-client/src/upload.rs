@@ -1,4 +1,4 @@
-//! The body of a blob upload: read, hashed again and watched while it is sent.
+//! The body of a blob upload, which is read, hashed again and monitored while it is sent.
 
 use std::fmt;
 use std::io::{self, Read as _};
@@ -18,7 +18,7 @@ use crate::options::ClientOptions;
 
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// How far an upload is, for the watchdog and for the caller's error.
+/// The progress of an upload, for the stall detection and for the error of the caller.
 #[derive(Debug)]
 pub(crate) struct UploadState {
     sent: AtomicU64,
@@ -32,7 +32,7 @@ impl UploadState {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Returns what the source did wrong, once.
+    /// Takes the failure of the source, if there was one.
     pub(crate) fn take_failure(&self) -> Option<Failure> {
         self.failure
             .lock()
@@ -40,8 +40,8 @@ impl UploadState {
             .take()
     }
 
-    /// Returns when the upload counts as stalled if nothing moves until then. A registry may hash or move
-    /// the whole blob before it answers, hence the longer time at the end.
+    /// Returns when the upload counts as stalled if nothing is sent until then. A registry may hash
+    /// or move the whole blob before it answers, hence the longer time at the end.
     pub(crate) fn deadline(&self, options: &ClientOptions) -> Instant {
         let patience: Duration = if self.complete.load(Ordering::Relaxed) {
             options.response_timeout.max(options.idle_timeout)
@@ -57,7 +57,7 @@ impl UploadState {
     }
 }
 
-/// A stretch of a blob: the body of one request.
+/// A range of a blob: the body of one request.
 #[derive(Clone)]
 pub(crate) struct Part<'a> {
     pub(crate) source: &'a dyn BlobSource,
@@ -82,7 +82,7 @@ impl Part<'_> {
     }
 }
 
-/// Where the reader of a blob waits between two parts, so that a blob in chunks is read once.
+/// Holds the reader of a blob between two parts, so that a blob in chunks is read only once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slot(Arc<Mutex<Option<Reader>>>);
 
@@ -96,18 +96,19 @@ impl Slot {
     }
 }
 
-/// A blob from its first byte on.
+/// A reader of a blob from its first byte.
 struct Reader {
     inner: VerifyingReader<Box<dyn io::Read + Send>>,
     left: u64,
 }
 
 impl Reader {
-    /// Reads so many bytes. The blob's last ones are returned only after all were found to be the blob's, so that
-    /// a file that changed can never complete an upload.
+    /// Reads `bytes` bytes. The last ones of the blob are only returned after the whole blob has
+    /// been verified, so that a file that changed can never complete an upload.
     fn read(&mut self, bytes: u64) -> io::Result<Bytes> {
         let mut chunk = vec![0; usize::try_from(bytes).unwrap_or(CHUNK_BYTES)];
-        // A source that ends early is an error of the verifying reader, not an end of file here.
+        // If the source ends early, the verifying reader returns an error instead of the end of the
+        // file.
         self.inner.read_exact(&mut chunk)?;
         self.left -= chunk.len() as u64;
         if self.left == 0 {
@@ -131,14 +132,14 @@ impl fmt::Debug for Reader {
 
 /// The chunks of a part.
 struct Chunks {
-    /// Goes back into the slot at the end.
+    /// Returned to the slot at the end.
     reader: Option<Reader>,
     left: u64,
     state: Arc<UploadState>,
     slot: Slot,
 }
 
-/// Opens a part as a request body. What stands before it is read and hashed as well.
+/// Opens a part as a request body. The bytes before it are read and hashed too.
 pub(crate) async fn body(part: &Part<'_>) -> Result<(reqwest::Body, Arc<UploadState>), Failure> {
     let local = |error| local(part.digest, error);
     let before = part.size - part.range.start;
@@ -149,7 +150,7 @@ pub(crate) async fn body(part: &Part<'_>) -> Result<(reqwest::Body, Arc<UploadSt
     while reader.left > before {
         let bytes = (reader.left - before).min(CHUNK_BYTES as u64);
         reader.read(bytes).map_err(local)?;
-        // What is skipped can be gigabytes, and others want to run meanwhile.
+        // Skipping can take gigabytes, and other tasks need to run meanwhile.
         tokio::task::yield_now().await;
     }
     let state = Arc::new(UploadState {
@@ -202,7 +203,7 @@ impl Iterator for Chunks {
                     .failure
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner) = Some(failure);
-                // The connection only has to learn that the body is broken off.
+                // The connection only needs to know that the body was aborted.
                 Some(Err(kind.into()))
             }
         }

@@ -7,21 +7,21 @@ use crate::failure::Failure;
 use crate::origin::{resolve, same_origin};
 use crate::response::Response;
 
-/// An upload that a registry has opened.
+/// An upload session of a registry.
 #[derive(Clone, Debug)]
 pub(crate) struct UploadSession {
-    /// Where it goes on; changes with each answer.
+    /// The URL for the next request, which changes with each answer.
     pub(crate) url: Url,
-    /// Bytes that it has.
+    /// The number of bytes that the registry has.
     pub(crate) offset: u64,
-    /// `OCI-Chunk-Min-Length`: what each chunk but the last must have; 0 without one.
+    /// `OCI-Chunk-Min-Length`: the minimum size of all chunks but the last; 0 if there is none.
     pub(crate) min_chunk_bytes: u64,
-    /// Where it went on after something had broken, as the registry said.
+    /// The offset at which it was resumed, if it was.
     pub(crate) resumed_at: Option<u64>,
 }
 
 impl UploadSession {
-    /// Reads the answer to a POST (end-4a, end-11).
+    /// Parses the answer to a POST (end-4a, end-11).
     pub(crate) fn opened(answer: &Response) -> Result<Self, Failure> {
         let Some(url) = location(answer, &Method::POST)? else {
             let text = "the upload session has no Location";
@@ -42,9 +42,10 @@ impl UploadSession {
         })
     }
 
-    /// Reads the answer to a chunk that ended before `end` (end-5).
+    /// Parses the answer to a chunk that ended before `end` (end-5).
     ///
-    /// A `Range` that cannot be is passed over: the next chunk, or the digest at the end, shows what it was.
+    /// An impossible `Range` is ignored: the next chunk, or the digest at the end, shows what is
+    /// wrong.
     pub(crate) fn advance(&mut self, answer: &Response, end: u64) -> Result<(), Failure> {
         if let Some(url) = location(answer, &Method::PATCH)? {
             self.url = url;
@@ -55,8 +56,8 @@ impl UploadSession {
         Ok(())
     }
 
-    /// Reads the answer to the question what the session holds of a blob of `size` bytes (end-13); `None` where
-    /// that is nothing to go on from.
+    /// Parses the answer to a status request for the upload of `size` bytes (end-13); `None` if
+    /// there is nothing to resume from.
     pub(crate) fn found(mut self, answer: &Response, size: u64) -> Option<Self> {
         if !answer.status().is_success() {
             return None;
@@ -64,14 +65,14 @@ impl UploadSession {
         if let Some(url) = location(answer, &Method::GET).ok()? {
             self.url = url;
         }
-        // `0-0` is what distribution answers before the first byte.
+        // Distribution answers `0-0` before the first byte.
         self.offset = received(answer).filter(|received| (2..=size).contains(received))?;
         self.resumed_at = Some(self.offset);
         Some(self)
     }
 }
 
-/// Reads where a session goes on. Only the registry's own origin is gone to.
+/// Parses the URL of a session. It must be at the origin of the registry.
 fn location(answer: &Response, method: &Method) -> Result<Option<Url>, Failure> {
     let Some(location) = answer.header(LOCATION.as_str()) else {
         return Ok(None);
@@ -81,7 +82,7 @@ fn location(answer: &Response, method: &Method) -> Result<Option<Url>, Failure> 
         Err(failure.at(method, answer.url()).answered(answer.clone()))
     };
     let Some(url) = resolve(answer.url(), location) else {
-        return fail("the upload session is at no plain web address".into());
+        return fail("the upload session is not at a plain web address".into());
     };
     if !same_origin(&url, answer.url()) {
         return fail(format!(
@@ -92,7 +93,7 @@ fn location(answer: &Response, method: &Method) -> Result<Option<Url>, Failure> 
     Ok(Some(url))
 }
 
-/// Reads `Range: 0-<last byte>`; Docker's registry once wrote the unit as well.
+/// Parses `Range: 0-<last byte>`; older versions of Docker's registry include the unit.
 fn received(answer: &Response) -> Option<u64> {
     let range = answer.header(RANGE.as_str())?.trim();
     let range = range.strip_prefix("bytes=").unwrap_or(range);

@@ -17,8 +17,8 @@ fn write(json: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// Fake helpers. Written once, before the first of them is started: a file that is open for writing in a
-/// process that forks cannot be executed.
+/// Fake helpers. Written once, before the first of them is started: a file that is open for writing
+/// in a process that forks cannot be executed.
 fn helpers() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -197,7 +197,7 @@ async fn what_fails_names_the_file_and_repeats_no_secret() {
         ),
         (
             r#"{"credHelpers": {"r.test": "junk"}}"#,
-            "FILE: docker-credential-junk answers with no credentials for r.test",
+            "FILE: docker-credential-junk returns no credentials for r.test",
         ),
         (
             r#"{"credsStore": "not-installed"}"#,
@@ -250,11 +250,11 @@ async fn what_fails_names_the_file_and_repeats_no_secret() {
         (r#"{"credsStore": 7}"#, "FILE: its credsStore is not a name"),
         (
             r#"{"credHelpers": {"r.test": "array"}}"#,
-            "FILE: docker-credential-array answers with no credentials for r.test",
+            "FILE: docker-credential-array returns no credentials for r.test",
         ),
         (
             r#"{"credHelpers": {"r.test": "mute"}}"#,
-            "FILE: docker-credential-mute answers with no credentials for r.test",
+            "FILE: docker-credential-mute returns no credentials for r.test",
         ),
         ("", "FILE: is not a Docker configuration: line 1 column 0"),
     ] {

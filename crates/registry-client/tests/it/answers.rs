@@ -1,4 +1,4 @@
-//! The tables of `docs/registry-compatibility.md`, held against the code cell by cell.
+//! Compares the tables of `docs/registry-compatibility.md` with the code, cell by cell.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,9 @@ const CODES: [&str; 6] = [
     "DENIED",
 ];
 
-/// A row: which answers it speaks of, and a cell for each kind of body.
+/// A row: the answers that it covers, and a cell for each kind of body.
 struct Row {
-    /// `None`: any that no other row of the host names.
+    /// `None`: any that no other row of the host covers.
     statuses: Option<BTreeSet<u16>>,
     codes: BTreeSet<String>,
     foreign: bool,

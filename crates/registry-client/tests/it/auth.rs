@@ -196,7 +196,7 @@ async fn no_credential_reaches_another_origin() {
     assert_eq!(reply.body(), "blob");
     assert!(cdn.seen().iter().all(|seen| seen.authorization().is_none()));
 
-    // And not even when the other origin leads back.
+    // Not even when the other origin redirects back.
     let back = server.url("/back");
     let cdn = Server::start(move |_, _| answer(302).header("Location", &back)).await;
     let target = cdn.url("/x");

@@ -1,4 +1,4 @@
-//! A registry that wants a bearer token, and credentials for it.
+//! A registry that demands a bearer token, and credentials for it.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) fn user() -> Credentials {
     Credentials::basic("user", "pass")
 }
 
-/// Gives the same credentials to everyone.
+/// Returns the same credentials for every registry.
 #[derive(Debug)]
 struct Fixed(Credentials);
 
@@ -58,7 +58,7 @@ pub(crate) fn challenge(seen: &Seen) -> Answer {
         .body(r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#)
 }
 
-/// A registry that wants a token of its own `/token`, which `token` answers.
+/// A registry that demands a token from its own `/token`, which `token` answers.
 pub(crate) async fn bearer(
     token: impl Fn(&Seen, usize) -> Answer + Send + Sync + 'static,
 ) -> Server {

@@ -1,4 +1,4 @@
-//! What the body of a 200 has to be to count as an answer.
+//! What the body of a 200 must be to count as an answer.
 
 use oci_content::{Digest, Tag, media_type};
 use registry_client::{ErrorKind, ReferrersAnswer};

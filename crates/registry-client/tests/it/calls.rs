@@ -1,4 +1,4 @@
-//! What each call sends, and that every status is a value.
+//! What each call sends, and that every status is returned.
 
 use bytes::Bytes;
 use http::StatusCode;

@@ -1,4 +1,4 @@
-//! Blobs that are sent in chunks, and uploads that break and go on.
+//! Blobs that are sent in chunks, and broken uploads that continue.
 
 use bytes::Bytes;
 use oci_content::Digest;
@@ -64,7 +64,7 @@ async fn end_5_a_blob_that_is_refused_in_one_piece_goes_in_chunks_that_are_taken
             "PUT 0 -> 201",
         ]
     );
-    // The next one does not ask for a refusal, and one that is small enough goes in one piece.
+    // The next one does not provoke a refusal, and one that is small enough is sent in one piece.
     registry.clear_requests();
     push(&repository, 2 * MIB).await.unwrap();
     push(&repository, 700 * KIB).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_413_that_a_broken_connection_overtakes_is_guessed() {
             "PUT 0 -> 201"
         ]
     );
-    // The guess was wrong where chunks are not taken at all.
+    // The guess was wrong: chunks are not accepted at all.
     let registry = open().start().await;
     registry.fault(Route::uploads().method("PUT"), closed());
     let no_chunks = Fault::statuses([405]).forever();
@@ -135,7 +135,7 @@ async fn the_shortest_chunk_that_a_registry_wants_is_heeded() {
             "PUT 0 -> 201"
         ]
     );
-    // Between what the registry wants and what the proxy takes there is nothing.
+    // No size is both large enough for the registry and small enough for the proxy.
     let registry = open().max_body_bytes(500 * KIB).chunk_min_bytes(least);
     let registry = registry.start().await;
     let error = push(&repository(&registry), 2 * MIB).await.unwrap_err();
@@ -230,7 +230,8 @@ async fn a_session_that_holds_something_else_than_it_says_starts_over() {
         Route::uploads().method("PUT"),
         Fault::break_upload_after(500_000),
     );
-    // The registry takes the rest at a place that it does not check, and finds another digest at the end.
+    // The registry accepts the rest at an offset that it does not check, and finds another digest
+    // at the end.
     let lie = Fault::pass().header("range", "0-1048575");
     registry.fault(Route::uploads().method("GET"), lie);
     push(&repository(&registry), MIB).await.unwrap();

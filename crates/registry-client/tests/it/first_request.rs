@@ -1,4 +1,5 @@
-//! What is asked of a registry before the first request, and what a challenge of another scope changes.
+//! What is requested from a registry before the first request, and what a challenge with another
+//! scope changes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,7 @@ fn bearer_challenge(seen: &Seen, scope: &str) -> String {
     format!("Bearer realm=\"http://{host}/token\",service=\"svc\"{scope}")
 }
 
-/// A registry that lets nobody see anything without this header, and whose `/v2/` answers by `ping`.
+/// A registry that shows nothing without this header, and whose `/v2/` is answered by `ping`.
 async fn hiding(
     allowed: &'static str,
     hidden: u16,
@@ -127,7 +128,7 @@ async fn a_ping_of_the_callers_own_is_enough() {
     assert_eq!((reply.status(), reply.requests()), (StatusCode::OK, 1));
 }
 
-/// Has none for some repositories, and counts how often it is asked.
+/// Has no credentials for some repositories, and counts how often it is asked.
 #[derive(Debug, Default)]
 struct Some0 {
     asked: AtomicUsize,
@@ -261,8 +262,8 @@ async fn a_path_that_wants_something_else_than_the_door_gets_it() {
     }
 }
 
-/// A registry whose repository is opened by tokens for `needs` alone, and whose token service refuses the scopes
-/// that hold `refused`.
+/// A registry whose repository only accepts tokens for `needs`, and whose token service refuses
+/// scopes that contain `refused`.
 async fn renaming(status: u16, needs: &'static str, refused: &'static str) -> Server {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     Server::start(move |seen, _| {
@@ -313,7 +314,7 @@ async fn the_scope_of_a_challenge_is_added_where_ours_does_not_do() {
                 "",
                 &[OURS, "repository:team/app:pull repository:real/name:pull"][..],
             ),
-            // The token service knows no front.
+            // The token service does not know the front end.
             (
                 "repository:real/name:pull",
                 "team/app",
@@ -340,7 +341,6 @@ async fn the_scope_of_a_challenge_is_added_where_ours_does_not_do() {
                     .map(|seen| url_pairs(seen.target.as_bytes(), "scope").join(" "))
                     .filter(|scopes| refused.is_empty() || !scopes.contains(refused))
                     .collect();
-                // The first value stands behind the `?`, so that it is found by its `&`.
                 assert_eq!(granted, expected, "{status} {needs} {refused}");
                 let before = server.lines().len();
                 let reply = repository.get_manifest(&tag()).await.unwrap();
@@ -353,7 +353,8 @@ async fn the_scope_of_a_challenge_is_added_where_ours_does_not_do() {
 
 #[tokio::test]
 async fn a_scope_that_opens_nothing_costs_one_token_and_breaks_nothing() {
-    // A placeholder in the challenge of a path that is closed for good; the other paths are open to ours.
+    // A placeholder in the challenge of a path that is always closed; our scope opens the other
+    // paths.
     for refused in ["", "made/up"] {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
@@ -437,7 +438,7 @@ async fn a_repository_that_is_to_be_written_asks_to_push_from_the_first_request_
         repository.clone().tags(None).await.unwrap();
         assert_eq!(server.lines().len(), before + 1, "with the same token");
     }
-    // Whoever may only read is still let to read.
+    // A user who may only read can still read.
     let server = renaming(401, "repository:team/app:pull", "push").await;
     let repository = server.repository(with(user())).for_push();
     for _ in 0..2 {

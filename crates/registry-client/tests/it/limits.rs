@@ -117,7 +117,7 @@ async fn a_slow_body_that_moves_is_left_to_come() {
     })
     .await;
     let mut options = options();
-    // Less than all of it takes, and four times what a piece takes.
+    // Less than the whole body takes, and four times what a piece takes.
     options.idle_timeout = Duration::from_millis(1600);
     let reply = server.repository(options).get_manifest(&tag()).await;
     let reply = reply.unwrap();
@@ -142,7 +142,7 @@ async fn how_slow_a_body_may_be_is_an_option() {
     let text = error.to_string();
     assert!(text.contains("the body stalled: "), "{text}");
     assert!(text.ends_with(" bytes in 400ms, less than 409"), "{text}");
-    // What asks for less, down to any byte at all.
+    // Settings that demand less, down to a single byte.
     for rate in [100, 0] {
         options.min_bytes_per_second = rate;
         let repository = server.repository(options.clone());

@@ -1,4 +1,4 @@
-//! Whole calls against registries as they are out there.
+//! Whole calls against registries as they exist in practice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn repository(registry: &TestRegistry, options: ClientOptions) -> Repository {
     client.repository(&registry.registry(), &name("team/app"))
 }
 
-/// Lets `user` in with `pass` wherever the persona asks at all.
+/// Accepts `user` with `pass` wherever the persona demands credentials.
 async fn start(persona: Persona) -> TestRegistry {
     TestRegistry::builder(persona)
         .credentials("user", "pass")
@@ -51,7 +51,7 @@ async fn every_persona_gives_its_manifests_blobs_and_tags() {
             .unwrap();
         assert_eq!(sink.into_bytes().unwrap().len(), 300_000, "{persona}");
 
-        // It heeds `n` and gives no link to the rest.
+        // It obeys `n` but sends no link to the rest.
         let n = (persona != Persona::Minimal).then_some(3);
         let mut page = repository.tags(n).await.unwrap();
         let mut tags = BTreeSet::new();
@@ -65,7 +65,7 @@ async fn every_persona_gives_its_manifests_blobs_and_tags() {
                 None => break,
             }
             if persona == Persona::ArtifactoryOld {
-                // Its next link leads nowhere, which is an answer of its own and no end of the list.
+                // Its next link leads to an error, which is not the end of the list.
                 assert_eq!(page.status(), StatusCode::NOT_FOUND);
                 break;
             }

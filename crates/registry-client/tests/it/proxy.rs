@@ -14,7 +14,7 @@ async fn a_proxy_is_used_for_all_but_the_hosts_that_are_connected_directly() {
     let direct = Server::start(|_, _| answer(200).body("directly")).await;
     let mut options = options();
     let mut through = ProxyOptions::default();
-    // Without a scheme, and with what a URL has to escape.
+    // Without a scheme, and with characters that a URL has to escape.
     through.http = Some(format!("us%40er:pa%3Ass@{}", proxy.host));
     through.no_proxy = "*.wild.test, direct.test:1".into();
     options.proxy = Some(through);
@@ -68,7 +68,8 @@ async fn a_proxy_that_cannot_be_used_is_an_error_without_its_password() {
 
 #[tokio::test]
 async fn the_proxies_of_the_environment_are_not_used() {
-    // Set for a run of this test alone: a process's own environment cannot be changed safely.
+    // Only set for a separate run of this test, because a process cannot change its own environment
+    // safely.
     if std::env::var_os("http_proxy").is_none() {
         let test = std::thread::current().name().unwrap().to_owned();
         let run = std::process::Command::new(std::env::current_exe().unwrap())

@@ -94,7 +94,7 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
                 .body(&BLOB[..5])
                 .length(Some(BLOB.len()))
                 .reset(),
-            // Cleanly, with no length: only the descriptor tells that it is too short.
+            // Closed cleanly and without a length: only the descriptor shows that it is too short.
             1 => {
                 let range = format!("bytes {start}-{}/*", BLOB.len() - 1);
                 answer(206)
@@ -208,7 +208,7 @@ async fn a_later_pull_goes_on_with_what_the_sink_has() {
         assert_eq!(ranges(&server), asked, "{ranged}");
     }
 
-    // The registry's word that the blob is gone is no word about the range.
+    // That the blob is gone says nothing about the range.
     let server = Server::start(|_, _| answer(404)).await;
     let mut sink = five();
     let repository = server.repository(once);
@@ -278,7 +278,7 @@ async fn wrong_bytes_are_fetched_once_more_and_then_refused() {
     assert!(source.downcast_ref::<VerifyError>().is_some());
     let text = error.to_string();
     let ends = format!(
-        "what http://{} serves is not what was asked for",
+        "what http://{} serves is not what was requested",
         server.host
     );
     assert!(
@@ -318,7 +318,7 @@ async fn without_progress_it_gives_up_and_progress_counts_anew() {
     .await;
     let error = pull(&server.repository(options())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Reset);
-    // The first transfer brought something, and so gave back the try that it took.
+    // The first transfer made progress, which reset the tries.
     assert_eq!(server.lines().len(), 1 + 6 - 1);
 
     let server = Server::start(|_, _| answer(200).body(&BLOB[..5])).await;
@@ -345,7 +345,7 @@ async fn without_progress_it_gives_up_and_progress_counts_anew() {
     assert_eq!(server.lines().len(), 10, "one piece at a time");
 }
 
-/// Answers with one piece of a blob of `size` bytes, and breaks off.
+/// Answers with one piece of a blob of `size` bytes, and closes the connection.
 fn in_pieces(start: usize, piece: usize, size: usize) -> crate::support::Answer {
     let code = if start == 0 { 200 } else { 206 };
     answer(code)

@@ -355,7 +355,7 @@ async fn an_upload_that_nobody_reads_does_not_hang() {
         post.write_all(answer.as_bytes()).await.unwrap();
         drop(post);
         let (_put, _) = listener.accept().await.unwrap();
-        // Nobody answers whether the blob is there, either.
+        // The question whether the blob exists is not answered either.
         drop(listener);
         std::future::pending::<()>().await;
     });

@@ -290,7 +290,10 @@ async fn a_redirect_into_a_network_where_the_registry_is_not_is_refused() {
             assert_eq!(error.kind(), ErrorKind::Redirect, "{target}");
             let text = error.to_string();
             assert!(text.contains("the redirect leads to https://"), "{text}");
-            assert!(text.ends_with(", and the registry is not there"), "{text}");
+            assert!(
+                text.ends_with(", and the registry is not in that network"),
+                "{text}"
+            );
         }
         assert_eq!(server.lines().len(), 5, "{target} is not tried again");
     }
@@ -311,14 +314,17 @@ async fn a_public_registry_leads_to_no_inner_address_behind_a_proxy_either() {
         let error = repository.get_manifest(&tag()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Redirect, "{target}");
         let text = error.to_string();
-        assert!(text.ends_with(", and the registry is not there"), "{text}");
+        assert!(
+            text.ends_with(", and the registry is not in that network"),
+            "{text}"
+        );
         assert_eq!(proxy.lines(), ["GET http://8.8.8.8/v2/a/manifests/1.0"]);
     }
 }
 
 #[tokio::test]
 async fn a_registry_leads_on_where_it_is_itself() {
-    // Nobody listens there: what matters is that it is tried.
+    // Nobody listens there: the point is that it is tried.
     for target in LOOPBACK {
         let server = Server::start(move |_, _| answer(307).header("Location", target)).await;
         let mut options = options();

@@ -86,7 +86,7 @@ async fn broken_connections_are_retried_and_end_in_an_error() {
 
 #[tokio::test]
 async fn nobody_listening_is_a_connect_error_after_all_tries() {
-    // Bound and not listening: nobody else can have the port.
+    // Bound but not listening, so that nobody else can use the port.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let host = socket.local_addr().unwrap().to_string();
@@ -283,8 +283,8 @@ async fn a_burst_of_429s_is_one_wait() {
     assert_eq!(recorder.waits.lock().unwrap().len(), 1);
 }
 
-/// Answers after 50 ms and keeps the largest number of requests that were in flight at once. The first
-/// `throttled` requests are answered with 429.
+/// Answers after 50 ms and keeps the largest number of requests that were in flight at once. The
+/// first `throttled` requests are answered with 429.
 async fn counting(throttled: usize) -> (wiremock::MockServer, Arc<AtomicUsize>) {
     const HOLD: Duration = Duration::from_millis(50);
     let most = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! A scripted server on a real socket, and what the tests share.
+//! A scripted server on a real socket, and other helpers of the tests.
 
 use std::collections::HashMap;
 use std::io;
@@ -36,7 +36,7 @@ impl Seen {
     }
 }
 
-/// What the server does after it has written its bytes.
+/// What the server does after writing its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Close,
@@ -56,7 +56,7 @@ pub(crate) struct Answer {
     pause: Duration,
 }
 
-/// A 200 has a body that can be read as JSON, any other status has none.
+/// A 200 has a body that is valid JSON; any other status has none.
 pub(crate) fn answer(status: u16) -> Answer {
     let body: &[u8] = if status == 200 { b"{}" } else { b"" };
     Answer {
@@ -82,7 +82,7 @@ impl Answer {
         self
     }
 
-    /// What `Content-Length` claims, whatever the body is; `None` leaves it out.
+    /// The value of `Content-Length`, whatever the body is; `None` omits it.
     pub(crate) fn length(mut self, length: Option<usize>) -> Self {
         self.length = length;
         self
@@ -94,7 +94,7 @@ impl Answer {
         self
     }
 
-    /// Keeps the connection open after the body and says no more.
+    /// Keeps the connection open after the body and sends nothing more.
     pub(crate) fn stall(mut self) -> Self {
         self.then = Then::Stall;
         self
@@ -141,7 +141,8 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts a server that answers each request by `script`, which is also told how many there were before.
+    /// Starts a server that answers each request with `script`, which also gets the number of
+    /// previous requests.
     pub(crate) async fn start(
         script: impl Fn(&Seen, usize) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -166,7 +167,7 @@ impl Server {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (script, log, tls) = (Arc::clone(&script), Arc::clone(&log), tls.clone());
                 tokio::spawn(async move {
-                    // A client that hangs up is what many tests are about.
+                    // Many tests are about clients that hang up.
                     drop(serve(stream, tls, &*script, &log).await);
                 });
             }
@@ -183,13 +184,13 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Methods and targets, in the order of their arrival.
+    /// Methods and targets in order of arrival.
     pub(crate) fn lines(&self) -> Vec<String> {
         let line = |seen: &Seen| format!("{} {}", seen.method, seen.target);
         self.seen().iter().map(line).collect()
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until that number of requests has arrived.
     pub(crate) async fn has_seen(&self, requests: usize) {
         while self.seen.lock().unwrap().len() < requests {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -317,14 +318,14 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Seen> {
     Ok(seen)
 }
 
-/// Retries at once, so that tests do not wait.
+/// Retries without delay, so that tests do not wait.
 pub(crate) fn options() -> ClientOptions {
     let mut options = ClientOptions::default();
     options.retry.base_delay = Duration::from_millis(1);
     options
 }
 
-/// One event, without what differs from run to run.
+/// An event, without the parts that differ from run to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) method: String,
@@ -337,12 +338,12 @@ pub(crate) struct Told {
     pub(crate) sent_bytes: u64,
 }
 
-/// Keeps what it is told.
+/// Records all events.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(crate) requests: Mutex<Vec<Told>>,
     pub(crate) waits: Mutex<Vec<(Duration, Option<u16>)>>,
-    /// Where nothing came, and for how long.
+    /// The URLs that were silent, and for how long.
     pub(crate) silences: Mutex<Vec<(String, Duration)>>,
 }
 

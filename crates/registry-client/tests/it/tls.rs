@@ -77,7 +77,7 @@ fn acceptor(
     TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()))
 }
 
-/// Reached only with a client certificate of `clients`.
+/// Requires a client certificate of `clients`.
 fn demanding(
     (certificate, key): (rcgen::Certificate, KeyPair),
     clients: &Authority,
@@ -146,7 +146,8 @@ async fn an_extra_root_is_trusted_and_nothing_else() {
     }
 }
 
-/// What a server that speaks only one version of HTTP is asked for, and whether that succeeds: a manifest, and a blob.
+/// Requests a manifest and a blob from a server that speaks only one version of HTTP, and returns
+/// whether each succeeds.
 async fn spoken(alpn: &str, http2: Http2) -> (Result<(), ErrorKind>, Result<(), ErrorKind>) {
     let authority = Authority::new();
     let (certificate, key) = authority.issue("127.0.0.1", false);
@@ -233,8 +234,8 @@ async fn the_client_certificate_is_shown_to_the_registry_and_to_no_one_else() {
     let clients = Authority::new();
     let (certificate, key) = clients.issue("client", false);
     let identity = format!("{}{}", certificate.pem(), key.serialize_pem());
-    // Both servers ask for a certificate of `clients`; who shows none is served all the same, so what was
-    // shown is told by a server that demands one: it is reached only with the certificate.
+    // Both servers ask for a certificate of `clients` but also serve clients without one. A server
+    // that requires one shows what was sent: it is only reached with the certificate.
     let demanding =
         |authority: &Authority| demanding(authority.issue("127.0.0.1", false), &clients);
     let other = Server::start_tls(demanding(&authority), |_, _| answer(200)).await;
@@ -294,7 +295,7 @@ async fn a_realm_at_another_https_host_is_asked_and_a_plain_one_is_not() {
 async fn a_body_that_tls_cuts_off_is_broken_and_not_complete() {
     let authority = Authority::new();
     let server = Server::start_tls(authority.acceptor("127.0.0.1", false, None), |_, _| {
-        // Neither a length nor the end of the session says that this is all.
+        // Neither a length nor the end of the session shows that this is all.
         answer(200).body("half").length(None).reset()
     })
     .await;
@@ -325,7 +326,7 @@ async fn plain_http_is_spoken_where_options_or_loopback_say_so() {
         Ok(StatusCode::OK)
     );
 
-    // Whatever else is told to speak TLS finds no TLS here.
+    // With any TLS setting the client speaks TLS, which this server does not.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let plain = tokio::spawn(async move {
@@ -349,7 +350,8 @@ async fn plain_http_is_spoken_where_options_or_loopback_say_so() {
     plain.abort();
 }
 
-/// What `openssl req -x509` makes: a certificate that signs itself, is an authority's, and is the server's own.
+/// What `openssl req -x509` creates: a self-signed certificate of an authority that the server uses
+/// as its own.
 fn self_signed(
     names: &[&str],
     with: impl FnOnce(&mut CertificateParams),
@@ -387,7 +389,7 @@ fn refusal(answer: Result<Response, Error>) -> String {
 async fn a_self_signed_authority_that_is_given_as_it_is_is_trusted() {
     let own = self_signed(&["localhost", "127.0.0.1"], |_| {});
     let given = own.0.pem().into_bytes();
-    // Beside others in one file, as operators collect them.
+    // Together with others in one file, as operators collect them.
     let file = [
         Authority::new().pem(),
         given.clone(),
@@ -446,10 +448,10 @@ async fn a_certificate_that_is_given_as_it_is_still_has_a_name_dates_and_a_purpo
 
 #[tokio::test]
 async fn an_authority_that_is_not_given_as_it_is_is_refused_with_the_real_reason() {
-    let untrusted = "an issuer that is not trusted here";
+    let untrusted = "the issuer of the server's certificate is not trusted";
     let own = self_signed(&["127.0.0.1"], |_| {});
     assert!(refusal(asked_of(own, &[]).await).contains(untrusted));
-    // Another certificate of the same names, and one that the same key has signed.
+    // Another certificate with the same names, and one that is signed by the same key.
     let own = self_signed(&["127.0.0.1"], |_| {});
     let like = self_signed(&["127.0.0.1"], |_| {}).0.pem().into_bytes();
     assert!(refusal(asked_of(own, &[like]).await).contains(untrusted));
@@ -474,7 +476,7 @@ async fn an_authority_that_is_not_given_as_it_is_is_refused_with_the_real_reason
         .push(rcgen::DnType::CommonName, "below");
     let below = (params.signed_by(&key, &root.issuer).unwrap(), key);
     let text = refusal(asked_of(below, &[root.pem()]).await);
-    assert!(text.contains("an authority's own (CA:TRUE)"), "{text}");
+    assert!(text.contains("the certificate of an authority (CA:TRUE)"), "{text}");
 }
 
 #[tokio::test]
@@ -557,7 +559,7 @@ async fn certificates_of_one_registry_are_for_no_other() {
     host.extra_roots.push(authority.pem());
     host.client_identity = Some(identity.clone());
     assert!(!format!("{of_options:?}").contains("PRIVATE"));
-    // The same, from a folder in the layout of docker.
+    // The same, from a folder laid out like docker's.
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join(&server.host);
     std::fs::create_dir(&place).unwrap();
@@ -580,19 +582,20 @@ async fn certificates_of_one_registry_are_for_no_other() {
                 .map(|reply| reply.status())
         };
         assert_eq!(get(&server, "1.0").await.unwrap(), StatusCode::OK);
-        // Where it sends on to, its authority counts and its client certificate is not shown.
+        // At a redirect target, its root certificate counts and its client certificate is not
+        // shown.
         assert_eq!(get(&server, "moved").await.unwrap(), StatusCode::OK);
         for untouched in [&other, &open] {
             let error = get(untouched, "1.0").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Tls);
         }
-        // Another registry's authority does not make its client certificate known.
+        // The root certificate of another registry does not make its client certificate known.
         options.extra_roots.push(authority.pem());
         let repository = other.repository(options);
         assert!(repository.get_manifest(&tag()).await.is_err());
         assert!(other.lines().is_empty());
     }
-    // What cannot be used is an error at the first request, and named.
+    // A file that cannot be used is an error at the first request, which names it.
     std::fs::write(place.join("broken.crt"), "junk").unwrap();
     let mut options = options();
     options.certs_folders.push(folder.path().to_owned());

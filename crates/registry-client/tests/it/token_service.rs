@@ -102,7 +102,7 @@ async fn a_token_service_that_fails_is_an_error_that_carries_its_answer() {
             answer(200).body("<html>secret"),
             ErrorKind::Token,
             3,
-            "the token service answers with no token object",
+            "the answer of the token service is not a token object",
         ),
         (
             answer(200).body(r#"{"token":""}"#),
@@ -359,7 +359,7 @@ async fn the_token_services_own_words_are_repeated_without_the_secret() {
     }
 }
 
-/// A token service that takes each refresh token once and gives the next.
+/// A token service that accepts each refresh token once and returns the next one.
 async fn rotating() -> Server {
     let valid = Arc::new(Mutex::new(("r0".to_owned(), 0)));
     Server::start(move |seen, _| match seen.authorization() {
