@@ -1,4 +1,4 @@
-//! Writes the inputs that the fuzz targets start from into `fuzz/seeds`, the same bytes each time:
+//! Writes the seed inputs of the fuzz targets into `fuzz/seeds`, with the same bytes every time:
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
 
 use std::fs;
@@ -170,7 +170,7 @@ fn signatures() {
     write("signature", "key", PUBLIC_KEY);
 }
 
-/// The example of the documentation, and documents that have a date.
+/// The example of the documentation, and documents with a date.
 fn policies() {
     let document = include_str!("../../docs/policy.md");
     let (_, rest) = document.split_once("```yaml\n").unwrap();
@@ -223,7 +223,7 @@ impl Bundle {
         bundle
     }
 
-    /// An SBOM and a legacy signature on an image, and what was left out and could not be found.
+    /// An SBOM and a legacy signature for an image, with left-out and missing content.
     fn full() -> Self {
         let mut bundle = Self {
             manifest: BundleManifest::new("weekly".parse().unwrap(), 7),
@@ -327,7 +327,7 @@ impl Bundle {
         self.manifest.settle(bare_images);
     }
 
-    /// A target that is never given a bundle which is accepted would prove nothing about those.
+    /// A target that never sees an accepted bundle would prove nothing about accepted ones.
     fn write(&self, signature: Option<&[u8]>, container: Container) -> Vec<u8> {
         let bundle = write_bundle(plan(&self.manifest, signature, container), |path| {
             let same = |known: &EntryPath| match path.digest() {

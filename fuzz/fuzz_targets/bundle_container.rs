@@ -1,7 +1,7 @@
 //! Whole bundles: nothing panics, and what is accepted is what the canonical writer writes.
 //!
-//! The input is read as it is, and once more as a tar archive whose checksums are put right and which is wrapped in
-//! the one gzip framing: otherwise hardly any change would get past the first checksum.
+//! The input is read as it is, and again as a tar archive with corrected checksums in the one gzip
+//! framing: otherwise hardly any mutation would get past the first checksum.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! `manifest.yaml`: nothing panics, and what parses is written as the same bytes, because there is one encoding.
+//! `manifest.yaml`: nothing panics, and what parses is written as the same bytes, because there is
+//! only one encoding.
 
 #![no_main]
 

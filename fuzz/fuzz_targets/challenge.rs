@@ -1,5 +1,5 @@
-//! `WWW-Authenticate` headers, one to a line: nothing panics, a realm is a plain web address, and no line hides
-//! the challenge of another.
+//! `WWW-Authenticate` headers, one per line: nothing panics, a realm is a plain web address, and no
+//! line hides the challenge of another.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! `Link` headers, one to a line: nothing panics, a next link never leaves the registry, and none is overlooked
-//! behind a parameter.
+//! `Link` headers, one per line: nothing panics, a next link never leaves the registry, and none is
+//! missed behind a parameter.
 
 #![no_main]
 
@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(next.as_str().starts_with("https://r.test/v2/"), "{next}");
     }
 
-    // RFC 8288 lets any parameter come before `rel`; quoted, it may hold any text.
+    // RFC 8288 allows any parameter before `rel`; quoted, it may contain any text.
     let mut quoted = b"<?n=2&last=b>; title=\"".to_vec();
     for byte in data {
         if matches!(byte, b'"' | b'\\') {

@@ -33,14 +33,14 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(verified.digest(), &asked);
     assert!(Manifest::parse_verified(bytes, &Digest::of(b"another"), content_type).is_err());
 
-    // A second reader, which knows JSON and nothing of manifests.
+    // A second parser that knows JSON but not manifests.
     let Ok(value) = serde_json::from_slice::<Value>(raw) else {
         return;
     };
     let object = value.as_object().expect("a manifest is an object");
     let has = |name: &str| object.get(name).is_some_and(|member| !member.is_null());
     assert!(!has("manifests") || !(has("layers") || has("config")));
-    // An empty string is what Go programs write for none.
+    // Go programs write an empty string for a missing one.
     if has("mediaType") && object["mediaType"] != "" {
         assert_eq!(object["mediaType"], manifest.media_type());
     }
@@ -71,7 +71,7 @@ fuzz_target!(|data: &[u8]| {
             match config {
                 [config] => assert_eq!(object["config"]["digest"], **config),
                 _ => {
-                    // One that names no content is none.
+                    // One without content counts as missing.
                     let digest = object
                         .get("config")
                         .and_then(|config| config["digest"].as_str());

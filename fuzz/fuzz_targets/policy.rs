@@ -1,4 +1,5 @@
-//! Policy files and the dates of documents: nothing panics, and what is read twice is judged alike.
+//! Policy files and the dates of documents: nothing panics, and parsing twice gives the same
+//! judgement.
 
 #![no_main]
 

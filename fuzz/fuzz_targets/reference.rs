@@ -1,4 +1,5 @@
-//! References and their parts: nothing panics, and what has been parsed is written as text that parses to the same.
+//! References and their parts: nothing panics, and a parsed value is written as text that parses to
+//! the same value.
 
 #![no_main]
 
@@ -16,7 +17,7 @@ fuzz_target!(|text: &str| {
     if let Some(registry) = round_trip::<Registry>(text) {
         assert!(!registry.host().is_empty() && !registry.api_host().is_empty());
         assert!(!registry.as_str().bytes().any(|b| b.is_ascii_uppercase()));
-        // The URL that is asked must lead to the host that the reference shows.
+        // The requested URL must lead to the host that the reference shows.
         if let Ok(url) = url::Url::parse(&format!("https://{registry}/")) {
             let host = url.host_str().unwrap().trim_matches(['[', ']']).to_owned();
             let same = match (host.parse::<IpAddr>(), registry.host().parse::<IpAddr>()) {

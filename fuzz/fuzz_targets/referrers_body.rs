@@ -1,7 +1,8 @@
-//! Answers of the referrers API: nothing panics, and a list of referrers only ever comes out of a list.
+//! Answers of the referrers API: nothing panics, and only a list is ever read as a list of
+//! referrers.
 //!
-//! The first line of the input is the status, the content type and the error codes, separated by `|`; the body
-//! follows.
+//! The first line of the input is the status, the content type and the error codes, separated by
+//! `|`; the body follows.
 
 #![no_main]
 
@@ -37,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
                 };
                 assert_eq!(list.entries, same.entries);
             }
-            // What cannot be read is never "there is nothing".
+            // What cannot be read never means "there is nothing".
             ReferrersAnswer::Unreadable(reason) => {
                 assert_eq!(status, 200);
                 assert!(matches!(read, Body::Unreadable(_) | Body::Absent));
@@ -73,9 +74,9 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Compares with a second reader, which knows JSON and nothing of lists.
+/// Compares with a second parser that knows JSON but not lists of referrers.
 fn check(list: &ReferrersList, body: &[u8]) {
-    // What is nested too deep for it is the only thing that it does not read.
+    // It parses everything except what is nested too deeply for it.
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         return;
     };
@@ -90,7 +91,7 @@ fn check(list: &ReferrersList, body: &[u8]) {
         let Ok(read) = read else { continue };
         assert_eq!(entry["digest"].as_str().unwrap(), read.digest.to_string());
         assert_eq!(entry["size"].as_u64().unwrap(), read.size);
-        // What is written of it reads as the same.
+        // Its serialized form reads as the same.
         let written = serde_json::to_string(read).unwrap();
         assert_eq!(Descriptor::from_json(&written).as_ref(), Ok(read));
     }

@@ -1,4 +1,5 @@
-//! Signatures, from within a bundle and from beside it: nothing panics, and what is accepted is for one manifest and one key.
+//! Signatures inside a bundle and beside it: nothing panics, and an accepted one is for one
+//! manifest and one key.
 
 #![no_main]
 
@@ -11,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
     drop(PublicKey::from_pem(&String::from_utf8_lossy(data)));
     let inside = key.verify(MANIFEST, data);
     let beside = key.verify_detached(MANIFEST, data);
-    // The form inside of a bundle is one of those that may lie beside it.
+    // The form inside a bundle is one of those that are allowed beside it.
     assert!(inside.is_err() || inside == beside);
     if let Ok(proof) = &beside {
         assert_eq!(proof.key_id(), key.id());

@@ -1,16 +1,16 @@
-//! What several fuzz targets share.
+//! Code that several fuzz targets share.
 
 use bundle_format::{BundleManifest, BundlePlan, BundleWriter, Container, EntryPath, MemorySink};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What the signatures of the seeds are made over.
+/// The manifest that the signatures of the seeds are for.
 pub const MANIFEST: &[u8] = b"format: stellaops-mirror-bundle/v1\n";
 
-/// The key that they are made by, and its public half: keys of tests.
+/// The key that made them, and its public half: both are only for tests.
 pub const SIGNING_KEY: &str = include_str!("../../crates/stellaops/tests/it/signature/key.pem");
 pub const PUBLIC_KEY: &str = include_str!("../../crates/stellaops/tests/it/signature/key.pub");
 
-/// Reads each line as one value of a header; what no HTTP library would pass on is left out.
+/// Reads each line as a value of a header, except what no HTTP library would pass on.
 pub fn headers(name: &HeaderName, data: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in data.split(|byte| *byte == b'\n') {
@@ -21,14 +21,14 @@ pub fn headers(name: &HeaderName, data: &[u8]) -> HeaderMap {
     headers
 }
 
-/// Splits the input at the first line feed: what comes beside a body, and the body.
+/// Splits the input at the first line feed, into what accompanies a body and the body.
 pub fn split_head(data: &[u8]) -> Option<(&str, &[u8])> {
     let end = data.iter().position(|byte| *byte == b'\n')?;
     Some((std::str::from_utf8(&data[..end]).ok()?, &data[end + 1..]))
 }
 
-/// Writes a bundle with the canonical writer. `content` gives the bytes of each file but `manifest.yaml` and its
-/// signature.
+/// Writes a bundle with the canonical writer. `content` returns the bytes of each file except
+/// `manifest.yaml` and its signature.
 pub fn write_bundle(plan: BundlePlan, mut content: impl FnMut(&EntryPath) -> Vec<u8>) -> Vec<u8> {
     let sink = MemorySink::new();
     let writer = BundleWriter::new(plan.clone(), &sink).unwrap();
@@ -57,8 +57,8 @@ pub fn plan(
 
 const BLOCK: usize = 512;
 
-/// Puts the checksums of the headers of a tar archive right, as far as it can be followed, and returns where each
-/// entry ends.
+/// Corrects the header checksums of a tar archive, as far as it can be parsed, and returns where
+/// each entry ends.
 pub fn repair(tar: &mut [u8]) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut start = 0;
@@ -81,7 +81,7 @@ pub fn repair(tar: &mut [u8]) -> Vec<usize> {
     ends
 }
 
-/// Wraps a tar archive in one gzip member of stored blocks, which start anew at each of `ends`.
+/// Wraps a tar archive in one gzip member of stored blocks, with a new block at each of `ends`.
 pub fn gzip(tar: &[u8], ends: &[usize]) -> Vec<u8> {
     let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let mut block = |bytes: &[u8], last: bool| {
