@@ -6,13 +6,15 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bundle_format::{BundleManifest, Container, EntryPath, EntryRecord, OCI_LAYOUT, SigningKey, StreamName, index_descriptors, index_json};
-use oci_content::{ArtifactRecord, DiscoveryRecord, ImageRecord, Missing, OmittedChild, SourceRepository};
+use bundle_format::{
+    BundleManifest, Container, EntryPath, EntryRecord, OCI_LAYOUT, SigningKey, StreamName,
+    index_descriptors, index_json,
+};
 use fuzz::{MANIFEST, PUBLIC_KEY, SIGNING_KEY, plan, write_bundle};
 use import_validator::ImportValidator;
 use oci_content::{
-    Capability, Completeness, Descriptor, Digest, DiscoveryMethod, Reference, SourceKind,
-    media_type,
+    ArtifactRecord, Capability, Completeness, Descriptor, Digest, DiscoveryMethod, DiscoveryRecord,
+    ImageRecord, Missing, OmittedChild, Reference, SourceKind, SourceRepository, media_type,
 };
 
 const CYCLONEDX: &str = "application/vnd.cyclonedx+json";
@@ -315,7 +317,8 @@ impl Bundle {
     }
 
     fn settle(&mut self, bare_images: u64) {
-        let descriptors = index_descriptors(&self.manifest.graph.images, &self.manifest.graph.discovery);
+        let descriptors =
+            index_descriptors(&self.manifest.graph.images, &self.manifest.graph.discovery);
         self.objects
             .push((EntryPath::INDEX, index_json(&descriptors)));
         self.objects
