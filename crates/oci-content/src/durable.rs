@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(fs::read(at("made")).unwrap(), b"made");
         write_file(folder.path(), b"x").unwrap_err();
 
-        // A standard output that is redirected into a file.
+        // A standard output redirected into a file.
         let mut open = File::options()
             .read(true)
             .append(true)
@@ -348,7 +348,7 @@ mod tests {
             work(&gaps).unwrap();
             assert_eq!(met(&gaps), [], "{errno}");
         }
-        // What a disk that is broken or full says is no gap.
+        // The errors of a broken or full disk are not gaps.
         for errno in [Errno::IO, Errno::NOSPC, Errno::DQUOT, Errno::ROFS] {
             gaps::refuse_with(Some(errno));
             let refused = Errno::from_io_error(&work(&gaps).unwrap_err());

@@ -22,8 +22,8 @@ impl ReferenceError {
         }
     }
 
-    /// Returns whether the text is a URL where a reference is wanted, so that a program can say how the scheme is
-    /// chosen instead.
+    /// Returns whether the text is a URL where a reference is wanted, so that a program can say how
+    /// the scheme is chosen instead.
     pub fn has_scheme(&self) -> bool {
         self.has_scheme
     }

@@ -227,7 +227,7 @@ mod tests {
             ("", "[1, 2", "unreadable"),
             (INDEX, &format!("{index}x"), "unreadable"),
             (INDEX, &format!("{index}{index}"), "unreadable"),
-            // It says that it is an index, and its members are none of an index.
+            // It claims to be an index, but its members are not those of one.
             (INDEX, &typed(r#","manifests":{}"#), "unreadable"),
             (INDEX, &typed(r#","manifests":"[]""#), "unreadable"),
             (

@@ -351,7 +351,7 @@ mod tests {
         ] {
             assert_eq!(of(&[line.as_bytes()]), bearer(REALM, None, &[]), "{line}");
         }
-        // Nobody wrote a challenge into the text of another one.
+        // A challenge is not read out of the text of another one.
         for line in [
             r#"Digest realm="Basic realm=x""#,
             r#"Digest realm="a, Basic realm=x""#,

@@ -205,7 +205,7 @@ mod tests {
             ],
             &[r#"</v2/app/tags/list?last=b>; rel="next""#; 2],
             &[", </v2/app/tags/list?last=b>; junk here; rel=\"next\","],
-            // What is no relation may have been meant as one.
+            // A malformed relation may have been meant as one.
             &["</v2/app/tags/list?last=b>; rel='next'"],
             &["</v2/app/tags/list?last=b>; rel=“next”"],
             &["</v2/app/tags/list?last=b>; rel=&quot;next&quot;"],

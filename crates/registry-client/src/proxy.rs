@@ -245,7 +245,7 @@ mod tests {
         }
     }
 
-    /// What the documentation of `httpproxy` says, form by form.
+    /// The forms in the documentation of `httpproxy`.
     #[test]
     fn hosts_are_connected_directly_as_go_does_it() {
         let list = "foobar.com, .barbaz.net,10.0.0.1,172.16.0.0/12 , 192.168.1.7:8443,,*.wild.test,\

@@ -134,7 +134,7 @@ mod tests {
             // GitHub and Cloudsmith.
             ("x-ratelimit-reset", "1795552122", Some(30)),
             ("x-ratelimit-reset", " 1795555692 ", Some(3600)),
-            // In the past, or now.
+            // In the past or now.
             ("x-ratelimit-reset", "1795552092", None),
             ("x-ratelimit-reset", "1795552000", None),
             ("x-ratelimit-reset", "1000000000", None),

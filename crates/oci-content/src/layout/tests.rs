@@ -112,7 +112,7 @@ fn what_a_killed_creation_left_is_taken_over() {
         writer.write(b"x").unwrap();
         writer.commit().unwrap();
     }
-    // An index that is lost is not one that was never there.
+    // A lost index is different from one that never existed.
     let (_folder, layout) = layout();
     fs::remove_file(layout.root().join("index.json")).unwrap();
     assert!(ImageLayout::create(layout.root()).is_ok());
@@ -180,7 +180,7 @@ fn a_link_or_a_pipe_at_the_place_of_a_file_is_not_opened_and_its_target_is_untou
                 "{name}: {refused}"
             );
             assert_eq!(layout.blob_size(&digest).unwrap(), None);
-            // A write replaces what has the name of the blob, never what the link leads to.
+            // A write replaces the file with the name of the blob, never the target of the link.
             layout.write_blob(&digest, b"hello").unwrap();
             assert_eq!(layout.read_blob(&digest, 5).unwrap(), "hello");
             assert_eq!(fs::read(&target).unwrap(), b"hello");

@@ -206,7 +206,7 @@ fn documents_that_are_no_usable_manifest_are_refused_by_class() {
         (r#"{"schemaVersion":2}"#.to_owned(), Malformed),
         ("<html>".to_owned(), Malformed),
         ("[]".to_owned(), Malformed),
-        // What serde reads as a struct without being told: its members in a list.
+        // A derived `Deserialize` also accepts an array of the members.
         (format!(r#"[2,"{index}",[]]"#), Malformed),
         (
             format!(

@@ -1,4 +1,4 @@
-//! Tests of the crate from outside.
+//! Tests of the public interface.
 #![expect(
     clippy::unwrap_used,
     reason = "the lint exempts test functions, but not what they share"

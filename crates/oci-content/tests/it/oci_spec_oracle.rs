@@ -1,4 +1,4 @@
-//! What is read out of a manifest is what the `oci-spec` crate reads out of it, for documents that both accept.
+//! Documents that both parsers accept are parsed the same way as by the `oci-spec` crate.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use oci_spec::image::{Descriptor as SpecDescriptor, ImageIndex, ImageManifest, M
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// A member that may be left out.
+/// An optional member.
 fn maybe(strategy: impl Strategy<Value = Value>) -> impl Strategy<Value = Option<Value>> {
     proptest::option::of(strategy)
 }
@@ -21,7 +21,7 @@ fn annotations() -> impl Strategy<Value = Value> {
         .prop_map(|map| json!(map))
 }
 
-/// Without `os.version`, which oci-spec 0.10 looks for under the name `os_version`.
+/// Without `os.version`, which oci-spec 0.10 expects under the name `os_version`.
 fn platform() -> impl Strategy<Value = Value> {
     let words = (
         prop_oneof!["linux", "windows", "[a-z]{1,8}"],
@@ -63,7 +63,7 @@ fn descriptor() -> impl Strategy<Value = Value> {
         )
 }
 
-/// What every kind of manifest may have.
+/// The members that every kind of manifest may have.
 fn document(media_type: &'static str) -> impl Strategy<Value = Value> {
     (
         any::<bool>(),

@@ -17,8 +17,8 @@ fn write(json: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// Fake helpers. Written once, before the first of them is started: a file that is open for writing
-/// in a process that forks cannot be executed.
+/// Fake helpers. They are written once, before the first of them is started: a file that is open
+/// for writing in a forking process cannot be executed.
 fn helpers() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -46,7 +46,7 @@ fn helpers() -> &'static Path {
                 "hanging",
                 r#"read server; sleep 600 & echo $$ $! > "$0.pids"; wait"#,
             ),
-            // The helper is gone, and what it has started keeps its output open.
+            // The helper is gone, but its child keeps its output open.
             (
                 "leaving",
                 r#"read server; sleep 600 & echo $$ $! > "$0.pids""#,
@@ -371,7 +371,7 @@ async fn what_a_hanging_helper_has_started_ends_with_it() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        // Given up, as when the time of the image is over.
+        // Cancelled, as when the time limit of the image is reached.
         let started = tokio::select! {
             found = asked => panic!("{found:?}"),
             started = started => started,
@@ -447,7 +447,7 @@ async fn the_first_file_with_credentials_for_the_registry_wins_and_the_old_form_
             "{error}"
         );
     }
-    // It exists and cannot be read: who is not root may meet that as well.
+    // It exists but cannot be read, as may happen to users other than root.
     let folder_as_file = DockerConfig::from_files(vec![folder.path().to_owned()]);
     let error = folder_as_file
         .credentials(&"b.test".parse().unwrap(), None)

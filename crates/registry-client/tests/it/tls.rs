@@ -476,7 +476,10 @@ async fn an_authority_that_is_not_given_as_it_is_is_refused_with_the_real_reason
         .push(rcgen::DnType::CommonName, "below");
     let below = (params.signed_by(&key, &root.issuer).unwrap(), key);
     let text = refusal(asked_of(below, &[root.pem()]).await);
-    assert!(text.contains("the certificate of an authority (CA:TRUE)"), "{text}");
+    assert!(
+        text.contains("the certificate of an authority (CA:TRUE)"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
