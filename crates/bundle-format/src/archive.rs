@@ -13,8 +13,8 @@ use crate::reader::BundleReader;
 
 /// A bundle in which any file can be read without the others.
 ///
-/// Nothing but `manifest.yaml`, the signature and the length of the file is read to open it: it is no proof that the
-/// bundle is whole. What is read of a file is compared with `manifest.yaml`.
+/// Opening it reads only `manifest.yaml`, the signature and the length of the source, so it does
+/// not prove that the bundle is whole. What is read from a file is compared with `manifest.yaml`.
 #[derive(Clone, Debug)]
 pub struct BundleArchive<S> {
     source: S,
@@ -26,10 +26,10 @@ pub struct BundleArchive<S> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// It is not the container of a bundle.
+    /// The file is not the container of a bundle.
     #[error(transparent)]
     Container(#[from] ContainerError),
-    /// Its `manifest.yaml` is not one.
+    /// The `manifest.yaml` in it is not valid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
@@ -39,8 +39,8 @@ impl<S: ReadAt> BundleArchive<S> {
     ///
     /// # Errors
     ///
-    /// When the first files are not those of a bundle, or the file is longer or shorter than `manifest.yaml` makes
-    /// it.
+    /// When the first files are not those of a bundle, or the source is longer or shorter than
+    /// `manifest.yaml` implies.
     pub fn open(source: S, limits: &Limits) -> Result<Self, OpenError> {
         let archive = Self::lay_out(source, limits)?;
         let size = archive.source.size();
@@ -51,11 +51,11 @@ impl<S: ReadAt> BundleArchive<S> {
             std::cmp::Ordering::Less => ContainerErrorKind::Truncated,
             std::cmp::Ordering::Greater => ContainerErrorKind::TrailingData,
         };
-        let reason = format!("the file is {size} bytes long, manifest.yaml makes it {listed}");
+        let reason = format!("the file has {size} bytes, and manifest.yaml implies {listed}");
         Err(ContainerError::new(kind, size.min(listed), reason).into())
     }
 
-    /// Opens what begins as a bundle, whatever its length.
+    /// Opens anything that begins as a bundle, whatever its length.
     pub(crate) fn lay_out(source: S, limits: &Limits) -> Result<Self, OpenError> {
         let mut reader = BundleReader::new(Sequential::new(&source), *limits);
         let mut manifest_yaml = Vec::new();
@@ -88,7 +88,7 @@ impl<S: ReadAt> BundleArchive<S> {
         &self.manifest
     }
 
-    /// Returns where every file stands, and the exact bytes of `manifest.yaml` and its signature.
+    /// Returns where every file is, and the exact bytes of `manifest.yaml` and its signature.
     pub fn plan(&self) -> &BundlePlan {
         &self.plan
     }
@@ -109,8 +109,8 @@ impl<S: ReadAt + Clone> BundleArchive<S> {
         ))
     }
 
-    /// Opens a file as [`open_entry`](Self::open_entry) does, for a caller that compares size and SHA-256 itself: the
-    /// reader compares the framing around the content only, and hashes nothing.
+    /// Opens a file as [`open_entry`](Self::open_entry) does, for a caller that compares size and
+    /// SHA-256 itself: the reader compares the framing around the content only, and hashes nothing.
     pub fn open_unverified(&self, path: &EntryPath) -> Option<EntryReader<S>> {
         self.open_entry(path).map(EntryReader::unverified)
     }

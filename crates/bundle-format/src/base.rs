@@ -6,12 +6,12 @@ use crate::entry_path::{EntryKind, EntryPath};
 use crate::limits::Limits;
 use crate::manifest::{BundleManifest, EntryRecord, ManifestError};
 
-/// The bundle that a delta is based on, as far as a delta needs it: its name, its repositories, and the blobs that a target holds once it
-/// has been imported.
+/// The bundle that a delta is based on, reduced to what a delta needs: its digest, its
+/// repositories, and the blobs that a target holds after importing it.
 ///
-/// - It is made from the exact bytes of `manifest.yaml`, so nothing else of the base has to be at hand.
-/// - A base can be a delta itself. What its own base holds counts as its own: whether the target holds that is what
-///   an importer looks up.
+/// - It is made from the exact bytes of `manifest.yaml`, so the rest of the base is not needed.
+/// - A base can be a delta itself. What its own base holds counts as its own; an importer checks
+///   whether the target has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseBundle {
     digest: Digest,
@@ -54,15 +54,15 @@ impl BaseBundle {
         self.repositories.iter()
     }
 
-    /// Returns whether it holds a blob of this digest and of this size in bytes.
+    /// Returns whether the base holds a blob with this digest and this size in bytes.
     pub fn holds(&self, digest: &Digest, size: u64) -> bool {
         self.blobs.get(digest) == Some(&size)
     }
 }
 
 impl BundleManifest {
-    /// Returns the blobs that the base holds and that are not in this bundle, sorted by path; none unless it is a
-    /// delta.
+    /// Returns the blobs that the base holds and that are not in this bundle, sorted by path. Only
+    /// a delta has any.
     pub fn left_out(&self) -> impl Iterator<Item = &EntryRecord> {
         self.entries.iter().filter(|entry| entry.base)
     }
@@ -104,7 +104,10 @@ mod tests {
         assert_eq!(*base.digest(), Digest::of(&yaml));
         assert!(base.holds(&own, 3) && base.holds(&earlier, 7));
         assert!(!base.holds(&own, 4), "another size is another blob");
-        assert!(!base.holds(&Digest::of(b"{}"), 2), "index.json is no blob");
+        assert!(
+            !base.holds(&Digest::of(b"{}"), 2),
+            "index.json is not a blob"
+        );
         assert!(BaseBundle::parse(b"format: x\n", &Limits::default()).is_err());
     }
 }

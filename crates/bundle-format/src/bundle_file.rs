@@ -8,15 +8,16 @@ use crate::read_at::{ReadAt, Sequential};
 use crate::volume_names::{file_name, parse_volume_path, volume_path};
 use crate::volume_size::VolumeSize;
 
-/// The bytes of a bundle: those of one file, or of its volumes one behind the other.
+/// The bytes of a bundle: those of one file, or of its volumes one after the other.
 ///
-/// - The name of the first volume stands for all; the others are looked for beside it, where they may be links.
-/// - Volumes have nothing of their own in them, so reading them proves no more than reading one file does. Where it
-///   fails, [`find_faults`](Self::find_faults) says which of them is to blame.
+/// - The first volume is named; the others are looked up beside it, where they may be links.
+/// - Volumes hold nothing but the bytes of the bundle, so reading them proves no more than reading
+///   one file. When validation fails, [`find_faults`](Self::find_faults) says which of them are
+///   wrong.
 #[derive(Clone, Debug)]
 pub struct BundleFile {
     pub(crate) parts: Arc<[Part]>,
-    /// The name of the bundle, when it is in volumes.
+    /// The name of the bundle, if it is in volumes.
     pub(crate) volumes_of: Option<Arc<Path>>,
 }
 
@@ -44,9 +45,9 @@ pub struct BundleFileError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BundleFileErrorKind {
-    /// Another volume than the first is named.
+    /// A volume other than the first is named.
     NotFirst,
-    /// There is no such file; there are volumes of it.
+    /// There is no such file, but there are volumes of it.
     InVolumes,
     /// The file is not there, or cannot be opened.
     Io,
@@ -81,11 +82,12 @@ impl BundleFileError {
 impl BundleFile {
     /// Opens the file at `path`, and if its name ends in `.001` the volumes that follow it.
     ///
-    /// The first file may be a pipe; then it can be [read](Self::reader) once, and not at any place.
+    /// The first file may be a pipe, which can be [read](Self::reader) once and only from its
+    /// start.
     ///
     /// # Errors
     ///
-    /// When a file cannot be opened, and when `path` is that of another volume than the first.
+    /// When a file cannot be opened, or `path` names a volume other than the first.
     pub fn open(path: &Path) -> Result<Self, BundleFileError> {
         let first = Part::open(path, true, 0).map_err(|error| absent(path, error))?;
         let mut parts = vec![first];
@@ -94,7 +96,7 @@ impl BundleFile {
             _ => return Ok(Self::new(parts, None)),
         };
         if number > 1 {
-            // Nothing keeps a bundle in one file from having such a name.
+            // A bundle in one file may have such a name too.
             if parts[0].begins_a_bundle() {
                 return Ok(Self::new(parts, None));
             }
@@ -118,7 +120,8 @@ impl BundleFile {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                 Err(error) => return Err(BundleFileError::io(&path, error)),
             };
-            // The first volume of another bundle is none of this one, and may have this name rightly.
+            // The first volume of another bundle may have this name, and does not belong to this
+            // one.
             if part.begins_a_bundle() {
                 break;
             }
@@ -135,20 +138,20 @@ impl BundleFile {
         }
     }
 
-    /// Returns whether it can be read at any place: it is not a pipe or a device.
+    /// Returns whether the bundle can be read at any offset, which a pipe or a device cannot.
     pub fn is_regular(&self) -> bool {
         self.parts[0].regular
     }
 
-    /// Returns the names of the volumes that are there, from the first to the first that is missing; none when the
+    /// Returns the names of the volumes up to the first missing one; none if the
     /// bundle is one file.
     pub fn volumes(&self) -> impl Iterator<Item = &Path> {
         let parts = self.parts.iter().filter(|_| self.volumes_of.is_some());
         parts.map(|part| &*part.path)
     }
 
-    /// Returns the volumes that hold `length` bytes at `offset`, the first and the last; none when the bundle is one
-    /// file.
+    /// Returns the first and the last of the volumes that hold `length` bytes at `offset`; `None`
+    /// if the bundle is one file.
     pub fn volumes_at(&self, offset: u64, length: u64) -> Option<(&Path, &Path)> {
         self.volumes_of.as_ref()?;
         let last = offset.saturating_add(length.saturating_sub(1));
@@ -156,16 +159,16 @@ impl BundleFile {
         Some((path(offset), path(last)))
     }
 
-    /// Returns a reader of everything, from the start.
+    /// Returns a reader of the whole bundle, from its start.
     pub fn reader(&self) -> Box<dyn Read + Send> {
         match self.is_regular() {
             true => Box::new(Sequential::new(self.clone())),
-            // A pipe has no places.
+            // A pipe cannot be read at an offset.
             false => Box::new(Pipe(self.clone())),
         }
     }
 
-    /// Returns the place of the part in which `offset` lies; behind the end it is the last.
+    /// Returns the index of the part that holds `offset`; beyond the end it is the last.
     pub(crate) fn part_at(&self, offset: u64) -> usize {
         let behind = self.parts.partition_point(|part| part.start <= offset);
         behind.saturating_sub(1)
@@ -203,9 +206,9 @@ impl Read for Pipe {
 
 impl Part {
     fn open(path: &Path, first: bool, start: u64) -> io::Result<Self> {
-        // Opening a pipe would wait for whoever writes to it; only the first may be one.
+        // Opening a pipe would wait for its writer; only the first file may be one.
         if !first && !path.metadata()?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
         let file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -218,7 +221,7 @@ impl Part {
         })
     }
 
-    /// Returns whether it starts as a bundle does, and so is no later volume of one.
+    /// Returns whether the file starts as a bundle does, and so is not a later volume.
     fn begins_a_bundle(&self) -> bool {
         const TAR_START: &[u8] = b"manifest.yaml\0";
         let mut start = [0; TAR_START.len()];
@@ -228,7 +231,7 @@ impl Part {
     }
 }
 
-/// Says what was probably meant where nothing is.
+/// Says what was probably meant when there is no such file.
 fn absent(path: &Path, error: io::Error) -> BundleFileError {
     let first = volume_path(path, 1);
     if error.kind() != io::ErrorKind::NotFound || !first.is_file() {

@@ -8,9 +8,9 @@ use crate::volume_size::VolumeSize;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Checksums {
-    /// The SHA-256 of the bundle: of the one file, or of all volumes one behind the other.
+    /// The SHA-256 of the bundle: of the one file, or of all volumes one after the other.
     pub whole: Digest,
-    /// The volumes in their order; none when the bundle is one file.
+    /// The volumes in their order; empty if the bundle is one file.
     pub volumes: Vec<VolumeChecksum>,
 }
 
@@ -19,15 +19,15 @@ pub struct Checksums {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct VolumeChecksum {
-    /// Its number; the first is 1.
+    /// The number of the volume; the first is 1.
     pub number: usize,
-    /// Its size in bytes.
+    /// The size of the volume in bytes.
     pub size: u64,
-    /// Its SHA-256.
+    /// The SHA-256 of the volume.
     pub sha256: Digest,
 }
 
-/// Computes them from the bytes of a bundle as they pass.
+/// Computes [`Checksums`] from the bytes of a bundle as they pass.
 #[derive(Debug)]
 pub(crate) struct ChecksumHasher {
     whole: Hasher,

@@ -6,12 +6,13 @@ use std::path::Path;
 pub enum Container {
     /// A tar archive inside one gzip member of stored blocks: `bundle.tgz`.
     TarGz,
-    /// The same tar archive as it is, for tools that read no compressed one: `bundle.tar`.
+    /// The same tar archive without gzip, for tools that do not read compressed ones: `bundle.tar`.
     Tar,
 }
 
 impl Container {
-    /// Chooses the container by the name of the file: `.tar` is the archive as it is, everything else is gzip.
+    /// Chooses the container by the name of the file: `.tar` is the plain archive, everything else
+    /// is gzip.
     pub fn from_file_name(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some(extension) if extension.eq_ignore_ascii_case("tar") => Self::Tar,
@@ -19,7 +20,7 @@ impl Container {
         }
     }
 
-    /// Returns how many bytes precede the first entry.
+    /// Returns the number of bytes before the first entry.
     pub(crate) fn head_bytes(self) -> u64 {
         match self {
             Self::TarGz => GZIP_HEADER.len() as u64,
@@ -27,7 +28,7 @@ impl Container {
         }
     }
 
-    /// Returns how many bytes follow the last entry.
+    /// Returns the number of bytes after the last entry.
     pub(crate) fn tail_bytes(self) -> u64 {
         match self {
             Self::TarGz => BLOCK_HEADER_BYTES + u64::from(TAR_END_BYTES) + GZIP_TRAILER_BYTES,
@@ -35,7 +36,7 @@ impl Container {
         }
     }
 
-    /// Returns how many bytes of the container `tar_bytes` of one entry take.
+    /// Returns the number of bytes that `tar_bytes` of one entry take in the container.
     pub(crate) fn stored_bytes(self, tar_bytes: u64) -> u64 {
         match self {
             Self::TarGz => {
@@ -56,20 +57,22 @@ pub(crate) const GZIP_TRAILER_BYTES: u64 = 8;
 ///
 /// <https://www.rfc-editor.org/rfc/rfc1951#section-3.2.4>
 pub(crate) const BLOCK_HEADER_BYTES: u64 = 5;
-/// The most that one stored block holds.
+/// The largest number of bytes in one stored block.
 pub(crate) const MAX_BLOCK_BYTES: u16 = u16::MAX;
 /// The two zero blocks that end a tar archive.
 pub(crate) const TAR_END_BYTES: u16 = 1024;
 /// The unit of a tar archive.
 pub(crate) const TAR_BLOCK_BYTES: u16 = 512;
 
-/// Returns the bytes that a file of `size` bytes takes in the tar archive: header, content and padding.
+/// Returns the bytes that a file of `size` bytes takes in the tar archive: header, content and
+/// padding.
 pub(crate) fn tar_bytes(size: u64) -> u64 {
     let block = u64::from(TAR_BLOCK_BYTES);
     block + size.next_multiple_of(block)
 }
 
-/// Returns how many bytes the next stored block of an entry holds, of which `tar_left` bytes are to come.
+/// Returns the number of bytes in the next stored block of an entry of which `tar_left` bytes
+/// remain.
 pub(crate) fn block_bytes(tar_left: u64) -> u16 {
     u16::try_from(tar_left).unwrap_or(MAX_BLOCK_BYTES)
 }

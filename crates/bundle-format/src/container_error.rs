@@ -17,7 +17,8 @@ pub struct ContainerError {
 pub enum ContainerErrorKind {
     /// Neither a gzip file nor a tar archive.
     NotABundle,
-    /// A gzip file or tar archive in another encoding than the one that the format has: another tool packed it.
+    /// A gzip file or tar archive in an encoding that the format does not have: another tool packed
+    /// it.
     NotCanonical,
     /// The file ends before the bundle does.
     Truncated,
@@ -29,23 +30,23 @@ pub enum ContainerErrorKind {
     TarHeader,
     /// A tar entry that changes another one: a pax or GNU header.
     TarExtension,
-    /// Something else than zeros between a file's end and the next header.
+    /// The padding after a file is not all zeros.
     TarPadding,
     /// The end of the archive is not two zero blocks.
     TarEnd,
-    /// A file that is not in the place that the format gives it.
+    /// A file is out of order.
     Order,
     /// The first file is not `manifest.yaml`.
     NoManifest,
-    /// There is something behind the end of the bundle.
+    /// There is data after the end of the bundle.
     TrailingData,
-    /// A link, a device or another kind of entry that is no file.
+    /// A link, a device or another kind of entry that is not a file.
     EntryType,
-    /// A path that would lead out of a folder, or that two systems read in two ways.
+    /// A path that would lead out of a folder, or that systems read differently.
     UnsafePath,
-    /// A path that is there twice.
+    /// A path that occurs twice.
     DuplicatePath,
-    /// A path that is harmless and that the format does not have.
+    /// A harmless path that the format does not have.
     UnknownPath,
     /// `manifest.yaml` is larger than the limit.
     ManifestBytes,
@@ -62,8 +63,8 @@ pub enum ContainerErrorKind {
 }
 
 impl ContainerErrorKind {
-    /// Returns whether the file may be a whole bundle that was unpacked and packed again, so that packing it with
-    /// this project's tool may help.
+    /// Returns whether the file may be an intact bundle that another tool unpacked and packed
+    /// again, so that packing it with this project's tool may help.
     pub fn suggests_repacking(self) -> bool {
         matches!(
             self,
@@ -102,7 +103,8 @@ impl ContainerError {
         self
     }
 
-    /// Takes the error back out of the [`io::Error`] that a reader of content returns; any other is one of reading.
+    /// Takes the error out of the [`io::Error`] that a reader of content returns; any other error
+    /// is one of reading.
     pub fn from_io(error: io::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(own) => own,
@@ -115,12 +117,13 @@ impl ContainerError {
         self.kind
     }
 
-    /// Returns where in the container the trouble is, in bytes from its start; 0 in a folder.
+    /// Returns where in the container the error is, in bytes from its start; 0 in a folder.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Returns the path of the entry at fault, as it stands there, where there is one. It may hold anything.
+    /// Returns the path of the entry at fault, as written there, if there is one. It can hold any
+    /// characters.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }

@@ -16,17 +16,17 @@ pub struct Created {
     second: u8,
 }
 
-/// A string that is no such time.
+/// A string that is not the time of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no time of the form YYYY-MM-DDTHH:MM:SSZ, or is in no calendar")]
+#[error("{text:?} is not a time of the form YYYY-MM-DDTHH:MM:SSZ in the Gregorian calendar")]
 pub struct CreatedError {
     text: String,
 }
 
 impl Created {
-    /// Returns the seconds since the beginning of 1970; before that they are negative.
+    /// Returns the seconds since the beginning of 1970, negative for earlier times.
     pub fn unix_seconds(&self) -> i64 {
-        // Days of years that begin in March, so that the leap day is the last one.
+        // Counts years from March, so that the leap day is the last day.
         let (year, month) = (i64::from(self.year), i64::from(self.month));
         let (year, month) = match month {
             1 | 2 => (year - 1, month + 9),

@@ -21,7 +21,8 @@ use crate::trust_name::TrustName;
 /// | `trust/<name>` | what a site verifies with: keys, roots |
 /// | `blobs/sha256/<digest>` | any content, by its digest |
 ///
-/// Ordered as the files stand in the archive: in the order of the table, then by name or digest.
+/// Paths are ordered as the files are in the archive: in the order of the table, then by name or
+/// digest.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryPath(EntryKind);
 
@@ -45,15 +46,15 @@ pub enum EntryKind {
         /// The manifest that refers to it, and whose bytes the file holds.
         referrer: Digest,
     },
-    /// What a site verifies with.
+    /// A file that a site verifies with.
     Trust(TrustName),
     /// Content under its own digest.
     Blob(Digest),
 }
 
-/// A string or a digest that names no file of a bundle.
+/// A string or a digest that does not name a file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} names no file of a bundle: {reason}")]
+#[error("{what} does not name a file of a bundle: {reason}")]
 pub struct EntryPathError {
     what: String,
     reason: &'static str,
@@ -71,7 +72,7 @@ impl EntryPath {
     /// The path of the layout's index.
     pub const INDEX: Self = Self(EntryKind::Index);
 
-    /// Names the copy of a referrer's manifest that stands in the folder of its subject.
+    /// Names the copy of a referrer's manifest in the folder of its subject.
     ///
     /// # Errors
     ///
@@ -102,7 +103,7 @@ impl EntryPath {
         &self.0
     }
 
-    /// Returns the digest that the path itself promises of the content, if it does.
+    /// Returns the digest that the path promises of the content, if it does.
     pub fn digest(&self) -> Option<&Digest> {
         match &self.0 {
             EntryKind::Referrer { referrer, .. } => Some(referrer),
@@ -152,7 +153,8 @@ impl fmt::Display for EntryPath {
     }
 }
 
-/// The path of a referrer's manifest, in the folder of its subject, as text; [`EntryPath::referrer`] is the path itself.
+/// The path of a referrer's manifest, in the folder of its subject, as text;
+/// [`EntryPath::referrer`] is the path itself.
 #[derive(Clone, Copy, Debug)]
 pub struct ReferrerPath<'a> {
     subject: &'a Digest,
@@ -213,9 +215,9 @@ fn parse_named(text: &str) -> Option<EntryKind> {
     })
 }
 
-/// Returns whether a path that a bundle does not have would at least do no harm, wherever it were extracted.
+/// Returns whether a path that a bundle does not have would do no harm, wherever it is extracted.
 pub(crate) fn is_harmless(path: &str) -> bool {
-    // On a file system that folds case, a path in other letters is the file that it only resembles.
+    // On a file system that folds case, a path that differs only in case is that file.
     is_portable(path) && path.to_ascii_lowercase().parse::<EntryPath>().is_err()
 }
 

@@ -11,10 +11,10 @@ use crate::tar_header;
 
 /// Reads the content of one file of a bundle, without reading the files before it.
 ///
-/// - The framing around the content must be exactly the one that the plan gives.
-/// - The end is reported only when size and SHA-256 are those of `manifest.yaml`; a caller that does not read to
-///   the end has verified nothing. A reader from [`open_unverified`](crate::BundleArchive::open_unverified) leaves that to
-///   its caller.
+/// - The framing around the content must be exactly what the plan determines.
+/// - The end is reported only if size and SHA-256 match `manifest.yaml`; a caller that stops before
+///   the end has verified nothing. A reader from
+///   [`open_unverified`](crate::BundleArchive::open_unverified) leaves that to its caller.
 #[derive(Debug)]
 pub struct EntryReader<S> {
     source: S,
@@ -68,8 +68,8 @@ impl<S: ReadAt> EntryReader<S> {
         self
     }
 
-    /// Reads everything and tells whether it is what the plan says, and if so the CRC-32 of its part of the tar
-    /// archive.
+    /// Reads everything and returns the CRC-32 of its part of the tar archive; `None` if the bytes
+    /// are not those of the plan.
     pub(crate) fn check(mut self) -> io::Result<Option<u32>> {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
@@ -86,7 +86,7 @@ impl<S: ReadAt> EntryReader<S> {
         Err(ContainerError::new(kind, self.offset, reason).into())
     }
 
-    /// Makes sure that something is in the buffer.
+    /// Fills the buffer if it is empty.
     fn fill(&mut self) -> io::Result<()> {
         if !self.unread.is_empty() {
             return Ok(());
@@ -116,7 +116,7 @@ impl<S: ReadAt> EntryReader<S> {
             let count = wanted.len().min(self.unread.len());
             let start = self.unread.start;
             if self.buffer[start..start + count] != wanted[..count] {
-                return self.fail(kind, "it is not what manifest.yaml leads to expect");
+                return self.fail(kind, "it is not what manifest.yaml determines");
             }
             self.consume(count);
             wanted = &wanted[count..];
@@ -146,7 +146,7 @@ impl<S: ReadAt> EntryReader<S> {
         Ok(())
     }
 
-    /// Takes bytes of the tar archive that are known beforehand.
+    /// Compares the next bytes of the tar archive with bytes that are known.
     fn expect_tar(&mut self, mut wanted: &[u8], kind: ContainerErrorKind) -> io::Result<()> {
         self.crc.update(wanted);
         while !wanted.is_empty() {
@@ -172,7 +172,7 @@ impl<S: ReadAt> EntryReader<S> {
     }
 }
 
-/// Returns whether other bytes are there than there should be, and not that they cannot be read.
+/// Returns whether an error says that bytes are wrong, rather than unreadable.
 pub(crate) fn is_about_content(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| {
         inner.is::<oci_content::VerifyError>()

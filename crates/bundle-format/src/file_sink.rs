@@ -9,9 +9,10 @@ use oci_content::FileSystemGaps;
 use crate::read_at::ReadAt;
 use crate::sink::Sink;
 
-/// A file as the place that a bundle is written to.
+/// A file that a bundle is written to.
 ///
-/// It has no name and no lock: see [`OutputFile`](crate::OutputFile) for a file that appears only when it is whole.
+/// It has no name and no lock: see [`OutputFile`](crate::OutputFile) for a file that appears only
+/// when it is whole.
 #[derive(Clone, Debug)]
 pub struct FileSink {
     file: Arc<File>,
@@ -64,8 +65,8 @@ pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()>
 pub(crate) fn reserve(file: &File, size: u64) -> io::Result<()> {
     file.set_len(size)?;
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
-        // The file system has no way to take space ahead (FAT, some network file systems), or the bundle is
-        // empty: the length is set, and a full disk shows at a write.
+        // The file system has no way to take space ahead (FAT, some network file systems), or the
+        // bundle is empty: the length is set, and a full disk shows at a write.
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {
             Ok(())
         }
@@ -73,9 +74,10 @@ pub(crate) fn reserve(file: &File, size: u64) -> io::Result<()> {
     }
 }
 
-/// Has the kernel start to write what fills a window, so that the last fsync does not wait for all of the bundle.
+/// Has the kernel start to write what fills a window, so that the last fsync does not wait for all
+/// of the bundle.
 ///
-/// Advice only: a refusal changes nothing about the result.
+/// This is only advice: a refusal does not change the result.
 #[cfg(target_os = "linux")]
 fn start_write_back(file: &File, offset: u64, length: u64) {
     const WINDOW: u64 = 8 << 20;

@@ -15,8 +15,8 @@ use crate::path_grammar::clip;
 
 /// A bundle that has been extracted into a folder.
 ///
-/// - The folder is opened once; every file is reached from there, through folders that are no links.
-/// - Nothing but regular files is ever opened.
+/// - The folder is opened once; every file is reached from there, never through a link.
+/// - Only regular files are opened.
 #[derive(Clone, Debug)]
 pub struct BundleFolder {
     root: Arc<OwnedFd>,
@@ -28,8 +28,8 @@ pub struct BundleFolder {
 pub struct FolderScan {
     /// The files that a bundle may have, with their sizes in bytes.
     pub files: BTreeMap<EntryPath, u64>,
-    /// Everything else, sorted by path: links, devices, folders and files that a bundle does not have, and what
-    /// cannot be looked at.
+    /// Everything else, sorted by path: links, devices, folders and files that a bundle does not
+    /// have, and whatever cannot be inspected.
     pub problems: Vec<ContainerError>,
 }
 
@@ -38,7 +38,7 @@ impl BundleFolder {
     ///
     /// # Errors
     ///
-    /// When it is no folder or cannot be read.
+    /// When it is not a folder or cannot be read.
     pub fn open(path: &Path) -> Result<Self, ContainerError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
@@ -49,11 +49,11 @@ impl BundleFolder {
         }
     }
 
-    /// Lists what is in the folder, following no link.
+    /// Lists the folder without following links.
     ///
     /// # Errors
     ///
-    /// When more things are in it than [`Limits::max_entries`], or the folder itself cannot be listed.
+    /// When the folder has more than [`Limits::max_entries`] entries or cannot be listed.
     pub fn scan(&self, limits: &Limits) -> Result<FolderScan, ContainerError> {
         let mut scan = Scan {
             limits,
@@ -74,7 +74,7 @@ impl BundleFolder {
     ///
     /// # Errors
     ///
-    /// When it is not there, is no regular file, or cannot be read.
+    /// When the file is missing, is not a regular file, or cannot be read.
     pub fn open_file(&self, path: &EntryPath) -> Result<File, ContainerError> {
         let text = path.to_string();
         let mut parts = text.split('/').peekable();
@@ -85,7 +85,7 @@ impl BundleFolder {
                 folder = Arc::new(next);
                 continue;
             }
-            // Without NONBLOCK, opening a fifo that somebody put there would wait for ever.
+            // Without NONBLOCK, opening a FIFO would wait forever.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = rustix::fs::openat(&folder, part, flags, Mode::empty())
                 .map_err(|error| io(error, &text))?;
@@ -105,7 +105,7 @@ fn open_folder(parent: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
 }
 
 fn io(error: Errno, path: &str) -> ContainerError {
-    // A link in the place of a file or of a folder on the way to it.
+    // A link in place of the file or of a folder on the way to it.
     match error {
         Errno::LOOP => not_a_file(path),
         error => ContainerError::io(0, error.into()).with_path(clip(path)),
@@ -113,7 +113,7 @@ fn io(error: Errno, path: &str) -> ContainerError {
 }
 
 fn not_a_file(path: &str) -> ContainerError {
-    let reason = "it is a link, a device or no file at all";
+    let reason = "it is a link, a device or something else that is not a file";
     ContainerError::new(ContainerErrorKind::EntryType, 0, reason).with_path(clip(path))
 }
 
@@ -125,7 +125,8 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Lists one folder; `prefix` is its path from the root, with a slash at its end unless it is the root.
+    /// Lists one folder; `prefix` is its path from the root, with a slash at its end unless it is
+    /// the root.
     fn folder(&mut self, folder: impl AsFd, prefix: &str) -> Result<(), ContainerError> {
         let listing = Dir::read_from(&folder).map_err(|error| io(error, prefix))?;
         let mut empty = true;
@@ -196,7 +197,7 @@ impl Scan<'_> {
         };
         if !known {
             let (kind, reason) = if path.parse::<EntryPath>().is_ok() {
-                let reason = "a bundle has a file of this name, and no folder";
+                let reason = "a bundle has a file of this name, not a folder";
                 (ContainerErrorKind::UnknownPath, reason)
             } else if is_harmless(path) {
                 (

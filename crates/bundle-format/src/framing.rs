@@ -7,20 +7,22 @@ use crate::container::{
 use crate::container_error::{ContainerError, ContainerErrorKind};
 use crate::tar_header::{Block, Header};
 
-/// The framing of a container: hands out the tar archive inside, and accepts one encoding of it.
+/// Reads the framing of a container: hands out the tar archive inside, and accepts exactly one
+/// encoding.
 #[derive(Debug)]
 pub(crate) struct Framing<R> {
     input: R,
-    /// What has been read from the input and not been used.
+    /// Bytes that were read from the input and are not used yet.
     buffer: Box<[u8]>,
     unread: std::ops::Range<usize>,
-    /// Bytes that have been used.
+    /// The number of bytes that were used.
     offset: u64,
     container: Option<Container>,
     crc: crc32fast::Hasher,
-    /// Bytes of the tar archive that the current entry still has.
+    /// The number of bytes of the tar archive that remain of the current entry.
     tar_left: u64,
-    /// Bytes that the current stored block still has; of a plain archive, what the entry still has.
+    /// The number of bytes that remain of the current stored block; in a plain archive, of the
+    /// entry.
     block_left: u64,
 }
 
@@ -61,7 +63,7 @@ impl<R: Read> Framing<R> {
         Err(ContainerError::new(kind, self.offset, reason))
     }
 
-    /// Returns what is in the buffer, filling it if it is empty; nothing is the end.
+    /// Returns the bytes in the buffer, filling it if it is empty; empty at the end of the input.
     fn fill(&mut self) -> Result<&[u8], ContainerError> {
         while self.unread.is_empty() {
             match self.input.read(&mut self.buffer) {
@@ -105,7 +107,7 @@ impl<R: Read> Framing<R> {
         }
     }
 
-    /// Reads the first bytes, which tell the container.
+    /// Reads the first bytes, which show the container.
     fn start(&mut self) -> Result<Container, ContainerError> {
         if let Some(container) = self.container {
             return Ok(container);
@@ -134,7 +136,7 @@ impl<R: Read> Framing<R> {
                 return self.fail(ContainerErrorKind::NotABundle, reason);
             }
             if header != GZIP_HEADER {
-                let reason = "its gzip header is not the one that a bundle has";
+                let reason = "its gzip header is not that of a bundle";
                 return self.fail(ContainerErrorKind::NotCanonical, reason);
             }
         }
@@ -183,7 +185,7 @@ impl<R: Read> Framing<R> {
                 true => Ok(None),
                 false => self.fail(
                     ContainerErrorKind::TarEnd,
-                    "one zero block stands where the archive ends with two",
+                    "the archive ends with one zero block, not two",
                 ),
             };
         }
@@ -210,7 +212,7 @@ impl<R: Read> Framing<R> {
     fn read_end(&mut self, length: u16) -> Result<(), ContainerError> {
         let mut end = [0; TAR_END_BYTES as usize];
         if length != TAR_END_BYTES {
-            let reason = format!("the last stored block has {length} bytes and not 1024");
+            let reason = format!("the last stored block has {length} bytes, not 1024");
             return self.fail(ContainerErrorKind::TarEnd, reason);
         }
         self.read_exact(&mut end, "the end of the archive")?;
@@ -219,7 +221,7 @@ impl<R: Read> Framing<R> {
             true => Ok(()),
             false => self.fail(
                 ContainerErrorKind::TarEnd,
-                "something else than zeros stands where the archive ends",
+                "the end of the archive is not all zeros",
             ),
         }
     }
@@ -244,7 +246,7 @@ impl<R: Read> Framing<R> {
         Ok(())
     }
 
-    /// Reads bytes of the current entry: at least one, and none beyond its end, where it returns 0.
+    /// Reads bytes of the current entry: at least one, or 0 at its end.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<usize, ContainerError> {
         if into.is_empty() || self.tar_left == 0 {
             return Ok(0);
@@ -294,7 +296,7 @@ impl<R: Read> Framing<R> {
             true => Ok(()),
             false => self.fail(
                 ContainerErrorKind::TrailingData,
-                "there is something behind the end of the bundle",
+                "there is data after the end of the bundle",
             ),
         }
     }

@@ -14,7 +14,8 @@ pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The annotation under which containerd and its clients keep the full name of an image.
 pub const CONTAINERD_IMAGE_NAME: &str = "io.containerd.image.name";
 
-/// Returns the bytes of `index.json` for these entries: named ones first, by name, then the others by digest.
+/// Returns the bytes of `index.json` for these entries: those with a name first, by name, then the
+/// others by digest.
 ///
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#indexjson-file>
 ///
@@ -26,7 +27,8 @@ pub fn index_json(entries: &[Descriptor]) -> Vec<u8> {
     let mut manifests: Vec<&Descriptor> = entries.iter().collect();
     manifests.sort_by_cached_key(|entry| {
         let name = name(entry);
-        // Images without a name can share a digest; then the annotations decide, not the order of the caller.
+        // Images without a name can share a digest; the annotations then decide, not the caller's
+        // order.
         let annotations = entry.annotations.clone();
         (name.is_none(), name, entry.digest.clone(), annotations)
     });
@@ -34,7 +36,7 @@ pub fn index_json(entries: &[Descriptor]) -> Vec<u8> {
     encode(&manifests)
 }
 
-/// Writes an index in the one encoding that a bundle has for those of its own.
+/// Writes an index in the one encoding that a bundle uses for its own indexes.
 fn encode(manifests: &[&Descriptor]) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -53,9 +55,9 @@ fn encode(manifests: &[&Descriptor]) -> Vec<u8> {
 
 /// Returns the entries of `index.json`: each image under its name, and each referrer without one.
 ///
-/// - Images of one repository have the bare tag for a name, images of several the full reference.
+/// - If all images are of one repository, their name is the bare tag, else the full reference.
 /// - An image that was asked for by digest has no name.
-/// - A referrer that is an image of the bundle as well is listed as that image.
+/// - A referrer that is also an image of the bundle is listed only as that image.
 pub fn index_descriptors(images: &[ImageRecord], discovery: &[DiscoveryRecord]) -> Vec<Descriptor> {
     let repositories: BTreeSet<_> = images
         .iter()
@@ -87,13 +89,14 @@ pub fn index_descriptors(images: &[ImageRecord], discovery: &[DiscoveryRecord]) 
     entries
 }
 
-/// Returns what a writer may add for clients that look for referrers by tag in a layout: for each subject an index of its
-/// referrers, and the entry of `index.json` that has the [referrers tag](referrers_tag) for a name.
+/// Returns what a writer may add for clients that look for referrers by tag in a layout: for each
+/// subject an index of its referrers, and the entry of `index.json` that is named by the [referrers
+/// tag](referrers_tag).
 ///
-/// - `own` gives a referrer's descriptor with its artifact type and annotations, as [`Manifest::descriptor`] does; one that it
-///   does not know is left out.
-/// - What only a legacy tag names is found by that tag and is in no index.
-/// - Where an image of the bundle has the name already, it keeps it.
+/// - `own` gives a referrer's descriptor with its artifact type and annotations, as
+///   [`Manifest::descriptor`] does; a referrer that it does not know is left out.
+/// - A referrer that only a legacy tag names is in no index.
+/// - A name that an image of the bundle has stays with that image.
 ///
 /// [`Manifest::descriptor`]: oci_content::Manifest::descriptor
 pub fn referrers_tag_indexes<'a>(
@@ -133,7 +136,8 @@ pub fn referrers_tag_indexes<'a>(
     named.collect()
 }
 
-/// Returns an image's `ref.name`, and its full name; the tag stands for the digest where there are both.
+/// Returns an image's `ref.name` and its full name; of a reference with tag and digest, both use
+/// the tag alone.
 fn ref_name(reference: &Reference, one_repository: bool) -> (Option<String>, String) {
     let Some(tag) = reference.tag() else {
         return (None, reference.to_string());

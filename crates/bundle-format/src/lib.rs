@@ -1,15 +1,17 @@
 //! The mirror bundle: one file that carries images and everything that refers to them.
 //!
-//! A bundle is a tar archive in one gzip member of stored blocks, an OCI image layout once it is extracted, and a
-//! list of claims that can be checked. `docs/bundle-format.md` in the repository is the specification.
+//! A bundle is a tar archive in one gzip member of stored blocks, an OCI image layout once it is
+//! extracted, and a list of claims that can be checked. `docs/bundle-format.md` in the repository
+//! is the specification.
 //!
 //! - [`BundleManifest`] is the list: `manifest.yaml`, with one encoding.
-//! - [`BundlePlan`] computes from it where every byte goes, and [`BundleWriter`] puts the bytes there, in any order
-//!   and from several threads, always to the same file.
-//! - [`BundleReader`] reads a bundle from its first byte to its last, [`BundleArchive`] any file of it, and
-//!   [`BundleFolder`] one that has been extracted.
-//! - [`BaseBundle`] is what a delta leaves out.
-//! - [`OutputFile`] is where a bundle is written, and [`BundleFile`] where one is read from: one file, or volumes.
+//! - [`BundlePlan`] computes from it where every byte goes, and [`BundleWriter`] puts the bytes
+//!   there, in any order and from several threads, always to the same file.
+//! - [`BundleReader`] reads a bundle from its first byte to its last, [`BundleArchive`] any file of
+//!   it, and [`BundleFolder`] one that has been extracted.
+//! - [`BaseBundle`] is the bundle that a delta is based on.
+//! - [`OutputFile`] is where a bundle is written, and [`BundleFile`] where one is read from: one
+//!   file, or volumes.
 //! - With the feature `signature`, `SigningKey` signs a bundle and `PublicKey` verifies it.
 //!
 //! ```
@@ -40,8 +42,8 @@
 //!
 //! # Scope
 //!
-//! Synchronous; no HTTP and no async. It knows what a bundle looks like, not whether what is in it makes sense:
-//! that is for `import-validator`.
+//! The crate is synchronous and has no HTTP. It knows what a bundle looks like, not whether its
+//! contents make sense: `import-validator` checks that.
 
 mod archive;
 mod base;

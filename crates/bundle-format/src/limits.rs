@@ -3,8 +3,9 @@ use crate::entry_path::EntryPath;
 
 /// The bounds within which a bundle is read.
 ///
-/// Nothing is stored compressed, so no bound on a compression ratio is needed: what is read is never longer than
-/// the file. A limit that is reached is an error that names it, never a shorter result.
+/// Start from [`Limits::default`] and set the fields that differ. Nothing is compressed, so no
+/// limit on a compression ratio is needed. Exceeding a limit is an error that names it, never a
+/// shorter result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Limits {
@@ -41,8 +42,10 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// When it is over the limit that the file has: [`max_manifest_bytes`](Self::max_manifest_bytes),
-    /// [`max_signature_bytes`](Self::max_signature_bytes) or [`max_entry_bytes`](Self::max_entry_bytes).
+    /// When the size is over the limit for that file:
+    /// [`max_manifest_bytes`](Self::max_manifest_bytes),
+    /// [`max_signature_bytes`](Self::max_signature_bytes) or
+    /// [`max_entry_bytes`](Self::max_entry_bytes).
     pub fn check_entry(&self, path: &EntryPath, size: u64) -> Result<(), ContainerError> {
         let (kind, limit) = match path {
             path if *path == EntryPath::MANIFEST => {

@@ -12,9 +12,10 @@ use crate::stream_name::StreamName;
 
 /// What a bundle claims to hold, and how it was found: `manifest.yaml`.
 ///
-/// - It lists every other file with size and digest, so it is known before the first blob has been fetched, and a
-///   signature over it covers the whole bundle.
-/// - It has one encoding: [`to_yaml`](Self::to_yaml) writes it and [`parse`](Self::parse) accepts nothing else.
+/// - It lists every other file with size and digest, so it is known before the first blob has been
+///   fetched, and a signature over it covers the whole bundle.
+/// - It has one encoding: [`to_yaml`](Self::to_yaml) writes it and [`parse`](Self::parse) accepts
+///   nothing else.
 /// - Lists are sorted; [`settle`](Self::settle) sorts them and counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,9 +24,9 @@ pub struct BundleManifest {
     pub stream: StreamName,
     /// The bundle's place in the stream; 0 makes no claim.
     pub sequence: u64,
-    /// When the content was put together, if somebody said.
+    /// When the content was put together, if the caller said.
     pub created: Option<Created>,
-    /// The digest of the `manifest.yaml` of the bundle whose blobs are left out here.
+    /// The digest of the `manifest.yaml` of the base, whose blobs this bundle leaves out.
     pub base: Option<Digest>,
     /// The counts, for people and their scripts.
     pub referrers: ReferrerTotals,
@@ -43,11 +44,11 @@ pub struct ReferrerTotals {
     pub total: u64,
     /// Distinct subjects that at least one referrer refers to.
     pub subjects: u64,
-    /// Images in the list that nothing refers to: neither to the image nor to one of its platform children.
+    /// Listed images without referrers, either of the image or of one of its platform children.
     pub bare_images: u64,
-    /// Whether everything that should be in the bundle is.
+    /// Whether the bundle holds everything that it should.
     pub status: Completeness,
-    /// Distinct referrers by category; a category without one is left out.
+    /// Distinct referrers by category, without the categories that have none.
     pub by_category: BTreeMap<ArtifactCategory, u64>,
 }
 
@@ -55,17 +56,17 @@ pub struct ReferrerTotals {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct EntryRecord {
-    /// Its path.
+    /// The path of the file.
     pub path: EntryPath,
-    /// Its size in bytes.
+    /// The size of the file in bytes.
     pub size: u64,
-    /// Its SHA-256.
+    /// The SHA-256 of the file.
     pub sha256: Digest,
-    /// Whether the base holds it, so that it is not in this bundle.
+    /// Whether the file is left to the base, and is not in this bundle.
     pub base: bool,
 }
 
-/// Why bytes are no `manifest.yaml`, or a manifest cannot be written as one.
+/// Why bytes are not a `manifest.yaml`, or a manifest cannot be written as one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("manifest.yaml{place}: {reason}", place = line.map(|line| format!(", line {line}")).unwrap_or_default())]
 pub struct ManifestError {
@@ -80,11 +81,11 @@ pub struct ManifestError {
 pub enum ManifestErrorKind {
     /// A version of the format that this release does not know: a newer release is needed.
     Version,
-    /// Larger than the limit.
+    /// The manifest is larger than the limit.
     TooLarge,
-    /// A line is not what the grammar has in its place.
+    /// A line is not what the grammar requires there.
     Malformed,
-    /// The values could be read, but this is not their one encoding: order, quoting or spacing is another.
+    /// The values could be read, but order, quoting or spacing are not those of their one encoding.
     NotCanonical,
     /// Two statements contradict each other, or something is stated twice.
     Inconsistent,
@@ -109,7 +110,7 @@ impl ManifestError {
         self.kind
     }
 
-    /// Returns the line, counted from 1, where one line is at fault.
+    /// Returns the line, counted from 1, if a single line is at fault.
     pub fn line(&self) -> Option<u64> {
         self.line
     }
@@ -143,10 +144,10 @@ impl BundleManifest {
         }
     }
 
-    /// Sorts the lists, drops what a list states twice, and counts the referrers.
+    /// Sorts the lists, drops duplicates, and counts the referrers.
     ///
-    /// `bare_images` cannot be counted here: it takes the images' platform children. The status becomes
-    /// incomplete when a discovery is, and stays incomplete if it was.
+    /// The caller gives `bare_images`, which depends on the images' platform children. The status
+    /// becomes incomplete when a discovery is, and stays incomplete if it was.
     pub fn settle(&mut self, bare_images: u64) {
         self.graph.settle();
         self.entries.sort_by(|a, b| a.path.byte_order(&b.path));
@@ -159,11 +160,14 @@ impl BundleManifest {
         }
     }
 
-    /// Returns every file that the archive holds beside `manifest.yaml` and its signature, in the archive's order.
+    /// Returns every file that the archive holds beside `manifest.yaml` and its signature, in the
+    /// archive's order.
     ///
-    /// What the base holds is left out. A referrer that two repositories list for one subject is one file.
+    /// Files left to the base are not among them. A referrer that two repositories list for one
+    /// subject is one file.
     pub fn files(&self) -> BTreeMap<EntryPath, ListedFile> {
-        // A referrer without a path cannot be carried, and no manifest that lists one can be written or read.
+        // A referrer without a path cannot be carried, and no manifest that lists one can be
+        // written or read.
         let referrers = self.graph.referrers().filter_map(|(record, artifact)| {
             let file = ListedFile {
                 size: artifact.size,
@@ -185,7 +189,8 @@ impl BundleManifest {
 }
 
 impl BundleManifest {
-    /// Returns what the manifest says of one file of the archive; nothing of its own and of its signature.
+    /// Returns what the manifest says of one file of the archive; `None` for itself and its
+    /// signature.
     pub fn file(&self, path: &EntryPath) -> Option<ListedFile> {
         if let EntryKind::Referrer { subject, referrer } = path.kind() {
             let (_, artifact) = self.graph.referrers().find(|(record, artifact)| {
@@ -211,9 +216,9 @@ impl BundleManifest {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ListedFile {
-    /// Its size in bytes.
+    /// The size of the file in bytes.
     pub size: u64,
-    /// Its SHA-256.
+    /// The SHA-256 of the file.
     pub sha256: Digest,
 }
 
@@ -258,7 +263,7 @@ impl EntryRecord {
         Self::new(path, bytes.len() as u64, Digest::of(bytes))
     }
 
-    /// Creates the record of content that stands under its digest.
+    /// Creates the record of content that is stored under its digest.
     ///
     /// # Errors
     ///

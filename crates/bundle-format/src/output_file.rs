@@ -22,15 +22,16 @@ use crate::volume_size::VolumeSize;
 
 /// A bundle that appears under its name only when it is whole: one file, or a set of volumes.
 ///
-/// - While it is written it is `.<name>.partial` in the same folder, locked: a second run that wants the same file
-///   fails at once.
+/// - While it is written it is `.<name>.partial` in the same folder, locked: a second run for the
+///   same file fails at once.
 /// - What an interrupted run left under that name is taken over, so that a bundle can be resumed.
-/// - Volumes get their names from the last to the first, so that where the first is, all are. Where a run was killed in
-///   between, the next one takes the names back. Beside them come their checksums: one file for each, and `<name>.sha256`
-///   for all.
-/// - Dropped before [`publish`](Self::publish), it leaves nothing, unless [`keep`](Self::keep) was called.
-/// - When it has been dropped, the lock is free: threads and tasks that still have its [`sink`](Self::sink) write
-///   nothing more.
+/// - Volumes are renamed from the last to the first, so that if the first has its name, all have.
+///   If a run is killed in between, the next one takes the names back. Their checksums are written
+///   beside them: one file for each volume, and `<name>.sha256` for all.
+/// - Dropped before [`publish`](Self::publish), it leaves nothing, unless [`keep`](Self::keep) was
+///   called.
+/// - Dropping it frees the lock: threads and tasks that still have its [`sink`](Self::sink) can
+///   write nothing more.
 #[derive(Debug)]
 pub struct OutputFile {
     sink: OutputSink,
@@ -41,23 +42,23 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Starts the file `target`, or goes on with what an earlier run has left of it.
+    /// Starts the file `target`, or continues what an earlier run has left of it.
     ///
     /// # Errors
     ///
-    /// When `target` exists and `overwrite` is not set, when another run is writing it, when it can be no file, or
-    /// when the folder cannot be written.
+    /// When `target` exists and `overwrite` is not set, when another run is writing it, when it
+    /// cannot be a file, or when the folder cannot be written.
     pub fn create(target: impl Into<PathBuf>, overwrite: bool) -> Result<Self, OutputError> {
         Self::start(target.into(), None, overwrite)
     }
 
-    /// Starts the bundle `target` in volumes `target.001`, `target.002` and so on, or goes on with what an earlier
-    /// run has left of them.
+    /// Starts the bundle `target` in volumes `target.001`, `target.002` and so on, or continues
+    /// what an earlier run has left of them.
     ///
     /// # Errors
     ///
-    /// As for [`create`](Self::create); `target` and every volume that it may have had count as the bundle that
-    /// exists. When `target` is itself the name of a volume.
+    /// As for [`create`](Self::create), where `target` and all its volumes count as the existing
+    /// bundle; and when `target` is itself the name of a volume.
     pub fn create_volumes(
         target: impl Into<PathBuf>,
         size: VolumeSize,
@@ -66,7 +67,7 @@ impl OutputFile {
         let target = target.into();
         if let Some((bundle, _)) = parse_volume_path(&target) {
             let reason = format!(
-                "this is the name of a volume, and volumes are numbered by themselves: name the bundle, {}",
+                "this is the name of a volume, and volumes are numbered automatically: name the bundle, {}",
                 file_name(&bundle)
             );
             return Err(OutputError::new(&target, OutputErrorKind::NotAFile, reason));
@@ -80,13 +81,13 @@ impl OutputFile {
         overwrite: bool,
     ) -> Result<Self, OutputError> {
         if target.file_name().is_none() {
-            let reason = "it ends in no name for a file";
+            let reason = "it does not end in a file name";
             return Err(OutputError::new(&target, OutputErrorKind::NotAFile, reason));
         }
         let names = Names { target, volume };
         let gaps = FileSystemGaps::default();
         let partial = names.partial(1);
-        // What a run has left that was killed while it gave its volumes their names is no bundle that exists.
+        // The volumes of a run that was killed while renaming them are not an existing bundle.
         let interrupted = volume.is_some() && is_file(&partial);
         if !interrupted {
             refuse_all_existing(&names, overwrite)?;
@@ -95,7 +96,7 @@ impl OutputFile {
         if interrupted {
             take_back(&names)?;
         }
-        // The run that held the lock may have ended just now, with success.
+        // The run that held the lock may just have ended successfully.
         refuse_all_existing(&names, overwrite)?;
         let metadata = first.metadata().map_err(|e| OutputError::io(&partial, e))?;
         Ok(Self {
@@ -107,8 +108,8 @@ impl OutputFile {
         })
     }
 
-    /// Records what the file system cannot do in `gaps`, with what has been met so far. It holds for the sinks that are
-    /// taken after that.
+    /// Records in `gaps` what the file system cannot do, including what was met so far. Applies to
+    /// the sinks that are taken afterwards.
     #[must_use]
     pub fn with_gaps(mut self, gaps: FileSystemGaps) -> Self {
         gaps.add(&self.sink.gaps);
@@ -116,12 +117,12 @@ impl OutputFile {
         self
     }
 
-    /// Returns the name of the bundle; that of a volume has a number behind it.
+    /// Returns the name of the bundle; the names of its volumes have a number appended.
     pub fn target(&self) -> &Path {
         &self.sink.names().target
     }
 
-    /// Returns whether an earlier run has left something, which is still there.
+    /// Returns whether an earlier run has left something to continue.
     pub fn is_resumed(&self) -> bool {
         self.resumed
     }
@@ -131,13 +132,14 @@ impl OutputFile {
         self.sink.clone()
     }
 
-    /// Returns the final name of a volume, the first of which is number 1; of a bundle in one file, its name.
+    /// Returns the final name of a volume, the first of which is number 1; of a bundle in one file,
+    /// its name.
     pub fn volume_path(&self, number: usize) -> PathBuf {
         self.sink.names().name(number)
     }
 
-    /// Reads everything once, when nothing is written any more, and computes the digests. `hashed` is told how many more
-    /// bytes have been hashed, each time that there are some.
+    /// Reads the whole bundle after it was written and computes the digests. `hashed` is called
+    /// with the number of bytes hashed since the last call.
     ///
     /// # Errors
     ///
@@ -153,8 +155,8 @@ impl OutputFile {
         Ok(hasher.finish())
     }
 
-    /// Writes `<name>.sha256` beside a bundle in one file, as `sha256sum -c` reads it. Volumes get theirs from
-    /// [`publish_with`](Self::publish_with).
+    /// Writes `<name>.sha256` beside a bundle in one file, as `sha256sum -c` reads it. Volumes get
+    /// theirs from [`publish_with`](Self::publish_with).
     ///
     /// # Errors
     ///
@@ -165,8 +167,8 @@ impl OutputFile {
         write_durably(&checksum_path(target), &line, &self.sink.gaps)
     }
 
-    /// Makes everything durable and gives it its name. The checksums that are written beside volumes are computed,
-    /// for which everything is read.
+    /// Makes everything durable and gives it its name. For volumes, everything is read once more to
+    /// compute the checksums beside them.
     ///
     /// # Errors
     ///
@@ -179,14 +181,16 @@ impl OutputFile {
         self.publish_with(&checksums)
     }
 
-    /// Makes everything durable and gives it its name; `volumes` are written beside the volumes, if it has any.
+    /// Makes everything durable and gives it its name; the checksums `volumes` are written beside
+    /// the volumes, if it has any.
     ///
-    /// Where volumes replace a bundle, nothing of that one is left, whether it had more volumes or none.
+    /// Volumes that replace a bundle leave nothing of it, even if it had more volumes or was one
+    /// file.
     ///
     /// # Errors
     ///
-    /// When a file of that name has appeared meanwhile and may not be replaced, or the file system refuses; nothing
-    /// new is left then.
+    /// When a file of that name has appeared meanwhile and may not be replaced, or the file system
+    /// refuses. Nothing new is left in that case.
     pub fn publish_with(mut self, volumes: &[VolumeChecksum]) -> Result<(), OutputError> {
         let names = self.sink.names();
         let files = self.sink.files();
@@ -218,7 +222,8 @@ impl OutputFile {
         synced
     }
 
-    /// Leaves what has been written under its temporary name when this is dropped, for a later run to go on with.
+    /// Keeps what was written under its temporary name when this is dropped, so that a later run
+    /// can continue it.
     pub fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }
@@ -228,8 +233,8 @@ impl Drop for OutputFile {
     fn drop(&mut self) {
         if !self.published && !*self.kept.get_mut() {
             let names = self.sink.names();
-            // The lock is held, so these are our files. One that cannot be removed is taken over by the next run.
-            // The first goes last, because the lock goes with it.
+            // The lock is held, so these files are ours. The next run takes over any that cannot be
+            // removed. The first goes last, because the lock goes with it.
             for number in (1..=self.sink.files().len()).rev() {
                 drop(remove(&names.partial(number)));
             }
@@ -238,7 +243,7 @@ impl Drop for OutputFile {
     }
 }
 
-/// Refuses to start where a bundle of this name is, in whatever form, unless it may be replaced.
+/// Refuses to start if a bundle of this name exists in any form, unless it may be replaced.
 fn refuse_all_existing(names: &Names, overwrite: bool) -> Result<(), OutputError> {
     refuse_existing(&names.target, overwrite)?;
     match names.volume {
@@ -248,10 +253,10 @@ fn refuse_all_existing(names: &Names, overwrite: bool) -> Result<(), OutputError
     }
 }
 
-/// Takes the names from volumes that were given them by a run which ended before the first had its own.
+/// Takes back the names of volumes from a run that was killed before it renamed the first.
 ///
-/// That is so when the last volumes have their names, the first ones have only their temporary ones, and none has both: an
-/// order that nothing but [`OutputFile::publish_with`] leaves.
+/// Such a run is recognised by the last volumes having their names, the first ones only their
+/// temporary names, and none both: only [`OutputFile::publish_with`] leaves this state.
 fn take_back(names: &Names) -> Result<(), OutputError> {
     let unnamed = (1..=names.max_files()).take_while(|number| is_file(&names.partial(*number)));
     let first = unnamed.count() + 1;
@@ -268,7 +273,7 @@ fn take_back(names: &Names) -> Result<(), OutputError> {
     {
         return Ok(());
     }
-    // In this order, a run that is killed here leaves the same picture.
+    // In this order, a run that is killed here leaves the same state.
     for number in named {
         rename(&names.name(number), &names.partial(number), false)?;
     }
@@ -280,8 +285,9 @@ fn is_file(path: &Path) -> bool {
         .is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Removes what volumes replace: the same bundle as one file, and of its volumes the first and those behind `count`.
-/// Without the first, the others are no bundle while they are replaced one by one.
+/// Removes what volumes replace: the same bundle as one file, its first volume, and the volumes
+/// after `count`. Without the first, the others are not a bundle while they are replaced one by
+/// one.
 fn remove_replaced(names: &Names, count: usize) -> Result<(), OutputError> {
     for number in std::iter::once(1).chain(count + 1..=names.max_files()) {
         let volume = names.name(number);
@@ -310,7 +316,7 @@ fn write_checksums(
 fn write_durably(path: &Path, text: &[u8], gaps: &FileSystemGaps) -> Result<(), OutputError> {
     let io = |error| OutputError::io(path, error);
     let partial = partial_path(path);
-    // What a run that was interrupted here has left is not ours to go on with.
+    // A file that an interrupted run has left here is not continued.
     remove(&partial)?;
     let mut file = File::create_new(&partial).map_err(io)?;
     file.write_all(text).map_err(io)?;

@@ -1,4 +1,4 @@
-//! The spelling of names and paths, whatever they name.
+//! The spelling of names and paths, independent of what they name.
 
 /// The path of `manifest.yaml`.
 pub(crate) const MANIFEST: &str = "manifest.yaml";
@@ -9,7 +9,8 @@ pub(crate) const OCI_LAYOUT: &str = "oci-layout";
 /// The path of the layout's index.
 pub(crate) const INDEX: &str = "index.json";
 
-/// Returns whether a text is at most 64 of `a-z`, `0-9`, `.`, `_` and `-`, and begins with a letter or a digit.
+/// Returns whether a text is at most 64 of `a-z`, `0-9`, `.`, `_` and `-`, and begins with a letter
+/// or a digit.
 pub(crate) fn is_short_name(text: &str) -> bool {
     const MAX_BYTES: usize = 64;
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -19,7 +20,7 @@ pub(crate) fn is_short_name(text: &str) -> bool {
         && bytes.iter().all(|b| word(*b) || b"._-".contains(b))
 }
 
-/// Returns whether every system reads a path in the same way and can hold it.
+/// Returns whether a path is valid and means the same on every system.
 pub(crate) fn is_portable(path: &str) -> bool {
     const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
     let part = |part: &str| {

@@ -7,7 +7,7 @@ use crate::container::{Container, tar_bytes};
 use crate::entry_path::EntryPath;
 use crate::manifest::{BundleManifest, ManifestError};
 
-/// Where every byte of a bundle stands, computed from its manifest alone.
+/// The position of every byte of a bundle, computed from its manifest alone.
 #[derive(Clone, Debug)]
 pub struct BundlePlan {
     container: Container,
@@ -17,7 +17,7 @@ pub struct BundlePlan {
     size: u64,
 }
 
-/// Where one file of a bundle stands.
+/// The position of one file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct PlannedEntry {
@@ -27,7 +27,7 @@ pub struct PlannedEntry {
     pub sha256: Digest,
     /// Where its part of the container starts, in bytes from the start of the container.
     pub offset: u64,
-    /// How many bytes of the container its part takes.
+    /// The number of bytes that its part of the container takes.
     pub stored_bytes: u64,
 }
 
@@ -42,7 +42,7 @@ impl BundlePlan {
         Ok(Self::lay_out(manifest, manifest_yaml, None, container))
     }
 
-    /// Lays out the same files with a signature over `manifest.yaml` behind it.
+    /// Lays out the same files with a signature after `manifest.yaml`.
     #[must_use]
     pub fn with_signature(self, signature: impl Into<Arc<[u8]>>) -> Self {
         let files = self
@@ -70,7 +70,7 @@ impl BundlePlan {
         Self::place(files, manifest_yaml, signature, container)
     }
 
-    /// Places the files one behind the other; they come in the archive's order.
+    /// Places the files one after the other; they come in the order of the archive.
     fn place(
         files: impl Iterator<Item = (EntryPath, u64, Digest)>,
         manifest_yaml: Arc<Vec<u8>>,
@@ -95,7 +95,7 @@ impl BundlePlan {
             offset += stored_bytes;
             (path, entry)
         };
-        // Collected and not inserted: what comes in order would leave a map half empty.
+        // Collected, not inserted: insertion in order would leave the map half empty.
         let entries = files.map(place).collect();
         let size = offset + container.tail_bytes();
         Self {
@@ -127,7 +127,7 @@ impl BundlePlan {
         self.signature.as_deref()
     }
 
-    /// Returns where a file stands, if the bundle has it.
+    /// Returns the position of a file, if the bundle has it.
     pub fn entry(&self, path: &EntryPath) -> Option<&PlannedEntry> {
         self.entries.get(path)
     }

@@ -8,19 +8,21 @@ use bytes::Bytes;
 
 /// Where a bundle is read at random: bytes at an offset, from several threads at once.
 ///
-/// A file is one, and so are the volumes of a [`BundleFile`](crate::BundleFile), bytes in memory, and ranges of an object
-/// over HTTP. With the feature `testing`, `testing::check_source` checks an implementation.
+/// A file is one, and so are the volumes of a [`BundleFile`](crate::BundleFile), bytes in memory,
+/// and ranges of an object over HTTP. With the feature `testing`, `testing::check_source` checks an
+/// implementation.
 ///
 /// # Contract
 ///
-/// - A read returns at least one byte if there is one at `offset` and `buffer` is not empty. It may return fewer bytes than
-///   fit. It returns 0 only at and beyond the end, and for an empty buffer.
-/// - The bytes and their number stay the same. A source that breaks this leads to an error, never to wrong content: what is
-///   read is compared with `manifest.yaml`.
-/// - After an error of the kind [`Interrupted`](io::ErrorKind::Interrupted) the read is tried again, after any other it is
-///   not.
+/// - A read returns at least one byte if there is one at `offset` and `buffer` is not empty. It may
+///   return fewer bytes than fit. It returns 0 only at and beyond the end, and for an empty buffer.
+/// - The bytes and their number stay the same. A source that breaks this leads to an error, never
+///   to wrong content: what is read is compared with `manifest.yaml`.
+/// - After an error of the kind [`Interrupted`](io::ErrorKind::Interrupted) the read is tried
+///   again, after any other it is not.
 pub trait ReadAt: fmt::Debug + Send + Sync {
-    /// Reads bytes that start at `offset`, in bytes from the start of the source, and returns their number.
+    /// Reads bytes that start at `offset`, in bytes from the start of the source, and returns their
+    /// number.
     ///
     /// # Errors
     ///

@@ -10,11 +10,12 @@ use crate::tar_header::{self, Block, Header, Size};
 
 /// Reads a bundle from its first byte to its last, once, in bounded memory.
 ///
-/// - Exactly one encoding is accepted, so that every reader of gzip and tar sees the same files in it.
+/// - Exactly one encoding is accepted, so that every reader of gzip and tar sees the same files in
+///   it.
 /// - [`next_entry`](Self::next_entry) moves on to the next file, whose content [`Read`] then gives.
-/// - What [`next_entry`](Self::next_entry) has not returned `None` for is no bundle: only there the checksum and
-///   the end of the file are checked.
-/// - The content is not compared with `manifest.yaml`: that is for the caller, who has read it.
+/// - The input is not known to be a bundle until [`next_entry`](Self::next_entry) returns `None`:
+///   only then have the checksum and the end of the file been checked.
+/// - The content is not compared with `manifest.yaml`; the caller, who has read it, does that.
 #[derive(Debug)]
 pub struct BundleReader<R> {
     framing: Framing<R>,
@@ -37,9 +38,9 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct EntryHead {
-    /// Its path.
+    /// The path of the file.
     pub path: EntryPath,
-    /// Its size in bytes.
+    /// The size of the file in bytes.
     pub size: u64,
 }
 
@@ -62,19 +63,20 @@ impl<R: Read> BundleReader<R> {
         self.framing.container()
     }
 
-    /// Returns how many bytes of the container have been used.
+    /// Returns the number of bytes of the container that were used.
     pub fn offset(&self) -> u64 {
         self.framing.offset()
     }
 
-    /// Moves on to the next file; what is left of the current one is read and checked. `None` is the end of a
-    /// container that is whole.
+    /// Moves on to the next file; the rest of the current one is read and checked. Returns `None`
+    /// at the end of an intact container.
     ///
-    /// A checksum that is wrong ([`ContainerErrorKind::GzipChecksum`]) is reported after the last file.
+    /// A wrong checksum ([`ContainerErrorKind::GzipChecksum`]) is reported after the last file.
     ///
     /// # Errors
     ///
-    /// When this is not the container of a bundle, or a limit is reached. Nothing can be read after that.
+    /// When this is not the container of a bundle, or a limit is reached. Nothing can be read after
+    /// that.
     pub fn next_entry(&mut self) -> Result<Option<EntryHead>, ContainerError> {
         match self.state {
             State::Reading => {}
@@ -107,7 +109,7 @@ impl<R: Read> BundleReader<R> {
             return Ok(None);
         };
         let head = self.examine(&header).map_err(|error| {
-            // The trouble is in the entry, not behind its header.
+            // The error is in the entry, not after its header.
             let path = Header(&header).path();
             ContainerError::new(error.kind(), offset, error.reason()).with_path(clip(&path))
         })?;
@@ -126,7 +128,7 @@ impl<R: Read> BundleReader<R> {
         let fail = |kind, reason: &str| self.framing.fail(kind, reason);
         let first = self.previous.is_none();
         if header.is_zero() {
-            return fail(TarEnd, "a zero block stands in the place of a tar header");
+            return fail(TarEnd, "there is a zero block where a tar header belongs");
         }
         if !header.checksum_holds() {
             return match first && self.container() == Some(Container::Tar) {
@@ -138,14 +140,19 @@ impl<R: Read> BundleReader<R> {
             b'0' => {}
             b'x' | b'g' | b'L' | b'K' => {
                 let reason =
-                    "a pax or GNU header changes another entry, which a bundle has none of";
+                    "a pax or GNU header changes another entry, and a bundle has no such headers";
                 return fail(TarExtension, reason);
             }
             0 | b'5' => {
-                let reason = "an entry is a folder or has no type, which a bundle has none of";
+                let reason = "an entry is a folder or has no type, and a bundle has only files";
                 return fail(NotCanonical, reason);
             }
-            _ => return fail(EntryType, "an entry is a link, a device or no file at all"),
+            _ => {
+                return fail(
+                    EntryType,
+                    "an entry is a link, a device or something else that is not a file",
+                );
+            }
         }
         let text = header.path();
         let Ok(path) = text.parse::<EntryPath>() else {
@@ -163,20 +170,20 @@ impl<R: Read> BundleReader<R> {
                 return fail(DuplicatePath, "a file is there twice");
             }
             Some(previous) if path < *previous => {
-                return fail(Order, "a file is there twice, or not in its place");
+                return fail(Order, "a file is there twice, or is out of order");
             }
             _ => {}
         }
         let size = match header.size() {
             Size::Bytes(size) => size,
-            Size::Malformed => return fail(TarHeader, "the size in a tar header is no number"),
+            Size::Malformed => return fail(TarHeader, "the size in a tar header is not a number"),
             Size::OutOfRange => {
                 return fail(EntryBytes, "the size in a tar header is out of range");
             }
         };
         self.within_limits(&path, size)?;
         if tar_header::encode(&path, size) != *block {
-            let reason = "a tar header has other fields than the one that a bundle has";
+            let reason = "a tar header has other fields than a bundle writes";
             return fail(NotCanonical, reason);
         }
         self.entries += 1;
@@ -191,7 +198,7 @@ impl<R: Read> BundleReader<R> {
             self.framing.fail(kind, reason)
         };
         limits.check_entry(path, size)?;
-        // No file is larger; so the sums below stay in range, whatever the limits are.
+        // No file is larger, so the sums below stay in range under any limits.
         const MAX_BYTES: u64 = 1 << 62;
         if size > MAX_BYTES {
             let what = "the size of a file in bytes";
@@ -239,7 +246,7 @@ impl<R: Read> BundleReader<R> {
         while self.framing.tar_left() > 0 {
             let count = self.framing.read(&mut padding)?;
             if padding[..count].iter().any(|b| *b != 0) {
-                let reason = "something else than zeros fills up the last block of a file";
+                let reason = "the padding after a file is not all zeros";
                 return self.framing.fail(ContainerErrorKind::TarPadding, reason);
             }
         }

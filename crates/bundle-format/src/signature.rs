@@ -7,8 +7,9 @@ use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey a
 
 /// A private key that signs bundles: ECDSA over the curve P-256.
 ///
-/// A signature is made over the exact bytes of `manifest.yaml`, which lists everything else, and is the same each
-/// time ([RFC 6979](https://www.rfc-editor.org/rfc/rfc6979)), so that a signed bundle has one sequence of bytes too.
+/// A signature is made over the exact bytes of `manifest.yaml`, which lists everything else. It is
+/// deterministic ([RFC 6979](https://www.rfc-editor.org/rfc/rfc6979)), so the bytes of a signed
+/// bundle are too.
 #[derive(Clone)]
 pub struct SigningKey {
     key: p256::ecdsa::SigningKey,
@@ -40,7 +41,7 @@ pub struct VerifiedSignature {
     manifest: Digest,
 }
 
-/// Why text is no key.
+/// Why a text is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct KeyError {
@@ -59,11 +60,12 @@ pub struct SignatureError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignatureErrorKind {
-    /// It is no signature, or is written in another way than the format has.
+    /// It is not a signature, or is not in the encoding of the format.
     Malformed,
-    /// It is a signature of another kind: another algorithm, a certificate, an envelope, a later version.
+    /// It is a signature of a kind that is not supported: another algorithm, a certificate, an
+    /// envelope, a later version.
     Unsupported,
-    /// It is not one that the key has made over these bytes.
+    /// The key did not make it over these bytes.
     Invalid,
 }
 
@@ -79,19 +81,19 @@ impl SignatureError {
     }
 }
 
-const NOT_PKCS8: &str = "it is no PKCS#8 private key of the curve P-256 in PEM; an openssl key becomes one with \
+const NOT_PKCS8: &str = "it is not a PKCS#8 private key of the curve P-256 in PEM; an openssl key becomes one with \
     `openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY.pkcs8.pem`";
 const ENCRYPTED: &str = "it is encrypted; `openssl pkcs8 -in KEY -out KEY.plain.pem` or a secret store's variable \
     gives the plain key";
 const NOT_SPKI: &str =
-    "it is no public key of the curve P-256 in PEM; `openssl pkey -in KEY -pubout` writes one";
+    "it is not a public key of the curve P-256 in PEM; `openssl pkey -in KEY -pubout` writes one";
 
 impl SigningKey {
     /// Reads a PKCS#8 private key in PEM, `-----BEGIN PRIVATE KEY-----`.
     ///
     /// # Errors
     ///
-    /// When it is none, is encrypted, or is a key of another curve or algorithm.
+    /// When the text is not such a key, is encrypted, or is a key of another curve or algorithm.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let key = match p256::ecdsa::SigningKey::from_pkcs8_pem(pem.trim_ascii()) {
             Ok(key) => key,
@@ -126,7 +128,7 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// When it is none, or is a key of another curve or algorithm.
+    /// When the text is not such a key, or is a key of another curve or algorithm.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         match VerifyingKey::from_public_key_pem(pem.trim_ascii()) {
             Ok(key) => Self::new(key),
@@ -134,18 +136,18 @@ impl PublicKey {
         }
     }
 
-    /// Returns the SHA-256 of the key in its DER form, `SubjectPublicKeyInfo`, by which it is named.
+    /// Returns the SHA-256 of the key in DER (`SubjectPublicKeyInfo`), by which it is identified.
     pub fn id(&self) -> &Digest {
         &self.id
     }
 
-    /// Verifies `manifest.yaml.sigstore.json`, the signature inside of a bundle, in its one encoding.
+    /// Verifies `manifest.yaml.sigstore.json`, the signature inside a bundle, in its one encoding.
     ///
-    /// The hint that it carries decides nothing.
+    /// The hint that it carries is ignored.
     ///
     /// # Errors
     ///
-    /// When it is not a signature that this key has made over these bytes.
+    /// When it is not a signature that this key made over these bytes.
     pub fn verify(
         &self,
         manifest_yaml: &[u8],
@@ -155,21 +157,21 @@ impl PublicKey {
         self.verify_der(manifest_yaml, &signature)
     }
 
-    /// Verifies a signature from outside of a bundle: a Sigstore bundle, or the signature alone in DER or in base64
-    /// of it, as `cosign sign-blob` and `openssl dgst -sign` write them.
+    /// Verifies a signature from outside a bundle: a Sigstore bundle, or the bare signature in DER
+    /// or base64-encoded DER, as `cosign sign-blob` and `openssl dgst -sign` write them.
     ///
-    /// What a Sigstore bundle says of a transparency log or of times is not looked at.
+    /// The entries of a Sigstore bundle about a transparency log or times are ignored.
     ///
     /// # Errors
     ///
-    /// When it is not a signature that this key has made over these bytes.
+    /// When it is not a signature that this key made over these bytes.
     pub fn verify_detached(
         &self,
         manifest_yaml: &[u8],
         signature: &[u8],
     ) -> Result<VerifiedSignature, SignatureError> {
-        // A signature in DER starts with the byte of a sequence, which is the character `0`; in base64 it starts
-        // with an `M`.
+        // A signature in DER starts with the byte of a sequence, which is the character `0`; in
+        // base64 it starts with an `M`.
         if signature.trim_ascii().starts_with(b"{") {
             let signature = sigstore::decode(signature, manifest_yaml, false)?;
             return self.verify_der(manifest_yaml, &signature);
@@ -196,7 +198,7 @@ impl PublicKey {
             }),
             Err(_) => {
                 let reason = format!(
-                    "the key {} has not made it over this manifest.yaml",
+                    "the key {} did not make it over this manifest.yaml",
                     self.id
                 );
                 Err(SignatureError::new(SignatureErrorKind::Invalid, reason))
@@ -205,20 +207,21 @@ impl PublicKey {
     }
 }
 
-/// Checks that `signature` is a `manifest.yaml.sigstore.json` of this manifest in its one encoding, whichever key signed it.
+/// Checks that `signature` is a `manifest.yaml.sigstore.json` of this manifest in its one encoding,
+/// by any key.
 ///
-/// It proves nothing: for that a [`PublicKey`] is needed.
+/// This proves nothing about the signer: that takes a [`PublicKey`].
 ///
 /// # Errors
 ///
-/// When anything but the key is not as [`PublicKey::verify`] wants it.
+/// When it fails a check of [`PublicKey::verify`] that does not need the key.
 pub fn check_signature_form(manifest_yaml: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
     from_der(&sigstore::decode(signature, manifest_yaml, true)?).map(drop)
 }
 
 fn from_der(der: &[u8]) -> Result<Signature, SignatureError> {
     Signature::from_der(der).map_err(|_| {
-        let reason = "it is no ECDSA signature of the curve P-256 in DER";
+        let reason = "it is not an ECDSA signature of the curve P-256 in DER";
         SignatureError::new(SignatureErrorKind::Invalid, reason)
     })
 }

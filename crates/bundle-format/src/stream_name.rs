@@ -5,12 +5,12 @@ use crate::path_grammar::{clip, is_short_name};
 
 /// The name of a stream of bundles, within which `sequence` grows.
 ///
-/// At most 64 characters of `[a-z0-9][a-z0-9._-]*`: a site keeps a file per stream, so the name must be safe in a
-/// path.
+/// At most 64 characters of `[a-z0-9][a-z0-9._-]*`: a site keeps a file per stream, so the name
+/// must be safe in a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamName(Box<str>);
 
-/// A string that is no stream name.
+/// A string that is not a stream name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not a stream name: it has at most 64 lower-case letters, digits, '.', '_' and '-', and starts with a letter or digit"
@@ -27,7 +27,7 @@ impl StreamName {
 }
 
 impl Default for StreamName {
-    /// Names the stream of bundles that name none: `default`.
+    /// Returns the stream of bundles that do not name one: `default`.
     fn default() -> Self {
         Self("default".into())
     }

@@ -19,12 +19,13 @@ const DEVICE_MAJOR: Range<usize> = 329..337;
 const DEVICE_MINOR: Range<usize> = 337..345;
 const PREFIX: Range<usize> = 345..500;
 
-/// The largest size that eleven octal digits hold; beyond it the size stands in base 256.
+/// The largest size that eleven octal digits hold; a larger one is written in base 256.
 const MAX_OCTAL_SIZE: u64 = (1 << 33) - 1;
 
-/// Returns the one header that a file has.
+/// Returns the header of a file, which has one encoding.
 ///
-/// ustar as POSIX.1-1988 defines it, with every field that says something about a machine or a moment fixed.
+/// The header is ustar (POSIX.1-1988), with fixed values for all fields that depend on a machine or
+/// a time.
 pub(crate) fn encode(path: &EntryPath, size: u64) -> Block {
     let mut block = [0; TAR_BLOCK_BYTES as usize];
     let path = path.to_string();
@@ -62,7 +63,7 @@ fn put(block: &mut Block, field: Range<usize>, value: &[u8]) {
     block[field.start..field.start + value.len()].copy_from_slice(value);
 }
 
-/// Adds up the header, with blanks in the place of the checksum.
+/// Adds up the bytes of a header, with blanks in place of the checksum.
 pub(crate) fn checksum(block: &Block) -> u32 {
     let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
     sum(&block[..CHECKSUM.start])
@@ -70,14 +71,15 @@ pub(crate) fn checksum(block: &Block) -> u32 {
         + sum(&block[CHECKSUM.end..])
 }
 
-/// A header that is read only to say what is wrong with it: what is accepted equals [`encode`]'s result.
+/// A header that is read only to say what is wrong with it: a valid one equals the result of
+/// [`encode`].
 pub(crate) struct Header<'a>(pub(crate) &'a Block);
 
 /// What the size field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
     Bytes(u64),
-    /// A well-formed number that is no size of a file: negative, or of more than 64 bits.
+    /// A well-formed number that cannot be the size of a file: negative, or of more than 64 bits.
     OutOfRange,
     Malformed,
 }
@@ -103,7 +105,7 @@ impl Header<'_> {
             String::from_utf8_lossy(&field[..end]).into_owned()
         };
         let (prefix, name) = (text(&self.0[PREFIX]), text(&self.0[NAME]));
-        // The old GNU format keeps other things in the place of the prefix.
+        // The old GNU format keeps other fields in place of the prefix.
         match self.0[MAGIC] == *b"ustar\x0000" && !prefix.is_empty() {
             true => format!("{prefix}/{name}"),
             false => name,

@@ -1,6 +1,8 @@
-//! What an implementation of [`Sink`](crate::Sink) or [`ReadAt`](crate::ReadAt) is checked with: with the feature `testing`.
+//! What an implementation of [`Sink`](crate::Sink) or [`ReadAt`](crate::ReadAt) is checked with:
+//! with the feature `testing`.
 //!
-//! The checks are plain functions that panic with the rule that is broken. They are called in a test:
+//! The checks are plain functions that panic with the rule that is broken. They are called in a
+//! test:
 //!
 //! ```
 //! use bundle_format::testing::{check_sink, check_source};

@@ -3,10 +3,12 @@ use std::str::FromStr;
 
 use crate::path_grammar::{self, clip, is_portable, is_short_name};
 
-/// The name of a file below `trust/`: what a site needs to verify what it receives, such as a trusted root or a public key.
+/// The name of a file below `trust/`: what a site needs to verify what it receives, such as a
+/// trusted root or a public key.
 ///
-/// 1 to 64 characters of `[a-z0-9][a-z0-9._-]*`, the last no dot, and no name that a system keeps for a device: the file can be
-/// written into a folder of any system. What is carried never judges the bundle that carries it.
+/// 1 to 64 characters of `[a-z0-9][a-z0-9._-]*`, not ending in a dot, and not a name that a system
+/// reserves for a device, so that the file can be written on any system. These files are never used
+/// to judge the bundle that carries them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrustName(Box<str>);
 
@@ -37,7 +39,7 @@ impl FromStr for TrustName {
     type Err = TrustNameError;
 
     fn from_str(text: &str) -> Result<Self, TrustNameError> {
-        // Those that stand at the top of a bundle would be mistaken for these.
+        // A bundle has files of these names at its top level.
         const TAKEN: [&str; 4] = [
             path_grammar::MANIFEST,
             path_grammar::SIGNATURE,

@@ -27,18 +27,19 @@ pub struct VolumeFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VolumeFaultKind {
-    /// It is not there.
+    /// The volume is missing.
     Missing,
-    /// It is shorter or longer than it was written.
+    /// The volume is shorter or longer than it was written.
     Size,
-    /// It holds other bytes than it was written with: of another bundle, of another export, or damaged ones.
+    /// Its bytes are not those that were written: it belongs to another bundle or export, or is
+    /// damaged.
     Content,
-    /// It is behind the last one of the bundle.
+    /// It comes after the last volume of the bundle.
     Unexpected,
 }
 
 impl VolumeFault {
-    /// Returns the name of the volume, which need not be there.
+    /// Returns the name of the volume, which may be missing.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -48,7 +49,7 @@ impl VolumeFault {
         self.kind
     }
 
-    /// Returns the reason without the name, in a sentence fragment that tells what to do.
+    /// Returns the reason without the name, as a sentence fragment that says what to do.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -67,18 +68,18 @@ struct VolumeList {
 }
 
 impl BundleFile {
-    /// Says which volumes are to blame for a bundle that cannot be opened, from their names and sizes alone.
+    /// Finds the volumes that keep a bundle from being opened, by their names and sizes alone.
     ///
-    /// Nothing is found in a bundle that is one file.
+    /// A bundle in one file has no such faults.
     pub fn find_missing(&self, limits: &Limits) -> Vec<VolumeFault> {
         self.compare_sizes(limits, self.list().as_ref())
     }
 
-    /// Says which volumes cannot be those of the bundle that was opened, by the headers of files that begin in each: in a
-    /// volume of another bundle or export, something else stands there.
+    /// Finds volumes that do not belong to the bundle that was opened, by the headers of the files
+    /// that begin in each: a volume of another bundle or export has other bytes there.
     ///
-    /// Some headers of each volume are read, so nothing is proved of those in which no fault is found, or no file begins.
-    /// Nothing is found in a bundle that is one file.
+    /// Only some headers of each volume are read, so a volume without a fault, or in which no file
+    /// begins, is not proved right. A bundle in one file has no such faults.
     pub fn find_foreign(&self, archive: &BundleArchive<Self>) -> Vec<VolumeFault> {
         const MAX_HEADERS: usize = 64;
         let mut faults: Vec<VolumeFault> = Vec::new();
@@ -101,7 +102,7 @@ impl BundleFile {
                     path: part.path.clone(),
                     kind: VolumeFaultKind::Content,
                     reason: format!(
-                        "something else stands where the file {path} begins, so this volume is of another bundle or export, or \
+                        "the file {path} does not begin where it should, so this volume belongs to another bundle or export, or is \
                          damaged"
                     ),
                 });
@@ -110,11 +111,12 @@ impl BundleFile {
         faults
     }
 
-    /// Says which volumes are to blame for a bundle that is not valid: compares them with the checksums that were
+    /// Finds the volumes that make a bundle invalid: compares them with the checksums that were
     /// written beside them, and so reads everything once more.
     ///
-    /// Checksums prove nothing here, since whoever changes a volume can change them too; they only tell which of
-    /// the volumes of a bundle that has been refused is the wrong one. Nothing is found in a bundle that is one file.
+    /// The checksums prove nothing, since anyone who changes a volume can change them too; they
+    /// only show which of the volumes of a refused bundle is wrong. A bundle in one file has no
+    /// such faults.
     pub fn find_faults(&self, limits: &Limits) -> Vec<VolumeFault> {
         let list = self.list();
         let mut faults = self.compare_sizes(limits, list.as_ref());
@@ -134,7 +136,7 @@ impl BundleFile {
                 sized,
                 compare_content(&part.path, place, digest, list.as_ref()),
             ) {
-                // What the checksums show is more than what sizes let suspect.
+                // The checksums are better evidence than the sizes.
                 (Some(sized), Content::Right) if faults[sized].kind == VolumeFaultKind::Size => {
                     faults.remove(sized);
                 }
@@ -181,14 +183,14 @@ impl BundleFile {
         let volume_bytes = self.volume_bytes();
         let present = self.parts.len();
         let by_size = listed.map(|size| {
-            // A size that nobody can believe must not make a list that nobody can read.
+            // An absurd size must not lead to an endless list.
             let count = usize::try_from(size.div_ceil(volume_bytes));
             count.map_or(VolumeSize::MAX_VOLUMES, |count| {
                 count.min(VolumeSize::MAX_VOLUMES)
             })
         });
         let expected = match (by_size, list) {
-            // With one volume, how large the others are is not known if that one is cut off.
+            // If the only volume is truncated, the size of the others is unknown.
             (Some(_), Some(list)) if present == 1 => Some(list.digests.len()),
             (Some(count), _) => Some(count),
             (None, list) => list.map(|list| list.digests.len()),
@@ -206,7 +208,7 @@ impl BundleFile {
             let own = match (expected, listed) {
                 (Some(count), _) if number > count => {
                     let reason = format!(
-                        "the bundle has {count} {}, so this one is left from another export: remove it",
+                        "the bundle has {count} {}, so this one is left over from another export: remove it",
                         if count == 1 { "volume" } else { "volumes" }
                     );
                     add(number, VolumeFaultKind::Unexpected, reason);
@@ -218,24 +220,24 @@ impl BundleFile {
                 _ => None,
             };
             if let Some(own) = own.filter(|own| *own != part.size) {
-                // Of two volumes, the first alone shows how large it ought to be.
+                // With two volumes, only the first shows the size that it should have.
                 let or = if present == 2 {
                     "it, or the other one,"
                 } else {
                     "it"
                 };
                 let reason = format!(
-                    "volume {number}{of} has {} bytes and not {own}: {or} is cut off, or of another bundle",
+                    "volume {number}{of} has {} bytes, not {own}: {or} is truncated, or belongs to another bundle",
                     part.size
                 );
                 add(number, VolumeFaultKind::Size, reason);
             }
         }
-        // Where nothing tells how many there are, what ends too early goes on in the next.
+        // Without a known count, a bundle that ends too early continues in the next volume.
         let last = expected.unwrap_or(present + usize::from(ends_early));
         for number in present + 1..=last {
             match volume_path(bundle, number).exists() {
-                // What is behind the first that is missing may well be right.
+                // The volumes after the first missing one may be right.
                 true if number > present + 1 => {}
                 true => {
                     let reason =
@@ -244,7 +246,7 @@ impl BundleFile {
                 }
                 false => {
                     let reason = format!(
-                        "volume {number}{of} is missing: bring it into the folder of the first"
+                        "volume {number}{of} is missing: put it into the folder of the first"
                     );
                     add(number, VolumeFaultKind::Missing, reason);
                 }
@@ -253,12 +255,13 @@ impl BundleFile {
         faults
     }
 
-    /// Returns the size of all volumes but the last, as far as those that are there show it.
+    /// Returns the size of all volumes but the last, judging by those that are present.
     fn volume_bytes(&self) -> u64 {
         let sizes: Vec<u64> = self.parts.iter().map(|part| part.size).collect();
         let but_last = &sizes[..sizes.len().saturating_sub(1).max(1)];
         let count = |size: u64| but_last.iter().filter(|other| **other == size).count();
-        // What most of them have; of two that are as frequent the larger, since what is cut off is smaller.
+        // The most frequent size; of two equally frequent ones the larger, since a truncated volume
+        // is smaller.
         let common = but_last
             .iter()
             .copied()
@@ -267,18 +270,18 @@ impl BundleFile {
     }
 }
 
-/// `None` when it cannot be read.
+/// Returns the SHA-256 of a file; `None` when it cannot be read.
 fn digest_of(file: &File) -> Option<Digest> {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     read_range(file, 0..u64::MAX, |bytes| hasher.update(bytes)).ok()?;
     Some(hasher.finish())
 }
 
-/// What the checksums tell about the bytes of a volume.
+/// What the checksums say about the bytes of a volume.
 enum Content {
     Unknown,
     Right,
-    /// Those of another volume of the bundle.
+    /// The bytes of another volume of the bundle.
     Misplaced(String),
     Wrong(String),
 }
@@ -298,7 +301,7 @@ fn compare_content(
             None => Content::Unknown,
             Some(own) if own == *digest => Content::Right,
             Some(_) => Content::Wrong(format!(
-                "its bytes are not those that {} has: it is damaged, or of another export; bring it again",
+                "its bytes do not match {}: it is damaged, or belongs to another export; copy it again",
                 file_name(&own_file)
             )),
         };
@@ -310,16 +313,16 @@ fn compare_content(
     if let Some(place) = list.digests.iter().position(|listed| listed == digest) {
         let number = place + 1;
         return Content::Misplaced(format!(
-            "it holds volume {number} by {list_name}: it has the wrong name"
+            "by {list_name} it is volume {number}: it has the wrong name"
         ));
     }
     Content::Wrong(match own.as_ref() == Some(digest) {
         true => format!(
-            "it is whole and not the volume that {list_name} lists: it is of another bundle or of another export; \
-             bring the one of this bundle"
+            "it is intact but not the volume that {list_name} lists: it belongs to another bundle or export; \
+             copy the one of this bundle"
         ),
         false => format!(
-            "its bytes are not those that {list_name} lists: it is damaged, or of another bundle or export; bring it \
+            "its bytes do not match {list_name}: it is damaged, or belongs to another bundle or export; copy it \
              again"
         ),
     })

@@ -1,4 +1,4 @@
-//! The names of the files of a bundle in volumes, and the checksum files beside them.
+//! The names of volumes, and the checksum files beside them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -24,7 +24,7 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Returns the name of the bundle and the number, if this is the name of a volume.
+/// Returns the name of the bundle and the number of the volume, if `path` is the name of a volume.
 pub(crate) fn parse_volume_path(path: &Path) -> Option<(PathBuf, usize)> {
     let name = path.file_name()?.as_bytes();
     let (stem, suffix) = name.split_at_checked(name.len().checked_sub(4)?)?;
@@ -45,10 +45,11 @@ pub(crate) fn file_name(path: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// Returns the line that `sha256sum` writes of a file, and `sha256sum -c` reads: the digest and the last part of the path.
+/// Returns the line that `sha256sum` writes for a file and `sha256sum -c` reads: the digest and the
+/// last part of the path.
 ///
-/// A name with a newline, a carriage return or a backslash is escaped, and a backslash before the digest says so. Names that
-/// are no UTF-8 stay as they are.
+/// A name with a newline, a carriage return or a backslash is escaped, which a backslash before the
+/// digest marks. Names that are not UTF-8 stay as they are.
 pub fn checksum_line(file: &Path, sha256: &Digest) -> Vec<u8> {
     let name = file.file_name().unwrap_or(file.as_os_str()).as_bytes();
     let mut escaped = Vec::with_capacity(name.len());
@@ -64,7 +65,7 @@ pub fn checksum_line(file: &Path, sha256: &Digest) -> Vec<u8> {
     [mark, sha256.encoded().as_bytes(), b"  ", &escaped, b"\n"].concat()
 }
 
-/// Takes the escapes of `sha256sum` back. `None` when there is another one.
+/// Undoes the escapes of `sha256sum`; `None` if there is any other escape.
 fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = name.iter();
     let mut plain = Vec::with_capacity(name.len());
@@ -82,9 +83,10 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     Some(plain)
 }
 
-/// Reads a checksum file: the digest and the name on each line. `None` when there is none, or it is something else.
+/// Reads a checksum file: the digest and the name on each line. `None` if there is no such file, or
+/// it has another form.
 pub(crate) fn read_checksums(path: &Path) -> Option<Vec<(Digest, PathBuf)>> {
-    // The longest name and the most volumes stay far below.
+    // The longest names of the most volumes stay far below this.
     const MAX_BYTES: u64 = 1 << 20;
     const DIGEST_CHARS: usize = 64;
     if !path.metadata().ok()?.is_file() {

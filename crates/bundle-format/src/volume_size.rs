@@ -1,20 +1,21 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How large the volumes of a bundle are, in bytes: all but the last, which is shorter or as large.
+/// The size of the volumes of a bundle in bytes: of all but the last, which may be smaller.
 ///
-/// Written as a number of bytes, with a unit (`KB`, `MB`, `GB`, `TB`: powers of 1000; `KiB`, `MiB`, `GiB`, `TiB`:
-/// powers of 1024), or as the name of a medium: `fat32` (4 GiB - 1, the largest file of FAT32 and of ISO 9660), `dvd`
-/// (4,680,000,000, a single layer and room for its file system), `bd` (25,000,000,000, likewise).
+/// Written as a number of bytes, with a unit (`KB`, `MB`, `GB`, `TB`: powers of 1000; `KiB`, `MiB`,
+/// `GiB`, `TiB`: powers of 1024), or as the name of a medium: `fat32` (4 GiB - 1, the largest file
+/// of FAT32 and of ISO 9660), `dvd` (4,680,000,000, a single layer and room for its file system),
+/// `bd` (25,000,000,000, likewise).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeSize(u64);
 
-/// Why a size is none for volumes.
+/// Why a text or a number is not a size for volumes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct VolumeSizeError(String);
 
-/// The names of media, and what fits onto them in one file.
+/// The names of media, and the largest file that fits onto each.
 const MEDIA: [(&str, u64); 3] = [
     ("fat32", (4 << 30) - 1),
     ("dvd", 4_680_000_000),
@@ -40,11 +41,11 @@ impl VolumeSize {
     /// The largest number of volumes: their names have three digits.
     pub const MAX_VOLUMES: usize = 999;
 
-    /// Takes a number of bytes.
+    /// Creates a size from a number of bytes.
     ///
     /// # Errors
     ///
-    /// When it is less than [`MIN_BYTES`](Self::MIN_BYTES).
+    /// When `bytes` is less than [`MIN_BYTES`](Self::MIN_BYTES).
     pub fn new(bytes: u64) -> Result<Self, VolumeSizeError> {
         match bytes >= Self::MIN_BYTES {
             true => Ok(Self(bytes)),
@@ -55,7 +56,7 @@ impl VolumeSize {
         }
     }
 
-    /// Sizes that no user can ask for, so that a test reaches every boundary of a small bundle.
+    /// Creates a size below the minimum, so that a test reaches every boundary of a small bundle.
     #[cfg(test)]
     pub(crate) fn tiny(bytes: u64) -> Self {
         Self(bytes)
@@ -66,11 +67,11 @@ impl VolumeSize {
         self.0
     }
 
-    /// Returns how many volumes a bundle of `size` bytes takes.
+    /// Returns the number of volumes that a bundle of `size` bytes takes.
     ///
     /// # Errors
     ///
-    /// When they are more than [`MAX_VOLUMES`](Self::MAX_VOLUMES).
+    /// When the number exceeds [`MAX_VOLUMES`](Self::MAX_VOLUMES).
     pub fn volumes_of(self, size: u64) -> Result<usize, VolumeSizeError> {
         let volumes = size.div_ceil(self.0).max(1);
         match usize::try_from(volumes) {
@@ -101,7 +102,7 @@ impl FromStr for VolumeSize {
             (Ok(number), Some((_, unit))) => number.checked_mul(*unit),
             _ => {
                 return Err(VolumeSizeError(format!(
-                    "{text:?} is no size; write a whole number of bytes, one with a unit (650MB, 4GiB), or fat32, \
+                    "{text:?} is not a size; write a whole number of bytes, one with a unit (650MB, 4GiB), or fat32, \
                      dvd or bd"
                 )));
             }
@@ -143,16 +144,16 @@ mod tests {
     #[test]
     fn what_is_no_size_is_refused_with_the_reason() {
         for (text, part) in [
-            ("", "is no size"),
-            ("GiB", "is no size"),
-            ("-1", "is no size"),
+            ("", "is not a size"),
+            ("GiB", "is not a size"),
+            ("-1", "is not a size"),
             ("4.7GB", "a whole number"),
             ("4G", "650MB, 4GiB"),
-            ("4 G iB", "is no size"),
-            ("0x10000", "is no size"),
+            ("4 G iB", "is not a size"),
+            ("0x10000", "is not a size"),
             ("0", "the smallest has 64 KiB"),
             ("65535", "65535 bytes is too small"),
-            ("18446744073709551616", "is no size"),
+            ("18446744073709551616", "is not a size"),
             ("99999999TiB", "more than any file"),
         ] {
             let error = text.parse::<VolumeSize>().unwrap_err().to_string();

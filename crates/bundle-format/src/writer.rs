@@ -25,13 +25,13 @@ pub use self::error::{WriteError, WriteErrorKind};
 
 /// Writes a bundle, file by file, in any order and several at once.
 ///
-/// Whatever the order, and however many threads took part, the bytes are the same.
+/// The bytes do not depend on the order or on the number of threads.
 #[derive(Debug)]
 pub struct BundleWriter<S> {
     shared: Arc<Shared<S>>,
 }
 
-/// What a writer has made.
+/// The result of a writer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -48,22 +48,24 @@ pub struct BundleSummary {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Adopted<S: Sink> {
-    /// All of it. It counts as written.
+    /// The whole file. It counts as written.
     Whole,
-    /// Its first bytes, [`EntryWriter::written`] of them; the next one to be written is the one behind them.
+    /// The first [`EntryWriter::written`] bytes of the file; writing continues after them.
     ///
-    /// They are only likely to be right: of what a machine has written that lost its power, some may be missing. So it
-    /// is [`EntryWriter::finish`] that judges, and after its error the file is [restarted](EntryWriter::restart).
+    /// These bytes may be wrong, since a machine that lost power may not have written all of them.
+    /// [`EntryWriter::finish`] verifies the whole file; after its error the file is
+    /// [restarted](EntryWriter::restart).
     Begun(Box<EntryWriter<S>>),
-    /// Nothing that is of use.
+    /// Nothing of use.
     Nothing,
 }
 
 impl<S: Sink> BundleWriter<S> {
-    /// Goes on in a sink that may hold what an interrupted run has left; see [`adopt`](Self::adopt).
+    /// Continues in a sink that may hold what an interrupted run has left; see
+    /// [`adopt`](Self::adopt).
     ///
-    /// Where that was another bundle, nothing of it is kept: its bytes would pass for the first ones of files that stand
-    /// elsewhere now. Nothing is kept either where the sink cannot be [read back](Sink::read_back).
+    /// Nothing is kept of another bundle, whose bytes could be mistaken for the start of files that
+    /// are elsewhere now, or if the sink cannot be [read back](Sink::read_back).
     ///
     /// # Errors
     ///
@@ -91,7 +93,7 @@ impl<S: Sink> BundleWriter<S> {
     ///
     /// # Errors
     ///
-    /// When the sink has no room or refuses.
+    /// When the sink has no room or fails.
     pub fn new(plan: BundlePlan, sink: S) -> Result<Self, WriteError> {
         let shared = Arc::new(Shared {
             plan,
@@ -119,10 +121,10 @@ impl<S: Sink> BundleWriter<S> {
     ///
     /// # Errors
     ///
-    /// When `manifest.yaml` does not list it, or it is being written or has been.
+    /// When `manifest.yaml` does not list the file, or it is being written or was written.
     pub fn entry(&self, path: &EntryPath) -> Result<EntryWriter<S>, WriteError> {
         let (mut writer, _) = self.claim(path)?;
-        // A file of no bytes gets no call of `write` that could put its header there.
+        // An empty file gets no call of `write` that would put its header there.
         writer
             .complete_if_full()
             .map_err(|error| WriteError::io(path, error))?;
@@ -156,7 +158,8 @@ impl<S: Sink> BundleWriter<S> {
     ///
     /// # Errors
     ///
-    /// As for [`entry`](Self::entry), and when these are other bytes than `manifest.yaml` lists, or the sink refuses.
+    /// As for [`entry`](Self::entry), and when `bytes` are not those that `manifest.yaml` lists, or
+    /// the sink fails.
     pub fn put(&self, path: &EntryPath, bytes: &[u8]) -> Result<(), WriteError> {
         let mut writer = self.entry(path)?;
         writer
@@ -165,19 +168,19 @@ impl<S: Sink> BundleWriter<S> {
         writer.finish().map_err(|error| WriteError::io(path, error))
     }
 
-    /// Takes over what an earlier run left of a file in the sink; nothing where the sink cannot be
+    /// Takes over what an earlier run left of a file in the sink; nothing if the sink cannot be
     /// [read back](Sink::read_back).
     ///
-    /// Every byte is read and hashed again: what a run that did not end has left is not trusted. Space that was reserved
-    /// and not written reads as zeros, so a file reaches as far as its last byte that is not zero, or, if that makes it
-    /// the file that is listed, to its end.
+    /// Every byte is read and hashed again, because an interrupted run is not trusted. Reserved
+    /// space that was not written reads as zeros, so a file is taken to end at its last nonzero
+    /// byte, unless its trailing zeros make it the listed file.
     ///
     /// # Errors
     ///
-    /// When `manifest.yaml` does not list the file, when it is being written or has been, when the sink cannot be read or
-    /// refuses.
+    /// When `manifest.yaml` does not list the file, when it is being written or was written, when
+    /// the sink cannot be read or fails.
     pub fn adopt(&self, path: &EntryPath) -> Result<Adopted<S>, WriteError> {
-        // The claim is given back when it is dropped.
+        // Dropping the writer gives the claim back.
         let (mut writer, entry) = self.claim(path)?;
         let Some(left) = self.shared.sink.read_back() else {
             return Ok(Adopted::Nothing);
@@ -202,14 +205,14 @@ impl<S: Sink> BundleWriter<S> {
             // All bytes are there, and some are wrong.
             written if written == writer.size => Adopted::Nothing,
             _ => {
-                // Many may wait for their turn.
+                // Many files may wait for their turn.
                 writer.encoder.buffer.shrink_to_fit();
                 Adopted::Begun(Box::new(writer))
             }
         })
     }
 
-    /// Returns whether a file has been written or taken over.
+    /// Returns whether a file was written or taken over.
     pub fn is_done(&self, path: &EntryPath) -> bool {
         self.plan().entry(path).is_some_and(|entry| {
             let progress = self.shared.progress();
@@ -217,8 +220,8 @@ impl<S: Sink> BundleWriter<S> {
         })
     }
 
-    /// Returns what computes the SHA-256 of the whole bundle, and of its volumes if it has any, while it is written. `None`
-    /// where the sink cannot be [read back](Sink::read_back).
+    /// Returns a task that computes the SHA-256 of the whole bundle, and of its volumes if it has
+    /// any, while it is written; `None` if the sink cannot be [read back](Sink::read_back).
     pub fn checksum(&self, volume: Option<VolumeSize>) -> Option<Checksum<S>> {
         self.shared.sink.read_back()?;
         Some(Checksum::new(Arc::clone(&self.shared), volume))
@@ -226,11 +229,12 @@ impl<S: Sink> BundleWriter<S> {
 
     /// Ends the bundle: writes the frame around the files and makes everything durable.
     ///
-    /// The first bytes are written last, so that what was not ended is no bundle.
+    /// The first bytes of a gzip bundle are written last, so that an unfinished file is not a
+    /// bundle.
     ///
     /// # Errors
     ///
-    /// [`WriteErrorKind::Missing`] when a file has not been written; when the sink refuses.
+    /// [`WriteErrorKind::Missing`] when a file was not written; when the sink fails.
     pub fn finish(&self) -> Result<BundleSummary, WriteError> {
         let plan = self.plan();
         let mut crc = crc32fast::Hasher::new();
@@ -251,7 +255,8 @@ impl<S: Sink> BundleWriter<S> {
             tail.extend(end);
             let length = crc.total_len();
             tail.extend(crc.finalize().to_le_bytes());
-            // The trailer keeps the length modulo 2^32: https://www.rfc-editor.org/rfc/rfc1952#page-8
+            // The trailer keeps the length modulo 2^32:
+            // https://www.rfc-editor.org/rfc/rfc1952#page-8
             tail.extend(&length.to_le_bytes()[..4]);
         } else {
             tail.extend(end);
@@ -265,7 +270,7 @@ impl<S: Sink> BundleWriter<S> {
         })
     }
 
-    /// Writes the frame around the files; where that failed before, what is not settled of it.
+    /// Writes the frame around the files; after a failure, only the parts that are not settled yet.
     fn end(&self, tail: &[u8]) -> io::Result<()> {
         let Shared { plan, sink, .. } = &*self.shared;
         let tail = (plan.size() - tail.len() as u64, tail);

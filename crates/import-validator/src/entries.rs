@@ -9,10 +9,10 @@ use crate::observer::ValidationObserver;
 
 /// The files of a bundle, one after the other, `manifest.yaml` first.
 pub(crate) trait Entries {
-    /// Moves on to the next file; `None` is the end.
+    /// Moves on to the next file; returns `None` at the end.
     fn next_entry(&mut self) -> Result<Option<(EntryPath, u64)>, ContainerError>;
 
-    /// Reads content of the current file; 0 is its end.
+    /// Reads content of the current file; returns 0 at its end.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ContainerError>;
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct FolderEntries {
 }
 
 impl FolderEntries {
-    /// Lists the folder; what is in it and does not belong into a bundle is returned beside.
+    /// Lists the folder; also returns everything in it that does not belong in a bundle.
     pub(crate) fn new(
         folder: BundleFolder,
         limits: Limits,

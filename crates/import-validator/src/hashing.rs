@@ -6,24 +6,24 @@ use std::thread::{self, JoinHandle};
 
 use oci_content::{Algorithm, Digest, Hasher};
 
-/// Hashes files one after the other, large ones on threads of their own while the next ones are already read.
+/// Hashes files one after the other, large ones on separate threads while the next ones are read.
 ///
-/// A file is hashed by one thread, so that two are busy only while the rest of one file and the start of another are in
-/// memory: as far as the buffers reach.
+/// One thread hashes a file, so two are busy only while the rest of one file and the start of the
+/// next are both in the buffers.
 #[derive(Debug)]
 pub(crate) struct Hashing {
-    /// How many threads there may be; none hashes where it is read.
+    /// The maximum number of threads; with 0, files are hashed on the thread that reads.
     max_threads: usize,
     threads: Vec<HashThread>,
-    /// Which thread gets the next file.
+    /// The thread that gets the next file.
     next: usize,
-    /// The thread that has the current file; without one, `hasher` has it.
+    /// The thread that hashes the current file; `None` if `hasher` does.
     current: Option<usize>,
     hasher: Hasher,
     buffers: Buffers,
 }
 
-/// The digest of a file that has been read.
+/// The digest of a file that was read.
 #[derive(Debug)]
 pub(crate) enum Hash {
     Known(Digest),
@@ -50,7 +50,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// Fills the buffer, or takes what there is before `read` returns 0, the end; returns whether that was reached.
+    /// Fills the buffer, or reads until `read` returns 0; returns whether it did.
     pub(crate) fn fill<E>(
         &mut self,
         mut read: impl FnMut(&mut [u8]) -> Result<usize, E>,
@@ -69,7 +69,7 @@ impl Buffer {
     }
 }
 
-/// Buffers that go round: filled by the reader, and given back by whoever has hashed them.
+/// Buffers that are reused: the reader fills them, and the thread that hashes them gives them back.
 #[derive(Debug)]
 struct Buffers {
     idle: VecDeque<Buffer>,
@@ -80,11 +80,11 @@ struct Buffers {
 const BUFFER_BYTES: usize = 256 << 10;
 /// 12 MiB: a file of this size is handed over whole, and hashed while the next one is read.
 const MAX_BUFFERS: usize = 48;
-/// More would wait for the one that reads, and for memory.
+/// More threads would wait for the reader and for memory.
 const MAX_THREADS: usize = 4;
 
 impl Hashing {
-    /// Hashes on as many threads as are asked for; of those that are not, on one for each processor.
+    /// Creates the state for `threads` threads; by default one per processor.
     pub(crate) fn new(threads: Option<NonZeroUsize>) -> Self {
         let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads = threads.unwrap_or_else(processors).get();
@@ -118,7 +118,7 @@ impl Hashing {
         }
     }
 
-    /// Returns an empty buffer; waits for one where all are full.
+    /// Returns an empty buffer; waits for one if all are in use.
     pub(crate) fn buffer(&mut self) -> Buffer {
         self.buffers.take()
     }
@@ -146,7 +146,8 @@ impl Hashing {
         }
     }
 
-    /// Returns the thread for a large file; none, where there is to be none, or the system has none to give.
+    /// Returns the thread for a large file; `None` if there are to be no threads, or the system
+    /// cannot start one.
     fn next_thread(&mut self) -> Option<usize> {
         if self.threads.len() < self.max_threads {
             let (jobs, from) = channel();
@@ -168,7 +169,7 @@ impl Hashing {
         }
     }
 
-    /// Waits for all threads; a panic of one goes on here.
+    /// Waits for all threads and propagates their panics.
     fn join(&mut self) {
         for thread in std::mem::take(&mut self.threads) {
             drop(thread.jobs);
@@ -181,7 +182,7 @@ impl Hashing {
     }
 }
 
-/// Nothing of a validation goes on after it.
+/// No thread outlives the validation.
 impl Drop for Hashing {
     fn drop(&mut self) {
         self.join();
@@ -189,7 +190,7 @@ impl Drop for Hashing {
 }
 
 impl Hash {
-    /// Returns the digest if it is known by now, and itself if it is not.
+    /// Returns the digest if it is known, else itself.
     pub(crate) fn poll(self) -> Result<Digest, Self> {
         match self {
             Self::Known(digest) => Ok(digest),
@@ -233,7 +234,7 @@ impl Buffers {
     }
 }
 
-/// What a thread does until nobody gives it anything any more.
+/// Hashes files until there are no more jobs.
 fn hash(jobs: Receiver<Job>, back: &Sender<Buffer>) {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     while let Ok(job) = jobs.recv() {
@@ -243,12 +244,13 @@ fn hash(jobs: Receiver<Job>, back: &Sender<Buffer>) {
                 let update = AssertUnwindSafe(|| hasher.update(buffer.filled()));
                 let updated = panic::catch_unwind(update);
                 if let Err(reason) = updated {
-                    // Whoever reads may wait for a buffer: it gets this one, and learns of the panic when it sends it.
+                    // The reader may be waiting for a buffer: it gets this one, and notices the
+                    // panic when it sends it.
                     drop(jobs);
                     drop(back.send(buffer));
                     panic::resume_unwind(reason);
                 }
-                // Whoever reads may have ended early; the buffer is then needed no more.
+                // The reader may have ended early; the buffer is then no longer needed.
                 drop(back.send(buffer));
             }
             Job::End(digest) => drop(digest.send(hasher.clone().finish())),

@@ -16,7 +16,8 @@ use crate::objects::{Links, Object, Target};
 use crate::omitted;
 use crate::report::{FindingKind, Findings};
 
-/// Checks the layout; returns the manifests that were reached from images, referrers and `index.json`.
+/// Checks the layout; returns the manifests that were reached from images, referrers and
+/// `index.json`.
 pub(crate) fn check(
     contents: &Contents,
     base: Option<&BaseBundle>,
@@ -74,16 +75,16 @@ pub(crate) fn check(
             .add(FindingKind::IndexNotCanonical)
             .path(EntryPath::INDEX)
             .expected("the bytes that manifest.yaml determines")
-            .found("others with the same names and digests");
+            .found("other bytes with the same names and digests");
     }
     walk.finish()
 }
 
-/// Compares what the bundle leaves out with what the base that was given lists.
+/// Compares what the bundle leaves out with what the given base lists.
 fn check_base(manifest: &BundleManifest, base: &BaseBundle, findings: &mut Findings) {
     if manifest.base.as_ref() != Some(base.digest()) {
         let expected = manifest.base.as_ref().map(Digest::to_string);
-        let expected = expected.unwrap_or_else(|| "none, since this is no delta".to_owned());
+        let expected = expected.unwrap_or_else(|| "none, since this is not a delta".to_owned());
         findings
             .add(FindingKind::BaseMismatch)
             .path(EntryPath::MANIFEST)
@@ -143,8 +144,8 @@ fn ref_name(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str)
 }
 
-/// Compares an `index.json` that is not the expected one with the one that has an index of its referrers for each subject, if
-/// it has such indexes; returns what it lists, and whether that is in the right bytes or something has been reported.
+/// Compares an `index.json` that is not the expected one with the one that has referrers tags, if
+/// it has any; returns what it lists, and whether its bytes are right or something was reported.
 fn check_index(
     contents: &Contents,
     bytes: &[u8],
@@ -160,7 +161,8 @@ fn check_index(
         let records = manifest.graph.discovery.iter();
         let mut artifacts = records.flat_map(|record| &record.artifacts);
         if !artifacts.all(|artifact| own(&artifact.digest).is_some()) {
-            // A referrer that is missing, damaged or none is reported, and without it the indexes cannot be made again.
+            // A referrer that is missing, damaged or not a manifest was reported; without it the
+            // indexes cannot be made again.
             let others = listed.iter().filter(|entry| !is_referrers_tag(entry));
             compare(&expected, others, findings);
             return (listed, true);
@@ -233,7 +235,8 @@ fn compare<'a>(
     findings.counts.errors == before
 }
 
-/// Returns whether an entry is named like a referrers tag, under which clients of a layout folder look for referrers.
+/// Returns whether an entry has the name of a referrers tag, by which clients of a layout folder
+/// look for referrers.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
 fn is_referrers_tag(entry: &Descriptor) -> bool {
@@ -255,12 +258,12 @@ struct Walk<'a> {
     findings: &'a mut Findings,
     /// Children that an image leaves out; they may be absent wherever they are listed.
     omitted: HashSet<&'a Digest>,
-    /// Manifests that have been looked into.
+    /// Manifests that were visited.
     reached: HashSet<Digest>,
-    /// Content that something needs.
+    /// Content that a manifest needs.
     needed: HashSet<Digest>,
     queue: VecDeque<(Target, EntryPath, usize)>,
-    /// Whether every manifest could be looked into; else nobody knows what it needs.
+    /// Whether every manifest could be read; if not, it is unknown what they need.
     complete: bool,
 }
 
@@ -275,7 +278,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Checks one edge to a manifest; returns what it says, when it has not been looked into before.
+    /// Checks one edge to a manifest; returns what it says, if it was not visited before.
     fn manifest(&mut self, target: &Target, from: &EntryPath) -> Option<&'a Links> {
         let Some(path) = self.blob(target, from) else {
             self.complete = false;
@@ -288,7 +291,7 @@ impl<'a> Walk<'a> {
                     .add(FindingKind::ObjectMissing)
                     .path(from)
                     .expected(format_args!("{} ({})", target.digest, target.media_type))
-                    .found("it is left to the base, and a delta holds all its manifests itself");
+                    .found("it is left to the base, and a delta has to hold all its manifests");
             }
             return None;
         }
@@ -310,7 +313,8 @@ impl<'a> Walk<'a> {
             }
             Some(Object::Not(kind, reason)) => {
                 let reason = reason.clone();
-                let reason = reason.unwrap_or_else(|| format!("no manifest, and {from} needs one"));
+                let reason =
+                    reason.unwrap_or_else(|| format!("not a manifest, and {from} needs one"));
                 match kind {
                     ManifestErrorKind::Unsupported => (FindingKind::ObjectUnsupported, reason),
                     ManifestErrorKind::TypeConfusion => (FindingKind::TypeConfusion, reason),
@@ -327,7 +331,7 @@ impl<'a> Walk<'a> {
             }
             None => (
                 FindingKind::ObjectMalformed,
-                format!("no JSON, and {from} needs a manifest"),
+                format!("not JSON, and {from} needs a manifest"),
             ),
         };
         self.complete = false;
@@ -337,7 +341,8 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// Checks one edge to content of any kind: that it is there, and of the size that the edge gives.
+    /// Checks one edge to content of any kind: that it is there, and of the size that the edge
+    /// gives.
     fn blob(&mut self, target: &Target, from: &EntryPath) -> Option<EntryPath> {
         let Some(size) = self.contents.blobs.get(&target.digest) else {
             self.findings
@@ -360,7 +365,7 @@ impl<'a> Walk<'a> {
     }
 
     fn follow(&mut self, digest: &Digest, links: &Links, depth: usize) {
-        // It was found under its digest, so it has a path.
+        // The content was found by its digest, so it has a path.
         let Ok(path) = EntryPath::blob(digest) else {
             return;
         };
@@ -395,7 +400,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Returns whether any image leaves content out; which ones may is checked at the end.
+    /// Returns whether any image leaves this content out; whether it may is checked at the end.
     fn is_omitted(&self, digest: &Digest) -> bool {
         self.omitted.contains(digest) && !self.contents.blobs.contains_key(digest)
     }
@@ -407,7 +412,7 @@ impl<'a> Walk<'a> {
         omitted::check(self.contents, self.findings);
         let mut unneeded: Vec<_> = self.contents.blobs.keys().collect();
         unneeded.retain(|digest| !self.needed.contains(*digest));
-        // Of many findings the first are listed: the same ones each time.
+        // Only the first findings are listed, so their order must not change.
         unneeded.sort_unstable();
         for path in unneeded
             .into_iter()

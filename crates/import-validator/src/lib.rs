@@ -1,9 +1,9 @@
 //! Proves a mirror bundle whole, or says exactly what is wrong with it.
 //!
 //! [`ImportValidator`] reads a bundle from any [`Read`](std::io::Read), from a file, from any
-//! [`ReadAt`](bundle_format::ReadAt), or from the folder that it was extracted into, once and without any effect. Its [`Report`] has findings with stable names, in the order of the
-//! stages, and a documented JSON form. A bundle without an error becomes a
-//! [`ValidatedBundle`], the only thing that can be imported.
+//! [`ReadAt`](bundle_format::ReadAt), or from the folder that it was extracted into, once and without side effects. Its
+//! [`Report`] has findings with stable names, in the order of the stages, and a documented JSON form. A bundle without an
+//! error becomes a [`ValidatedBundle`], the only thing that can be imported.
 //!
 //! ```
 //! use import_validator::ImportValidator;
@@ -19,9 +19,10 @@
 //!
 //! # Scope
 //!
-//! The validator knows what a bundle says and holds, not what a site wants: it needs no network and no registry. With
-//! the feature `signature` it also proves who made the bundle, by a key that the caller gives; with the feature `policy` it
-//! judges by the rules that the caller gives. It has no HTTP and no async runtime in any feature.
+//! The validator checks a bundle against its own claims and needs no network and no registry. With
+//! the feature `signature` it also verifies who signed the bundle, by keys that the caller gives;
+//! with the feature `policy` it applies rules that the caller gives. No feature brings HTTP or an
+//! async runtime.
 
 mod contents;
 mod entries;

@@ -3,25 +3,25 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 use oci_content::{Descriptor, Digest, Manifest, ManifestErrorKind, media_type};
 
-/// What is kept of the manifests of a bundle: enough to walk from one to the other.
+/// The parts of a bundle's manifests that are kept: enough to walk from one to the other.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     known: HashMap<Digest, Object>,
-    /// What a list of referrers says of a manifest, where such lists have to be made again.
+    /// The descriptors of manifests in lists of referrers, if such lists have to be made again.
     descriptors: HashMap<Digest, Descriptor>,
-    /// Bytes of all manifests that are kept.
+    /// The size of all manifests that are kept, in bytes.
     bytes: u64,
 }
 
-/// What is known of content that may be a manifest.
+/// What is known about content that may be a manifest.
 #[derive(Debug)]
 pub(crate) enum Object {
     Manifest(Links),
-    /// It can be no manifest; the reason is kept where it was known beforehand that it has to be one.
+    /// It cannot be a manifest; the reason is kept if it was known to have to be one.
     Not(ManifestErrorKind, Option<String>),
 }
 
-/// What a manifest says about others.
+/// What a manifest says about other content.
 #[derive(Debug)]
 pub(crate) struct Links {
     pub(crate) media_type: Box<str>,
@@ -31,7 +31,7 @@ pub(crate) struct Links {
     pub(crate) children: Vec<Child>,
     /// Other content that it needs.
     pub(crate) blobs: Vec<Target>,
-    /// Digests of descriptors whose embedded content is another one.
+    /// Digests of descriptors that embed other content.
     pub(crate) false_data: Vec<Digest>,
 }
 
@@ -43,9 +43,10 @@ pub(crate) struct Links {
 )]
 pub(crate) struct Child {
     pub(crate) target: Target,
-    /// Its platform, as people write it.
+    /// The platform, as people write it.
     pub(crate) platform: Option<Box<str>>,
-    /// Whether it is an attestation that BuildKit keeps in the index: neither a platform nor a referrer.
+    /// Whether it is an attestation that BuildKit keeps in the index, which is neither a platform
+    /// nor a referrer.
     pub(crate) attestation: bool,
 }
 
@@ -62,7 +63,7 @@ impl From<&Descriptor> for Child {
     }
 }
 
-/// What a descriptor says of what it points at.
+/// What a descriptor says about the content it points at.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) digest: Digest,
@@ -87,8 +88,9 @@ impl From<&Descriptor> for Target {
 }
 
 impl Objects {
-    /// Keeps what `bytes`, which are those of `digest`, say if they are a manifest; `expected` tells that they have
-    /// to be one, and `describe` that its descriptor is wanted. Returns the bytes of all manifests so far.
+    /// Keeps what `bytes`, the content of `digest`, say if they are a manifest. `expected` says
+    /// that they have to be one, `describe` that their descriptor is wanted. Returns the size of
+    /// all manifests so far, in bytes.
     pub(crate) fn keep(
         &mut self,
         digest: &Digest,
@@ -118,7 +120,7 @@ impl Objects {
         self.known.get(digest)
     }
 
-    /// Returns the descriptor of a manifest, if it was asked for when the manifest came.
+    /// Returns the descriptor of a manifest, if it was wanted when the manifest was read.
     pub(crate) fn descriptor(&self, digest: &Digest) -> Option<&Descriptor> {
         self.descriptors.get(digest)
     }
@@ -133,7 +135,7 @@ impl Objects {
 }
 
 impl Links {
-    /// Returns what an index lists, of any type; nothing of another manifest.
+    /// Returns what an index of any type lists; nothing for another manifest.
     pub(crate) fn listed(&self) -> impl Iterator<Item = &Digest> {
         let children = self.children.iter().map(|child| &child.target.digest);
         let others = match media_type::is_index(&self.media_type) {

@@ -2,17 +2,17 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// Is told how far a validation is.
+/// Observes the progress of a validation.
 pub trait ValidationObserver: fmt::Debug + Send + Sync {
-    /// Is called once, before anything is read. `bytes` are those of the bundle, where they are known: a pipe does not say
-    /// how many there are.
+    /// Called once, before anything is read. `bytes` is the size of the bundle, if it is known:
+    /// that of a pipe is not.
     fn started(&self, bytes: Option<u64>);
 
-    /// Is called with how many more bytes were read, each time that there are some.
+    /// Called with the number of bytes read since the last call.
     fn read(&self, bytes: u64);
 }
 
-/// An input of which the observer is told.
+/// An input whose reads are reported to the observer.
 pub(crate) struct Observed<R> {
     pub(crate) input: R,
     pub(crate) observer: Option<Arc<dyn ValidationObserver>>,

@@ -1,4 +1,5 @@
-//! What images leave out on purpose: exactly the manifests below them that the bundle does not hold.
+//! What images leave out on purpose: exactly the manifests below them that the bundle does not
+//! hold.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -8,11 +9,12 @@ use oci_content::Digest;
 use crate::contents::Contents;
 use crate::report::{FindingKind, Findings};
 
-/// How many entries of indexes are looked at, all images together. Only those of indexes that lack something count.
+/// The number of index entries that are looked at, for all images together. Only indexes that lack
+/// something count.
 const MAX_ENTRIES: usize = 20_000_000;
 
-/// Compares what each image claims to leave out with what is missing below it. Everything that is there has been looked into,
-/// and how deep indexes go has been checked.
+/// Compares what each image claims to leave out with what is missing below it. All present
+/// manifests were read, and the depth of indexes was checked.
 pub(crate) fn check(contents: &Contents, findings: &mut Findings) {
     let images = &contents.manifest.graph.images;
     let by_digest: HashMap<_, _> = images.iter().map(|image| (&image.digest, image)).collect();
@@ -29,7 +31,7 @@ pub(crate) fn check(contents: &Contents, findings: &mut Findings) {
     let artifacts = records.flat_map(|record| &record.artifacts);
     let roots = images.iter().map(|image| &image.digest);
     let roots = roots.chain(artifacts.map(|artifact| &artifact.digest));
-    // Indexes below an image that lack something, which is the image's to say.
+    // Indexes below an image that lack something, which the image has to list.
     let mut covered = HashSet::new();
     for root in roots.filter(|root| seen.insert(*root)) {
         let image = by_digest.get(root);
@@ -76,7 +78,7 @@ pub(crate) fn check(contents: &Contents, findings: &mut Findings) {
 
 struct Below<'a> {
     contents: &'a Contents,
-    /// Whether something below an index is not in the bundle.
+    /// Finds whether something below an index is not in the bundle.
     lacks: HashMap<&'a Digest, bool>,
     entries: usize,
 }

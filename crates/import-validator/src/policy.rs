@@ -23,21 +23,21 @@ use oci_referrers::{
 #[cfg(feature = "policy")]
 use crate::report::{FindingKind, Report};
 
-/// What a validation asks of the referrers beyond that they are there.
+/// What a validation demands of referrers beyond their presence.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyCheck {
-    /// The policy, and the time from which ages count.
+    /// The policy, and the time from which ages are counted.
     #[cfg(feature = "policy")]
     pub(crate) policy: Option<(Policy, SystemTime)>,
     /// Where images go.
     #[cfg(feature = "policy")]
     pub(crate) targets: Option<Targets>,
-    /// A rule that no image met is an error.
+    /// Whether a rule that applies to no image is an error.
     #[cfg(feature = "policy")]
     pub(crate) refuse_unused: bool,
 }
 
-/// Names the place that the images of a repository go into.
+/// Returns the target of the images of a repository.
 #[cfg(feature = "policy")]
 pub(crate) type NameTarget = dyn Fn(&SourceRepository) -> Option<String> + Send + Sync;
 
@@ -75,7 +75,7 @@ impl PolicyCheck {
         self.policy.is_some()
     }
 
-    /// Returns how large a document can be whose date is asked for: 0 where none is.
+    /// Returns the maximum size in bytes of a document whose date is needed; 0 if none is.
     pub(crate) fn max_dated_bytes(&self) -> u64 {
         match &self.policy {
             Some((policy, _)) if policy.needs_dates() => oci_referrers::MAX_DATED_DOCUMENT_BYTES,
@@ -83,7 +83,7 @@ impl PolicyCheck {
         }
     }
 
-    /// Reads the date of a document or of a manifest, if one is asked for.
+    /// Reads the date of a document or of a manifest, if it is needed.
     pub(crate) fn date(&self, json: &[u8]) -> Option<SystemTime> {
         #[derive(serde::Deserialize)]
         struct Annotated {
@@ -129,7 +129,7 @@ impl PolicyCheck {
     }
 }
 
-/// What was found to refer to a subject in a repository.
+/// The referrers of a subject in a repository.
 #[cfg(feature = "policy")]
 type Edges<'a> = HashMap<(&'a SourceRepository, &'a Digest), Vec<&'a ArtifactRecord>>;
 
@@ -159,7 +159,7 @@ fn judged(contents: &Contents, edges: &Edges<'_>, record: &ImageRecord) -> Judge
     }
     let repository = SourceRepository::from(&record.reference);
     while let Some(subject) = subjects.pop() {
-        // A referrer can be an index as well, and what refers to its children belongs to the image.
+        // A referrer can be an index too, and the referrers of its children belong to the image.
         let links = contents.objects.links(subject);
         let below = links.map(|links| &*links.children).unwrap_or_default();
         let below = below.iter().map(|child| &child.target.digest);
@@ -179,7 +179,7 @@ fn judged(contents: &Contents, edges: &Edges<'_>, record: &ImageRecord) -> Judge
 
 #[cfg(feature = "policy")]
 fn referrer(contents: &Contents, subject: &Digest, artifact: &ArtifactRecord) -> JudgedReferrer {
-    // What manifest.yaml says of the category decides nothing.
+    // The category in manifest.yaml decides nothing.
     let by_name_only = artifact
         .sources
         .iter()
@@ -211,7 +211,7 @@ fn add(findings: &mut Findings, violations: &[Violation]) {
             ViolationKind::DeniedReferrer => FindingKind::DeniedReferrer,
             ViolationKind::RequiredSignatureMissing => FindingKind::RequiredSignatureMissing,
             ViolationKind::RuleUnused => FindingKind::PolicyRuleUnused,
-            // What a later policy can demand, this one does not.
+            // A demand of a later policy is unknown here.
             _ => FindingKind::RequiredReferrerMissing,
         });
         let draft = draft.expected(&violation.expected).found(&violation.found);
@@ -223,7 +223,8 @@ fn add(findings: &mut Findings, violations: &[Violation]) {
 
 #[cfg(feature = "policy")]
 impl Report {
-    /// Reports what a policy says of a bundle that is not written yet: the findings that a validation would have.
+    /// Reports what a policy says about a bundle that is not written yet: the findings that a
+    /// validation would report.
     pub fn of_policy(file: &str, violations: &[Violation]) -> Self {
         let mut findings = Findings::new(false, usize::MAX);
         add(&mut findings, violations);

@@ -1,4 +1,5 @@
-//! The graph of subjects and referrers: what `manifest.yaml` says of it, and what the manifests themselves say.
+//! The graph of subjects and referrers, according to `manifest.yaml` and to the manifests
+//! themselves.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +11,7 @@ use crate::contents::Contents;
 use crate::objects::Links;
 use crate::report::{FindingKind, Findings};
 
-/// Checks what `manifest.yaml` says of its own completeness.
+/// Checks what `manifest.yaml` says about its own completeness.
 pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
     if manifest.referrers.status == Completeness::Incomplete {
         findings
@@ -73,7 +74,7 @@ pub(crate) fn check(contents: &Contents, reached: &HashSet<Digest>, findings: &m
                     .expected(format_args!("its subject {}", record.subject))
                     .found("the bundle does not hold it");
             }
-            // One that is missing, damaged or no manifest has been reported.
+            // A referrer that is missing, damaged or not a manifest was reported.
             if let Some(links) = contents.objects.links(&artifact.digest) {
                 check_artifact(contents, record, artifact, links, findings);
             }
@@ -81,13 +82,14 @@ pub(crate) fn check(contents: &Contents, reached: &HashSet<Digest>, findings: &m
     }
     let unlisted = |digest| {
         let subject = contents.objects.links(digest)?.subject.as_ref()?;
-        // What is there as a layer alone is not the manifest that is referred to, and nobody has asked about it.
+        // Content that is only a layer is not carried as a manifest, and discovery was not asked
+        // about it.
         let is_due =
             reached.contains(&subject.digest) && !listed.contains(&(&subject.digest, digest));
         is_due.then_some((digest, subject))
     };
     let mut unlisted: Vec<_> = reached.iter().filter_map(unlisted).collect();
-    // Of many findings the first are listed: the same ones each time.
+    // Only the first findings are listed, so their order must not change.
     unlisted.sort_unstable_by_key(|(digest, _)| *digest);
     for (digest, subject) in unlisted {
         findings
@@ -135,7 +137,8 @@ fn check_artifact(
                     ));
             }
         }
-        // The name of a legacy tag, which manifest.yaml binds to the subject, says what it refers to.
+        // The name of a legacy tag, which manifest.yaml ties to the subject, says what it refers
+        // to.
         _ if artifact.tag.is_some() => {}
         Some(subject) => {
             findings
@@ -157,7 +160,7 @@ fn check_artifact(
 /// Compares the number of images that nothing refers to with what a reader of the graph finds.
 fn check_bare_images(contents: &Contents, findings: &mut Findings) {
     let manifest = &contents.manifest;
-    // An export that could not carry every referrer has still counted what it found.
+    // An export that could not carry every referrer still counted those it found.
     if manifest.referrers.status == Completeness::Incomplete {
         return;
     }
@@ -192,7 +195,8 @@ fn check_bare_images(contents: &Contents, findings: &mut Findings) {
     }
 }
 
-/// Returns whether something refers to a manifest or to one that it lists. How deep lists go has been checked.
+/// Returns whether something refers to a manifest or to one that it lists. The depth of lists was
+/// checked.
 fn is_referred_to(
     contents: &Contents,
     subjects: &HashSet<&Digest>,

@@ -11,9 +11,10 @@ use self::kind::Class;
 pub use self::kind::{FindingKind, UnknownFindingKind};
 pub use self::stage::{Severity, Stage};
 
-/// What a validation found.
+/// The result of a validation.
 ///
-/// Its JSON form is described in `docs/json.md`; [`schema_version`](Self::schema_version) is its version.
+/// Its JSON form is described in `docs/json.md`; [`schema_version`](Self::schema_version) is its
+/// version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -23,13 +24,14 @@ pub struct Report {
     pub schema_version: u32,
     /// What was validated, as the caller named it.
     pub file: String,
-    /// Whether there is no error. Warnings do not count.
+    /// Whether there are no errors. Warnings do not count.
     pub ok: bool,
-    /// What was found, in the order of the stages.
+    /// The findings, in the order of the stages.
     pub findings: Vec<Finding>,
-    /// The key by which the signature was verified, as the SHA-256 of its DER form; none where no key was given.
+    /// The key that verified the signature, as the SHA-256 of its DER form; `None` if no key was
+    /// given.
     pub signed_by: Option<Digest>,
-    /// How much there was.
+    /// The numbers of files, bytes, images and findings.
     pub counts: Counts,
 }
 
@@ -42,52 +44,53 @@ fn version_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error
     }
 }
 
-/// One thing that is not as it should be.
+/// One deviation of a bundle.
 ///
-/// Texts hold no control characters, whatever the bundle holds, so they can be printed.
+/// Texts have no control characters, whatever the bundle holds, so they can be printed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// Where in the validation it was found.
+    /// The stage in which it was found.
     pub stage: Stage,
     /// Whether it makes the bundle unusable.
     pub severity: Severity,
-    /// What it is.
+    /// The kind of finding.
     pub kind: FindingKind,
-    /// The file that it is about.
+    /// The file concerned.
     pub path: Option<String>,
     /// What should be there.
     pub expected: Option<String>,
     /// What is there.
     pub found: Option<String>,
-    /// What to do. A program can say more before it prints a report, such as what to type.
+    /// What to do. A program can add to it before it prints a report, such as what to type.
     pub remedy: Cow<'static, str>,
 }
 
-/// How much there was.
+/// The numbers of files, bytes, images and findings of a validation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Counts {
-    /// Files that were read.
+    /// The number of files that were read.
     pub entries: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Images that `manifest.yaml` lists.
+    /// The number of images that `manifest.yaml` lists.
     pub images: u64,
-    /// Distinct subjects that have referrers.
+    /// The number of distinct subjects that have referrers.
     pub subjects: u64,
-    /// Distinct referrers.
+    /// The number of distinct referrers.
     pub referrers: u64,
-    /// Blobs that the bundle leaves out because its base holds them. Whether the target has them is for the import.
+    /// The number of blobs that the bundle leaves to its base. The import checks whether the target
+    /// has them.
     pub blobs_in_base: u64,
     /// Their bytes.
     pub blob_bytes_in_base: u64,
-    /// Errors, those that are not listed included.
+    /// The number of errors, including those that are not listed.
     pub errors: u64,
-    /// Warnings, those that are not listed included.
+    /// The number of warnings, including those that are not listed.
     pub warnings: u64,
-    /// Findings that are counted and not listed, because there are so many of their kind.
+    /// The number of findings that are not listed, because there are too many of their kind.
     pub omitted: u64,
 }
 
@@ -120,8 +123,8 @@ impl fmt::Display for Finding {
 impl Report {
     /// Returns the error that decides: the first in the order of the stages.
     ///
-    /// A checksum of the container that is wrong because a file in it is damaged is explained by that file, so the
-    /// file's error decides.
+    /// A wrong checksum of the container is explained by a damaged file in it, so that file's error
+    /// decides.
     pub fn first_error(&self) -> Option<&Finding> {
         let explained = self.findings.iter().any(|finding| {
             matches!(
@@ -135,7 +138,8 @@ impl Report {
             .find(|finding| !(explained && finding.kind == FindingKind::GzipChecksum))
     }
 
-    /// Returns the exit code of a command that validates: 0, or that of the [first error](Self::first_error).
+    /// Returns the exit code of a command that validates: 0, or that of the [first
+    /// error](Self::first_error).
     pub fn exit_code(&self) -> u8 {
         self.first_error().map_or(0, Finding::exit_code)
     }
@@ -145,14 +149,14 @@ impl Report {
 #[derive(Debug)]
 pub(crate) struct Findings {
     strict: bool,
-    /// A kind that is an error this time, although it is mostly advice.
+    /// A kind that is an error in this validation, although it is otherwise advice.
     refused: Option<FindingKind>,
     max_per_kind: usize,
     found: Vec<Finding>,
     per_kind: std::collections::BTreeMap<FindingKind, usize>,
     pub(crate) signed_by: Option<Digest>,
     pub(crate) counts: Counts,
-    /// The byte of the container where it could not be read any further.
+    /// The offset in the container beyond which it could not be read.
     pub(crate) broken_at: Option<u64>,
 }
 
@@ -161,7 +165,7 @@ impl Findings {
         Self {
             strict,
             refused: None,
-            // One of each kind is what the exit code is made from.
+            // The exit code needs one of each kind.
             max_per_kind: max_per_kind.max(1),
             found: Vec::new(),
             per_kind: std::collections::BTreeMap::new(),
@@ -171,7 +175,7 @@ impl Findings {
         }
     }
 
-    /// Makes a kind that is advice an error.
+    /// Turns a kind that is advice into an error.
     #[cfg(feature = "policy")]
     pub(crate) fn refuse(&mut self, kind: FindingKind) {
         self.refused = Some(kind);
@@ -241,7 +245,7 @@ impl Findings {
     }
 }
 
-/// A finding that is being described; nothing, when it is only counted.
+/// A finding that is being described; `None` if it is only counted.
 pub(crate) struct Draft<'a>(Option<&'a mut Finding>);
 
 impl Draft<'_> {
@@ -269,7 +273,7 @@ impl Draft<'_> {
     }
 }
 
-/// Escapes what a terminal, a log or a reader could take for something else, and cuts what is too long.
+/// Escapes what a terminal, a log or a reader could misinterpret, and truncates what is too long.
 fn printable(text: &str) -> String {
     const MAX_CHARS: usize = 400;
     let mut out = String::new();

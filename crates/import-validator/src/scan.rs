@@ -16,43 +16,44 @@ use crate::policy::PolicyCheck;
 use crate::report::{FindingKind, Findings};
 use crate::signature::{Proof, SignatureCheck};
 
-/// The one pass over a bundle: what its files hold, as far as later stages need it.
+/// Reads a bundle once and keeps what later stages need.
 pub(crate) struct Scan<'a, E> {
     entries: E,
     limits: &'a ValidationLimits,
     findings: &'a mut Findings,
     contents: Option<Contents>,
-    /// What is listed and has not come yet.
+    /// Files that are listed and were not read yet.
     expected: BTreeMap<EntryPath, ListedFile>,
     /// What `manifest.yaml` says is a manifest.
     manifests: HashSet<Digest>,
     hashing: Hashing,
-    /// Files that have come and are not judged yet, in their order.
+    /// Files that were read and are not judged yet, in their order.
     pending: VecDeque<Pending>,
-    /// Bytes that are kept of them.
+    /// The number of bytes that are kept of pending files.
     pending_bytes: usize,
-    /// Files that have come and are not listed.
+    /// The number of files that are not listed.
     unlisted: u64,
     signature: SignatureCheck,
     policy: PolicyCheck,
 }
 
-/// A file that has come, until everything before it is judged: findings stand in the order of the files.
+/// A file that was read, until all files before it are judged: findings are in the order of the
+/// files.
 struct Pending {
     path: EntryPath,
-    /// The size that it has.
+    /// The actual size in bytes.
     size: u64,
-    /// What `manifest.yaml` says of it, if anything.
+    /// What `manifest.yaml` says about it, if it is listed.
     listed: Option<ListedFile>,
-    /// Its digest, where its size made it worth reading.
+    /// The digest, if the size is right, so that the file was read.
     hash: Option<Hash>,
     kept: Vec<u8>,
 }
 
-/// How much may wait for the digest of a large file.
+/// The maximum number of bytes that wait for the digest of a large file.
 const MAX_PENDING_BYTES: usize = 4 << 20;
 const MAX_PENDING: usize = 1024;
-/// How much of `manifest.yaml` is read at once.
+/// The number of bytes of `manifest.yaml` that are read at once.
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl<'a, E> Scan<'a, E> {
@@ -80,7 +81,7 @@ impl<'a, E> Scan<'a, E> {
         }
     }
 
-    /// Returns what was found; nothing, when there is no manifest to compare it with.
+    /// Returns what was found; `None` without a manifest to compare it with.
     pub(crate) fn finish(self) -> Option<(&'a mut Findings, Contents)> {
         Some((self.findings, self.contents?))
     }
@@ -90,13 +91,13 @@ impl<E: Entries> Scan<'_, E> {
     /// Reads the bundle to its end, or as far as its framing allows.
     pub(crate) fn run(&mut self) {
         let read = self.read_all();
-        // Whatever ended the reading, what was read before it is judged before it.
+        // Files read before an error are judged before it is reported.
         self.settle(0);
         let complete = match read {
             Ok(complete) => complete,
             Err(error) => {
                 add_container_error(self.findings, &error);
-                // The checksum comes behind the last file, so all of them have been seen.
+                // The checksum comes after the last file, so all files were read.
                 let seen = error.kind() == ContainerErrorKind::GzipChecksum;
                 if !seen {
                     self.findings.broken_at = Some(error.offset());
@@ -141,7 +142,8 @@ impl<E: Entries> Scan<'_, E> {
                 self.read_into(&mut bytes, self.limits.bundle.max_manifest_bytes)?;
                 let mut inside = None;
                 let mut following = None;
-                // What nobody has signed is not even parsed, so the signature behind the list comes first.
+                // An unsigned list must not even be parsed, so the signature, which follows it, is
+                // read first.
                 if self.signature.looks_inside() {
                     let read = self.next_entry();
                     if matches!(read, Ok(Some((EntryPath::SIGNATURE, _)))) {
@@ -150,7 +152,8 @@ impl<E: Entries> Scan<'_, E> {
                         self.read_into(&mut signature, limit)?;
                         inside = Some(signature);
                     }
-                    // Where nobody has to have signed it, the list is read even if there is nothing to be read behind it.
+                    // If no signature is required, the list is parsed even if what follows cannot
+                    // be read.
                     following = match self.signature.is_required() {
                         true => Some(Ok(read?)),
                         false => Some(read),
@@ -159,7 +162,7 @@ impl<E: Entries> Scan<'_, E> {
                 let Some(proof) = self.signature.check(&bytes, inside, self.findings) else {
                     return Ok(false);
                 };
-                // Without the list nothing can be said of the rest.
+                // Without the list, nothing can be said about the rest.
                 if !self.read_manifest(bytes, proof) {
                     return Ok(false);
                 }
@@ -203,7 +206,7 @@ impl<E: Entries> Scan<'_, E> {
         Ok(next)
     }
 
-    /// Reads the list; returns whether it is one.
+    /// Parses the list; returns whether it is valid.
     fn read_manifest(&mut self, bytes: Vec<u8>, proof: Proof) -> bool {
         let manifest = match BundleManifest::parse(&bytes, &self.limits.bundle) {
             Ok(manifest) => manifest,
@@ -282,7 +285,7 @@ impl<E: Entries> Scan<'_, E> {
         }
     }
 
-    /// Reads a file if it is one that can be right, and puts it behind those that wait to be judged.
+    /// Reads a file if its size is right, and queues it to be judged.
     fn check_file(&mut self, path: EntryPath, size: u64) -> Result<(), ContainerError> {
         let listed = self.expected.remove(&path);
         self.unlisted += u64::from(listed.is_none());
@@ -305,8 +308,8 @@ impl<E: Entries> Scan<'_, E> {
         Ok(())
     }
 
-    /// Judges files in their order, as far as their digests are known; waits for digests while more than `most` files, or
-    /// too many bytes, are left.
+    /// Judges files in their order, as far as their digests are known; waits for digests while more
+    /// than `most` files or too many bytes are pending.
     fn settle(&mut self, most: usize) {
         while let Some(mut file) = self.pending.pop_front() {
             let wait = self.pending.len() >= most || self.pending_bytes > MAX_PENDING_BYTES;
@@ -367,7 +370,7 @@ impl<E: Entries> Scan<'_, E> {
         self.keep(&path, &listed.sha256, kept, size);
     }
 
-    /// Returns how much of a file later stages need: all or nothing.
+    /// Returns how many bytes of a file later stages need: all or none.
     fn bytes_to_keep(&self, path: &EntryPath, size: u64) -> u64 {
         let limit = match path.kind() {
             EntryKind::Index => self.limits.max_index_bytes,
@@ -403,7 +406,7 @@ impl<E: Entries> Scan<'_, E> {
                 };
             }
             EntryKind::OciLayout => contents.oci_layout = Some(bytes),
-            // It is for who imports, and judges nothing here.
+            // Files below trust/ are for the importing site and are not used here.
             EntryKind::Trust(_) => {}
             _ => {
                 if matches!(path.kind(), EntryKind::Blob(_))
@@ -420,8 +423,8 @@ impl<E: Entries> Scan<'_, E> {
                         .expected(format_args!("at most {MAX_MANIFEST_BYTES} bytes"))
                         .found(format_args!("{size} bytes"));
                 }
-                // A manifest of an image's platform is known as one only when its index has been read, which may
-                // come later; so everything that could be one is looked at.
+                // A manifest of an image's platform is known as one only when its index has been
+                // read, which may come later; so everything that could be one is looked at.
                 let looks_like_json =
                     bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
                 if too_large || !(expected || looks_like_json) {
@@ -432,7 +435,7 @@ impl<E: Entries> Scan<'_, E> {
                 let describe = expected && matches!(contents.index, Index::Other(_));
                 let total = contents.objects.keep(digest, bytes, expected, describe);
                 if total > limit {
-                    // Once is enough, and what is not kept takes no memory.
+                    // Reported once; content that is not kept takes no memory.
                     self.findings
                         .add(FindingKind::GraphBytes)
                         .path(path)
@@ -444,8 +447,8 @@ impl<E: Entries> Scan<'_, E> {
         }
     }
 
-    /// Reads the current file to its end, and keeps its bytes if they are as many as `keep`. Returns its digest and how
-    /// long it is.
+    /// Reads the current file to its end, keeping its bytes if `keep` says so. Returns its digest
+    /// and its size in bytes.
     fn read_and_hash(
         &mut self,
         kept: &mut Vec<u8>,
@@ -468,7 +471,7 @@ impl<E: Entries> Scan<'_, E> {
         }
     }
 
-    /// Reads the current file, and stops where it is known to be longer than it may be.
+    /// Reads the current file, and stops once it exceeds its limit.
     fn read_into(&mut self, bytes: &mut Vec<u8>, max_bytes: u64) -> Result<(), ContainerError> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while bytes.len() as u64 <= max_bytes {
@@ -507,7 +510,7 @@ pub(crate) fn add_container_error(findings: &mut Findings, error: &ContainerErro
         From::Entries => FindingKind::Entries,
         From::EntryBytes => FindingKind::EntryBytes,
         From::TotalBytes => FindingKind::TotalBytes,
-        // What a later version of the format reports and this one does not know cannot be read here.
+        // A kind that this version does not know is treated as unreadable.
         _ => FindingKind::Io,
     };
     let draft = findings.add(kind);

@@ -9,18 +9,18 @@ use bundle_format::{
 #[cfg(feature = "signature")]
 use crate::report::FindingKind;
 
-/// What a validation asks of the signature over `manifest.yaml`.
+/// What a validation demands of the signature over `manifest.yaml`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SignatureCheck {
-    /// Where there are some, a signature has to be there, and to be one of theirs.
+    /// If there are any, the bundle must have a signature by one of them.
     #[cfg(feature = "signature")]
     pub(crate) keys: Vec<PublicKey>,
-    /// A signature that came beside the bundle, in the place of the one in it.
+    /// A signature from beside the bundle, which replaces the one in it.
     #[cfg(feature = "signature")]
     pub(crate) detached: Option<Vec<u8>>,
 }
 
-/// What a validation has proved of the signature: nothing, where no key was given.
+/// What a validation has proved about the signature: nothing without a key.
 #[cfg(feature = "signature")]
 pub(crate) type Proof = Option<VerifiedSignature>;
 #[cfg(not(feature = "signature"))]
@@ -43,7 +43,8 @@ impl SignatureCheck {
 
 #[cfg(feature = "signature")]
 impl SignatureCheck {
-    /// Returns whether the signature in the bundle is checked: always, where signatures are known.
+    /// Returns whether the signature in the bundle is checked: always, with the feature
+    /// `signature`.
     pub(crate) fn looks_inside(&self) -> bool {
         true
     }
@@ -53,8 +54,8 @@ impl SignatureCheck {
         !self.keys.is_empty()
     }
 
-    /// Checks the form of the signature in the bundle, and verifies the one that counts; `None` when there is no proof where
-    /// one is asked for, or a file that is no signature.
+    /// Checks the form of the signature in the bundle, and verifies the one that counts. Returns
+    /// `None` if a required proof is missing, or the file is not a signature.
     pub(crate) fn check(
         &self,
         manifest_yaml: &[u8],
@@ -75,7 +76,7 @@ impl SignatureCheck {
             if self.detached.is_none() {
                 return Some(None);
             }
-            // A signature that nothing can be compared with proves nothing.
+            // A signature without a key proves nothing.
             findings
                 .add(FindingKind::SignatureUnsupported)
                 .expected("a public key to verify the signature with")
@@ -101,7 +102,7 @@ impl SignatureCheck {
                 findings.signed_by = Some(proof.key_id().clone());
                 return Some(Some(proof));
             }
-            // What is wrong with it beside the key is the same for every key.
+            // All errors other than the wrong key are the same for every key.
             None => self.keys.first().map(verify)?.err()?,
         };
         let kind = kind_of(&error);
@@ -111,7 +112,7 @@ impl SignatureCheck {
                 .expected(self.wanted())
                 .found(match (kind, self.keys.len()) {
                     (FindingKind::SignatureInvalid, 2..) => {
-                        "none of these keys has made it over this manifest.yaml".to_owned()
+                        "none of these keys made it over this manifest.yaml".to_owned()
                     }
                     _ => error.to_string(),
                 });
@@ -124,7 +125,7 @@ impl SignatureCheck {
     fn wanted(&self) -> String {
         let ids: Vec<_> = self.keys.iter().map(|key| key.id().to_string()).collect();
         match &*ids {
-            [] => "a signature in the form that a bundle has".to_owned(),
+            [] => "a signature in the form that a bundle uses".to_owned(),
             [id] => format!("a signature by the key {id}"),
             ids => format!("a signature by one of the keys {}", ids.join(", ")),
         }

@@ -9,9 +9,11 @@ use crate::signature::Proof;
 
 /// A bundle that was validated without an error.
 ///
-/// - Only [`ImportValidator`](crate::ImportValidator) makes one, so whoever takes one by type takes nothing else.
-/// - It holds the file, folder or source that was read, not its name: another file under the same name is not this one.
-/// - What is read from it is compared with `manifest.yaml` again, since the file itself may have changed.
+/// - Only [`ImportValidator`](crate::ImportValidator) creates one, so a function that takes one
+///   cannot be given anything else.
+/// - It holds the open file, folder or source, not its name: a file that takes its name later is
+///   not read.
+/// - What is read from it is compared with `manifest.yaml` again, since the file may have changed.
 #[derive(Clone, Debug)]
 pub struct ValidatedBundle {
     manifest_digest: Digest,
@@ -66,7 +68,7 @@ impl ValidatedBundle {
         }
     }
 
-    /// Keeps the warnings of the report that says the bundle is valid.
+    /// Keeps the warnings of the report that found the bundle valid.
     pub(crate) fn warned(mut self, report: &Report) -> Self {
         let warnings = report.findings.iter();
         self.warnings = warnings
@@ -77,17 +79,18 @@ impl ValidatedBundle {
         self
     }
 
-    /// Returns what the validation warned of: the warnings that its report lists.
+    /// Returns the warnings that the report of the validation lists.
     pub fn warnings(&self) -> &[Finding] {
         &self.warnings
     }
 
-    /// Returns the number of warnings that are counted and not listed, because there are so many of their kind.
+    /// Returns the number of warnings that are not listed, because there are too many of their
+    /// kind.
     pub fn warnings_omitted(&self) -> u64 {
         self.warnings_omitted
     }
 
-    /// Returns what the bundle holds.
+    /// Returns the manifest of the bundle.
     pub fn manifest(&self) -> &BundleManifest {
         match &self.source {
             Source::Archive(archive) => archive.manifest(),
@@ -95,12 +98,13 @@ impl ValidatedBundle {
         }
     }
 
-    /// Returns the digest of `manifest.yaml`, which stands for the whole bundle.
+    /// Returns the digest of `manifest.yaml`, which identifies the whole bundle.
     pub fn manifest_digest(&self) -> &Digest {
         &self.manifest_digest
     }
 
-    /// Returns the key by which the bundle's signature was verified, as the SHA-256 of its DER form; none where no key was given.
+    /// Returns the key that verified the bundle's signature, as the SHA-256 of its DER form; `None`
+    /// if no key was given.
     pub fn signed_by(&self) -> Option<Digest> {
         #[cfg(feature = "signature")]
         return self.proof.as_ref().map(|proof| proof.key_id().clone());
@@ -108,19 +112,21 @@ impl ValidatedBundle {
         None
     }
 
-    /// Returns the proof of who signed the bundle, if a key was given to the validation.
+    /// Returns the proof of who signed the bundle, if the validation was given a key.
     #[cfg(feature = "signature")]
     pub fn signature(&self) -> Option<&bundle_format::VerifiedSignature> {
         self.proof.as_ref()
     }
 
-    /// Opens a file of the bundle; `manifest.yaml` and everything that it lists. Several can be read at once.
+    /// Opens a file of the bundle: `manifest.yaml` or a file that it lists. Several can be read at
+    /// once.
     ///
-    /// The reader ends in an error, not at the end, unless size and SHA-256 are those of `manifest.yaml`.
+    /// The reader returns an error instead of the end unless size and SHA-256 match
+    /// `manifest.yaml`.
     ///
     /// # Errors
     ///
-    /// When the bundle has no such file, or it cannot be read.
+    /// When the bundle has no such file, or the file cannot be read.
     pub fn open(&self, path: &EntryPath) -> io::Result<Box<dyn Read + Send>> {
         match &self.source {
             Source::Archive(archive) => {
@@ -149,7 +155,7 @@ impl ValidatedBundle {
     ///
     /// # Errors
     ///
-    /// When the bundle has no such file, or it cannot be read.
+    /// When the bundle has no such file, or the file cannot be read.
     pub fn open_unverified(&self, path: &EntryPath) -> io::Result<Box<dyn Read + Send>> {
         match &self.source {
             Source::Archive(archive) => {
@@ -164,10 +170,11 @@ impl ValidatedBundle {
     ///
     /// # Errors
     ///
-    /// As for [`open`](Self::open), and when the file is larger or its bytes are not the ones that were validated.
+    /// As for [`open`](Self::open), and when the file is larger or its bytes are not those that
+    /// were validated.
     pub fn read(&self, path: &EntryPath, max_bytes: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        // The reader verifies when it is read to its end, so it must not be stopped one byte before.
+        // The reader verifies at its end, so it must not be stopped one byte before.
         let mut reader = self.open(path)?.take(max_bytes.saturating_add(1));
         reader.read_to_end(&mut bytes)?;
         match bytes.len() as u64 > max_bytes {

@@ -34,14 +34,14 @@ use oci_content::SourceRepository;
 
 /// Proves a bundle whole, or says exactly what is wrong.
 ///
-/// - A bundle is read once, from its first byte to its last, and nothing is extracted or written. Large files are hashed on
-///   [threads](Self::threads) of their own meanwhile.
-/// - Memory is bounded by the [limits](ValidationLimits): a few times the bytes of `manifest.yaml` and of all
-///   manifests together, never the size of a layer.
-/// - What is corrupt, missing or not listed is an error, whatever the options. What the export could not complete is
-///   a warning, and an error when the validation is [strict](Self::strict).
+/// - A bundle is read once, from its first byte to its last, and nothing is extracted or written.
+///   Large files are hashed on separate [threads](Self::threads) meanwhile.
+/// - Memory is bounded by the [limits](ValidationLimits): a few times the bytes of `manifest.yaml`
+///   and of all manifests together, never the size of a layer.
+/// - Corrupt, missing and unlisted content is always an error. What the export could not complete
+///   is a warning, and an error if the validation is [strict](Self::strict).
 ///
-/// The calls block; in an async service they belong on a thread for blocking work.
+/// Calls block; in an async service they belong on a thread for blocking work.
 ///
 /// ```
 /// use import_validator::{FindingKind, ImportValidator};
@@ -64,13 +64,13 @@ pub struct ImportValidator {
     observer: Option<Arc<dyn ValidationObserver>>,
 }
 
-/// A report, and the bundle where there is no error in it.
+/// A report, and the bundle if the report has no error.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Validation {
-    /// What was found.
+    /// The report.
     pub report: Report,
-    /// The bundle; `None` when there is an error, and when what was validated cannot be read a second time.
+    /// The bundle; `None` if there is an error, or if the input cannot be read a second time.
     pub bundle: Option<ValidatedBundle>,
 }
 
@@ -87,21 +87,22 @@ impl Validation {
 }
 
 impl ImportValidator {
-    /// Creates a validator with the default limits that checks every digest and no graph.
+    /// Creates a validator with the default limits that checks every digest but not the graph.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets whether the graph of subjects and referrers is checked as well: that each `subject`, artifact type, list
-    /// and folder agree.
+    /// Sets whether the graph of subjects and referrers is checked too: that each `subject`,
+    /// artifact type, list and folder agree. Default false.
     #[must_use]
     pub fn check_referrers(mut self, check: bool) -> Self {
         self.check_referrers = check;
         self
     }
 
-    /// Sets whether an incomplete graph is an error: an orphaned referrer, an export or a discovery that was not
-    /// complete. Includes [`check_referrers`](Self::check_referrers).
+    /// Sets whether an incomplete graph is an error: an orphaned referrer, or an export or
+    /// discovery that was not complete. Includes [`check_referrers`](Self::check_referrers).
+    /// Default false.
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
@@ -115,38 +116,38 @@ impl ImportValidator {
         self
     }
 
-    /// Sets how many threads hash large files beside the one that reads. By default as many as there are processors, at most
-    /// 4, and with 1 everything happens on the thread that calls. The report is the same, and so is the memory, some
-    /// 16 MiB.
+    /// Sets the number of threads that hash large files beside the one that reads. Default: one per
+    /// processor, at most 4. With 1, everything happens on the calling thread. Neither the report
+    /// nor the memory, about 16 MiB, depends on it.
     #[must_use]
     pub fn threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// Sets who is told how far a validation is. By default nobody is.
+    /// Sets the observer of the validation's progress. Default none.
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn ValidationObserver>) -> Self {
         self.observer = Some(observer);
         self
     }
 
-    /// Sets the bundle that a delta has to be based on. What the delta leaves out is then compared with what that one
-    /// lists; without it, what is left out is only counted.
+    /// Sets the bundle that a delta must be based on. What the delta leaves out is then compared
+    /// with what the base lists; without a base, it is only counted.
     ///
-    /// Neither proves that a target has it: the importer looks that up, before it has any effect.
+    /// Neither proves that a target has it; the importer checks that before it has any effect.
     #[must_use]
     pub fn base(mut self, base: BaseBundle) -> Self {
         self.base = Some(Arc::new(base));
         self
     }
 
-    /// Adds a key that may have signed the bundle: one of those that were added has to have. Without any, it is checked that a
-    /// signature in the bundle has the form of one over this `manifest.yaml`, and not who made it.
+    /// Adds a key; the bundle must be signed by one of the added keys. Without keys, only the form
+    /// of a signature in the bundle is checked, not who made it.
     ///
-    /// Two keys serve while one takes the place of the other. Which one it was stands in the report.
+    /// Two keys serve during a key rotation. The report says which one verified the signature.
     ///
-    /// A signature that is missing or not right ends the validation: nothing else of the bundle is then parsed.
+    /// A missing or invalid signature ends the validation: nothing else of the bundle is parsed.
     #[cfg(feature = "signature")]
     #[must_use]
     pub fn key(mut self, key: PublicKey) -> Self {
@@ -154,8 +155,8 @@ impl ImportValidator {
         self
     }
 
-    /// Sets the signature that counts, in the place of the one in the bundle; it needs a [`key`](Self::key). See
-    /// [`PublicKey::verify_detached`] for the forms that it may have.
+    /// Sets the signature that counts instead of the one in the bundle; it needs a
+    /// [`key`](Self::key). See [`PublicKey::verify_detached`] for the accepted forms.
     #[cfg(feature = "signature")]
     #[must_use]
     pub fn detached_signature(mut self, signature: Vec<u8>) -> Self {
@@ -163,11 +164,12 @@ impl ImportValidator {
         self
     }
 
-    /// Sets the policy that the bundle has to meet, and the time from which ages count. Includes
-    /// [`check_referrers`](Self::check_referrers): what is judged has to be what it says.
+    /// Sets the policy that the bundle has to meet, and the time from which ages are counted.
+    /// Includes [`check_referrers`](Self::check_referrers), since the policy relies on the graph.
     ///
-    /// A document counts as made when it says itself ([`document_date`](oci_referrers::document_date)); else when its
-    /// manifest says ([`created`](oci_referrers::created)).
+    /// The age of a document counts from its own date
+    /// ([`document_date`](oci_referrers::document_date)), else from that of its manifest
+    /// ([`created`](oci_referrers::created)).
     #[cfg(feature = "policy")]
     #[must_use]
     pub fn policy(mut self, policy: Policy, now: SystemTime) -> Self {
@@ -175,7 +177,7 @@ impl ImportValidator {
         self
     }
 
-    /// Sets how the place is called that the images of a repository go into (registry and repository), for rules of a
+    /// Sets the target (registry and repository) of the images of each repository, for rules of a
     /// [policy](Self::policy) that are about targets.
     #[cfg(feature = "policy")]
     #[must_use]
@@ -187,8 +189,9 @@ impl ImportValidator {
         self
     }
 
-    /// Sets whether a rule of the [policy](Self::policy) that no image met is an error instead of a warning: whoever imports
-    /// would else be told that all is well by rules that judged nothing.
+    /// Sets whether a rule of the [policy](Self::policy) that applies to no image is an error
+    /// instead of a warning: an import must not pass because of rules that judged nothing. Default
+    /// false.
     #[cfg(feature = "policy")]
     #[must_use]
     pub fn refuse_unused_rules(mut self, refuse: bool) -> Self {
@@ -196,9 +199,10 @@ impl ImportValidator {
         self
     }
 
-    /// Validates the bundle that `input` gives; `name` stands in the report. The input need not be buffered.
+    /// Validates the bundle that `input` reads; the report names it `name`. The input need not be
+    /// buffered.
     ///
-    /// That the input cannot be read is a finding like any other ([`FindingKind::Io`]).
+    /// An input that cannot be read is a finding like any other ([`FindingKind::Io`]).
     pub fn validate(&self, name: &str, input: impl Read) -> Report {
         let mut findings = self.findings();
         self.started(None);
@@ -206,11 +210,13 @@ impl ImportValidator {
         findings.into_report(name.to_owned())
     }
 
-    /// Validates the bundle that `source` holds; `name` stands in the report. The source can be bytes in memory, an open file,
-    /// or anything else that is read at an offset, such as an object over HTTP.
+    /// Validates the bundle that `source` holds; the report names it `name`. The source can be
+    /// bytes in memory, an open file, or anything else that is read at an offset, such as an object
+    /// over HTTP.
     ///
-    /// It is read once from its start to its end; then its first files are read again, and the [`ValidatedBundle`] keeps it. That
-    /// it cannot be read is a finding like any other ([`FindingKind::Io`]).
+    /// The source is read once from start to end; then its first files are read again, and the
+    /// [`ValidatedBundle`] keeps it. A source that cannot be read is a finding like any other
+    /// ([`FindingKind::Io`]).
     pub fn validate_source(&self, name: &str, source: impl ReadAt + 'static) -> Validation {
         let mut findings = self.findings();
         let source: Arc<dyn ReadAt> = Arc::new(source);
@@ -221,10 +227,11 @@ impl ImportValidator {
         Validation::new(findings, name, bundle)
     }
 
-    /// Validates a bundle file, the volumes of a bundle by the name of the first, or a folder into which a bundle was
-    /// extracted.
+    /// Validates a bundle file, the volumes of a bundle by the name of the first, or a folder that
+    /// a bundle was extracted into.
     ///
-    /// Of a file that can be read only once, such as a pipe, there is a report and no [`ValidatedBundle`].
+    /// A file that can be read only once, such as a pipe, gives a report and no
+    /// [`ValidatedBundle`].
     pub fn validate_path(&self, path: &Path) -> Validation {
         let mut findings = self.findings();
         let bundle = match path.is_dir() {
@@ -274,7 +281,7 @@ impl ImportValidator {
         self.open(Arc::new(file), &digest, proof, findings)
     }
 
-    /// Opens an archive that was read to its end, if nothing was wrong with it.
+    /// Opens an archive that was read to its end without errors.
     fn open(
         &self,
         source: Arc<dyn ReadAt>,
@@ -289,7 +296,7 @@ impl ImportValidator {
             Ok(archive) if Digest::of(archive.plan().manifest_yaml()) == *manifest_digest => {
                 return Some(ValidatedBundle::archive(archive, proof));
             }
-            Ok(_) => "manifest.yaml is another one now".to_owned(),
+            Ok(_) => "manifest.yaml is a different one now".to_owned(),
             Err(error) => match error.source() {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
@@ -330,7 +337,8 @@ impl ImportValidator {
         ))
     }
 
-    /// Reads an archive to its end and checks everything; returns the digest of its manifest, if it has one.
+    /// Reads an archive to its end and checks everything; returns the digest of its manifest, if it
+    /// has a valid one.
     fn read_archive(&self, input: impl Read, findings: &mut Findings) -> Option<(Digest, Proof)> {
         let observer = self.observer.clone();
         let reader = BundleReader::new(Observed { input, observer }, self.limits.bundle);
@@ -350,7 +358,7 @@ impl ImportValidator {
     fn check<E>(&self, scan: Scan<'_, E>) -> Option<Contents> {
         let (findings, contents) = scan.finish()?;
         let check_referrers = self.check_referrers || self.strict || self.policy.is_given();
-        // What a scan has not seen to the end, or not kept, would be reported as missing.
+        // Content that was not read to the end, or not kept, would be reported as missing.
         if contents.complete && !findings.has(Stage::Limit) {
             let reached = layout::check(&contents, self.base.as_deref(), &self.limits, findings);
             if check_referrers && !findings.has(Stage::Limit) {

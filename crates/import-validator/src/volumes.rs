@@ -2,7 +2,7 @@ use bundle_format::{BundleArchive, BundleFile, EntryPath, Limits, VolumeFaultKin
 
 use crate::report::{FindingKind, Findings};
 
-/// Reports which volumes of a bundle are to blame for what was found wrong with it.
+/// Reports which volumes explain what is wrong with a bundle.
 pub(crate) fn blame(file: &BundleFile, limits: &Limits, findings: &mut Findings) {
     let faults = file.find_faults(limits);
     if faults.is_empty() {
@@ -22,12 +22,12 @@ pub(crate) fn blame(file: &BundleFile, limits: &Limits, findings: &mut Findings)
     }
 }
 
-/// Reports where the trouble lies, when no checksums tell which volume is wrong.
+/// Reports the volumes that hold the damage, if no checksums show which volume is wrong.
 fn suspect(file: &BundleFile, limits: &Limits, findings: &mut Findings) {
     let Some(first) = file.volumes().next().filter(|_| file.volumes().count() > 1) else {
         return;
     };
-    // A bundle that cannot be read from its start may well be none: another tool may have packed it.
+    // A bundle that cannot be read from its start may not be one: another tool may have packed it.
     let in_first = |at: &u64| {
         file.volumes_at(*at, 1)
             .is_some_and(|(volume, _)| volume == first)
@@ -49,9 +49,9 @@ fn suspect(file: &BundleFile, limits: &Limits, findings: &mut Findings) {
             return;
         };
         let found = match first == last {
-            true => "what is wrong lies in this volume".to_owned(),
+            true => "the damage is in this volume".to_owned(),
             false => format!(
-                "what is wrong lies in this volume, or in one of those up to {}",
+                "the damage is in this volume, or in one of those up to {}",
                 last.display()
             ),
         };

@@ -252,7 +252,7 @@ fn a_volume_that_is_cut_off_is_named() {
             if !checksums {
                 shelf.forget_checksums();
             }
-            shelf.has_faults(&[(name, Size, "it is cut off")]);
+            shelf.has_faults(&[(name, Size, "it is truncated")]);
         }
     }
 }
@@ -284,19 +284,28 @@ fn a_volume_of_an_earlier_export_is_told_from_one_that_is_damaged() {
     shelf.has_faults(&[(
         "b.tgz.003",
         Content,
-        "whole and not the volume that b.tgz.sha256 lists",
+        "intact but not the volume that b.tgz.sha256 lists",
     )]);
 
     let mut bytes = fs::read(shelf.path("b.tgz.004")).unwrap();
     bytes[35_000] ^= 1;
     fs::write(shelf.path("b.tgz.004"), bytes).unwrap();
     shelf.has_faults(&[
-        ("b.tgz.003", Content, "of another export"),
-        ("b.tgz.004", Content, "it is damaged, or of another"),
+        (
+            "b.tgz.003",
+            Content,
+            "it belongs to another bundle or export",
+        ),
+        ("b.tgz.004", Content, "it is damaged, or belongs to another"),
     ]);
-    // Its own checksum file, which came with it, speaks for the old volume and against the damaged one.
+    // Its own checksum file, which came with it, speaks for the old volume and against the damaged
+    // one.
     shelf.remove(&["b.tgz.sha256"]);
-    shelf.has_faults(&[("b.tgz.004", Content, "not those that b.tgz.004.sha256 has")]);
+    shelf.has_faults(&[(
+        "b.tgz.004",
+        Content,
+        "its bytes do not match b.tgz.004.sha256",
+    )]);
 }
 
 #[test]
@@ -310,12 +319,12 @@ fn swapped_volumes_are_told_which_they_are() {
             (
                 a,
                 Content,
-                &format!("it holds volume {} by b.tgz.sha256", number(b)),
+                &format!("by b.tgz.sha256 it is volume {}", number(b)),
             ),
             (
                 b,
                 Content,
-                &format!("it holds volume {} by b.tgz.sha256", number(a)),
+                &format!("by b.tgz.sha256 it is volume {}", number(a)),
             ),
         ]);
     }
@@ -353,7 +362,8 @@ fn a_volume_of_another_bundle_is_seen_where_a_file_begins_in_it() {
         );
         let bytes = fs::read(shelf.path(&own)).unwrap();
         fs::copy(shelf.path(&other), shelf.path(&own)).unwrap();
-        // A header may begin at the end of the volume before; the last one may hold nothing but an end.
+        // A header may begin at the end of the volume before; the last one may hold nothing but an
+        // end.
         let seen = foreign();
         assert!(
             seen.contains(&own) || number == count,
@@ -457,7 +467,7 @@ fn volumes_on_other_media_are_read_through_links() {
     let error = BundleFile::open(&shelf.path("b.tgz.001")).unwrap_err();
     assert_eq!(error.path(), shelf.path("b.tgz.003"));
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(source, "it is no regular file");
+    assert_eq!(source, "it is not a regular file");
 }
 
 #[test]

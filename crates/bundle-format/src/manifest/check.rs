@@ -1,4 +1,4 @@
-//! What must hold between the statements of a manifest, whoever wrote it.
+//! What must hold between the statements of every manifest.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,7 +10,7 @@ use oci_content::{
 use super::{BundleManifest, ManifestError, ManifestErrorKind, ReferrerTotals};
 use crate::entry_path::{EntryKind, EntryPath, ReferrerPath};
 
-/// The largest file below `trust/`, in bytes: it is read as a whole by who uses it.
+/// The largest file below `trust/`, in bytes: its users read it as a whole.
 const MAX_TRUST_BYTES: u64 = 1 << 20;
 
 fn inconsistent(reason: impl Into<String>) -> ManifestError {
@@ -181,7 +181,7 @@ impl BundleManifest {
                 EntryKind::OciLayout | EntryKind::Index | EntryKind::Trust(_) => {
                     return Err(inconsistent(format!("entry {path} cannot be in the base")));
                 }
-                _ => return Err(inconsistent(format!("{path} does not stand in `entries`"))),
+                _ => return Err(inconsistent(format!("{path} is not in `entries`"))),
             }
         }
         self.check_left_out()?;
@@ -196,11 +196,11 @@ impl BundleManifest {
             .discovery
             .iter()
             .flat_map(|record| &record.artifacts);
-        // What the base holds counts as well: it is added up for people, and a target is asked for it.
+        // Files left to the base count too: their sizes are shown, and targets are asked for them.
         let mut sizes = referrers
             .map(|artifact| artifact.size)
             .chain(self.entries.iter().map(|entry| entry.size));
-        // What is over this cannot be a file, and no sum of fewer bytes overflows on the way to an offset.
+        // No file is larger, and sums below this cannot overflow an offset.
         const MAX_TOTAL_BYTES: u64 = 1 << 62;
         let total = sizes.try_fold(0_u64, u64::checked_add);
         if total.is_none_or(|total| total > MAX_TOTAL_BYTES) {
@@ -211,7 +211,8 @@ impl BundleManifest {
         Ok(())
     }
 
-    /// Checks that what an image leaves out is not here after all; whether the image lists it, only its manifest tells.
+    /// Checks that the bundle does not hold what an image leaves out; only the image's manifest
+    /// shows whether it lists it.
     fn check_omitted(&self) -> Result<(), ManifestError> {
         for image in &self.graph.images {
             let wrong = |child: &&OmittedChild| {
@@ -236,8 +237,8 @@ impl BundleManifest {
             .is_ok()
     }
 
-    /// Checks what the base holds: a delta has all its manifests itself, so that its graph can be judged without the
-    /// base.
+    /// Checks the entries left to the base: a delta holds all its manifests, so that its graph can
+    /// be judged without the base.
     fn check_left_out(&self) -> Result<(), ManifestError> {
         let Some(first) = self.left_out().next() else {
             return Ok(());
@@ -315,7 +316,8 @@ fn check_record(record: &DiscoveryRecord) -> Result<(), ManifestError> {
         let digest = &artifact.digest;
         EntryPath::referrer(&record.subject, digest)
             .map_err(|error| inconsistent(error.to_string()))?;
-        // Only a legacy tag could say so; a discovery takes it for a tag of the subject, and no target lists it.
+        // Only a legacy tag could say so, and discovery treats such a tag as one of the subject
+        // itself.
         if *digest == record.subject {
             return Err(inconsistent(format!(
                 "artifact {digest} is its own subject"
@@ -348,7 +350,7 @@ fn check_record(record: &DiscoveryRecord) -> Result<(), ManifestError> {
     Ok(())
 }
 
-/// Checks a code or a reason: what programs compare.
+/// Checks the spelling of a code or a reason, which programs compare.
 fn word(text: &str) -> Result<(), &'static str> {
     const MAX_BYTES: usize = 64;
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

@@ -16,7 +16,7 @@ impl Out for Vec<u8> {
     }
 }
 
-/// How many bytes an encoding takes.
+/// Counts the bytes of an encoding.
 struct Length(usize);
 
 impl Out for Length {
@@ -35,7 +35,7 @@ impl BundleManifest {
     /// parses.
     pub fn to_yaml(&self) -> Result<Vec<u8>, ManifestError> {
         self.check()?;
-        // Counted first: of a large bundle, a buffer that grows takes twice as much.
+        // Counted first: for a large bundle, a growing buffer would take twice the memory.
         let mut out = Vec::with_capacity(self.length());
         emit(self, &mut out);
         Ok(out)
@@ -53,7 +53,7 @@ impl BundleManifest {
     }
 }
 
-/// Writes `manifest`, checked or not; what cannot be read back is found by the check that comes first.
+/// Writes `manifest` without checking it; callers check first that it can be read back.
 pub(super) fn emit(manifest: &BundleManifest, out: &mut impl Out) {
     let mut out = Lines {
         out,
@@ -63,7 +63,7 @@ pub(super) fn emit(manifest: &BundleManifest, out: &mut impl Out) {
     out.text("stream: ", manifest.stream.as_str());
     out.plain("sequence: ", manifest.sequence);
     if let Some(created) = &manifest.created {
-        // Some readers of YAML make a time of it where it is not quoted.
+        // Some YAML readers turn it into a time if it is not quoted.
         out.plain("created: ", format_args!("\"{created}\""));
     }
     if let Some(base) = &manifest.base {
@@ -145,7 +145,8 @@ struct Lines<'a, O> {
 }
 
 impl<O: Out> Lines<'_, O> {
-    /// Writes a line whose value YAML reads as what it is: a number, a digest, a path or a fixed word.
+    /// Writes a line whose value YAML reads as what it is: a number, a digest, a path or a fixed
+    /// word.
     fn plain(&mut self, key: &str, value: impl Display) {
         self.line.clear();
         // Writing into a string cannot fail.
@@ -175,17 +176,19 @@ impl<O: Out> Lines<'_, O> {
     }
 }
 
-/// The text that only the key of the counts may form: scripts find the counts by it.
+/// The text by which scripts find the counts; only their key may contain it.
 const COUNTS_KEY: &str = "referrers:";
 
-/// Returns whether a value stands without quotes: every YAML reader, of version 1.1 or 1.2, reads it as this string.
+/// Returns whether a value stands without quotes: every YAML reader, of version 1.1 or 1.2, reads
+/// it as this string.
 fn is_plain(value: &str) -> bool {
     let bytes = value.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
         return false;
     };
     let word = |b: &u8| b.is_ascii_alphanumeric() || b"._/+@:-".contains(b);
-    // No number, date or time of any YAML version has a slash; a hex digest is told apart by its length.
+    // No number, date or time of any YAML version has a slash; a hex digest is told apart by its
+    // length.
     let starts_like_text = first.is_ascii_alphabetic()
         || (first.is_ascii_digit() && (value.contains('/') || is_hex_digest(value)));
     const RESERVED: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
@@ -196,7 +199,8 @@ fn is_plain(value: &str) -> bool {
         && !RESERVED.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Returns whether this is a SHA-256 in hex that cannot be read as a number in decimal or exponent notation.
+/// Returns whether a value is a SHA-256 in hex that cannot be read as a decimal or exponential
+/// number.
 fn is_hex_digest(value: &str) -> bool {
     let (digits, rest) = value.split_at(
         value

@@ -1,4 +1,5 @@
-//! The strict reader: line by line, and then byte for byte against the encoding of what was read.
+//! The strict reader: it reads line by line, then compares the bytes with the encoding of what it
+//! read.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -15,14 +16,15 @@ use crate::limits::Limits;
 use crate::path_grammar::clip;
 
 impl BundleManifest {
-    /// Reads a manifest. Nothing but the exact bytes that [`to_yaml`](Self::to_yaml) writes is accepted, so no
-    /// two readers of YAML can see two things in it.
+    /// Reads a manifest. Only the exact bytes that [`to_yaml`](Self::to_yaml) writes are accepted,
+    /// so no two YAML readers can disagree about it.
     ///
     /// Of the limits, [`max_manifest_bytes`](Limits::max_manifest_bytes) applies.
     ///
     /// # Errors
     ///
-    /// When the bytes are too long, of another version, not in the one encoding, or contradict themselves.
+    /// When the bytes are too long, of another version, not in the one encoding, or contradict
+    /// themselves.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, ManifestError> {
         if bytes.len() as u64 > limits.max_manifest_bytes {
             return Err(ManifestError::new(
@@ -100,7 +102,7 @@ impl<'a> Lines<'a> {
         let line = &self.rest[..end];
         match std::str::from_utf8(line) {
             Ok(text) if line.iter().all(|b| (b' '..=b'~').contains(b)) => Ok(Some(text)),
-            _ => here("it holds something else than printable ASCII"),
+            _ => here("it has characters other than printable ASCII"),
         }
     }
 
@@ -167,7 +169,7 @@ impl<'a> Lines<'a> {
             true => self.parsed(value),
             false => self.fail(
                 ManifestErrorKind::Malformed,
-                format!("{:?} is no number", clip(value)),
+                format!("{:?} is not a number", clip(value)),
             ),
         }
     }
@@ -187,7 +189,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Takes the line that opens a list, and tells whether items follow.
+    /// Takes the line that opens a list, and returns whether items follow.
     fn opens(&mut self, key: &str, empty: &str) -> Result<bool, ManifestError> {
         match self.required(key)? {
             "" => Ok(true),
@@ -204,7 +206,7 @@ impl<'a> Lines<'a> {
         if format != BundleManifest::FORMAT {
             let reason = match format.strip_prefix("stellaops-mirror-bundle/v") {
                 Some(_) => format!("{:?} needs a newer release of stellaops", clip(format)),
-                None => format!("{:?} is no format of a bundle", clip(format)),
+                None => format!("{:?} is not a format of a bundle", clip(format)),
             };
             return self.fail(ManifestErrorKind::Version, reason);
         }
@@ -376,7 +378,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Reads a scalar; whether it had to be quoted is found by the comparison at the end.
+/// Reads a scalar; the comparison at the end checks whether it had to be quoted.
 fn unquote(value: &str) -> Result<String, &'static str> {
     let Some(inner) = value.strip_prefix('"') else {
         return Ok(value.to_owned());

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::Limits;
 
-/// An image, an SBOM on it, a signature on the SBOM and a legacy signature on the image, with one blob each.
+/// An image, an SBOM on it, a signature on the SBOM and a legacy signature on the image, with one
+/// blob each.
 pub(crate) fn sample() -> BundleManifest {
     let blob = |name: &str| (Digest::of(name.as_bytes()), name.len() as u64);
     let (image, image_size) = blob("image");
@@ -282,7 +283,8 @@ fn image() -> impl Strategy<Value = ImageRecord> {
     )
 }
 
-/// Any manifest that can be written, once it is settled; a few cannot, because two things of one name differ.
+/// Any manifest that can be written, once it is settled; a few cannot, because two things of one
+/// name differ.
 fn manifest() -> impl Strategy<Value = BundleManifest> {
     let entries = prop::collection::vec((digest(), any::<u32>(), any::<bool>()), 0..4);
     let head = (
@@ -916,7 +918,7 @@ fn statements_that_contradict_each_other_are_refused() {
         (|m| m.entries.truncate(5), "there is no entry oci-layout"),
         (
             |m| m.entries[4].path = EntryPath::MANIFEST,
-            "does not stand in `entries`",
+            "is not in `entries`",
         ),
         (
             |m| m.graph.images.push(described_otherwise(&m.graph.images[0])),

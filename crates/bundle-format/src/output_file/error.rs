@@ -15,11 +15,11 @@ pub struct OutputError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutputErrorKind {
-    /// There is a file of that name, and it may not be replaced.
+    /// A file of that name exists and may not be replaced.
     Exists,
     /// Another run is writing the same file.
     Locked,
-    /// The name is that of a folder, a link, a device, or of nothing that can be a file.
+    /// The name is that of a folder, a link or a device, or cannot be the name of a file.
     NotAFile,
     /// The file system refused.
     Io,
@@ -45,7 +45,7 @@ impl OutputError {
         }
     }
 
-    /// Says more than that the file cannot be written.
+    /// Replaces the reason of an I/O error with a more specific one.
     pub(super) fn because(mut self, reason: &str) -> Self {
         self.reason = reason.to_owned();
         self

@@ -20,8 +20,8 @@ pub(super) fn partial_path(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-/// Opens a temporary file, and makes it if it is not there. Whatever has another name too is left alone: to write it would
-/// change what that name stands for.
+/// Opens a temporary file, creating it if necessary. A file that has another name is refused:
+/// writing it would change the content under that name.
 pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
     let no_follow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -34,7 +34,7 @@ pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
         .map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::LOOP) => {
                 let reason =
-                    "it is a symbolic link, and a bundle is not written through one; remove it";
+                    "it is a symbolic link, and a bundle is not written through links; remove it";
                 OutputError::new(partial, OutputErrorKind::NotAFile, reason)
             }
             Some(Errno::NXIO | Errno::ISDIR) => not_a_file(partial),
@@ -47,20 +47,21 @@ pub(super) fn open(partial: &Path) -> Result<File, OutputError> {
         return Err(not_a_file(partial));
     }
     if metadata.nlink() > 1 {
-        let reason = "the file has another name as well (a hard link), and would change under that one too; remove this name";
+        let reason = "the file has another name (a hard link) and would change under that name too; remove this one";
         return Err(OutputError::new(partial, OutputErrorKind::NotAFile, reason));
     }
     Ok(file)
 }
 
-/// Says why a temporary file cannot be made: mostly because of its folder, which is what the user has named.
+/// Says why a temporary file cannot be created: usually because of its folder, which the user
+/// named.
 fn not_made(partial: &Path, error: io::Error) -> OutputError {
     let folder = parent(partial);
     let reason = match (error.kind(), fs::metadata(folder)) {
         (io::ErrorKind::NotFound, Err(_)) => "there is no such folder",
-        (io::ErrorKind::NotADirectory, _) => "it is no folder",
+        (io::ErrorKind::NotADirectory, _) => "it is not a folder",
         (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Ok(_)) => {
-            return OutputError::io(folder, error).because("no file can be made in this folder");
+            return OutputError::io(folder, error).because("cannot create a file in this folder");
         }
         _ => return OutputError::io(partial, error),
     };
@@ -74,8 +75,8 @@ pub(super) fn open_locked(
     gaps: &FileSystemGaps,
 ) -> Result<File, OutputError> {
     let io = |error| OutputError::io(partial, error);
-    // Another run may publish or remove the file between our opening and locking it; then the lock is on a file
-    // that no longer has the name.
+    // Another run may publish or remove the file after we opened and before we locked it; the lock
+    // is then on a file that no longer has this name.
     const ATTEMPTS: u32 = 16;
     for _ in 0..ATTEMPTS {
         let file = open(partial)?;
@@ -101,7 +102,7 @@ fn locked(target: &Path) -> OutputError {
 }
 
 fn not_a_file(path: &Path) -> OutputError {
-    let reason = "it exists and is no regular file";
+    let reason = "it exists and is not a regular file";
     OutputError::new(path, OutputErrorKind::NotAFile, reason)
 }
 
@@ -110,7 +111,7 @@ pub(super) fn refuse_existing(target: &Path, overwrite: bool) -> Result<(), Outp
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(not_made(target, error)),
         Err(error) => Err(OutputError::io(target, error)),
-        // Replacing a device or a link by a file is never what the name was given for.
+        // Nobody who names a device or a link wants it replaced by a file.
         Ok(metadata) if !metadata.is_file() => Err(not_a_file(target)),
         Ok(_) if overwrite => Ok(()),
         Ok(_) => Err(exists(target)),
@@ -127,8 +128,8 @@ pub(super) fn rename(partial: &Path, target: &Path, overwrite: bool) -> Result<(
         match rustix::fs::renameat_with(here, partial, here, target, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(()),
             Err(Errno::EXIST) => return Err(exists(target)),
-            // The file system cannot refuse to replace (FAT, some network file systems). The target was not there
-            // a moment ago, and our lock keeps other runs of this program away.
+            // The file system cannot refuse to replace (FAT, some network file systems). The target
+            // was not there a moment ago, and our lock keeps other runs of this program away.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(OutputError::io(target, error)),
         }
@@ -136,7 +137,7 @@ pub(super) fn rename(partial: &Path, target: &Path, overwrite: bool) -> Result<(
     fs::rename(partial, target).map_err(|error| OutputError::io(target, error))
 }
 
-/// Removes a file, which need not be there.
+/// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OutputError::io(path, error)),

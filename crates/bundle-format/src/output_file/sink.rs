@@ -14,12 +14,13 @@ use crate::sink::Sink;
 use crate::volume_names::volume_path;
 use crate::volume_size::VolumeSize;
 
-/// Where an [`OutputFile`](crate::OutputFile) is written, and read while it is: one file, or one behind the other.
+/// The sink of an [`OutputFile`](crate::OutputFile), which also reads what was written: one file,
+/// or volumes.
 #[derive(Clone, Debug)]
 pub struct OutputSink {
     names: Arc<Names>,
-    /// A bundle's size is known only when it is planned, and it can be planned again: the first file is there from
-    /// the start, the others are made by [`reserve`](Sink::reserve).
+    /// A bundle's size is known only when it is planned, and it can be planned again: the first
+    /// file is there from the start, the others are made by [`reserve`](Sink::reserve).
     files: Arc<RwLock<Vec<Arc<File>>>>,
     pub(super) gaps: FileSystemGaps,
 }
@@ -28,7 +29,7 @@ pub struct OutputSink {
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) target: PathBuf,
-    /// The size of its volumes; none when it is one file.
+    /// The size of its volumes; `None` if it is one file.
     pub(super) volume: Option<VolumeSize>,
 }
 
@@ -46,12 +47,12 @@ impl Names {
         partial::partial_path(&self.name(number))
     }
 
-    /// Returns the bytes that a file holds at most.
+    /// Returns the maximum size of a file in bytes.
     fn max_bytes(&self) -> u64 {
         self.volume.map_or(u64::MAX, VolumeSize::bytes)
     }
 
-    /// Returns the most files that there can be.
+    /// Returns the maximum number of files.
     pub(super) fn max_files(&self) -> usize {
         match self.volume {
             Some(_) => VolumeSize::MAX_VOLUMES,
@@ -78,7 +79,8 @@ impl OutputSink {
         self.held().clone()
     }
 
-    /// Returns the files as they are, and keeps them until it is dropped: [`close`](Self::close) waits for that.
+    /// Returns the files and keeps them open until the guard is dropped; [`close`](Self::close)
+    /// waits for that.
     fn held(&self) -> RwLockReadGuard<'_, Vec<Arc<File>>> {
         // A thread that panicked has left no half-made list: each change is one call.
         self.files.read().unwrap_or_else(PoisonError::into_inner)
@@ -91,24 +93,24 @@ impl OutputSink {
         (place, offset % max_bytes)
     }
 
-    /// Closes the files and releases the lock. What is being written is waited for; whatever task or thread still has this
-    /// sink then writes nothing more, and can read nothing.
+    /// Closes the files and releases the lock, after waiting for writes in progress. Tasks and
+    /// threads that still have this sink can then neither write nor read.
     pub(super) fn close(&self) {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = files.first() {
-            // A thread in the middle of an fsync has the file open for as long as that takes.
+            // A thread in the middle of an fsync keeps the file open until it is done.
             rustix::fs::flock(first, FlockOperation::Unlock).ok();
         }
         files.clear();
     }
 
-    /// Returns the part of `length` bytes at `within` that the same file holds.
+    /// Returns how many of `length` bytes at `within` fit into the same file.
     fn room(&self, within: u64, length: usize) -> usize {
         let room = self.names.max_bytes() - within;
         usize::try_from(room).unwrap_or(usize::MAX).min(length)
     }
 
-    /// Makes or removes files until there are `count`, which is at least 1.
+    /// Creates or removes files until there are `count`, at least 1.
     fn resize(&self, count: usize) -> io::Result<()> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         if files.is_empty() {
@@ -120,7 +122,7 @@ impl OutputSink {
         }
         files.truncate(count);
         drop(files);
-        // What is left of a longer plan, of this run or of one before it, is none of this bundle.
+        // Files left by a longer plan, of this run or an earlier one, are not part of this bundle.
         for number in count + 1..=self.names.max_files() {
             partial::remove(&self.names.partial(number)).map_err(io::Error::other)?;
         }
@@ -136,7 +138,7 @@ impl Sink for OutputSink {
             let Some(file) = files.get(place) else {
                 let reason = match files.is_empty() {
                     true => ENDED,
-                    false => "a write behind the end of the bundle",
+                    false => "a write past the end of the bundle",
                 };
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
             };
@@ -178,13 +180,13 @@ impl Sink for OutputSink {
     }
 }
 
-/// Says how much room is needed and how much there is, where there is too little.
+/// Adds how much space is needed and available to an error of a full disk.
 fn with_sizes(files: &[Arc<File>], error: io::Error, needed: u64) -> io::Error {
     let room = files.first().map(rustix::fs::fstatvfs);
     let Some(Ok(room)) = room.filter(|_| error.kind() == io::ErrorKind::StorageFull) else {
         return error;
     };
-    // What the files have of it already is theirs.
+    // Space that the files already take is available to them.
     let own = files
         .iter()
         .filter_map(|file| Some(file.metadata().ok()?.blocks() * 512));
@@ -192,7 +194,7 @@ fn with_sizes(files: &[Arc<File>], error: io::Error, needed: u64) -> io::Error {
         room.f_bavail.saturating_mul(room.f_frsize),
         u64::saturating_add,
     );
-    let reason = format!("{error}: the bundle needs {needed} bytes, and there is room for {free}");
+    let reason = format!("{error}: the bundle needs {needed} bytes, and {free} are available");
     io::Error::new(error.kind(), reason)
 }
 
@@ -212,7 +214,7 @@ impl ReadAt for OutputSink {
     }
 }
 
-const ENDED: &str = "a write to a bundle whose run has ended";
+const ENDED: &str = "a write to a bundle after its run has ended";
 
 #[cfg(test)]
 mod tests {
@@ -227,11 +229,9 @@ mod tests {
         let error = with_sizes(&output.sink().files(), full, 1 << 60);
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let text = error.to_string();
-        let needed = format!(
-            "the bundle needs {} bytes, and there is room for ",
-            1_u64 << 60
-        );
+        let needed = format!("the bundle needs {} bytes, and ", 1_u64 << 60);
         let (_, free) = text.split_once(&needed).unwrap();
+        let free = free.strip_suffix(" are available").unwrap();
         assert!(free.parse::<u64>().unwrap() < 1 << 60, "{text}");
         let other = io::Error::from(io::ErrorKind::PermissionDenied);
         let text = with_sizes(&output.sink().files(), other, 1).to_string();

@@ -151,10 +151,10 @@ fn links_folders_and_devices_are_left_alone() {
     refused("hard link");
     fs::remove_file(&partial).unwrap();
     fs::create_dir(&partial).unwrap();
-    refused("no regular file");
+    refused("not a regular file");
     fs::remove_dir(&partial).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(&partial).unwrap();
-    refused("no regular file");
+    refused("not a regular file");
     drop(socket);
     // Volumes behind the first are made when the size is known.
     let output = volumes(&folder.path().join("v"), false).unwrap();

@@ -387,7 +387,8 @@ fn hostile_entries_are_refused_by_class_in_both_containers() {
             let expected = match (name, container) {
                 // Without stored blocks nothing tells that the size does not fit.
                 ("size past the end", Container::Tar) => Truncated,
-                // A stored block cannot be empty of a header; a plain archive ends at two zero blocks.
+                // A stored block cannot be empty of a header; a plain archive ends at two zero
+                // blocks.
                 ("entry after the end", Container::Tar) => TrailingData,
                 // The first header decides whether this is a tar archive at all.
                 _ => expected,

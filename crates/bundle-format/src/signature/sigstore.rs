@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::signature::{SignatureError, SignatureErrorKind};
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// The same version as tools wrote it at first.
+/// The media type of the same version in its earlier spelling.
 const MEDIA_TYPE_WITH_PARAMETER: &str = "application/vnd.dev.sigstore.bundle+json;version=0.3";
 const SHA2_256: &str = "SHA2_256";
 
@@ -38,13 +38,13 @@ struct Material {
     #[serde(default, skip_serializing)]
     #[expect(
         dead_code,
-        reason = "a member that is accepted from outside and not looked at"
+        reason = "a member that is accepted from outside and ignored"
     )]
     tlog_entries: Option<IgnoredAny>,
     #[serde(default, skip_serializing)]
     #[expect(
         dead_code,
-        reason = "a member that is accepted from outside and not looked at"
+        reason = "a member that is accepted from outside and ignored"
     )]
     timestamp_verification_data: Option<IgnoredAny>,
 }
@@ -72,7 +72,7 @@ struct MessageDigest {
 
 /// Writes the one encoding: these members in this order, without white space.
 pub(crate) fn encode(key_id: &Digest, message: &[u8], signature: &[u8]) -> Vec<u8> {
-    // Every value is of a harmless alphabet, so nothing needs an escape.
+    // No value has a character that needs an escape.
     format!(
         concat!(
             r#"{{"mediaType":"{}","verificationMaterial":{{"publicKey":{{"hint":"{}"}}}},"#,
@@ -87,7 +87,7 @@ pub(crate) fn encode(key_id: &Digest, message: &[u8], signature: &[u8]) -> Vec<u
     .into_bytes()
 }
 
-/// The digest in the form that Sigstore has: base64 of its bytes.
+/// Returns a digest as Sigstore writes it: its bytes in base64.
 fn base64_of(digest: &Digest) -> String {
     let hex = digest.encoded().as_bytes();
     let nibble = |b: u8| (b as char).to_digit(16).unwrap_or_default();
@@ -98,9 +98,9 @@ fn base64_of(digest: &Digest) -> String {
     STANDARD.encode(bytes.collect::<Vec<_>>())
 }
 
-/// Returns the signature in DER, when everything that is said beside it is true of `message`.
+/// Returns the signature in DER, if everything that the bundle says besides holds for `message`.
 ///
-/// With `one_encoding` nothing but what [`encode`] writes is accepted, whatever the hint.
+/// With `one_encoding` only what [`encode`] writes is accepted, with any hint.
 pub(crate) fn decode(
     json: &[u8],
     message: &[u8],
@@ -113,13 +113,13 @@ pub(crate) fn decode(
         media_type: String,
     }
     let not_json = |error: serde_json::Error| {
-        SignatureError::new(Malformed, format!("it is no Sigstore bundle: {error}"))
+        SignatureError::new(Malformed, format!("it is not a Sigstore bundle: {error}"))
     };
     let unsupported = |what: &str| {
         let reason = format!("{what}, where a public key, SHA-256 and a message signature belong");
         Err(SignatureError::new(Unsupported, reason))
     };
-    // A later version may have other members, so it is looked at first.
+    // A later version may have other members, so the version is checked first.
     let version: Version = serde_json::from_slice(json).map_err(not_json)?;
     if ![MEDIA_TYPE, MEDIA_TYPE_WITH_PARAMETER].contains(&&*version.media_type) {
         return unsupported("it is not a Sigstore bundle of version 0.3");
@@ -145,11 +145,11 @@ pub(crate) fn decode(
             && serde_json::to_vec(&bundle).ok().as_deref() == Some(json)
     };
     if one_encoding && !is_canonical() {
-        let reason = "it is written in another way than the one that a bundle has";
+        let reason = "it is not in the encoding that a bundle has";
         return Err(SignatureError::new(Malformed, reason));
     }
     if signature.message_digest.digest != base64_of(&Digest::of(message)) {
-        let reason = "it is one over another manifest.yaml";
+        let reason = "it was made over another manifest.yaml";
         return Err(SignatureError::new(Invalid, reason));
     }
     from_base64(signature.signature.as_bytes())

@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sink::Sink;
 
-/// A sink that takes a bundle as an object store takes an upload in parts: each part is sent once, when every byte of it is
-/// settled, and never changes afterwards. What was sent cannot be read back.
+/// A sink that takes a bundle as an object store takes an upload in parts: each part is sent once,
+/// when every byte of it is settled, and never changes afterwards. What was sent cannot be read
+/// back.
 ///
-/// It refuses each call by which a writer breaks the contract of [`Sink`], so that a writer that ends without an error has
-/// kept it.
+/// It refuses each call by which a writer breaks the contract of [`Sink`], so that a writer that
+/// ends without an error has kept it.
 pub struct PartSink {
     part_bytes: NonZeroUsize,
     state: Mutex<State>,

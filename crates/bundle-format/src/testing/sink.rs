@@ -3,8 +3,8 @@ use super::workload::{at_once, content};
 use crate::read_at::ReadAt;
 use crate::sink::Sink;
 
-/// Checks that a sink keeps the contract of [`Sink`]. `make` creates one that nothing was written to; `contents` returns what
-/// the place of a sink holds after [`sync`](Sink::sync).
+/// Checks that a sink keeps the contract of [`Sink`]. `make` creates one that nothing was written
+/// to; `contents` returns what the place of a sink holds after [`sync`](Sink::sync).
 ///
 /// Writes a few bundles of up to 300,001 bytes, from several threads.
 ///

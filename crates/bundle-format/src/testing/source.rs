@@ -3,7 +3,8 @@ use std::io;
 use super::workload::{at_once, content};
 use crate::read_at::ReadAt;
 
-/// Checks that a source keeps the contract of [`ReadAt`]. `make` creates one that holds the bytes that it is given.
+/// Checks that a source keeps the contract of [`ReadAt`]. `make` creates one that holds the bytes
+/// that it is given.
 ///
 /// Called several times, with 0 to 300,001 bytes.
 ///

@@ -10,7 +10,8 @@ pub(super) fn content(size: usize) -> Vec<u8> {
     (0..size).map(|_| next()).collect()
 }
 
-/// Runs tasks at the same time, each on a thread of its own. What one of them says when it panics is said here.
+/// Runs tasks at the same time, each on a thread of its own. What one of them says when it panics
+/// is said here.
 pub(super) fn at_once(tasks: impl Iterator<Item = impl FnOnce() + Send>) {
     std::thread::scope(|scope| {
         let threads: Vec<_> = tasks.map(|task| scope.spawn(task)).collect();

@@ -10,13 +10,13 @@ use crate::volume_size::VolumeSize;
 
 /// The SHA-256 of a whole bundle and of its volumes, computed while the bundle is written.
 ///
-/// It follows the files in the order of the archive and waits for each to be written, so that little is left to be read
-/// when the last one is, and most of what it reads is still in memory. What is not verified yet is not read.
+/// It follows the files in the order of the archive and waits until each is written and verified,
+/// so that little is left to read at the end, and most of what it reads is still cached.
 #[derive(Debug)]
 pub struct Checksum<S> {
     shared: Arc<Shared<S>>,
     hasher: ChecksumHasher,
-    /// How many bytes of the bundle have been hashed.
+    /// The number of bytes of the bundle that were hashed.
     hashed: u64,
 }
 
@@ -29,17 +29,18 @@ impl<S: Sink> Checksum<S> {
         }
     }
 
-    /// Computes them; blocks until [`finish`](crate::BundleWriter::finish) has written the last byte. `None` when the
-    /// writer is dropped before. `hashed` is told how many more bytes have been hashed, each time that there are some.
+    /// Computes the checksums; blocks until [`finish`](crate::BundleWriter::finish) has written the
+    /// last byte. Returns `None` if the writer is dropped before. `hashed` is called with the
+    /// number of bytes hashed since the last call.
     ///
     /// # Errors
     ///
-    /// When the bytes that were written cannot be read.
+    /// When the written bytes cannot be read.
     pub fn compute(mut self, mut hashed: impl FnMut(u64)) -> io::Result<Option<Checksums>> {
         let shared = Arc::clone(&self.shared);
         let plan = &shared.plan;
         if plan.container() == Container::TarGz {
-            // Written last, and always the same.
+            // The header is written last, and is always the same.
             self.hasher.update(&GZIP_HEADER);
             self.hashed = GZIP_HEADER.len() as u64;
             hashed(self.hashed);
@@ -60,7 +61,7 @@ impl<S: Sink> Checksum<S> {
         Ok(Some(self.hasher.finish()))
     }
 
-    /// Waits until `reached`; `false` when that will never be.
+    /// Waits until `reached`; returns `false` if the writer is dropped before.
     fn wait(&self, reached: impl Fn(&Progress) -> bool) -> bool {
         let waiting = |progress: &mut Progress| !reached(progress) && !progress.closed;
         let progress = self.shared.progress();
@@ -70,7 +71,7 @@ impl<S: Sink> Checksum<S> {
 
     fn read_to(&mut self, end: u64, hashed: &mut impl FnMut(u64)) -> io::Result<()> {
         let written = self.shared.sink.read_back();
-        // A checksum is made only where the sink can be read back.
+        // A checksum exists only if the sink can be read back.
         let written = written.ok_or(io::ErrorKind::Unsupported)?;
         let hasher = &mut self.hasher;
         let range = self.hashed..end;

@@ -14,18 +14,19 @@ pub(super) struct Encoder {
     header: Box<tar_header::Block>,
     tar_bytes: u64,
     pub(super) start: u64,
-    /// Where the buffer's first byte belongs.
+    /// The offset of the buffer's first byte.
     offset: u64,
     pub(super) buffer: Vec<u8>,
-    /// Bytes of the tar archive that have not been encoded.
+    /// The number of bytes of the tar archive that are not encoded yet.
     tar_left: u64,
     block_left: u64,
     pub(super) crc: crc32fast::Hasher,
 }
 
-/// Large enough that a call of the sink costs little beside the copy; each file that is being written has one.
+/// Large enough that a call of the sink costs little beside the copy; each file in progress has
+/// one.
 pub(super) const BUFFER_BYTES: usize = 128 << 10;
-/// What a part adds to the buffer beside its own bytes: a tar header, block headers, padding.
+/// What a part adds to the buffer besides its own bytes: a tar header, block headers, padding.
 const FRAMING_BYTES: usize = 2 << 10;
 
 impl Encoder {
@@ -70,7 +71,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Goes past bytes that are in their place already, and so is what stands before them.
+    /// Skips bytes that are already in place, like everything before them.
     pub(super) fn skip(&mut self, bytes: &[u8]) {
         for part in bytes.chunks(BUFFER_BYTES / 2) {
             self.push(part);
@@ -79,16 +80,16 @@ impl Encoder {
         }
     }
 
-    /// Adds the padding and hands over what is left.
+    /// Adds the padding and writes the rest of the buffer.
     pub(super) fn complete(&mut self, sink: &impl Sink) -> io::Result<()> {
-        // What is left of the tar archive when the content is there is the padding, less than a block.
+        // After the content only the padding is left, less than a block.
         let zeros = [0; TAR_BLOCK_BYTES as usize];
         let padding = usize::try_from(self.tar_left).unwrap_or_default();
         self.push(&zeros[..padding]);
         self.flush(sink)
     }
 
-    /// Returns the place of the file in the container, with its header and padding.
+    /// Returns the range of the file in the container, with its header and padding.
     pub(super) fn range(&self) -> Range<u64> {
         self.start..self.start + self.container.stored_bytes(self.tar_bytes)
     }

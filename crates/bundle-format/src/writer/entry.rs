@@ -13,7 +13,8 @@ use crate::sink::Sink;
 /// Writes one file of a bundle.
 ///
 /// - Bytes come in order and are hashed as they pass.
-/// - Dropped before [`finish`](Self::finish) has succeeded, it leaves the file unwritten; it can be started again.
+/// - Dropped before [`finish`](Self::finish) succeeds, it leaves the file unwritten, and the file
+///   can be started again.
 #[derive(Debug)]
 pub struct EntryWriter<S: Sink> {
     pub(super) shared: Arc<Shared<S>>,
@@ -37,7 +38,7 @@ impl<S: Sink> EntryWriter<S> {
         self.size
     }
 
-    /// Returns how many bytes of it are there.
+    /// Returns the number of bytes written so far.
     pub fn written(&self) -> u64 {
         self.written
     }
@@ -46,7 +47,8 @@ impl<S: Sink> EntryWriter<S> {
     ///
     /// # Errors
     ///
-    /// With a [`VerifyError`] inside when more bytes come than `manifest.yaml` lists; when the sink refuses.
+    /// With a [`VerifyError`] inside when there are more bytes than `manifest.yaml` lists; when the
+    /// sink fails.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = self.written.saturating_add(bytes.len() as u64);
         if written > self.size {
@@ -58,8 +60,8 @@ impl<S: Sink> EntryWriter<S> {
         self.complete_if_full()
     }
 
-    /// Forgets everything that was written: the next byte is the first again. A file that is
-    /// [finished](Self::finish) stays as it is.
+    /// Forgets everything that was written: the next byte is the first again. Does nothing once the
+    /// file is [finished](Self::finish).
     pub fn restart(&mut self) {
         if self.done {
             return;
@@ -69,13 +71,14 @@ impl<S: Sink> EntryWriter<S> {
         self.encoder.restart();
     }
 
-    /// Checks that these are the bytes that `manifest.yaml` lists; only then the file counts as written.
+    /// Checks that the bytes are those that `manifest.yaml` lists; only then does the file count as
+    /// written.
     ///
     /// After an error the file can be [restarted](Self::restart).
     ///
     /// # Errors
     ///
-    /// With a [`VerifyError`] inside when size or SHA-256 are others; when the sink refuses.
+    /// With a [`VerifyError`] inside when size or SHA-256 do not match; when the sink fails.
     pub fn finish(&mut self) -> io::Result<()> {
         if self.done {
             return Ok(());
@@ -107,7 +110,8 @@ impl<S: Sink> EntryWriter<S> {
         VerifyError::size(&self.sha256, self.size, found)
     }
 
-    /// Takes over what is in its place, as far as the last byte that is not zero; returns how many zeros follow.
+    /// Takes over the bytes in place, up to the last nonzero byte; returns the number of zeros that
+    /// follow.
     pub(super) fn take_over(&mut self, mut reader: EntryReader<impl ReadAt>) -> io::Result<u64> {
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut zeros = 0;
@@ -129,7 +133,7 @@ impl<S: Sink> EntryWriter<S> {
         }
     }
 
-    /// Goes past bytes that are in their place already.
+    /// Skips bytes that are already in place.
     fn skip(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
@@ -140,7 +144,7 @@ impl<S: Sink> EntryWriter<S> {
         for_zeros(count, |zeros| self.skip(zeros));
     }
 
-    /// Returns whether so many zeros behind what is there make it the file that is listed.
+    /// Returns whether `zeros` zeros after the bytes in place complete the listed file.
     pub(super) fn is_whole_with(&self, zeros: u64) -> bool {
         if self.written + zeros != self.size {
             return false;
@@ -175,7 +179,7 @@ impl<S: Sink> Drop for EntryWriter<S> {
     fn drop(&mut self) {
         if !self.done {
             if self.written > 0 {
-                // For a later run to go on from. What cannot be written is fetched again.
+                // A later run can continue from here. What cannot be written is fetched again.
                 self.encoder.flush(&self.shared.sink).ok();
             }
             self.shared.progress().states.remove(&self.encoder.start);

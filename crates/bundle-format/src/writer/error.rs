@@ -8,8 +8,8 @@ use crate::entry_path::EntryPath;
 
 /// A failure to write a bundle.
 ///
-/// Its [source](Error::source) is a [`VerifyError`] where bytes are not the listed ones, and the [`io::Error`] of the sink where
-/// that refused.
+/// Its [source](Error::source) is a [`VerifyError`] if the bytes are not the listed ones, and the
+/// [`io::Error`] of the sink if that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {kind}")]
 pub struct WriteError {
@@ -22,15 +22,15 @@ pub struct WriteError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WriteErrorKind {
-    /// `manifest.yaml` does not list such a file.
+    /// `manifest.yaml` does not list the file.
     NotListed,
-    /// The file is being written, or has been.
+    /// The file is being written, or was written.
     Taken,
-    /// The bytes are not the ones that `manifest.yaml` lists.
+    /// The bytes are not those that `manifest.yaml` lists.
     Content,
-    /// Files are missing at the end.
+    /// A file was not written before the end.
     Missing,
-    /// The sink refused.
+    /// The sink failed.
     Io,
 }
 
@@ -70,9 +70,9 @@ impl fmt::Display for WriteErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotListed => "manifest.yaml does not list it",
-            Self::Taken => "it is being written, or has been",
-            Self::Content => "these are not the bytes that manifest.yaml lists",
-            Self::Missing => "it has not been written",
+            Self::Taken => "it is being written, or was written",
+            Self::Content => "its bytes are not those that manifest.yaml lists",
+            Self::Missing => "it was not written",
             Self::Io => "it cannot be written",
         })
     }

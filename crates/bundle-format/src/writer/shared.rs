@@ -8,19 +8,20 @@ pub(super) struct Shared<S> {
     pub(super) plan: BundlePlan,
     pub(super) sink: S,
     pub(super) progress: Mutex<Progress>,
-    /// How many parts of the frame around the files are settled. Held by the one that ends the bundle.
+    /// The number of parts of the frame around the files that are settled. Locked while the bundle
+    /// is finished.
     pub(super) frame: Mutex<usize>,
-    /// Tells those who wait for progress that there was some.
+    /// Wakes threads that wait for progress.
     pub(super) advanced: Condvar,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// What has been begun, by the offset of the file, which is shorter than its path; a file that is not in here has not.
+    /// The files that were begun, by their offset, which is shorter than a path.
     pub(super) states: BTreeMap<u64, State>,
     /// Whether the frame around the files is written: every byte is there.
     pub(super) framed: bool,
-    /// The writer is gone: nothing more will come.
+    /// The writer was dropped: nothing more will come.
     pub(super) closed: bool,
 }
 
@@ -32,7 +33,8 @@ pub(super) enum State {
 }
 
 impl<S> Shared<S> {
-    /// A thread that panicked has left no half-made state: each change is one insertion, removal or assignment.
+    /// A thread that panicked has left no half-made state: each change is one insertion, removal or
+    /// assignment.
     pub(super) fn frame(&self) -> MutexGuard<'_, usize> {
         self.frame.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -331,7 +331,8 @@ fn the_checksum_of_a_bundle_that_is_given_up_is_none() {
     assert_eq!(checksum.join().unwrap().unwrap(), None);
 }
 
-/// Writes a bundle the way a bad network does: in pieces, from two threads, each file begun again, some with wrong bytes.
+/// Writes a bundle the way a bad network does: in pieces, from two threads, each file begun again,
+/// some with wrong bytes.
 fn write_badly<S: Sink>(writer: &BundleWriter<S>, files: &BTreeMap<EntryPath, Vec<u8>>) {
     let files: Vec<_> = files.iter().rev().collect();
     std::thread::scope(|scope| {

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Stage {
-    /// The file as gzip and tar.
+    /// The container: gzip and tar.
     Container,
-    /// Entries that would do harm if they were extracted.
+    /// Entries that would be harmful to extract.
     Unsafe,
     /// The limits within which a bundle is read.
     Limit,
@@ -15,7 +15,7 @@ pub enum Stage {
     Signature,
     /// `manifest.yaml`.
     Manifest,
-    /// The OCI image layout, and whether everything that a manifest needs is there.
+    /// The OCI image layout, and whether everything that a manifest needs is present.
     Layout,
     /// Size and digest of every file.
     Digests,
@@ -30,8 +30,8 @@ pub enum Stage {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Severity {
-    /// It does.
+    /// The bundle is unusable.
     Error,
-    /// It does not.
+    /// The bundle is usable.
     Warning,
 }

@@ -110,7 +110,7 @@ fn a_manifest_that_an_index_lists_is_not_left_to_the_base() {
     let report = validate(&files, None);
     assert_eq!(kinds(&report), [FindingKind::ObjectMissing]);
     let found = report.findings[0].found.as_deref().unwrap();
-    assert!(found.contains("all its manifests itself"), "{found}");
+    assert!(found.contains("all its manifests"), "{found}");
     assert_eq!(report.exit_code(), 4);
 }
 
@@ -147,5 +147,5 @@ fn a_base_that_is_given_has_to_be_the_one_and_to_hold_what_is_left_out() {
     let report = validate(&Fixture::small().files(), Some(other));
     assert_eq!(kinds(&report), [FindingKind::BaseMismatch]);
     let expected = report.findings[0].expected.as_deref();
-    assert_eq!(expected, Some("none, since this is no delta"));
+    assert_eq!(expected, Some("none, since this is not a delta"));
 }

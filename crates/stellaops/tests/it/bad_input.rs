@@ -203,7 +203,7 @@ async fn a_name_that_no_bundle_can_have_is_refused_before_any_request() {
     assert!(!missing.stderr.contains("partial"), "{}", missing.stderr);
     let line = format!("{export} -o c.yaml/b.tgz --volume-size 1MiB");
     let file = site.stellaops(&line).await;
-    file.failed(8, &["c.yaml: it is no folder"]);
+    file.failed(8, &["c.yaml: it is not a folder"]);
     assert_eq!(registry.requests().len(), 0);
     assert_eq!(site.files(), ["c.yaml"]);
 }

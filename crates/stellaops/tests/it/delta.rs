@@ -230,7 +230,7 @@ async fn a_base_that_cannot_be_one_is_refused_before_any_request() {
             ["--base cut.yaml", "no manifest.yaml of a bundle"],
         ),
         ("start.yaml", 3, ["--base start.yaml", "line 1"]),
-        ("cut.tgz", 3, ["cut.tgz", "manifest.yaml makes it"]),
+        ("cut.tgz", 3, ["cut.tgz", "manifest.yaml implies"]),
         ("damaged.tgz", 3, ["damaged.tgz", "line 3"]),
     ] {
         let rest = format!("--output new.tgz --base {base}");

@@ -38,7 +38,7 @@ async fn a_folder_that_cannot_be_written_is_told_before_any_request() {
     );
     site.stellaops(&export)
         .await
-        .failed(8, &["/proc: no file can be made in this folder"]);
+        .failed(8, &["/proc: cannot create a file in this folder"]);
     assert!(registry.requests().is_empty());
 }
 

@@ -95,7 +95,7 @@ async fn one_of_several_keys_is_enough_and_is_named() {
         .stellaops(&format!("{validate} --key other.pub --format json"))
         .await;
     let finding = &ran.json()["findings"][0];
-    let found = "none of these keys has made it over this manifest.yaml";
+    let found = "none of these keys made it over this manifest.yaml";
     assert_eq!(finding["found"], found);
     assert_eq!(ran.json()["signedBy"], serde_json::Value::Null);
     ran.failed(5, &["SignatureInvalid"]);

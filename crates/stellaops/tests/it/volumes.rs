@@ -141,7 +141,7 @@ async fn a_missing_volume_is_named_by_every_command() {
     let registry = registry(1).await;
     let site = site(&registry).await;
     fs::rename(site.path("b.tgz.003"), site.path("away")).unwrap();
-    let missing = "volume 3 of 4 is missing: bring it into the folder of the first";
+    let missing = "volume 3 of 4 is missing: put it into the folder of the first";
     let validated = validate(&site).await.failed(8, &["VolumeMissing"]);
     assert!(
         validated.stdout.contains("error VolumeMissing b.tgz.003"),
@@ -232,7 +232,7 @@ async fn a_volume_that_is_wrong_is_named() {
     ] {
         site.stellaops(line)
             .await
-            .failed(4, &[": something else stands where the file"]);
+            .failed(4, &["does not begin where it should"]);
     }
     site.shell("cp good/* .").await.done();
     site.stellaops("bundle inspect --file b.tgz.001")
@@ -244,9 +244,7 @@ async fn a_volume_that_is_wrong_is_named() {
         .done();
     let validated = validate(&site).await.failed(4, &["VolumeContent"]);
     assert!(
-        validated
-            .stdout
-            .contains("what is wrong lies in this volume"),
+        validated.stdout.contains("the damage is in this volume"),
         "{}",
         validated.stdout
     );
@@ -342,7 +340,7 @@ async fn sizes_and_places_that_cannot_be_are_refused_before_anything_is_written(
             "b.tgz --volume-size 65535",
             ["65535 bytes is too small", "64 KiB"],
         ),
-        ("b.tgz --volume-size 4G", ["is no size", "4GiB"]),
+        ("b.tgz --volume-size 4G", ["is not a size", "4GiB"]),
         (
             "b.tgz.001 --volume-size 1MiB",
             ["name of a volume", "name the bundle, b.tgz"],
