@@ -16,9 +16,9 @@ pub(crate) struct SourcedClaim {
 #[derive(Debug)]
 pub(crate) struct MergedClaim {
     pub(crate) descriptor: Descriptor,
-    /// In their order, each once.
+    /// Sorted, each once.
     pub(crate) sources: Vec<SourceKind>,
-    /// The legacy tag that names it, exactly where one of the sources is a legacy tag.
+    /// The legacy tag that names it; there if and only if `sources` has a legacy tag.
     pub(crate) tag: Option<Tag>,
     pub(crate) listed_by_api: bool,
 }
@@ -37,8 +37,8 @@ impl MergedClaim {
     }
 }
 
-/// Brings the claims about one manifest together. A second legacy tag on one manifest stays a claim of its own,
-/// so that the tag is not lost.
+/// Merges the claims about each manifest. A second legacy tag on one manifest stays a claim of its
+/// own, so that the tag is not lost.
 pub(crate) fn merge(claims: Vec<SourcedClaim>) -> Vec<MergedClaim> {
     let mut merged: Vec<MergedClaim> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();

@@ -13,20 +13,22 @@ use crate::source::{Answer, Query, ReferrerSource};
 use crate::verify::Facts;
 use crate::walk::{Keep, Task, Walk};
 
-/// From this many subjects on, one complete tag listing is cheaper than asking for each tag.
+/// The number of subjects from which one complete tag listing is cheaper than a request for each
+/// tag.
 const MANY_SUBJECTS: usize = 25;
 
-/// Finds everything that refers to some subjects: the union of what all sources name, verified and followed to
-/// the last level.
+/// Finds everything that refers to a set of subjects: the union of what all sources name, verified
+/// and followed to the last level.
 ///
-/// - A source that fails makes the result incomplete, never smaller in silence.
-/// - Every claim is checked against the manifest itself: its digest, its `subject`, its artifact type.
-/// - Each subject is asked for once, so lists that name each other end.
+/// - A source that fails makes the result incomplete; it never silently makes it smaller.
+/// - Every claim is checked against the manifest itself: its digest, its `subject`, its artifact
+///   type.
+/// - Each subject is asked about once, so the walk ends even if referrers name each other.
 ///
 /// # Cancellation
 ///
-/// Dropping the future ends all requests. To stop after a time and keep what was found, give the sources a
-/// deadline: their failures then end the walk.
+/// Dropping the future of [`run`](Self::run) cancels all requests. To stop after some time and keep
+/// what was found, give the sources a deadline: the walk then ends with their failures.
 #[derive(Clone, Debug)]
 pub struct Discovery {
     sources: Vec<Arc<dyn ReferrerSource>>,
@@ -40,7 +42,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Creates a discovery without sources, which reads and verifies manifests through `manifests`.
+    /// Creates a discovery without sources that reads manifests from `manifests`.
     pub fn new(manifests: Arc<dyn ManifestSource>) -> Self {
         Self {
             sources: Vec::new(),
@@ -68,59 +70,60 @@ impl Discovery {
         self
     }
 
-    /// Stops after so many levels of referrers, because the caller wants no more; all levels by default.
+    /// Stops after `depth` levels of referrers; by default, all levels are followed.
     #[must_use]
     pub fn depth(mut self, depth: Option<u32>) -> Self {
         self.depth = depth;
         self
     }
 
-    /// Tells that this run is one of many in the same repository, so that one tag listing may answer for all.
+    /// Says whether this run is one of many in the same repository, so that one tag listing can
+    /// serve them all; not by default. Runs of 25 subjects or more always share one.
     #[must_use]
     pub fn one_of_many(mut self, many: bool) -> Self {
         self.many = many;
         self
     }
 
-    /// Tells what is known about the referrers API where no source asks it; `Unknown` by default.
+    /// Sets the capability to report when no source asks the referrers API; `Unknown` by default.
     #[must_use]
     pub fn configured(mut self, capability: Capability) -> Self {
         self.configured = capability;
         self
     }
 
-    /// Keeps the manifests of the referrers in the graph.
+    /// Sets whether the graph keeps the manifests of the referrers; not by default.
     #[must_use]
     pub fn keep_manifests(mut self, keep: bool) -> Self {
         self.keep.manifests = keep;
         self
     }
 
-    /// Keeps what was asked and answered for every subject. Without it, that is kept for the roots, and for those below
-    /// them for which a source failed.
+    /// Sets whether requests and answers are kept for every subject. By default they are kept for
+    /// the roots, and for deeper subjects for which a source failed.
     #[must_use]
     pub fn keep_exchanges(mut self, keep: bool) -> Self {
         self.keep.exchanges = keep;
         self
     }
 
-    /// Asks for the referrers of the children too where a referrer is an index, as for the children of an image: at each
-    /// level, within the limits of [`ImageTree::walk`]. Not by default: then each such referrer that is in reach is named
-    /// in [`ReferrerGraph::unopened`].
+    /// Also finds the referrers of the children of each referrer that is an index, at every level
+    /// and within the limits of [`ImageTree::walk`]. By default children are not walked, and every
+    /// such referrer within reach is listed in [`ReferrerGraph::unopened`].
     ///
-    /// With [`ImageDepth::Indexes`], attestations that BuildKit keeps in an index are left out; with
-    /// [`ImageDepth::Manifests`] they are asked for as well, and every manifest is read and verified.
+    /// With [`ImageDepth::Indexes`], attestations that BuildKit keeps in an index are left out.
+    /// With [`ImageDepth::Manifests`] they are included, and every manifest is read and verified.
     #[must_use]
     pub fn children(mut self, depth: Option<ImageDepth>) -> Self {
         self.children = depth;
         self
     }
 
-    /// Runs the discovery.
+    /// Finds everything that refers to `roots`.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future ends all requests, and what was found is lost.
+    /// Dropping the future cancels all requests and loses what was found.
     pub async fn run(&self, roots: impl IntoIterator<Item = Digest>) -> ReferrerGraph {
         let held = Arc::new(Held::new(self.limits.max_bytes));
         let mut walk = Walk::new(self.sources.len(), self.depth, self.limits, self.keep)
@@ -155,8 +158,8 @@ impl Discovery {
         walk.finish(self.configured)
     }
 
-    /// Asks one source. Each answer is used as it comes: a source that is slow, or silent until the time is over, does
-    /// not keep what the others name from being read.
+    /// Asks one source. Each answer is used as it comes, so a source that is slow or times out does
+    /// not hold up the reading of what the others name.
     fn ask(&self, subject: Digest, place: usize, direct: bool) -> BoxFuture<'_, Done> {
         async move {
             let query = if direct {
@@ -190,9 +193,9 @@ impl Discovery {
     }
 }
 
-/// A question that was answered.
+/// A task that is done.
 enum Done {
-    /// By the source at this place.
+    /// The source at this index has answered.
     Answered(Digest, usize, (SourceKind, Answer)),
     Read(Digest, Digest, Box<Result<Facts, ManifestFailure>>),
     Below(Box<ImageTree>),

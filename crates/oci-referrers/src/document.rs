@@ -8,12 +8,13 @@ use crate::graph::{Referrer, ReferrerGraph};
 use crate::image::Child;
 use crate::source::{Exchange, Problem, Warning};
 
-/// What was discovered about one reference, as a JSON document for programs: version 1 of the form that `docs/json.md`
-/// describes.
+/// The versioned JSON document about the referrers of one reference, as `docs/json.md` describes
+/// it.
 ///
-/// - It is written and read with `serde`. A document of another version is an error; members that are not known are
-///   skipped, since members may be added at any time.
-/// - [`status`](Self::status) is `complete` when nothing has failed and the subject's manifest is known.
+/// - It is written and read with `serde`. Reading a document of another version is an error.
+///   Unknown members are ignored, since members may be added at any time.
+/// - [`status`](Self::status) is `complete` if nothing has failed and the manifest of the subject
+///   is known.
 ///
 /// ```
 /// use oci_content::{Digest, Reference};
@@ -31,28 +32,28 @@ use crate::source::{Exchange, Problem, Warning};
 #[non_exhaustive]
 pub struct DiscoveryDocument {
     schema_version: SchemaVersion,
-    /// What was asked for.
+    /// The reference that was asked about.
     pub reference: Reference,
-    /// What the reference leads to, as far as that is known.
+    /// The manifest that the reference leads to; `None` if it could not be resolved.
     pub subject: Option<ListedSubject>,
-    /// Whether everything that should have been asked gave an answer.
+    /// Whether everything was answered.
     pub status: Completeness,
-    /// How the referrers of the subject were found; `None` where nothing could be asked.
+    /// How the referrers of the subject were found; `None` if nothing could be asked.
     pub method: Option<DiscoveryMethod>,
-    /// What the registry said about its referrers API, for the subject.
+    /// Whether the registry has the referrers API, as its answer for the subject shows.
     pub capability: Capability,
     /// The referrers of all levels, sorted by depth, then digest.
     pub referrers: Vec<ListedReferrer>,
-    /// What was noticed.
+    /// What was noticed without making the result incomplete.
     pub warnings: Vec<Warning>,
-    /// What could not be settled.
+    /// What failed.
     pub errors: Vec<Problem>,
-    /// The HTTP requests that it took.
+    /// The number of HTTP requests that were sent.
     pub requests: u64,
-    /// The manifests below the subject, where it is an index and they were asked for their referrers.
+    /// The manifests below the subject; `None` unless [`children`](Self::children) was called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub children: Option<Vec<ListedChild>>,
-    /// What was asked and answered, where that was wanted.
+    /// The requests and their answers; `None` unless [`exchanges`](Self::exchanges) was called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchanges: Option<Vec<ListedExchange>>,
 }
@@ -64,10 +65,10 @@ pub struct DiscoveryDocument {
 pub struct ListedSubject {
     /// The digest of its manifest.
     pub digest: Digest,
-    /// The media type of its manifest; `None` where the manifest could not be read.
+    /// The media type of its manifest; `None` if the manifest could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// The size of its manifest in bytes; `None` where the manifest could not be read.
+    /// The size of its manifest in bytes; `None` if the manifest could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
 }
@@ -79,7 +80,7 @@ pub struct ListedReferrer {
     /// The referrer, without its manifest.
     #[serde(flatten)]
     pub referrer: Referrer,
-    /// The manifests below it, where it is an index and they were asked for their referrers.
+    /// The manifests below it, if it is an index whose children were walked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ListedChild>,
 }
@@ -89,11 +90,11 @@ pub struct ListedReferrer {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ListedChild {
-    /// Its digest.
+    /// The digest of the manifest.
     pub digest: Digest,
-    /// Its media type, as the index says.
+    /// The media type of the manifest, as the index says.
     pub media_type: String,
-    /// Its platform, as the index says.
+    /// The platform of the manifest, as the index says.
     pub platform: Option<Platform>,
     /// Whether it is an attestation that BuildKit keeps in the index.
     pub attestation: bool,
@@ -105,18 +106,19 @@ pub struct ListedChild {
 pub struct ListedExchange {
     /// The subject whose referrers were asked for.
     pub subject: Digest,
-    /// What was asked and answered.
+    /// The request and its answer.
     #[serde(flatten)]
     pub exchange: Exchange,
 }
 
 impl DiscoveryDocument {
-    /// The version of the form.
+    /// The version of this form of the document.
     pub const SCHEMA_VERSION: u32 = 1;
 
-    /// Creates a document of what a discovery found out about a subject; `None` where a reference led to nothing.
+    /// Creates a document from the result of a discovery. `subject` is `None` if the reference
+    /// could not be resolved.
     ///
-    /// It is incomplete until the subject's [`manifest`](Self::manifest) is known.
+    /// The document is incomplete until the subject's [`manifest`](Self::manifest) is set.
     pub fn new(reference: Reference, subject: Option<&Digest>, graph: &ReferrerGraph) -> Self {
         let listed = graph.referrers.iter().map(|referrer| {
             let tree = graph.indexes.get(&referrer.digest);
@@ -150,7 +152,7 @@ impl DiscoveryDocument {
         }
     }
 
-    /// Describes the subject by its manifest, which was read.
+    /// Sets the manifest of the subject.
     #[must_use]
     pub fn manifest(mut self, manifest: &Manifest) -> Self {
         self.subject = Some(ListedSubject {
@@ -161,35 +163,37 @@ impl DiscoveryDocument {
         self.settled()
     }
 
-    /// Puts what failed outside of the discovery before its own errors.
+    /// Adds failures from outside the discovery, before those of the discovery.
     #[must_use]
     pub fn errors(mut self, errors: impl IntoIterator<Item = Problem>) -> Self {
         self.errors.splice(..0, errors);
         self.settled()
     }
 
-    /// Puts what was noticed outside of the discovery before its own warnings.
+    /// Adds warnings from outside the discovery, before those of the discovery.
     #[must_use]
     pub fn warnings(mut self, warnings: impl IntoIterator<Item = Warning>) -> Self {
         self.warnings.splice(..0, warnings);
         self
     }
 
-    /// Lists only the referrers that are wanted. Nothing else changes: what a filter leaves out was found.
+    /// Removes all referrers that are not wanted from the list. Nothing else in the document
+    /// changes.
     #[must_use]
     pub fn only(mut self, wanted: impl Fn(&Referrer) -> bool) -> Self {
         self.referrers.retain(|listed| wanted(&listed.referrer));
         self
     }
 
-    /// Lists the manifests below the subject.
+    /// Sets the manifests below the subject.
     #[must_use]
     pub fn children<'a>(mut self, children: impl IntoIterator<Item = &'a Child>) -> Self {
         self.children = Some(children.into_iter().map(ListedChild::from).collect());
         self
     }
 
-    /// Lists what was asked and answered, as far as the graph [kept](crate::Discovery::keep_exchanges) it.
+    /// Adds the requests and their answers, as far as the graph
+    /// [keeps](crate::Discovery::keep_exchanges) them.
     #[must_use]
     pub fn exchanges(mut self, graph: &ReferrerGraph) -> Self {
         let exchanges = graph.subjects.iter().flat_map(|report| {
@@ -202,7 +206,7 @@ impl DiscoveryDocument {
         self
     }
 
-    /// Says how many HTTP requests it took; 0 by default.
+    /// Sets the number of HTTP requests that were sent; 0 by default.
     #[must_use]
     pub fn requests(mut self, requests: u64) -> Self {
         self.requests = requests;
@@ -232,7 +236,7 @@ impl From<&Child> for ListedChild {
     }
 }
 
-/// The version of the form: there is one.
+/// The one version that is written and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SchemaVersion;
 
@@ -249,8 +253,7 @@ impl<'de> Deserialize<'de> for SchemaVersion {
             Ok(Self)
         } else {
             let known = DiscoveryDocument::SCHEMA_VERSION;
-            let message =
-                format!("schemaVersion {version} is not the version that is read, {known}");
+            let message = format!("schemaVersion {version} is not supported, only {known}");
             Err(D::Error::custom(message))
         }
     }

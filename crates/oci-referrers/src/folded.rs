@@ -5,22 +5,24 @@ use oci_content::{Digest, ErrorCode, SourceKind};
 
 use crate::source::Problem;
 
-/// The same problem of any number of subjects, for people: one line, where a registry that refuses one question refuses all.
+/// The same problem of any number of subjects, as one line for people.
 ///
-/// Displays as what happened, and to whom.
+/// A registry that refuses one request usually refuses all of its kind. Displays as the message and
+/// the subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FoldedProblem<'a> {
-    /// The first of them.
+    /// The first of the problems.
     pub problem: &'a Problem,
-    /// What happened; a digest that is another one for each subject is left out.
+    /// What happened, with `…` in place of the digest of the subject if there are several subjects.
     pub message: String,
     /// The subjects, in the order of the problems.
     pub subjects: Vec<&'a Digest>,
 }
 
 impl<'a> FoldedProblem<'a> {
-    /// Brings problems together that say the same of different subjects, in the order of the first of each.
+    /// Groups problems that say the same about different subjects, in the order of the first
+    /// problem of each group.
     pub fn fold(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Self> {
         type Key<'a> = (ErrorCode, Option<&'a Digest>, Option<SourceKind>, String);
         let mut folded: Vec<Self> = Vec::new();

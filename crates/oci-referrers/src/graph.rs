@@ -9,26 +9,29 @@ use crate::held;
 use crate::image::ImageTree;
 use crate::source::{Exchange, Problem, Warning};
 
-/// Everything that refers to a set of subjects, with how it was found and what could not be settled.
+/// Everything that refers to a set of subjects, with how it was found and what could not be
+/// settled.
 ///
-/// - [`referrers`](Self::referrers) are verified: each was read, hashed to its digest, and has the subject that
-///   it stands under (a legacy tag's content excepted, which is related by the tag's name).
-/// - Sorted by depth, then digest; the order does not depend on the order of arrival.
-/// - Serialized, manifests are left out; [`DiscoveryDocument`](crate::DiscoveryDocument) is the form that has a version.
+/// - [`referrers`](Self::referrers) are verified: each was read, hashes to its digest, and names
+///   the subject that it is listed under. A manifest under a legacy tag is the exception: the name
+///   of the tag relates it to its subject.
+/// - It is sorted by depth, then digest, whatever the order in which answers came.
+/// - Its serialized form has no manifests and no version;
+///   [`DiscoveryDocument`](crate::DiscoveryDocument) is the versioned form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ReferrerGraph {
-    /// The referrers, one entry for each subject that one stands under.
+    /// The referrers, with one entry for each subject that a referrer is listed under.
     pub referrers: Vec<Referrer>,
-    /// What each subject that was asked for said, the roots first.
+    /// How the referrers of each subject were found, roots first.
     pub subjects: Vec<SubjectReport>,
-    /// What is below each referrer that is an index, by the digest of the referrer, where
-    /// [children are walked](crate::Discovery::children).
+    /// The manifests below each referrer that is an index, by the digest of the referrer; filled
+    /// only if [children are walked](crate::Discovery::children).
     ///
-    /// What could not be read of it stands in the errors of the referrer's subject as well.
+    /// What could not be read of them is also in the errors of the referrer's subject.
     pub indexes: BTreeMap<Digest, ImageTree>,
-    /// The referrers in reach that are indexes, where children are not walked: what refers to their children was not asked
-    /// for.
+    /// The referrers within reach that are indexes whose children were not walked: what refers to
+    /// those children is not known.
     pub unopened: BTreeSet<Digest>,
 }
 
@@ -47,17 +50,18 @@ pub struct Referrer {
     pub size: u64,
     /// The annotations of its manifest.
     pub annotations: BTreeMap<String, String>,
-    /// What it refers to.
+    /// The digest of the manifest that it refers to.
     pub subject: Digest,
     /// The number of referrer steps from an image: 1 for what refers to a root.
     pub depth: u32,
-    /// What kind of statement it makes.
+    /// The kind of statement it makes.
     pub category: ArtifactCategory,
-    /// The sources that named it, in their order, each once.
+    /// The sources that named it, sorted, each once.
     pub sources: Vec<SourceKind>,
     /// The legacy tag that names it, if one does.
     pub tag: Option<Tag>,
-    /// The manifest, if the discovery was told to keep them. Not a member of the JSON form.
+    /// The manifest, if the discovery [keeps manifests](crate::Discovery::keep_manifests). Not part
+    /// of the JSON form.
     #[serde(skip)]
     pub manifest: Option<Manifest>,
 }
@@ -68,24 +72,24 @@ pub struct Referrer {
 pub struct SubjectReport {
     /// The subject.
     pub subject: Digest,
-    /// 0 for the roots.
+    /// The number of referrer steps from a root; 0 for the roots.
     pub depth: u32,
-    /// What the registry said about its referrers API, for this subject.
+    /// Whether the registry has the referrers API, as its answer for this subject shows.
     pub capability: Capability,
     /// How the referrers were found.
     pub method: DiscoveryMethod,
-    /// Whether every source was read to its end and every claim settled.
+    /// `Complete` if every source was read to its end and every claim was checked.
     pub status: Completeness,
-    /// What could not be settled.
+    /// What failed.
     pub errors: Vec<Problem>,
-    /// What was noticed.
+    /// What was noticed without making the result incomplete.
     pub warnings: Vec<Warning>,
-    /// What was asked and answered, as far as it [is kept](crate::Discovery::keep_exchanges).
+    /// The requests and their answers, as far as they are [kept](crate::Discovery::keep_exchanges).
     pub exchanges: Vec<Exchange>,
 }
 
 impl Referrer {
-    /// Returns how many bytes this takes.
+    /// Returns the number of bytes that this takes.
     pub(crate) fn held(&self) -> usize {
         size_of::<Self>()
             + held::SUBJECT
@@ -98,7 +102,7 @@ impl Referrer {
 }
 
 impl ReferrerGraph {
-    /// Returns `Complete` only when every subject is.
+    /// Returns `Complete` if every subject is complete.
     pub fn status(&self) -> Completeness {
         if self
             .subjects
@@ -118,24 +122,24 @@ impl ReferrerGraph {
             .filter(move |referrer| referrer.subject == *subject)
     }
 
-    /// Returns what one subject said.
+    /// Returns the report about one subject.
     pub fn report(&self, subject: &Digest) -> Option<&SubjectReport> {
         self.subjects
             .iter()
             .find(|report| report.subject == *subject)
     }
 
-    /// Returns all that could not be settled, in the order of the subjects.
+    /// Returns all failures, in the order of the subjects.
     pub fn errors(&self) -> impl Iterator<Item = &Problem> {
         self.subjects.iter().flat_map(|report| &report.errors)
     }
 
-    /// Returns all that was noticed, in the order of the subjects.
+    /// Returns all warnings, in the order of the subjects.
     pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
         self.subjects.iter().flat_map(|report| &report.warnings)
     }
 
-    /// Returns the set of edges, subject and referrer: what two graphs are compared by.
+    /// Returns the edges of the graph, as pairs of subject and referrer.
     pub fn edges(&self) -> BTreeSet<(&Digest, &Digest)> {
         self.referrers
             .iter()
@@ -143,7 +147,7 @@ impl ReferrerGraph {
             .collect()
     }
 
-    /// Brings everything into its documented order.
+    /// Sorts everything into its documented order.
     pub(crate) fn sort(&mut self) {
         self.referrers.sort_by(|a, b| {
             (a.depth, &a.digest, &a.subject, &a.tag).cmp(&(b.depth, &b.digest, &b.subject, &b.tag))

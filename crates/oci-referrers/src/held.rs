@@ -5,17 +5,19 @@ use oci_content::Manifest;
 
 use crate::source::{Answer, Claim};
 
-/// A pair of short strings in a map: two strings, two allocations, its share of the node.
+/// The bytes that a pair of short strings takes in a map: two strings, two allocations, a share of
+/// the node.
 const PAIR: usize = 112;
-/// A descriptor beside its strings, which are short but for annotations that nobody writes.
+/// The bytes of a descriptor with its strings, which are short except for annotations, which are
+/// rare.
 const DESCRIPTOR: usize = 384;
 pub(crate) const DIGEST: usize = 96;
-/// What is known of a subject beside what was found.
+/// The bytes of the state of a subject without its referrers.
 pub(crate) const SUBJECT: usize = 512;
 
-/// How many bytes the results of a discovery may still take.
+/// The number of bytes that the results of a discovery may still take.
 ///
-/// An estimate: strings by their length, and what a map or a list needs beside them.
+/// An estimate: strings count with their length, and maps and lists with what they need besides.
 #[derive(Debug)]
 pub(crate) struct Held {
     left: AtomicUsize,
@@ -28,7 +30,7 @@ impl Held {
         }
     }
 
-    /// Takes room; returns false, and takes nothing, where there is not enough.
+    /// Takes bytes, if there are enough left; otherwise takes nothing and returns false.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         let rest = |left: usize| left.checked_sub(bytes);
         self.left
@@ -55,7 +57,7 @@ pub(crate) fn of_manifest(manifest: &Manifest) -> usize {
     manifest.raw().len() + of_annotations(manifest.annotations()) + descriptors * DESCRIPTOR
 }
 
-/// Returns what a claim takes without its manifest.
+/// Returns the bytes that a claim takes without its manifest.
 pub(crate) fn of_claim(claim: &Claim) -> usize {
     let listed = &claim.descriptor;
     size_of::<Claim>()
@@ -64,7 +66,7 @@ pub(crate) fn of_claim(claim: &Claim) -> usize {
         + listed.artifact_type.as_ref().map_or(0, String::len)
 }
 
-/// Returns what an answer takes beside its claims.
+/// Returns the bytes that an answer takes without its claims.
 pub(crate) fn of_words(answer: &Answer) -> usize {
     let errors = answer.errors.iter().map(|problem| problem.message.len());
     let warnings = answer.warnings.iter().map(|warning| warning.message.len());

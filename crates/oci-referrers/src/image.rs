@@ -6,29 +6,30 @@ use crate::held::{self, Held};
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::Problem;
 
-/// Levels of indexes within indexes that are walked.
+/// The most levels of indexes within indexes.
 const MAX_LEVELS: usize = 8;
-/// Children of one image, over all levels.
+/// The number of children of one image, over all levels, at which no further level is read.
 const MAX_CHILDREN: usize = 1_000;
-/// What the manifests of one image take in memory, an estimate.
+/// The most memory for the manifests of one image, in bytes; an estimate.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 
-/// An image: its manifest, or its index with the manifests below it.
+/// An image: a single manifest, or an index with the manifests below it.
 ///
-/// Serialized, a manifest is its descriptor.
+/// In the serialized form, descriptors stand for manifests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImageTree {
-    /// What the reference leads to.
+    /// The manifest or index that the reference leads to.
     #[serde(serialize_with = "descriptor")]
     pub root: Manifest,
     /// The manifests below it, in the order of the index.
     pub children: Vec<Child>,
     /// The children that the platform filter left out.
     pub omitted: Vec<Descriptor>,
-    /// Children that could not be read.
+    /// The failures to read children.
     pub problems: Vec<Problem>,
-    /// Of the children that could not be read, those that the source says it does not have.
+    /// The children that, by its own account, the source does not have. Each is in `problems` as
+    /// well.
     pub missing: Vec<Descriptor>,
 }
 
@@ -36,16 +37,17 @@ pub struct ImageTree {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Child {
-    /// What the index says about it.
+    /// The entry of the index.
     #[serde(flatten)]
     pub descriptor: Descriptor,
-    /// The manifest; `None` where only indexes were to be read.
+    /// The manifest; `None` if only indexes were to be read and this is not one.
     #[serde(skip)]
     pub manifest: Option<Manifest>,
 }
 
 impl Child {
-    /// Returns whether this is an attestation that BuildKit keeps in the index: neither a platform nor a referrer.
+    /// Returns whether this is an attestation that BuildKit keeps in the index, which is neither a
+    /// platform nor a referrer.
     pub fn is_attestation(&self) -> bool {
         self.descriptor.is_buildkit_attestation()
     }
@@ -55,25 +57,27 @@ impl Child {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ImageDepth {
-    /// Indexes within the index, to know all children.
+    /// Only indexes within the index, which is enough to know all children.
     Indexes,
     /// Every manifest.
     Manifests,
 }
 
 impl ImageTree {
-    /// Walks an image down to its manifests.
+    /// Reads an image down to its manifests.
     ///
-    /// Goes 8 levels deep, not below the level of the 1,000th child, and holds 256 MiB of manifests; what is beyond is in
-    /// [`problems`](Self::problems) with the code `limit`.
+    /// It reads at most 8 levels of indexes, no level below the one with the 1,000th child, and at
+    /// most 256 MiB of manifests. A limit that is reached is in [`problems`](Self::problems) with
+    /// the code `limit`.
     ///
-    /// With `platforms`, a child whose platform is none of them is left out; an attestation goes with the child that
-    /// it speaks of. Entries of an index that are no manifests are [blobs](Manifest::blobs) of it, and never left out.
+    /// If `platforms` is not empty, children for other platforms are left out, together with the
+    /// attestations about them. Entries of an index that are not manifests are
+    /// [blobs](Manifest::blobs) of the index and never left out.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future ends all reads; what was read is lost. To stop after a time and keep it, give `manifests` a
-    /// deadline.
+    /// Dropping the future cancels all reads and loses what was read. To stop after some time and
+    /// keep it, give `manifests` a deadline.
     pub async fn walk(
         manifests: &dyn ManifestSource,
         root: Manifest,
@@ -142,7 +146,7 @@ impl ImageTree {
             }
             if depth_left == 0 || tree.children.len() > MAX_CHILDREN {
                 let message = format!(
-                    "indexes are walked for {MAX_LEVELS} levels and {MAX_CHILDREN} children"
+                    "at most {MAX_LEVELS} levels of indexes and {MAX_CHILDREN} children are read"
                 );
                 tree.problems
                     .push(Problem::new(ErrorCode::Limit, message).about(tree.root.digest()));
@@ -155,15 +159,15 @@ impl ImageTree {
         tree
     }
 
-    /// Returns the digests whose referrers belong to the image: [its own](Self::names), and those of its children that are no
-    /// attestations.
+    /// Returns the digests whose referrers belong to the image: [its own](Self::names), and those
+    /// of its children except attestations.
     pub fn subjects(&self) -> Vec<Digest> {
         let children = self.children.iter().filter(|child| !child.is_attestation());
         self.with_root(children)
     }
 
-    /// Returns the digests of the image and of every child, attestations included: an export asks for all of them,
-    /// since somebody may have signed an attestation.
+    /// Returns the digests of the image and of every child, including attestations, which may be
+    /// signed too.
     pub fn all_subjects(&self) -> Vec<Digest> {
         self.with_root(self.children.iter())
     }
@@ -179,8 +183,8 @@ impl ImageTree {
             .collect()
     }
 
-    /// Returns the digests that a referrer can name as its subject when it means this manifest: the one that it was asked for
-    /// by, and its SHA-256 where that is another one.
+    /// Returns the digests by which a referrer can name this manifest as its subject: the one it
+    /// was requested by, and its SHA-256 if that is a different one.
     pub fn names(manifest: &Manifest) -> Vec<Digest> {
         let own = manifest.digest().clone();
         match own.algorithm() {
@@ -189,7 +193,7 @@ impl ImageTree {
         }
     }
 
-    /// Returns the platforms that an index names, for a message.
+    /// Returns the platforms that an index lists.
     pub fn platforms(index: &Manifest) -> Vec<Platform> {
         let children = index
             .children()
@@ -212,7 +216,7 @@ fn within(
     if held.take(held::of_manifest(&manifest)) {
         Ok(manifest)
     } else {
-        let message = "the manifests below the index take more memory than they may";
+        let message = "the manifests below the index exceed their memory limit";
         let problem = Problem::new(ErrorCode::Limit, message);
         Err(ManifestFailure::Failed(problem))
     }
@@ -234,7 +238,8 @@ fn child_problem(child: &Descriptor, failure: ManifestFailure) -> Problem {
     .about(&child.digest)
 }
 
-/// Splits the children of an index into those to keep and those left out by the platform filter.
+/// Splits the children of an index into those that the platform filter keeps and those that it
+/// leaves out.
 fn select(children: &[Descriptor], platforms: &[Platform]) -> (Vec<Descriptor>, Vec<Descriptor>) {
     let wanted = |child: &Descriptor| match &child.platform {
         // A child without a platform may be an index within the index.

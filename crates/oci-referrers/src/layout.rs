@@ -13,10 +13,10 @@ use crate::source::{Answer, Claim, Problem, Query, ReferrerSource};
 
 /// An image layout folder as a source of referrers and manifests.
 ///
-/// - A manifest that `index.json` leads to and that has a `subject` is a referrer of it. Its source is
-///   [`SourceKind::Manifest`]: a folder has no referrers API.
-/// - A `ref.name` that is a referrers tag or a legacy tag counts as such a tag.
-/// - The index is read once, when the folder is opened.
+/// - A manifest that `index.json` leads to and that has a `subject` is a referrer of that subject.
+///   The kind of its source is [`SourceKind::Manifest`], since a folder has no referrers API.
+/// - A `ref.name` that is a referrers tag or a legacy tag is used as such.
+/// - `index.json` is read once, when the folder is opened.
 #[derive(Clone, Debug)]
 pub struct LayoutReferrers {
     contents: Arc<Contents>,
@@ -27,18 +27,19 @@ struct Contents {
     layout: ImageLayout,
     /// Referrers by subject.
     referrers: BTreeMap<Digest, Vec<Digest>>,
-    /// What the tags of `index.json` hold.
+    /// The manifests that the tags in `index.json` name.
     tags: BTreeMap<Tag, Digest>,
-    /// Manifests that could not be read while the folder was walked.
+    /// Failures to read manifests when the folder was opened.
     unreadable: Vec<Problem>,
 }
 
 impl LayoutReferrers {
-    /// Reads the index of a layout and every manifest that it leads to.
+    /// Opens a layout: reads `index.json` and every manifest that it leads to.
     ///
     /// # Errors
     ///
-    /// When `index.json` cannot be read. A manifest that cannot be read is an error of each answer instead.
+    /// When `index.json` cannot be read. A manifest that cannot be read is not an error here, but
+    /// in every answer.
     pub fn open(layout: ImageLayout) -> Result<Self, LayoutError> {
         let mut contents = Contents {
             referrers: BTreeMap::new(),
@@ -73,7 +74,7 @@ impl LayoutReferrers {
                     }
                     for child in manifest.children() {
                         match contents.layout.blob_size(&child.digest) {
-                            // It was left out by a platform filter, or is named by a stale tag.
+                            // It was left out by a platform filter, or a stale tag names it.
                             Ok(None) => {}
                             Ok(Some(_)) => stack.push(child.digest.clone()),
                             Err(error) => {
@@ -121,7 +122,7 @@ impl LayoutReferrers {
     }
 }
 
-/// Reads the tag out of a `ref.name`, which is a bare tag or a full reference.
+/// Extracts the tag from a `ref.name`, which is a bare tag or a full reference.
 fn tag_of(name: &str) -> Option<Tag> {
     match name.parse::<Reference>() {
         Ok(reference) => reference.tag().cloned(),
@@ -147,15 +148,15 @@ impl Contents {
             .map_err(|error| failed(ErrorCode::Malformed, error.to_string()))
     }
 
-    /// Reads what was found to refer to a subject. It was there when the folder was opened, so what cannot be read now
-    /// is a failure.
+    /// Reads the referrers of a subject. They were there when the folder was opened, so one that
+    /// cannot be read now is a failure.
     fn list(&self, digests: &[Digest]) -> Answer {
         let mut answer = Answer::list([]);
         for digest in digests {
             match self.read(digest) {
                 Ok(manifest) => answer.claims.push(Claim::new(manifest.descriptor())),
                 Err(ManifestFailure::NotFound) => {
-                    let message = "a manifest has gone since the folder was opened";
+                    let message = "a manifest has been removed since the folder was opened";
                     answer.fail(Problem::new(ErrorCode::Integrity, message).about(digest));
                 }
                 Err(ManifestFailure::Failed(problem)) => answer.fail(problem),
@@ -308,7 +309,7 @@ mod tests {
         );
         assert_eq!(graph.referrers[2].sources, [SourceKind::Manifest]);
 
-        // The folder was opened before its content is damaged, or taken away.
+        // The folder was opened before its content is damaged or removed.
         std::fs::write(layout.blob_path(&signature.digest), b"other bytes").unwrap();
         for _ in 0..2 {
             let graph = block_on(referrers.discovery().run([image.digest.clone()]));

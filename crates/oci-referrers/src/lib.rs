@@ -1,8 +1,10 @@
-//! Finds everything that refers to an OCI image, on any registry, and says what it could not settle.
+//! Finds everything that refers to an OCI image, on any registry, and says what it could not
+//! settle.
 //!
-//! A [`ReferrerSource`] is one place that names referrers; a [`Discovery`] asks several, takes the union, checks
-//! every claim against the manifest itself, and walks on to the referrers of referrers. What comes out is a
-//! [`ReferrerGraph`] whose emptiness is a statement: if it is `complete`, the registry said so.
+//! A [`ReferrerSource`] is one place that names referrers. A [`Discovery`] asks several sources,
+//! takes the union of their answers, checks every claim against the manifest itself, and goes on to
+//! the referrers of referrers. The result is a [`ReferrerGraph`]. If its status is `complete` and
+//! it is empty, the registry said that there are no referrers.
 //!
 //! | source | asks |
 //! |---|---|
@@ -10,13 +12,14 @@
 //! | `TagFallbackReferrers` | the referrers tag, `sha256-<hex>` |
 //! | `LegacyTagReferrers` | tags such as `sha256-<hex>.sig` |
 //! | [`LayoutReferrers`] | an image layout folder |
-//! | `OciClientReferrers` | an `oci_client::Client` that the embedding service holds |
+//! | `OciClientReferrers` | an `oci_client::Client` that the embedding service has |
 //!
-//! The first three need the feature `registry`, the last one `oci-client`. Without features the crate has no HTTP
-//! and no async runtime.
+//! The first three need the feature `registry`, the last one `oci-client`. Without features the
+//! crate has no HTTP and no async runtime.
 //!
-//! With the feature `policy`, a `Policy` judges a graph by the rules of a site. With `testing`, the contract of
-//! [`ReferrerSource`] is a suite that an implementor runs.
+//! With the feature `policy`, a `Policy` checks a graph against the rules of a site. With
+//! `testing`, the contracts of [`ReferrerSource`] and [`ManifestSource`] are test suites for
+//! implementors.
 //!
 //! # Scope
 //!

@@ -1,24 +1,28 @@
 use std::num::NonZeroUsize;
 
-/// How much a discovery may take. A limit that is reached is an error in the result, never a shorter list.
+/// The limits of a discovery. Reaching one is an error in the result, never a silently shorter
+/// list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Referrers of one subject; 10,000 by default.
+    /// The most referrers of one subject; 10,000 by default.
     pub max_referrers_per_subject: usize,
-    /// Pages of one list of referrers or tags; 1,000 by default.
+    /// The most pages of one list of referrers or tags; 1,000 by default.
     pub max_pages: usize,
-    /// Tags that are read of a repository's listing; 10,000 by default. Beyond, each tag is asked for: the one limit that
-    /// does not make a result incomplete.
+    /// The most tags that are read from a repository's listing; 10,000 by default. Beyond it, each
+    /// tag is requested on its own. This is the one limit that does not make a result incomplete.
     pub max_tags: usize,
-    /// Levels of referrers of referrers; 64 by default. Reached only by lying lists or a very odd graph.
+    /// The most levels of referrers of referrers; 64 by default.
     pub max_levels: u32,
-    /// What one discovery holds at a time, in bytes: claims, referrers with their annotations, manifests that are
-    /// [kept](Discovery::keep_manifests) or lie [below](Discovery::children) referrers, and what was asked and answered; 256 MiB by
-    /// default. An estimate, from lengths and counts. What is being received does not count: the registry client bounds
-    /// each answer, and how many there are at once.
+    /// The most memory that the results of one discovery may take, in bytes; 256 MiB by default.
+    ///
+    /// An estimate from lengths and counts of claims, referrers with their annotations, manifests
+    /// that are [kept](crate::Discovery::keep_manifests) or lie [below](crate::Discovery::children)
+    /// referrers, and requests with their answers. Answers in transit do not count: the registry
+    /// client limits their size and number.
     pub max_bytes: usize,
-    /// Questions under way at once; 64 by default. Requests are limited by the registry client below this.
+    /// The most lookups at once; 64 by default. The registry client further limits requests at
+    /// once.
     pub max_active: NonZeroUsize,
 }
 

@@ -5,33 +5,36 @@ use oci_content::{Digest, Manifest};
 
 use crate::source::Problem;
 
-/// Where manifests are read from, within one repository.
+/// A place that manifests are read from, within one repository.
 ///
 /// # Contract
 ///
-/// - A manifest that is returned hashes to the digest that was asked for.
-/// - [`ManifestFailure::NotFound`] means that the repository *said* it is not there.
+/// - A returned manifest hashes to the requested digest.
+/// - [`ManifestFailure::NotFound`] means that the repository *said* that it does not have the
+///   manifest.
 /// - Dropping the future cancels the request and changes no later call.
 ///
-/// With the feature `testing`, `testing::manifest_source` holds an implementor to it.
+/// With the feature `testing`, `testing::manifest_source` tests an implementation against this
+/// contract.
 #[async_trait]
 pub trait ManifestSource: fmt::Debug + Send + Sync {
     /// Reads one manifest.
     ///
     /// # Errors
     ///
-    /// When it is not there, or cannot be read or verified.
+    /// [`NotFound`](ManifestFailure::NotFound) when the repository does not have it, and
+    /// [`Failed`](ManifestFailure::Failed) when it cannot be read or verified.
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, ManifestFailure>;
 }
 
-/// Why there is no manifest to look at.
+/// Why a manifest could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestFailure {
     /// The repository does not have it.
     #[error("the repository does not have the manifest")]
     NotFound,
-    /// It could not be read, or what was read is not it.
+    /// It could not be read, or the bytes are not those of its digest.
     #[error("the manifest could not be read")]
     Failed(#[source] Problem),
 }

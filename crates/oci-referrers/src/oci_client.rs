@@ -20,19 +20,21 @@ const ACCEPT: [&str; 5] = [
     media_type::DOCKER_MANIFEST,
 ];
 
-/// Referrers and manifests of one repository, through an `oci_client::Client` that the embedding service holds.
+/// Referrers and manifests of one repository, through an `oci_client::Client` that the embedding
+/// service holds.
 ///
-/// `oci-client` hides status and headers, so some of what this crate promises cannot be had through it. What is
-/// closed here, and what is only reported:
+/// `oci-client` hides the status and headers of responses, so this source cannot keep all promises
+/// of this crate. It works around some gaps and reports the others:
 ///
-/// - It reads one page and drops the link to the next. A list with entries is therefore a partial one
-///   (`page-failed`), unless the service vouches with [`assume_single_page`](Self::assume_single_page) that its
-///   registry does not page.
-/// - It turns most errors on the referrers tag into an empty list. The tag is asked here again, so that an error
-///   stays one; and with the tag's real name for `sha512` subjects.
-/// - It does not tell whether the API or the tag answered: the source is called `other:oci-client`, and the
-///   capability stays `unknown`.
-/// - Legacy tags are not looked for.
+/// - `oci-client` reads one page and drops the link to the next. A list with entries is therefore
+///   reported as partial (`page-failed`), unless the service states with
+///   [`assume_single_page`](Self::assume_single_page) that its registry does not split lists into
+///   pages.
+/// - `oci-client` turns most errors on the referrers tag into an empty list. This source requests
+///   the tag again, so that errors are seen, and uses the right tag for `sha512` subjects.
+/// - `oci-client` does not tell whether the API or the tag answered. The kind of this source is
+///   therefore `other:oci-client`, and the capability is `unknown`.
+/// - Legacy tags are not searched.
 #[derive(Clone)]
 pub struct OciClientReferrers {
     client: Client,
@@ -69,7 +71,7 @@ impl OciClientReferrers {
         }
     }
 
-    /// Vouches that the registry answers with the whole list in one page.
+    /// States that the registry always sends the whole list in one page.
     #[must_use]
     pub fn assume_single_page(mut self) -> Self {
         self.single_page = true;
@@ -93,7 +95,7 @@ impl OciClientReferrers {
         )
     }
 
-    /// Reads what the referrers tag holds; `None` when there is no such tag.
+    /// Reads the manifest under the referrers tag; `None` if there is no such tag.
     async fn tag_index(&self, tag: &Tag) -> Result<Option<Manifest>, Problem> {
         match self
             .client
@@ -180,7 +182,7 @@ impl ReferrerSource for OciClientReferrers {
         answer.capability = Some(Capability::Unknown);
         if !answer.claims.is_empty() && !self.single_page {
             let message =
-                "oci-client reads the first page only and does not tell whether there are more";
+                "oci-client reads only the first page and does not say whether there are more";
             answer.fail(Problem::new(ErrorCode::PageFailed, message));
         }
         self.take_tag(subject, &mut answer).await;
@@ -214,7 +216,7 @@ impl ManifestSource for OciClientReferrers {
     }
 }
 
-/// Returns whether the registry said that there is no such manifest.
+/// Returns whether the registry said that it has no such manifest.
 fn is_not_found(error: &OciDistributionError) -> bool {
     match error {
         OciDistributionError::ImageManifestNotFoundError(_) => true,

@@ -13,18 +13,20 @@ pub use judged::{JudgedBundle, JudgedImage, JudgedReferrer};
 use rule::{Document, Rule, Unused};
 pub use violation::{Violation, ViolationKind};
 
-/// What a site demands of the referrers of its images.
+/// The rules of a site about the referrers of its images.
 ///
-/// - It is read from a small YAML file, `docs/policy.md`; a key that is not known is an error.
-/// - [`judge`](Self::judge) is a function of what was found and of a time. Nothing is asked, read or verified: whether
-///   an entry of a graph is what it says is settled before, by a discovery or by the validation of a bundle.
-/// - A signature counts by being there. Whose it is, and whether it is right, is for the tool of its kind.
+/// - It is read from a small YAML file, which `docs/policy.md` describes; an unknown key is an
+///   error.
+/// - [`judge`](Self::judge) is a pure function of what was found and of a time. Entries of a graph
+///   are verified before, by a discovery or by the validation of a bundle.
+/// - A signature counts if it is there. Who made it, and whether it is valid, is for other tools to
+///   check.
 #[derive(Clone, Debug)]
 pub struct Policy {
     rules: Vec<Rule>,
 }
 
-/// Why text is no policy: one sentence that names the key and the line.
+/// Why a text is not a policy; one sentence that names the key and the line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{reason}")]
 pub struct PolicyError {
@@ -33,7 +35,7 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
-    /// Returns the line and the column that it is about, each counted from 1, where it is about one.
+    /// Returns the line and column of the error, each counted from 1, if it has a place.
     pub fn place(&self) -> Option<(u64, u64)> {
         self.place
     }
@@ -44,7 +46,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// When it is no YAML, has a key that is not known, or says something that no rule can mean.
+    /// When it is not YAML, has an unknown key, or has a rule without a meaning.
     pub fn parse(yaml: &str) -> Result<Self, PolicyError> {
         match serde_saphyr::from_str::<Document>(yaml) {
             Ok(document) => {
@@ -57,7 +59,7 @@ impl Policy {
                 Ok(Self { rules })
             }
             Err(error) => {
-                // The lines behind the first one quote the file.
+                // The lines after the first quote the file.
                 let text = error.to_string();
                 let first = text.lines().next().unwrap_or_default();
                 let reason = first.strip_prefix("error: ").unwrap_or(first);
@@ -69,19 +71,20 @@ impl Policy {
         }
     }
 
-    /// Returns whether a rule asks how old something is: only then is [`JudgedReferrer::created`] looked at.
+    /// Returns whether a rule depends on ages; if not, [`JudgedReferrer::created`] is ignored.
     pub fn needs_dates(&self) -> bool {
         self.rules.iter().any(Rule::needs_dates)
     }
 
-    /// Returns whether a rule asks how old this referrer of this image is.
+    /// Returns whether a rule depends on the age of this referrer of this image.
     pub fn needs_date_of(&self, image: &Reference, referrer: &JudgedReferrer) -> bool {
         self.rules
             .iter()
             .any(|rule| rule.selects(image, None) && rule.needs_date_of(referrer))
     }
 
-    /// Judges; the findings stand in the order of the rules, and of the images below each.
+    /// Returns the violations, in the order of the rules and then of the images. Ages are measured
+    /// at `now`.
     pub fn judge(&self, bundle: &JudgedBundle, now: SystemTime) -> Vec<Violation> {
         self.rules
             .iter()

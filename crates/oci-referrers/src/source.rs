@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Contract
 ///
-/// - [`Outcome::List`] with no claims means that the place *said* there are none; a failure is never that.
-/// - A failure does not lose what was read before it: that is [`Outcome::PartialList`].
-/// - Claims need no verification here: [`Discovery`](crate::Discovery) reads each manifest and checks it.
+/// - [`Outcome::List`] with no claims means that the place *said* that there are none. A failure is
+///   never an empty list.
+/// - What was read before a failure is kept: the outcome is then [`Outcome::PartialList`].
+/// - Claims need not be verified: [`Discovery`](crate::Discovery) reads and checks each manifest.
 /// - The subject need not exist.
-/// - Dropping the future cancels the request and leaves no state behind that a later call would trust.
+/// - Dropping the future cancels the request and leaves no state behind that a later call would
+///   trust.
 ///
-/// With the feature `testing`, `testing::referrer_source` holds an implementor to it.
+/// With the feature `testing`, `testing::referrer_source` tests an implementation against this
+/// contract.
 ///
 /// ```
 /// use oci_content::{Descriptor, ErrorCode, OtherSource, SourceKind};
@@ -47,13 +50,14 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[async_trait]
 pub trait ReferrerSource: fmt::Debug + Send + Sync {
-    /// Returns what kind of source this is: it stands beside every referrer that the source named.
+    /// Returns the kind of this source, which is recorded with every referrer that it names.
     ///
-    /// A source of your own is [`SourceKind::Other`]. The other kinds are for what asked that very place: where a source of
-    /// the kind `referrers-tag` gives a list, a denied referrers API is [settled](Problem::settled_by_tag).
+    /// A source of your own is [`SourceKind::Other`]. The other kinds are reserved for sources that
+    /// really ask that place: if a source of the kind `referrers-tag` gives a list, a denied
+    /// referrers API is [not an error](Problem::settled_by_tag).
     fn kind(&self) -> SourceKind;
 
-    /// Asks for all referrers of one subject, to the last page.
+    /// Lists all referrers of one subject, through the last page.
     async fn referrers(&self, query: &Query) -> Answer;
 }
 
@@ -65,7 +69,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Asks for the referrers of a subject that somebody named: tags are asked for one by one.
+    /// Asks for the referrers of a single subject, whose tags are requested one by one.
     pub fn direct(subject: Digest) -> Self {
         Self {
             subject,
@@ -73,8 +77,8 @@ impl Query {
         }
     }
 
-    /// Asks for the referrers of one of many subjects: one complete listing of the repository's tags may answer
-    /// for all of them.
+    /// Asks for the referrers of one of many subjects, for which one complete listing of the
+    /// repository's tags may serve instead of a request for each tag.
     pub fn one_of_many(subject: Digest) -> Self {
         Self {
             subject,
@@ -87,29 +91,30 @@ impl Query {
         &self.subject
     }
 
-    /// Returns whether the subject is asked for on its own.
+    /// Returns whether this query is about a single subject, and not one of many.
     pub fn is_direct(&self) -> bool {
         self.direct
     }
 }
 
-/// What a source answered: whether it did, what it named, and what it could not settle.
+/// What a source answered: whether it gave a list, what it named, and what failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answer {
     /// Whether there is a list, and whether it is all of it.
     pub outcome: Outcome,
-    /// What was named.
+    /// The manifests that the source names as referrers.
     pub claims: Vec<Claim>,
-    /// What could not be settled; any of these makes the discovery incomplete, apart from those that a referrers tag
+    /// What failed. Any problem makes the discovery incomplete, except one that a referrers tag
     /// [settles](Problem::settled_by_tag).
     pub errors: Vec<Problem>,
-    /// What was noticed.
+    /// What was noticed without making the discovery incomplete.
     pub warnings: Vec<Warning>,
-    /// What follows about the referrers API; only a source that asked it says so. A list with `Supported` is the API's: from
-    /// that, and not from the kind of the source, the discovery's method follows.
+    /// What the answer shows about the referrers API; `None` from a source that did not ask it. A
+    /// list with `Supported` counts as the API's list. The discovery method follows from this, and
+    /// not from the kind of the source.
     pub capability: Option<Capability>,
-    /// What was asked and answered, for people who want to know why.
+    /// The requests and their answers, for people who want to know why.
     pub exchanges: Vec<Exchange>,
 }
 
@@ -117,16 +122,17 @@ pub struct Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// There is nothing here that could list referrers: no such API, no such tag. No claim about their number.
+    /// There is nothing here that could list referrers, such as no API or no tag. This says nothing
+    /// about their number.
     NoAnswer,
     /// The whole list.
     List,
-    /// The list up to a failure, which stands in [`Answer::errors`].
+    /// The list up to a failure, which is in [`Answer::errors`].
     PartialList,
 }
 
 impl Answer {
-    /// Creates the answer of a source that gave its whole list.
+    /// Creates the answer of a source that gave a whole list.
     pub fn list(claims: impl IntoIterator<Item = Claim>) -> Self {
         Self {
             claims: claims.into_iter().collect(),
@@ -134,7 +140,7 @@ impl Answer {
         }
     }
 
-    /// Creates the answer of a source that has no list of this subject.
+    /// Creates the answer of a source that has no list for the subject.
     pub fn none() -> Self {
         Self::with_outcome(Outcome::NoAnswer)
     }
@@ -159,7 +165,7 @@ impl Answer {
         }
     }
 
-    /// Adds a failure; what was a whole list is a partial one from then on.
+    /// Adds a failure, which turns a whole list into a partial one.
     pub fn fail(&mut self, problem: Problem) {
         if self.outcome == Outcome::List {
             self.outcome = Outcome::PartialList;
@@ -168,24 +174,24 @@ impl Answer {
     }
 }
 
-/// A manifest that a source names as a referrer. Not verified.
+/// A manifest that a source names as a referrer, not yet verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Claim {
     /// What the source says about the manifest.
     pub descriptor: Descriptor,
-    /// The legacy tag that names it, from a source of the kind `legacy-tag`: what such a tag holds needs no `subject`. Other
-    /// kinds have none.
+    /// The legacy tag that names it; only from a source of the kind `legacy-tag`. A manifest under
+    /// such a tag needs no `subject`.
     pub tag: Option<Tag>,
-    /// The manifest, where the source has read it already.
+    /// The manifest, if the source has already read it.
     pub manifest: Option<Manifest>,
 }
 
 impl Claim {
-    /// Creates a claim from a list's entry.
+    /// Creates a claim from an entry of a list.
     ///
-    /// Annotations, platform, `urls` and `data` of the entry are not kept, nor a type of more than 1 KiB: lists are long, and
-    /// the manifest says it all.
+    /// Annotations, platform, `urls` and `data` of the entry are dropped, and so are types of more
+    /// than 1 KiB: lists are long, and the manifest has all of it.
     pub fn new(entry: Descriptor) -> Self {
         const MAX_TYPE_BYTES: usize = 1024;
         let short = |text: &String| text.len() <= MAX_TYPE_BYTES;
@@ -199,7 +205,7 @@ impl Claim {
         }
     }
 
-    /// Creates a claim from what a legacy tag holds.
+    /// Creates a claim from a legacy tag and the manifest under it.
     pub fn tagged(tag: Tag, manifest: Manifest) -> Self {
         Self {
             tag: Some(tag),
@@ -209,31 +215,31 @@ impl Claim {
     }
 }
 
-/// Something that could not be settled. Displays as its message.
+/// A failure that makes a discovery incomplete. Displays as its message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Problem {
-    /// The class.
+    /// The class of the problem.
     pub code: ErrorCode,
-    /// The manifest concerned, if it is one in particular.
+    /// The manifest concerned; `None` if it is about no particular one.
     pub digest: Option<Digest>,
-    /// The subject whose referrers were asked for, in what a discovery gives back.
+    /// The subject whose referrers were asked for; set by the discovery.
     pub subject: Option<Digest>,
-    /// The source that failed, if it was one in particular.
+    /// The source that failed; `None` if no particular one did.
     pub source: Option<SourceKind>,
-    /// What happened, in a sentence fragment.
+    /// What happened, as a sentence fragment of at most 1,024 characters.
     pub message: String,
-    /// Whether a referrers tag that answers with an index makes up for it: the problem then does not count.
+    /// Whether the problem is dropped when a referrers tag answers with an index.
     ///
-    /// For a source that gave no list because something before it refused, while the subject itself may be read. Not a
-    /// member of the JSON form: it matters only until a discovery ends.
+    /// Set by a source that was refused a list although the subject itself can be read. Not part of
+    /// the JSON form, since it only matters until the discovery ends.
     #[serde(skip)]
     pub settled_by_tag: bool,
 }
 
 impl Problem {
-    /// Creates a problem that concerns no manifest in particular.
+    /// Creates a problem that is about no particular manifest.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -245,7 +251,7 @@ impl Problem {
         }
     }
 
-    /// Names the manifest concerned.
+    /// Sets the manifest concerned.
     #[must_use]
     pub fn about(mut self, digest: &Digest) -> Self {
         self.digest = Some(digest.clone());
@@ -268,20 +274,20 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Something that was noticed and does not make a discovery incomplete.
+/// An observation that does not make a discovery incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Warning {
-    /// The class.
+    /// The class of the warning.
     pub code: WarningCode,
-    /// The manifest concerned, if it is one in particular.
+    /// The manifest concerned; `None` if it is about no particular one.
     pub digest: Option<Digest>,
-    /// What was noticed, in a sentence fragment.
+    /// What was noticed, as a sentence fragment of at most 1,024 characters.
     pub message: String,
 }
 
 impl Warning {
-    /// Creates a warning that concerns no manifest in particular.
+    /// Creates a warning that is about no particular manifest.
     pub fn new(code: WarningCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -290,7 +296,7 @@ impl Warning {
         }
     }
 
-    /// Names the manifest concerned.
+    /// Sets the manifest concerned.
     #[must_use]
     pub fn about(mut self, digest: &Digest) -> Self {
         self.digest = Some(digest.clone());
@@ -298,7 +304,7 @@ impl Warning {
     }
 }
 
-/// One request and its answer, in words.
+/// One request and its answer, in words of at most 1,024 characters each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Exchange {
@@ -311,7 +317,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Creates a record.
+    /// Creates a record of a request and its answer.
     pub fn new(source: SourceKind, request: impl Into<String>, answer: impl Into<String>) -> Self {
         Self {
             source,
@@ -321,7 +327,7 @@ impl Exchange {
     }
 }
 
-/// Cuts a message that holds what somebody else wrote.
+/// Shortens a message that may quote a registry.
 fn cut(message: &str) -> String {
     bounded(message, MAX_MESSAGE_CHARS).into_owned()
 }

@@ -11,24 +11,25 @@ use crate::manifests::ManifestFailure;
 use crate::source::{Answer, Exchange, Outcome, Problem, Warning};
 use crate::verify::Facts;
 
-/// What a discovery knows of one subject so far.
+/// What a discovery knows about one subject so far.
 #[derive(Debug, Default)]
 pub(crate) struct SubjectState {
     pub(crate) depth: u32,
-    /// The answers by the place of their source, until all are there.
+    /// The answers by the index of their source, until all have come.
     pub(crate) answers: Vec<Option<(SourceKind, Answer)>>,
-    /// What is known of the manifests that were named; `None` while one is being read.
+    /// What is known about the manifests that were named; `None` while one is being read.
     pub(crate) facts: BTreeMap<Digest, Option<Result<Facts, ManifestFailure>>>,
     /// Claims whose manifest is being read.
     pub(crate) claims: BTreeMap<Digest, Vec<MergedClaim>>,
-    /// The room that claims and facts take until all are settled.
+    /// The bytes that claims and facts take until all claims are settled.
     pub(crate) held: usize,
     pub(crate) capability: Option<Capability>,
-    /// The API gave a list, whole or partial: its source says that it is supported, whatever the source is called.
+    /// The API gave a list, whole or partial: the source of the list says that the API is
+    /// supported, whatever its kind.
     pub(crate) api_listed: bool,
     /// The API gave its whole list.
     pub(crate) api_listed_all: bool,
-    /// The referrers tag is known not to exist.
+    /// The referrers tag is known to be absent.
     tag_absent: bool,
     /// The referrers tag holds an index.
     pub(crate) tag_listed: bool,
@@ -37,14 +38,15 @@ pub(crate) struct SubjectState {
     /// A source that is neither the API nor a tag gave a list.
     other_listed: bool,
     pub(crate) errors: Vec<Problem>,
-    /// What counts unless a referrers tag of any subject holds an index.
+    /// Problems that count unless a referrers tag of some subject holds an index.
     pub(crate) open: Vec<Problem>,
     pub(crate) warnings: Vec<Warning>,
     pub(crate) exchanges: Vec<Exchange>,
 }
 
 impl SubjectState {
-    /// Creates the state of a subject so many steps away from a root, of which nothing is known yet.
+    /// Creates the state of a subject `depth` steps away from a root, of which nothing is known
+    /// yet.
     pub(crate) fn at(depth: u32) -> Self {
         Self {
             depth,
@@ -52,7 +54,7 @@ impl SubjectState {
         }
     }
 
-    /// Makes room for an answer, and drops of it what is too much.
+    /// Accounts for an answer, and drops the part of it that exceeds the memory limit.
     pub(crate) fn hold_answer(&mut self, held: &Held, answer: &mut Answer) {
         if !held.take(held::of_words(answer)) {
             answer.exchanges = Vec::new();
@@ -73,7 +75,7 @@ impl SubjectState {
         }
     }
 
-    /// Drops what is known of a manifest.
+    /// Drops what is known about a manifest.
     pub(crate) fn forget(&mut self, held: &Held, digest: &Digest) {
         if let Some(Some(Ok(facts))) = self.facts.remove(digest) {
             self.held -= facts.held();
@@ -81,7 +83,7 @@ impl SubjectState {
         }
     }
 
-    /// Makes room for what was read of a manifest.
+    /// Accounts for what was read of a manifest.
     pub(crate) fn hold(
         &mut self,
         held: &Held,
@@ -95,7 +97,8 @@ impl SubjectState {
         Ok(facts)
     }
 
-    /// Says how the referrers were found, from what was answered and found: a source's name decides nothing.
+    /// Returns how the referrers were found. Answers and findings decide it, never the kind that a
+    /// source claims.
     pub(crate) fn method(&self) -> DiscoveryMethod {
         if self.api_listed {
             if self.tag_added {
@@ -112,7 +115,7 @@ impl SubjectState {
         }
     }
 
-    /// Draws what follows from all answers together, and returns what they name.
+    /// Draws conclusions from all answers together, and returns the claims that they make.
     pub(crate) fn conclude(
         &mut self,
         subject: &Digest,
@@ -162,8 +165,7 @@ impl SubjectState {
                     .as_ref()
                     .is_some_and(|tag| speaks_of(tag, subject))
                 {
-                    let message =
-                        "it is named by a legacy tag, and no tag of the subject comes with it";
+                    let message = "a legacy tag is said to name it, but the claim has no tag for this subject";
                     let mut problem = Problem::new(ErrorCode::Malformed, message);
                     problem.source = Some(kind);
                     self.errors.push(problem.about(&claim.descriptor.digest));
@@ -178,8 +180,8 @@ impl SubjectState {
         }
         self.tag_absent = tag_silent && !self.tag_listed;
         for problem in unless_tag_answers {
-            // Clients that keep a referrers tag for one subject of a repository keep it for every subject that has
-            // referrers, because they could not use the API.
+            // Clients that keep a referrers tag for one subject of a repository keep one for every
+            // subject that has referrers, because they cannot use the API.
             if problem.code == ErrorCode::Denied && self.depth > 0 && tag_missing {
                 self.open.push(problem);
             } else {
@@ -199,7 +201,7 @@ impl SubjectState {
         claims
     }
 
-    /// Drops a problem if referrers tags answer in its place.
+    /// Turns a problem into a warning if referrers tags make up for it.
     pub(crate) fn settle_by_tag(&mut self, mut problem: Problem, answers: bool) {
         if !answers {
             problem.message.push_str(", and no referrers tag answers");
@@ -216,7 +218,7 @@ impl SubjectState {
         }
     }
 
-    /// Notes that a claim's manifest could not be looked at.
+    /// Records that the manifest of a claim could not be read.
     pub(crate) fn fail(&mut self, claim: &MergedClaim, failure: ManifestFailure) {
         let digest = &claim.descriptor.digest;
         match failure {
@@ -230,18 +232,19 @@ impl SubjectState {
     }
 }
 
-/// Says that there is no more room for what is found.
+/// Returns the problem of a discovery that has reached its memory limit.
 pub(crate) fn too_much() -> Problem {
-    let message = "what was found takes more memory than a discovery may";
+    let message = "the results exceed the memory limit of a discovery";
     Problem::new(ErrorCode::Limit, message)
 }
 
-/// Returns whether a warning of a referrers tag says that the tag exists.
+/// Returns whether a warning about a referrers tag implies that the tag exists.
 fn holds_something(code: WarningCode) -> bool {
     matches!(code, WarningCode::NotAnIndex | WarningCode::False200)
 }
 
-/// Returns whether a tag is a legacy tag of the subject: its name alone relates what it holds to the subject.
+/// Returns whether a tag is a legacy tag of the subject, so that its name alone relates its
+/// manifest to the subject.
 fn speaks_of(tag: &Tag, subject: &Digest) -> bool {
     LegacyTag::from_tag(tag).is_some_and(|tag| tag.subject() == subject)
 }

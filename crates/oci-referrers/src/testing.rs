@@ -1,8 +1,8 @@
-//! The contracts of [`ReferrerSource`](crate::ReferrerSource) and [`ManifestSource`](crate::ManifestSource), as tests that
-//! every implementor runs.
+//! Test suites for implementations of [`ReferrerSource`](crate::ReferrerSource) and
+//! [`ManifestSource`](crate::ManifestSource).
 //!
-//! An implementor shows the suite a place: how to put content there, and how to make it fail. The suite asks the source
-//! over that place, and panics with the rule that it found broken.
+//! An implementor provides a place: how content gets into it, and how it is made to fail. The suite
+//! calls the source over that place, and panics with a sentence that names the broken rule.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};

@@ -7,16 +7,16 @@ use crate::graph::Referrer;
 use crate::held;
 use crate::source::Warning;
 
-/// What a manifest makes of the claim that it is a referrer.
+/// The result of checking a claim against the manifest itself.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// It is one; what the lists said otherwise is noted.
+    /// It is a referrer; where the lists say otherwise there is a warning.
     Referrer(Box<Referrer>, Vec<Warning>),
-    /// It is none of this subject.
+    /// It is not a referrer of this subject.
     Dropped(Warning),
 }
 
-/// What a manifest says of itself, as far as it matters for the claim that it is a referrer.
+/// What a manifest says about itself, as far as a claim is checked against it.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     digest: Digest,
@@ -25,7 +25,7 @@ pub(crate) struct Facts {
     size: u64,
     annotations: BTreeMap<String, String>,
     subject: Option<Digest>,
-    /// The manifest itself, if it is to be kept, or lists others.
+    /// The manifest itself, if it is kept or lists other manifests.
     manifest: Option<Manifest>,
 }
 
@@ -42,7 +42,7 @@ impl Facts {
         }
     }
 
-    /// Returns how many bytes this takes.
+    /// Returns the number of bytes that this takes.
     pub(crate) fn held(&self) -> usize {
         size_of::<Self>()
             + self.media_type.len()
@@ -52,15 +52,16 @@ impl Facts {
     }
 }
 
-/// Holds a claim against the manifest itself.
+/// Checks a claim against the manifest itself.
 ///
-/// The subject must be the *full* digest: a referrers tag of a `sha512` subject is cut and can be shared.
+/// The subject must be the *full* digest: the referrers tag of a `sha512` subject is cut, so
+/// subjects can share it.
 pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, facts: &Facts) -> Verdict {
     let digest = &facts.digest;
     if let Some(tag) = &claim.tag
         && digest == subject
     {
-        let message = format!("tag {tag} holds the subject itself, which says nothing about it");
+        let message = format!("tag {tag} holds the subject itself, not a referrer");
         return Verdict::Dropped(Warning::new(WarningCode::TagIsSubject, message).about(digest));
     }
     let mut warnings = Vec::new();
@@ -75,7 +76,7 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, facts: &Facts) -> Ve
         };
         if let Some(message) = message {
             let warning = Warning::new(WarningCode::SubjectMismatch, message).about(digest);
-            // What a list says wrongly does not undo what a legacy tag's name says.
+            // A wrong entry in a list does not invalidate what the name of a legacy tag says.
             if claim.tag.is_none() {
                 return Verdict::Dropped(warning);
             }
@@ -88,14 +89,18 @@ pub(crate) fn verify(subject: &Digest, claim: &MergedClaim, facts: &Facts) -> Ve
         .all(|source| *source == SourceKind::LegacyTag);
     let listed = &claim.descriptor;
     if listed.size != facts.size {
-        let message = format!("listed with {} bytes, it has {}", listed.size, facts.size);
+        let message = format!(
+            "listed with {} bytes, but it has {}",
+            listed.size, facts.size
+        );
         warnings.push(Warning::new(WarningCode::SizeMismatch, message).about(digest));
     }
     if let Some(artifact_type) = &listed.artifact_type
         && facts.artifact_type.as_ref() != Some(artifact_type)
     {
         let own = facts.artifact_type.as_deref().unwrap_or("none");
-        let message = format!("listed with artifact type {artifact_type:?}, its own is {own:?}");
+        let message =
+            format!("listed with artifact type {artifact_type:?}, but its own is {own:?}");
         warnings.push(Warning::new(WarningCode::ArtifactTypeCorrected, message).about(digest));
     }
     let legacy = claim

@@ -13,20 +13,20 @@ use crate::source::{Answer, Problem, Warning};
 use crate::subject::{SubjectState, too_much};
 use crate::verify::{Facts, Verdict, verify};
 
-/// A question to be asked.
+/// A task that is still to be done.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// What does the source at this place say of this subject?
+    /// Ask the source at this index about this subject.
     Ask(Digest, usize),
-    /// What is the manifest that was named as a referrer of the subject?
+    /// Read a manifest that was named as a referrer of the subject: subject, then referrer.
     Read(Digest, Digest),
-    /// What is below this referrer, which is an index?
+    /// Read what is below this referrer, which is an index.
     Below(Manifest),
 }
 
-/// What a discovery knows so far, and what it has yet to ask. Does no I/O.
+/// What a discovery knows so far and what it has still to ask. Does no I/O.
 ///
-/// What comes out does not depend on the order in which answers come in.
+/// The result does not depend on the order in which answers come in.
 #[derive(Debug)]
 pub(crate) struct Walk {
     queue: VecDeque<Task>,
@@ -34,20 +34,20 @@ pub(crate) struct Walk {
     referrers: Vec<Referrer>,
     /// The referrers that are indexes.
     indexes: BTreeMap<Digest, Index>,
-    /// Subjects with the referrers of theirs that were too far away to be asked for.
+    /// Pairs of a subject and a referrer of it that is too many levels away to be asked about.
     cut: BTreeSet<(Digest, Digest)>,
-    /// How many are asked about each subject.
+    /// The number of sources that are asked about each subject.
     sources: usize,
-    /// Levels that the caller wants.
+    /// The number of levels that the caller wants.
     wanted: Option<u32>,
     limits: Limits,
     keep: Keep,
     held: Arc<Held>,
-    /// How far indexes are read whose children are subjects too.
+    /// How much is read of an index whose children are subjects too.
     children: Option<ImageDepth>,
 }
 
-/// What is kept in the graph although the walk itself needs it no longer.
+/// What the graph keeps although the walk itself no longer needs it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Keep {
     pub(crate) manifests: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Keep {
 /// A referrer that is an index.
 #[derive(Debug)]
 enum Index {
-    /// What is below it is not asked for, or not yet.
+    /// Its children are not asked about, or not yet.
     Closed(Option<Manifest>),
     /// It is being read.
     Opening,
@@ -65,7 +65,7 @@ enum Index {
 }
 
 impl Walk {
-    /// Creates a walk that asks so many sources about each subject, to the depth that is wanted.
+    /// Creates a walk that asks `sources` sources about each subject, down to `wanted` levels.
     pub(crate) fn new(sources: usize, wanted: Option<u32>, limits: Limits, keep: Keep) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -82,13 +82,13 @@ impl Walk {
         }
     }
 
-    /// Shares the room for what is held.
+    /// Shares the account of the memory that is held.
     pub(crate) fn held(mut self, held: Arc<Held>) -> Self {
         self.held = held;
         self
     }
 
-    /// Asks for the referrers of the children of indexes too.
+    /// Asks for the referrers of the children of indexes as well.
     pub(crate) fn children(mut self, children: Option<ImageDepth>) -> Self {
         self.children = children;
         self
@@ -109,12 +109,14 @@ impl Walk {
             .is_some_and(|state| state.depth == 0)
     }
 
-    /// Places a subject so many steps away from a root, and asks for its referrers if nobody has yet.
+    /// Places a subject `depth` steps away from a root, and asks for its referrers if that has not
+    /// been done.
     ///
-    /// A legacy tag can lead to one manifest over ways of different lengths. The shortest decides, also when it is
-    /// found last: what stands below comes nearer then, and may come within reach.
+    /// With legacy tags, paths of different lengths can lead to one manifest. The shortest decides
+    /// even if it is found last: everything below then comes nearer, and may come within reach.
     ///
-    /// The children of an index are as far away as the index: no referrer's step leads to them.
+    /// The children of an index are at the depth of the index, since no referrer step leads to
+    /// them.
     pub(crate) fn place(&mut self, parent: Option<Digest>, subject: Digest, depth: u32) {
         let mut places = vec![(parent, subject, depth)];
         while let Some((parent, subject, depth)) = places.pop() {
@@ -162,7 +164,7 @@ impl Walk {
         }
     }
 
-    /// Takes what is below a referrer that is an index, and asks for the referrers of that.
+    /// Takes the manifests below a referrer that is an index, and asks for their referrers.
     pub(crate) fn below(&mut self, tree: ImageTree) {
         let index = tree.root.digest().clone();
         let subjects: Vec<_> = children(&tree, self.children).collect();
@@ -174,7 +176,8 @@ impl Walk {
         }
     }
 
-    /// Takes the answer of one source, and has what it names read. With the last answer the claims are settled.
+    /// Takes the answer of one source and queues the manifests that it names for reading. With the
+    /// last answer, the claims are settled.
     pub(crate) fn answered(
         &mut self,
         subject: &Digest,
@@ -189,7 +192,7 @@ impl Walk {
             let digest = &claim.descriptor.digest;
             let read = claim.manifest.take();
             if let Some(manifest) = read.filter(|manifest| manifest.digest() == digest) {
-                // Bytes that are there count for more than a failure to read them by their digest.
+                // Bytes that were read count for more than a failure to read them by digest.
                 let facts = Facts::of(manifest, self.keep.manifests);
                 let facts = state.hold(&self.held, Ok(facts));
                 state.facts.insert(digest.clone(), Some(facts));
@@ -201,7 +204,8 @@ impl Walk {
                 self.queue.push_back(task);
             }
         }
-        // Not before the first answer: of thousands of subjects that wait to be asked for, none needs the room.
+        // Not before the first answer: thousands of subjects may be waiting, and none of them needs
+        // the memory yet.
         if state.answers.is_empty() {
             state.answers.resize_with(self.sources, || None);
         }
@@ -219,7 +223,7 @@ impl Walk {
         }
     }
 
-    /// Takes what came of reading a manifest.
+    /// Takes the result of reading a manifest.
     pub(crate) fn read(
         &mut self,
         subject: &Digest,
@@ -241,9 +245,10 @@ impl Walk {
         }
     }
 
-    /// Settles claims whose manifest has been read, and has the others read.
+    /// Settles claims whose manifest has been read, and queues the manifests of the others.
     fn settle_all(&mut self, subject: &Digest, claims: Vec<MergedClaim>) {
-        // Two legacy tags can name one manifest; with the last of its claims, what is known of it goes.
+        // Two legacy tags can name one manifest; what is known about it is dropped with the last of
+        // its claims.
         let mut uses: HashMap<Digest, usize> = HashMap::new();
         for claim in &claims {
             *uses.entry(claim.descriptor.digest.clone()).or_default() += 1;
@@ -295,7 +300,7 @@ impl Walk {
                 let tagged = referrer.sources.contains(&SourceKind::ReferrersTag);
                 if state.api_listed && !claim.listed_by_api && tagged {
                     state.tag_added = true;
-                    // Of a list that broke off nobody can say what it does not name.
+                    // A truncated list says nothing about what it omits.
                     if state.api_listed_all {
                         let message =
                             "the referrers tag names a referrer that the API does not list";
@@ -326,13 +331,13 @@ impl Walk {
 
     pub(crate) fn finish(mut self, configured: Capability) -> ReferrerGraph {
         for (subject, digest) in std::mem::take(&mut self.cut) {
-            // A shorter way may have been found since.
+            // A shorter path may have been found since.
             if self.subjects.contains_key(&digest) {
                 continue;
             }
             if let Some(state) = self.subjects.get_mut(&subject) {
                 let message = format!(
-                    "referrers are followed for {} levels",
+                    "referrers are followed at most {} levels deep",
                     self.limits.max_levels
                 );
                 let problem = Problem::new(ErrorCode::Limit, message);
@@ -398,7 +403,8 @@ impl Walk {
     }
 }
 
-/// Returns the subjects below an index: with only its indexes read, no attestations, as for an image.
+/// Returns the subjects below an index; without attestations if only indexes were read, as for an
+/// image.
 fn children(tree: &ImageTree, depth: Option<ImageDepth>) -> impl Iterator<Item = Digest> + use<> {
     let subjects = match depth {
         Some(ImageDepth::Manifests) => tree.all_subjects(),

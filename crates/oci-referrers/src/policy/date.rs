@@ -1,4 +1,4 @@
-//! When a document was made, as it says itself.
+//! When a document was made, according to itself.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -9,18 +9,19 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-/// Documents of more bytes than this are not searched for a date: 32 MiB.
+/// The size of the largest document that is searched for a date: 32 MiB.
 pub const MAX_DATED_DOCUMENT_BYTES: u64 = 32 << 20;
 
-/// Reads the date of a manifest out of its annotation `org.opencontainers.image.created`.
+/// Reads the date of a manifest from its annotation `org.opencontainers.image.created`.
 ///
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md#pre-defined-annotation-keys>
 pub fn created(annotations: &BTreeMap<String, String>) -> Option<SystemTime> {
     parse_rfc3339(annotations.get("org.opencontainers.image.created")?)
 }
 
-/// Reads the date of a JSON document: CycloneDX, SPDX 2 and 3, OpenVEX, CSAF, in-toto statements with the predicates
-/// that are in use, alone, in a DSSE envelope or in a Sigstore bundle. `None` for everything else.
+/// Reads the date of a JSON document: CycloneDX, SPDX 2 and 3, OpenVEX, CSAF, and in-toto
+/// statements with common predicates; bare, in a DSSE envelope, or in a Sigstore bundle. Returns
+/// `None` for everything else.
 pub fn document_date(bytes: &[u8]) -> Option<SystemTime> {
     if bytes.len() as u64 > MAX_DATED_DOCUMENT_BYTES {
         return None;
@@ -28,10 +29,12 @@ pub fn document_date(bytes: &[u8]) -> Option<SystemTime> {
     date_at(bytes, 0)
 }
 
-/// A Sigstore bundle holds an envelope, the envelope a statement, the statement a document.
+/// The most levels of wrapping: a Sigstore bundle holds an envelope, which holds a statement, which
+/// holds a document.
 const MAX_DEPTH: u32 = 3;
 
-/// The members that can lead to a date. Each is read on its own, so that one of another shape hides no other.
+/// The members that can lead to a date. Each is read separately, so that one of an unexpected type
+/// does not hide others.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
@@ -61,7 +64,8 @@ struct Document<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
-    // CycloneDX; then SLSA 1, SLSA 0.2 and cosign's scan results, the end of the run before its beginning.
+    // CycloneDX; then SLSA 1, SLSA 0.2 and cosign's scan results, the end of the run before its
+    // beginning.
     timestamp: Option<String>,
     finished_on: Option<String>,
     build_finished_on: Option<String>,
@@ -149,8 +153,8 @@ fn metadata_date(metadata: Metadata) -> Option<SystemTime> {
     texts.iter().flatten().find_map(|text| parse_rfc3339(text))
 }
 
-/// Reads a date and time with an offset, <https://www.rfc-editor.org/rfc/rfc3339#section-5.6>, of 1970 or later;
-/// fractions of a second are dropped.
+/// Reads a date and time with an offset, <https://www.rfc-editor.org/rfc/rfc3339#section-5.6>, of
+/// 1970 or later; fractions of a second are dropped.
 fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     let number = |from: usize, to: usize| {
         let digits = text.get(from..to)?;
@@ -214,7 +218,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 }
 
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    // Days before the year 1 of the calendar carried backwards, and the same of 1970.
+    // Days from the year 1 to the start of `year`, in the calendar extended backwards.
     let before = |year: i64| {
         let past = year - 1;
         past * 365 + past.div_euclid(4) - past.div_euclid(100) + past.div_euclid(400)
@@ -223,12 +227,12 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     before(year) - before(1970) + months + day - 1
 }
 
-/// Writes the day of a time, in UTC.
+/// Formats the day of a time, in UTC.
 pub(super) fn day(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let mut days = i64::try_from(since.unwrap_or_default().as_secs() / 86_400).unwrap_or(i64::MAX);
     let (mut year, mut month) = (1970, 1);
-    // A date that was read has four digits of a year.
+    // Dates are read with four digits for the year.
     while year < 9_999 && days >= 365 + i64::from(is_leap(year)) {
         days -= 365 + i64::from(is_leap(year));
         year += 1;
@@ -326,7 +330,7 @@ mod tests {
             r#"{"predicate":{"metadata":{"scanFinishedOn":"DATE"}}}"#,
             r#"{"predicate":{"Data":"x","Timestamp":"DATE"}}"#,
             r#"{"predicate":{"creationInfo":{"created":"DATE"}}}"#,
-            // A member of another shape hides none that is right.
+            // A member of an unexpected type does not hide one that is right.
             r#"{"metadata":"none","predicate":7,"document":null,"timestamp":"DATE"}"#,
         ];
         let plain = plain.iter().map(|text| text.replace("DATE", date));

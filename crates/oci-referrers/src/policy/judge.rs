@@ -1,4 +1,4 @@
-//! One rule over everything that a bundle holds.
+//! Judges a bundle by one rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,8 @@ use super::judged::{JudgedBundle, JudgedImage, JudgedReferrer};
 use super::rule::{Age, Per, Requirement, Rule, Signed, Unused};
 use super::violation::{Violation, ViolationKind};
 
-/// How far a date may lie in the future: clocks differ. One farther ahead would keep a document young forever.
+/// How far in the future a date may be, since clocks differ. Without the limit, a wrong date would
+/// keep a document recent forever.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn rule(rule: &Rule, bundle: &JudgedBundle, now: SystemTime) -> Vec<Violation> {
@@ -69,7 +70,7 @@ struct Judge<'a> {
     violations: Vec<Violation>,
 }
 
-/// What refers to each subject, each referrer once.
+/// The referrers of each subject, each once.
 type BySubject<'a> = BTreeMap<&'a Digest, Vec<&'a JudgedReferrer>>;
 
 impl Judge<'_> {
@@ -97,7 +98,8 @@ impl Judge<'_> {
         let mut seen = BTreeSet::new();
         let mut by_subject = BySubject::new();
         for referrer in &image.referrers {
-            // One that two tags name is one referrer; by what it is called under each, it can be of two categories.
+            // A manifest under two tags is one referrer, but the suffixes can put it into two
+            // categories.
             if seen.insert((&referrer.subject, &referrer.digest, referrer.category)) {
                 by_subject
                     .entry(&referrer.subject)
@@ -147,7 +149,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Returns what is asked about, each with a name for people.
+    /// Returns the digests that a rule applies to, each with a name for people.
     fn places<'a>(&mut self, image: &'a JudgedImage, per: Per) -> Vec<(&'a Digest, String)> {
         if per == Per::Image {
             return vec![(&image.digest, "the image".to_owned())];
@@ -235,7 +237,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Says how old referrers are that are too old.
+    /// Describes the ages of referrers that are too old.
     fn ages(&self, there: &[&JudgedReferrer]) -> String {
         let mut parts = Vec::new();
         let dates = there.iter().filter_map(|referrer| referrer.created);

@@ -6,11 +6,11 @@ use super::date::created;
 use crate::graph::ReferrerGraph;
 use crate::image::ImageTree;
 
-/// What a policy is judged over.
+/// The images that a policy judges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JudgedBundle {
-    /// The images, each with everything that refers to it.
+    /// The images, each with all its referrers.
     pub images: Vec<JudgedImage>,
     /// Whether the bundle itself is signed by a key that the caller trusts.
     pub signed: bool,
@@ -20,16 +20,16 @@ pub struct JudgedBundle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JudgedImage {
-    /// The name under which it was asked for.
+    /// The reference that was asked for.
     pub reference: Reference,
-    /// The registry and repository that it goes into, where that is known: at an import.
+    /// The registry and repository that it is imported into; `None` if that is not known.
     pub target: Option<String>,
-    /// The manifest that the name stands for.
+    /// The digest of the manifest that the reference leads to.
     pub digest: Digest,
-    /// The image manifests of its platforms, with their names. Attestations that BuildKit keeps in an index are none.
-    /// An image without an index is its own platform.
+    /// The image manifests of its platforms, with the names of the platforms; without attestations
+    /// that BuildKit keeps in an index. An image without an index is its own platform.
     pub platforms: Vec<(Digest, String)>,
-    /// What refers to it, to its children and to those again.
+    /// The referrers of the image, of its children, and of those referrers.
     pub referrers: Vec<JudgedReferrer>,
 }
 
@@ -39,13 +39,13 @@ pub struct JudgedImage {
 pub struct JudgedReferrer {
     /// The digest of its manifest.
     pub digest: Digest,
-    /// What it refers to.
+    /// The digest of the manifest that it refers to.
     pub subject: Digest,
     /// Its artifact type, from its own manifest.
     pub artifact_type: Option<String>,
-    /// What kind of statement it makes; of a legacy tag that of its suffix.
+    /// The kind of statement it makes; for a legacy tag, the one of its suffix.
     pub category: ArtifactCategory,
-    /// When the statement was made, where it says so.
+    /// When the statement was made, if it says so.
     pub created: Option<SystemTime>,
 }
 
@@ -60,7 +60,7 @@ impl JudgedBundle {
 }
 
 impl JudgedImage {
-    /// Creates an image that nothing refers to.
+    /// Creates an image without referrers.
     pub fn new(reference: Reference, digest: Digest) -> Self {
         Self {
             reference,
@@ -71,7 +71,7 @@ impl JudgedImage {
         }
     }
 
-    /// Takes an image and its referrers from what was discovered. The dates are those of the annotations.
+    /// Creates an image from the result of a discovery. Dates are taken from annotations.
     pub fn discovered(reference: Reference, tree: &ImageTree, graph: &ReferrerGraph) -> Self {
         let root = &tree.root;
         let mut image = Self::new(reference, root.digest().clone());

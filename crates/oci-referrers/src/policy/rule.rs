@@ -1,4 +1,4 @@
-//! The rules of a policy, as its file writes them.
+//! The rules of a policy, as written in its file.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,7 +23,7 @@ pub(super) struct Document {
     pub(super) unused: Unused,
 }
 
-/// What a rule that no image met is.
+/// What happens with a rule that applies to no image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Unused {
@@ -49,7 +49,7 @@ impl TryFrom<u64> for Version {
     }
 }
 
-/// At least one rule, and no two of one name.
+/// At least one rule, all with different names.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Vec<Rule>")]
 pub(super) struct Rules(pub(super) Vec<Rule>);
@@ -73,7 +73,7 @@ pub(super) struct Rule {
     pub(super) name: String,
     pub(super) images: Vec<RepositoryPattern>,
     pub(super) except: Vec<RepositoryPattern>,
-    /// Where the image goes.
+    /// The repositories that the image is imported into.
     pub(super) target: Vec<RepositoryPattern>,
     pub(super) unused: Unused,
     pub(super) require: Vec<Requirement>,
@@ -101,7 +101,7 @@ struct RuleFields {
     signed: Vec<Signed>,
 }
 
-/// Characters of a rule's name. Names stand in findings, whose length is limited.
+/// The most characters of a rule's name, since names are part of findings, whose length is limited.
 const MAX_NAME_CHARS: usize = 64;
 
 impl TryFrom<RuleFields> for Rule {
@@ -137,7 +137,7 @@ impl TryFrom<RuleFields> for Rule {
 }
 
 impl Rule {
-    /// Returns whether the rule is about an image.
+    /// Returns whether the rule applies to an image.
     pub(super) fn selects(&self, image: &Reference, target: Option<&str>) -> bool {
         let name = format!("{}/{}", image.registry(), image.repository());
         let any = |patterns: &[RepositoryPattern], name: &str| {
@@ -163,7 +163,7 @@ impl Rule {
     }
 }
 
-/// A referrer that has to be there.
+/// A referrer that is required.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "RequirementFields")]
 pub(super) struct Requirement {
@@ -222,7 +222,7 @@ enum Undated {
     Deny,
 }
 
-/// What referrers a rule is about.
+/// The referrers that a rule is about.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "SelectorFields")]
 pub(super) enum Selector {
@@ -321,7 +321,7 @@ impl TryFrom<String> for Signed {
     }
 }
 
-/// How old something may be, as it was written.
+/// The most age of something, with the text it was read from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Age {
@@ -354,7 +354,7 @@ impl TryFrom<String> for Age {
     }
 }
 
-/// Registry and repository, with `*` for a part between slashes and `**` for anything.
+/// A pattern of registry and repository: `*` is anything between two slashes, `**` is anything.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct RepositoryPattern(pub(super) String);
@@ -380,12 +380,12 @@ impl TryFrom<String> for RepositoryPattern {
 #[derive(Clone, Copy, PartialEq)]
 enum Piece {
     Byte(u8),
-    /// Any bytes but a slash.
+    /// Any characters except slashes.
     Within,
     Anything,
 }
 
-/// Matches a repository: `*` stays between two slashes, `**` does not.
+/// Returns whether a pattern matches a repository.
 fn matches_repository(pattern: &str, name: &str) -> bool {
     let mut pieces: Vec<Piece> = Vec::new();
     for byte in pattern.bytes() {
@@ -398,8 +398,8 @@ fn matches_repository(pattern: &str, name: &str) -> bool {
     matches(&pieces, name)
 }
 
-/// Matches an artifact type, as media types are compared: without regard to case, blanks around it and parameters. `*` is
-/// anything.
+/// Returns whether a pattern matches an artifact type. As for all media types, case, surrounding
+/// blanks and parameters do not count. `*` is anything.
 fn matches_type(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (media_type::essence(pattern), media_type::essence(name));
     let piece = |byte| match byte {
@@ -410,9 +410,10 @@ fn matches_type(pattern: &str, name: &str) -> bool {
     matches(&pieces, &name)
 }
 
-/// Matches all of a text, in time of the pattern's length times the text's, whatever they are.
+/// Returns whether a pattern matches a whole text. Takes time proportional to the product of their
+/// lengths.
 fn matches(pieces: &[Piece], text: &str) -> bool {
-    // Whether the text so far can be matched by the first pieces, for each number of them.
+    // For each number of leading pieces, whether they match the text so far.
     let mut reached = vec![false; pieces.len() + 1];
     reached[0] = true;
     let skip_empty = |reached: &mut [bool]| {
@@ -436,7 +437,7 @@ fn matches(pieces: &[Piece], text: &str) -> bool {
     reached[pieces.len()]
 }
 
-/// Reads one thing, or a list of such things.
+/// Reads one item, or a list of items.
 fn one_or_more<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -506,7 +507,7 @@ mod tests {
             assert!(matches_type("application/spdx+json", own), "{own:?}");
             assert!(matches_type(" APPLICATION/*", own), "{own:?}");
         }
-        // Patterns that take other matchers for ever.
+        // Patterns on which backtracking matchers take exponential time.
         let text = format!("{}b", "a".repeat(1_000));
         assert!(!matches_repository(&"**a".repeat(200), &text));
         assert!(matches_type(

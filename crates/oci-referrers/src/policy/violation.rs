@@ -1,16 +1,16 @@
 use oci_content::Reference;
 
-/// Something that a rule of a policy forbids or misses.
+/// Something that violates a rule of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Violation {
-    /// What it is.
+    /// The class of the violation.
     pub kind: ViolationKind,
-    /// The image that it is about; none where it is about the bundle.
+    /// The image concerned; `None` if it is about the bundle.
     pub image: Option<Reference>,
-    /// What should be there, with the name of the rule.
+    /// What the rule demands, with its name.
     pub expected: String,
-    /// What is there.
+    /// What was found.
     pub found: String,
 }
 
@@ -18,20 +18,20 @@ pub struct Violation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ViolationKind {
-    /// There are fewer referrers than a rule requires.
+    /// An image has fewer referrers than a rule requires.
     RequiredReferrerMissing,
-    /// There are enough, and too few of them are young enough.
+    /// An image has enough referrers, but too few of them are recent enough.
     ReferrerTooOld,
     /// A referrer that a rule denies.
     DeniedReferrer,
-    /// Something that has to be signed is not.
+    /// Something that a rule requires to be signed is not.
     RequiredSignatureMissing,
-    /// A rule that is about no image of the bundle, and so has judged nothing. It forbids nothing either.
+    /// A rule applies to no image of the bundle, so it has checked nothing. This forbids nothing.
     RuleUnused,
 }
 
 impl Violation {
-    /// Returns whether it forbids the bundle; else it is a warning.
+    /// Returns whether this forbids the bundle. If not, it is a warning.
     pub fn forbids(&self) -> bool {
         self.kind != ViolationKind::RuleUnused
     }

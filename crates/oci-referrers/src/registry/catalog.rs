@@ -10,29 +10,29 @@ use super::reader::{Reader, counted, refusal};
 use crate::limits::Limits;
 use crate::source::{Answer, Problem, Warning};
 
-/// Tags asked for in one page. Registries clamp it, and ACR takes at most 1,000; where it is refused, the registry's own
-/// size is taken.
+/// The number of tags that a page is requested with. Registries reduce it, and ACR takes at most
+/// 1,000. If a registry refuses it, the listing is requested without a page size.
 const PAGE_SIZE: u32 = 1_000;
-/// Empty pages in a row that are followed by their next links.
+/// The most empty pages in a row whose next links are followed.
 const MAX_EMPTY_PAGES: usize = 100;
 /// What is longer is no tag:
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>
 const MAX_TAG_BYTES: usize = 128;
 
-/// The tags of one repository that speak of digests, listed at most once for all who ask.
+/// The tags of one repository whose names contain digests, listed at most once for all sources.
 #[derive(Debug)]
 pub(crate) struct TagCatalog {
     limits: Limits,
     listing: Mutex<Option<Arc<TagListing>>>,
 }
 
-/// What a listing of a repository's tags gave.
+/// The result of listing a repository's tags.
 #[derive(Debug)]
 pub(crate) struct TagListing {
-    /// The tags that begin like a referrers tag or a legacy tag; all others are not kept.
+    /// The tags that begin like a referrers tag or a legacy tag; others are not kept.
     tags: BTreeSet<Tag>,
     pub(crate) end: ListingEnd,
-    /// What was asked and answered, in words.
+    /// A summary in words.
     pub(crate) summary: String,
 }
 
@@ -45,12 +45,12 @@ pub(crate) enum ListingEnd {
     Limited,
     /// The registry refuses to list, or cannot.
     Denied,
-    /// It broke.
+    /// It failed half-way.
     Failed(Problem),
 }
 
 impl TagListing {
-    /// Returns whether a tag exists; `None` when the listing cannot say.
+    /// Returns whether a tag exists; `None` if the listing does not tell.
     pub(crate) fn has(&self, tag: &Tag) -> Option<bool> {
         match (self.tags.contains(tag), &self.end) {
             (true, _) => Some(true),
@@ -78,14 +78,14 @@ impl TagCatalog {
         }
     }
 
-    /// Returns the listing, reading it if nobody has yet.
+    /// Returns the listing, and reads it if that has not been done.
     pub(crate) async fn listing(&self, reader: &Reader) -> Arc<TagListing> {
         let mut known = self.listing.lock().await;
         if let Some(listing) = &*known {
             return Arc::clone(listing);
         }
         let listing = Arc::new(self.list(reader).await);
-        // Who ran out of time did not learn anything about the registry; the next one may have more time.
+        // A timeout tells nothing about the registry, so it is not kept.
         let timed_out = matches!(&listing.end, ListingEnd::Failed(problem) if problem.code == ErrorCode::Timeout);
         if !timed_out {
             *known = Some(Arc::clone(&listing));
@@ -97,7 +97,7 @@ impl TagCatalog {
         let mut walk = ListingWalk::default();
         let end = match walk.run(reader, self.limits).await {
             Ok(end) => end,
-            // A token service refuses what a registry would refuse itself.
+            // The token service refuses on behalf of the registry.
             Err(problem) if problem.code == ErrorCode::Denied && walk.pages == 0 => {
                 ListingEnd::Denied
             }
@@ -127,7 +127,8 @@ impl TagCatalog {
     }
 }
 
-/// Notices that a tag which a listing has shown is not there: it was removed in between, or names what is gone.
+/// Returns the answer for a tag that a listing shows but that is not there: it was removed since,
+/// or its manifest was.
 pub(crate) fn vanished(tag: &Tag) -> Answer {
     let mut answer = Answer::none();
     let message = format!("the tag listing names {tag}, which is not there");
@@ -137,7 +138,8 @@ pub(crate) fn vanished(tag: &Tag) -> Answer {
     answer
 }
 
-/// A listing that breaks is `tag-list-failed`, whatever broke it; only the end of the time keeps its own code.
+/// Returns the code of a listing that fails half-way: `tag-list-failed` for every cause except a
+/// timeout.
 fn failed_code(code: ErrorCode) -> ErrorCode {
     match code {
         ErrorCode::Timeout => ErrorCode::Timeout,
@@ -145,16 +147,17 @@ fn failed_code(code: ErrorCode) -> ErrorCode {
     }
 }
 
-/// Lists all tags of a repository, in the order in which the registry gives them: at most `max_tags`, in at most 1,000
-/// pages.
+/// Lists all tags of a repository, in the order in which the registry gives them: at most
+/// `max_tags`, in at most 1,000 pages.
 ///
 /// # Errors
 ///
-/// When the listing is refused, breaks, or has more than `max_tags` tags: a part of it is no answer.
+/// When the listing is refused, fails half-way, or has more than `max_tags` tags. A partial list is
+/// never returned.
 ///
 /// # Cancellation
 ///
-/// Dropping the future ends the request; what was listed until then is lost.
+/// Dropping the future cancels the requests and loses what was listed.
 pub async fn list_tags(repository: &Repository, max_tags: usize) -> Result<Vec<Tag>, Problem> {
     let reader = Reader::new(repository.clone(), None);
     let mut walk = ListingWalk::default();
@@ -200,8 +203,9 @@ impl ListingWalk {
         match page.status().as_u16() {
             200 => {}
             401 | 403 => return Ok(ListingEnd::Denied),
-            // A repository without tags is 404 NAME_UNKNOWN on some registries (Cloudsmith). Any other 404 comes
-            // from something that cannot list, and says nothing about tags.
+            // Some registries (Cloudsmith) answer 404 NAME_UNKNOWN for a repository without tags.
+            // Any other 404 comes from something that cannot list tags, and says nothing about
+            // them.
             404 if page.error_codes().iter().any(|code| code == "NAME_UNKNOWN") => {
                 return Ok(ListingEnd::Whole);
             }
@@ -224,21 +228,21 @@ impl ListingWalk {
                 let message = format!("the tag listing has more than {} pages", limits.max_pages);
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
             }
-            // A page can be empty and have a next one: registries that filter do so page by page.
+            // An empty page can have a next page: some registries filter page by page.
             if empty > MAX_EMPTY_PAGES {
                 let message =
                     format!("the tag listing has more than {MAX_EMPTY_PAGES} empty pages in a row");
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
             }
             if !urls.insert(next.url.clone()) {
-                let message = format!("the tag listing goes in a circle at {}", next.url.path());
+                let message = format!("the tag listing loops at {}", next.url.path());
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
             }
             let before = self.seen.len();
             page = reader.page(&next.url).await?;
             match page.status().as_u16() {
                 200 => {}
-                // What was only tried beyond the last page is allowed to be refused, not to fail.
+                // A page that was only guessed may be refused, but must not fail.
                 404 | 405 if next.guessed => return Ok(ListingEnd::Whole),
                 status if next.guessed && refuses_parameter(status) => {
                     return Ok(ListingEnd::Whole);
@@ -246,7 +250,7 @@ impl ListingWalk {
                 _ => return Err(refusal(&page)),
             }
             if next.guessed {
-                // A registry that does not know `last` answers with tags that were seen before.
+                // A registry that does not support `last` repeats tags that were seen before.
                 let (_, last) = self.take(&page, limits.max_tags)?;
                 if self.seen.len() == before || last.is_none() {
                     return Ok(ListingEnd::Whole);
@@ -255,7 +259,8 @@ impl ListingWalk {
         }
     }
 
-    /// Notes the tags of a page, as long as there are no more than `max_tags`; returns how many it has, and the last one.
+    /// Takes the tags of a page, up to `max_tags` in all. Returns the number of tags on the page,
+    /// and the last one.
     fn take(
         &mut self,
         page: &Response,
@@ -278,14 +283,14 @@ impl ListingWalk {
     }
 }
 
-/// Returns whether a status says that the registry does not take a request as it was put: what is neither a matter of
-/// rights or rates, nor says that there is no such list.
+/// Returns whether a status says that the registry does not accept the parameters of a request.
+/// Statuses about access rights, rate limits and missing lists do not.
 fn refuses_parameter(status: u16) -> bool {
     matches!(status, 400..=499) && !matches!(status, 401 | 403..=405 | 408 | 429)
 }
 
-/// Finds the page after `page`. `Link` decides; a full page without one, or one whose size the registry has chosen, may
-/// still not be the last, since registries exist that leave it out.
+/// Finds the page after `page`. `Link` decides. Since some registries omit it, a full page, or one
+/// whose size the registry has chosen, may not be the last even without a `Link`.
 fn next(
     reader: &Reader,
     page: &Response,
@@ -314,6 +319,6 @@ fn next(
 
 struct NextPage {
     url: Url,
-    /// No link named it.
+    /// Whether no link names it.
     guessed: bool,
 }

@@ -12,22 +12,23 @@ use super::tag_fallback::denied_tag;
 use crate::limits::Limits;
 use crate::source::{Answer, Claim, Exchange, Outcome, Query, ReferrerSource, Warning};
 
-/// Which legacy tags are looked for.
+/// The legacy tags that are searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LegacyTags {
-    /// The known suffixes, and any other that a listing of the repository's tags shows.
+    /// Tags with the known suffixes, and any others that a listing of the repository's tags shows.
     #[default]
     All,
-    /// The known suffixes only: `.sig`, `.att`, `.sbom`.
+    /// Only tags with the known suffixes `.sig`, `.att` and `.sbom`.
     Known,
-    /// None.
+    /// No legacy tags.
     Off,
 }
 
-/// Legacy tags: `sha256-<hex>.sig`, `.att`, `.sbom` as cosign wrote them before OCI 1.1, and any other suffix.
+/// Legacy tags: `sha256-<hex>.sig`, `.att` and `.sbom`, as cosign wrote them before OCI 1.1, and
+/// other suffixes.
 ///
-/// What such a tag holds is related to its subject by the tag's name; it needs no `subject` member.
+/// The name of such a tag relates its manifest to the subject; the manifest needs no `subject`.
 #[derive(Clone, Debug)]
 pub struct LegacyTagReferrers {
     reader: Reader,
@@ -36,7 +37,7 @@ pub struct LegacyTagReferrers {
 }
 
 impl LegacyTagReferrers {
-    /// Creates a source over the legacy tags of a repository.
+    /// Creates a source over the legacy tags of a repository, with the default limits.
     pub fn new(repository: Repository, which: LegacyTags) -> Self {
         let catalog = Arc::new(TagCatalog::new(Limits::default()));
         Self::shared(Reader::new(repository, None), catalog, which)
@@ -50,8 +51,8 @@ impl LegacyTagReferrers {
         }
     }
 
-    /// Collects the tags to ask for, each with whether a listing has shown it; notes in `answer` what a listing could
-    /// not tell.
+    /// Collects the tags to request, each with whether a listing shows it. What a listing could not
+    /// tell goes into `answer`.
     async fn tags(&self, query: &Query, answer: &mut Answer) -> BTreeMap<Tag, bool> {
         let subject = query.subject();
         let known = || {
@@ -85,7 +86,7 @@ impl LegacyTagReferrers {
             })
         });
         if listing.end != ListingEnd::Whole {
-            // The listing cannot say what is not there, so each known tag is asked.
+            // The listing does not show which tags are absent, so each known tag is requested.
             tags.extend(known());
         }
         tags.extend(listed.map(|tag| (tag.clone(), true)));

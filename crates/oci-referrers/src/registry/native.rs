@@ -14,7 +14,7 @@ use crate::held;
 use crate::limits::Limits;
 use crate::source::{Answer, Claim, Exchange, Problem, Query, ReferrerSource, Warning};
 
-/// Malformed entries of one list that are reported one by one.
+/// The most malformed entries of one list that are reported one by one.
 const MAX_MALFORMED: usize = 100;
 
 /// The referrers API: `GET /v2/<name>/referrers/<digest>`, to the last page.
@@ -23,7 +23,7 @@ const MAX_MALFORMED: usize = 100;
 ///
 /// - No filter is sent: filters are applied to the verified manifests.
 /// - A failure on a later page keeps the pages before it and makes the list a partial one.
-/// - Of [`Limits`], those of a list hold: entries over all pages, pages, bytes.
+/// - Of the [`Limits`], those on entries, pages and bytes apply to each list.
 #[derive(Clone, Debug)]
 pub struct NativeReferrers {
     reader: Reader,
@@ -33,16 +33,17 @@ pub struct NativeReferrers {
 
 /// What a run has learned about the API of one repository.
 ///
-/// The API is taken for absent, and not asked for each of many subjects, only when no subject got a list, one that is
-/// known to exist got no answer, and one that cannot exist got none either. Registries exist that answer 404 for a
-/// subject that they do not know (Quay before 3.12) or whose list they cannot put together (Harbor, zot).
+/// The API counts as absent, and is not asked about each of many subjects, only if no subject got a
+/// list, a subject that is known to exist got no answer, and neither did one that cannot exist.
+/// This is needed because some registries answer 404 for a subject that they do not have (Quay
+/// before 3.12) or whose list they cannot build (Harbor, zot).
 #[derive(Debug, Default)]
 pub(crate) struct ApiState {
     /// Some subject got a list.
     listed: AtomicBool,
-    /// A subject that got no answer, until it is known what that means.
+    /// A subject that got no answer, until it is clear what that means.
     silent: std::sync::Mutex<Option<Digest>>,
-    /// What was concluded.
+    /// Whether the API is absent, once that is known.
     absent: Mutex<Option<bool>>,
 }
 
@@ -80,7 +81,7 @@ impl NativeReferrers {
         )
     }
 
-    /// Replaces the limits of a list: its entries over all pages, and its pages.
+    /// Replaces the limits of each list: entries over all pages, pages, and bytes.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -95,7 +96,7 @@ impl NativeReferrers {
         }
     }
 
-    /// Returns whether the API is known to be absent, finding out where a subject got no answer.
+    /// Returns whether the API is known to be absent. Finds it out if a subject got no answer.
     async fn is_absent(&self) -> bool {
         if self.state.listed.load(Ordering::Acquire) || self.state.candidate().is_none() {
             return false;
@@ -128,7 +129,7 @@ impl NativeReferrers {
             ReferrersAnswer::NoAnswer { .. }
             | ReferrersAnswer::List(_)
             | ReferrersAnswer::SubjectUnknown => false,
-            // Settles nothing; ask again next time.
+            // Not conclusive; ask again next time.
             _ => return false,
         };
         *absent = Some(known);
@@ -188,7 +189,7 @@ impl NativeReferrers {
                         "{status} NAME_UNKNOWN, but the subject is there: no answer"
                     )));
                 }
-                // An unknown repository is not an empty one.
+                // An unknown repository is not an empty repository.
                 Ok(404) => {
                     answer.capability = Some(Capability::Unknown);
                     answer.exchanges.push(say(format!(
@@ -249,7 +250,7 @@ impl NativeReferrers {
             };
             if !seen.insert(next.clone()) {
                 let message = format!(
-                    "the next page {} was read before: the list goes in a circle",
+                    "the next page {} was read before: the list loops",
                     next.path()
                 );
                 return answer.fail(Problem::new(ErrorCode::PageFailed, message));
@@ -310,7 +311,7 @@ impl NativeReferrers {
     }
 }
 
-/// What a 404 or an odd answer means on a later page is that the list is cut off.
+/// Turns a 404 or an unexpected answer for a later page into `page-failed`: the list is truncated.
 fn cut_off(problem: Problem) -> Problem {
     match problem.code {
         ErrorCode::ServerError => Problem {
@@ -321,10 +322,11 @@ fn cut_off(problem: Problem) -> Problem {
     }
 }
 
-/// Turns the entries of a list into claims; a malformed one is an error beside the others.
+/// Turns the entries of a list into claims. A malformed entry is an error; the others are still
+/// used.
 pub(super) fn take_entries(answer: &mut Answer, list: ReferrersList) {
     if list.other_content_type {
-        let message = "the referrers list came under another content type than an image index has";
+        let message = "the referrers list has a content type that is not the one of an image index";
         answer
             .warnings
             .push(Warning::new(WarningCode::ContentType, message));
@@ -344,7 +346,7 @@ pub(super) fn take_entries(answer: &mut Answer, list: ReferrersList) {
     }
     if list.unread > 0 {
         let message = format!(
-            "a list has {} entries more than the {MAX_LIST_ENTRIES} that are read",
+            "a list has {} entries beyond the limit of {MAX_LIST_ENTRIES}",
             list.unread
         );
         answer.fail(Problem::new(ErrorCode::Limit, message));

@@ -10,7 +10,7 @@ use url::Url;
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::Problem;
 
-/// One repository, read until a deadline, with every failure as a [`Problem`].
+/// A reader of one repository with a deadline, which returns every failure as a [`Problem`].
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
     repository: Repository,
@@ -32,8 +32,8 @@ impl Reader {
         self.bounded(self.repository.get_manifest(id)).await
     }
 
-    /// Returns the status of a manifest: that of a HEAD which says 200, else that of a GET. Registries and what stands
-    /// before them may not serve HEAD at all, with 405, 501, 403 or 404.
+    /// Returns the status of a manifest: that of a HEAD if it is 200, else that of a GET.
+    /// Registries and proxies that do not serve HEAD answer it with 405, 501, 403 or 404.
     pub(crate) async fn status<'a>(
         &self,
         id: impl Into<ManifestId<'a>> + Send,
@@ -64,7 +64,7 @@ impl Reader {
             .map_err(|error| problem(&error))
     }
 
-    /// Names a request in words: what [`Exchange`](crate::Exchange) shows.
+    /// Describes a request for an [`Exchange`](crate::Exchange).
     pub(crate) fn request(&self, what: &str) -> String {
         format!("GET /v2/{}/{what}", self.repository.name())
     }
@@ -75,7 +75,10 @@ impl Reader {
     ) -> Result<Response, Problem> {
         let answer = match self.deadline {
             Some(deadline) => tokio::time::timeout_at(deadline, call).await.map_err(|_| {
-                Problem::new(ErrorCode::Timeout, "the time for this image was over")
+                Problem::new(
+                    ErrorCode::Timeout,
+                    "the time limit for this image was reached",
+                )
             })?,
             None => call.await,
         };
@@ -88,7 +91,7 @@ fn problem(error: &registry_client::Error) -> Problem {
     Problem::new(error.code(), error.with_causes())
 }
 
-/// Classifies an answer that is no success, after all retries.
+/// Classifies an answer that is not a success, after all retries.
 pub(crate) fn refusal(response: &Response) -> Problem {
     let status = response.status().as_u16();
     let code = match status {
@@ -106,25 +109,25 @@ pub(crate) fn refusal(response: &Response) -> Problem {
     Problem::new(code, message)
 }
 
-/// Reads the manifest that a tag holds.
+/// Parses the manifest under a tag.
 pub(crate) fn tagged_manifest(tag: &Tag, response: &Response) -> Result<Manifest, Problem> {
     Manifest::parse(response.body().clone(), response.header("content-type"))
         .map_err(|error| Problem::new(ErrorCode::Malformed, format!("tag {tag}: {error}")))
 }
 
-/// The manifests of one repository, each verified against its digest.
+/// The manifests of one repository of a registry, each verified against its digest.
 #[derive(Clone, Debug)]
 pub struct RegistryManifests {
     reader: Reader,
 }
 
 impl RegistryManifests {
-    /// Creates a source of the manifests of a repository.
+    /// Creates a source of the manifests of a repository, without a deadline.
     pub fn new(repository: Repository) -> Self {
         Self::with_reader(Reader::new(repository, None))
     }
 
-    /// Ends every read when so much time has passed from now on; those that were not over then have failed with
+    /// Sets a deadline: `time` after this call, all reads that are not done fail with
     /// [`ErrorCode::Timeout`].
     #[must_use]
     pub fn within(mut self, time: Duration) -> Self {
@@ -158,7 +161,8 @@ impl ManifestSource for RegistryManifests {
                     },
                 )
             }
-            // Only the registry itself can say that it does not have a manifest, and not its login page.
+            // Only the registry itself can say that it does not have a manifest; its login page
+            // cannot.
             404 if !response.is_foreign() && response.url().path().starts_with("/v2/") => {
                 Err(ManifestFailure::NotFound)
             }
@@ -167,7 +171,7 @@ impl ManifestSource for RegistryManifests {
     }
 }
 
-/// Writes a number with the word for what is counted.
+/// Formats a number with the singular or plural of what is counted.
 pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }

@@ -4,37 +4,39 @@ use registry_client::Repository;
 use super::reader::{Reader, refusal};
 use crate::source::Problem;
 
-/// What a reference leads to.
+/// The manifest that a reference leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resolved {
-    /// The manifest, verified where the reference gives a digest. For a tag, under the digest that the registry names, which
-    /// need not be a SHA-256.
+    /// The manifest, verified against the digest of the reference. If the reference has only a tag,
+    /// against the digest that the registry names, which need not be a SHA-256.
     pub manifest: Manifest,
-    /// Where the tag is now, for a reference with tag and digest whose tag has moved on.
+    /// The digest that the tag points at now, if the reference has a tag and a digest and the tag
+    /// has moved.
     pub tag_moved_to: Option<Digest>,
 }
 
-/// Why a reference leads to no manifest.
+/// Why a reference could not be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
-    /// The registry does not have it, or says so to this client.
+    /// The registry does not have it, or hides it from this client.
     #[error(
         "{reference} is not there: the registry answered 404{said}; check the repository and the tag"
     )]
     #[non_exhaustive]
     NotFound {
-        /// What was asked for.
+        /// The reference.
         reference: Reference,
-        /// What the registry said, in brackets.
+        /// The message of the registry with a space before it, in brackets; empty if there was
+        /// none.
         said: String,
     },
     /// It could not be read.
     #[error("{reference} could not be read{}", hint(reference, problem))]
     #[non_exhaustive]
     Failed {
-        /// What was asked for.
+        /// The reference.
         reference: Reference,
         /// What happened.
         #[source]
@@ -49,18 +51,20 @@ fn hint(reference: &Reference, problem: &Problem) -> String {
     }
 }
 
-/// Reads the manifest that a reference names. With a tag and a digest the digest decides.
+/// Reads the manifest that a reference names. If it has a tag and a digest, the digest decides.
 ///
-/// Of a tag, the registry says in `Docker-Content-Digest` under which digest it keeps the manifest; that is what referrers name as
-/// their subject. It has to be a digest of the bytes.
+/// For a tag, the registry says in `Docker-Content-Digest` under which digest it keeps the
+/// manifest, and referrers name that digest as their subject. It must be a digest of the bytes.
 ///
 /// # Errors
 ///
-/// When it is not there, denied, unreachable, malformed, or not the one that the digest names.
+/// [`NotFound`](ResolveError::NotFound) when the registry does not have it, and
+/// [`Failed`](ResolveError::Failed) when access is denied, the registry cannot be reached, or the
+/// bytes are malformed or not those of the digest.
 ///
 /// # Cancellation
 ///
-/// Dropping the future ends the request, and nothing else has happened.
+/// Dropping the future cancels the request and has no other effect.
 pub async fn resolve(
     repository: &Repository,
     reference: &Reference,

@@ -12,9 +12,10 @@ use super::tag_fallback::TagFallbackReferrers;
 use crate::discovery::Discovery;
 use crate::limits::Limits;
 
-/// The sources of one repository: they share one tag listing and one view of what the registry can do.
+/// The sources of one repository, which share one tag listing and what is known about the referrers
+/// API.
 ///
-/// Meant for one run: a listing is read once and kept.
+/// Create new sources for each run: the listing is read once and never again.
 #[derive(Clone, Debug)]
 pub struct RegistrySources {
     repository: Repository,
@@ -26,7 +27,7 @@ pub struct RegistrySources {
 }
 
 impl RegistrySources {
-    /// Creates the sources of a repository.
+    /// Creates the sources of a repository, with all legacy tags and the default limits.
     pub fn new(repository: Repository) -> Self {
         Self {
             repository,
@@ -38,21 +39,22 @@ impl RegistrySources {
         }
     }
 
-    /// Selects the legacy tags; all by default.
+    /// Selects which legacy tags are searched; all by default.
     #[must_use]
     pub fn legacy_tags(mut self, legacy: LegacyTags) -> Self {
         self.legacy = legacy;
         self
     }
 
-    /// Tells what is configured about the referrers API: with `Unsupported` it is not asked at all.
+    /// Sets what is configured about the referrers API. With `Unsupported` the API is not asked;
+    /// nothing is configured by default.
     #[must_use]
     pub fn configured(mut self, capability: Option<Capability>) -> Self {
         self.configured = capability;
         self
     }
 
-    /// Replaces the limits, of the lists and of the discoveries over them.
+    /// Replaces the limits of the lists and of the discoveries over them.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.catalog = Arc::new(TagCatalog::new(limits));
@@ -60,13 +62,16 @@ impl RegistrySources {
         self
     }
 
-    /// Creates a discovery over these sources. With a `timeout`, every request ends when so much time has passed
-    /// from now on; what was found until then is kept, and the result is incomplete. The last tenth of the time is for
-    /// reading what has been named by then: lists and tags are not asked for any more.
+    /// Creates a discovery over these sources.
+    ///
+    /// With a `timeout`, counted from this call, requests that are not done in time fail. The
+    /// result is then incomplete and has what was found in time. The last tenth of the time is
+    /// reserved for reading manifests that were named before; lists and tags are no longer
+    /// requested in it.
     pub fn discovery(&self, timeout: Option<Duration>) -> Discovery {
         let start = tokio::time::Instant::now();
         let until = |time: Option<Duration>| {
-            // A time beyond all clocks is none.
+            // A timeout that the clock cannot represent is no timeout.
             let deadline = time.and_then(|time| start.checked_add(time));
             Reader::new(self.repository.clone(), deadline)
         };

@@ -10,12 +10,13 @@ use super::reader::{Reader, counted, refusal};
 use crate::limits::Limits;
 use crate::source::{Answer, Exchange, Problem, Query, ReferrerSource, Warning};
 
-/// The referrers tag: an index that clients keep under `sha256-<hex>` where a registry has no referrers API.
+/// The referrers tag: an index that clients keep under `sha256-<hex>` where a registry has no
+/// referrers API.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>
 ///
-/// Asked beside the API too: after an upgrade, and where a registry is only half native, the tag may hold what
-/// the API does not list.
+/// It is asked even if the API answers: after an upgrade of the registry, or if the API is
+/// incomplete, the tag may list referrers that the API does not.
 #[derive(Clone, Debug)]
 pub struct TagFallbackReferrers {
     reader: Reader,
@@ -23,7 +24,7 @@ pub struct TagFallbackReferrers {
 }
 
 impl TagFallbackReferrers {
-    /// Creates a source over the referrers tags of a repository.
+    /// Creates a source over the referrers tags of a repository, with the default limits.
     pub fn new(repository: Repository) -> Self {
         let catalog = Arc::new(TagCatalog::new(Limits::default()));
         Self::shared(Reader::new(repository, None), catalog)
@@ -77,7 +78,7 @@ impl ReferrerSource for TagFallbackReferrers {
                 format!("{status}, the subject itself"),
             ),
             ReferrersTagAnswer::List(mut list) => {
-                // What a tag holds says its own type; the header adds nothing.
+                // The manifest under a tag states its own type; the header adds nothing.
                 list.other_content_type = false;
                 let said = counted(list.entries.len(), "entry", "entries");
                 let mut answer = Answer::list([]);
@@ -117,8 +118,9 @@ impl ReferrerSource for TagFallbackReferrers {
     }
 }
 
-/// Decides what a 403 on a tag means. Artifactory's virtual repositories answer so for every tag that does not
-/// exist; then, and only when the subject may be read, the tag counts as absent.
+/// Decides what a 403 on a tag means. Artifactory's virtual repositories answer 403 for every tag
+/// that does not exist. If this registry does so too, and the subject can be read, the tag counts
+/// as absent.
 pub(super) async fn denied_tag(
     reader: &Reader,
     subject: &Digest,

@@ -6,33 +6,34 @@ use oci_content::{Digest, ErrorCode, media_type};
 use super::dropped::{DROPS, drop_after};
 use crate::manifests::{ManifestFailure, ManifestSource};
 
-/// A place that a [`ManifestSource`] reads, as its tests see it.
+/// A place that a [`ManifestSource`] reads, under the control of a test.
 #[async_trait]
 pub trait ManifestPlace: Send + Sync {
     /// Returns a source over the place.
     fn source(&self) -> Arc<dyn ManifestSource>;
 
-    /// Puts a manifest into the place, under the SHA-256 of its bytes.
+    /// Stores a manifest under the SHA-256 of its bytes.
     async fn put(&self, raw: &[u8]);
 
-    /// Has other bytes given out under a digest that the place holds.
+    /// Replaces the bytes that are stored under a digest with other bytes.
     async fn corrupt(&self, digest: &Digest);
 
-    /// Breaks the place: from now on what it holds cannot be read.
+    /// Breaks the place: from now on, every read of a stored manifest fails.
     async fn fail(&self);
 }
 
-/// Holds a [`ManifestSource`] to its contract. `place` makes an empty place, a new one for each rule.
+/// Tests a [`ManifestSource`] against its contract. `place` creates an empty place, a new one for
+/// each rule.
 ///
-/// - A manifest comes with the bytes that were stored, and hashes to the digest that was asked for.
-/// - What is not there is [`NotFound`](ManifestFailure::NotFound).
-/// - Other bytes than those of the digest are a failure with the code `integrity`.
-/// - What cannot be read is a failure, and never `NotFound`.
-/// - A call that was dropped changes no later one.
+/// - A manifest has the bytes that were stored, and the digest that was requested.
+/// - A manifest that is not stored is [`NotFound`](ManifestFailure::NotFound).
+/// - Bytes that do not have the digest are a failure with the code `integrity`.
+/// - A manifest that cannot be read is a failure, never `NotFound`.
+/// - A dropped call does not change later calls.
 ///
 /// # Panics
 ///
-/// When a rule is broken, with the rule.
+/// When a rule is broken.
 pub async fn manifest_source<P, F>(place: impl Fn() -> F + Sync)
 where
     P: ManifestPlace,
@@ -45,7 +46,7 @@ where
     dropping_leaves_nothing(&place().await).await;
 }
 
-/// A manifest as nobody would write it: what is parsed and written again has other bytes.
+/// Returns a manifest with unusual formatting, so that parsing and writing it changes its bytes.
 fn manifest() -> Vec<u8> {
     let config = Digest::of(b"{}");
     format!(
@@ -64,17 +65,17 @@ async fn gives_the_bytes(place: &impl ManifestPlace) {
     for _ in 0..2 {
         let manifest = match source.manifest(&Digest::of(&raw)).await {
             Ok(manifest) => manifest,
-            Err(failure) => panic!("what is there is read: {failure:?}"),
+            Err(failure) => panic!("a stored manifest must be readable: {failure:?}"),
         };
         assert_eq!(
             manifest.raw(),
             &raw[..],
-            "a manifest comes with the bytes that were stored"
+            "a manifest must have the bytes that were stored"
         );
         assert_eq!(
             *manifest.digest(),
             Digest::of(&raw),
-            "a manifest has the digest that was asked for"
+            "a manifest must have the digest that was requested"
         );
     }
 }
@@ -84,7 +85,7 @@ async fn absent_is_not_found(place: &impl ManifestPlace) {
     let answer = place.source().manifest(&Digest::of(b"absent")).await;
     assert!(
         matches!(answer, Err(ManifestFailure::NotFound)),
-        "what is not there is not found: {answer:?}"
+        "a manifest that is not stored must be `NotFound`: {answer:?}"
     );
 }
 
@@ -98,9 +99,9 @@ async fn other_bytes_are_a_failure(place: &impl ManifestPlace) {
         Err(ManifestFailure::Failed(problem)) => assert_eq!(
             problem.code,
             ErrorCode::Integrity,
-            "bytes that do not hash to the digest are a matter of integrity: {problem:?}"
+            "bytes that do not have the digest must fail with the code `integrity`: {problem:?}"
         ),
-        answer => panic!("other bytes than those of the digest are a failure: {answer:?}"),
+        answer => panic!("bytes that do not have the digest must be a failure: {answer:?}"),
     }
 }
 
@@ -112,7 +113,7 @@ async fn failure_is_no_absence(place: &impl ManifestPlace) {
     let answer = source.manifest(&Digest::of(&raw)).await;
     assert!(
         matches!(answer, Err(ManifestFailure::Failed(_))),
-        "what cannot be read is a failure, and not an absence: {answer:?}"
+        "a manifest that cannot be read must be a failure, not `NotFound`: {answer:?}"
     );
 }
 
@@ -128,7 +129,7 @@ async fn dropping_leaves_nothing(place: &impl ManifestPlace) {
             answer
                 .as_ref()
                 .is_ok_and(|manifest| manifest.raw() == &raw[..]),
-            "a call that was dropped changes no later one: {answer:?}"
+            "a dropped call must not change later calls: {answer:?}"
         );
     }
 }

@@ -10,43 +10,46 @@ use oci_content::{
 use super::dropped::{DROPS, drop_after};
 use crate::source::{Answer, Outcome, Query, ReferrerSource};
 
-/// A place that a [`ReferrerSource`] reads, as its tests see it.
+/// A place that a [`ReferrerSource`] reads, under the control of a test.
 #[async_trait]
 pub trait ReferrerPlace: Send + Sync {
     /// Returns a source over the place as it is now.
     fn source(&self) -> Arc<dyn ReferrerSource>;
 
-    /// Puts something into the place that refers to a subject, which need not be there, and returns its digest: another
-    /// one for each `number`, which is at most 2.
+    /// Stores a referrer of a subject, which need not be stored, and returns its digest. Each
+    /// `number`, from 0 to 2, gives another referrer.
     async fn refer(&self, subject: &Descriptor, number: usize) -> Digest;
 
-    /// Breaks the place: from now on a source can learn nothing about subjects that have referrers.
+    /// Breaks the place: from now on, every request for the referrers of a subject that has some
+    /// fails.
     async fn fail(&self);
 
-    /// Breaks the place so that a source still learns some referrers of a subject, and returns those; `None`, as by default,
-    /// where a source learns everything or nothing.
+    /// Breaks the place so that a source can still read some referrers of a subject, and returns
+    /// those. By default returns `None`, for places that give out all or nothing.
     async fn fail_half_way(&self, subject: &Descriptor) -> Option<BTreeSet<Digest>> {
         let _ = subject;
         None
     }
 }
 
-/// Holds a [`ReferrerSource`] to its contract. `place` makes an empty place, a new one for each rule.
+/// Tests a [`ReferrerSource`] against its contract. `place` creates an empty place, a new one for
+/// each rule.
 ///
-/// - All referrers of a subject are named, and none of another one; the subject need not be there.
-/// - Where there are none, nothing is named and nothing has failed.
-/// - A failure is never a whole list, and says what happened.
-/// - What was read before a failure is kept, as a partial list.
-/// - Calls agree: repeated, at the same time, for one subject or for one of many.
-/// - A call that was dropped leaves nothing behind that changes a later one.
-/// - The kind stays the same, and stands in what the source says of itself.
-/// - Only a list that comes with the capability `supported` is the referrers API's, and sources that do not ask the API
-///   say nothing about it.
-/// - Only what a legacy tag names has a tag, and the tag speaks of the subject.
+/// - All referrers of a subject are named, and no others. The subject need not be stored.
+/// - If there are no referrers, none are named and there is no error.
+/// - A failure is never a whole list, and the errors say what happened.
+/// - What was read before a failure is kept as a partial list.
+/// - Calls agree with each other: repeated calls, simultaneous calls, and calls for a single
+///   subject or one of many.
+/// - A dropped call does not change later calls.
+/// - The kind never changes, and the source uses it in its exchanges and errors.
+/// - A list of the kind `referrers-api` comes with the capability `supported`, and sources of tags or
+///   manifests have no capability.
+/// - A claim has a tag if and only if the kind is `legacy-tag`; it is a legacy tag of the subject.
 ///
 /// # Panics
 ///
-/// When a rule is broken, with the rule.
+/// When a rule is broken.
 pub async fn referrer_source<P, F>(place: impl Fn() -> F + Sync)
 where
     P: ReferrerPlace,
@@ -63,7 +66,7 @@ where
     tags_speak_of_the_subject(&place().await).await;
 }
 
-/// A subject that is not in the place.
+/// Returns a subject that is not stored.
 fn subject(name: &str) -> Descriptor {
     let document = format!(r#"{{"schemaVersion":2,"config":{{}},"layers":[],"name":"{name}"}}"#);
     Descriptor::of(media_type::IMAGE_MANIFEST, document.as_bytes())
@@ -95,7 +98,7 @@ fn named(answer: &Answer) -> BTreeSet<Digest> {
         .collect()
 }
 
-/// What two answers to the same question have in common.
+/// What must be equal in two answers to the same query.
 type Gist = (
     Outcome,
     BTreeSet<(Digest, Option<Tag>)>,
@@ -122,15 +125,15 @@ async fn names_what_is_there(place: &impl ReferrerPlace) {
             let named = named(&answer);
             assert!(
                 expected.is_subset(&named),
-                "every referrer of a subject is named, whether the subject is there or not: expected {expected:?}, got {answer:?}"
+                "every referrer of a subject must be named, whether or not the subject is stored: expected {expected:?}, got {answer:?}"
             );
             assert!(
                 named.is_subset(expected),
-                "only referrers of the subject are named: expected {expected:?}, got {answer:?}"
+                "only referrers of the subject may be named: expected {expected:?}, got {answer:?}"
             );
             assert!(
                 answer.outcome == Outcome::List && answer.errors.is_empty(),
-                "where everything can be read the list is whole, without errors: {answer:?}"
+                "if everything can be read, the list must be whole and without errors: {answer:?}"
             );
         }
     }
@@ -142,11 +145,11 @@ async fn empty_is_said(place: &impl ReferrerPlace) {
         let answer = place.source().referrers(&query).await;
         assert!(
             answer.claims.is_empty() && answer.errors.is_empty(),
-            "a subject without referrers has no claims, and is no failure: {answer:?}"
+            "a subject without referrers has no claims and is not an error: {answer:?}"
         );
         assert!(
             answer.outcome != Outcome::PartialList,
-            "a list of nothing that is partial has failed, and says how: {answer:?}"
+            "an empty list without errors must not be partial: {answer:?}"
         );
     }
 }
@@ -161,11 +164,11 @@ async fn failure_is_no_list(place: &impl ReferrerPlace) {
             let answer = source.referrers(&query).await;
             assert!(
                 answer.outcome != Outcome::List,
-                "a failure is never a whole list, and never an empty one: {answer:?}"
+                "a failure must not be a whole list, not even an empty one: {answer:?}"
             );
             assert!(
                 !answer.errors.is_empty(),
-                "a failure is said in the errors: {answer:?}"
+                "a failure must be in the errors: {answer:?}"
             );
         }
     }
@@ -181,11 +184,11 @@ async fn failure_keeps_what_was_read(place: &impl ReferrerPlace) {
     let answer = source.referrers(&Query::direct(subject.digest)).await;
     assert!(
         left.is_subset(&named(&answer)),
-        "what was read before a failure is kept: {left:?} can be read, got {answer:?}"
+        "what was read before a failure must be kept: {left:?} can be read, got {answer:?}"
     );
     assert!(
         answer.outcome == Outcome::PartialList && !answer.errors.is_empty(),
-        "a list that broke off is partial, and the errors say why: {answer:?}"
+        "a truncated list must be partial, and the errors must say why: {answer:?}"
     );
 }
 
@@ -200,7 +203,7 @@ async fn calls_agree(place: &impl ReferrerPlace) {
             assert_eq!(
                 gist(&again),
                 gist(&first),
-                "repeated calls agree, at the same time and for one subject of many too"
+                "repeated and simultaneous calls must agree, and so must both kinds of query"
             );
         }
     }
@@ -219,7 +222,7 @@ async fn dropping_leaves_nothing(place: &impl ReferrerPlace) {
             assert_eq!(
                 gist(&answer),
                 gist(&expected),
-                "a call that was dropped leaves no state behind that a later call trusts"
+                "a dropped call must leave no state that a later call trusts"
             );
         }
     }
@@ -237,7 +240,7 @@ async fn kind_is_one_word(place: &impl ReferrerPlace) {
     let failed = source.referrers(&Query::direct(subject.digest)).await;
     assert!(
         source.kind() == kind && place.source().kind() == kind,
-        "the kind of a source stays the same: it was {kind}, and is {}",
+        "the kind of a source must not change: it was {kind}, and is {}",
         source.kind()
     );
     for answer in [well, failed] {
@@ -246,7 +249,7 @@ async fn kind_is_one_word(place: &impl ReferrerPlace) {
         let other = exchanges.chain(problems).find(|source| *source != kind);
         assert!(
             other.is_none(),
-            "a source speaks of itself by its own kind, {kind}: {answer:?}"
+            "exchanges and errors must have the kind of their source, {kind}: {answer:?}"
         );
     }
 }
@@ -260,12 +263,12 @@ async fn capability_is_an_answer(place: &impl ReferrerPlace) {
         SourceKind::ReferrersApi => assert_eq!(
             answer.capability,
             Some(Capability::Supported),
-            "a list of the referrers API shows that there is one: {answer:?}"
+            "a list of the referrers API must come with the capability `supported`: {answer:?}"
         ),
         SourceKind::Other(_) => {}
         _ => assert_eq!(
             answer.capability, None,
-            "only a source that asks the referrers API says something about it: {answer:?}"
+            "only a source that asks the referrers API may have a capability: {answer:?}"
         ),
     }
 }
@@ -285,7 +288,7 @@ async fn tags_speak_of_the_subject(place: &impl ReferrerPlace) {
         let expected = (source.kind() == SourceKind::LegacyTag).then_some(true);
         assert_eq!(
             speaks_of, expected,
-            "a claim has a tag exactly where a legacy tag of the subject names it: {claim:?}"
+            "a claim must have a tag if and only if a legacy tag of the subject names it: {claim:?}"
         );
     }
 }

@@ -224,52 +224,58 @@ fn each_broken_rule_of_a_referrer_source_is_named() {
     let judge = |flaw| verdict(referrer_source(move || async move { Place::new(flaw) }));
     assert_eq!(judge(Flaw::None), "");
     for (flaw, rule) in [
-        (Flaw::ForgetsTheLast, "every referrer of a subject is named"),
-        (Flaw::NamesAll, "only referrers of the subject are named"),
-        (Flaw::CallsWholePartial, "the list is whole, without errors"),
+        (
+            Flaw::ForgetsTheLast,
+            "every referrer of a subject must be named",
+        ),
+        (Flaw::NamesAll, "only referrers of the subject may be named"),
+        (
+            Flaw::CallsWholePartial,
+            "the list must be whole and without errors",
+        ),
         (
             Flaw::NeedsTheSubject,
-            "a subject without referrers has no claims, and is no failure",
+            "a subject without referrers has no claims and is not an error",
         ),
         (
             Flaw::CallsNothingPartial,
-            "a list of nothing that is partial has failed",
+            "an empty list without errors must not be partial",
         ),
         (
             Flaw::EmptyOnFailure,
-            "a failure is never a whole list, and never an empty one",
+            "a failure must not be a whole list, not even an empty one",
         ),
-        (Flaw::SilentOnFailure, "a failure is said in the errors"),
+        (Flaw::SilentOnFailure, "a failure must be in the errors"),
         (
             Flaw::LosesWhatWasRead,
-            "what was read before a failure is kept",
+            "what was read before a failure must be kept",
         ),
-        (Flaw::CallsPartialWhole, "a list that broke off is partial"),
-        (Flaw::OneCallAtATime, "repeated calls agree"),
+        (Flaw::CallsPartialWhole, "a truncated list must be partial"),
+        (
+            Flaw::OneCallAtATime,
+            "repeated and simultaneous calls must agree",
+        ),
         (
             Flaw::TrustsWhatWasDropped,
-            "a call that was dropped leaves no state behind",
+            "a dropped call must leave no state",
         ),
-        (Flaw::ChangesItsKind, "the kind of a source stays the same"),
+        (Flaw::ChangesItsKind, "the kind of a source must not change"),
         (
             Flaw::SpeaksAsAnother,
-            "a source speaks of itself by its own kind",
+            "exchanges and errors must have the kind of their source",
         ),
         (
             Flaw::ApiWithoutCapability,
-            "a list of the referrers API shows that there is one",
+            "a list of the referrers API must come with the capability `supported`",
         ),
         (
             Flaw::TagWithCapability,
             "only a source that asks the referrers API",
         ),
-        (
-            Flaw::TagOfNobody,
-            "a claim has a tag exactly where a legacy tag",
-        ),
+        (Flaw::TagOfNobody, "a claim must have a tag if and only if"),
         (
             Flaw::LegacyWithoutTag,
-            "a claim has a tag exactly where a legacy tag",
+            "a claim must have a tag if and only if",
         ),
     ] {
         let said = judge(flaw);
@@ -388,34 +394,37 @@ fn each_broken_rule_of_a_manifest_source_is_named() {
     };
     assert_eq!(judge(ManifestFlaw::None), "");
     for (flaw, rule) in [
-        (ManifestFlaw::HasNothing, "what is there is read"),
+        (
+            ManifestFlaw::HasNothing,
+            "a stored manifest must be readable",
+        ),
         (
             ManifestFlaw::WritesAnew,
-            "a manifest comes with the bytes that were stored",
+            "a manifest must have the bytes that were stored",
         ),
         (
             ManifestFlaw::AnotherDigest,
-            "a manifest has the digest that was asked for",
+            "a manifest must have the digest that was requested",
         ),
         (
             ManifestFlaw::AbsentIsFailure,
-            "what is not there is not found",
+            "a manifest that is not stored must be `NotFound`",
         ),
         (
             ManifestFlaw::TrustsBytes,
-            "other bytes than those of the digest are a failure",
+            "bytes that do not have the digest must be a failure",
         ),
         (
             ManifestFlaw::CorruptIsMalformed,
-            "are a matter of integrity",
+            "must fail with the code `integrity`",
         ),
         (
             ManifestFlaw::FailureIsAbsence,
-            "what cannot be read is a failure, and not an absence",
+            "a manifest that cannot be read must be a failure, not `NotFound`",
         ),
         (
             ManifestFlaw::FailsAfterADrop,
-            "a call that was dropped changes no later one",
+            "a dropped call must not change later calls",
         ),
     ] {
         let said = judge(flaw);

@@ -1,4 +1,5 @@
-//! What an answer of the referrers API means when it is no list: a fallback, or a question that stays open.
+//! What an answer of the referrers API means when it is no list: a fallback, or a question that
+//! stays open.
 
 use std::time::Duration;
 

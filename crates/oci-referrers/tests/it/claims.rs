@@ -281,7 +281,8 @@ async fn a_malformed_entry_of_a_tag_is_an_error_too() {
 
 #[tokio::test]
 async fn sha512_subjects_that_share_a_tag_get_their_own_referrers() {
-    // The tag keeps 64 of 128 characters. Digests that agree in them cannot be computed, so nothing has them.
+    // The tag keeps 64 of 128 characters. Digests that agree in them cannot be computed, so nothing
+    // has them.
     let start = Digest::compute(Algorithm::Sha512, b"subject");
     let subject = |end: char| {
         let encoded = format!("{}{}", &start.encoded()[..64], end.to_string().repeat(64));

@@ -340,7 +340,8 @@ async fn an_index_of_a_thousand_children_ends() {
     assert_eq!(wide.problems[0].code, ErrorCode::Limit);
 }
 
-/// Puts in an index of these manifests, with a subject, and lists it as the persona lists referrers.
+/// Puts in an index of these manifests, with a subject, and lists it as the persona lists
+/// referrers.
 fn index_referrer(
     registry: &TestRegistry,
     persona: Persona,

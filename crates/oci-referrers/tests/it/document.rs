@@ -157,7 +157,7 @@ fn what_could_not_be_resolved_is_incomplete_and_says_why() {
     let error = serde_json::from_value::<DiscoveryDocument>(newer).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "schemaVersion 2 is not the version that is read, 1"
+        "schemaVersion 2 is not supported, only 1"
     );
     let mut more = expected;
     more["added"] = json!([1]);

@@ -1,6 +1,7 @@
 //! Random repositories, and what a persona shows of them to a client that asks everything.
 //!
-//! The model shares no code with the crate: it knows what was put into the registry and which list shows what.
+//! The model shares no code with the crate: it knows what was put into the registry and which list
+//! shows what.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -273,8 +274,8 @@ fn mishap() -> impl Strategy<Value = Mishap> {
 }
 
 impl Mishap {
-    /// What goes wrong can be told from an answer. A 404 in a manifest's place, or a list that is another list,
-    /// cannot, and would make the graph another one.
+    /// What goes wrong can be told from an answer. A 404 in a manifest's place, or a list that is
+    /// another list, cannot, and would make the graph another one.
     fn faults(&self) -> Vec<(Route, Fault)> {
         let (route, faults) = match self.place {
             Place::Referrers => (Route::referrers(), 15),
@@ -395,7 +396,8 @@ impl World {
         let mut builder = TestRegistry::builder(self.persona)
             .without_auth()
             .pull_limit(u64::MAX);
-        // A page that is shorter than was asked for, without a link to the next one, is the end of a listing:
+        // A page that is shorter than was asked for, without a link to the next one, is the end of
+        // a listing:
         // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags
         if self.persona != Persona::Minimal {
             builder = builder.page_size(self.page_size);
@@ -648,8 +650,8 @@ impl Built {
         }
     }
 
-    /// Returns what a discovery finds that sees no list of the API with what is late, or `without_api` no such list at
-    /// all; `None` where that is no difference.
+    /// Returns what a discovery finds that sees no list of the API with what is late, or
+    /// `without_api` no such list at all; `None` where that is no difference.
     pub(crate) fn least(&self, depth: Option<u32>, without_api: bool) -> Option<BTreeSet<Entry>> {
         let late = self.late.as_ref().map(|(digest, _)| digest);
         let unlisted = |digest: &Digest| without_api || late == Some(digest);

@@ -1,4 +1,5 @@
-//! Sources that are not a registry's: what they name is verified, and nobody takes them for what they are not.
+//! Sources that are not a registry's: what they name is verified, and nobody takes them for what
+//! they are not.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use test_registry::{Persona, Referrer, TestRegistry};
 
 use crate::support::{API, APP, SBOM, SIGNATURE, discovery, expect, open, repository};
 
-/// A source that gives one answer for the subject that was asked for, and an empty list for all others.
+/// A source that gives one answer for the subject that was asked for, and an empty list for all
+/// others.
 #[derive(Debug)]
 struct Fixed {
     kind: SourceKind,

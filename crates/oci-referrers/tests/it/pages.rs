@@ -13,7 +13,8 @@ use crate::support::{
     repository, repository_with, sources,
 };
 
-/// A registry with pages of two, and an image with so many referrers, in the order in which they are listed.
+/// A registry with pages of two, and an image with so many referrers, in the order in which they
+/// are listed.
 async fn paged(persona: Persona, referrers: usize) -> (TestRegistry, Digest, Vec<Descriptor>) {
     let registry = TestRegistry::builder(persona)
         .without_auth()

@@ -1,7 +1,8 @@
-//! Whatever a repository holds and whatever goes wrong: what is found exists, and `complete` means everything.
+//! Whatever a repository holds and whatever goes wrong: what is found exists, and `complete` means
+//! everything.
 //!
-//! A few hundred cases by default. For a long run: `PROPTEST_CASES=20000 cargo test -p oci-referrers --test it
-//! property --release`.
+//! A few hundred cases by default. For a long run: `PROPTEST_CASES=20000 cargo test -p
+//! oci-referrers --test it property --release`.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -97,8 +98,9 @@ fn a_complete_graph_is_all_that_there_is_and_an_incomplete_one_invents_nothing()
         match troubled.status() {
             Completeness::Complete => {
                 let found = entries(&troubled);
-                // A referrers tag settles what another host does not answer in the API's place, as it does where the
-                // API is denied. What was late may have been seen by then, or not, or in one of several ways.
+                // A referrers tag settles what another host does not answer in the API's place, as
+                // it does where the API is denied. What was late may have been seen by then, or
+                // not, or in one of several ways.
                 let settled = |warning: &Warning| warning.code == WarningCode::CapabilityBlocked;
                 let without_api = troubled.warnings().any(settled);
                 if let Some(least) = built.least(world.depth, without_api) {

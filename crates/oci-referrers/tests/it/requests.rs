@@ -1,7 +1,7 @@
 //! How many requests a discovery may cost.
 //!
-//! A node is an image or a referrer. Tokens and the 401s that lead to them are not counted: the registries of these
-//! tests ask for none.
+//! A node is an image or a referrer. Tokens and the 401s that lead to them are not counted: the
+//! registries of these tests ask for none.
 
 use oci_content::{Completeness, Descriptor, Reference};
 use oci_referrers::{Discovery, ReferrerGraph, resolve};

@@ -504,7 +504,8 @@ async fn what_a_broken_listing_has_shown_is_used() {
 
 #[tokio::test]
 async fn a_next_link_with_a_wrong_path_breaks_the_listing() {
-    // Artifactory's leaves the repository's first part out, and counts instead of naming the last tag.
+    // Artifactory's leaves the repository's first part out, and counts instead of naming the last
+    // tag.
     let artifactory = TestRegistry::builder(Persona::ArtifactoryOld).without_auth();
     let registry = artifactory.page_size(2).start().await;
     let (image, signature, _) = image_with_legacy(&registry);

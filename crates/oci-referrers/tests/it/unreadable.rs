@@ -1,5 +1,5 @@
-//! What cannot be read is never absent: bodies that were cut, encoded, damaged or emptied on the way, wherever a
-//! discovery reads one, and hosts behind a redirect that do not answer.
+//! What cannot be read is never absent: bodies that were cut, encoded, damaged or emptied on the
+//! way, wherever a discovery reads one, and hosts behind a redirect that do not answer.
 
 use oci_content::{Capability, Completeness, Descriptor, Digest, ErrorCode, WarningCode};
 use oci_referrers::ReferrerGraph;
@@ -14,8 +14,8 @@ struct Scene {
     all: Vec<Descriptor>,
 }
 
-/// `persona` decides whether the API or the tag has the five referrers; a legacy tag has one more, under a suffix that
-/// only the listing of tags shows.
+/// `persona` decides whether the API or the tag has the five referrers; a legacy tag has one more,
+/// under a suffix that only the listing of tags shows.
 async fn scene(persona: Persona) -> Scene {
     paged_scene(persona, 3).await
 }
