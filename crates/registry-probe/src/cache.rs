@@ -13,21 +13,22 @@ use crate::fact::Fact;
 use crate::report::{CacheHit, ProbeReport};
 use crate::stored::{self, FileError};
 
-/// What probes found out, kept for a time: per registry, repository and user, in memory and in one file.
+/// A cache of probe results per registry, repository and user, in memory and in one file.
 ///
-/// - An answer is believed for [`DEFAULT_TTL`](Self::DEFAULT_TTL) unless [`ttl`](Self::ttl) says otherwise. One that
-///   lies in the future, because a clock was set back, is not believed.
-/// - Only `Supported` and `Unsupported` are kept, which come from an answer of the referrers API. A 401, 403, 429, 5xx
-///   or timeout never is, and a fact that rests on one keeps all facts of that probe out.
-/// - Probes of the same thing at the same time are one probe.
-/// - The file is replaced as a whole, so a reader sees an old one or a new one. Of two processes that write at once
-///   the later one wins; the other's newest answers are asked for again.
-/// - A file that cannot be read is as if it were not there, with a [note](Self::notes); one that a newer version
-///   wrote is also left as it is. An entry that cannot be read, or whose texts are longer than a probe's, is as if
-///   it were not there.
+/// - An answer is used for [`DEFAULT_TTL`](Self::DEFAULT_TTL), or for what [`ttl`](Self::ttl) sets.
+///   An answer from the future, because a clock was set back, is not used.
+/// - Only `Supported` and `Unsupported` are kept, which follow from an answer of the referrers API.
+///   A 401, 403, 429, 5xx or timeout is never kept, and if a fact rests on one, none of the facts
+///   of that probe are.
+/// - Simultaneous probes of the same registry, repository and user are one probe.
+/// - The file is replaced as a whole, so readers see the old file or the new one. If two processes
+///   write at once, the later one wins, and the newest answers of the other are lost.
+/// - A file that cannot be read is ignored, with a [note](Self::notes). A file of a newer version
+///   is also never replaced. An entry that cannot be read, or with texts longer than those of a
+///   probe, is ignored.
 ///
-/// What a cache says is about the registry, never about an image: nobody may skip asking for an image's referrers
-/// because of it.
+/// What is cached is about the registry, never about an image: it is no reason not to ask for the
+/// referrers of an image.
 pub struct ProbeCache {
     file: Option<PathBuf>,
     ttl: Duration,
@@ -41,21 +42,21 @@ pub struct ProbeCache {
 struct State {
     entries: Entries,
     notes: Vec<String>,
-    /// The file is of a newer version: not ours to replace.
+    /// The file is of a newer version and must not be replaced.
     keep_file: bool,
 }
 
 impl ProbeCache {
-    /// How long an answer is believed by default: 6 hours.
+    /// The time for which an answer is used by default: 6 hours.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(6 * 60 * 60);
-    /// The name of the file in its folder.
+    /// The name of the file in the folder of the cache.
     pub const FILE_NAME: &str = "registry-probes.json";
-    /// The largest file that is read: 8 MiB.
+    /// The size of the largest file that is read: 8 MiB.
     pub const MAX_FILE_BYTES: u64 = stored::MAX_FILE_BYTES;
-    /// The most answers that are kept: the oldest go first.
+    /// The largest number of answers that are kept. The oldest are dropped first.
     pub const MAX_ENTRIES: usize = 2_000;
 
-    /// Creates a cache that ends with the process.
+    /// Creates a cache without a file, which ends with the process.
     pub fn in_memory() -> Self {
         Self {
             file: None,
@@ -67,8 +68,8 @@ impl ProbeCache {
         }
     }
 
-    /// Opens the cache in `folder`, which is created with the first answer that is kept. Never fails; see
-    /// [`notes`](Self::notes).
+    /// Opens the cache in `folder`, which is created when the first answer is kept. This never
+    /// fails; see [`notes`](Self::notes).
     pub fn open(folder: &Path) -> Self {
         let file = folder.join(Self::FILE_NAME);
         let mut state = State::default();
@@ -80,7 +81,7 @@ impl ProbeCache {
         }
     }
 
-    /// Replaces the time for which an answer is believed.
+    /// Sets the time for which an answer is used.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
@@ -94,20 +95,21 @@ impl ProbeCache {
         self
     }
 
-    /// Replaces the clock, which is the system's by default.
+    /// Sets the clock; by default the system clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Box::new(clock);
         self
     }
 
-    /// Takes what there is to say about the file: sentence fragments that name it. None of it is an error; the
-    /// registry is asked instead.
+    /// Takes the notes about problems with the file, as sentence fragments that name it. None of
+    /// them is an error: without the file, registries are asked.
     pub fn notes(&self) -> Vec<String> {
         std::mem::take(&mut self.state().notes)
     }
 
-    /// Returns a kept answer, or the one that `ask` brings. Callers of the same key share one `ask`.
+    /// Returns a kept answer, or the result of `ask`. Simultaneous callers with the same key share
+    /// one `ask`.
     pub(crate) async fn get_or_ask(
         &self,
         key: Key,
@@ -118,7 +120,7 @@ impl ProbeCache {
         }
         let flight = {
             let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            // A flight lives as long as somebody waits for it: whoever gives up last ends it.
+            // A flight lives as long as a caller waits for it.
             flights.retain(|_, flight| flight.upgrade().is_some());
             match flights.get(&key).and_then(WeakShared::upgrade) {
                 Some(flight) => flight,
@@ -151,7 +153,7 @@ impl ProbeCache {
         Some(report)
     }
 
-    /// Returns how old an answer is; `None` when it is too old, or not from the past.
+    /// Returns the age of an answer; `None` if it is too old or from the future.
     fn age(&self, entry: &Entry, now: u64) -> Option<Duration> {
         let age = Duration::from_secs(now.checked_sub(entry.at)?);
         (age < self.ttl).then_some(age)
@@ -173,7 +175,7 @@ impl ProbeCache {
             .get(&key)
             .is_some_and(|kept| kept.at == at && kept.report == report)
         {
-            // The same flight, seen by another of its callers.
+            // Another caller has kept the result of the same flight.
             return;
         }
         state.entries.insert(key, Entry { at, report });
@@ -182,7 +184,7 @@ impl ProbeCache {
 
     fn write(&self, state: &mut State, now: u64) {
         let Some(file) = &self.file else { return };
-        // What other processes have kept meanwhile is kept as well.
+        // Answers that other processes have kept in the meantime stay.
         let own = std::mem::take(&mut state.entries);
         state.load(file);
         for (key, entry) in own {
@@ -213,7 +215,7 @@ impl ProbeCache {
     }
 
     fn now(&self) -> u64 {
-        // Before 1970 every answer lies in the future, so none is believed.
+        // Before 1970, every answer is from the future, so none is used.
         (self.clock)()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_secs())

@@ -3,25 +3,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::report::ProbeReport;
 
-/// What registries were found to be able to do, as a JSON document for programs: version 1 of the form that `docs/json.md`
-/// describes.
+/// The versioned JSON document about what registries can do, as `docs/json.md` describes it.
 ///
-/// It is written and read with `serde`. A document of another version is an error; members that are not known are skipped,
-/// since members may be added at any time.
+/// It is written and read with `serde`. Reading a document of another version is an error. Unknown
+/// members are ignored, since members may be added at any time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ProbeDocument {
     schema_version: SchemaVersion,
-    /// The registries, in the order in which they were asked for.
+    /// The reports, in the order of the request.
     pub registries: Vec<ProbeReport>,
 }
 
 impl ProbeDocument {
-    /// The version of the form.
+    /// The version of this form of the document.
     pub const SCHEMA_VERSION: u32 = 1;
 
-    /// Creates a document of some reports.
+    /// Creates a document from reports.
     pub fn new(registries: Vec<ProbeReport>) -> Self {
         Self {
             schema_version: SchemaVersion,
@@ -30,7 +29,7 @@ impl ProbeDocument {
     }
 }
 
-/// The version of the form: there is one.
+/// The one version that is written and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SchemaVersion;
 
@@ -47,8 +46,7 @@ impl<'de> Deserialize<'de> for SchemaVersion {
         if version == u64::from(known) {
             Ok(Self)
         } else {
-            let message =
-                format!("schemaVersion {version} is not the version that is read, {known}");
+            let message = format!("schemaVersion {version} is not supported, only {known}");
             Err(D::Error::custom(message))
         }
     }

@@ -5,17 +5,17 @@ use oci_content::{Registry, RepositoryName};
 use crate::report::ProbeReport;
 use crate::scope::CredentialScope;
 
-/// What an answer is an answer to.
+/// What was asked: the key of an answer in the cache.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) registry: Registry,
     pub(crate) repository: Option<RepositoryName>,
     pub(crate) scope: CredentialScope,
-    /// More was asked for than the referrers API.
+    /// Whether further facts were asked for.
     pub(crate) facts: bool,
 }
 
-/// An answer, and when it was given in seconds since 1970.
+/// An answer, with its time in seconds since 1970.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) at: u64,
@@ -39,7 +39,8 @@ impl Key {
         }
     }
 
-    /// Returns the keys whose entries answer this one: one with facts answers for the referrers API as well.
+    /// Returns the keys whose entries can answer this one: an entry with facts also answers for the
+    /// referrers API alone.
     pub(crate) fn answered_by(&self) -> [Self; 2] {
         let with_facts = Self {
             facts: true,

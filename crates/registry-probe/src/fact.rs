@@ -12,23 +12,23 @@ pub enum FactName {
     /// It has the referrers API.
     /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers>
     ReferrersApi,
-    /// It splits a long referrers list into pages, with a `Link` to the next.
+    /// It splits long referrers lists into pages, each with a `Link` to the next.
     ReferrersPaging,
-    /// It filters a referrers list by artifact type, says so in `OCI-Filters-Applied`, and really does.
+    /// It filters referrers lists by artifact type, and says so in `OCI-Filters-Applied`.
     ReferrersFilter,
-    /// It ends a page of tags after `n`, with a `Link` to the next page.
+    /// It ends pages of tags after `n` tags, with a `Link` to the next page.
     /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags>
     TagPaging,
-    /// Something stands between this client and the registry. `Supported`: there are signs of it. Never
-    /// `Unsupported`, since a proxy need not show itself.
+    /// There is a proxy between this client and the registry. `Supported` means that there are
+    /// signs of one. It is never `Unsupported`, since a proxy need not leave signs.
     Proxy,
-    /// It tells in headers how much may be asked.
+    /// It announces rate limits in headers.
     RateLimit,
-    /// It tells its version in a header, which decides nothing.
+    /// It sends its version in a header, which is for information only.
     VersionHeader,
-    /// It acknowledges a pushed `subject` with `OCI-Subject`. Only a push would tell.
+    /// It acknowledges a pushed `subject` with `OCI-Subject`, which only a push would show.
     OciSubject,
-    /// It mounts a blob of another repository. Only an upload would tell.
+    /// It mounts blobs of other repositories, which only an upload would show.
     BlobMount,
 }
 
@@ -46,7 +46,7 @@ impl FactName {
         Self::BlobMount,
     ];
 
-    /// Returns the word that stands in JSON.
+    /// Returns the word for this fact in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ReferrersApi => "referrers-api",
@@ -68,19 +68,20 @@ impl fmt::Display for FactName {
     }
 }
 
-/// What was found out about one thing, and why that is believed.
+/// What was found out about one capability of a registry, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Fact {
-    /// The thing.
+    /// The name of the fact.
     pub name: FactName,
-    /// What was concluded.
+    /// The conclusion.
     pub capability: Capability,
-    /// `false` when nothing was asked, because only a write would tell: a probe never writes.
+    /// Whether the registry was asked. `false` for facts that only a write would show, since a
+    /// probe never writes.
     pub asked: bool,
-    /// Why, in a sentence fragment.
+    /// The reason for the conclusion, as a sentence fragment of at most 1,024 characters.
     pub reason: String,
-    /// What was asked and answered.
+    /// The requests and their answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
 }
@@ -112,7 +113,7 @@ impl Fact {
         self
     }
 
-    /// Returns whether the answer behind it may be another one in a moment: nothing that may be kept.
+    /// Returns whether the answer behind this may change any moment, so that it must not be cached.
     pub(crate) fn is_passing(&self) -> bool {
         let passing = |status: Option<u16>| match status {
             None => true,

@@ -1,4 +1,4 @@
-//! What is found out beside the referrers API, by reading alone.
+//! Facts beyond the referrers API that can be found out by reading.
 
 use oci_content::{Capability, Digest, Tag, TagKind};
 use registry_client::{
@@ -9,10 +9,11 @@ use registry_client::{
 use crate::fact::{Fact, FactName};
 use crate::report::{ProbeReport, evidence, version_header};
 
-/// An artifact type that nothing has.
+/// An artifact type that no manifest has.
 const NO_TYPE: &str = "application/vnd.stellaops.probe.none";
 
-/// Finds everything out and adds it to the report. `first` is the answer of the referrers API for nobody.
+/// Finds out all facts and adds them to the report. `first` is the answer of the referrers API for
+/// a subject that cannot exist.
 pub(crate) async fn find(client: &Client, report: &mut ProbeReport, first: Option<&Response>) {
     let mut seen: Vec<Response> = first.cloned().into_iter().collect();
     if let Ok(response) = client.ping(&report.registry).await {
@@ -63,8 +64,8 @@ async fn of_repository(
         let all = repository.referrers(&subject, None).await;
         if let Ok(all) = &all {
             seen.push(all.clone());
-            // Quay before 3.12 and Harbor before 2.11 answer for a subject that they do not have as if there were no
-            // API.
+            // For a subject that they do not have, Quay before 3.12 and Harbor before 2.11 answer
+            // as if they had no API.
             if report.capability != Capability::Supported && entries(all).is_some() {
                 let reason = "it answers with a referrers list for a subject that it has";
                 report.capability = Capability::Supported;
@@ -108,7 +109,7 @@ fn tags(response: &Response) -> Option<Vec<String>> {
     Some(list.tags)
 }
 
-/// Asks for one tag a page, and for the page after it. Also returns a tag of the repository.
+/// Requests one tag per page, and the next page. Also returns a tag of the repository.
 async fn tag_paging(repository: &Repository, seen: &mut Vec<Response>) -> (Fact, Option<String>) {
     let fact = |capability, reason: &str, responses: &[&Response]| {
         let evidence = responses
@@ -181,13 +182,14 @@ async fn tag_paging(repository: &Repository, seen: &mut Vec<Response>) -> (Fact,
     (fact(capability, &reason, &[&first, &other]), tag)
 }
 
-/// Returns whether a tag says that it is there for another manifest, and not an image.
+/// Returns whether a tag belongs to another manifest, rather than naming an image.
 fn is_referrers_tag(tag: &str) -> bool {
     let tag = tag.parse::<Tag>();
     tag.is_ok_and(|tag| tag.kind() != TagKind::Plain)
 }
 
-/// Finds a subject that the repository has: more can be seen at one with referrers than at nobody.
+/// Finds a subject that the repository has: one with referrers shows more than one that cannot
+/// exist.
 async fn subject(repository: &Repository, tag: Option<String>, seen: &mut Vec<Response>) -> Digest {
     let Some(tag) = tag.and_then(|tag| tag.parse::<Tag>().ok()) else {
         return nobody();
@@ -201,7 +203,8 @@ async fn subject(repository: &Repository, tag: Option<String>, seen: &mut Vec<Re
     digest.filter(|_| found).unwrap_or_else(nobody)
 }
 
-/// Asks for the page after `all`, a subject's referrers, and for those of a type that nothing has.
+/// Requests the page after `all`, the referrers of a subject, and the referrers of an artifact type
+/// that no manifest has.
 async fn referrers_lists(
     repository: &Repository,
     subject: &Digest,
@@ -298,7 +301,7 @@ fn filter(all: &Response, filtered: &Response) -> Fact {
     Fact::new(FactName::ReferrersFilter, capability, reason).because(evidence)
 }
 
-/// Headers that only something between client and registry sets.
+/// Headers that only a proxy between client and registry sets.
 const PROXY_HEADERS: [&str; 8] = [
     "via",
     "x-cache",
@@ -319,7 +322,7 @@ fn proxy(seen: &[Response]) -> Fact {
             return Fact::new(name, Capability::Supported, reason).because([evidence]);
         }
     }
-    // The API speaks JSON; a page for people was made by something before it.
+    // The API sends JSON; a page for people comes from something in front of it.
     let html = |response: &&Response| response.media_type().as_deref() == Some("text/html");
     if let Some(response) = seen.iter().find(html) {
         let reason = format!(
@@ -354,7 +357,7 @@ const RATE_HEADERS: [&str; 6] = [
 
 fn rate_limit(seen: &[Response]) -> Fact {
     let name = FactName::RateLimit;
-    // The last answer is the one that has counted the others.
+    // The last answer has counted the requests before it.
     for response in seen.iter().rev() {
         let said: Vec<_> = RATE_HEADERS
             .iter()

@@ -1,15 +1,18 @@
 //! Finds out what an OCI registry can do, with the evidence.
 //!
-//! A [`Capability`] has three states and never comes from a host name or a version header: only an answer of the
-//! referrers API decides, and what was asked and answered is kept as [`Evidence`]. [`Probe::probe`] asks for the
-//! referrers API alone, [`Probe::facts`] for everything that reading can tell.
+//! A [`Capability`] has three values. It follows from an answer of the referrers API, never from a
+//! host name or a version header, and the request and its answer are kept as [`Evidence`].
+//! [`Probe::probe`] only asks the referrers API; [`Probe::facts`] finds out everything that can be
+//! learned by reading.
 //!
-//! A [`ProbeCache`] keeps answers for 6 hours by default. It never keeps what may be another answer in a moment.
+//! A [`ProbeCache`] keeps answers for 6 hours by default. It never keeps answers that may change
+//! any moment.
 //!
 //! # Scope
 //!
-//! It discovers no referrers; `oci-referrers` does, and asks the API of every image again, whatever a cache holds. It
-//! never writes to a registry, so what only a push would tell is reported as not asked.
+//! This crate does not discover referrers. `oci-referrers` does, and asks the API again for every
+//! image, whatever a cache holds. A probe never writes to a registry, so facts that only a push
+//! would show are reported as not asked.
 
 mod cache;
 mod document;

@@ -11,7 +11,7 @@ use crate::facts;
 use crate::report::{ProbeFailure, ProbeReport, evidence};
 use crate::scope::CredentialScope;
 
-/// Asks registries what they can do. It never writes to one.
+/// Finds out what registries can do, without ever writing to one.
 #[derive(Clone, Debug)]
 pub struct Probe {
     client: Client,
@@ -19,7 +19,7 @@ pub struct Probe {
     cache: Option<Caching>,
 }
 
-/// Where answers are kept, and what tells who asks.
+/// A cache, and the credentials that tell users apart.
 #[derive(Clone, Debug)]
 struct Caching {
     cache: Arc<ProbeCache>,
@@ -36,19 +36,21 @@ impl Probe {
         }
     }
 
-    /// Gives each registry this much time for all its answers. Default: what the client's own options come to.
+    /// Sets a time limit for all answers of one registry. By default, only the time limits of the
+    /// client apply.
     ///
-    /// What was found out by then is reported; where that is nothing, the failure is a timeout.
+    /// What was found out in time is reported. If that is nothing, the failure is a timeout.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Answers out of `cache` where it can, and keeps there what was found out.
+    /// Takes answers from `cache` if it has them, and keeps new answers in it.
     ///
-    /// `credentials` are those that the client was given: what one user was told is no answer for another. Only
-    /// the kind and the user's name are kept. A source that fails makes the probe ask without the cache.
+    /// `credentials` must be those of the client, since registries answer users differently. Only
+    /// the kind of the credentials and the user's name, or a part of the digest of a token, are
+    /// kept. If the source of credentials fails, the cache is not used.
     #[must_use]
     pub fn cached(
         mut self,
@@ -59,15 +61,15 @@ impl Probe {
         self
     }
 
-    /// Finds out whether a registry has the referrers API: one request where that is enough.
+    /// Finds out whether a registry has the referrers API, with one request if that is enough.
     ///
-    /// Without a repository the answer may be `Unknown`, since most registries do not tell for a repository that
-    /// they do not have.
+    /// Without a repository the result may be `Unknown`, since most registries give no telling
+    /// answer for a repository that they do not have.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future ends the requests and keeps nothing, unless another call waits for the same answer of the
-    /// [cache](Self::cached).
+    /// Dropping the future cancels the requests and keeps nothing, unless another call waits for
+    /// the same answer through the [cache](Self::cached).
     pub async fn probe(
         &self,
         registry: &Registry,
@@ -76,14 +78,15 @@ impl Probe {
         self.answer(registry, repository, false).await
     }
 
-    /// Finds out what else can be known by reading: paging, filters, signs of a proxy, rate limits.
+    /// Finds out everything that can be learned by reading: the referrers API, paging, filters,
+    /// signs of a proxy, rate limits.
     ///
-    /// At most 12 requests, redirects and tokens not counted. Without a repository only what the registry says of
-    /// itself can be found out.
+    /// Sends at most 12 requests, without redirects and token requests. Without a repository, only
+    /// what the registry says about itself can be found out.
     ///
     /// # Cancellation
     ///
-    /// As for [`probe`](Self::probe).
+    /// Dropping the future has the same effect as for [`probe`](Self::probe).
     pub async fn facts(
         &self,
         registry: &Registry,
@@ -192,14 +195,14 @@ impl Probe {
                 "it says that it does not know the subject".to_owned(),
                 None,
             ),
-            // For a repository that may not exist, 404 is conclusive only when the request reached no registry
-            // code at all: an error of the registry's own would have a code.
+            // For a repository that may not exist, 404 is conclusive only if the request did not
+            // reach the registry's own code, whose errors have codes.
             ReferrersAnswer::NoAnswer { reason, .. } if !repository_named && !codes.is_empty() => (
                 Capability::Unknown,
                 format!("{reason}, for a repository that may not exist"),
                 None,
             ),
-            // What Harbor before 2.11, which has the API, answers for a subject that it does not know.
+            // Harbor before 2.11 has the API and answers this for a subject that it does not have.
             ReferrersAnswer::NoAnswer {
                 false_200: true, ..
             } if response.body().trim_ascii() == b"{}" => (
@@ -215,7 +218,7 @@ impl Probe {
                 None,
             ),
             ReferrersAnswer::RepositoryUnknown if repository_named => {
-                // A route that knows repositories is not a route that is missing, nor one that answers.
+                // A route that knows repositories is there, but this is not an answer either.
                 (
                     Capability::Unknown,
                     "404, the registry does not know the repository".to_owned(),
@@ -264,7 +267,7 @@ impl Probe {
         }
     }
 
-    /// Asks the ping for what the first answer did not carry.
+    /// Reads the version header from the answer to `/v2/`, if the first answer did not have it.
     async fn ask_version(&self, report: &mut ProbeReport) {
         let Ok(response) = self.client.ping(&report.registry).await else {
             return;
@@ -278,7 +281,7 @@ impl Probe {
     }
 }
 
-/// Notes that the time was over before everything was asked.
+/// Reports that the time limit was reached before everything was answered.
 fn cut_short(report: &mut ProbeReport, timeout: Duration, facts: bool) {
     let nothing = report.evidence.is_empty();
     let message = if nothing {
@@ -294,7 +297,7 @@ fn cut_short(report: &mut ProbeReport, timeout: Duration, facts: bool) {
         let evidence = Evidence::new(request, Capability::Unknown, message.clone());
         report.evidence.push(evidence);
     }
-    // What only the version was missing for is known.
+    // If only the version header was missing, the question is answered.
     if nothing || facts {
         report.failure.get_or_insert(ProbeFailure {
             code: ErrorCode::Timeout,

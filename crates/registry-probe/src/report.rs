@@ -6,42 +6,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::Fact;
 
-/// What a registry was found to be able to do.
+/// The result of a probe: what a registry can do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ProbeReport {
     /// The registry.
     pub registry: Registry,
-    /// The repository that was asked; `None` where none was named.
+    /// The repository that was asked; `None` if none was given.
     pub repository: Option<RepositoryName>,
     /// Whether it has the referrers API.
     pub capability: Capability,
-    /// What its version header says, or `unknown`. Reported, never used to decide.
+    /// The value of its version header, or `unknown`; for information only.
     pub version: String,
-    /// How long the answers took.
+    /// The time that the answers took, in milliseconds in the JSON form.
     #[serde(rename = "probeMs", with = "millis")]
     pub elapsed: Duration,
-    /// Why nothing could be found out, if so.
+    /// Why the probe failed; `None` if it did not.
     pub failure: Option<ProbeFailure>,
-    /// What was asked and answered.
+    /// The requests and their answers.
     pub evidence: Vec<Evidence>,
-    /// What else was found out; empty unless [`Probe::facts`](crate::Probe::facts) was asked.
+    /// Further facts; empty unless the report is from [`Probe::facts`](crate::Probe::facts).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Fact>,
-    /// Set when this is an earlier answer out of a [`ProbeCache`](crate::ProbeCache): no request was sent.
+    /// The age of the report, if it is from a [`ProbeCache`](crate::ProbeCache) and no request was
+    /// sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached: Option<CacheHit>,
 }
 
-/// How old an answer out of a cache is.
+/// The age of an answer from a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct CacheHit {
     /// Seconds since the registry was asked.
     pub age_seconds: u64,
-    /// Seconds until the answer is asked for again.
+    /// Seconds until the answer expires.
     pub expires_in_seconds: u64,
 }
 
@@ -54,13 +55,13 @@ impl CacheHit {
     }
 }
 
-/// Why a probe found nothing out.
+/// Why a probe failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProbeFailure {
-    /// The class.
+    /// The class of the failure.
     pub code: ErrorCode,
-    /// What happened, in a sentence fragment.
+    /// What happened, as a sentence fragment.
     pub message: String,
 }
 
@@ -102,7 +103,8 @@ impl ProbeReport {
         self.version != UNKNOWN_VERSION
     }
 
-    /// Takes the version from the header that operators' documents name, or from the one that registries send.
+    /// Takes the version from the header that is documented to operators, or from the one that
+    /// registries send.
     pub(crate) fn note_version(&mut self, response: &Response) {
         if let Some((_, version)) = version_header(response) {
             self.version = version;
@@ -112,7 +114,8 @@ impl ProbeReport {
 
 const UNKNOWN_VERSION: &str = "unknown";
 
-/// Finds a version header: its name and its value, without what would break a log line and of at most 256 characters.
+/// Returns the name and value of a version header. The value has at most 256 characters, none of
+/// which could break a log line.
 pub(crate) fn version_header(response: &Response) -> Option<(&'static str, String)> {
     let names = [
         "oci-distribution-api-version",

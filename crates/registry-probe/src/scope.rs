@@ -1,12 +1,12 @@
 use oci_content::{Digest, Registry, RepositoryName};
 use registry_client::{CredentialSource, Credentials};
 
-/// Who asks, as far as an answer may differ by it. Holds no secret.
+/// The user who asks, as far as answers may depend on it. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CredentialScope(String);
 
 impl CredentialScope {
-    /// Returns who asks; `None` when that cannot be known.
+    /// Returns the user who asks; `None` if that cannot be known.
     pub(crate) async fn of(
         credentials: Option<&dyn CredentialSource>,
         registry: &Registry,
@@ -18,7 +18,7 @@ impl CredentialScope {
         };
         Some(Self(match credentials {
             None | Some(Credentials::Anonymous) => "anonymous".to_owned(),
-            // A digest of a password could be guessed from the file, so the name has to do.
+            // From a digest in the file, a password could be guessed, so only the name is used.
             Some(Credentials::Basic { username, .. }) => format!("user:{username}"),
             Some(Credentials::IdentityToken(token)) => format!("identity:{}", short(&token)),
             Some(Credentials::Bearer(token)) => format!("bearer:{}", short(&token)),
@@ -35,7 +35,7 @@ impl CredentialScope {
     }
 }
 
-/// Tokens are long and random: a part of their digest tells two apart and gives nothing away.
+/// Tokens are long and random, so a part of their digest tells them apart and reveals nothing.
 fn short(token: &str) -> String {
     Digest::of(token.as_bytes()).encoded()[..16].to_owned()
 }

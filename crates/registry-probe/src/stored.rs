@@ -17,7 +17,7 @@ use crate::fact::Fact;
 use crate::report::ProbeReport;
 use crate::scope::CredentialScope;
 
-/// The largest file that is read: 8 MiB.
+/// The size of the largest file that is read: 8 MiB.
 pub(crate) const MAX_FILE_BYTES: u64 = 8 << 20;
 
 const SCHEMA_VERSION: u64 = 1;
@@ -63,7 +63,7 @@ struct Record {
     facts: Vec<Fact>,
 }
 
-/// Reads a file; one that is not there is empty.
+/// Reads the entries of a file; none if it does not exist.
 pub(crate) fn read(path: &Path) -> Result<Entries, FileError> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -83,12 +83,12 @@ pub(crate) fn read(path: &Path) -> Result<Entries, FileError> {
     Ok(document
         .probes
         .into_iter()
-        // One that cannot be read is asked for anew; it does not spoil the others.
+        // An entry that cannot be read is skipped; the others are used.
         .filter_map(|record| serde_json::from_value::<Record>(record).ok()?.entry())
         .collect())
 }
 
-/// Replaces a file: a reader sees the old one or the new one.
+/// Replaces the file as a whole, so that readers see the old one or the new one.
 pub(crate) fn write(path: &Path, entries: &Entries, gaps: &FileSystemGaps) -> io::Result<()> {
     let records = entries.iter().map(|(key, entry)| Record::new(key, entry));
     let document = Document {
@@ -122,8 +122,8 @@ impl Record {
         }
     }
 
-    /// Returns whether each text is as short as a probe makes it: what a version without bounds kept, or somebody
-    /// else wrote, is not shown.
+    /// Returns whether no text is longer than a probe makes it. Longer texts are from an older
+    /// version, or not from this program.
     fn is_bounded(&self) -> bool {
         let of_facts = self.facts.iter().flat_map(|fact| &fact.evidence);
         let is_bounded = |text: &str, max_chars| bounded(text, max_chars) == text;
@@ -139,7 +139,7 @@ impl Record {
                 .all(Evidence::is_bounded)
     }
 
-    /// Returns the entry, unless it is one that is never written.
+    /// Returns the entry; `None` if it is one that is never written.
     fn entry(self) -> Option<(Key, Entry)> {
         if self.capability == Capability::Unknown || !self.is_bounded() {
             return None;

@@ -59,6 +59,6 @@ async fn a_document_has_the_members_that_are_documented_and_is_read_back() {
     let error = serde_json::from_value::<ProbeDocument>(newer).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "schemaVersion 2 is not the version that is read, 1"
+        "schemaVersion 2 is not supported, only 1"
     );
 }
