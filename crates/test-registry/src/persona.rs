@@ -1,97 +1,80 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A kind of registry, by the way it behaves towards a client that looks for referrers.
-///
-/// Each follows what was seen or reported of the registry that it is modelled on, at the time that is given; where
-/// nothing was, it follows the specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Persona {
-    /// The specification to the letter: referrers API with a filter, sorted tags, bearer tokens.
-    SpecFull,
-    /// olareg 0.2: pages of so many bytes, an unquoted `rel=next`, a filter that only the first answer admits to; a
-    /// descriptor larger than a page is missing.
-    PagedBytes,
-    /// The registry of go-containerregistry: no filter, no annotations, the config's type for every artifact type, no
-    /// order; pushes are not checked.
-    Minimal,
-    /// Amazon ECR since 2024: pages of 50 with absolute links, archived referrers hidden, tags in no order.
-    Ecr,
-    /// Docker Hub since 2025: tokens from another host, for everything; limited pulls; old referrers in the tag only.
-    HubNow,
-    /// Docker Hub in March 2024, ECR in June 2024: acknowledges a subject and has no referrers API.
-    HubLiar,
-    /// GitHub's registry: no referrers API; the token service refuses what cannot be read.
-    Ghcr,
-    /// GitHub's registry from April to the middle of 2026: a redirect to another host in the API's place.
-    Ghcr303,
-    /// Google Artifact Registry in 2023 and 2024: a login page, with status 200, in the API's place.
-    Html200,
-    /// Quay since 3.12: lists the tag's entries too, refuses unknown subjects, acknowledges none.
-    Quay,
-    /// Harbor up to 2.7: 401 without a challenge in the API's place.
-    Harbor27,
-    /// Harbor 2.8 to 2.10: the API under another content type, with the config's type and the artifact's size.
-    Harbor28,
-    /// distribution 2.8: no referrers API, every tag in one page in no order, absolute locations.
-    Dist2,
-    /// distribution 3: no referrers API, sorted tags in pages.
-    Dist3,
-    /// GitLab: no referrers API; a digest's referrers tag is the digest's own manifest; a subject that is not there is a
-    /// blob that is not there.
-    GitLab,
-    /// Artifactory before 7.90: 406 in the API's place, 403 for absent tags, a next link that leads nowhere.
-    ArtifactoryOld,
-    /// A proxy at the edge, such as the one before registry.k8s.io: read-only, manifests elsewhere, and it stops
-    /// requests to the referrers API itself.
-    EdgeProxy,
+/// Defines the enum, the list and the names from one line for each persona.
+macro_rules! personas {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A kind of registry, defined by its behaviour towards a client that looks for referrers.
+        ///
+        /// Each follows what was observed or reported of the registry that it is modelled on, at
+        /// the given time. Where nothing is known, it follows the specification.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Persona {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Persona {
+            /// Every persona.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// Returns the name, in kebab case.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl Persona {
-    /// Every persona.
-    pub const ALL: [Self; 17] = [
-        Self::SpecFull,
-        Self::PagedBytes,
-        Self::Minimal,
-        Self::Ecr,
-        Self::HubNow,
-        Self::HubLiar,
-        Self::Ghcr,
-        Self::Ghcr303,
-        Self::Html200,
-        Self::Quay,
-        Self::Harbor27,
-        Self::Harbor28,
-        Self::Dist2,
-        Self::Dist3,
-        Self::GitLab,
-        Self::ArtifactoryOld,
-        Self::EdgeProxy,
-    ];
-
-    /// Returns the name, in kebab case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SpecFull => "spec-full",
-            Self::PagedBytes => "paged-bytes",
-            Self::Minimal => "minimal",
-            Self::Ecr => "ecr",
-            Self::HubNow => "hub-now",
-            Self::HubLiar => "hub-liar",
-            Self::Ghcr => "ghcr",
-            Self::Ghcr303 => "ghcr-303",
-            Self::Html200 => "html-200",
-            Self::Quay => "quay",
-            Self::Harbor27 => "harbor-27",
-            Self::Harbor28 => "harbor-28",
-            Self::Dist2 => "dist2",
-            Self::Dist3 => "dist3",
-            Self::GitLab => "gitlab",
-            Self::ArtifactoryOld => "af-old",
-            Self::EdgeProxy => "edge-proxy",
-        }
-    }
+personas! {
+    /// The specification to the letter: referrers API with a filter, sorted tags, bearer tokens.
+    SpecFull = "spec-full",
+    /// olareg 0.2: pages limited by bytes, an unquoted `rel=next`, a filter that only the first
+    /// answer acknowledges; a descriptor larger than a page is missing.
+    PagedBytes = "paged-bytes",
+    /// The registry of go-containerregistry: no filter, no annotations, the media type of the
+    /// config as every artifact type, no order; pushes are not checked.
+    Minimal = "minimal",
+    /// Amazon ECR since 2024: pages of 50 with absolute links, archived referrers hidden, tags in
+    /// no order.
+    Ecr = "ecr",
+    /// Docker Hub since 2025: tokens from another host, for everything; limited pulls; old
+    /// referrers in the tag only.
+    HubNow = "hub-now",
+    /// Docker Hub in March 2024, ECR in June 2024: acknowledges a subject and has no referrers API.
+    HubLiar = "hub-liar",
+    /// GitHub's registry: no referrers API; the token service refuses repositories that cannot be
+    /// read.
+    Ghcr = "ghcr",
+    /// GitHub's registry from April to the middle of 2026: a redirect to another host instead of
+    /// the API.
+    Ghcr303 = "ghcr-303",
+    /// Google Artifact Registry in 2023 and 2024: a login page with status 200 instead of
+    /// the API.
+    Html200 = "html-200",
+    /// Quay since 3.12: also lists the entries of the referrers tag, refuses unknown subjects,
+    /// acknowledges no subject.
+    Quay = "quay",
+    /// Harbor up to 2.7: 401 without a challenge instead of the API.
+    Harbor27 = "harbor-27",
+    /// Harbor 2.8 to 2.10: the API with another content type, with the media type of the config and
+    /// the size of the artifact.
+    Harbor28 = "harbor-28",
+    /// distribution 2.8: no referrers API, every tag in one page in no order, absolute locations.
+    Dist2 = "dist2",
+    /// distribution 3: no referrers API, sorted tags in pages.
+    Dist3 = "dist3",
+    /// GitLab: no referrers API; the referrers tag of a digest returns the manifest with that
+    /// digest; a missing subject is reported as a missing blob.
+    GitLab = "gitlab",
+    /// Artifactory before 7.90: 406 instead of the API, 403 for absent tags, a next link that leads
+    /// nowhere.
+    ArtifactoryOld = "af-old",
+    /// A proxy at the edge, such as the one of registry.k8s.io: read-only, manifests on another
+    /// host; it answers requests to the referrers API itself.
+    EdgeProxy = "edge-proxy",
 }
 
 impl fmt::Display for Persona {
@@ -100,9 +83,9 @@ impl fmt::Display for Persona {
     }
 }
 
-/// A name that no persona has.
+/// The error of parsing a name that no persona has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no persona")]
+#[error("{0:?} is not a persona")]
 pub struct UnknownPersona(String);
 
 impl FromStr for Persona {
@@ -116,17 +99,17 @@ impl FromStr for Persona {
     }
 }
 
-/// Another way in which one of the personas has been seen.
+/// A variation of a persona that has been observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Variant {
-    /// [`SpecFull`](Persona::SpecFull) as Azure Container Registry: 404 for an unknown repository, at most 1000 tags a
-    /// page.
+    /// [`SpecFull`](Persona::SpecFull) as Azure Container Registry: 404 for an unknown repository,
+    /// at most 1000 tags a page.
     Acr,
-    /// [`SpecFull`](Persona::SpecFull) as zot: 404 when `last` is no tag of the list any more, and for every subject
-    /// of a repository in which one referrer's manifest is missing.
+    /// [`SpecFull`](Persona::SpecFull) as zot: 404 when `last` is no longer a tag, and for every
+    /// subject of a repository in which the manifest of a referrer is missing.
     Zot,
-    /// [`Ecr`](Persona::Ecr) before it took manifests with a subject or an artifact type: 405.
+    /// [`Ecr`](Persona::Ecr) before it accepted manifests with a subject or an artifact type: 405.
     EcrBeforeArtifacts,
     /// [`Ghcr303`](Persona::Ghcr303), where the other host says 429.
     Ghcr303TooManyRequests,
@@ -134,19 +117,22 @@ pub enum Variant {
     Ghcr303Html,
     /// [`Quay`](Persona::Quay) before July 2024: an unknown subject is 404.
     QuayBefore312,
-    /// [`Quay`](Persona::Quay), whose token service gives no token that only reads what does not exist yet.
+    /// [`Quay`](Persona::Quay), whose token service issues no read-only token for a repository that
+    /// does not exist yet.
     QuayFirstPush,
-    /// [`Harbor28`](Persona::Harbor28) with a rule that makes tags immutable: 412 for each that exists.
+    /// [`Harbor28`](Persona::Harbor28) with a rule that makes tags immutable: 412 for each that
+    /// exists.
     HarborImmutable,
-    /// [`EdgeProxy`](Persona::EdgeProxy) that says 403 where the API would be.
+    /// [`EdgeProxy`](Persona::EdgeProxy) that answers 403 instead of the API.
     EdgeForbidden,
     /// [`EdgeProxy`](Persona::EdgeProxy) as a cache rule of Azure Container Registry: 424.
     EdgeFailedDependency,
-    /// [`EdgeProxy`](Persona::EdgeProxy) as a Harbor proxy cache: it passes the upstream's 404 on.
+    /// [`EdgeProxy`](Persona::EdgeProxy) as a Harbor proxy cache, which passes on the 404 of the
+    /// upstream.
     EdgeUpstreamNotFound,
-    /// [`EdgeProxy`](Persona::EdgeProxy) that answers for ever what it answered first.
+    /// [`EdgeProxy`](Persona::EdgeProxy) that repeats its first answer forever.
     EdgeCachedIndex,
-    /// [`EdgeProxy`](Persona::EdgeProxy) that leaves the upstream's absolute next link as it is.
+    /// [`EdgeProxy`](Persona::EdgeProxy) that passes on the absolute next link of the upstream.
     EdgeUpstreamLink,
 }
 
@@ -178,6 +164,6 @@ mod tests {
             assert_eq!(persona.to_string().parse(), Ok(persona));
         }
         let error = "nexus".parse::<Persona>().unwrap_err();
-        assert_eq!(error.to_string(), "\"nexus\" is no persona");
+        assert_eq!(error.to_string(), "\"nexus\" is not a persona");
     }
 }
