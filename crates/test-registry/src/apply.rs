@@ -14,11 +14,11 @@ use crate::connection::Connection;
 use crate::fault::Action;
 use crate::plan::Due;
 
-/// How long a broken connection stays quiet before it breaks, so that what was written has left.
+/// The pause before a connection is broken, so that written bytes are sent first.
 const SETTLE: Duration = Duration::from_millis(30);
 
 impl Due {
-    /// Answers in the registry's place, if that is what the fault does.
+    /// Answers instead of the registry, if the fault does that.
     pub(crate) async fn answer(&self) -> Option<Response> {
         match &self.fault.action {
             Action::Statuses(statuses) => {
@@ -51,7 +51,7 @@ impl Due {
         }
     }
 
-    /// Breaks the request's body off, if that is what the fault does.
+    /// Cuts off the request body, if the fault does that.
     pub(crate) fn cut_request(&self, body: Body, connection: &Connection) -> Body {
         let Action::BreakUpload(bytes) = self.fault.action else {
             return body;
@@ -76,7 +76,7 @@ impl Due {
         Body::from_stream(pieces)
     }
 
-    /// Changes the registry's answer.
+    /// Changes the answer of the registry.
     pub(crate) async fn change(
         &self,
         response: Response,
@@ -89,7 +89,7 @@ impl Due {
                 connection.reset();
                 response
             }
-            // There is no body, and its length stays the one that a GET would have.
+            // There is no body, and the length is still that of a GET.
             _ if is_head => response,
             Action::Stall(Some(bytes)) => cut(response, bytes, stream::pending()).await,
             Action::Truncate(bytes) => {
@@ -150,13 +150,13 @@ impl Due {
             _ => response,
         };
         match self.fault.action {
-            // What is told of a list of statuses is told of its errors.
+            // Headers and framing of a list of statuses apply to its errors only.
             Action::Statuses(_) => response,
             _ => self.finish(response, is_head),
         }
     }
 
-    /// Gives an answer the headers and the framing of the fault's answers.
+    /// Applies headers and framing of the fault to an answer.
     pub(crate) fn finish(&self, mut response: Response, is_head: bool) -> Response {
         for (name, value) in &self.fault.headers {
             match value {
@@ -171,9 +171,10 @@ impl Due {
     }
 }
 
-/// Refuses a body as nginx does: <https://nginx.org/en/docs/http/ngx_http_core_module.html#client_max_body_size>.
+/// Refuses a body like nginx:
+/// <https://nginx.org/en/docs/http/ngx_http_core_module.html#client_max_body_size>.
 ///
-/// The body is read all the same, as nginx goes on reading for a while: without that the reset of the connection could
+/// The body is still read, as nginx does for a while. Otherwise the reset of the connection could
 /// overtake the answer.
 pub(crate) async fn refuse_body(body: Body) -> Response {
     let mut body = body.into_data_stream();
@@ -183,7 +184,7 @@ pub(crate) async fn refuse_body(body: Body) -> Response {
     (StatusCode::PAYLOAD_TOO_LARGE, html, PAGE).into_response()
 }
 
-/// Answers with a status and the envelope that registries send with it.
+/// Creates an answer with a status and the envelope that registries send with it.
 fn status_response(status: StatusCode) -> Response {
     let code = match status.as_u16() {
         401 => ErrorCode::Unauthorized,
@@ -198,11 +199,11 @@ fn status_response(status: StatusCode) -> Response {
 }
 
 async fn collect(body: Body) -> Bytes {
-    // All of it is in memory already: nothing in a test registry reads from anywhere else.
+    // The body is in memory, because a test registry reads from nowhere else.
     to_bytes(body, usize::MAX).await.unwrap_or_default()
 }
 
-/// Sends the first `bytes` bytes of the body and then what `end` does, under the whole body's length.
+/// Sends the first `bytes` bytes of the body, then `end`, with the length of the whole body.
 async fn cut(
     response: Response,
     bytes: u64,
@@ -218,7 +219,7 @@ async fn cut(
     Response::from_parts(parts, Body::from_stream(start.chain(end)))
 }
 
-/// Leaves entries out of a list of tags or manifests.
+/// Omits entries from a list of tags or manifests.
 pub(crate) async fn omit(response: Response, entries: &[String]) -> Response {
     rewrite(response, |bytes| {
         let Ok(mut document) = serde_json::from_slice::<Value>(bytes) else {
@@ -254,7 +255,7 @@ async fn slowed(response: Response, bytes_per_second: u64) -> Response {
     parts
         .headers
         .insert(header::CONTENT_LENGTH, body.len().into());
-    // Below that many bytes a second: single bytes, further apart.
+    // At lower rates: single bytes, further apart.
     let piece = (bytes_per_second / PIECES_PER_SECOND).max(1);
     let pause = Duration::from_secs_f64(piece as f64 / bytes_per_second as f64);
     let piece = usize::try_from(piece).unwrap_or(usize::MAX);

@@ -8,7 +8,7 @@ use crate::profile::{Auth, Challenge};
 use crate::shared::Shared;
 use crate::token::Access;
 
-/// Asks for credentials that reach as far as the request; `None` when it has them.
+/// Asks for credentials that are sufficient for the request; `None` if it has them.
 pub(crate) fn refuse(shared: &Shared, parts: &Parts) -> Option<Response> {
     match shared.profile.auth {
         Auth::None => None,

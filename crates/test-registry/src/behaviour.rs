@@ -1,51 +1,52 @@
-//! What a registry does, as data.
+//! The behaviour of a registry, as data.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use registry_server::ErrorCode;
 
-/// How a persona takes, keeps and gives manifests.
+/// The behaviour of a persona towards manifests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manifests {
     pub(crate) subject: Subject,
-    /// `If-Match` and `If-None-Match` are obeyed on a push.
+    /// Whether `If-Match` and `If-None-Match` are obeyed on a push.
     pub(crate) conditional_writes: bool,
-    /// `ETag` is not sent.
+    /// Whether `ETag` is not sent.
     pub(crate) no_entity_tags: bool,
-    /// `?tag=` is obeyed on a push.
+    /// Whether `?tag=` is obeyed on a push.
     pub(crate) tag_parameter: bool,
-    /// What is unknown in an unknown repository is a manifest.
+    /// Whether an unknown repository is reported as an unknown manifest.
     pub(crate) unknown_names_hidden: bool,
-    /// An OCI index is unknown to a client that does not accept it by name.
+    /// Whether an OCI index is hidden from clients that do not accept it by name.
     pub(crate) needs_accept: bool,
-    /// A referrers tag that does not exist is the manifest with the digest that it names.
+    /// Whether a referrers tag that does not exist returns the manifest with the digest that it
+    /// names.
     pub(crate) digests_as_tags: bool,
-    /// A tag that does not exist is 403.
+    /// Whether a tag that does not exist is 403.
     pub(crate) absent_tags_forbidden: bool,
-    /// A pushed manifest's subject must be there; this is the code of the refusal.
+    /// The code of the refusal of a manifest whose subject is missing, if it must be there.
     pub(crate) subject_must_exist: Option<ErrorCode>,
-    /// A tag that exists cannot be pushed again: 412, whatever the request's conditions.
+    /// Whether an existing tag cannot be pushed again: 412, whatever the conditions of the request.
     pub(crate) tags_immutable: bool,
     /// The only config types that a pushed manifest may have.
     pub(crate) config_types: Option<&'static [&'static str]>,
-    /// A manifest with a subject or an artifact type is 405.
+    /// Whether a manifest with a subject or an artifact type is 405.
     pub(crate) artifacts_refused: bool,
-    /// Neither digests nor the content that a manifest names are checked on a push.
+    /// Whether neither digests nor the content that a manifest needs are checked on a push.
     pub(crate) unchecked: bool,
     pub(crate) deletes: Deletes,
-    /// Pushed manifests in a second; more are 429.
+    /// The pushed manifests per second; more are 429.
     pub(crate) puts_per_second: Option<u32>,
-    /// Manifests that may be pulled; more are 429.
+    /// The manifests that may be pulled; more are 429.
     pub(crate) pull_limit: Option<u64>,
-    /// Manifests and blobs are at another host.
+    /// Whether manifests and blobs are on another host.
     pub(crate) redirected: bool,
 }
 
-/// Whether a pushed manifest's subject is acknowledged.
+/// Whether the subject of a pushed manifest is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// Where there is a referrers API.
+    /// If there is a referrers API.
     #[default]
     Honest,
     AlwaysAcknowledged,
@@ -60,12 +61,12 @@ pub(crate) enum Deletes {
     None,
 }
 
-/// How a persona answers where the referrers API would be.
+/// The answer of a persona to requests for the referrers API.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ReferrersApi {
-    /// As the specification has it.
+    /// Follows the specification.
     Specified,
-    /// There is none; this is what stands in its place.
+    /// There is no API; this is the answer instead.
     Absent(Absent),
     /// 401 without a challenge, whatever the credentials.
     Forbidden,
@@ -73,7 +74,7 @@ pub(crate) enum ReferrersApi {
     ToPackagePage,
     /// 302 to a login page on another host.
     ToLoginPage,
-    /// There is one, with ways of its own.
+    /// There is an API with its own behaviour.
     Native(Native),
 }
 
@@ -92,29 +93,29 @@ pub(crate) struct Native {
     pub(crate) pages: Pages,
     pub(crate) artifact_types: ArtifactTypes,
     pub(crate) annotations: bool,
-    /// A descriptor's size is that of the whole artifact.
+    /// Whether the size of a descriptor is that of the whole artifact.
     pub(crate) artifact_sizes: bool,
-    /// The same order every time, and no order that a client could guess.
+    /// A fixed order that clients cannot guess.
     pub(crate) scrambled: bool,
-    /// What the referrers tag lists is listed as well, whatever its subject.
+    /// Whether entries of the referrers tag are listed too, whatever their subject.
     pub(crate) merges_tag: bool,
     pub(crate) unknown_subject: UnknownSubject,
     pub(crate) unknown_repository: UnknownRepository,
     pub(crate) bad_subject: BadSubject,
-    /// One manifest that is gone makes the whole answer 404.
+    /// Whether one missing manifest makes the whole answer 404.
     pub(crate) fails_on_missing: bool,
-    /// `X-Total-Count`, counted before the filter.
+    /// Whether `X-Total-Count` is sent, counted before the filter.
     pub(crate) total_count: bool,
-    /// For how long an answer is given again, unless the test says otherwise.
+    /// How long an answer is cached, unless the test sets a time.
     pub(crate) cache: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filter {
     Applied,
-    /// Applied, and admitted to only when the list was not in the cache.
+    /// Applied, and acknowledged only if the list was not in the cache.
     AdmittedOnce,
-    /// Admitted to even when the parameter is empty.
+    /// Acknowledged even if the parameter is empty.
     AdmittedWhenEmpty,
     Ignored,
 }
@@ -122,11 +123,11 @@ pub(crate) enum Filter {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pages {
     One,
-    /// By bytes, under the digest of the list that is being walked.
+    /// Limited by bytes, addressed by the digest of the whole list.
     Bytes,
-    /// So many entries, absolute links, a token for a place.
+    /// This many entries, with absolute links and a token for the position.
     Opaque(usize),
-    /// So many entries, and links to the upstream's host.
+    /// This many entries, with links to the upstream host.
     Upstream(usize),
 }
 
@@ -154,11 +155,11 @@ pub(crate) enum UnknownSubject {
 pub(crate) enum UnknownRepository {
     Empty,
     NameUnknown,
-    /// 404 with a code of Harbor's own.
+    /// 404 with a code that only Harbor has.
     ProjectNotFound,
 }
 
-/// What a subject is that is no digest.
+/// The answer to a subject that is not a digest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum BadSubject {
     /// 400 `DIGEST_INVALID`.
@@ -172,55 +173,55 @@ pub(crate) enum BadSubject {
 }
 
 impl ReferrersApi {
-    /// Returns whether a client can rely on it alone.
+    /// Returns whether a client can rely on the API alone.
     pub(crate) fn is_there(&self) -> bool {
         matches!(self, Self::Specified | Self::Native(_))
     }
 
-    /// Returns whether it answers before anybody looks at credentials.
+    /// Returns whether it answers before credentials are checked.
     pub(crate) fn precedes_auth(&self) -> bool {
         matches!(self, Self::Forbidden | Self::ToPackagePage)
     }
 }
 
-/// How a persona lists tags.
+/// The behaviour of a persona towards lists of tags.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TagListing {
     pub(crate) order: Order,
-    /// Entries on a page when the client does not ask for a number; `None` for all of them.
+    /// The entries on a page if the client does not ask for a number; `None` for all.
     pub(crate) page: Option<usize>,
-    /// The most entries on a page, whatever is asked; `None` where `n` is not looked at.
+    /// The maximum entries on a page; `None` if `n` is ignored.
     pub(crate) most: Option<usize>,
     pub(crate) link: TagLink,
     pub(crate) content_type: &'static str,
     pub(crate) bad_number: BadNumber,
     pub(crate) stray_last: StrayLast,
-    /// An unknown repository has an empty list, instead of none.
+    /// Whether an unknown repository has an empty list instead of a 404.
     pub(crate) unknown_is_empty: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
     Sorted,
-    /// The same order every time, and no order that a client could guess.
+    /// A fixed order that clients cannot guess.
     Scrambled,
 }
 
-/// What leads to the next page.
+/// The link to the next page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TagLink {
     Never,
     /// `</v2/...?last=<tag>&n=<n>>; rel="next"`.
     Relative,
-    /// The same with `orderby=` behind it.
+    /// The same, followed by `orderby=`.
     RelativeOrdered,
     /// The same with `rel=next`, without quotes.
     RelativeUnquoted,
     /// The same with scheme and host.
     Absolute,
-    /// The same with a token for a tag.
+    /// The same with a token instead of the tag.
     AbsoluteOpaque,
-    /// `last` is a number, and the path lacks the repository's first part.
+    /// `last` is a number, and the path lacks the first part of the repository.
     NumericElsewhere,
 }
 
@@ -231,13 +232,13 @@ pub(crate) enum BadNumber {
     Refused(&'static str),
 }
 
-/// What happens to a `last` that is no tag of the list.
+/// The answer to a `last` that is not a tag in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StrayLast {
-    /// The list goes on behind the place where it would be.
+    /// The list continues after the position that it would have.
     Placed,
     /// 404 without a body.
     NotFound,
-    /// Behind the end of the list, the list begins again.
+    /// The list starts again from its beginning.
     StartsOver,
 }

@@ -3,10 +3,10 @@ use std::io::{self, Write as _};
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-/// A content coding that an answer is in: <https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1>.
+/// A content coding of an answer: <https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1>.
 ///
-/// An answer that names a coding which it is not in is a [`Fault::pass`](crate::Fault::pass) with a
-/// [header](crate::Fault::header).
+/// An answer that names a coding without being encoded is a [`Fault::pass`](crate::Fault::pass)
+/// with a [header](crate::Fault::header).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coding {
@@ -16,7 +16,7 @@ pub enum Coding {
     Deflate,
     /// `deflate` without the zlib format around it, as some servers send it.
     RawDeflate,
-    /// A coding of this name, such as `br`, that nobody can decode: every bit is flipped.
+    /// A coding with this name, such as `br`, that cannot be decoded: every bit is flipped.
     Opaque(&'static str),
 }
 

@@ -10,7 +10,7 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A listener whose connections can be broken by whoever answers on them.
+/// A listener whose connections can be broken by the handler of a request.
 #[derive(Debug)]
 pub(crate) struct BreakableListener(pub(crate) TcpListener);
 
@@ -20,7 +20,8 @@ impl Listener for BreakableListener {
 
     async fn accept(&mut self) -> (BreakableStream, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
-        // Without it a small answer can wait for the client's next acknowledgement; refused, it only waits.
+        // Otherwise a small answer can wait for the client's next acknowledgement. A failure costs
+        // only that wait.
         let _refused = stream.set_nodelay(true);
         let stream = BreakableStream {
             stream,
@@ -41,7 +42,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Makes the connection end in a reset, with nothing more written to it.
+    /// Ends the connection with a reset, without writing anything more.
     pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::Release);
     }
@@ -53,7 +54,7 @@ impl Connected<IncomingStream<'_, BreakableListener>> for Connection {
     }
 }
 
-/// A TCP stream that fails to write, and closes with a reset, once its [`Connection`] says so.
+/// A TCP stream that refuses writes and closes with a reset once its [`Connection`] demands it.
 #[derive(Debug)]
 pub(crate) struct BreakableStream {
     stream: TcpStream,
@@ -72,7 +73,7 @@ impl BreakableStream {
 impl Drop for BreakableStream {
     fn drop(&mut self) {
         if self.check().is_err() {
-            // A close without lingering is sent as RST.
+            // Closing without lingering sends RST.
             let _refused = self.stream.set_zero_linger();
         }
     }

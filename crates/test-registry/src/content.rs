@@ -11,19 +11,20 @@ use crate::registry::{TestRegistry, repository_name};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// An image index and what it lists.
+/// An image index with what it lists.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TestIndex {
     /// The index itself.
     pub descriptor: Descriptor,
-    /// The images, in the order of the platforms that were given.
+    /// The images, in the order of the given platforms.
     pub children: Vec<Descriptor>,
-    /// BuildKit's attestations of the images, in the same order; empty unless they were asked for.
+    /// The attestations by BuildKit of the images, in the same order. Empty unless they were
+    /// requested.
     pub attestations: Vec<Descriptor>,
 }
 
-/// A referrer to be put into a registry.
+/// A referrer that is to be inserted into a registry.
 #[derive(Clone, Debug)]
 pub struct Referrer {
     subject: Descriptor,
@@ -35,10 +36,10 @@ pub struct Referrer {
     listing: Listing,
 }
 
-/// Where a referrer is listed.
+/// The places that list a referrer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listing {
-    /// By the API, or where there is none by the referrers tag.
+    /// The API, or the referrers tag if there is no API.
     AsPushed,
     Tag,
     Both,
@@ -46,7 +47,8 @@ enum Listing {
 }
 
 impl Referrer {
-    /// Describes an image manifest with an artifact type, an empty config and `payload` as its one layer.
+    /// Creates an image manifest with an artifact type, an empty config and `payload` as its only
+    /// layer.
     pub fn new(
         subject: &Descriptor,
         artifact_type: impl Into<String>,
@@ -70,7 +72,7 @@ impl Referrer {
         self
     }
 
-    /// Says the artifact type with the config's media type and not with `artifactType`.
+    /// Sets the artifact type as the media type of the config instead of as `artifactType`.
     #[must_use]
     pub fn typed_by_config(mut self) -> Self {
         if let Some(artifact_type) = self.artifact_type.take() {
@@ -79,35 +81,36 @@ impl Referrer {
         self
     }
 
-    /// Makes it an image index that lists one image with the payload.
+    /// Makes the referrer an image index that lists one image with the payload.
     #[must_use]
     pub fn as_index(mut self) -> Self {
         self.as_index = true;
         self
     }
 
-    /// Makes it an image index without an artifact type.
+    /// Makes the referrer an image index without an artifact type.
     #[must_use]
     pub fn as_untyped_index(mut self) -> Self {
         self.artifact_type = None;
         self.as_index()
     }
 
-    /// Leaves the referrers tag alone, on every persona.
+    /// Does not maintain the referrers tag, on any persona.
     #[must_use]
     pub fn without_tag_index(mut self) -> Self {
         self.listing = Listing::NotByTag;
         self
     }
 
-    /// Lists it by the referrers tag and not by the API, on every persona: pushed before there was an API.
+    /// Lists the referrer in the referrers tag and not in the API, on every persona, as if it was
+    /// pushed before there was an API.
     #[must_use]
     pub fn only_in_tag_index(mut self) -> Self {
         self.listing = Listing::Tag;
         self
     }
 
-    /// Lists it by the referrers tag and, where there is one, by the API as well.
+    /// Lists the referrer in the referrers tag and, if there is one, in the API.
     #[must_use]
     pub fn also_in_tag_index(mut self) -> Self {
         self.listing = Listing::Both;
@@ -115,13 +118,13 @@ impl Referrer {
     }
 }
 
-/// Content is put straight into the store; no request is recorded for it.
+/// Inserts content directly into the store, without recorded requests.
 ///
 /// # Panics
 ///
-/// Every method panics on a repository name or a tag that is none, at the line of its caller.
+/// Every method panics on an invalid repository name or tag, at the line of its caller.
 impl TestRegistry {
-    /// Puts in a blob.
+    /// Inserts a blob.
     #[track_caller]
     pub fn put_blob(&self, repository: &str, bytes: impl Into<Bytes>) -> Descriptor {
         let bytes = bytes.into();
@@ -133,7 +136,7 @@ impl TestRegistry {
         descriptor
     }
 
-    /// Puts in a manifest under its SHA-256 digest. The bytes may be anything.
+    /// Inserts a manifest under its SHA-256 digest. The bytes may be anything.
     #[track_caller]
     pub fn put_manifest(
         &self,
@@ -146,7 +149,7 @@ impl TestRegistry {
         self.put_manifest_as(repository, &digest, media_type, bytes)
     }
 
-    /// Puts in a manifest under a digest, which may be another one than that of the bytes.
+    /// Inserts a manifest under a digest, which need not be that of the bytes.
     #[track_caller]
     pub fn put_manifest_as(
         &self,
@@ -165,7 +168,7 @@ impl TestRegistry {
         descriptor
     }
 
-    /// Points a tag at a digest, whether there is a manifest for it or not.
+    /// Points a tag at a digest, even if no manifest has that digest.
     #[track_caller]
     pub fn tag(&self, repository: &str, tag: &str, digest: &Digest) {
         let name = repository_name(repository);
@@ -183,21 +186,22 @@ impl TestRegistry {
         sure(store.remove_blob(&repository, digest));
     }
 
-    /// Stops the referrers API from listing a manifest that stays where it is: archived, or older than the API.
+    /// Hides a manifest from the referrers API and keeps it, as if it was archived or older than
+    /// the API.
     #[track_caller]
     pub fn hide_referrer(&self, repository: &str, digest: &Digest) {
         let name = repository_name(repository);
         self.shared.store.unlist_referrer(&name, digest);
     }
 
-    /// Loses a manifest: every list goes on naming it, and it is not there.
+    /// Loses a manifest: every list still names it, but it cannot be read.
     #[track_caller]
     pub fn lose(&self, repository: &str, digest: &Digest) {
         let key = (repository_name(repository), digest.clone());
         self.shared.lost().insert(key);
     }
 
-    /// Removes a tag and leaves what it points at.
+    /// Removes a tag and keeps the manifest.
     #[track_caller]
     pub fn untag(&self, repository: &str, tag: &str) {
         let repository = Repository::new(repository_name(repository));
@@ -208,7 +212,7 @@ impl TestRegistry {
         );
     }
 
-    /// Returns the bytes of a manifest that is there.
+    /// Returns the bytes of a manifest.
     #[track_caller]
     pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
         let repository = Repository::new(repository_name(repository));
@@ -224,7 +228,7 @@ impl TestRegistry {
         sure(found).is_some()
     }
 
-    /// Returns what a tag points at.
+    /// Returns the digest that a tag points at.
     #[track_caller]
     pub fn resolve(&self, repository: &str, tag: &str) -> Option<Digest> {
         let repository = Repository::new(repository_name(repository));
@@ -240,14 +244,14 @@ impl TestRegistry {
         sure(found).iter().map(ToString::to_string).collect()
     }
 
-    /// Puts in an image with a config and two layers of its own, and tags it.
+    /// Inserts and tags an image with its own config and two layers.
     #[track_caller]
     pub fn image(&self, repository: &str, tag: &str) -> Descriptor {
         let layers = [1, 2].map(|layer| format!("layer {layer} of {repository}:{tag}"));
         self.image_with_layers(repository, tag, layers)
     }
 
-    /// Puts in an image with a config and these layers, and tags it.
+    /// Inserts and tags an image with a config and these layers.
     #[track_caller]
     pub fn image_with_layers(
         &self,
@@ -262,14 +266,14 @@ impl TestRegistry {
         descriptor
     }
 
-    /// Puts in an image index with an image for each platform, such as `linux/amd64`, and tags the index.
+    /// Inserts and tags an image index with an image for each platform, such as `linux/amd64`.
     #[track_caller]
     pub fn index(&self, repository: &str, tag: &str, platforms: &[&str]) -> TestIndex {
         self.put_index(repository, tag, platforms, false)
     }
 
-    /// Puts in an image index as BuildKit writes it: with an attestation beside each image, which is a child of the
-    /// index and no referrer.
+    /// Inserts and tags an image index as BuildKit writes it: with an attestation beside each
+    /// image, which is a child of the index and not a referrer.
     #[track_caller]
     pub fn index_with_attestations(
         &self,
@@ -280,10 +284,10 @@ impl TestRegistry {
         self.put_index(repository, tag, platforms, true)
     }
 
-    /// Puts in a referrer: an image manifest with an artifact type, and `payload` as its one layer.
+    /// Inserts a referrer: an image manifest with an artifact type and `payload` as its only layer.
     ///
-    /// On a persona without a referrers API the referrers tag is kept as a client keeps it, unless
-    /// [`without_tag_index`](crate::TestRegistryBuilder::without_tag_index) was set.
+    /// On a persona without a referrers API, the referrers tag is maintained as by a client, unless
+    /// [`without_tag_index`](crate::TestRegistryBuilder::without_tag_index) is set.
     #[track_caller]
     pub fn referrer(
         &self,
@@ -296,9 +300,9 @@ impl TestRegistry {
         self.put_referrer(repository, referrer)
     }
 
-    /// Puts in a referrer, and keeps the referrers tag as [`referrer`](Self::referrer) does.
+    /// Inserts a referrer, and maintains the referrers tag as [`referrer`](Self::referrer) does.
     ///
-    /// The descriptor that comes back is the one that a right referrers list has.
+    /// Returns the descriptor of a correct referrers list.
     #[track_caller]
     pub fn put_referrer(&self, repository: &str, referrer: Referrer) -> Descriptor {
         let subject = &referrer.subject;
@@ -353,7 +357,8 @@ impl TestRegistry {
         descriptor
     }
 
-    /// Writes the referrers tag of a subject: an image index with exactly these entries, right or wrong.
+    /// Writes the referrers tag of a subject: an image index with exactly these entries, correct or
+    /// not.
     #[track_caller]
     pub fn referrers_tag_index(
         &self,
@@ -373,12 +378,12 @@ impl TestRegistry {
         descriptor
     }
 
-    /// Puts in an artifact as cosign did before there were referrers: a manifest without a subject, under the tag
-    /// `sha256-<hex>.<suffix>`.
+    /// Inserts an artifact as cosign did before there were referrers: a manifest without a subject,
+    /// with the tag `sha256-<hex>.<suffix>`.
     ///
     /// # Panics
     ///
-    /// When the subject is not addressed by SHA-256, which such a tag cannot name.
+    /// When the digest of the subject is not SHA-256, because such a tag cannot name it.
     #[track_caller]
     pub fn legacy(
         &self,
@@ -529,7 +534,7 @@ impl TestRegistry {
     }
 }
 
-/// The three members that a manifest has of what it names.
+/// Returns the three members of a descriptor in a manifest.
 fn entry(media_type: &str, of: &Descriptor) -> Value {
     json!({"mediaType": media_type, "digest": of.digest, "size": of.size})
 }

@@ -7,31 +7,31 @@ use serde_json::json;
 use crate::coding::Coding;
 use crate::framing::Framing;
 
-/// What goes wrong with an answer.
+/// A planned deviation of an answer.
 ///
 /// A fault happens once, or once for each status that it lists, unless [`times`](Self::times) or
-/// [`forever`](Self::forever) says otherwise. After that the registry answers as it would have.
+/// [`forever`](Self::forever) is set. After that, the registry answers normally.
 ///
-/// A fault of an answer's body waits for a request whose answer has one, and lets a `HEAD` pass.
+/// A fault of the body skips requests whose answer has none, such as `HEAD`.
 ///
-/// A fault that does not happen as often as it says fails the test; see
+/// A fault that does not happen as often as planned fails the test; see
 /// [`TestRegistry::unused_faults`](crate::TestRegistry::unused_faults).
 #[derive(Clone, Debug)]
 pub struct Fault {
     pub(crate) action: Action,
-    /// Headers that the answer gets, and with `None` loses.
+    /// The headers that are set, or with `None` removed.
     pub(crate) headers: Vec<(HeaderName, Option<HeaderValue>)>,
-    /// How long an answer waits.
+    /// The delay of the answer.
     pub(crate) wait: Duration,
     pub(crate) framing: Framing,
-    /// Nobody is asked for credentials.
+    /// Whether credentials are not required.
     pub(crate) open: bool,
-    /// The request is answered as one without `Range`.
+    /// Whether `Range` is ignored.
     pub(crate) whole: bool,
     pub(crate) skip: usize,
-    /// `None`: however many requests there are.
+    /// The number of times, `None` for every request.
     pub(crate) times: Option<usize>,
-    /// Each path has its own count of what is skipped and what has happened.
+    /// Whether each path has its own counts.
     pub(crate) per_path: bool,
 }
 
@@ -85,20 +85,21 @@ impl Fault {
         }
     }
 
-    /// Answers one request after the other with these statuses; at one below 300 the registry itself answers.
+    /// Answers successive requests with these statuses. For one below 300, the registry itself
+    /// answers.
     ///
-    /// An error has the specification's envelope with a code that goes with it.
+    /// An error has the envelope of the specification with a matching code.
     ///
     /// # Panics
     ///
-    /// When the list is empty, or one of the numbers is no status.
+    /// When the list is empty, or a number is not a valid status.
     pub fn statuses(statuses: impl IntoIterator<Item = u16>) -> Self {
         let statuses: Vec<_> = statuses.into_iter().map(status_code).collect();
         assert!(!statuses.is_empty(), "a fault needs a status");
         Self::new(Action::Statuses(statuses))
     }
 
-    /// Answers with a status, and this code in the specification's envelope.
+    /// Answers with a status and with this code in the envelope of the specification.
     ///
     /// # Panics
     ///
@@ -109,7 +110,7 @@ impl Fault {
         Self::body(status, "application/json", envelope.to_string())
     }
 
-    /// Answers with this instead.
+    /// Answers with this status, content type and body.
     ///
     /// # Panics
     ///
@@ -122,7 +123,7 @@ impl Fault {
         })
     }
 
-    /// Sends the client to `to`.
+    /// Redirects the client to `to`.
     ///
     /// # Panics
     ///
@@ -134,8 +135,8 @@ impl Fault {
         })
     }
 
-    /// Sends the client to the same path and query of the [second host](crate::TestRegistry::foreign_host), which
-    /// has the content.
+    /// Redirects the client to the same path and query on the [second
+    /// host](crate::TestRegistry::foreign_host), which has the content.
     ///
     /// # Panics
     ///
@@ -146,7 +147,7 @@ impl Fault {
         })
     }
 
-    /// Lets the registry answer, for the sake of the [headers](Self::header) that are changed.
+    /// Lets the registry answer, so that only [headers](Self::header) and delays apply.
     pub fn pass() -> Self {
         Self::new(Action::Pass)
     }
@@ -161,7 +162,7 @@ impl Fault {
         Self::new(Action::Stall(Some(bytes)))
     }
 
-    /// Does what was asked, then resets the connection instead of answering.
+    /// Executes the request, then resets the connection instead of answering.
     pub fn reset() -> Self {
         Self::new(Action::Reset(None))
     }
@@ -171,109 +172,112 @@ impl Fault {
         Self::new(Action::Reset(Some(bytes)))
     }
 
-    /// Sends the head and this many bytes of the body, then closes the connection: less than `Content-Length`
-    /// says.
+    /// Sends the head and this many bytes of the body, then closes the connection, before
+    /// `Content-Length` is reached.
     pub fn truncate_after(bytes: u64) -> Self {
         Self::new(Action::Truncate(bytes))
     }
 
-    /// Sends this many bytes of the body as if they were all; the [framing](Self::framing) agrees.
+    /// Sends only this many bytes of the body. The [framing](Self::framing) matches.
     pub fn shorten(bytes: u64) -> Self {
         Self::new(Action::Shorten(bytes))
     }
 
-    /// Flips the bits of the byte at this offset of the body, or of the last one of a shorter body.
+    /// Flips the bits of the byte at this offset of the body, or of the last byte of a shorter
+    /// body.
     pub fn corrupt_byte(at: u64) -> Self {
         Self::new(Action::Corrupt(at))
     }
 
-    /// Adds a byte to the body's end; `Content-Length` agrees.
+    /// Appends a byte to the body. `Content-Length` matches.
     pub fn extend() -> Self {
         Self::new(Action::Extend)
     }
 
-    /// Leaves entries out of a list: tags by their name, referrers and an index's manifests by their digest.
+    /// Omits entries from a list: tags by name, referrers and manifests of an index by digest.
     pub fn omit(entries: impl IntoIterator<Item = impl ToString>) -> Self {
         let entries = entries.into_iter().map(|entry| entry.to_string());
         Self::new(Action::Omit(entries.collect()))
     }
 
-    /// Sends these bytes before the body, such as a byte order mark or blanks; `Content-Length` agrees.
+    /// Sends these bytes before the body, such as a byte order mark or blanks. `Content-Length`
+    /// matches.
     pub fn prefix(bytes: impl Into<Bytes>) -> Self {
         Self::new(Action::Prefix(bytes.into()))
     }
 
-    /// Sends the body in these content codings, one applied after the other, and names them in `Content-Encoding`,
-    /// whatever the client accepts.
+    /// Encodes the body with these content codings, one after another, and names them in
+    /// `Content-Encoding`, whatever the client accepts.
     pub fn encoded(codings: impl IntoIterator<Item = Coding>) -> Self {
         Self::new(Action::Encoded(codings.into_iter().collect()))
     }
 
-    /// Sends the body at this many bytes a second.
+    /// Limits the body to this many bytes per second.
     pub fn slow(bytes_per_second: u64) -> Self {
         Self::new(Action::Slow(bytes_per_second.max(1)))
     }
 
-    /// Takes this many bytes of the request's body, then resets the connection. An upload session keeps them.
+    /// Reads this many bytes of the request body, then resets the connection. An upload session
+    /// keeps them.
     pub fn break_upload_after(bytes: u64) -> Self {
         Self::new(Action::BreakUpload(bytes))
     }
 
-    /// Waits before the registry answers.
+    /// Delays the answer of the registry.
     pub fn delay(time: Duration) -> Self {
         Self::pass().after(time)
     }
 
-    /// Makes every token that was issued before worthless, so that the request is answered with 401 and a challenge.
+    /// Expires every token that was issued before, so that the request is answered with 401 and a
+    /// challenge.
     ///
-    /// Without effect on a persona that has no tokens.
+    /// Has no effect on a persona without tokens.
     pub fn expire_token() -> Self {
         Self::new(Action::ExpireToken)
     }
 
-    /// Refuses the request as one too many, in the persona's own words: with `Retry-After`, with the time in the
-    /// message only, without any, with a page of HTML.
+    /// Refuses the request as one too many, as the persona does: with `Retry-After`, with the time
+    /// only in the message, without a time, or with an HTML page.
     pub fn rate_limited() -> Self {
         Self::new(Action::RateLimited)
     }
 
-    /// Frames the body of each answer of this fault so, instead of with a `Content-Length`.
+    /// Sets the framing of the body of each answer of this fault. Default: `Content-Length`.
     ///
-    /// Without a length, and with the end of the connection for the end of the body, what is
-    /// [truncated](Self::truncate_after) looks whole.
+    /// Without a length, when the end of the connection is the end of the body, a
+    /// [truncated](Self::truncate_after) body looks complete.
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
-    /// Waits this long before each answer of this fault.
+    /// Delays each answer of this fault by this time.
     #[must_use]
     pub fn after(mut self, time: Duration) -> Self {
         self.wait = time;
         self
     }
 
-    /// Has the registry answer without asking for credentials.
+    /// Makes the registry answer without asking for credentials.
     #[must_use]
     pub fn without_auth(mut self) -> Self {
         self.open = true;
         self
     }
 
-    /// Has the registry answer as if no range had been asked for.
+    /// Makes the registry ignore `Range`.
     #[must_use]
     pub fn without_ranges(mut self) -> Self {
         self.whole = true;
         self
     }
 
-    /// Sets a header on each answer of this fault: on those that it makes, and on those of the registry that it
-    /// changes or lets pass.
+    /// Sets a header on each answer of this fault, whether the fault or the registry creates it.
     ///
     /// # Panics
     ///
-    /// When the name or the value cannot stand in a header.
+    /// When the name or the value is not valid in a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref().parse().expect("a header's value");
@@ -281,40 +285,40 @@ impl Fault {
         self
     }
 
-    /// Takes a header off each answer of this fault.
+    /// Removes a header from each answer of this fault.
     ///
     /// # Panics
     ///
-    /// When the name cannot be a header's.
+    /// When the name is not a valid header name.
     #[must_use]
     pub fn without_header(mut self, name: &str) -> Self {
         self.headers.push((header_name(name), None));
         self
     }
 
-    /// Lets this many matching requests pass before the fault begins: a fault on page 3 skips two.
+    /// Skips this many matching requests before the fault begins. A fault on page 3 skips two.
     #[must_use]
     pub fn skip(mut self, requests: usize) -> Self {
         self.skip = requests;
         self
     }
 
-    /// Happens to this many requests; a list of statuses begins again at its end.
+    /// Sets the number of requests that the fault happens to. A list of statuses is repeated.
     #[must_use]
     pub fn times(mut self, requests: usize) -> Self {
         self.times = Some(requests);
         self
     }
 
-    /// Counts for each path by itself: `Fault::statuses([429]).per_path()` refuses every path once. The query does
-    /// not count.
+    /// Counts separately for each path: `Fault::statuses([429]).per_path()` refuses every path
+    /// once. The query is not part of the path.
     #[must_use]
     pub fn per_path(mut self) -> Self {
         self.per_path = true;
         self
     }
 
-    /// Happens to every matching request; a list of statuses begins again at its end.
+    /// Makes the fault happen to every matching request. A list of statuses is repeated.
     #[must_use]
     pub fn forever(mut self) -> Self {
         self.times = None;
@@ -323,7 +327,7 @@ impl Fault {
 }
 
 impl Action {
-    /// Returns whether it changes the registry's body, and nothing else.
+    /// Returns whether the fault only changes the body of the registry's answer.
     pub(crate) fn is_of_body(&self) -> bool {
         match self {
             Self::Stall(bytes) | Self::Reset(bytes) => bytes.is_some(),

@@ -2,21 +2,22 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{Version, header};
 
-/// How the end of a body is told: <https://www.rfc-editor.org/rfc/rfc9112#section-6.3>.
+/// The way in which the end of a body is marked:
+/// <https://www.rfc-editor.org/rfc/rfc9112#section-6.3>.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Framing {
-    /// By `Content-Length`.
+    /// `Content-Length`.
     #[default]
     Length,
-    /// In chunks, without a length.
+    /// Chunks, without a length.
     Chunked,
-    /// By the end of the connection, as HTTP/1.0 does it.
+    /// The end of the connection, as in HTTP/1.0.
     UntilClose,
 }
 
 impl Framing {
-    /// Frames a body that has its `Content-Length` already.
+    /// Frames a body that already has a `Content-Length`.
     pub(crate) fn apply(self, response: Response) -> Response {
         if self == Self::Length {
             return response;
@@ -24,10 +25,10 @@ impl Framing {
         let (mut parts, body) = response.into_parts();
         parts.headers.remove(header::CONTENT_LENGTH);
         if self == Self::UntilClose {
-            // hyper has no other way to leave the chunks out.
+            // hyper omits the chunks only for HTTP/1.0.
             parts.version = Version::HTTP_10;
         }
-        // A stream, so that nobody finds its length out.
+        // As a stream, whose length is unknown.
         Response::from_parts(parts, Body::from_stream(body.into_data_stream()))
     }
 }

@@ -4,17 +4,17 @@ use std::time::{Duration, Instant};
 
 use oci_content::Digest;
 
-/// How late something that was pushed can be seen.
+/// The delay until pushed content appears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lateness {
     /// After this time.
     Time(Duration),
-    /// After it has been looked for this many times.
+    /// After this many lookups.
     Reads(usize),
 }
 
-/// What was pushed, and cannot be seen yet.
+/// Content that was pushed and has not appeared yet.
 #[derive(Debug, Default)]
 pub(crate) struct Late {
     pub(crate) referrers: Option<Lateness>,
@@ -40,11 +40,11 @@ struct Unseen {
     lateness: Lateness,
     since: Instant,
     reads: usize,
-    /// What a tag was before.
+    /// The previous value of a tag.
     before: Option<Digest>,
 }
 
-/// What a reader sees of a tag.
+/// The state of a tag for a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Now,
@@ -63,7 +63,7 @@ impl Unseen {
 
 impl Late {
     fn lock(&self) -> MutexGuard<'_, HashMap<Pushed, Unseen>> {
-        // Nothing that is done under the lock can panic half-way.
+        // Nothing that happens under the lock can panic.
         let mut pushed = self.pushed.lock().unwrap_or_else(PoisonError::into_inner);
         pushed.retain(|_, unseen| !unseen.is_over());
         pushed
@@ -78,7 +78,7 @@ impl Late {
         self.push(self.referrers, key, None);
     }
 
-    /// Notes that a tag was pushed, which pointed at `before`.
+    /// Records that a tag was pushed that pointed at `before`.
     pub(crate) fn push_tag(&self, repository: &str, tag: &str, before: Option<Digest>) {
         self.push(self.tags, tag_key(repository, tag), before);
     }
@@ -86,7 +86,7 @@ impl Late {
     fn push(&self, lateness: Option<Lateness>, key: Pushed, before: Option<Digest>) {
         let Some(lateness) = lateness else { return };
         let mut pushed = self.lock();
-        // What was there before and was not seen either is nothing that a reader could go on seeing.
+        // If the previous value had not appeared either, readers have not seen it.
         let before = match pushed.remove(&key) {
             Some(unseen) => unseen.before,
             None => before,
@@ -100,7 +100,7 @@ impl Late {
         pushed.insert(key, unseen);
     }
 
-    /// Looks for a tag.
+    /// Looks a tag up, which counts.
     pub(crate) fn read_tag(&self, repository: &str, tag: &str) -> Seen {
         match self.lock().get_mut(&tag_key(repository, tag)) {
             None => Seen::Now,
@@ -111,7 +111,8 @@ impl Late {
         }
     }
 
-    /// Looks at the referrers of a subject, and returns the digests that are not seen.
+    /// Looks the referrers of a subject up, which counts, and returns the digests that have not
+    /// appeared.
     pub(crate) fn read_referrers(&self, repository: &str, subject: &str) -> Vec<String> {
         let mut pushed = self.lock();
         let unseen = pushed.iter_mut().filter_map(|(key, unseen)| match key {
@@ -128,7 +129,7 @@ impl Late {
         unseen.collect()
     }
 
-    /// Returns the tags of a repository that are not seen at all.
+    /// Returns the tags of a repository that have not appeared.
     pub(crate) fn unseen_tags(&self, repository: &str) -> Vec<String> {
         let pushed = self.lock();
         let unseen = pushed.iter().filter_map(|(key, unseen)| match key {

@@ -1,8 +1,8 @@
-//! A registry for integration tests, which behaves like the registries that are out there.
+//! A registry for integration tests that behaves like real registries.
 //!
-//! A [`TestRegistry`] listens on a port of 127.0.0.1 and takes on a [`Persona`]. [`Fault`]s make single answers go
-//! wrong, and every request is [recorded](TestRegistry::requests). A fault that never happened
-//! [fails the test](TestRegistry::unused_faults).
+//! A [`TestRegistry`] listens on a port of 127.0.0.1 and behaves like its [`Persona`]. [`Fault`]s
+//! make single answers go wrong, and every request is [recorded](TestRegistry::requests). A fault
+//! that never happened [fails the test](TestRegistry::unused_faults).
 //!
 //! ```
 //! use test_registry::{Fault, Persona, Route, TestRegistry};
@@ -13,7 +13,7 @@
 //! let image = registry.image("team/app", "1.0");
 //! let sbom = registry.referrer("team/app", &image, "application/spdx+json", "{}");
 //! registry.fault(Route::manifests(), Fault::statuses([429, 429, 200]).header("Retry-After", "1"));
-//! # // Nobody asks here.
+//! # // This example sends no requests.
 //! # registry.allow_unused_faults();
 //! # assert_eq!(sbom.artifact_type.as_deref(), Some("application/spdx+json"));
 //! # }
@@ -21,8 +21,8 @@
 //!
 //! # Scope
 //!
-//! For tests: content is in memory, and wrong use panics. It shares no code with this workspace's client, so that the
-//! two do not agree on the same mistake.
+//! For tests: content is in memory, and misuse panics. It shares no code with the client of this
+//! workspace, so that both cannot share a mistake.
 
 mod apply;
 mod auth;

@@ -1,7 +1,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What has been pulled and pushed.
+/// Counts pulls and pushes.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     pulls: Mutex<u64>,
@@ -13,7 +13,7 @@ impl Limiter {
         self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a pull; `false` when none was left for it.
+    /// Counts a pull. Returns `false` if the limit is reached.
     pub(crate) fn pull(&self, limit: u64) -> bool {
         let mut pulls = self.pulls();
         let allowed = *pulls < limit;

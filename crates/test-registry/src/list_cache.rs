@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use oci_content::{Descriptor, Digest};
 
-/// Lists that are given again, and lists that are being walked.
+/// Cached lists, and lists that clients are paging through.
 #[derive(Debug, Default)]
 pub(crate) struct ListCache {
     pub(crate) answers: Mutex<HashMap<(String, Digest), CachedList>>,
-    /// Pages, by the digest of the list that they were cut from.
+    /// Pages, by the digest of the whole list.
     pub(crate) walks: Mutex<HashMap<String, Vec<Vec<Descriptor>>>>,
 }
 

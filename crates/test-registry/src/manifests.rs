@@ -15,7 +15,8 @@ use crate::persona::Persona;
 use crate::referrers::redirect;
 use crate::shared::Shared;
 
-/// Answers what is the persona's own about a manifest or a blob, and leaves the rest to the server.
+/// Answers requests for manifests and blobs where the persona differs, and leaves the rest to the
+/// server.
 pub(crate) fn read(shared: &Shared, parts: &Parts, name: &str, reference: &str) -> Reading {
     let profile = &shared.profile.manifests;
     if profile.redirected {
@@ -81,7 +82,7 @@ pub(crate) fn read(shared: &Shared, parts: &Parts, name: &str, reference: &str) 
     }
 }
 
-/// Returns the digest that a reference names, whether there is a manifest for it or not.
+/// Returns the digest that a reference names, even if no manifest has it.
 pub(crate) fn resolve(shared: &Shared, name: &str, reference: &str) -> Option<Digest> {
     match reference.parse() {
         Ok(tag) => {
@@ -92,11 +93,11 @@ pub(crate) fn resolve(shared: &Shared, name: &str, reference: &str) -> Option<Di
     }
 }
 
-/// What comes of a request for a manifest.
+/// The decision about a request for a manifest.
 #[derive(Debug)]
 pub(crate) enum Reading {
     Answer(Response),
-    /// The server answers, about another reference if there is one.
+    /// The server answers, for another reference if one is given.
     Server {
         as_reference: Option<String>,
     },
@@ -116,14 +117,14 @@ fn is_index(shared: &Shared, repository: &Repository, digest: &Digest) -> bool {
     found.is_some_and(|manifest| manifest.media_type == media_type::IMAGE_INDEX)
 }
 
-/// A pushed manifest that the server shall take.
+/// A pushed manifest that the server is to accept.
 #[derive(Debug)]
 pub(crate) struct Push {
     pub(crate) request: Request<Body>,
     pub(crate) subject: Option<Digest>,
 }
 
-/// Judges a pushed manifest as the persona does.
+/// Accepts or refuses a pushed manifest like the persona.
 pub(crate) async fn write(
     shared: &Shared,
     mut parts: Parts,
@@ -156,7 +157,7 @@ pub(crate) async fn write(
     if !profile.tag_parameter {
         parts.uri = path_only(parts.uri.path());
     }
-    // One byte over what the server takes is enough for it to refuse.
+    // One byte more than the limit of the server makes it refuse.
     let most = usize::try_from(oci_content::MAX_MANIFEST_BYTES).unwrap_or(usize::MAX) + 1;
     let Ok(bytes) = to_bytes(body, most).await else {
         let message = "the manifest is too large";
@@ -223,7 +224,7 @@ fn raw_member(json: &Bytes, name: &str) -> bool {
     document.is_ok_and(|document| document.get(name).is_some())
 }
 
-/// Changes what the server says of a pushed manifest's subject to what the persona would have said.
+/// Changes the acknowledgement of the subject to that of the persona.
 pub(crate) fn acknowledge(shared: &Shared, subject: Option<Digest>, response: &mut Response) {
     let headers = response.headers_mut();
     match shared.profile.manifests.subject {
@@ -241,7 +242,7 @@ pub(crate) fn acknowledge(shared: &Shared, subject: Option<Digest>, response: &m
     }
 }
 
-/// Tells how many pulls are left, as Docker Hub does.
+/// Reports the remaining pulls, like Docker Hub.
 pub(crate) fn tell_pull_limit(shared: &Shared, response: &mut Response) {
     const WINDOW: &str = ";w=21600";
     if let Some(default) = shared.profile.manifests.pull_limit {
@@ -252,7 +253,7 @@ pub(crate) fn tell_pull_limit(shared: &Shared, response: &mut Response) {
     }
 }
 
-/// Refuses a request that is one too many, as the persona words it.
+/// Refuses one request too many in the words of the persona.
 pub(crate) fn too_many_requests(shared: &Shared) -> Response {
     let status = StatusCode::TOO_MANY_REQUESTS;
     let code = ErrorCode::TooManyRequests;
@@ -289,7 +290,7 @@ fn set(response: &mut Response, name: &'static str, value: &str) {
     }
 }
 
-/// Refuses to delete, in the persona's words; `None` when it does delete.
+/// Refuses a deletion in the words of the persona; `None` if it deletes.
 pub(crate) fn refuse_delete(shared: &Shared, is_blob: bool) -> Option<Response> {
     match shared.profile.manifests.deletes {
         Deletes::All => None,

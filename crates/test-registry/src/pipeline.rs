@@ -24,7 +24,7 @@ pub(crate) fn router(shared: Arc<Shared>, host: Host) -> Router {
     Router::new().fallback(handle).with_state((shared, host))
 }
 
-/// Record, fault, persona, fault: the way of every request.
+/// Handles a request: record, fault, persona, fault.
 async fn handle(
     State((shared, host)): State<(Arc<Shared>, Host)>,
     ConnectInfo(connection): ConnectInfo<Connection>,
@@ -83,7 +83,7 @@ fn too_large(parts: &Parts, max_bytes: Option<u64>) -> bool {
 }
 
 impl Shared {
-    /// Does of a fault what comes before the registry's own answer, or instead of it.
+    /// Applies the parts of a fault that precede or replace the answer of the registry.
     async fn fail(&self, due: &Due, parts: &Parts) -> Option<Response> {
         if !due.fault.wait.is_zero() {
             tokio::time::sleep(due.fault.wait).await;
@@ -145,7 +145,8 @@ impl Shared {
         response
     }
 
-    /// Answers as the persona does, and has the server answer where the persona follows the specification.
+    /// Answers like the persona, and lets the server answer where the persona follows the
+    /// specification.
     async fn persona(
         &self,
         endpoint: Option<Endpoint>,
@@ -169,7 +170,7 @@ impl Shared {
         self.content(endpoint, parts, body).await
     }
 
-    /// Answers whoever has been let in.
+    /// Answers an admitted request.
     async fn content(&self, endpoint: Option<Endpoint>, parts: Parts, body: Body) -> Response {
         let unseen = match &endpoint {
             Some(Endpoint::Referrers {
@@ -281,7 +282,7 @@ impl Shared {
         self.server.respond(Request::from_parts(parts, body)).await
     }
 
-    /// Hides what was pushed for as long as the test wants it to be.
+    /// Hides pushed content for as long as the test demands.
     fn delay_push(
         &self,
         name: &str,
@@ -313,7 +314,7 @@ impl Shared {
             return ApiError::new(StatusCode::BAD_REQUEST, code, message).into_response();
         }
         let mut response = self.server.respond(Request::from_parts(parts, body)).await;
-        // 201 names a blob, the others the session.
+        // 201 names a blob, other statuses name the session.
         let is_session = response.status() != StatusCode::CREATED;
         self.make_absolute(&mut response, is_session.then_some(STATE));
         response
@@ -334,7 +335,7 @@ impl Shared {
         }
     }
 
-    /// Returns the tags of a repository, or `None` where there is no repository.
+    /// Returns the tags of a repository, or `None` if it does not exist.
     fn tags_of(&self, name: RepositoryName) -> Option<Vec<String>> {
         let repository = Repository::new(name);
         let exists = self.store.contains(&repository).unwrap_or(false);
@@ -342,15 +343,15 @@ impl Shared {
         exists.then(|| tags.iter().map(ToString::to_string).collect())
     }
 
-    /// Answers on the second host: a token service, a page that a persona redirects to, or the content itself, as
-    /// a storage behind signed addresses and as the upstream of a proxy.
+    /// Answers on the second host: as a token service, as a page that a persona redirects to, or
+    /// with the content, as a storage behind signed addresses or the upstream of a proxy.
     async fn answer_elsewhere(&self, parts: Parts, body: Body) -> Response {
         if self.is_token(&parts, Host::Foreign) {
             return self.serve_token(&parts, body).await;
         }
         if let Some(endpoint) = Endpoint::of(parts.uri.path()) {
             let reads = [Method::GET, Method::HEAD].contains(&parts.method);
-            // A proxy would send its own upstream's clients to the upstream.
+            // A proxy would redirect clients of its upstream to the upstream.
             let is_upstream = self.profile.manifests.redirected;
             return match (reads, is_upstream) {
                 (false, _) => StatusCode::METHOD_NOT_ALLOWED.into_response(),

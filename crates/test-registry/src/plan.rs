@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::route::{Asked, Route};
 use crate::unused::UnusedFault;
 
-/// The faults that are planned, in the order in which they were.
+/// The planned faults, in the order in which they were planned.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
     planned: Arc<Mutex<Vec<Planned>>>,
@@ -22,7 +22,7 @@ struct Planned {
     route: Route,
     fault: Fault,
     at: &'static Location<'static>,
-    /// What has come of it, by the path if that matters.
+    /// The counts, by path if each path has its own.
     counts: HashMap<String, Count>,
 }
 
@@ -32,17 +32,17 @@ struct Count {
     used: usize,
 }
 
-/// A fault that is to happen to the request at hand.
+/// A fault that happens to the current request.
 #[derive(Debug)]
 pub(crate) struct Due {
     pub(crate) fault: Fault,
-    /// How many requests it has happened to before.
+    /// The number of requests that it has happened to before.
     pub(crate) used: usize,
 }
 
 impl Faults {
     fn lock(&self) -> MutexGuard<'_, Vec<Planned>> {
-        // Nothing that is done under the lock can panic half-way.
+        // Nothing that happens under the lock can panic.
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,7 +67,7 @@ impl Faults {
         self.lock().iter().filter_map(Planned::unused).collect()
     }
 
-    /// Fails the test when a fault is unused that may not be.
+    /// Fails the test if faults are unused and that is not allowed.
     #[track_caller]
     pub(crate) fn verify(&self) {
         let unused = self.unused();
@@ -78,7 +78,7 @@ impl Faults {
         panic!("faults were planned that did not happen:{}", lines.concat());
     }
 
-    /// Takes the first fault that is for this request and not used up.
+    /// Takes the first fault that matches this request and is not used up.
     pub(crate) fn due(&self, parts: &Parts, asked: Asked) -> Option<Due> {
         for planned in self.lock().iter_mut() {
             if !planned.route.matches(parts, asked) {

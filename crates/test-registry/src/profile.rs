@@ -10,23 +10,24 @@ use crate::behaviour::{
 use crate::persona::{Persona, Variant};
 use crate::token::TokenStyle;
 
-/// What a persona does, as far as it can be written down as data.
+/// The behaviour of a persona, as data.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     pub(crate) auth: Auth,
     pub(crate) referrers: ReferrersApi,
-    /// `None`: as the specification has it.
+    /// The behaviour towards lists of tags; `None` for that of the specification.
     pub(crate) tags: Option<TagListing>,
     pub(crate) manifests: Manifests,
-    /// Headers of every answer.
+    /// The headers of every answer.
     pub(crate) headers: &'static [(&'static str, &'static str)],
-    /// What `/v2/` answers, if it is not `{}`.
+    /// The answer of `/v2/`, if it is not `{}`.
     pub(crate) ping: Option<Absent>,
     pub(crate) read_only: bool,
-    /// `Location` has scheme and host, and an upload's a state that must come back.
+    /// Whether `Location` has scheme and host, and for an upload a state that the client must send
+    /// back.
     pub(crate) absolute_locations: bool,
-    /// Entries of a referrers tag have the config's type and no annotations, as go-containerregistry wrote them
-    /// before 2026.
+    /// Whether entries of a referrers tag have the media type of the config and no annotations, as
+    /// written by go-containerregistry before 2026.
     pub(crate) poor_tag_index: bool,
 }
 
@@ -35,25 +36,25 @@ pub(crate) enum Auth {
     None,
     Basic {
         realm: &'static str,
-        /// The error has a `status` where the specification has a `code`.
+        /// Whether the error has a `status` instead of a `code`.
         without_code: bool,
     },
     Bearer {
         realm: &'static str,
-        /// The token service is on the second host.
+        /// Whether the token service is on the second host.
         foreign: bool,
         style: TokenStyle,
         challenge: Challenge,
     },
 }
 
-/// How a bearer challenge differs.
+/// The form of a bearer challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
     Specified,
-    /// On a route that the registry does not have, the scope names a made-up repository.
+    /// For a route that the registry does not have, the scope names an invented repository.
     Placeholder,
-    /// A repository that does not exist is one that the token does not reach to.
+    /// A repository that does not exist is reported as insufficient scope.
     UnknownIsDenied,
 }
 
@@ -87,7 +88,7 @@ const NATIVE: Native = Native {
     cache: None,
 };
 
-/// The default of Go's router, which is what distribution answers on paths that it does not have.
+/// The default of the router of Go, which distribution answers for unknown paths.
 const NO_ROUTE: Absent = Absent {
     status: StatusCode::NOT_FOUND,
     content_type: "text/plain; charset=utf-8",

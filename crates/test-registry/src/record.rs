@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use registry_server::Endpoint;
 
-/// A request that reached a test registry.
+/// A request that a test registry received.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RecordedRequest {
@@ -19,37 +19,39 @@ pub struct RecordedRequest {
     pub method: String,
     /// The path, as it was sent.
     pub path: String,
-    /// The query, as it was sent; empty when there was none.
+    /// The query, as it was sent; empty if there was none.
     pub query: String,
-    /// The scheme of `Authorization`, such as `Bearer`; `None` when there was no such header.
+    /// The scheme of `Authorization`, such as `Bearer`; `None` if there was no such header.
     pub authorization: Option<String>,
-    /// The status of the answer; `None` while there is none, and where the connection was broken instead.
+    /// The status of the answer; `None` while there is none, and if the connection was broken
+    /// instead.
     pub status: Option<u16>,
-    /// When the request's head had been read.
+    /// The time at which the head of the request was read.
     pub received: Instant,
     headers: HeaderMap,
 }
 
 impl RecordedRequest {
-    /// Returns a header's first value, if it is text.
+    /// Returns the first value of a header, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Returns the endpoint that the path names; `None` for the token service and whatever else is no endpoint.
+    /// Returns the endpoint that the path names; `None` for the token service and other paths.
     pub fn endpoint(&self) -> Option<Endpoint> {
         Endpoint::of(&self.path)
     }
 }
 
-/// What has reached one listener.
+/// The requests to one listener.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recorder(Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
 struct Recorded {
     requests: Vec<RecordedRequest>,
-    /// Incremented when the list is cleared, so that an answer finds its own request or none.
+    /// Incremented when the list is cleared, so that an answer is recorded for its own request or
+    /// not at all.
     epoch: u64,
     in_flight: usize,
     max_in_flight: usize,
@@ -57,14 +59,14 @@ struct Recorded {
 
 impl Recorder {
     fn lock(&self) -> MutexGuard<'_, Recorded> {
-        // Nothing that is done under the lock can panic half-way.
+        // Nothing that happens under the lock can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn begin(&self, parts: &Parts) -> InFlight {
         let mut headers = parts.headers.clone();
         let authorization = headers.get_mut(header::AUTHORIZATION).map(|value| {
-            // So that a failing test does not print it.
+            // Kept out of the output of failing tests.
             value.set_sensitive(true);
             let text = value.to_str().unwrap_or_default();
             text.split(' ').next().unwrap_or_default().to_owned()
@@ -113,7 +115,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Notes the answer, and stays in flight until its body is over.
+    /// Records the answer. The request is in flight until the body ends.
     pub(crate) fn answered(self, response: Response) -> Response {
         let mut recorded = self.recorder.lock();
         if recorded.epoch == self.epoch
@@ -123,7 +125,7 @@ impl InFlight {
         }
         drop(recorded);
         let (mut parts, body) = response.into_parts();
-        // The stream around the body has no length of its own to tell. Some answers must not have one at all:
+        // The stream around the body does not know its length. Some answers must not have one:
         // https://www.rfc-editor.org/rfc/rfc9110#section-8.6
         let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
         if !bodiless && let Some(length) = axum::body::HttpBody::size_hint(&body).exact() {

@@ -31,7 +31,7 @@ impl IntoResponse for Absent {
     }
 }
 
-/// Answers in the place of the referrers API; `None` where the specification is followed.
+/// Answers requests for the referrers API; `None` if the specification is followed.
 pub(crate) fn answer(
     shared: &Shared,
     parts: &Parts,
@@ -47,7 +47,7 @@ pub(crate) fn answer(
             Some(refused.into_response())
         }
         ReferrersApi::ToPackagePage => {
-            // The digest is cut off, as in the redirects that were seen.
+            // The digest is cut off, as in the observed redirects.
             let algorithm = subject.split(':').next().unwrap_or_default();
             let name = name.replace('/', "%2F");
             let path = format!("/-/v2/packages/container/package/{name}%2Freferrers%2F{algorithm}");
@@ -194,14 +194,14 @@ fn list(
     if let Some(link) = link {
         set(&mut response, header::LINK, &link);
     }
-    // go-containerregistry's routes know the path with GET only.
+    // The routes of go-containerregistry have this path only for GET.
     if matches!(native.bad_subject, BadSubject::Unsupported) && parts.method == Method::HEAD {
         return StatusCode::BAD_REQUEST.into_response();
     }
     response
 }
 
-/// Returns the whole list as the persona sees it, from its cache if that is what it does.
+/// Returns the whole list of the persona, from its cache if it has one.
 fn entries(
     shared: &Shared,
     native: &Native,
@@ -258,7 +258,7 @@ fn entries(
     entries
 }
 
-/// Makes a right descriptor what the persona makes of it.
+/// Changes a correct descriptor to that of the persona.
 fn degrade(shared: &Shared, native: &Native, name: &RepositoryName, entry: &mut Descriptor) {
     if !native.annotations {
         entry.annotations.clear();
@@ -284,7 +284,8 @@ fn degrade(shared: &Shared, native: &Native, name: &RepositoryName, entry: &mut 
     }
 }
 
-/// olareg's pages: cut once by bytes, kept under the digest of the whole list, and asked for by number.
+/// Answers with a page like olareg: pages are cut once by bytes, kept by the digest of the whole
+/// list, and requested by number.
 fn walk(
     shared: &Shared,
     parts: &Parts,
@@ -303,7 +304,7 @@ fn walk(
     let pages = walks
         .entry(id.clone())
         .or_insert_with(|| cut(shared, entries));
-    // A list that has changed is walked from its beginning again, with what was seen already.
+    // A list that has changed starts again from its beginning, with entries that were seen already.
     let at = match cache {
         Some(cache) if cache == id => page.and_then(|page| page.parse().ok()).unwrap_or(0),
         _ => 0,

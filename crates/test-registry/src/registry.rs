@@ -29,11 +29,11 @@ use crate::unused::UnusedFault;
 
 /// A registry on a port of 127.0.0.1, for one test.
 ///
-/// - It has threads of its own, so the test may block, and stops when it is dropped.
-/// - It panics when it is dropped while [faults are unused](Self::unused_faults).
-/// - It begins empty; content is put in [directly](Self::image) or pushed.
-/// - Personas that demand a token give one to anybody, unless [credentials](TestRegistryBuilder::credentials) are
-///   set.
+/// - It runs on its own threads, so the test may block. Dropping it stops it.
+/// - Dropping it panics while [faults are unused](Self::unused_faults).
+/// - It starts empty. Content is inserted [directly](Self::image) or pushed.
+/// - Personas that demand a token issue one to anybody, unless
+///   [credentials](TestRegistryBuilder::credentials) are set.
 #[derive(Debug)]
 pub struct TestRegistry {
     pub(crate) shared: Arc<Shared>,
@@ -73,7 +73,7 @@ impl TestRegistry {
         Self::builder(persona).start().await
     }
 
-    /// Starts to configure a registry that behaves like `persona`.
+    /// Starts the configuration of a registry that behaves like `persona`.
     pub fn builder(persona: Persona) -> TestRegistryBuilder {
         TestRegistryBuilder {
             persona,
@@ -99,17 +99,17 @@ impl TestRegistry {
         self.shared.persona
     }
 
-    /// Returns host and port, as they stand in a reference.
+    /// Returns host and port, in the form of references.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// Returns the registry as references name it.
+    /// Returns the registry in references to it.
     pub fn registry(&self) -> Registry {
         self.name.clone()
     }
 
-    /// Returns `http://`, host and port, and then `path`.
+    /// Returns the URL of `path`: `http://`, host and port, then `path`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -119,23 +119,23 @@ impl TestRegistry {
         self.shared.recorder.requests()
     }
 
-    /// Forgets the requests so far, and the most that were in flight.
+    /// Forgets the recorded requests and the maximum in flight.
     pub fn clear_requests(&self) {
         self.shared.recorder.clear();
         self.shared.foreign_recorder.clear();
     }
 
-    /// Returns the most requests that were in flight at a time: between their head and the last byte of their
-    /// answer.
+    /// Returns the maximum number of requests in flight: between their head and the last byte of
+    /// their answer.
     pub fn max_in_flight_seen(&self) -> usize {
         self.shared.recorder.max_in_flight()
     }
 
-    /// Returns the host and port of the second host, which has the registry's content and asks nobody for
+    /// Returns host and port of the second host, which has the same content and never asks for
     /// credentials.
     ///
-    /// It is the storage that [a fault](Fault::redirect_elsewhere) sends clients to, and with some personas it is
-    /// where tokens come from, where a redirect leads, or what a proxy stands before.
+    /// [A fault](Fault::redirect_elsewhere) sends clients there as to a storage. With some
+    /// personas, it is the token service, the target of a redirect, or the upstream of a proxy.
     pub fn foreign_host(&self) -> String {
         self.shared.foreign_host.clone()
     }
@@ -145,44 +145,46 @@ impl TestRegistry {
         self.shared.foreign_recorder.requests()
     }
 
-    /// Plans a fault. Of several for one request, the first that is not used up happens.
+    /// Plans a fault. If several match a request, the first that is not used up happens.
     #[track_caller]
     pub fn fault(&self, route: Route, fault: Fault) {
         self.shared.faults.plan(route, fault, Location::caller());
     }
 
-    /// Forgets the faults that were planned.
+    /// Forgets the planned faults.
     ///
     /// # Panics
     ///
-    /// When one of them is [unused](Self::unused_faults) and that is not [allowed](Self::allow_unused_faults).
+    /// When one of them is [unused](Self::unused_faults) and that is not
+    /// [allowed](Self::allow_unused_faults).
     #[track_caller]
     pub fn clear_faults(&self) {
         self.shared.faults.verify();
         self.shared.faults.clear();
     }
 
-    /// Returns the faults that have not happened as often as they were to: for each status of their list, so many
-    /// [times](Fault::times), and once for one that goes on [forever](Fault::forever). Of a fault
-    /// [for each path](Fault::per_path) one path is enough.
+    /// Returns the faults that have not happened often enough: once for each status of their list,
+    /// [as often as they say](Fault::times), or once if they happen [forever](Fault::forever). For
+    /// a fault [per path](Fault::per_path), one path is enough.
     ///
-    /// A test with such a fault did not try what it says. So a registry that is dropped, or whose faults are
-    /// [cleared](Self::clear_faults), while there are any panics and names them.
+    /// A test with an unused fault did not test what it claims. Dropping the registry and
+    /// [clearing](Self::clear_faults) its faults therefore panic and name them.
     pub fn unused_faults(&self) -> Vec<UnusedFault> {
         self.shared.faults.unused()
     }
 
-    /// Lets faults stay unused: for tests that plan them at random.
+    /// Allows unused faults, for tests that plan faults at random.
     pub fn allow_unused_faults(&self) {
         self.shared.faults.allow_unused();
     }
 
-    /// Makes every token that was issued so far worthless.
+    /// Expires every token that was issued so far.
     pub fn expire_tokens(&self) {
         self.shared.tokens.expire_all();
     }
 
-    /// Issues a token for scopes such as `repository:app:pull,push`, past the token service.
+    /// Issues a token for scopes such as `repository:app:pull,push`, without a request to the token
+    /// service.
     pub fn issue_token(&self, scopes: &[&str]) -> String {
         const HOUR: Duration = Duration::from_secs(3600);
         self.shared
@@ -190,7 +192,7 @@ impl TestRegistry {
             .issue(scopes.iter().copied(), HOUR, false)
     }
 
-    /// Gives back the pulls that a [limit](TestRegistryBuilder::pull_limit) has counted.
+    /// Resets the pulls that a [limit](TestRegistryBuilder::pull_limit) has counted.
     pub fn reset_pull_limit(&self) {
         self.shared.limiter.reset();
     }
@@ -200,10 +202,10 @@ impl Drop for TestRegistry {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic on that thread has been printed, and the test has seen its connection break.
+            // A panic on that thread was printed, and the test saw its connection break.
             let _panicked = thread.join();
         }
-        // A test that fails already has something better to say.
+        // A test that is already failing has a better message.
         if !std::thread::panicking() {
             self.shared.faults.verify();
         }
@@ -211,59 +213,61 @@ impl Drop for TestRegistry {
 }
 
 impl TestRegistryBuilder {
-    /// Lets in whoever has this name and password, and nobody else. Can be called several times.
+    /// Admits only users with a set name and password. Can be called several times.
     #[must_use]
     pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         self.accounts.passwords.push((user.into(), password.into()));
         self
     }
 
-    /// Lets in whoever shows this refresh token to the token service (OAuth2), and nobody else. Can be called
-    /// several times.
+    /// Admits only clients that send a set refresh token to the token service (OAuth2). Can be
+    /// called several times.
     #[must_use]
     pub fn refresh_token(mut self, token: impl Into<String>) -> Self {
         self.accounts.refresh_tokens.push(token.into());
         self
     }
 
-    /// With credentials set: lets everybody pull all the same.
+    /// Allows everybody to pull although credentials are set.
     #[must_use]
     pub fn anonymous_pull(mut self) -> Self {
         self.accounts.anonymous_pull = true;
         self
     }
 
-    /// Hides a repository from whoever has no credentials.
+    /// Hides a repository from anonymous users.
     #[must_use]
     pub fn private_repository(mut self, repository: impl Into<String>) -> Self {
         self.accounts.private.insert(repository.into());
         self
     }
 
-    /// Asks nobody for credentials, whatever the persona does.
+    /// Never asks for credentials, whatever the persona does.
     #[must_use]
     pub fn without_auth(mut self) -> Self {
         self.open = true;
         self
     }
 
-    /// Lets tokens expire after this time, which the token service tells if the persona's does. Whole seconds.
+    /// Sets the lifetime of tokens, in whole seconds. The token service reports it if that of the
+    /// persona does.
     #[must_use]
     pub fn token_ttl(mut self, ttl: Duration) -> Self {
         self.token_rules.ttl = Some(ttl);
         self
     }
 
-    /// Puts `prefix` before the repository in scopes, as a front that renames does: the challenge for `team/app` may
-    /// name `mirror/team/app`, and no token for `team/app` is good.
+    /// Prefixes repositories in scopes with `prefix`, like a front end that renames them: the
+    /// challenge for `team/app` names `mirror/team/app` for example, and a token for `team/app` is
+    /// not accepted.
     #[must_use]
     pub fn scope_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.token_rules.scope_prefix = prefix.into();
         self
     }
 
-    /// Answers with this status, beside the challenge with `insufficient_scope`, where a token does not reach far
-    /// enough. Default: 401.
+    /// Sets the status of the answer to a token with insufficient scope, which has a challenge with
+    /// `insufficient_scope`. Default: 401.
     ///
     /// # Panics
     ///
@@ -274,7 +278,7 @@ impl TestRegistryBuilder {
         self
     }
 
-    /// Refuses a token for several scopes with this status.
+    /// Refuses requests for a token with several scopes with this status.
     ///
     /// # Panics
     ///
@@ -285,14 +289,14 @@ impl TestRegistryBuilder {
         self
     }
 
-    /// Issues a token for the first of several scopes only, without saying so.
+    /// Grants only the first of several scopes, without saying so.
     #[must_use]
     pub fn grant_first_scope(mut self) -> Self {
         self.token_rules.several_scopes = SeveralScopes::FirstGranted;
         self
     }
 
-    /// Issues tokens for no other actions than these, whatever is asked for, without saying so.
+    /// Grants only these actions, whatever is asked for, without saying so.
     #[must_use]
     pub fn grant_actions(mut self, actions: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let actions = actions.into_iter().map(Into::into).collect();
@@ -300,30 +304,30 @@ impl TestRegistryBuilder {
         self
     }
 
-    /// Takes a refresh token once, and answers with the next one; whoever logs in with `access_type=offline` gets the
-    /// first.
+    /// Accepts each refresh token once and answers with the next one. A login with
+    /// `access_type=offline` returns the first.
     #[must_use]
     pub fn rotate_refresh_tokens(mut self) -> Self {
         self.token_rules.rotates = true;
         self
     }
 
-    /// Shows what is pushed late: a referrer in the referrers list of its subject.
+    /// Delays the appearance of pushed referrers in the list of their subject.
     #[must_use]
     pub fn late_referrers(mut self, lateness: Lateness) -> Self {
         self.late.referrers = Some(lateness);
         self
     }
 
-    /// Shows what is pushed late: a tag, to whoever reads it and in the list of tags. Until then a tag that was there
-    /// is what it was.
+    /// Delays the appearance of pushed tags, both by name and in the list of tags. Until then, an
+    /// existing tag keeps its old value.
     #[must_use]
     pub fn late_tags(mut self, lateness: Lateness) -> Self {
         self.late.tags = Some(lateness);
         self
     }
 
-    /// Ends a page of tags or referrers after this many entries, where the persona has pages.
+    /// Limits the entries on a page of tags or referrers, if the persona has pages.
     ///
     /// # Panics
     ///
@@ -334,29 +338,29 @@ impl TestRegistryBuilder {
         self
     }
 
-    /// Ends a page of referrers before it is larger than this many bytes, where the persona has pages.
+    /// Limits the bytes of a page of referrers, if the persona has pages.
     #[must_use]
     pub fn page_bytes(mut self, bytes: u64) -> Self {
         self.page_bytes = Some(bytes);
         self
     }
 
-    /// Answers as this variant of the persona.
+    /// Sets the variant of the persona.
     #[must_use]
     pub fn variant(mut self, variant: Variant) -> Self {
         self.variant = Some(variant);
         self
     }
 
-    /// Lets so many manifests be pulled, and answers 429 after that. Default: 100 for Docker Hub's personas, no limit
-    /// for the others.
+    /// Limits the number of manifests that can be pulled before the registry answers 429. Default:
+    /// 100 for the personas of Docker Hub, no limit for the others.
     #[must_use]
     pub fn pull_limit(mut self, manifests: u64) -> Self {
         self.pull_limit = Some(manifests);
         self
     }
 
-    /// Gives a referrers list again for this long, where the persona has a cache. Default: not at all for
+    /// Sets how long a referrers list is cached, if the persona has a cache. Default: 0 for
     /// [`Quay`](Persona::Quay), 7 days for [`EdgeCachedIndex`](Variant::EdgeCachedIndex).
     #[must_use]
     pub fn cache_ttl(mut self, time: Duration) -> Self {
@@ -364,36 +368,37 @@ impl TestRegistryBuilder {
         self
     }
 
-    /// Obeys `If-Match` and `If-None-Match` on a push, which of the personas only [`SpecFull`](Persona::SpecFull)
-    /// does; most of the others send an `ETag` all the same.
+    /// Obeys `If-Match` and `If-None-Match` on a push. By default only
+    /// [`SpecFull`](Persona::SpecFull) does, although most of the others send an `ETag`.
     #[must_use]
     pub fn conditional_writes(mut self) -> Self {
         self.conditional_writes = true;
         self
     }
 
-    /// Waits this long before each answer.
+    /// Delays each answer by this time.
     #[must_use]
     pub fn latency(mut self, time: Duration) -> Self {
         self.latency = time;
         self
     }
 
-    /// Answers 413 to a request whose body is larger, as a proxy before the registry does.
+    /// Answers 413 to a request with a larger body, like a proxy in front of the registry.
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: u64) -> Self {
         self.max_body_bytes = Some(bytes);
         self
     }
 
-    /// Tells clients in `OCI-Chunk-Min-Length` how small a chunk of an upload may be.
+    /// Sends this minimum size of a chunk in `OCI-Chunk-Min-Length`.
     #[must_use]
     pub fn chunk_min_bytes(mut self, bytes: u64) -> Self {
         self.chunk_min_bytes = Some(bytes);
         self
     }
 
-    /// Leaves the referrers tag alone when a referrer is put in, as a client does that trusts an API to be there.
+    /// Does not maintain the referrers tag when a referrer is inserted, like a client that expects
+    /// the API.
     #[must_use]
     pub fn without_tag_index(mut self) -> Self {
         self.tag_index = false;
@@ -404,16 +409,18 @@ impl TestRegistryBuilder {
     ///
     /// # Panics
     ///
-    /// When the variant is one of another persona, and when the machine has no port or thread left.
+    /// When the variant belongs to another persona, and when the machine has no port or thread
+    /// left.
     pub async fn start(self) -> TestRegistry {
         self.start_blocking()
     }
 
-    /// Starts the registry; for tests that are not async.
+    /// Starts the registry from a test that is not async.
     ///
     /// # Panics
     ///
-    /// When the variant is one of another persona, and when the machine has no port or thread left.
+    /// When the variant belongs to another persona, and when the machine has no port or thread
+    /// left.
     pub fn start_blocking(self) -> TestRegistry {
         if let Some(variant) = self.variant {
             assert_eq!(
@@ -486,7 +493,7 @@ impl TestRegistryBuilder {
                     _stopped = stopped => {}
                 }
             });
-            // What still runs ends here, and with it every connection.
+            // Unfinished work ends here, and with it every connection.
             drop(runtime);
         };
         let thread = std::thread::Builder::new()
@@ -508,7 +515,7 @@ async fn serve(listener: StdListener, shared: &Arc<Shared>, host: Host) {
     };
     let service = pipeline::router(Arc::clone(shared), host)
         .into_make_service_with_connect_info::<Connection>();
-    // It never ends, and so has no error to tell.
+    // It never ends, so there is no error.
     let _ended = axum::serve(BreakableListener(listener), service).await;
 }
 
@@ -518,7 +525,7 @@ fn bind() -> io::Result<StdListener> {
     Ok(listener)
 }
 
-/// Reads a repository's name that a test wrote.
+/// Parses the name of a repository from a test.
 #[track_caller]
 pub(crate) fn repository_name(text: &str) -> RepositoryName {
     match text.parse() {

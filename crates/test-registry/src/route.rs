@@ -5,24 +5,24 @@ use http::request::Parts;
 use registry_server::Endpoint;
 use url::form_urlencoded;
 
-/// Which of a registry's two hosts a request came to.
+/// One of the two hosts of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
     Own,
     Foreign,
 }
 
-/// What is known of a request beside what it says.
+/// Facts about a request that are not in the request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) host: Host,
-    /// It is one to the token service.
+    /// Whether it is a request to the token service.
     pub(crate) is_token: bool,
-    /// It has no credentials, and no token that was issued for any.
+    /// Whether it has neither credentials nor a token that was issued for credentials.
     pub(crate) is_anonymous: bool,
 }
 
-/// Which requests a fault is for.
+/// Selects the requests that a fault happens to.
 #[derive(Clone, Debug)]
 pub struct Route {
     kind: Kind,
@@ -64,106 +64,109 @@ impl Route {
         }
     }
 
-    /// Every request to the registry's own host.
+    /// Selects every request to the first host of the registry.
     pub fn any() -> Self {
         Self::of(Kind::Any)
     }
 
-    /// `/v2/`.
+    /// Selects requests to `/v2/`.
     pub fn ping() -> Self {
         Self::of(Kind::Ping)
     }
 
-    /// The referrers API.
+    /// Selects requests to the referrers API.
     pub fn referrers() -> Self {
         Self::of(Kind::Referrers)
     }
 
-    /// Manifests, by tag and by digest.
+    /// Selects requests for manifests, by tag and by digest.
     pub fn manifests() -> Self {
         Self::of(Kind::Manifests)
     }
 
-    /// The listing of tags.
+    /// Selects requests for lists of tags.
     pub fn tags() -> Self {
         Self::of(Kind::Tags)
     }
 
-    /// Blobs, without the uploads.
+    /// Selects requests for blobs, without uploads.
     pub fn blobs() -> Self {
         Self::of(Kind::Blobs)
     }
 
-    /// Blob uploads: their start and their sessions.
+    /// Selects requests of blob uploads: their start and their sessions.
     pub fn uploads() -> Self {
         Self::of(Kind::Uploads)
     }
 
-    /// The token service, on whichever host it is.
+    /// Selects requests to the token service, on either host.
     pub fn token() -> Self {
         Self::of(Kind::Token)
     }
 
-    /// Every path that begins so, on whichever host.
+    /// Selects requests whose path has this prefix, on either host.
     pub fn path_prefix(prefix: impl Into<String>) -> Self {
         Self::of(Kind::PathPrefix(prefix.into()))
     }
 
-    /// Only requests with this method.
+    /// Restricts the route to requests with this method.
     #[must_use]
     pub fn method(mut self, method: impl Into<String>) -> Self {
         self.method = Some(method.into());
         self
     }
 
-    /// Only requests for this repository.
+    /// Restricts the route to requests for this repository.
     #[must_use]
     pub fn repository(mut self, repository: impl Into<String>) -> Self {
         self.repository = Some(repository.into());
         self
     }
 
-    /// Only requests for this tag, digest or upload session: the last part of the path.
+    /// Restricts the route to requests for this tag, digest or upload session: the last part of the
+    /// path.
     #[must_use]
     pub fn reference(mut self, reference: impl ToString) -> Self {
         self.reference = Some(reference.to_string());
         self
     }
 
-    /// Only requests whose path and query, joined by `?`, hold this text.
+    /// Restricts the route to requests whose path and query, joined by `?`, contain this text.
     #[must_use]
     pub fn containing(mut self, text: impl Into<String>) -> Self {
         self.fragment = Some(text.into());
         self
     }
 
-    /// Only requests that ask in `n` for more entries than this; above 0 that is every `n`.
+    /// Restricts the route to requests whose `n` asks for more entries than this. With 0, any `n`
+    /// matches.
     #[must_use]
     pub fn n_above(mut self, entries: u64) -> Self {
         self.n_above = Some(entries);
         self
     }
 
-    /// Only requests without credentials: with neither a name and password nor a token that was issued for any.
+    /// Restricts the route to anonymous requests: with neither a name and password nor a token that
+    /// was issued for them.
     ///
-    /// With [`Fault::error`](crate::Fault::error) forever, a registry hides something from anonymous users without a
-    /// challenge; with [`Fault::omit`](crate::Fault::omit) and [`Fault::without_auth`](crate::Fault::without_auth) it
-    /// shows them a shorter list.
+    /// With [`Fault::error`](crate::Fault::error) forever, a registry hides content from anonymous
+    /// users without a challenge. With [`Fault::omit`](crate::Fault::omit) and
+    /// [`Fault::without_auth`](crate::Fault::without_auth), it shows them a shorter list.
     #[must_use]
     pub fn anonymous(mut self) -> Self {
         self.anonymous = true;
         self
     }
 
-    /// Only requests that ask for a range.
+    /// Restricts the route to requests for a range.
     #[must_use]
     pub fn ranged(mut self) -> Self {
         self.ranged = true;
         self
     }
 
-    /// Only requests to the registry's [second host](crate::TestRegistry::foreign_host), which are otherwise left
-    /// alone except for [`token`](Self::token) and [`path_prefix`](Self::path_prefix).
+    /// Restricts the route to requests to the [second host](crate::TestRegistry::foreign_host).
+    /// Otherwise only [`token`](Self::token) and [`path_prefix`](Self::path_prefix) match there.
     #[must_use]
     pub fn elsewhere(mut self) -> Self {
         self.elsewhere = true;

@@ -15,13 +15,13 @@ use crate::profile::Profile;
 use crate::record::Recorder;
 use crate::token::Tokens;
 
-/// What every request needs.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) persona: Persona,
     pub(crate) variant: Option<Variant>,
     pub(crate) profile: Profile,
-    /// Nobody is asked for credentials.
+    /// Whether credentials are never required.
     pub(crate) open: bool,
     pub(crate) tag_index: bool,
     pub(crate) conditional_writes: bool,
@@ -42,13 +42,13 @@ pub(crate) struct Shared {
     pub(crate) limiter: Limiter,
     pub(crate) lists: ListCache,
     pub(crate) late: Late,
-    /// Manifests that lists go on naming, and that are not there.
+    /// Manifests that lists still name, but that cannot be read.
     pub(crate) lost: Mutex<HashSet<(RepositoryName, Digest)>>,
 }
 
 impl Shared {
     pub(crate) fn lost(&self) -> MutexGuard<'_, HashSet<(RepositoryName, Digest)>> {
-        // Nothing that is done under the lock can panic half-way.
+        // Nothing that happens under the lock can panic.
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -56,7 +56,7 @@ impl Shared {
         self.lost().contains(&(name.clone(), digest.clone()))
     }
 
-    /// Returns a manifest's bytes, unless it is not there or lost.
+    /// Returns the bytes of a manifest, unless it is missing or lost.
     pub(crate) fn manifest(&self, name: &RepositoryName, digest: &Digest) -> Option<Bytes> {
         if self.is_lost(name, digest) {
             return None;

@@ -11,7 +11,7 @@ use url::form_urlencoded;
 use crate::behaviour::{BadNumber, Order, StrayLast, TagLink, TagListing};
 use crate::shared::Shared;
 
-/// Lists the tags of a repository; `None` where the repository does not exist and that is another answer.
+/// Lists the tags of a repository; `None` if it does not exist and the answer is not a list.
 pub(crate) fn answer(
     shared: &Shared,
     listing: &TagListing,
@@ -91,7 +91,7 @@ fn bad_number(code: &str) -> Response {
         .into_response()
 }
 
-/// Finds where the page behind `last` begins; `None` when there is none.
+/// Finds the start of the page after `last`; `None` if there is no such page.
 fn place(
     tags: &[String],
     listing: &TagListing,

@@ -13,33 +13,33 @@ use registry_server::{ApiError, ErrorCode};
 use serde_json::json;
 use url::form_urlencoded;
 
-/// Who may have which token, and which tokens there are.
+/// The token service: accounts, rules and issued tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     accounts: Accounts,
     rules: TokenRules,
     issued: Mutex<HashMap<String, Issued>>,
-    /// Those that are good at the moment.
+    /// The currently valid tokens.
     refresh_tokens: Mutex<Vec<String>>,
 }
 
-/// How a test wants tokens to be issued and checked.
+/// The rules of a test for issuing and checking tokens.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TokenRules {
-    /// `None`: the persona's.
+    /// The lifetime, `None` for that of the persona.
     pub(crate) ttl: Option<Duration>,
-    /// What comes before a repository's name in a scope.
+    /// The prefix of repositories in scopes.
     pub(crate) scope_prefix: String,
-    /// The status of an answer to a token that does not reach far enough; `None` for 401.
+    /// The status of the answer to a token with insufficient scope; `None` for 401.
     pub(crate) insufficient: Option<StatusCode>,
     pub(crate) several_scopes: SeveralScopes,
     /// The only actions that are granted; `None` for all.
     pub(crate) actions: Option<Vec<String>>,
-    /// A refresh token is good once, and brings the next one.
+    /// Whether a refresh token is valid once and is answered with the next one.
     pub(crate) rotates: bool,
 }
 
-/// What becomes of a request for a token with several scopes.
+/// The answer to a request for a token with several scopes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum SeveralScopes {
     #[default]
@@ -48,7 +48,7 @@ pub(crate) enum SeveralScopes {
     Refused(StatusCode),
 }
 
-/// Who is known. Nobody is: then everybody may do everything.
+/// The known users. If there are none, everybody may do everything.
 #[derive(Clone, Default)]
 pub(crate) struct Accounts {
     pub(crate) passwords: Vec<(String, String)>,
@@ -72,11 +72,12 @@ impl std::fmt::Debug for Accounts {
 struct Issued {
     scopes: Vec<Scope>,
     expires: Instant,
-    /// It was issued to nobody in particular.
+    /// Whether the token was issued to an anonymous user.
     anonymous: bool,
 }
 
-/// `repository:<name>:<actions>`, as <https://distribution.github.io/distribution/spec/auth/scope/> has it.
+/// A scope `repository:<name>:<actions>`:
+/// <https://distribution.github.io/distribution/spec/auth/scope/>
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Scope {
     repository: String,
@@ -93,23 +94,23 @@ impl Scope {
     }
 }
 
-/// What a token service does beside issuing tokens.
+/// The style of a token service.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenStyle {
     pub(crate) ttl: Duration,
-    /// The answer has `token` and nothing else.
+    /// Whether the answer has only `token`.
     pub(crate) token_only: bool,
-    /// A repository that cannot be read is refused here already, and not by the registry.
+    /// Whether the token service itself refuses repositories that cannot be read.
     pub(crate) refuses: bool,
 }
 
-/// How a request's credentials were found.
+/// The verdict on the credentials of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Granted,
-    /// None, or none that count.
+    /// There are none, or they are invalid.
     Missing,
-    /// A token that does not reach so far.
+    /// The scope of the token is insufficient.
     Insufficient,
 }
 
@@ -118,7 +119,7 @@ impl Accounts {
         self.passwords.is_empty() && self.refresh_tokens.is_empty()
     }
 
-    /// Reads Basic credentials; `None` when there are none, `Some(false)` when they are wrong.
+    /// Checks Basic credentials. `None` if there are none, `Some(false)` if they are wrong.
     pub(crate) fn basic(&self, headers: &HeaderMap) -> Option<bool> {
         let (user, password) = basic_credentials(headers)?;
         let known = self
@@ -128,7 +129,7 @@ impl Accounts {
         Some(known || self.are_open())
     }
 
-    /// Returns whether somebody may do `action` in `repository`.
+    /// Returns whether a user may perform `action` in `repository`.
     fn allows(&self, known: bool, repository: &str, action: &str) -> bool {
         let private = self.private.contains(repository);
         known
@@ -166,7 +167,8 @@ impl Tokens {
         &self.rules
     }
 
-    /// Returns whether a request shows no credentials, and no token that was issued for any.
+    /// Returns whether a request has neither credentials nor a token that was issued for
+    /// credentials.
     pub(crate) fn is_anonymous(&self, headers: &HeaderMap) -> bool {
         match credential(headers, "bearer") {
             Some(token) => self
@@ -182,7 +184,7 @@ impl Tokens {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Issued>> {
-        // Nothing that is done under the lock can panic half-way.
+        // Nothing that happens under the lock can panic.
         self.issued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,7 +192,7 @@ impl Tokens {
         self.lock().clear();
     }
 
-    /// Issues a token for these scopes, whoever asks.
+    /// Issues a token for these scopes to anybody.
     pub(crate) fn issue<'a>(
         &self,
         scopes: impl IntoIterator<Item = &'a str>,
@@ -207,7 +209,7 @@ impl Tokens {
         token
     }
 
-    /// Judges a request's bearer token; with no repository any token will do.
+    /// Checks the bearer token of a request. Without a repository, any token is sufficient.
     pub(crate) fn check(&self, headers: &HeaderMap, wanted: Option<(&str, &str)>) -> Access {
         let issued = self.lock();
         let Some(token) = credential(headers, "bearer").and_then(|token| issued.get(token)) else {
@@ -231,13 +233,13 @@ impl Tokens {
     }
 
     fn refresh_tokens(&self) -> MutexGuard<'_, Vec<String>> {
-        // Nothing that is done under the lock can panic half-way.
+        // Nothing that happens under the lock can panic.
         self.refresh_tokens
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a refresh token worthless, and another one good.
+    /// Replaces a refresh token by another one.
     fn rotate(&self, used: Option<&str>) -> String {
         let next = unguessable();
         let mut good = self.refresh_tokens();
@@ -248,7 +250,7 @@ impl Tokens {
 
     /// Answers a request to the token service: `GET`, or the OAuth2 `POST`.
     ///
-    /// `exists` tells of a repository whether it is there.
+    /// `exists` returns whether a repository exists.
     pub(crate) async fn serve(
         &self,
         parts: &Parts,
@@ -278,7 +280,7 @@ impl Tokens {
             }
             _ => self.accounts.basic(&parts.headers),
         };
-        // Credentials that are wrong are never as good as none.
+        // Wrong credentials are not treated like missing ones.
         if known == Some(false) {
             return refused(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized);
         }

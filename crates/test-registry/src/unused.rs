@@ -1,22 +1,22 @@
 use std::fmt;
 
-/// A fault that did not happen as often as it was to.
+/// A fault that did not happen as often as planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnusedFault {
     /// File, line and column of the test that planned it.
     pub at: String,
-    /// Which requests it is for.
+    /// The requests that it was planned for.
     pub route: String,
-    /// What it does.
+    /// The deviation.
     pub fault: String,
-    /// How many requests it has happened to.
+    /// The number of requests that it happened to.
     pub happened: usize,
-    /// How many requests it was to happen to; 1 for one that goes on forever.
+    /// The planned number of requests; 1 for a fault that happens forever.
     pub wanted: usize,
-    /// How many matching requests have been let pass before.
+    /// The number of matching requests that were skipped.
     pub skipped: usize,
-    /// How many were to be.
+    /// The planned number of skipped requests.
     pub skip: usize,
 }
 

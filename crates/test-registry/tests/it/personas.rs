@@ -71,8 +71,8 @@ fn tagged(registry: &TestRegistry, image: &Descriptor, count: usize) {
     }
 }
 
-/// The four questions of the table: a subject without referrers, an unknown subject, an unknown repository, and no
-/// credentials.
+/// The four questions of the table: a subject without referrers, an unknown subject, an unknown
+/// repository, and no credentials.
 async fn rows(registry: &TestRegistry) -> [Answer; 4] {
     let bare = registry.image("team/app", "bare");
     [
