@@ -138,9 +138,10 @@ fn requested_range(headers: &HeaderMap, size: u64, digest: &Digest) -> RangeRequ
         (None, Some(suffix)) if first.is_empty() => size.saturating_sub(suffix)..size,
         _ => return RangeRequest::Whole,
     };
-    match part.is_empty() {
-        true => RangeRequest::Unsatisfiable,
-        false => RangeRequest::Part(part),
+    if part.is_empty() {
+        RangeRequest::Unsatisfiable
+    } else {
+        RangeRequest::Part(part)
     }
 }
 

@@ -64,9 +64,10 @@ impl Checked {
             file.take(SMALL_BYTES + 1)
                 .read_to_end(&mut bytes)
                 .map_err(StoreError::failed)?;
-            return match digest.matches(&bytes) {
-                true => Ok(Some(Blob::from_bytes(bytes.into()))),
-                false => Err(damaged(digest)),
+            return if digest.matches(&bytes) {
+                Ok(Some(Blob::from_bytes(bytes.into())))
+            } else {
+                Err(damaged(digest))
             };
         }
         let entry = self.entry(digest);

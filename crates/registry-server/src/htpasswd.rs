@@ -130,9 +130,10 @@ impl Htpasswd {
             return Ok(name.into());
         }
         let user = Arc::clone(known.unwrap_or(&self.stranger));
-        match self.verify(user, known.is_some(), password, given).await? {
-            true => Ok(name.into()),
-            false => Err(unauthorized("wrong user or password")),
+        if self.verify(user, known.is_some(), password, given).await? {
+            Ok(name.into())
+        } else {
+            Err(unauthorized("wrong user or password"))
         }
     }
 

@@ -239,9 +239,10 @@ impl Store for LayoutStore {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<StoredManifest>, StoreError> {
-        match self.contains(repository)? {
-            true => self.manifest_in(digest),
-            false => Ok(None),
+        if self.contains(repository)? {
+            self.manifest_in(digest)
+        } else {
+            Ok(None)
         }
     }
 
@@ -389,9 +390,10 @@ impl Store for LayoutStore {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, StoreError> {
-        match self.contains(repository)? {
-            true => Ok(self.view()?.referrers(subject)?.to_vec()),
-            false => Ok(Vec::new()),
+        if self.contains(repository)? {
+            Ok(self.view()?.referrers(subject)?.to_vec())
+        } else {
+            Ok(Vec::new())
         }
     }
 }

@@ -53,9 +53,10 @@ impl Shared {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     {
-        let _place = match self.store.blocks() {
-            true => self.calls.acquire().await.ok(),
-            false => None,
+        let _place = if self.store.blocks() {
+            self.calls.acquire().await.ok()
+        } else {
+            None
         };
         let store = Arc::clone(&self.store);
         let answer = run(self.store.blocks(), move || call(&*store)).await?;

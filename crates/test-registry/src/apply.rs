@@ -164,9 +164,10 @@ impl Due {
                 None => response.headers_mut().remove(name),
             };
         }
-        match is_head {
-            true => response,
-            false => self.fault.framing.apply(response),
+        if is_head {
+            response
+        } else {
+            self.fault.framing.apply(response)
         }
     }
 }

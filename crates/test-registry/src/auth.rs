@@ -23,15 +23,14 @@ pub(crate) fn refuse(shared: &Shared, parts: &Parts) -> Option<Response> {
                 return None;
             }
             let challenge = format!("Basic realm=\"{realm}\"");
-            Some(match without_code {
-                true => {
-                    let body = json!({"errors": [{"status": 401, "message": "Bad credentials"}]});
-                    let content_type = "application/json;charset=ISO-8859-1";
-                    let headers = [(header::CONTENT_TYPE, content_type)];
-                    let refused = (StatusCode::UNAUTHORIZED, headers, body.to_string());
-                    with_challenge(refused.into_response(), &challenge)
-                }
-                false => unauthorized("authentication required", &challenge),
+            Some(if without_code {
+                let body = json!({"errors": [{"status": 401, "message": "Bad credentials"}]});
+                let content_type = "application/json;charset=ISO-8859-1";
+                let headers = [(header::CONTENT_TYPE, content_type)];
+                let refused = (StatusCode::UNAUTHORIZED, headers, body.to_string());
+                with_challenge(refused.into_response(), &challenge)
+            } else {
+                unauthorized("authentication required", &challenge)
             })
         }
         Auth::Bearer {
@@ -40,9 +39,10 @@ pub(crate) fn refuse(shared: &Shared, parts: &Parts) -> Option<Response> {
             challenge,
             ..
         } => {
-            let host = match foreign {
-                true => &shared.foreign_host,
-                false => &shared.host,
+            let host = if foreign {
+                &shared.foreign_host
+            } else {
+                &shared.host
             };
             bearer(shared, parts, &format!("http://{host}{realm}"), challenge)
         }

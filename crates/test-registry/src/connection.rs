@@ -63,9 +63,10 @@ pub(crate) struct BreakableStream {
 
 impl BreakableStream {
     fn check(&self) -> io::Result<()> {
-        match self.connection.reset.load(Ordering::Acquire) {
-            true => Err(io::ErrorKind::ConnectionReset.into()),
-            false => Ok(()),
+        if self.connection.reset.load(Ordering::Acquire) {
+            Err(io::ErrorKind::ConnectionReset.into())
+        } else {
+            Ok(())
         }
     }
 }

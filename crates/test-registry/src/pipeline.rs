@@ -182,9 +182,10 @@ impl Shared {
             _ => Vec::new(),
         };
         let response = self.punctual_content(endpoint, parts, body).await;
-        match unseen.is_empty() {
-            true => response,
-            false => apply::omit(response, &unseen).await,
+        if unseen.is_empty() {
+            response
+        } else {
+            apply::omit(response, &unseen).await
         }
     }
 

@@ -88,9 +88,10 @@ impl Faults {
             if parts.method == Method::HEAD && fault.action.is_of_body() {
                 continue;
             }
-            let key = match fault.per_path {
-                true => parts.uri.path().to_owned(),
-                false => String::new(),
+            let key = if fault.per_path {
+                parts.uri.path().to_owned()
+            } else {
+                String::new()
             };
             let count = planned.counts.entry(key).or_default();
             if fault.times.is_some_and(|times| count.used >= times) {

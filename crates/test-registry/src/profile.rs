@@ -435,19 +435,20 @@ impl Profile {
         Self {
             auth: bearer("/token", 5 * MINUTE),
             referrers: ReferrersApi::Absent(NO_ROUTE),
-            tags: Some(match is_v2 {
-                true => TagListing {
+            tags: Some(if is_v2 {
+                TagListing {
                     order: Order::Scrambled,
                     page: None,
                     most: None,
                     link: TagLink::Never,
                     content_type: "application/json; charset=utf-8",
                     ..TAGS
-                },
-                false => TagListing {
+                }
+            } else {
+                TagListing {
                     bad_number: BadNumber::Refused("PAGINATION_NUMBER_INVALID"),
                     ..TAGS
-                },
+                }
             }),
             manifests: Manifests {
                 needs_accept: is_v2,

@@ -244,9 +244,10 @@ fn entries(
             }
         }
     }
-    match native.scrambled {
-        true => entries.sort_by_key(|entry| Digest::of(entry.digest.encoded().as_bytes())),
-        false => entries.sort_by(|a, b| a.digest.cmp(&b.digest)),
+    if native.scrambled {
+        entries.sort_by_key(|entry| Digest::of(entry.digest.encoded().as_bytes()))
+    } else {
+        entries.sort_by(|a, b| a.digest.cmp(&b.digest))
     }
     if ttl.is_some() {
         let cached = CachedList {

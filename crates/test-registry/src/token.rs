@@ -226,9 +226,10 @@ impl Tokens {
             let known = scope.repository.strip_prefix(&self.rules.scope_prefix);
             known == Some(repository) && scope.actions.iter().any(names)
         };
-        match token.scopes.iter().any(reaches) {
-            true => Access::Granted,
-            false => Access::Insufficient,
+        if token.scopes.iter().any(reaches) {
+            Access::Granted
+        } else {
+            Access::Insufficient
         }
     }
 
@@ -322,13 +323,14 @@ impl Tokens {
         }
         let ttl = self.rules.ttl.unwrap_or(style.ttl);
         let token = self.issue(granted.iter().map(String::as_str), ttl, !known);
-        let mut answer = match style.token_only {
-            true => json!({"token": token}),
-            false => json!({
+        let mut answer = if style.token_only {
+            json!({"token": token})
+        } else {
+            json!({
                 "token": token,
                 "access_token": token,
                 "expires_in": ttl.as_secs(),
-            }),
+            })
         };
         let offline = field("access_type") == Some("offline");
         if self.rules.rotates && known && (offline || field("refresh_token").is_some()) {

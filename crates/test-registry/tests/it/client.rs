@@ -83,9 +83,10 @@ pub(crate) fn request(
 ) -> RequestBuilder {
     let scope = format!("repository:{repository}:pull,push,delete");
     let token = registry.issue_token(&[&scope]);
-    let url = match path.starts_with('/') {
-        true => registry.url(path),
-        false => registry.url(&format!("/v2/{repository}/{path}")),
+    let url = if path.starts_with('/') {
+        registry.url(path)
+    } else {
+        registry.url(&format!("/v2/{repository}/{path}"))
     };
     client()
         .request(method, url)
