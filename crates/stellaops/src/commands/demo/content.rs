@@ -1,14 +1,12 @@
 //! What the demo's registry holds: this program as an image, with documents about it.
 
+use base64::Engine as _;
 use bytes::Bytes;
 use oci_content::{Descriptor, Digest, LegacyTag, Platform, RepositoryName, Tag, media_type};
-use oci_spec::image::{Arch, ConfigBuilder, History, ImageConfigurationBuilder, Os, RootFsBuilder};
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use registry_server::{MemoryStore, StoredManifest};
 use serde_json::{Value, json};
-
-use base64::Engine as _;
 
 use crate::exit::{Exit, Failure};
 
@@ -38,24 +36,19 @@ pub(crate) fn fill(store: &MemoryStore) -> Result<(), Failure> {
             Failure::new(Exit::LocalIo, format!("this program's own file: {error}"))
         })?;
 
-    let own = match std::env::consts::ARCH {
-        "aarch64" => Arch::ARM64,
-        _ => Arch::Amd64,
-    };
-    let other = if own == Arch::Amd64 {
-        Arch::ARM64
-    } else {
-        Arch::Amd64
+    let (own, other) = match std::env::consts::ARCH {
+        "aarch64" => ("arm64", "amd64"),
+        _ => ("amd64", "arm64"),
     };
     let with_program = content.image(
-        &own,
+        own,
         &[
             ("usr/bin/stellaops", &program, 0o755),
             ("LICENSE", LICENCE.as_bytes(), 0o644),
         ],
     )?;
     // No second build of the program is at hand: the other platform carries its licence only.
-    let without = content.image(&other, &[("LICENSE", LICENCE.as_bytes(), 0o644)])?;
+    let without = content.image(other, &[("LICENSE", LICENCE.as_bytes(), 0o644)])?;
     let index = content.manifest(
         media_type::IMAGE_INDEX,
         &json!({
@@ -114,29 +107,19 @@ impl Content<'_> {
         Ok(())
     }
 
-    fn image(&self, arch: &Arch, files: &[(&str, &[u8], u32)]) -> Result<Descriptor, Failure> {
+    fn image(
+        &self,
+        architecture: &str,
+        files: &[(&str, &[u8], u32)],
+    ) -> Result<Descriptor, Failure> {
         let layer = layer(files).map_err(internal)?;
-        let diff_id = Digest::of(&layer).to_string();
-        let config = ImageConfigurationBuilder::default()
-            .architecture(arch.clone())
-            .os(Os::Linux)
-            .config(
-                ConfigBuilder::default()
-                    .entrypoint(vec!["/usr/bin/stellaops".into()])
-                    .build()
-                    .map_err(internal)?,
-            )
-            .rootfs(
-                RootFsBuilder::default()
-                    .typ("layers")
-                    .diff_ids(vec![diff_id])
-                    .build()
-                    .map_err(internal)?,
-            )
-            .history(Vec::<History>::new())
-            .build()
-            .map_err(internal)?;
-        let config = serde_json::to_vec(&config).map_err(internal)?;
+        let config = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": { "Entrypoint": ["/usr/bin/stellaops"] },
+            "rootfs": { "type": "layers", "diff_ids": [Digest::of(&layer)] },
+        });
+        let config = config.to_string().into_bytes();
         let mut descriptor = self.manifest(
             media_type::IMAGE_MANIFEST,
             &json!({
@@ -146,7 +129,7 @@ impl Content<'_> {
                 "layers": [self.blob(LAYER, layer)],
             }),
         );
-        descriptor.platform = Some(Platform::new("linux", arch.to_string()));
+        descriptor.platform = Some(Platform::new("linux", architecture));
         Ok(descriptor)
     }
 
