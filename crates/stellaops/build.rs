@@ -14,9 +14,10 @@ fn main() {
     let commit = commit.filter(is_one).unwrap_or_default();
     println!("cargo::rustc-env=STELLAOPS_COMMIT={commit}");
     let version = env!("CARGO_PKG_VERSION");
-    match commit.is_empty() {
-        true => println!("cargo::rustc-env=STELLAOPS_VERSION={version}"),
-        false => println!("cargo::rustc-env=STELLAOPS_VERSION={version} ({commit})"),
+    if commit.is_empty() {
+        println!("cargo::rustc-env=STELLAOPS_VERSION={version}")
+    } else {
+        println!("cargo::rustc-env=STELLAOPS_VERSION={version} ({commit})")
     }
 }
 

@@ -113,9 +113,10 @@ impl Context {
 
     /// Adds to a failure where logins were looked for, if a registry has denied something.
     pub(crate) fn explained(&self, failure: Failure) -> Failure {
-        match failure.is(Exit::Access) && self.observer.was_denied() {
-            true => failure.and(&self.logins()),
-            false => failure,
+        if failure.is(Exit::Access) && self.observer.was_denied() {
+            failure.and(&self.logins())
+        } else {
+            failure
         }
     }
 

@@ -182,9 +182,10 @@ fn replace(text: &str, escaped: impl Fn(char) -> String) -> String {
     }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        match is_hostile(c) {
-            true => out.push_str(&escaped(c)),
-            false => out.push(c),
+        if is_hostile(c) {
+            out.push_str(&escaped(c))
+        } else {
+            out.push(c)
         }
     }
     out

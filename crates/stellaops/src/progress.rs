@@ -300,9 +300,10 @@ impl View {
         if let Some(wait) = &*locked(&self.waits)
             && let Some(left) = wait.until.checked_duration_since(now)
         {
-            parts.push(match wait.ends {
-                true => format!("{}, {}", wait.what, time(left.as_secs() + 1)),
-                false => wait.what.clone(),
+            parts.push(if wait.ends {
+                format!("{}, {}", wait.what, time(left.as_secs() + 1))
+            } else {
+                wait.what.clone()
             });
         }
         let Measure { bytes, of, .. } = *measure;

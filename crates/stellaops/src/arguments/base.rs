@@ -56,14 +56,13 @@ pub(crate) fn is_not_the_output(base: &Path, output: &Path) -> Result<(), Failur
     first_volume.push(".001");
     let outputs = [output, Path::new(&first_volume)];
     let is_base = |output: &&Path| output.canonicalize().is_ok_and(|output| output == base);
-    match outputs.iter().any(is_base) {
-        true => {
-            let message = format!(
-                "--output {} is the base itself; write the delta under another name",
-                output.display()
-            );
-            Err(Failure::new(Exit::Usage, message))
-        }
-        false => Ok(()),
+    if outputs.iter().any(is_base) {
+        let message = format!(
+            "--output {} is the base itself; write the delta under another name",
+            output.display()
+        );
+        Err(Failure::new(Exit::Usage, message))
+    } else {
+        Ok(())
     }
 }

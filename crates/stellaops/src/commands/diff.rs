@@ -286,9 +286,10 @@ fn text(difference: &Difference) -> String {
         let Some(base) = &side.base else {
             continue;
         };
-        let base = match *base == other.manifest {
-            true => other_name.to_owned(),
-            false => base.to_string(),
+        let base = if *base == other.manifest {
+            other_name.to_owned()
+        } else {
+            base.to_string()
         };
         let _ = writeln!(
             text,

@@ -226,12 +226,13 @@ impl Found {
     }
 
     fn status(&self) -> Completeness {
-        match self.errors.is_empty()
+        if self.errors.is_empty()
             && self.graph.status() == Completeness::Complete
             && self.manifest.is_some()
         {
-            true => Completeness::Complete,
-            false => Completeness::Incomplete,
+            Completeness::Complete
+        } else {
+            Completeness::Incomplete
         }
     }
 

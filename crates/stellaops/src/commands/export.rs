@@ -195,9 +195,10 @@ async fn request(
         Failure::new(Exit::Usage, "no bundle to write: name one with --output, or as export.output in the configuration")
     })?;
     output::check(&output)?;
-    let images = match args.references.is_empty() {
-        false => args.references.clone(),
-        true => configured_images(context, &config.images).await?,
+    let images = if args.references.is_empty() {
+        configured_images(context, &config.images).await?
+    } else {
+        args.references.clone()
     };
     if images.is_empty() {
         let message =
@@ -208,9 +209,10 @@ async fn request(
     output.overwrite = args.overwrite;
     output.volume_size = args.volume_size;
     let mut request = ExportRequest::new(images);
-    request.plan.platforms = match args.platform.is_empty() {
-        false => args.platform.clone(),
-        true => config.platforms.clone(),
+    request.plan.platforms = if args.platform.is_empty() {
+        config.platforms.clone()
+    } else {
+        args.platform.clone()
     };
     request.allow_incomplete = args.allow_incomplete;
     request

@@ -85,17 +85,14 @@ async fn run(context: &Context, args: &ProbeArgs) -> Result<(), Failure> {
     }
     let probe = &probe;
     let probes = args.registries.iter().map(|target| async move {
-        match args.all {
-            true => {
-                probe
-                    .facts(&target.registry, target.repository.as_ref())
-                    .await
-            }
-            false => {
-                probe
-                    .probe(&target.registry, target.repository.as_ref())
-                    .await
-            }
+        if args.all {
+            probe
+                .facts(&target.registry, target.repository.as_ref())
+                .await
+        } else {
+            probe
+                .probe(&target.registry, target.repository.as_ref())
+                .await
         }
     });
     let of = ("host", args.registries.len() as u64);
@@ -168,10 +165,7 @@ pub(crate) fn print(reports: &[ProbeReport]) -> Result<(), Failure> {
         text.push_str(&format!("\nWhat {} can do:\n", report.registry));
         let mut table = Table::new(["  FACT", "FOUND", "BECAUSE"]);
         for fact in &report.facts {
-            let found = match fact.asked {
-                true => words(fact),
-                false => "-",
-            };
+            let found = if fact.asked { words(fact) } else { "-" };
             table.row([
                 format!("  {}", fact.name),
                 found.to_owned(),
@@ -187,9 +181,10 @@ pub(crate) fn print(reports: &[ProbeReport]) -> Result<(), Failure> {
             .status
             .map_or("no answer".to_owned(), |status| status.to_string());
         for reason in reasons.into_iter().map(crate::log::escape) {
-            match reason.starts_with(&status) {
-                true => text.push_str(&format!("    {reason}\n")),
-                false => text.push_str(&format!("    {status}: {reason}\n")),
+            if reason.starts_with(&status) {
+                text.push_str(&format!("    {reason}\n"))
+            } else {
+                text.push_str(&format!("    {status}: {reason}\n"))
             }
         }
         for (name, value) in &evidence.headers {

@@ -86,14 +86,16 @@ async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
         Some(folder) => folder.clone(),
         None => local_store()?,
     };
-    let (layout, host) = match args.writable {
-        true => (ImageLayout::create(&folder), Some(PUSHED_HOST)),
-        false => (ImageLayout::open(&folder), None),
+    let (layout, host) = if args.writable {
+        (ImageLayout::create(&folder), Some(PUSHED_HOST))
+    } else {
+        (ImageLayout::open(&folder), None)
     };
     let layout = layout.map_err(|error| {
-        let way_out = match args.writable {
-            true => "",
-            false => "; `stellaops bundle import` makes it",
+        let way_out = if args.writable {
+            ""
+        } else {
+            "; `stellaops bundle import` makes it"
         };
         Failure::new(Exit::LocalIo, format!("{}{way_out}", with_causes(&error)))
     })?;

@@ -103,9 +103,10 @@ pub(crate) fn in_volumes(bundle: &Path, volumes: usize) -> String {
 
 /// Writes a count with its noun.
 pub(crate) fn count<N: std::fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
-    match number == N::from(1) {
-        true => format!("1 {one}"),
-        false => format!("{number} {one}s"),
+    if number == N::from(1) {
+        format!("1 {one}")
+    } else {
+        format!("{number} {one}s")
     }
 }
 

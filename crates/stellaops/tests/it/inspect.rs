@@ -198,9 +198,10 @@ async fn what_is_no_bundle_cannot_be_shown() {
     ] {
         for (file, code) in [("text.tgz", 3), ("missing.tgz", 8), ("empty", 8)] {
             // The first of two bundles decides.
-            let (file, code) = match command.contains("diff") {
-                true => (file, 3),
-                false => (file, code),
+            let (file, code) = if command.contains("diff") {
+                (file, 3)
+            } else {
+                (file, code)
             };
             let ran = site.stellaops(&format!("{command} {file}")).await;
             assert_eq!(ran.stdout, "");

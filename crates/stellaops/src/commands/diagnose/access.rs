@@ -41,19 +41,16 @@ pub(super) async fn ping<S: Connection>(
         Err(none) => {
             let is_tls = none == NoFirstAnswer::SpeaksTls
                 || (!place.speaks_tls && tls::is_spoken(place, options, address).await);
-            return Err(match is_tls {
-                true => plain_to_tls(place),
-                false => {
-                    let what = match none {
-                        NoFirstAnswer::Closed(how) => format!("closed the connection ({how})"),
-                        _ => "sent something that is not HTTP".to_owned(),
-                    };
-                    failed(format!("{} {what}", place.peer(address)))
-                        .cause("another service is at this port, or the registry is broken")
-                        .remedy(
-                            "check the port in the reference; then ask whoever runs the registry",
-                        )
-                }
+            return Err(if is_tls {
+                plain_to_tls(place)
+            } else {
+                let what = match none {
+                    NoFirstAnswer::Closed(how) => format!("closed the connection ({how})"),
+                    _ => "sent something that is not HTTP".to_owned(),
+                };
+                failed(format!("{} {what}", place.peer(address)))
+                    .cause("another service is at this port, or the registry is broken")
+                    .remedy("check the port in the reference; then ask whoever runs the registry")
             });
         }
     };
@@ -162,9 +159,10 @@ pub(super) fn throttled(registry: &str, retry_after: Option<&str>) -> Finding {
 }
 
 fn seconds_unit(wait: &str) -> &'static str {
-    match wait.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => " s",
-        false => "",
+    if wait.bytes().all(|byte| byte.is_ascii_digit()) {
+        " s"
+    } else {
+        ""
     }
 }
 
@@ -176,9 +174,10 @@ pub(super) fn clock(answer: &FirstAnswer) -> Option<Finding> {
         Ok(ahead) => (ahead, "ahead of"),
         Err(behind) => (behind.duration(), "behind"),
     };
-    Some(match off < CLOCK_TOLERANCE {
-        true => Finding::good("clock", "agrees with the registry's"),
-        false => Finding::notice(
+    Some(if off < CLOCK_TOLERANCE {
+        Finding::good("clock", "agrees with the registry's")
+    } else {
+        Finding::notice(
             "clock",
             format!(
                 "this machine's clock is {} {word} the registry's",
@@ -186,7 +185,7 @@ pub(super) fn clock(answer: &FirstAnswer) -> Option<Finding> {
             ),
         )
         .cause("one of the two clocks is wrong; tokens and certificates are then refused")
-        .remedy("check it (date -u; timedatectl set-ntp true keeps it right)"),
+        .remedy("check it (date -u; timedatectl set-ntp true keeps it right)")
     })
 }
 
@@ -376,11 +375,12 @@ fn rate_limit(head: &Response) -> Finding {
                 .map(|limit| format!(" of {limit}"))
                 .unwrap_or_default();
             let seen = format!("{remaining}{of} requests are left");
-            match limit.is_some_and(|limit| remaining * 10 < limit) || remaining == 0 {
-                true => Finding::notice(CHECK, seen)
+            if limit.is_some_and(|limit| remaining * 10 < limit) || remaining == 0 {
+                Finding::notice(CHECK, seen)
                     .cause("an export may run into the limit, and then waits or ends incomplete")
-                    .remedy("log in, for a higher limit, or wait until the window has passed"),
-                false => Finding::good(CHECK, seen),
+                    .remedy("log in, for a higher limit, or wait until the window has passed")
+            } else {
+                Finding::good(CHECK, seen)
             }
         }
         (Some(limit), None) => Finding::good(CHECK, format!("{limit} requests in its window")),

@@ -101,9 +101,10 @@ pub(super) async fn ask<S: Connection>(
                     }
                 }
                 None if count == 0 => {
-                    return Err(match bytes.is_empty() {
-                        true => NoFirstAnswer::Closed("without a word".to_owned()),
-                        false => NoFirstAnswer::NotHttp,
+                    return Err(if bytes.is_empty() {
+                        NoFirstAnswer::Closed("without a word".to_owned())
+                    } else {
+                        NoFirstAnswer::NotHttp
                     });
                 }
                 None if bytes.len() >= MAX_HEAD => return Err(NoFirstAnswer::NotHttp),
@@ -188,12 +189,11 @@ mod tests {
     async fn answered(bytes: &[u8], ends: bool) -> Result<FirstAnswer, NoFirstAnswer> {
         let (client, mut server) = tokio::io::duplex(256 << 10);
         server.write_all(bytes).await.unwrap();
-        let _open = match ends {
-            true => {
-                server.shutdown().await.unwrap();
-                None
-            }
-            false => Some(server),
+        let _open = if ends {
+            server.shutdown().await.unwrap();
+            None
+        } else {
+            Some(server)
         };
         let request = request("GET", "/v2/", "r.test", "");
         ask(client, &request, Duration::from_millis(100)).await

@@ -426,9 +426,10 @@ fn referrers_tag(report: &SubjectReport) -> Finding {
             WarningCode::TagDenied,
         ],
     );
-    match noticed.is_empty() {
-        true => Finding::good(CHECK, answers),
-        false => Finding::notice(CHECK, answers).details(noticed),
+    if noticed.is_empty() {
+        Finding::good(CHECK, answers)
+    } else {
+        Finding::notice(CHECK, answers).details(noticed)
     }
 }
 
@@ -447,15 +448,17 @@ fn legacy_tags(report: &SubjectReport, graph: &ReferrerGraph) -> Finding {
         report,
         &[WarningCode::TagListDenied, WarningCode::TagScanLimited],
     );
-    let seen = match found.is_empty() {
-        true => "none".to_owned(),
-        false => found.into_iter().collect::<Vec<_>>().join(", "),
+    let seen = if found.is_empty() {
+        "none".to_owned()
+    } else {
+        found.into_iter().collect::<Vec<_>>().join(", ")
     };
-    match noticed.is_empty() {
-        true => Finding::good(CHECK, seen),
-        false => Finding::notice(CHECK, seen).details(noticed).cause(
+    if noticed.is_empty() {
+        Finding::good(CHECK, seen)
+    } else {
+        Finding::notice(CHECK, seen).details(noticed).cause(
             "tags with other suffixes than .sig, .att and .sbom are only seen in a whole list",
-        ),
+        )
     }
 }
 

@@ -63,12 +63,13 @@ pub(super) async fn handshake(
     match shaken {
         Ok(stream) => {
             let host = options.hosts.get(place.registry.as_str());
-            let finding = match host.is_some_and(|host| host.insecure) {
-                true => Finding::notice(CHECK, format!("{}, not verified", version(&stream)))
+            let finding = if host.is_some_and(|host| host.insecure) {
+                Finding::notice(CHECK, format!("{}, not verified", version(&stream)))
                     .details(chain.iter().map(Certificate::line))
                     .cause("--insecure or insecure_skip_verify names this registry")
-                    .remedy("outside of a lab, give its certificate with --ca-file FILE instead"),
-                false => trusted(&stream, &chain),
+                    .remedy("outside of a lab, give its certificate with --ca-file FILE instead")
+            } else {
+                trusted(&stream, &chain)
             };
             Ok((stream, finding))
         }
@@ -161,18 +162,20 @@ fn refused(
     let untrusted = || {
         let last = chain.last();
         let issuer = last.map_or("an authority", Certificate::issuer);
-        let cause = match last.is_some_and(Certificate::is_self_signed) && chain.len() == 1 {
-            true => "the registry made its certificate itself".to_owned(),
-            false => "a company's own authority, a proxy that looks into TLS, or a chain that the registry sends \
+        let cause = if last.is_some_and(Certificate::is_self_signed) && chain.len() == 1 {
+            "the registry made its certificate itself".to_owned()
+        } else {
+            "a company's own authority, a proxy that looks into TLS, or a chain that the registry sends \
                       without its middle part"
-                .to_owned(),
+                .to_owned()
         };
         let host = options.hosts.get(place.registry.as_str());
         let given = !options.extra_roots.is_empty()
             || host.is_some_and(|host| !host.extra_roots.is_empty());
-        let given = match given {
-            true => "; what --ca-file or ca_file names is another certificate",
-            false => "",
+        let given = if given {
+            "; what --ca-file or ca_file names is another certificate"
+        } else {
+            ""
         };
         failed(format!(
             "the certificate is from {issuer}, which this machine does not trust{given}"
@@ -203,9 +206,10 @@ fn refused(
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             let names = chain.first().map_or(&[][..], |leaf| &leaf.names).join(", ");
-            let names = match names.is_empty() {
-                true => "no name (a CN alone does not count, it needs a subjectAltName)",
-                false => &names,
+            let names = if names.is_empty() {
+                "no name (a CN alone does not count, it needs a subjectAltName)"
+            } else {
+                &names
             };
             failed(format!(
                 "the certificate is for {names}, not for {}",

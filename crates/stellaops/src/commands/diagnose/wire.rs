@@ -343,9 +343,10 @@ impl Place {
             None => Box::new(stream),
         };
         if self.speaks_tls {
-            let host = match self.host.contains(':') {
-                true => format!("[{}]:{}", self.host, self.port),
-                false => format!("{}:{}", self.host, self.port),
+            let host = if self.host.contains(':') {
+                format!("[{}]:{}", self.host, self.port)
+            } else {
+                format!("{}:{}", self.host, self.port)
             };
             let request = exchange::request("CONNECT", &host, &host, &proxy.authorization);
             match exchange::tunnel(&mut stream, &request, self.timeout).await {

@@ -36,12 +36,13 @@ impl Found {
                 let (source, answer) = (exchange.source, &exchange.answer);
                 let request = without_long_digests(&exchange.request);
                 let line = format!("    {source:13}  {request} -> {answer}");
-                match line.chars().count() <= EXPLAINED_WIDTH {
-                    true => text.push_str(&format!("{line}\n")),
-                    false => text.push_str(&format!(
+                if line.chars().count() <= EXPLAINED_WIDTH {
+                    text.push_str(&format!("{line}\n"))
+                } else {
+                    text.push_str(&format!(
                         "    {source:13}  {request}\n    {:13}  -> {answer}\n",
                         ""
-                    )),
+                    ))
                 }
             }
         }
@@ -99,12 +100,11 @@ fn without_long_digests(request: &str) -> String {
             .find(|c: char| !c.is_ascii_hexdigit())
             .unwrap_or(rest.len() - start);
         let end = start + length;
-        match length >= WHOLE {
-            true => {
-                text.push_str(&rest[..start + SHOWN]);
-                text.push('…');
-            }
-            false => text.push_str(&rest[..end]),
+        if length >= WHOLE {
+            text.push_str(&rest[..start + SHOWN]);
+            text.push('…');
+        } else {
+            text.push_str(&rest[..end])
         }
         rest = &rest[end..];
     }

@@ -167,9 +167,10 @@ impl Found {
         }
         let shown = self.shown(args).count();
         let all = self.graph.referrers.len();
-        let number = match shown == all {
-            true => render::count(all, "referrer"),
-            false => format!("{shown} of {}", render::count(all, "referrer")),
+        let number = if shown == all {
+            render::count(all, "referrer")
+        } else {
+            format!("{shown} of {}", render::count(all, "referrer"))
         };
         if shown == 0 && all > 0 {
             text.push_str(&self.types_there());
