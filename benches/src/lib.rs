@@ -30,9 +30,10 @@ impl Server {
             BufReader::new(stdout).read_line(&mut greeting)?;
         }
         let greeting = greeting.trim_end().to_owned();
-        match greeting.is_empty() {
-            true => Err(io::ErrorKind::UnexpectedEof.into()),
-            false => Ok(Self { child, greeting }),
+        if greeting.is_empty() {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(Self { child, greeting })
         }
     }
 

@@ -72,9 +72,10 @@ impl<'a> Tally<'a> {
         }
         self.bytes += listed_bytes(self.request, record, entries);
         self.found += 1;
-        match self.bytes > self.request.max_manifest_bytes {
-            true => Err(self.full(image)),
-            false => Ok(()),
+        if self.bytes > self.request.max_manifest_bytes {
+            Err(self.full(image))
+        } else {
+            Ok(())
         }
     }
 

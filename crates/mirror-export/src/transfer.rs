@@ -96,9 +96,10 @@ pub(crate) async fn download<S: Sink + 'static>(
     let mut large_in_flight = 0;
     loop {
         while tasks.len() < at_once {
-            let next = match large_in_flight < LARGE_AT_ONCE {
-                true => large.pop_front().or_else(|| small.pop_front()),
-                false => small.pop_front(),
+            let next = if large_in_flight < LARGE_AT_ONCE {
+                large.pop_front().or_else(|| small.pop_front())
+            } else {
+                small.pop_front()
             };
             let Some((digest, piece)) = next else {
                 break;

@@ -143,10 +143,7 @@ impl<'a> Claim<'a> {
         allow_rollback: bool,
         dry_run: bool,
     ) -> Result<Admitted<'a>, ImportError> {
-        let lock = match dry_run {
-            true => None,
-            false => Some(self.lock()?),
-        };
+        let lock = if dry_run { None } else { Some(self.lock()?) };
         let recorded = self.recorded()?;
         let verdict = self.new.verdict(recorded.as_ref());
         if let Some(recorded) = &recorded
@@ -336,9 +333,10 @@ impl Record {
                 record.target.clone(),
             )
         };
-        match about(&record) == about(claim) {
-            true => Ok(record),
-            false => Err("it is about another key, stream or target than its name".to_owned()),
+        if about(&record) == about(claim) {
+            Ok(record)
+        } else {
+            Err("it is about another key, stream or target than its name".to_owned())
         }
     }
 }

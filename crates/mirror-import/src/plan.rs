@@ -217,9 +217,10 @@ impl RepositoryPlan {
             need.needed.insert(child.digest.clone());
         }
         for blob in manifest.blobs() {
-            let blobs = match source.leaves_out(&blob.digest) {
-                true => &mut self.left_out,
-                false => &mut self.blobs,
+            let blobs = if source.leaves_out(&blob.digest) {
+                &mut self.left_out
+            } else {
+                &mut self.blobs
             };
             blobs.insert(blob.digest.clone(), blob.size);
         }
@@ -325,9 +326,10 @@ mod tests {
             .map(|(name, children, subjects)| {
                 let mut need = Need::default();
                 let subjects = subjects.iter().copied().map(digest);
-                match name.starts_with("circle") {
-                    true => need.named.extend(subjects),
-                    false => need.needed.extend(subjects),
+                if name.starts_with("circle") {
+                    need.named.extend(subjects);
+                } else {
+                    need.needed.extend(subjects);
                 }
                 need.needed.extend(children.iter().copied().map(digest));
                 (digest(name), need)

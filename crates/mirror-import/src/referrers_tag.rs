@@ -57,9 +57,10 @@ pub(crate) async fn add(
             );
         }
         let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": entries });
-        let condition = match conditional {
-            true => current.condition(),
-            false => Precondition::None,
+        let condition = if conditional {
+            current.condition()
+        } else {
+            Precondition::None
         };
         let bytes = Bytes::from(index.to_string());
         let answer = repository

@@ -109,10 +109,10 @@ fn settle_omitted(images: &mut [ImageRecord], content: &Content) {
                 continue;
             };
             for child in manifest.children() {
-                match content.has_manifest(&child.digest) {
-                    true if seen.insert(child.digest.clone()) => left.push(child.digest.clone()),
-                    true => {}
-                    false => drop(absent.insert(child.digest.clone())),
+                if !content.has_manifest(&child.digest) {
+                    absent.insert(child.digest.clone());
+                } else if seen.insert(child.digest.clone()) {
+                    left.push(child.digest.clone());
                 }
             }
         }

@@ -54,9 +54,10 @@ async fn everything_arrives_at_every_target_with_one_two_and_eight_workers() {
     for workers in [1, 2, 8] {
         for (name, builder) in targets() {
             // Its tokens do not reach to a repository that does not exist yet.
-            let builder = match name.starts_with("hub-") {
-                true => builder.without_auth(),
-                false => builder,
+            let builder = if name.starts_with("hub-") {
+                builder.without_auth()
+            } else {
+                builder
             };
             let target = builder.start().await;
             let report = import(
