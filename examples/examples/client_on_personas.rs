@@ -1,4 +1,4 @@
-//! A client is tested on registries as they are out there: each persona shows it something else.
+//! A client is tested on personas: registries that behave like those in the field.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use oci_content::{DiscoveryMethod, Reference};
@@ -8,7 +8,7 @@ use test_registry::{Persona, TestRegistry};
 
 const SBOM: &str = "application/vnd.cyclonedx+json";
 
-/// The client under test: everything that refers to what a reference leads to.
+/// The client under test: finds everything that refers to an image.
 async fn discover(reference: &Reference) -> Result<ReferrerGraph, Box<dyn std::error::Error>> {
     let client = Client::new(ClientOptions::default())?;
     let repository = client.repository(reference.registry(), reference.repository());
@@ -20,11 +20,11 @@ async fn discover(reference: &Reference) -> Result<ReferrerGraph, Box<dyn std::e
 #[tokio::main]
 pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (persona, method) in [
-        // Has the referrers API, with everything that the specification says of it.
+        // Has the referrers API, exactly as specified.
         (Persona::SpecFull, DiscoveryMethod::Native),
-        // Has no API: clients keep a referrers tag.
+        // Has no referrers API, so clients maintain a referrers tag.
         (Persona::Dist2, DiscoveryMethod::FallbackTag),
-        // Answers with a login page, and status 200, in the place of the API.
+        // Answers requests to the API with a login page and status 200.
         (Persona::Html200, DiscoveryMethod::FallbackTag),
     ] {
         let registry = TestRegistry::builder(persona).without_auth().start().await;
@@ -34,7 +34,9 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
         let reference = format!("{}/team/app:1.0", registry.host()).parse()?;
         let graph = discover(&reference).await?;
-        let report = graph.report(&image.digest).ok_or("it was asked for")?;
+        let report = graph
+            .report(&image.digest)
+            .ok_or("no report about the image")?;
         println!("{persona}: {} by {}", graph.referrers.len(), report.method);
         assert_eq!(report.method, method, "{persona}");
         assert_eq!(graph.referrers.len(), 2, "{persona}");
@@ -44,7 +46,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .iter()
                 .any(|found| found.digest == sbom.digest)
         );
-        // The registry also tells what it was asked: here, nothing was written.
+        // The registry has recorded all requests: the client has written nothing.
         let requests = registry.requests();
         assert!(
             requests

@@ -1,4 +1,4 @@
-//! A service exports to a sink of its own: the first run is cancelled, and the second one goes on.
+//! A service exports to its own sink. The first run is cancelled, and the second one resumes it.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use std::os::unix::fs::FileExt as _;
@@ -12,7 +12,7 @@ use registry_client::{Client, ClientOptions};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 use tokio::time::timeout;
 
-/// A file without a name; it could be a disk, or an upload in parts.
+/// An unnamed file. It could also be a disk or a multipart upload.
 #[derive(Clone, Debug)]
 struct Disk(Arc<File>);
 
@@ -44,14 +44,14 @@ pub(crate) async fn main() -> std::result::Result<(), Box<dyn std::error::Error>
 
     let first = exporter.export_to(&request, output.clone());
     let first = timeout(Duration::from_secs(1), first).await;
-    assert!(first.is_err(), "a layer never comes: it is cancelled");
+    assert!(first.is_err(), "a layer never comes");
     registry.clear_faults();
     registry.clear_requests();
     output.resumes = true;
     let done = exporter.export_to(&request, output.clone()).await?;
     let requests = registry.requests().into_iter();
     let blobs = requests.filter(|request| request.path.contains("/blobs/"));
-    assert_eq!(blobs.count(), 1, "what was there stays there");
+    assert_eq!(blobs.count(), 1, "the other blobs are kept");
     let report = ImportValidator::new().validate("the disk", &*output.sink.0);
     println!("{} bytes, valid: {}", done.size, report.ok);
     Ok(())

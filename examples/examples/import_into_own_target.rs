@@ -1,4 +1,4 @@
-//! A service imports into a target of its own: a layout folder that says what has arrived.
+//! A service imports into its own target: a layout folder that announces what has arrived.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use std::sync::Arc;

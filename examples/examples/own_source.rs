@@ -1,4 +1,4 @@
-//! A service's own database is a source: it keeps the contract, and what it names is verified.
+//! A database of referrers is a source. Its contract is tested, and what it names is verified.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use oci_referrers::{Answer, Claim, Problem, Query, ReferrerSource, RegistrySourc
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
 
-/// Rows of subject and referrer; nothing when the database is gone.
+/// Rows of subject and referrer; `None` when the database is down.
 type Rows = tokio::sync::Mutex<Option<Vec<(Digest, Descriptor)>>>;
 #[derive(Clone, Debug, Default)]
 struct Inventory(Arc<Rows>);
@@ -16,11 +16,11 @@ struct Inventory(Arc<Rows>);
 #[async_trait::async_trait]
 impl ReferrerSource for Inventory {
     fn kind(&self) -> SourceKind {
-        SourceKind::Other(OtherSource::new("inventory").expect("letters are a name"))
+        SourceKind::Other(OtherSource::new("inventory").expect("a valid name"))
     }
     async fn referrers(&self, query: &Query) -> Answer {
         let Some(rows) = &*self.0.lock().await else {
-            return Answer::failed(Problem::new(ErrorCode::Network, "the database is gone"));
+            return Answer::failed(Problem::new(ErrorCode::Network, "the database is down"));
         };
         let rows = rows.iter().filter(|row| row.0 == *query.subject());
         Answer::list(rows.map(|row| Claim::new(row.1.clone())))

@@ -1,4 +1,4 @@
-//! A service has three seconds to answer: it asks until then, and tells what it found from what it did not learn.
+//! A service has three seconds to answer. It returns what it found, and what it could not find out.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = TestRegistry::start(Persona::SpecFull).await;
     let image = registry.image("team/app", "1.0");
     let sbom = registry.referrer("team/app", &image, "application/vnd.cyclonedx+json", "{}");
-    // The list of the image's referrers comes at once, the list of its tags never.
+    // The list of referrers comes at once, the list of tags never.
     registry.fault(Route::tags(), Fault::stall().forever());
 
     let started = Instant::now();
     let reference: Reference = format!("{}/team/app:1.0", registry.host()).parse()?;
     let client = Client::new(ClientOptions::default())?;
     let repository = client.repository(reference.registry(), reference.repository());
-    // A future that is dropped has found nothing, so this timeout is for the one request that comes first.
+    // Dropping a future loses its result, which is fine for a single request.
     let image = timeout(TIME, resolve(&repository, &reference))
         .await??
         .manifest;
-    // The discovery has a deadline of its own instead: what was found by then is kept.
+    // A discovery has a deadline of its own, and keeps what it has found by then.
     let left = TIME.saturating_sub(started.elapsed());
     let discovery = RegistrySources::new(repository).discovery(Some(left));
     let graph = discovery.run([image.digest().clone()]).await;
@@ -36,7 +36,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let artifact_type = referrer.artifact_type.as_deref().unwrap_or("-");
         println!("{artifact_type} {}", referrer.digest);
     }
-    // Only a complete graph says that there is nothing else.
+    // Only a complete graph means that there is nothing else.
     match graph.status() {
         Completeness::Complete => println!("that is all"),
         _ => println!("there may be more:"),

@@ -1,4 +1,4 @@
-//! A service validates a bundle while it comes in over HTTP: it is read once and stored nowhere.
+//! A service validates a bundle while it receives it over HTTP, without storing it.
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
 
 use std::io::{Error, Read};
@@ -11,7 +11,7 @@ use registry_client::{Client, ClientOptions};
 use test_registry::{Fault, Persona, Route, TestRegistry};
 use tokio::{runtime::Handle, task::spawn_blocking};
 
-/// The body of an HTTP response, for a thread that waits for it.
+/// The body of an HTTP response, for code that reads synchronously.
 struct Body(reqwest::Response, Bytes, Handle);
 
 impl Read for Body {
@@ -45,7 +45,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let request = ExportRequest::new(vec![format!("{}/app:1.0", registry.host()).parse()?]);
     let exporter = Exporter::new(Client::new(ClientOptions::default())?, Arc::new(()));
     exporter.export(&request, &FileOutput::new(&bundle)).await?;
-    // Something has to serve it: here, as a blob.
+    // The registry serves the bundle as a blob.
     let blob = registry.put_blob("bundles", std::fs::read(&bundle)?);
     let url = registry.url(&format!("/v2/bundles/blobs/{}", blob.digest));
 

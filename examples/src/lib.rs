@@ -1,6 +1,7 @@
-//! Programs that show how the libraries are used, one file of at most 60 lines each under `examples/`. Each starts a
-//! registry of its own on loopback, so each runs as it stands: `cargo run -p examples --example own_source`.
-//! `cargo test -p examples` runs them all.
+//! Programs that show how to use the libraries, each in one file of at most 60 lines in `examples/`.
+//!
+//! Every program starts its own registry on loopback and needs no arguments:
+//! `cargo run -p examples --example own_source`. `cargo test -p examples` runs them all.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use registry_client::{Client, ClientOptions};
 use tempfile::TempDir;
 use test_registry::{Persona, TestRegistry};
 
-/// Exports an image with a referrer into a folder, and validates the bundle. The folder lives as long as it is held.
+/// Exports an image with a referrer into a temporary folder, and validates the bundle. The folder
+/// is removed when the returned `TempDir` is dropped.
 ///
 /// # Errors
 ///
-/// When nothing can be written, or the bundle is not valid.
+/// When the bundle cannot be written or is not valid.
 pub async fn bundle() -> Result<(TempDir, ValidatedBundle), Box<dyn Error>> {
     let registry = TestRegistry::start(Persona::SpecFull).await;
     let image = registry.image("app", "1.0");

@@ -1,4 +1,4 @@
-//! Runs every program, and keeps each short enough to be read at once.
+//! Runs every program, and checks that it is short.
 
 #[path = "../examples/client_on_personas.rs"]
 mod client_on_personas;
