@@ -14,7 +14,7 @@ use crate::connections;
 use crate::dispatch::answer;
 use crate::shared::Shared;
 
-/// A registry over a [`Store`].
+/// A registry over a [`Store`](crate::Store).
 ///
 /// Cheap to clone; clones share the store and the upload sessions.
 #[derive(Clone, Debug)]
@@ -110,7 +110,7 @@ impl RegistryServer {
 
 /// A running server. Dropping it stops the server: it accepts no new connections, and finishes the
 /// answers that it has begun within the [shutdown
-/// timeout](RegistryServerBuilder::shutdown_timeout).
+/// timeout](crate::RegistryServerBuilder::shutdown_timeout).
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,

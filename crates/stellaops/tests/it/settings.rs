@@ -68,7 +68,10 @@ async fn the_certificate_that_openssl_makes_works_wherever_it_is_named() {
     let line = format!("referrers discover {host}/app:1.0");
 
     let untrusted = site.stellaops(&format!("{line} --config tls.yaml")).await;
-    untrusted.failed(9, &["the issuer of the server's certificate is not trusted"]);
+    untrusted.failed(
+        9,
+        &["the issuer of the server's certificate is not trusted"],
+    );
     let check = format!("registry diagnose {host}/app:1.0 --format json --config tls.yaml");
     let (outcome, said) = tls_outcome(&site.stellaops(&check).await);
     assert_eq!(outcome, "failed");
