@@ -5,7 +5,7 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-env-changed=STELLAOPS_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");
-    // Who builds without the repository, as from a package of the sources, can say it.
+    // A build without the repository, as from a source package, can set the commit.
     let commit = std::env::var("STELLAOPS_COMMIT")
         .ok()
         .or_else(of_repository);
@@ -21,7 +21,7 @@ fn main() {
     }
 }
 
-/// Returns the commit of the repository that this file belongs to; a copy of it can lie in somebody else's.
+/// Returns the commit of the repository that tracks this file; a copy may lie in another repository.
 fn of_repository() -> Option<String> {
     git(&["ls-files", "--error-unmatch", "build.rs"])?;
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {

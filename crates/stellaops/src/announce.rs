@@ -1,4 +1,4 @@
-//! The log lines and metrics of probes and discoveries, in the words that the runbook greps for.
+//! Log lines and metrics of probes and discoveries, in the exact words that the runbook greps for.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -115,7 +115,7 @@ pub(crate) fn discovered(
     }
 }
 
-/// Brings warnings together that say the same of different subjects, each with what to write after it.
+/// Merges warnings that say the same about several subjects; each comes with a suffix that gives their number.
 pub(crate) fn folded_warnings<'a>(
     warnings: impl Iterator<Item = &'a Warning>,
 ) -> Vec<(&'a Warning, String)> {

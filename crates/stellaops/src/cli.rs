@@ -18,10 +18,10 @@ pub(crate) struct Global {
     /// Speak plain HTTP to this registry; loopback registries are plain by default
     #[arg(long, global = true, value_name = "HOST")]
     pub(crate) plain_http: Vec<Registry>,
-    /// Do not verify the certificate of this registry: for a lab only, whoever answers is trusted
+    /// Do not verify the certificate of this registry; for labs only, since anyone who answers is trusted
     #[arg(long, global = true, value_name = "HOST")]
     pub(crate) insecure: Vec<Registry>,
-    /// Trust these certificates too: of authorities, or a registry's own (PEM)
+    /// Also trust these certificates: those of authorities, or a registry's own (PEM)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Client certificate (PEM)
@@ -30,7 +30,7 @@ pub(crate) struct Global {
     /// Key of the client certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
     pub(crate) client_key: Option<PathBuf>,
-    /// Least severe messages to show
+    /// Lowest severity of messages to show
     #[arg(
         long,
         global = true,
@@ -39,16 +39,16 @@ pub(crate) struct Global {
         ignore_case = true
     )]
     pub(crate) log_level: LogLevel,
-    /// Form of the messages
+    /// Format of the messages
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
-    /// Write the messages to this file as well
+    /// Also write the messages to this file
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
     /// Serve metrics at http://ADDR/metrics while the command runs
     #[arg(long, global = true, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<SocketAddr>,
-    /// Go on serving metrics after the command, until they were read once or so many seconds are over
+    /// Keep serving metrics after the command until they have been read once, for at most this many seconds
     #[arg(
         long,
         global = true,

@@ -15,7 +15,7 @@ use crate::yaml_error;
 pub(crate) struct Config {
     pub(crate) export: ExportConfig,
     pub(crate) import: ImportConfig,
-    /// By registry, as references name it.
+    /// Settings by registry, named as in references.
     #[serde(deserialize_with = "by_registry")]
     pub(crate) registries: BTreeMap<Registry, RegistryConfig>,
 }
@@ -35,10 +35,10 @@ pub(crate) struct ExportConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ImportConfig {
-    /// The only stream whose bundles are imported.
+    /// The only stream whose bundles are accepted.
     #[serde(deserialize_with = "stream")]
     pub(crate) stream: Option<bundle_format::StreamName>,
-    /// Bundles without a sequence are refused.
+    /// Whether bundles without a sequence are refused.
     pub(crate) require_sequence: bool,
 }
 
@@ -54,16 +54,16 @@ pub(crate) struct ImageConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TagsConfig {
-    /// A version requirement such as `>=1.2, <2`; tags that are no versions do not match.
+    /// A version requirement such as `>=1.2, <2`; tags that are not versions do not match.
     pub(crate) semver: Option<String>,
-    /// How many of the highest versions to take.
+    /// The number of highest versions to take.
     pub(crate) newest: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DiscoveryConfig {
-    /// For one image.
+    /// Seconds for one image.
     pub(crate) timeout_seconds: NonZeroU64,
     pub(crate) max_concurrent_discoveries: NonZeroUsize,
 }
@@ -83,16 +83,16 @@ pub(crate) struct RegistryConfig {
     pub(crate) plain_http: Option<bool>,
     pub(crate) max_in_flight: Option<NonZeroUsize>,
     pub(crate) referrers_api: Option<ApiConfig>,
-    /// Certificates to trust at this registry: of authorities, or its own.
+    /// Certificates to trust for this registry: those of authorities, or its own.
     pub(crate) ca_file: Option<PathBuf>,
-    /// A client certificate for this registry only, and its key.
+    /// A client certificate for this registry only; its key follows.
     pub(crate) client_cert: Option<PathBuf>,
     pub(crate) client_key: Option<PathBuf>,
-    /// The registry's certificate is not verified.
+    /// Whether verification of the registry's certificate is switched off.
     pub(crate) insecure_skip_verify: bool,
 }
 
-/// What an administrator knows about a registry and its answers do not show.
+/// What an administrator knows about a registry although its answers do not show it.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ApiConfig {
@@ -100,7 +100,7 @@ pub(crate) enum ApiConfig {
     Unsupported,
 }
 
-/// Reads the registries; a name that no reference can have is an error, since its settings would count for none.
+/// Reads the registries; a name that no reference can have is an error, since its settings would never apply.
 fn by_registry<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<Registry, RegistryConfig>, D::Error> {
@@ -134,20 +134,18 @@ fn platforms<'de, D: Deserializer<'de>>(
     let texts = Vec::<String>::deserialize(deserializer)?;
     let parse = |text: &String| {
         oci_content::Platform::parse(text).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "{text:?} is not written OS/ARCH or OS/ARCH/VARIANT"
-            ))
+            serde::de::Error::custom(format!("{text:?} is not OS/ARCH or OS/ARCH/VARIANT"))
         })
     };
     texts.iter().map(parse).collect()
 }
 
 impl Config {
-    /// Returns the registries that it names: those with settings, and those of the images to export.
+    /// Returns the configured registries: those with settings, and those of the images to export.
     pub(crate) fn registries(&self) -> BTreeSet<Registry> {
         let images = self.export.images.iter();
         let images = images.flat_map(|image| [&image.reference, &image.repository]);
-        // What is none is refused when it is used.
+        // Malformed references are refused when they are used.
         let parsed = images
             .flatten()
             .filter_map(|text| text.parse::<Reference>().ok());
@@ -162,7 +160,7 @@ impl Config {
             Ok(text) => Self::parse(&text, &name),
             Err(_) => Err(Failure::new(
                 Exit::Usage,
-                format!("{name}: it is not text in UTF-8"),
+                format!("{name}: it is not UTF-8 text"),
             )),
         }
     }
@@ -173,7 +171,7 @@ impl Config {
         }
         serde_saphyr::from_str(text).map_err(|error| {
             let place = error.location().map(|place| (place.line(), place.column()));
-            // The lines below the first one quote the file, secrets and all.
+            // The lines after the first quote the file, including secrets.
             let reason = error.to_string();
             let reason = reason.lines().next().unwrap_or_default();
             let reason = reason.strip_prefix("error: ").unwrap_or(reason);

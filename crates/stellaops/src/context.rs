@@ -27,21 +27,21 @@ use crate::small_file::read_option;
 pub(crate) struct Context {
     pub(crate) config: Arc<Config>,
     pub(crate) client: Client,
-    /// What `client` was made with.
+    /// The options of `client`.
     pub(crate) options: ClientOptions,
     pub(crate) log: Arc<Log>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) progress: Progress,
     /// What the file systems that are written to cannot do.
     pub(crate) gaps: FileSystemGaps,
-    /// The files that logins are looked for in, whether they exist or not.
+    /// The files that may hold logins, whether or not they exist.
     logins: Vec<PathBuf>,
     observer: Arc<Observer>,
 }
 
 impl Context {
-    /// Without `network` the command speaks to no registry but its own, so what the environment says about the way to
-    /// others is neither read nor warned of.
+    /// Creates the context of a command. Without `network` the command talks only to its own registry, so proxies and
+    /// certificate folders are not read and nothing is warned about.
     pub(crate) fn new(global: &Global, log: Arc<Log>, network: bool) -> Result<Self, Failure> {
         let config = match &global.config {
             Some(path) => Config::read(path)?,
@@ -78,7 +78,7 @@ impl Context {
         let insecure = options.hosts.iter().filter(|(_, host)| host.insecure);
         for (host, _) in insecure.filter(|_| network) {
             log.warn(&format!(
-                "TLS is not verified for registry {host}: whoever answers at its address is trusted, and sees what is sent"
+                "TLS is not verified for registry {host}: anyone who answers at its address is trusted and sees what is sent"
             ));
         }
         let client = Client::new(options.clone())
@@ -96,12 +96,12 @@ impl Context {
         })
     }
 
-    /// Returns how many HTTP requests were sent so far.
+    /// Returns the number of HTTP requests sent so far.
     pub(crate) fn requests(&self) -> u64 {
         self.observer.requests.load(Ordering::Relaxed)
     }
 
-    /// Says where logins were looked for.
+    /// Describes where logins were looked for.
     pub(crate) fn logins(&self) -> String {
         let file = |path: &PathBuf| match path.symlink_metadata() {
             Ok(_) => path.display().to_string(),
@@ -111,7 +111,7 @@ impl Context {
         format!("logins were looked for in {}", files.join(", "))
     }
 
-    /// Adds to a failure where logins were looked for, if a registry has denied something.
+    /// Adds where logins were looked for to a failure, if a registry denied access.
     pub(crate) fn explained(&self, failure: Failure) -> Failure {
         if failure.is(Exit::Access) && self.observer.was_denied() {
             failure.and(&self.logins())
@@ -120,7 +120,7 @@ impl Context {
         }
     }
 
-    /// Says who is waited for while `answer` does not come, as is done for every request of the client.
+    /// Logs the registry that is waited for while `answer` is pending, as happens for every request of the client.
     pub(crate) async fn waiting_for<T>(
         &self,
         registry: &Registry,
@@ -136,8 +136,8 @@ impl Context {
         }
     }
 
-    /// Returns the cache of what registries can do, for the user's other runs as well where there is a place for it:
-    /// `$XDG_CACHE_HOME/stellaops`.
+    /// Returns the cache of probe results: shared with other runs in `$XDG_CACHE_HOME/stellaops` if there is such a
+    /// place, in memory otherwise.
     pub(crate) fn probe_cache(&self) -> ProbeCache {
         let folder = variable("XDG_CACHE_HOME")
             .or_else(|| variable("HOME").map(|home| home.join(".cache")))
@@ -148,7 +148,7 @@ impl Context {
         }
     }
 
-    /// Returns what the configuration says about a registry's referrers API.
+    /// Returns the configured capability of a registry's referrers API.
     pub(crate) fn configured_api(&self, registry: &Registry) -> Option<Capability> {
         match self.config.registries.get(registry)?.referrers_api? {
             ApiConfig::Supported => Some(Capability::Supported),
@@ -235,7 +235,7 @@ fn identity(
     Ok(pem)
 }
 
-/// Returns a path from the environment; an empty variable is as good as none.
+/// Returns a path from the environment; an empty variable counts as unset.
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name)
         .filter(|value| !value.is_empty())
@@ -269,15 +269,15 @@ struct Observer {
     requests: AtomicU64,
     /// Requests whose last answer was 401 or 403, up to [`MAX_DENIED`].
     denied: Mutex<BTreeSet<String>>,
-    /// When it was last said that a registry is waited for.
+    /// When each registry was last reported as waited for.
     told: Mutex<BTreeMap<Registry, Instant>>,
 }
 
-/// It only counts whether there is any.
+/// Bounds the memory: what matters is whether there are any.
 const MAX_DENIED: usize = 1000;
 
 impl Observer {
-    /// Shows what a request says of how far a discovery is: which subject it was about, or that it read a manifest.
+    /// Counts a request for the progress of a discovery: the subject it was about, or the manifest it read.
     fn show(&self, event: &RequestEvent<'_>) {
         let name = event.url.path_segments().and_then(Iterator::last);
         let (Some(name), Some(repository)) = (name, event.repository) else {
@@ -309,7 +309,7 @@ impl Observer {
         !denied.is_empty()
     }
 
-    /// Says that a registry, or another host in its stead, has not answered for a while: once in 10 s.
+    /// Logs that a registry, or another host in its place, has been silent for a while; once every 10 s.
     fn waits(&self, registry: &Registry, host: Option<&str>, silence: Duration) {
         const INTERVAL: Duration = Duration::from_secs(9);
         let seconds = silence.as_secs();
@@ -378,7 +378,7 @@ impl RequestObserver for Observer {
         self.metrics.waiting(event.registry, &status);
         let what = match event.status.map(|status| status.as_u16()) {
             Some(429) => format!("rate limit of {}", event.registry),
-            _ => format!("{} is tried again", event.registry),
+            _ => format!("retrying {}", event.registry),
         };
         self.progress.waits(what, Some(event.wait));
         if event.status.is_some_and(|status| status.as_u16() == 429) {

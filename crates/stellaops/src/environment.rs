@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use registry_client::ProxyOptions;
 
-/// What surrounds the process: its variables, its user and that user's home. Read once; everything that follows from it
-/// is decided here, in the order in which podman, skopeo and docker decide it.
+/// The environment of the process: its variables, its user and the user's home. It is read once; what follows from it is
+/// decided here, in the order that podman, skopeo and docker use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
     variables: BTreeMap<OsString, OsString>,
@@ -18,12 +18,12 @@ impl Environment {
         Self {
             variables: std::env::vars_os().collect(),
             user_id: rustix::process::getuid().as_raw(),
-            // Also where HOME is not set, as under cron and systemd.
+            // Also works without HOME, as under cron and systemd.
             home: std::env::home_dir().filter(|home| !home.as_os_str().is_empty()),
         }
     }
 
-    /// Returns a path that a variable names; an empty variable is as good as none.
+    /// Returns the path in a variable; an empty variable counts as unset.
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         let value = self.variables.get(&OsString::from(name))?;
         (!value.is_empty()).then(|| PathBuf::from(value))
@@ -49,7 +49,7 @@ impl Environment {
             .or_else(|| self.in_home(".docker"))
     }
 
-    /// Returns the files that logins are kept in, whether they exist or not, in the order of podman.
+    /// Returns the files that may hold logins, whether or not they exist, in podman's order.
     pub(crate) fn credential_files(&self) -> Vec<PathBuf> {
         let runtime = match self.path("XDG_RUNTIME_DIR") {
             Some(folder) => folder.join("containers/auth.json"),
@@ -68,14 +68,14 @@ impl Environment {
         .collect()
     }
 
-    /// Returns the `certs.d` folders, whether they exist or not: those of containers, then those of docker, the user's
+    /// Returns the `certs.d` folders, whether or not they exist: those of containers/image, then docker's; the user's
     /// before the machine's.
     pub(crate) fn certs_folders(&self) -> Vec<PathBuf> {
         let configuration = self.configuration();
         let user = |tool: &str| Some(configuration.as_ref()?.join(tool).join("certs.d"));
         let mut folders: Vec<_> = [
             user("containers"),
-            // podman knows the home, and not XDG_CONFIG_HOME.
+            // podman looks in the home folder and ignores XDG_CONFIG_HOME.
             self.in_home(".config/containers/certs.d"),
             Some(Path::new("/etc/containers/certs.d").to_owned()),
             user("docker"),
@@ -89,12 +89,12 @@ impl Environment {
         folders
     }
 
-    /// Returns the proxies that variables name, as Go's clients read them: upper case goes first.
+    /// Returns the proxies set by variables, read as Go clients do: upper case wins.
     pub(crate) fn proxy(&self) -> Option<ProxyOptions> {
         let mut proxy = ProxyOptions::default();
         proxy.https = self.text(["HTTPS_PROXY", "https_proxy"]);
         proxy.http = self.text(["HTTP_PROXY", "http_proxy"]);
-        // In a CGI program the variable may be the `Proxy` header of a request: https://httpoxy.org/
+        // In a CGI program this variable may come from the `Proxy` header of a request: https://httpoxy.org/
         if self.path("REQUEST_METHOD").is_some() {
             proxy.http = None;
         }

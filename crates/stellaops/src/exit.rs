@@ -16,8 +16,7 @@ pub(crate) enum Exit {
     Incomplete = 11,
 }
 
-/// Why a command ends without having done what it was asked for: one sentence that names the thing and the next
-/// step, and the exit code.
+/// Why a command failed: one sentence that names the thing and the next step, and the exit code.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -34,7 +33,7 @@ impl Failure {
         }
     }
 
-    /// Carries the code that a validation report computed.
+    /// Creates a failure with the exit code of a validation report.
     pub(crate) fn with_code(code: u8, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -43,19 +42,19 @@ impl Failure {
         }
     }
 
-    /// Returns whether it ends with this exit code.
+    /// Returns whether the exit code is this one.
     pub(crate) fn is(&self, exit: Exit) -> bool {
         self.code == exit as u8
     }
 
-    /// Says more about it.
+    /// Appends to the sentence.
     #[must_use]
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.message = format!("{}; {more}", self.message);
         self
     }
 
-    /// Says what mends it, where something does.
+    /// Appends what mends the failure, if anything does.
     #[must_use]
     pub(crate) fn mended_by(self, remedy: Option<impl AsRef<str>>) -> Self {
         match remedy {
@@ -64,7 +63,7 @@ impl Failure {
         }
     }
 
-    /// Shows these lines of a file below the sentence. What is foreign in them has been escaped.
+    /// Adds lines of a file to show below the sentence. They must be escaped already.
     #[must_use]
     pub(crate) fn quoting(mut self, lines: Vec<String>) -> Self {
         self.quote = lines;

@@ -25,7 +25,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Where messages go: stderr, and a file where one is named.
+/// Writes messages to stderr, and to a file if one is given.
 ///
 /// - A sink that fails (a closed terminal, a full disk) never changes what a command does.
 /// - Text from elsewhere is escaped, so that a hostile tag cannot draw on the terminal or forge a line.
@@ -34,7 +34,7 @@ pub(crate) struct Log {
     level: LogLevel,
     format: LogFormat,
     file: Option<Mutex<File>>,
-    /// What is drawn on the same terminal, and makes room for a message.
+    /// Progress bars on the same terminal, which make room for messages.
     bars: MultiProgress,
 }
 
@@ -54,7 +54,7 @@ impl Log {
         })
     }
 
-    /// Returns where progress is drawn between the messages: nowhere, until it is given a terminal.
+    /// Returns where progress is drawn between messages; hidden until it is given a terminal.
     pub(crate) fn bars(&self) -> &MultiProgress {
         &self.bars
     }
@@ -63,7 +63,7 @@ impl Log {
         self.write(LogLevel::Error, message, Map::new());
     }
 
-    /// Writes why a command fails; below it, in the text form, what that quotes.
+    /// Writes why a command fails, followed by the quoted lines in the text form.
     pub(crate) fn failure(&self, failure: &Failure) {
         let quote = failure.quote().join("\n");
         let mut fields = Map::new();
@@ -82,7 +82,7 @@ impl Log {
         self.write(LogLevel::Warn, message, Map::new());
     }
 
-    /// Says once what a file system that was written to could not do.
+    /// Warns once about what the file systems that were written to cannot do.
     pub(crate) fn warn_of_gaps(&self, gaps: &FileSystemGaps) {
         let gaps = gaps.take();
         let Some((_, first)) = gaps.first() else {
@@ -108,7 +108,7 @@ impl Log {
         self.write(LogLevel::Debug, message, Map::new());
     }
 
-    /// Writes a message whose parts are fields of the JSON form.
+    /// Writes a message; `fields` go into the JSON form.
     pub(crate) fn write(&self, level: LogLevel, message: &str, fields: Map<String, Value>) {
         self.write_with(level, message, fields, &[]);
     }
@@ -131,7 +131,7 @@ impl Log {
             LogLevel::Debug => "DEBUG",
         };
         let message = escape(message);
-        // Indented, so that none of them can be taken for a line of the log.
+        // Indented, so that none of them can be mistaken for a log line.
         let quote: String = quote.iter().map(|line| format!("  {line}\n")).collect();
         let (terminal, file) = match self.format {
             LogFormat::Text => (
@@ -148,7 +148,7 @@ impl Log {
                 (line.clone(), line)
             }
         };
-        // One write per line, so that lines of several threads do not mix.
+        // One write per line, so that lines of different threads do not mix.
         self.bars
             .suspend(|| io::stderr().write_all(terminal.as_bytes()).ok());
         if let Some(log_file) = &self.file
@@ -159,12 +159,12 @@ impl Log {
     }
 }
 
-/// Escapes what draws on a terminal, hides or turns around text that came from elsewhere.
+/// Escapes characters with which foreign text could draw on a terminal, or hide or reverse text.
 pub(crate) fn escape(text: &str) -> String {
     replace(text, |c| c.escape_unicode().to_string())
 }
 
-/// Escapes the same in a JSON document, by JSON's own means; the line ends of its layout stay.
+/// Escapes the same characters in a JSON document, in JSON's syntax; the line ends of its layout stay.
 pub(crate) fn escape_json(document: &str) -> String {
     let escaped = |c: char| -> String {
         if c == '\n' {
@@ -191,8 +191,8 @@ fn replace(text: &str, escaped: impl Fn(char) -> String) -> String {
     out
 }
 
-/// Control characters, C1 among them; what changes the direction of text; line separators; and what is not seen: characters
-/// without a width, invisible tags, selectors of a variant (Unicode's `Default_Ignorable_Code_Point`).
+/// Returns whether a character is a control character (C1 included), changes the direction of text, separates lines, or is
+/// invisible (Unicode's `Default_Ignorable_Code_Point`).
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -1,6 +1,6 @@
 //! The StellaOps referrer mirror on the command line.
 //!
-//! The commands compose the libraries; what can be decided without a terminal is decided there.
+//! The commands compose the libraries, which decide everything that needs no terminal.
 
 mod announce;
 mod arguments;
@@ -97,19 +97,19 @@ fn run(cli: Cli, log: &Arc<Log>) -> Result<u8, Failure> {
             }
         }
     };
-    // What still reads or writes in the background must not hold up the end.
+    // Background reads and writes must not delay the exit.
     runtime.shutdown_background();
     Ok(code)
 }
 
-/// What a command comes to.
+/// The outcome of a command.
 struct Ended {
     code: u8,
-    /// Where its metrics are served, which may have to go on for a while.
+    /// The server of its metrics, which may have to run a little longer.
     metrics: Option<MetricsServer>,
 }
 
-/// Runs a command, until it is cancelled, with all that is said and written at its end.
+/// Runs a command until it ends or is cancelled, and writes everything that is due at its end.
 #[expect(clippy::future_not_send, reason = "the thread that makes it awaits it")]
 async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T>) -> Ended {
     let mut metrics = None;
@@ -142,7 +142,7 @@ async fn in_context<T>(
     }
     let result = tokio::select! {
         result = command.run(&context) => result,
-        // Whoever cancels says why.
+        // The one who cancels logs why.
         _ = cancelled => Ok(()),
     };
     let written = write_metrics(&cli.global, &context);

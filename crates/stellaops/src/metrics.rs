@@ -5,7 +5,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use oci_content::{Capability, DiscoveryMethod, ErrorCode, FileSystemGaps, Registry};
 
-/// Seconds: from one round trip on a fast network to the default time for an image.
+/// Buckets in seconds: from a round trip on a fast network to the default time limit of an image.
 const BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0,
 ];
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let builder = PrometheusBuilder::new();
-        // The list is not empty, which is all that can be wrong with it.
+        // An empty list would be the only error.
         let recorder = builder
             .set_buckets(&BUCKETS)
             .unwrap_or_default()
@@ -64,7 +64,7 @@ impl Metrics {
         Self { recorder, handle }
     }
 
-    /// Makes the counters of a registry that is going to be asked: a rate is only seen of what was there before.
+    /// Creates the counters of a registry at 0: `rate()` sees no first increment of a counter that did not exist.
     pub(crate) fn expect(&self, registry: &Registry) {
         let by = 0;
         for supported in ["true", "false", "unknown"] {
@@ -139,7 +139,7 @@ impl Metrics {
         );
     }
 
-    /// Counts a request to the store that is served. Methods that no registry has are one.
+    /// Counts a request to the served store. Methods that no registry uses are counted as `other`.
     pub(crate) fn served(&self, method: &str, status: &str, seconds: f64) {
         let method = match method {
             "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" => method,
@@ -174,7 +174,7 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Finds out, before anything is done, whether a file can be written at the end; it stays as it is.
+    /// Checks whether a file can be written later, without changing it.
     pub(crate) fn check_file(path: &Path) -> std::io::Result<()> {
         let metadata = match path.metadata() {
             Ok(metadata) => Some(metadata),
@@ -183,7 +183,7 @@ impl Metrics {
         };
         match metadata {
             Some(folder) if folder.is_dir() => Err(ErrorKind::IsADirectory.into()),
-            // A device or a pipe is opened once there is something to write into it.
+            // A device or a pipe is opened only when there is something to write.
             Some(other) if !other.is_file() => Ok(()),
             _ => {
                 let folder = path
@@ -194,7 +194,7 @@ impl Metrics {
         }
     }
 
-    /// Replaces a file with the text, in one step, as a textfile collector expects it; writes to a pipe or a device.
+    /// Replaces a file with the metrics in one step, as a textfile collector expects; writes to a pipe or a device.
     pub(crate) fn write(&self, path: &Path, gaps: &FileSystemGaps) -> std::io::Result<()> {
         oci_content::write_file(path, self.render().as_bytes(), gaps)
     }

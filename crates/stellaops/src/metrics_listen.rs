@@ -1,4 +1,4 @@
-//! `--metrics-listen`: the metrics over HTTP, while a command runs and for as long afterwards as is asked for.
+//! `--metrics-listen`: metrics over HTTP while a command runs, and afterwards for as long as requested.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use tokio::sync::Notify;
 use crate::exit::{Exit, Failure};
 use crate::metrics::Metrics;
 
-/// Serves the metrics for as long as the process runs.
+/// Serves the metrics until the process ends.
 pub(crate) struct MetricsServer {
     state: Arc<State>,
 }
 
 struct State {
     metrics: Arc<Metrics>,
-    /// Whether the numbers are the last ones.
+    /// Whether the command has ended, so that the numbers are final.
     ended: AtomicBool,
-    /// Told when the last numbers were read.
+    /// Notified when the final numbers have been read.
     read: Notify,
 }
 
@@ -47,7 +47,7 @@ impl MetricsServer {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&accepted)))),
-                    // Out of files, for example: it passes.
+                    // Out of files, for example, which passes.
                     Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
                 }
             }
@@ -55,16 +55,16 @@ impl MetricsServer {
         Ok(Self { state })
     }
 
-    /// Waits, when the command has ended, until the metrics have been read once or the time is over.
+    /// Waits after the end of the command until the metrics have been read once, or the time is over.
     pub(crate) async fn linger(&self, time: Duration) {
         let read = self.state.read.notified();
         self.state.ended.store(true, Ordering::SeqCst);
-        // That nobody came is no failure.
+        // It is not a failure if nobody reads them.
         drop(tokio::time::timeout(time, read).await);
     }
 }
 
-/// Answers one request. A client that sends none, or reads nothing, does not hold up others.
+/// Answers one request. A client that sends or reads nothing does not hold up others.
 async fn answer(stream: TcpStream, state: Arc<State>) {
     const TIME: Duration = Duration::from_secs(10);
     const TEXT: [(HeaderName, &str); 1] = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
@@ -72,9 +72,9 @@ async fn answer(stream: TcpStream, state: Arc<State>) {
     let metrics = {
         let (state, are_last) = (Arc::clone(&state), Arc::clone(&are_last));
         move |method: Method| async move {
-            // Before the numbers are taken: those of before the end are not the last.
+            // Read before the numbers are taken: numbers from before the end are not final.
             let ended = state.ended.load(Ordering::SeqCst);
-            // A HEAD reads none.
+            // A HEAD does not read the numbers.
             are_last.store(ended && method == Method::GET, Ordering::SeqCst);
             (TEXT, state.metrics.render())
         }

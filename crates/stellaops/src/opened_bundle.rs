@@ -13,7 +13,7 @@ use oci_content::{Digest, MAX_MANIFEST_BYTES, Manifest, with_causes};
 use crate::exit::{Exit, Failure};
 use crate::remedy;
 
-/// A bundle of which no more is read than what is asked for: its manifest, its signature, and single files.
+/// An opened bundle, of which only the manifest, the signature and single files are read.
 #[derive(Debug)]
 pub(crate) struct OpenedBundle {
     pub(crate) file: String,
@@ -21,7 +21,7 @@ pub(crate) struct OpenedBundle {
     pub(crate) manifest_yaml: Vec<u8>,
     pub(crate) signature: Option<Vec<u8>>,
     pub(crate) form: &'static str,
-    /// The size of the file in bytes; a folder has none.
+    /// The size of the file in bytes; `None` for a folder.
     pub(crate) size: Option<u64>,
     source: Source,
 }
@@ -35,14 +35,14 @@ enum Source {
 impl OpenedBundle {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let name = path.display().to_string();
-        // Opening a pipe would wait for somebody who writes into it.
+        // Opening a pipe would block until somebody writes to it.
         let metadata = std::fs::metadata(path);
         if metadata.as_ref().is_ok_and(Metadata::is_dir) {
             return Self::open_folder(path, &name);
         }
         if metadata.is_ok_and(|metadata| !metadata.is_file()) {
             let message = format!(
-                "{name}: a pipe or device cannot be read at any place; `bundle validate` takes it"
+                "{name}: a pipe or device cannot be read at random; `bundle validate` takes it"
             );
             return Err(Failure::new(Exit::Usage, message));
         }
@@ -78,7 +78,7 @@ impl OpenedBundle {
             let size = file.metadata().map_err(ContainerError::from_io)?.len();
             limits.check_entry(path, size)?;
             let mut bytes = Vec::new();
-            // The file may grow while it is read.
+            // The file may grow in the meantime.
             let read = file.take(size).read_to_end(&mut bytes);
             read.map_err(ContainerError::from_io)?;
             Ok(bytes)
@@ -102,7 +102,7 @@ impl OpenedBundle {
         })
     }
 
-    /// Reads a manifest of the bundle; `None` when it is not there, damaged or none.
+    /// Reads a manifest of the bundle; `None` if it is missing, damaged or not a manifest.
     pub(crate) fn read_manifest(&self, digest: &Digest, media_type: &str) -> Option<Manifest> {
         let path = EntryPath::blob(digest).ok()?;
         let size = self.manifest.file(&path)?.size;
@@ -137,7 +137,7 @@ fn file_failure(error: &BundleFileError) -> Failure {
     Failure::new(exit, with_causes(error))
 }
 
-/// The volume that is to blame for a bundle that cannot be opened, if one is.
+/// Blames the volume because of which a bundle cannot be opened, if there is one.
 fn volume_failure(file: &BundleFile, limits: &Limits) -> Option<Failure> {
     Some(fault_failure(file.find_missing(limits).first()?))
 }
@@ -151,7 +151,7 @@ fn fault_failure(fault: &VolumeFault) -> Failure {
     Failure::new(exit, fault.to_string()).mended_by(remedy::of_volume(fault.kind()))
 }
 
-/// The exit codes are those with which a validation would end.
+/// Exit codes are those of a validation.
 fn open_failure(name: &str, error: &OpenError) -> Failure {
     use ContainerErrorKind as Kind;
     let exit = match error {
@@ -173,7 +173,7 @@ fn open_failure(name: &str, error: &OpenError) -> Failure {
         OpenError::Container(error) => error.path(),
         _ => None,
     };
-    // It can be anything that stands in a tar header.
+    // A tar header can hold any bytes here.
     let path = path.map(|path| format!("{}: ", path.escape_debug()));
     let path = path.unwrap_or_default();
     let mut message = format!(

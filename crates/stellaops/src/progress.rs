@@ -1,4 +1,4 @@
-//! How far a command is: on a terminal one line that is drawn again and again, elsewhere a message every 10 s.
+//! Progress of a command: one line that is redrawn on a terminal, a message every 10 s elsewhere.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use crate::log::Log;
 use crate::render;
 
-/// Where the parts of a command show how far they are.
+/// Where the phases of a command show their progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     shown: Shown,
@@ -31,16 +31,16 @@ enum Shown {
     Messages,
 }
 
-/// What is waited for.
+/// Something that a command waits for.
 #[derive(Debug)]
 struct Wait {
     what: String,
     until: Instant,
-    /// Whether it is known when it ends.
+    /// Whether the end is known.
     ends: bool,
 }
 
-/// What registries were asked for, as far as it says how far a discovery is.
+/// The requests that show how far a discovery is.
 #[derive(Debug, Default)]
 struct Asked {
     /// Hashes of the subjects whose referrers were asked for.
@@ -48,9 +48,9 @@ struct Asked {
     manifests: u64,
 }
 
-/// Between two messages.
+/// Time between two messages.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Between two drawings of the line on a terminal while nothing happens.
+/// Time between two redraws of the line while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
 impl Progress {
@@ -74,7 +74,7 @@ impl Progress {
         }
     }
 
-    /// Shows nothing, of a command that is a part of another one.
+    /// Returns a copy that shows nothing, for a command that runs as part of another.
     pub(crate) fn silent(&self) -> Self {
         Self {
             shown: Shown::Nowhere,
@@ -82,8 +82,8 @@ impl Progress {
         }
     }
 
-    /// Begins a part of the work that goes on until what is returned is dropped. `of` is the one thing of which it has many, and
-    /// how many, where that is known.
+    /// Begins a phase, which ends when the returned value is dropped. `of` is the singular noun of what it counts, and the total,
+    /// or 0 if that is not known.
     pub(crate) fn phase(&self, name: &'static str, of: Option<(&'static str, u64)>) -> Phase {
         let (noun, total) = of.unwrap_or_default();
         let view = View {
@@ -102,11 +102,11 @@ impl Progress {
             Shown::Terminal => {
                 let view = view.clone();
                 let line = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-                    // The last column stays free: some terminals wrap when it is written to.
+                    // Leave the last column free: some terminals wrap when it is written to.
                     let width = columns().saturating_sub(1);
                     out.write_str(&view.line(&Measure::from(state), width)).ok();
                 };
-                // The template has nothing in it that can be wrong.
+                // The template is constant and valid.
                 let style = ProgressStyle::with_template("{line}");
                 let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
                 let bar = self.log.bars().add(bar.clone());
@@ -122,7 +122,7 @@ impl Progress {
                         log.info(&view.line(&Measure::from(&bar), usize::MAX));
                     }
                 };
-                // Without a thread to give, there is no message, and the work is done all the same.
+                // If no thread can be started there are no messages; the work is done all the same.
                 let thread = thread::Builder::new().name("progress".into()).spawn(tell);
                 ticker = thread.is_ok().then_some(end);
             }
@@ -135,22 +135,22 @@ impl Progress {
         }
     }
 
-    /// Begins a discovery; it says itself how many subjects and manifests registries were asked for.
+    /// Begins the phase of a discovery, which also shows the subjects and manifests that were requested.
     pub(crate) fn discovery(&self, images: u64) -> Phase {
         *locked(&self.asked) = Asked::default();
         self.phase(DISCOVERY, Some(("image", images)))
     }
 
-    /// Says what is waited for, for a time that begins now, or until something else is said.
+    /// Shows what is waited for: for `time` from now, or until it is replaced.
     pub(crate) fn waits(&self, what: String, time: Option<Duration>) {
-        // Who says that something does not come says it again before that is over.
+        // The caller repeats such a wait before this is over.
         const UNTIL_SAID_AGAIN: Duration = Duration::from_secs(10);
         let until = Instant::now().checked_add(time.unwrap_or(UNTIL_SAID_AGAIN));
         let ends = time.is_some();
         *locked(&self.waits) = until.map(|until| Wait { what, until, ends });
     }
 
-    /// Counts a subject whose referrers were asked for.
+    /// Counts a subject whose referrers were requested.
     pub(crate) fn asked_for_referrers(&self, subject: &str) {
         let mut hasher = DefaultHasher::new();
         subject.hash(&mut hasher);
@@ -169,7 +169,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Columns of the terminal that stderr is.
+/// Returns the width of the terminal on stderr, in columns.
 fn columns() -> usize {
     match rustix::termios::tcgetwinsize(io::stderr()) {
         Ok(size) if size.ws_col > 0 => size.ws_col.into(),
@@ -177,7 +177,7 @@ fn columns() -> usize {
     }
 }
 
-/// A part of the work that is going on. It is no longer shown when this is dropped.
+/// A phase of the work. It disappears from the screen when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Phase {
     bar: ProgressBar,
@@ -188,7 +188,7 @@ pub(crate) struct Phase {
 }
 
 impl Phase {
-    /// Says how many bytes there are to do, if that is known.
+    /// Sets the total number of bytes, if it is known.
     pub(crate) fn bytes_in_all(&self, bytes: Option<u64>) {
         match bytes {
             Some(bytes) => self.bar.set_length(bytes),
@@ -200,7 +200,7 @@ impl Phase {
         self.bar.inc(bytes);
     }
 
-    /// Takes back bytes that have to be done again.
+    /// Takes back bytes that have to be transferred again.
     pub(crate) fn bytes_again(&self, bytes: u64) {
         self.bar.dec(bytes);
     }
@@ -217,7 +217,7 @@ impl Drop for Phase {
     }
 }
 
-/// The part of some work that is going on, where one part begins when the one before it ends.
+/// The current phase of work whose phases follow one another.
 #[derive(Debug, Default)]
 pub(crate) struct Current(Mutex<Option<Phase>>);
 
@@ -239,11 +239,11 @@ impl Current {
     }
 }
 
-/// What the line says beside bytes.
+/// What the progress line shows besides bytes.
 #[derive(Clone, Debug)]
 struct View {
     name: &'static str,
-    /// What is counted; nothing, where it is empty.
+    /// The singular noun of what is counted; empty if nothing is.
     noun: &'static str,
     total: u64,
     done: Arc<AtomicU64>,
@@ -293,7 +293,7 @@ impl From<&ProgressBar> for Measure {
 }
 
 impl View {
-    /// Writes what is known into one line of at most so many columns; what matters least is left out first.
+    /// Formats the progress as one line of at most `columns` columns; the least important parts are dropped first.
     fn line(&self, measure: &Measure, columns: usize) -> String {
         let mut parts = Vec::new();
         let now = Instant::now();
@@ -307,7 +307,7 @@ impl View {
             });
         }
         let Measure { bytes, of, .. } = *measure;
-        // What has come from where it is counted twice, as after a broken transfer, is still not more than there is.
+        // Bytes that are counted twice, as after a broken transfer, must not exceed the total.
         let bytes = bytes.min(of.unwrap_or(u64::MAX));
         match of {
             Some(of) => parts.push(render::bytes_of(bytes, of)),
@@ -317,7 +317,7 @@ impl View {
         let moves = bytes > 0 && measure.per_second > 0;
         if let Some(of) = of.filter(|of| moves && *of > bytes) {
             let left = (of - bytes).div_ceil(measure.per_second);
-            // A rate of nearly nothing says nothing.
+            // An estimate from a rate near zero means nothing.
             if left < 100 * 3600 {
                 parts.push(format!("{} left", time(left)));
             }
@@ -348,7 +348,7 @@ impl View {
         for (place, part) in parts.iter().enumerate() {
             let separator = if place == 0 { ": " } else { ", " };
             let wide = separator.len() + part.chars().count();
-            // What goes on with the next part does not leave out the first, however narrow the terminal is.
+            // A part that does not fit is skipped, and shorter ones after it are still shown.
             if used.saturating_add(wide) <= columns {
                 used += wide;
                 write!(
@@ -363,7 +363,7 @@ impl View {
     }
 }
 
-/// Writes a time as people read it at a glance.
+/// Formats a duration for people.
 fn time(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),

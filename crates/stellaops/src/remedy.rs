@@ -1,4 +1,4 @@
-//! What to type to mend a failure: the libraries say what it is, and name no option and no command.
+//! What to type to mend a failure. The libraries say what a failure is; they name no option and no command.
 
 use bundle_format::VolumeFaultKind;
 use import_validator::{Finding, FindingKind};
@@ -9,9 +9,9 @@ use oci_referrers::Problem;
 
 use crate::exit::Exit;
 
-/// What a URL is told that stands for a reference.
+/// For a URL in place of a reference.
 pub(crate) const SCHEME: &str = "--plain-http HOST selects plain HTTP";
-/// What is done about a bundle that another tool has packed.
+/// For a bundle that another tool packed.
 pub(crate) const REPACK: &str = "`stellaops bundle pack FOLDER --output FILE` does that";
 pub(crate) const OVERWRITE: &str = "--overwrite replaces it";
 
@@ -42,7 +42,7 @@ pub(crate) fn of_import(error: &ImportError) -> Option<String> {
     Some(sentence.to_owned())
 }
 
-/// Adds what to type to what findings say is to be done.
+/// Adds what to type to the remedies of findings.
 pub(crate) fn add_to(findings: &mut [Finding]) {
     for finding in findings {
         if let Some(remedy) = of_finding(finding.kind) {
@@ -71,23 +71,23 @@ fn of_finding(kind: FindingKind) -> Option<&'static str> {
         | Kind::DiscoveryGap
         | Kind::ImageNotDiscovered => "`stellaops referrers discover` names what is missing",
         Kind::RequiredSignatureMissing => {
-            "--sign-key signs a bundle at its export, --key gives a validation the key"
+            "`bundle export --sign-key` signs a bundle, `bundle validate --key` verifies it"
         }
         _ => return None,
     })
 }
 
-/// Says what tells more about a volume that is not one of the bundle.
+/// Returns what tells more about a volume that does not belong to the bundle.
 pub(crate) fn of_volume(fault: VolumeFaultKind) -> Option<&'static str> {
     (fault == VolumeFaultKind::Content).then_some("`stellaops bundle validate` says more")
 }
 
-/// Says where to look when a registry could not be reached.
+/// Returns where to look when a registry could not be reached.
 pub(crate) fn of_exit(exit: Exit) -> Option<&'static str> {
     (exit == Exit::Network).then_some("`stellaops registry diagnose` looks for the cause")
 }
 
-/// Says what to configure where an operator can know better than a registry says.
+/// Returns what to configure where an operator may know better than the registry's answers; empty otherwise.
 pub(crate) fn of_problem(problem: &Problem, registry: &Registry) -> String {
     match problem.code {
         ErrorCode::Denied if problem.settled_by_tag => format!(

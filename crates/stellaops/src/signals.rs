@@ -18,7 +18,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Catches them from now on. Needs a runtime.
+    /// Starts to catch the signals. Needs a tokio runtime.
     pub(crate) fn new() -> Result<Self, Failure> {
         let caught = |kind| {
             signal(kind)
@@ -30,7 +30,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one; returns its number.
+    /// Waits for the next signal and returns its number.
     pub(crate) async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.interrupt.recv() => 2,
@@ -39,18 +39,18 @@ impl Signals {
     }
 }
 
-/// How long a command that was interrupted may take to remove what it does not want to leave behind.
+/// How long an interrupted command may take to clean up.
 const UNWIND: Duration = Duration::from_millis(500);
-/// How long the sentence may take to be written: nobody may be reading it.
+/// How long the final message may take to be written: nobody may be reading it.
 const SAY: Duration = Duration::from_millis(200);
-/// What the main thread of a process has as well.
+/// The stack size of a main thread.
 const STACK_BYTES: usize = 8 << 20;
 
-/// Runs `command` on a thread of its own, and ends it when the process is asked to: 128 and the number of the signal is then
-/// the exit code, whatever the command comes to in the same moment.
+/// Runs `command` on a thread of its own until it ends or the process receives a signal. After a signal the exit code is 128
+/// plus its number, whatever the command returns at the same moment.
 ///
-/// The command is told through the receiver, and given a moment. What waits for a disk, a pipe or a terminal cannot heed it
-/// and is left where it is: the process ends all the same.
+/// The command learns of the signal through the receiver and gets a moment to clean up. If it is blocked on a disk, a pipe or
+/// a terminal, the process ends without it.
 pub(crate) fn interruptible<T: Send + 'static>(
     runtime: &Runtime,
     log: &Arc<Log>,
@@ -70,7 +70,7 @@ pub(crate) fn interruptible<T: Send + 'static>(
         let number = tokio::select! {
             ended = &mut ended => return Ok(match ended {
                 Ok(ended) => ControlFlow::Continue(ended),
-                // Its thread has panicked, and has said so.
+                // The thread panicked, and the panic hook has printed why.
                 Err(_) => ControlFlow::Break(Exit::Bug as u8),
             }),
             number = signals.next() => number,
@@ -81,12 +81,12 @@ pub(crate) fn interruptible<T: Send + 'static>(
             _ = signals.next() => {}
             () = tokio::time::sleep(UNWIND) => {}
         }
-        say(log, "interrupted; run the same command again to go on");
+        say(log, "interrupted; run the same command again to continue");
         Ok(ControlFlow::Break(128 + number))
     })
 }
 
-/// Writes an error where somebody takes it.
+/// Logs an error, unless writing it blocks.
 fn say(log: &Arc<Log>, message: &'static str) {
     let (done, written) = sync_channel(1);
     let log = Arc::clone(log);

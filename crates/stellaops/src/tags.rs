@@ -6,10 +6,10 @@ use crate::config::TagsConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
-/// Tags that are read of one repository.
+/// How many tags of a repository are read.
 const MAX_TAGS: usize = 100_000;
 
-/// Lists the tags of a repository that a rule selects; all but those that speak of digests without a rule.
+/// Lists the tags of a repository that a rule selects; without a rule, all except referrers tags and legacy tags.
 pub(crate) async fn select(
     context: &Context,
     repository: &Reference,
@@ -38,7 +38,7 @@ pub(crate) async fn select(
         Some(text) => Some(VersionReq::parse(text).map_err(|error| {
             Failure::new(
                 Exit::Usage,
-                format!("configuration: {text:?} is no version requirement: {error}"),
+                format!("configuration: {text:?} is not a version requirement: {error}"),
             )
         })?),
         None => None,
@@ -75,7 +75,7 @@ fn choose(tags: Vec<Tag>, requirement: Option<&VersionReq>, newest: Option<usize
     versions.into_iter().map(|(_, tag)| tag).collect()
 }
 
-/// Reads a tag as a version: a leading `v` and missing parts are allowed, as in `v1.2`.
+/// Parses a tag as a version; a leading `v` and missing parts are allowed, as in `v1.2`.
 fn version(tag: &str) -> Option<Version> {
     let text = tag.strip_prefix('v').unwrap_or(tag);
     let core_end = text.find(['-', '+']).unwrap_or(text.len());
@@ -88,7 +88,7 @@ fn version(tag: &str) -> Option<Version> {
     Version::parse(&padded).ok()
 }
 
-/// Returns whether a tag is a referrers tag or a legacy tag: those are no images.
+/// Returns whether a tag is a referrers tag or a legacy tag, and so not an image.
 fn is_digest_tag(tag: &Tag) -> bool {
     let is_hex =
         |rest: &str| rest.len() >= 64 && rest.as_bytes()[..64].iter().all(u8::is_ascii_hexdigit);

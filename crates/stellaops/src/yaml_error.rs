@@ -1,8 +1,8 @@
 use crate::exit::{Exit, Failure};
 use crate::render::foreign;
 
-/// The keys of a configuration and of a policy. Only their values are shown: a key that is not known may be a misspelled
-/// one, and no key that is known holds a secret.
+/// The keys of configurations and policies. Only the values of these are shown: none of them holds a secret, while an unknown
+/// key may be a misspelled one that does.
 const KNOWN: &[&str] = &[
     "artifact_type",
     "base",
@@ -42,10 +42,10 @@ const KNOWN: &[&str] = &[
     "version",
 ];
 const HIDDEN: &str = "***";
-/// Characters of a line that are shown.
+/// How many characters of a line are shown.
 const MAX_CHARS: usize = 160;
 
-/// Says what is wrong with a YAML file, with the line that is wrong and a caret below the place, both counted from 1.
+/// Describes an error in a YAML file, with the line and a caret below the column, both counted from 1.
 pub(crate) fn failure(file: &str, yaml: &str, place: Option<(u64, u64)>, reason: &str) -> Failure {
     let quoted = place.and_then(|(line, column)| Quoted::new(yaml, line, column));
     let (reason, quote) = match quoted {
@@ -55,11 +55,11 @@ pub(crate) fn failure(file: &str, yaml: &str, place: Option<(u64, u64)>, reason:
     Failure::new(Exit::Usage, format!("{file}: {}", foreign(&reason))).quoting(quote)
 }
 
-/// One line of a file, without what nobody should read over a shoulder or in a log.
+/// One line of a file, with secrets hidden.
 struct Quoted {
     number: String,
     shown: String,
-    /// Where the caret goes, in characters of what is shown.
+    /// Where the caret goes, in characters of the shown text.
     caret: usize,
     hidden: Vec<String>,
 }
@@ -70,10 +70,10 @@ impl Quoted {
             usize::try_from(line).ok()?.checked_sub(1)?,
             usize::try_from(column).ok()?.saturating_sub(1),
         );
-        // A byte order mark has no column.
+        // A byte order mark takes no column.
         let lines: Vec<&str> = yaml.trim_start_matches('\u{feff}').lines().collect();
         let text = lines.get(place)?;
-        // A value without a key on its line belongs to the one above.
+        // A value without a key on its line belongs to the key above.
         let parts = parts(text, key_above(&lines[..place], text));
         let (mut shown, mut caret, mut at) = (String::new(), None, 0);
         let mut hidden = Vec::new();
@@ -100,7 +100,7 @@ impl Quoted {
             at += length;
         }
         let caret = caret.unwrap_or(shown.chars().count());
-        // What follows a secret over several lines is a part of it, and may be what the reason quotes.
+        // Lines after a multi-line secret belong to it, and the reason may quote them.
         let following = lines[place..].iter().skip(1).take(64);
         if !hidden.is_empty() {
             hidden.extend(following.map(|line| line.trim().to_owned()));
@@ -130,7 +130,7 @@ impl Quoted {
 
     fn lines(&self) -> Vec<String> {
         let margin = " ".repeat(self.number.len());
-        // Of a long line only what is around the caret is shown.
+        // Of a long line, only the part around the caret is shown.
         let start = self.caret.saturating_sub(MAX_CHARS / 2);
         let shown: String = self.shown.chars().skip(start).take(MAX_CHARS).collect();
         let caret = " ".repeat(self.caret - start);
@@ -142,14 +142,14 @@ impl Quoted {
     }
 }
 
-/// A piece of a line, as it stands there.
+/// A piece of a line, verbatim.
 struct Part<'a> {
     text: &'a str,
     is_secret: bool,
 }
 
-/// Splits a line into keys with what stands around them, and values, of which those before any key belong to `above`. The
-/// pieces together are the line.
+/// Splits a line into values and everything else, such as keys. Values before any key belong to `above`. The pieces together
+/// are the line.
 fn parts<'a>(line: &'a str, above: &'a str) -> Vec<Part<'a>> {
     let mut parts = Vec::new();
     let mut keys = vec![above];
@@ -203,8 +203,8 @@ fn bare(key: &str) -> &str {
     key.trim().trim_matches(['"', '\''])
 }
 
-/// Returns where a scalar ends: at its closing quote, before the colon of a key, in a flow also before its ends, or with
-/// the line.
+/// Returns where a scalar ends: at its closing quote, before the colon of a key, in a flow collection also before its
+/// delimiters, or at the end of the line.
 fn scalar(text: &str, in_flow: bool) -> usize {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
     let mut escaped = false;
@@ -225,7 +225,7 @@ fn scalar(text: &str, in_flow: bool) -> usize {
     text.len()
 }
 
-/// Returns whether a value holds a user and a password, as a URL can.
+/// Returns whether a value contains a user and a password, as a URL can.
 fn has_login(value: &str) -> bool {
     value.split_once("://").is_some_and(|(_, rest)| {
         rest.split('/')
@@ -234,7 +234,7 @@ fn has_login(value: &str) -> bool {
     })
 }
 
-/// Returns the key that a value belongs to whose line has none; none is empty.
+/// Returns the key for a value whose own line has no key; empty if there is none.
 fn key_above<'a>(lines: &[&'a str], line: &str) -> &'a str {
     let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
     let is_item = line.trim_start().starts_with("- ");

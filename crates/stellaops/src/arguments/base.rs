@@ -24,14 +24,14 @@ pub(crate) fn open(path: &Path) -> Result<BaseBundle, Failure> {
         };
         Failure::new(
             exit,
-            format!("{name} is no manifest.yaml of a bundle: {error}"),
+            format!("{name} is not the manifest.yaml of a bundle: {error}"),
         )
     })
 }
 
-/// Reads a file that starts as `manifest.yaml` does, which no bundle does, up to a byte over the limit of one.
+/// Reads a file that starts like `manifest.yaml`, as no bundle does, up to one byte over the limit of a manifest.
 fn bare_manifest(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // Opening a pipe would wait for somebody who writes into it. What is not there may be in volumes.
+    // Opening a pipe would block until somebody writes to it. A missing file may exist as volumes.
     if !path.is_file() {
         return Ok(None);
     }
@@ -47,7 +47,7 @@ fn bare_manifest(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Refuses to write a delta over its own base, be that in one file or in volumes.
+/// Refuses to write a delta over its own base, whether that is one file or several volumes.
 pub(crate) fn is_not_the_output(base: &Path, output: &Path) -> Result<(), Failure> {
     let Ok(base) = base.canonicalize() else {
         return Ok(());

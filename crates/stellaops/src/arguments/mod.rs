@@ -13,7 +13,7 @@ use oci_content::{Reference, ReferenceError};
 
 use crate::remedy;
 
-/// Reads a reference; the message for a URL says how the scheme is chosen.
+/// Reads a reference; the error for a URL says how to choose the scheme.
 pub(crate) fn reference(text: &str) -> Result<Reference, String> {
     text.parse().map_err(|error: ReferenceError| {
         let remedy = error.has_scheme().then_some(remedy::SCHEME);
@@ -21,7 +21,7 @@ pub(crate) fn reference(text: &str) -> Result<Reference, String> {
     })
 }
 
-/// A bundle's path; `-` is standard input, as everywhere.
+/// Parses the path of a bundle; `-` is standard input.
 pub(crate) fn bundle_path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(|text| match text.as_encoded_bytes() {
         b"-" => "/dev/stdin".into(),

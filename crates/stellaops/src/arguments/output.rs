@@ -1,16 +1,16 @@
-//! The names that bundles are written to.
+//! Checks of the names that bundles are written to.
 
 use std::path::Path;
 
 use crate::exit::{Exit, Failure};
 
-/// Endings of names that say another format than the one that is written.
+/// Extensions that suggest a format other than the one that is written.
 const OTHERS: [&str; 20] = [
     "zip", "jar", "7z", "rar", "zst", "tzst", "bz2", "tbz", "tbz2", "xz", "txz", "lzma", "lz4",
     "br", "age", "gpg", "json", "yaml", "yml", "html",
 ];
 
-/// Refuses a name that nobody can mean.
+/// Refuses a name that cannot be intended.
 pub(crate) fn check(output: &Path) -> Result<(), Failure> {
     let refused = |reason: &str| {
         let message = format!("--output {}: {reason}", output.display());
@@ -26,7 +26,7 @@ pub(crate) fn check(output: &Path) -> Result<(), Failure> {
         .map(|ending| ending.to_string_lossy().to_lowercase());
     match ending.filter(|ending| OTHERS.contains(&ending.as_str())) {
         Some(ending) => refused(&format!(
-            "a bundle is no .{ending} file; name it NAME.tgz, or NAME.tar for the same archive without gzip"
+            "a bundle is not a .{ending} file; name it NAME.tgz, or NAME.tar for the same archive without gzip"
         )),
         None => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! The policy file, as the command line names it.
+//! The policy file given on the command line.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -13,15 +13,15 @@ use crate::yaml_error;
 
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArgs {
-    /// Also demand what the rules of this file say: referrers, signatures, ages (YAML)
+    /// Also apply the rules of this file: required referrers, signatures, ages (YAML)
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
 }
 
-/// Bytes of a policy file.
+/// Largest policy file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Makes a validator judge by the policy that the command line names, as of now.
+/// Adds the policy of the command line to a validator, with ages as of now.
 pub(crate) fn demand(
     validator: ImportValidator,
     args: &PolicyArgs,
@@ -32,7 +32,7 @@ pub(crate) fn demand(
     })
 }
 
-/// Reads the policy, and the time from which ages count.
+/// Reads the policy; ages are counted back from the time that is returned.
 pub(crate) fn read(args: &PolicyArgs) -> Result<Option<(Policy, SystemTime)>, Failure> {
     let Some(path) = &args.policy else {
         return Ok(None);
@@ -44,7 +44,7 @@ fn parse(path: &Path) -> Result<Policy, Failure> {
     let name = format!("--policy {}", path.display());
     let wrong = |reason: &str| Failure::new(Exit::Usage, format!("{name}: {reason}"));
     let bytes = small_file::read(path, MAX_BYTES).map_err(|error| wrong(&error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong("it is not text in UTF-8"))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text"))?;
     Policy::parse(&text)
         .map_err(|error| yaml_error::failure(&name, &text, error.place(), &error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! Keys and signatures, as the command line names them.
+//! Keys and signatures given on the command line.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::small_file;
 
 #[derive(Debug, Args)]
 pub(crate) struct SignatureArgs {
-    /// Accept only a bundle that this key has signed (public key, PEM); given more than once, any of the keys
+    /// Accept only a bundle signed with this key (public key, PEM); when repeated, with any of the keys
     #[arg(long, value_name = "PUB")]
     pub(crate) key: Vec<PathBuf>,
-    /// The signature, where it is not in the bundle: what `cosign sign-blob` or `openssl dgst -sha256 -sign` wrote
+    /// The signature, if it is not in the bundle: what `cosign sign-blob` or `openssl dgst -sha256 -sign` made
     /// of the output of `bundle manifest`
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) signature: Option<PathBuf>,
 }
 
-/// Makes a validator demand the signature that the command line asks for.
+/// Adds the keys and the signature of the command line to a validator.
 pub(crate) fn demand(
     mut validator: ImportValidator,
     args: &SignatureArgs,
@@ -44,12 +44,12 @@ pub(crate) fn demand(
     Ok(validator)
 }
 
-/// Reads the key that `--sign-key` names: a file, or a variable as `env:VAR`.
+/// Reads the key given by `--sign-key`: a file, or an environment variable as `env:VAR`.
 pub(crate) fn signing_key(from: &str) -> Result<SigningKey, Failure> {
     let fail = |reason: &str| wrong(&format!("--sign-key {from}"), reason);
     let pem = match from.strip_prefix("env:") {
         Some(variable) => std::env::var(variable)
-            .map_err(|_| fail("there is no such variable, or it holds no text"))?,
+            .map_err(|_| fail("there is no such variable, or it is not text"))?,
         None => {
             let bytes = read(Path::new(from)).map_err(|error| fail(&error.to_string()))?;
             String::from_utf8_lossy(&bytes).into_owned()

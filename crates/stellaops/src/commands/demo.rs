@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::render;
 
-/// Show the whole way on an embedded registry: nothing to install, no network
+/// Run the whole workflow on an embedded registry: nothing to install, no network
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct DemoArgs {}
@@ -34,7 +34,7 @@ impl Run for DemoArgs {
     }
 }
 
-/// Runs the whole way on an embedded registry. Everything is kept in memory and in one temporary folder, which is
+/// Runs the whole workflow on an embedded registry. Everything is kept in memory and in one temporary folder, which is
 /// removed at the end.
 async fn run(context: &Context) -> Result<(), Failure> {
     let started = Instant::now();
@@ -47,7 +47,7 @@ async fn run(context: &Context) -> Result<(), Failure> {
     step(
         1,
         &format!(
-            "An embedded registry at {} holds an image and what refers to it",
+            "An embedded registry at {} holds an image and its referrers",
             source.addr()
         ),
     )?;
@@ -113,7 +113,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Of a demo that was interrupted, a blob may still be on its way into the folder, which is then not empty.
+        // After an interruption, a blob may still be written to the folder, which is then not empty.
         for _ in 0..10 {
             if std::fs::remove_dir_all(&self.0).is_ok() {
                 return;
@@ -204,7 +204,7 @@ async fn import_into(
     import::import(validated, target, ImportOptions::default(), progress).await
 }
 
-/// Holds the graph that arrived against the one that was there.
+/// Compares the graph that arrived with the original.
 fn compare(before: &Found, after: &Found) -> Result<(), Failure> {
     let edges = |found: &Found| -> BTreeSet<(Digest, Digest)> {
         let edges = found.graph.edges().into_iter();

@@ -1,4 +1,4 @@
-//! One check after the other, from the name of the host to the referrers of the image.
+//! Runs one check after another, from the name of the host to the referrers of the image.
 
 mod access;
 mod certificate;
@@ -27,21 +27,21 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::render;
 
-/// Check step by step why an image's referrers cannot be read or are not found
+/// Find out, step by step, why an image's referrers cannot be read or are not found
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct DiagnoseArgs {
     #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]", value_parser = reference)]
     pub(crate) reference: Reference,
-    /// Seconds that each answer may take
+    /// Seconds to wait for each answer
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     pub(crate) timeout: NonZeroU64,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
 }
 
-/// Every check, in order, as the line of those that were not reached names them.
+/// Every check in order, named as in the list of checks that were not reached.
 const CHECKS: [&str; 12] = [
     "name resolution",
     "connection",
@@ -108,7 +108,7 @@ fn text(args: &DiagnoseArgs, findings: &[Finding]) -> String {
     text
 }
 
-/// Returns the checks that others before them had to pass first.
+/// Returns the checks that were not run because an earlier one failed.
 fn not_reached(findings: &[Finding]) -> Vec<&'static str> {
     let last = findings
         .iter()
@@ -122,7 +122,7 @@ async fn check(context: &Context, args: &DiagnoseArgs) -> Result<Vec<Finding>, F
     let reference = &args.reference;
     let timeout = Duration::from_secs(args.timeout.get());
     let mut options = context.options.clone();
-    // What a second try would heal is to be seen here.
+    // A retry would hide what this is meant to show.
     options.retry.max_attempts = NonZeroU32::MIN;
     options.connect_timeout = timeout;
     options.response_timeout = timeout;
@@ -146,7 +146,7 @@ async fn check(context: &Context, args: &DiagnoseArgs) -> Result<Vec<Finding>, F
         }
     }
     let report = Probe::new(client)
-        // As many answers as are waited for one after the other; what is missing then is not shown.
+        // The discovery waits for this many answers in sequence; what is still missing then is not shown.
         .timeout(timeout * 3)
         .facts(reference.registry(), Some(reference.repository()))
         .await;
@@ -162,7 +162,7 @@ async fn check(context: &Context, args: &DiagnoseArgs) -> Result<Vec<Finding>, F
     Ok(findings)
 }
 
-/// Goes from the name to the first answer; `None` where the way ends.
+/// Checks everything from the name to the first answer; `None` if a check fails.
 async fn reach(
     place: &Place,
     options: &registry_client::ClientOptions,
@@ -179,7 +179,7 @@ async fn reach(
         keep(step);
         split(access::ping(place, options, address, session?).await)
     } else {
-        let seen = format!("not used: {} is spoken to in plain HTTP", place.registry);
+        let seen = format!("not used: {} is contacted in plain HTTP", place.registry);
         keep(Finding::good("TLS", seen));
         match place.stream(address).await {
             Ok(stream) => split(access::ping(place, options, address, stream).await),
@@ -193,7 +193,7 @@ async fn reach(
     answer
 }
 
-/// Splits what a step brought from its finding.
+/// Separates the result of a step from its finding.
 fn split<T>(step: Result<(T, Finding), Finding>) -> (Option<T>, Finding) {
     match step {
         Ok((brought, finding)) => (Some(brought), finding),

@@ -14,7 +14,7 @@ use crate::exit::Failure;
 use crate::opened_bundle::OpenedBundle;
 use crate::render;
 
-/// Say which images, referrers and blobs came, went or changed between two bundles
+/// Show which images, referrers and blobs were added, removed or changed between two bundles
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct DiffArgs {
@@ -22,7 +22,7 @@ pub(crate) struct DiffArgs {
     pub(crate) a: PathBuf,
     /// The later bundle, or the folder of an extracted one
     pub(crate) b: PathBuf,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
 }
@@ -36,7 +36,7 @@ impl Run for DiffArgs {
     }
 }
 
-/// Says what one bundle has and the other has not. That they differ is a result, not a failure.
+/// Shows how two bundles differ. A difference is a result, not a failure.
 fn run(args: &DiffArgs) -> Result<(), Failure> {
     let (a, b) = (OpenedBundle::open(&args.a)?, OpenedBundle::open(&args.b)?);
     let difference = Difference::new(&a, &b);
@@ -52,7 +52,7 @@ struct Difference {
     schema_version: u32,
     a: Side,
     b: Side,
-    /// Whether both have the same `manifest.yaml`, and so the same content.
+    /// Whether both have the same `manifest.yaml`, and therefore the same content.
     identical: bool,
     images: Changes<ImageChange, ImageMove>,
     referrers: Changes<ReferrerChange, ReferrerMove>,
@@ -112,7 +112,7 @@ struct BlobChange {
     size: u64,
 }
 
-/// What a referrer is for: where exactly one goes and one comes, the one has replaced the other.
+/// What a referrer is about: if exactly one was removed and one added, the second replaced the first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Slot {
@@ -239,7 +239,7 @@ fn slots(manifest: &BundleManifest) -> BTreeMap<Slot, BTreeMap<&Digest, &Artifac
     slots
 }
 
-/// A blob that the base of a bundle holds counts as the bundle's own.
+/// Lists the blobs of a bundle, including those that its base holds.
 fn blobs(a: &BundleManifest, b: &BundleManifest) -> Changes<BlobChange, ()> {
     let held = |manifest: &BundleManifest| -> BTreeMap<Digest, u64> {
         let entries = manifest.entries.iter();
@@ -266,7 +266,7 @@ fn blobs(a: &BundleManifest, b: &BundleManifest) -> Changes<BlobChange, ()> {
     }
 }
 
-/// Writes a difference for people: `+` came, `-` went, `~` changed, from A to B.
+/// Formats a difference from A to B for people: `+` added, `-` removed, `~` changed.
 fn text(difference: &Difference) -> String {
     let mut text = String::new();
     for (name, side) in [("A", &difference.a), ("B", &difference.b)] {
@@ -293,11 +293,11 @@ fn text(difference: &Difference) -> String {
         };
         let _ = writeln!(
             text,
-            "{name} is a delta on {base}; what that one holds counts as its own"
+            "{name} is a delta on {base}; what the base holds counts as its own"
         );
     }
     if difference.identical {
-        text.push_str("both have the same manifest.yaml, and so the same content\n");
+        text.push_str("both have the same manifest.yaml, and therefore the same content\n");
         return text;
     }
     let images = &difference.images;
@@ -350,7 +350,7 @@ fn heading<T, C>(text: &mut String, what: &str, changes: &Changes<T, C>) {
     let changed = changes.changed.len();
     let _ = writeln!(
         text,
-        "{what}: {added} came, {removed} went, {changed} changed"
+        "{what}: {added} added, {removed} removed, {changed} changed"
     );
 }
 

@@ -29,13 +29,13 @@ use crate::render;
 pub(crate) struct DiscoverArgs {
     #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]", value_parser = reference)]
     pub(crate) reference: Reference,
-    /// Show referrers of this artifact type only
+    /// Show only referrers of this artifact type
     #[arg(long, value_name = "TYPE")]
     pub(crate) artifact_type: Vec<String>,
     /// Levels of referrers to follow [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) depth: Option<u32>,
-    /// Ask for the referrers of the index's children as well
+    /// Also ask for the referrers of the index's children
     #[arg(long)]
     pub(crate) platforms: bool,
     /// Show what was asked and what each source answered
@@ -47,7 +47,7 @@ pub(crate) struct DiscoverArgs {
     /// Seconds for the whole discovery
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<NonZeroU64>,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "tree", value_name = "FORMAT")]
     pub(crate) format: DiscoverFormat,
 }
@@ -94,11 +94,11 @@ async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
     found.outcome(&args.reference)
 }
 
-/// What a discovery of one reference found out.
+/// The result of the discovery of one reference.
 pub(crate) struct Found {
-    /// What the reference leads to; `None` when it could not be read.
+    /// The manifest of the reference; `None` if it could not be read.
     manifest: Option<Manifest>,
-    /// The digest that was asked about; known for a reference by digest even without a manifest.
+    /// The digest that the discovery starts from; known for a reference by digest even without its manifest.
     subject: Option<Digest>,
     children: Vec<Child>,
     pub(crate) graph: ReferrerGraph,
@@ -132,7 +132,7 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
             found.subject = Some(resolved.manifest.digest().clone());
             if let Some(now) = resolved.tag_moved_to {
                 context.log.warn(&format!(
-                    "{reference}: the tag is at {now} now; the digest decides"
+                    "{reference}: the tag points to {now} now; the digest is used"
                 ));
             }
             found.manifest = Some(resolved.manifest);

@@ -40,16 +40,16 @@ pub(crate) struct ExportArgs {
     /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Write it in volumes FILE.001, FILE.002, ... of this size: bytes, 650MB, 4GiB (at least 64KiB), or fat32, dvd, bd
+    /// Split it into volumes FILE.001, FILE.002, ... of this size: bytes, 650MB, 4GiB (at least 64KiB), or fat32, dvd, bd
     #[arg(long, value_name = "SIZE")]
     pub(crate) volume_size: Option<bundle_format::VolumeSize>,
     /// Replace the bundle if it exists
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// Children of an index to carry [default: all]
+    /// Platforms of an index to carry [default: all]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = platform)]
     pub(crate) platform: Vec<Platform>,
-    /// Write the bundle even where something could not be settled; it says so itself, and the exit code is 11
+    /// Write the bundle even if it is incomplete; it says so itself, and the exit code is 11
     #[arg(long)]
     pub(crate) allow_incomplete: bool,
     /// Fail unless every image has a referrer of this artifact type
@@ -60,14 +60,14 @@ pub(crate) struct ExportArgs {
     /// Also list each subject's referrers under a referrers tag in index.json, for regctl
     #[arg(long)]
     pub(crate) layout_tags: bool,
-    /// Leave out what this earlier bundle holds: the target has to have it (a bundle, the folder of an extracted one,
+    /// Leave out what this earlier bundle holds, which the target must have (a bundle, the folder of an extracted one,
     /// or its manifest.yaml)
     #[arg(long, value_name = "OLD")]
     pub(crate) base: Option<PathBuf>,
-    /// Name of the series of bundles that this one belongs to
+    /// Series of bundles that this one belongs to
     #[arg(long, value_name = "NAME")]
     pub(crate) stream: Option<bundle_format::StreamName>,
-    /// Place in the series; 0 is no place
+    /// Position in the series; 0 means none
     #[arg(long, value_name = "N")]
     pub(crate) sequence: Option<u64>,
     /// Sign the bundle with this key: a file, or env:VAR for the variable that holds it (PKCS#8 PEM, ECDSA P-256)
@@ -76,7 +76,7 @@ pub(crate) struct ExportArgs {
     /// Legacy tags to look for
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub(crate) legacy_tags: LegacyTagsArg,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "table", value_name = "FORMAT")]
     pub(crate) format: TableFormat,
 }
@@ -110,7 +110,7 @@ async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     let (request, output) = request(context, args).await?;
     let summary = match run_export(context, &request, &output, &context.progress).await {
         Err(error) if error.kind() == ExportErrorKind::Policy => {
-            // As a validation of the bundle would have it.
+            // In the form of a validation of the bundle.
             let file = output.path.to_string_lossy();
             let mut report = Report::of_policy(&file, error.violations());
             remedy::add_to(&mut report.findings);
@@ -136,7 +136,7 @@ async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Exports, and tells log and metrics about it.
+/// Exports, with log lines and metrics.
 pub(crate) async fn export(
     context: &Context,
     request: &ExportRequest,
@@ -185,7 +185,7 @@ fn failure(error: &ExportError) -> Failure {
         .mended_by(remedy::of_exit(exit))
 }
 
-/// Puts together what the command line and the configuration ask for; the command line goes first.
+/// Combines the command line and the configuration; the command line wins.
 async fn request(
     context: &Context,
     args: &ExportArgs,
@@ -264,7 +264,7 @@ async fn configured_images(
                 references.push(arguments::reference(reference).map_err(wrong)?);
             }
             (None, Some(repository)) => {
-                // Parsed as a reference, because that is what names a repository with its registry.
+                // Parsed as a reference, since that names a repository together with its registry.
                 let reference = arguments::reference(repository).map_err(wrong)?;
                 let rule = image.tags.as_ref();
                 references.extend(tags::select(context, &reference, rule).await?);
@@ -279,7 +279,7 @@ async fn configured_images(
     Ok(references)
 }
 
-/// Tells log, metrics and terminal what an export does.
+/// Reports an export to the log, the metrics and the terminal.
 #[derive(Debug)]
 struct Observer {
     context: Context,
@@ -290,11 +290,11 @@ struct Observer {
     hashed: Mutex<Hashed>,
 }
 
-/// How much of the bundle is in the checksum.
+/// How much of the bundle has been hashed for the checksum.
 #[derive(Debug, Default)]
 struct Hashed {
     bytes: u64,
-    /// Whether it is all that is left to do, and shown.
+    /// Whether hashing is all that is left, and shown as progress.
     is_shown: bool,
 }
 
@@ -324,7 +324,7 @@ impl PlanObserver for Observer {
             }
             PlanEvent::TagMoved { reference, now, .. } => {
                 log.warn(&format!(
-                    "tag-moved: {reference}: the tag is at {now} now; the digest decides"
+                    "tag-moved: {reference}: the tag points to {now} now; the digest is used"
                 ));
             }
             PlanEvent::Discovered {

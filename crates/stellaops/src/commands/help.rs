@@ -2,8 +2,8 @@
 
 use clap::Command;
 
-/// Writes what each command is for and its examples, which its file gives as `long_about`, into one text. The
-/// global options, which are the same everywhere, are left out of the short help.
+/// Joins the description of each command and its examples, which its file gives as `long_about`, into one text. The
+/// global options, which are the same everywhere, are hidden from the short help.
 pub(super) fn complete(command: Command) -> Command {
     let command = command.mut_args(|argument| {
         let is_global = argument.is_global_set();
@@ -21,7 +21,7 @@ fn with_examples(command: Command) -> Command {
         .long_about(format!("{about}\n\nExamples:\n  {}", examples.join("\n  ")))
 }
 
-/// Returns the examples of a command; of a group, the first of each of its commands.
+/// Returns the examples of a command; for a group, the first example of each of its commands.
 fn examples(command: &Command) -> Vec<String> {
     match command.get_long_about() {
         Some(lines) => lines.to_string().lines().map(str::to_owned).collect(),

@@ -30,45 +30,45 @@ pub(crate) struct ImportArgs {
     /// REGISTRY[/PREFIX], or oci:FOLDER [default: the local store]
     #[arg(long, value_name = "DEST")]
     pub(crate) to: Option<String>,
-    /// Count what is incomplete as an error
+    /// Treat incompleteness as an error
     #[arg(long)]
     pub(crate) strict_referrer_validation: bool,
     #[command(flatten)]
     pub(crate) signature: SignatureArgs,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
-    /// The bundle that this one is based on; what is left out is compared with what it lists, and looked for in its
-    /// repositories as well
+    /// The bundle that this delta is based on; what the delta leaves out is compared with what the base lists, and
+    /// also looked for in the base's repositories
     #[arg(long, value_name = "OLD")]
     pub(crate) base: Option<PathBuf>,
-    /// Move tags that hold something else at the target
+    /// Move tags that point to something else at the target
     #[arg(long)]
     pub(crate) overwrite_tags: bool,
     /// Keep the source registry's name as the first part of the repository
     #[arg(long)]
     pub(crate) keep_host: bool,
-    /// Put the repository FROM, with its registry, into TO
+    /// Put the repository FROM (with its registry) into TO
     #[arg(long, value_name = "FROM=TO")]
     pub(crate) map: Vec<String>,
-    /// Import although a later bundle of the stream, or another one with the same sequence, was imported before
+    /// Import even if a later bundle of the stream, or a different one with the same sequence, was imported before
     #[arg(long, requires = "key")]
     pub(crate) allow_rollback: bool,
     /// Refuse a bundle of another stream [default: the configuration's import.stream]
     #[arg(long, value_name = "NAME")]
     pub(crate) stream: Option<bundle_format::StreamName>,
-    /// Refuse a bundle without a sequence, as the configuration's import.require_sequence does
+    /// Refuse a bundle without a sequence, like import.require_sequence in the configuration
     #[arg(long)]
     pub(crate) require_sequence: bool,
-    /// Read and hash what a registry has already, instead of comparing its size
+    /// Read and hash what a registry already has, instead of comparing sizes
     #[arg(long)]
     pub(crate) verify_existing: bool,
-    /// Validate, say what would be done, and do nothing
+    /// Validate and show what would be done, without doing it
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Write a record of what arrived to this file (JSON)
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
 }
@@ -114,7 +114,7 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
     let validator = policy::demand(validator, &args.policy)?.refuse_unused_rules(true);
 
     let mapping = options.mapping.clone();
-    // A folder keeps the names of the source.
+    // A folder keeps the source names.
     let mut validator = validator.targets(move |source| match &registry {
         Some(registry) => Some(format!("{registry}/{}", mapping.target(source).ok()?)),
         None => Some(source.to_string()),
@@ -186,7 +186,7 @@ async fn send(
     result
 }
 
-/// Finds the ledger. Only a bundle that a key has verified is entered, so without one it is no matter that there is no place for it.
+/// Finds the ledger. Only bundles verified with a key are recorded, so without a key a missing folder does not matter.
 fn ledger(args: &ImportArgs) -> Result<Option<Ledger>, Failure> {
     match ledger_folder() {
         Some(folder) => Ok(Some(Ledger::new(folder))),
@@ -199,7 +199,7 @@ fn ledger(args: &ImportArgs) -> Result<Option<Ledger>, Failure> {
     }
 }
 
-/// Reads `REGISTRY[/PREFIX]` or `oci:FOLDER`; returns the registry too, if it is one.
+/// Parses `REGISTRY[/PREFIX]` or `oci:FOLDER`; also returns the registry, if it is one.
 fn target(
     context: &Context,
     to: Option<&str>,
@@ -227,7 +227,7 @@ fn target(
         )
     };
     if let Some(instead) = instead_of(to) {
-        // What is before an @ may be a password.
+        // There may be a password before the @.
         let shown = if to.contains('@') { "..." } else { to };
         let message = format!("--to {shown}: {instead}");
         return Err(Failure::new(Exit::Usage, message));
@@ -240,13 +240,13 @@ fn target(
         .parse()
         .map_err(|error| wrong(format!("{error}")))?;
     if let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) {
-        // A tag here would be taken for a part of every image's name.
+        // A tag here would become part of every image's name.
         if to
             .parse::<Reference>()
             .is_ok_and(|reference| prefix.contains([':', '@']) && reference.tag().is_some())
         {
             return Err(wrong(
-                "images keep their own tags; leave the tag out".into(),
+                "images keep their own tags; leave out the tag".into(),
             ));
         }
         options.mapping.prefix = Some(prefix.parse().map_err(|error| wrong(format!("{error}")))?);
@@ -255,12 +255,12 @@ fn target(
     Ok((Arc::new(target), Some(registry)))
 }
 
-/// Says what to write instead of a target as other tools write it.
+/// Returns what to write instead of a target in another tool's syntax.
 fn instead_of(to: &str) -> Option<String> {
     if to.starts_with(['/', '.', '~']) {
         return Some(format!("a layout folder is written oci:{to}"));
     }
-    // What has a port is followed by digits.
+    // A port is digits only.
     let (scheme, rest) = to.split_once(':')?;
     let place = rest.trim_start_matches("//");
     let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
@@ -279,10 +279,10 @@ fn instead_of(to: &str) -> Option<String> {
         }
         "oci-archive" | "docker-archive" | "docker-daemon" | "containers-storage" | "s3" | "gs"
         | "az" => Some(format!(
-            "{scheme}: cannot be imported into; write REGISTRY[/PREFIX] or oci:FOLDER, from where other tools copy on"
+            "cannot import into {scheme}:; use REGISTRY[/PREFIX] or oci:FOLDER, from where other tools can copy"
         )),
         _ if rest.starts_with("//") => Some(format!(
-            "{scheme}:// is no target; write REGISTRY[/PREFIX] or oci:FOLDER"
+            "{scheme}:// is not a target; use REGISTRY[/PREFIX] or oci:FOLDER"
         )),
         _ => None,
     }
@@ -318,7 +318,7 @@ fn write_receipt(path: &Path, report: &ImportReport, gaps: &FileSystemGaps) -> R
     })
 }
 
-/// Writes a report for people; the last sentence is the proof.
+/// Formats a report for people; the last sentence is the proof.
 pub(crate) fn text(report: &ImportReport) -> String {
     let mut text = String::new();
     for image in &report.images {
@@ -338,7 +338,7 @@ pub(crate) fn text(report: &ImportReport) -> String {
     if report.dry_run {
         let count = report.referrers_expected;
         text.push_str(&format!(
-            "{from_base}dry run: nothing was sent; {count} referrers would go along{}\n",
+            "{from_base}dry run: nothing was sent; {count} referrers would be sent{}\n",
             unsettled(report)
         ));
         return text;
@@ -349,7 +349,7 @@ pub(crate) fn text(report: &ImportReport) -> String {
     ));
     text.push_str(&from_base);
     text.push_str(&format!(
-        "{} looked at on the target, in the right size\n",
+        "{} checked on the target, all with the right size\n",
         render::count(report.blobs_checked, "blob")
     ));
     for lost in &report.missing {
@@ -367,10 +367,10 @@ pub(crate) fn text(report: &ImportReport) -> String {
     text
 }
 
-/// Says what the source could not settle: that everything of a bundle arrived is not that everything is in the bundle.
+/// Describes what the export could not settle: a bundle that arrived whole need not contain everything.
 fn unsettled(report: &ImportReport) -> String {
     const SHOWN: usize = 3;
-    // What is in particular wrong says more than that something is.
+    // Specific findings say more than general ones.
     let in_particular = |kind| {
         !matches!(
             kind,
@@ -399,7 +399,7 @@ fn unsettled(report: &ImportReport) -> String {
     )
 }
 
-/// Says what the ledger said, where it keeps a record of the bundle's series.
+/// Formats the verdict of the ledger, if it has a record of the bundle's series.
 fn ledger_text(report: &ImportReport) -> Option<String> {
     let ledger = report.ledger.as_ref()?;
     let (stream, sequence) = (&report.stream, report.sequence);
@@ -429,14 +429,14 @@ fn ledger_text(report: &ImportReport) -> Option<String> {
     ))
 }
 
-/// Says which series of the target this bundle was not held against, so that it can be older than what is there.
+/// Warns about series of the target that this bundle was not compared with, so that it may be older than what is there.
 fn unprotected(report: &ImportReport, stream_is_given: bool) -> Vec<String> {
     let ledger = report.ledger.as_ref();
     let others = ledger
         .map(|ledger| &*ledger.other_series)
         .unwrap_or_default();
     let (verdict, target) = (ledger.map(|ledger| ledger.verdict), &report.target);
-    // Who names the stream has said which series this is.
+    // With `--stream` the user has said which series this is.
     let others = others
         .iter()
         .filter(|_| verdict != Some(LedgerVerdict::First) || !stream_is_given);
@@ -456,7 +456,7 @@ fn unprotected(report: &ImportReport, stream_is_given: bool) -> Vec<String> {
         .collect()
 }
 
-/// Says why nothing is recorded, where nothing is.
+/// Returns why nothing was recorded, if so.
 fn unrecorded(ledger: &LedgerReport) -> Option<&'static str> {
     match ledger.verdict {
         LedgerVerdict::Unverified => Some("no ledger: no key was given to verify the bundle with"),

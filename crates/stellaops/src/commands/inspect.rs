@@ -1,4 +1,4 @@
-//! `bundle inspect`: what a bundle says of itself. Nothing is proved by it; that is for `bundle validate`.
+//! `bundle inspect`: what a bundle claims. It proves nothing; `bundle validate` does.
 
 mod html;
 mod signature;
@@ -24,7 +24,7 @@ pub(crate) struct InspectArgs {
     /// The bundle, or the folder of an extracted one
     #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
     pub(crate) file: PathBuf,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: InspectFormat,
 }

@@ -14,14 +14,14 @@ use crate::context::{Context, local_store};
 use crate::exit::{Exit, Failure};
 use crate::render::{self, Table, foreign};
 
-/// List what is in the local store, and whether its manifests are whole
+/// List the contents of the local store, and whether its manifests are intact
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct ListArgs {
     /// The layout folder to list [default: the local store]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) folder: Option<PathBuf>,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
 }
@@ -42,7 +42,7 @@ fn run(args: &ListArgs) -> Result<(), Failure> {
     };
     let failed = |error: &dyn std::error::Error| Failure::new(Exit::LocalIo, with_causes(error));
     let layout = ImageLayout::open(&folder)
-        .map_err(|error| failed(&error).and("`stellaops bundle import` makes the local store"))?;
+        .map_err(|error| failed(&error).and("`stellaops bundle import` creates the local store"))?;
     let mut entries = layout.index().map_err(|error| failed(&error))?;
     entries.sort_by(|a, b| {
         (name(a).is_none(), name(a), &a.digest).cmp(&(name(b).is_none(), name(b), &b.digest))
@@ -62,7 +62,7 @@ fn run(args: &ListArgs) -> Result<(), Failure> {
         return Ok(());
     };
     let message = format!(
-        "{} of the store's manifests are missing or damaged, of them {digest} ({state}); import again the bundle that brought them",
+        "{} of the store's manifests are missing or damaged, such as {digest} ({state}); import the bundle that contained them again",
         broken.len()
     );
     Err(Failure::new(Exit::Integrity, message))
@@ -83,7 +83,7 @@ struct Contents {
 #[derive(Debug)]
 enum Found {
     Manifest(Manifest),
-    /// Whole, and nothing that is read here.
+    /// Intact, and not a manifest that is interpreted here.
     Other,
     Missing,
     Damaged,
@@ -144,7 +144,7 @@ impl Contents {
         self.manifests.get(digest).map_or("missing", Found::state)
     }
 
-    /// Counts what refers to a manifest or to its children, at every level.
+    /// Counts the referrers of a manifest and its children, at every level.
     fn referrers_of(&self, digest: &Digest) -> usize {
         let mut subjects = vec![digest];
         let mut seen = HashSet::from([digest]);
@@ -168,8 +168,8 @@ impl Contents {
         count
     }
 
-    /// Returns what the index lists and is not there, and what is damaged. A child may be missing: of an image, an import
-    /// carries the platforms that were asked for.
+    /// Returns what the index lists but is missing, and what is damaged. A child may be missing, since an import can carry
+    /// only some platforms of an image.
     fn broken<'a>(
         &'a self,
         entries: &'a [Descriptor],

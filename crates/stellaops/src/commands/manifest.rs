@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::opened_bundle::OpenedBundle;
 
-/// Print the exact bytes of a bundle's manifest.yaml, which a signature is made over
+/// Print the exact bytes of a bundle's manifest.yaml, which signatures cover
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct ManifestArgs {
@@ -27,13 +27,13 @@ impl Run for ManifestArgs {
     }
 }
 
-/// Prints the exact bytes of `manifest.yaml`: what a signature is made over.
+/// Prints the exact bytes of `manifest.yaml`, which signatures cover.
 fn run(args: &ManifestArgs) -> Result<(), Failure> {
     let bundle = OpenedBundle::open(&args.file)?;
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(&bundle.manifest_yaml);
     match written.and_then(|()| stdout.flush()) {
-        // Who closes the pipe has seen enough.
+        // A reader that closes the pipe has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::LocalIo, format!("stdout: {error}")))
         }

@@ -1,8 +1,7 @@
-//! The command line: which commands there are, one module for each.
+//! The command line: all commands, one module each.
 //!
-//! A command is a struct of arguments, whose documentation is its help, whose `long_about` is lines to copy, and
-//! which implements [`Run`]. It is entered here three times: as a module, in the enum of its group, and in
-//! [`Command::chosen`].
+//! A command is a struct of arguments that implements [`Run`]. Its documentation is its help, and its `long_about` gives
+//! examples. It is listed here three times: as a module, in the enum of its group, and in [`Command::chosen`].
 
 mod completions;
 mod demo;
@@ -30,7 +29,7 @@ use crate::cli::Global;
 use crate::render;
 
 /// Carries container images and everything that refers to them (SBOMs, attestations, signatures, VEX) out of
-/// registries, across an air gap, and into registries, and loses none of it in silence.
+/// registries, across an air gap, and into registries, without silently losing any of it.
 #[derive(Debug, Parser)]
 #[command(
     name = "stellaops",
@@ -55,14 +54,14 @@ const EXAMPLES: &str = "\
     stellaops bundle export registry.example.com/team/app:1.0 --output bundle.tgz\n\
     stellaops bundle import --file bundle.tgz --to registry.inside.example/mirror";
 
-/// Reads the command line; what is wrong with it ends the process with a sentence.
+/// Parses the command line; an error ends the process with a message.
 pub(crate) fn parse() -> Cli {
     let matches = command_line().try_get_matches();
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.unwrap_or_else(|error| with_tip(error).exit())
 }
 
-/// Returns the command line with all its help.
+/// Returns the definition of the command line with its complete help.
 pub(crate) fn command_line() -> clap::Command {
     help::complete(Cli::command())
 }
@@ -115,7 +114,7 @@ pub(crate) enum StoreCommand {
 }
 
 impl Command {
-    /// Returns the command that the command line names.
+    /// Returns the chosen command.
     pub(crate) fn chosen(&self) -> &dyn Run {
         match self {
             Self::Registry(RegistryCommand::Probe(args)) => args,
@@ -137,10 +136,10 @@ impl Command {
     }
 }
 
-/// Says how a file is named, where it stands without the option that it belongs to.
+/// Adds a tip to the error about a bundle that is given without `--file`.
 fn with_tip(mut error: clap::Error) -> clap::Error {
     let usage = error.get(ContextKind::Usage).map(ToString::to_string);
-    // Only a mandatory option stands in the usage.
+    // The usage names only mandatory options.
     let wants_file = usage.is_some_and(|usage| usage.contains("--file <FILE>"));
     if error.kind() == ErrorKind::UnknownArgument
         && wants_file
@@ -148,7 +147,7 @@ fn with_tip(mut error: clap::Error) -> clap::Error {
         && !argument.starts_with('-')
     {
         let tip = format!(
-            "the bundle is named by an option: --file {}",
+            "give the bundle with an option: --file {}",
             render::foreign(argument)
         );
         let tips = ContextValue::StyledStrs(vec![tip.into()]);

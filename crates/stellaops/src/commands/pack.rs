@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::remedy;
 use crate::render;
 
-/// Write the canonical file of an extracted bundle
+/// Pack an extracted bundle into the canonical file
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct PackArgs {
@@ -28,7 +28,7 @@ pub(crate) struct PackArgs {
     /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Write it in volumes FILE.001, FILE.002, ... of this size: bytes, 650MB, 4GiB (at least 64KiB), or fat32, dvd, bd
+    /// Split it into volumes FILE.001, FILE.002, ... of this size: bytes, 650MB, 4GiB (at least 64KiB), or fat32, dvd, bd
     #[arg(long, value_name = "SIZE")]
     pub(crate) volume_size: Option<bundle_format::VolumeSize>,
     /// Replace the bundle if it exists
@@ -45,7 +45,7 @@ impl Run for PackArgs {
     }
 }
 
-/// Writes the canonical file of an extracted bundle: the same bytes that the export wrote.
+/// Packs an extracted bundle into the same bytes that the export wrote.
 fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
     output::check(&args.output)?;
     let bundle = validate::validated(&context.progress, &args.folder, false)?;
@@ -57,7 +57,7 @@ fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
     let output = output.map_err(|error| output_failure(&error))?;
     let output = output.with_gaps(context.gaps.clone());
     let container = Container::from_file_name(&args.output);
-    // It covers the manifest, which is the same in the folder and in the file.
+    // The signature covers the manifest, which is the same in the folder and in the file.
     let signature = OpenedBundle::open(&args.folder)?.signature;
     let progress = &context.progress;
     let size = write(args, &bundle, &output, container, signature, progress)?;
@@ -67,7 +67,7 @@ fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
     drop(phase);
     let checksums = checksums.map_err(|error| output_failure(&error))?;
     if args.volume_size.is_none() {
-        // Before the bundle has its name, as an export does.
+        // Before the bundle gets its name, as an export does.
         let written = output.write_checksum(&checksums.whole);
         written.map_err(|error| output_failure(&error))?;
     }

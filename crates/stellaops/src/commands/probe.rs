@@ -18,19 +18,19 @@ use crate::render::{self, Table};
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct ProbeArgs {
-    /// Registries to ask; with a repository the answer is certain
+    /// Registries to ask; the answer is certain only with a repository
     #[arg(required = true, value_name = "REGISTRY[/REPOSITORY]")]
     pub(crate) registries: Vec<ProbeTarget>,
-    /// Find out more: paging, filters, signs of a proxy, rate limits
+    /// Also find out about paging, filters, proxies and rate limits
     #[arg(long)]
     pub(crate) all: bool,
     /// Seconds for each registry
     #[arg(long, value_name = "SECONDS", default_value = "30")]
     pub(crate) timeout: NonZeroU64,
-    /// Ask even where the answer of the last 6 hours is known, and keep nothing
+    /// Ignore answers from the last 6 hours, and keep none
     #[arg(long)]
     pub(crate) no_cache: bool,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "table", value_name = "FORMAT")]
     pub(crate) format: TableFormat,
 }
@@ -46,7 +46,7 @@ impl std::str::FromStr for ProbeTarget {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.contains("://") {
-            // What is before the first slash would say less about it.
+            // The error about the part before the first slash would say less.
             arguments::reference(text)?;
         }
         let (registry, repository) = match text.split_once('/') {
@@ -194,7 +194,7 @@ pub(crate) fn print(reports: &[ProbeReport]) -> Result<(), Failure> {
     render::text(&text)
 }
 
-/// Says what was found, in words that fit the fact: a proxy is not a thing that a registry supports.
+/// Returns a word for a fact: a registry does not "support" a proxy, for example.
 fn words(fact: &Fact) -> &'static str {
     let seen = matches!(
         fact.name,
@@ -209,7 +209,7 @@ fn words(fact: &Fact) -> &'static str {
     }
 }
 
-/// Returns the answers behind a report and its facts, each once with everything that follows from it.
+/// Returns the answers behind a report and its facts, each once with all its reasons.
 fn answers(report: &ProbeReport) -> Vec<(&Evidence, Vec<&str>)> {
     let of_facts = report.facts.iter().flat_map(|fact| &fact.evidence);
     let mut answers: Vec<(&Evidence, Vec<&str>)> = Vec::new();

@@ -6,14 +6,14 @@ use oci_content::Registry;
 use crate::context::Context;
 use crate::exit::Failure;
 
-/// A command, with the arguments that it was given.
+/// A command with its arguments.
 pub(crate) trait Run: fmt::Debug {
-    /// Returns the registries that the arguments name; `None` where the command speaks to no registry but its own.
+    /// Returns the registries named by the arguments; `None` if the command talks to no registry other than its own.
     fn registries(&self) -> Option<Vec<Registry>> {
         None
     }
 
-    /// Returns whether it ends by itself when the process is asked to, and has then done what it was for.
+    /// Returns whether the command handles signals itself, and ends successfully after one.
     fn drains(&self) -> bool {
         false
     }
@@ -21,5 +21,5 @@ pub(crate) trait Run: fmt::Debug {
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a>;
 }
 
-/// What a command does until it ends.
+/// A running command.
 pub(crate) type Running<'a> = LocalBoxFuture<'a, Result<(), Failure>>;

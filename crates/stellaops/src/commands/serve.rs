@@ -25,36 +25,36 @@ use crate::render::foreign;
 use crate::signals::Signals;
 use crate::small_file::read_option;
 
-/// Serve the local store as a registry: on loopback and read-only, unless told otherwise
+/// Serve the local store as a registry, by default on loopback and read-only
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Where to listen; elsewhere than on loopback only with --tls-cert and --auth
+    /// Address to listen on; beyond loopback, --tls-cert and --auth are required
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
     /// The layout folder to serve [default: the local store]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) folder: Option<PathBuf>,
-    /// Take pushes and deletions as well; what is pushed is kept as localhost/REPOSITORY, unless ?ns=HOST names the host
+    /// Also accept pushes and deletions; pushed images are kept as localhost/REPOSITORY, unless ?ns=HOST names a host
     #[arg(long)]
     pub(crate) writable: bool,
-    /// Speak TLS with this certificate, followed by those of the authorities between it and the root (PEM)
+    /// Serve TLS with this certificate, followed by its intermediates (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// Private key of the certificate (PEM, without a passphrase)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Answer the users of this file only: lines as `htpasswd -nB USER` prints them
+    /// Answer only the users in this file: lines as printed by `htpasswd -nB USER`
     #[arg(long, value_name = "FILE")]
     pub(crate) auth: Option<PathBuf>,
-    /// Answer requests for this host as well, as a proxy before the store passes them on; on loopback others than
+    /// Also answer requests for this host, as a reverse proxy passes them on; on loopback, hosts other than
     /// localhost are refused
     #[arg(long, value_name = "HOST")]
     pub(crate) allow_host: Vec<Registry>,
 }
 
-/// The host of what is pushed without `?ns=`. Not the address that is listened on: its port may be another one at the next start,
-/// and the tag then a second one.
+/// The host of images pushed without `?ns=`. It is not the listening address: with another port at the next start, the same
+/// image would get a second name.
 const PUSHED_HOST: &str = "localhost";
 
 const EXAMPLES: &str = "\
@@ -77,7 +77,7 @@ async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
     let users = args.auth.as_deref().map(users).transpose()?;
     if !args.listen.ip().is_loopback() && (tls.is_none() || users.is_none()) {
         let message = format!(
-            "{} is not a loopback address: a store is served there with --tls-cert, --tls-key and --auth only, or listen on 127.0.0.1",
+            "{} is not a loopback address: serving there requires --tls-cert, --tls-key and --auth; or listen on 127.0.0.1",
             args.listen
         );
         return Err(Failure::new(Exit::Usage, message));
@@ -95,7 +95,7 @@ async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
         let way_out = if args.writable {
             ""
         } else {
-            "; `stellaops bundle import` makes it"
+            "; `stellaops bundle import` creates it"
         };
         Failure::new(Exit::LocalIo, format!("{}{way_out}", with_causes(&error)))
     })?;
@@ -142,24 +142,23 @@ async fn run(context: &Context, args: &ServeArgs) -> Result<(), Failure> {
         },
     ));
     signals.next().await;
-    requests.say(
-        "Stopping: requests that are under way are finished; a second signal ends them".into(),
-    );
+    requests
+        .say("Stopping: requests in progress are finished; a second signal cuts them off".into());
     let ended = tokio::select! {
         () = running.shutdown() => Ok(()),
         number = signals.next() => Err(Failure::with_code(
             128 + number,
-            "stopped by a second signal; requests that were under way are cut off",
+            "stopped by a second signal; requests in progress were cut off",
         )),
     };
     requests.flush();
     ended
 }
 
-/// What the server can make use of: 1024 connections, and for each a session, a file and a call of the store.
+/// The most files that the server can use: 1024 connections, each with a session, a file and a call of the store.
 const MOST_FILES: u64 = 8192;
 
-/// Returns how many files the process may have open, having raised the number as far as it is of use and allowed.
+/// Raises the limit of open files as far as is useful and allowed, and returns it.
 fn open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(MOST_FILES).min(MOST_FILES);
@@ -168,13 +167,13 @@ fn open_files() -> u64 {
             current: Some(wanted),
             maximum: limit.maximum,
         };
-        // Where it is refused, the server makes do with what there is.
+        // If it is refused, the server makes do with the current limit.
         setrlimit(Resource::Nofile, raised).ok();
     }
     getrlimit(Resource::Nofile).current.unwrap_or(MOST_FILES)
 }
 
-/// Leaves the port away, which differs before and behind a proxy.
+/// Removes the port, which differs in front of and behind a proxy.
 fn host_of(host: &str) -> String {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name.to_owned(),
@@ -182,10 +181,10 @@ fn host_of(host: &str) -> String {
     }
 }
 
-/// Lines that wait to be written. Beyond, requests are counted and not logged: whoever reads the log slowly must not hold up those
-/// who are served.
+/// How many lines may wait to be written. Beyond that, requests are counted and not logged: a slow reader of the log must not
+/// slow down clients.
 const MAX_LINES: usize = 4096;
-/// How long the last lines may take at the end.
+/// How long writing the last lines may take at the end.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// The access log and the metrics of requests.
@@ -227,11 +226,11 @@ impl Requests {
         self.lines.try_send(Line::Message(message, Map::new())).ok();
     }
 
-    /// Waits until what was said is written.
+    /// Waits until all messages are written.
     fn flush(&self) {
         let (done, written) = sync_channel(0);
         if self.lines.try_send(Line::Flush(done)).is_ok() {
-            // It is never sent, only dropped.
+            // Nothing is ever sent: dropping the sender is the signal.
             written.recv_timeout(FLUSH).ok();
         }
     }
@@ -269,7 +268,7 @@ impl ServerObserver for Requests {
                 let unlogged = self.unlogged.swap(0, Ordering::Relaxed);
                 if unlogged > 0 {
                     self.say(format!(
-                        "{unlogged} requests are not in this log: it was written too slowly"
+                        "{unlogged} requests are missing from this log: it was written too slowly"
                     ));
                 }
             }

@@ -25,20 +25,20 @@ pub(crate) struct ValidateArgs {
     /// The bundle, or the folder of an extracted one; - is standard input
     #[arg(long, short, value_name = "FILE", value_parser = bundle_path())]
     pub(crate) file: PathBuf,
-    /// Also prove that the referrers are the graph that the bundle claims
+    /// Also prove that the referrers form the graph that the bundle claims
     #[arg(long)]
     pub(crate) check_referrers: bool,
-    /// Count what is incomplete as an error
+    /// Treat incompleteness as an error
     #[arg(long)]
     pub(crate) strict_referrer_validation: bool,
     #[command(flatten)]
     pub(crate) signature: SignatureArgs,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
-    /// The bundle that this one is based on; what is left out is compared with what it lists
+    /// The bundle that this delta is based on; what the delta leaves out is compared with what the base lists
     #[arg(long, value_name = "OLD")]
     pub(crate) base: Option<PathBuf>,
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
 }
@@ -73,7 +73,7 @@ pub(crate) fn validator(check_referrers: bool, strict: bool) -> ImportValidator 
         .strict(strict)
 }
 
-/// Has what a delta leaves out compared with its base, if that was given.
+/// Compares what a delta leaves out with its base, if one is given.
 fn with_base(validator: ImportValidator, base: Option<&Path>) -> Result<ImportValidator, Failure> {
     Ok(match base {
         Some(path) => validator.base(base::open(path)?),
@@ -81,7 +81,7 @@ fn with_base(validator: ImportValidator, base: Option<&Path>) -> Result<ImportVa
     })
 }
 
-/// Validates a file, and shows how far it is.
+/// Validates a file and shows progress.
 pub(crate) fn validate(
     progress: &Progress,
     validator: &ImportValidator,
@@ -107,7 +107,7 @@ impl ValidationObserver for Shown {
     }
 }
 
-/// Validates what is going to be imported, graph included; what was found wrong is printed.
+/// Validates a bundle before its import, including its graph, and prints what is wrong.
 pub(crate) fn validated(
     progress: &Progress,
     file: &Path,
@@ -116,7 +116,7 @@ pub(crate) fn validated(
     validated_by(progress, &validator(true, strict), file)
 }
 
-/// Validates what is going to be imported; what was found wrong is printed.
+/// Validates a bundle before its import and prints what is wrong.
 pub(crate) fn validated_by(
     progress: &Progress,
     validator: &ImportValidator,
@@ -136,7 +136,7 @@ pub(crate) fn validated_by(
     })
 }
 
-/// Logs what a validation warned of, for a command that goes on.
+/// Logs the warnings of a validation, for a command that goes on.
 pub(crate) fn warn(log: &Log, bundle: &ValidatedBundle) {
     for warning in bundle.warnings() {
         let text = warning.to_string();
@@ -167,9 +167,9 @@ pub(crate) fn outcome(report: &Report) -> Result<(), Failure> {
     Err(Failure::with_code(report.exit_code(), message))
 }
 
-/// Writes a report for people.
+/// Formats a report for people.
 pub(crate) fn text(report: &Report) -> String {
-    // What to do about the first error is what the command ends with.
+    // The remedy of the first error is in the final message of the command.
     let told = report.first_error().map(|first| &*first.remedy);
     let mut text = findings(report, told);
     if let Some(key) = &report.signed_by {
@@ -199,8 +199,7 @@ pub(crate) fn text(report: &Report) -> String {
     text
 }
 
-/// Writes what was found, and what to do: once, however many findings want the same, and not again what is `told`
-/// elsewhere.
+/// Formats findings with their remedies. Each remedy is given once, and `told` not at all, since it is printed elsewhere.
 pub(crate) fn findings(report: &Report, told: Option<&str>) -> String {
     let mut told: HashSet<&str> = told.into_iter().collect();
     let mut text = String::new();

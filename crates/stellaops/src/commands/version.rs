@@ -1,4 +1,4 @@
-//! `version`: what this program is.
+//! `version`: version, commit and features of this program.
 
 use clap::Args;
 use serde_json::json;
@@ -9,19 +9,19 @@ use crate::context::Context;
 use crate::exit::Failure;
 use crate::render;
 
-/// Say which version and commit this is, and what is built in
+/// Print the version, the commit and the built-in features
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct VersionArgs {
-    /// Form of the result
+    /// Output format
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
 }
 
-/// The commit that was built, in hexadecimal; empty where it is not known.
+/// The commit that was built, in hexadecimal; empty if it is not known.
 const COMMIT: &str = env!("STELLAOPS_COMMIT");
 
-/// What of the libraries is built in.
+/// The features of the libraries that are built in.
 const FEATURES: [&str; 5] = ["basic-auth", "importer", "policy", "signature", "tls"];
 
 const EXAMPLES: &str = "\

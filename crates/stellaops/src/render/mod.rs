@@ -15,13 +15,13 @@ pub(crate) use tree::Tree;
 use crate::exit::{Exit, Failure};
 use crate::log::{escape, escape_json};
 
-/// Prints text, with what came from elsewhere escaped.
+/// Prints text, escaping what could draw on the terminal.
 pub(crate) fn text(text: &str) -> Result<(), Failure> {
     let lines: Vec<String> = text.lines().map(escape).collect();
     write(&format!("{}\n", lines.join("\n")))
 }
 
-/// Prints a JSON document, its members sorted by name. Of control characters JSON escapes the first 32 itself.
+/// Prints a JSON document, its members sorted by name. JSON itself escapes only the first 32 control characters.
 pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
     let document = serde_json::to_value(document)
         .map_err(|error| Failure::new(Exit::Bug, format!("the document: {error}")))?;
@@ -30,20 +30,20 @@ pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
 
 fn write(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        // Who closes the pipe has seen enough.
+        // A reader that closes the pipe has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::new(Exit::LocalIo, format!("stdout: {error}"))),
         Ok(()) => Ok(()),
     }
 }
 
-/// Makes what somebody else wrote fit to stand in a line: cut to what people read of it, and without line ends and
-/// whatever else draws on a terminal.
+/// Makes foreign text fit for a line: cuts it to a readable length, and escapes line ends and whatever else draws on a
+/// terminal.
 pub(crate) fn foreign(text: &str) -> String {
     bounded(&escape(text), MAX_FOREIGN_CHARS).into_owned()
 }
 
-/// Shortens a digest for a tree; tables and JSON have it whole.
+/// Shortens a digest for a tree; tables and JSON show it in full.
 pub(crate) fn short(digest: &Digest) -> String {
     format!(
         "{}:{}",
@@ -52,13 +52,13 @@ pub(crate) fn short(digest: &Digest) -> String {
     )
 }
 
-/// Writes a number of bytes with the unit that people read.
+/// Formats a number of bytes with a unit for people.
 pub(crate) fn bytes(bytes: u64) -> String {
     let unit = unit(bytes);
     format!("{} {}", in_unit(bytes, unit), UNITS[unit])
 }
 
-/// Writes how many bytes of how many, both with the unit of all.
+/// Formats a number of bytes out of a total, both in the unit of the total.
 pub(crate) fn bytes_of(bytes: u64, of: u64) -> String {
     let unit = unit(of);
     format!(
@@ -89,7 +89,7 @@ fn in_unit(bytes: u64, unit: usize) -> String {
     format!("{}.{}", value / 1024, value % 1024 * 10 / 1024)
 }
 
-/// Says in how many volumes a bundle is, and which is named to read it; nothing of one in one file.
+/// Describes the volumes of a bundle and names the first; empty for a bundle in one file.
 pub(crate) fn in_volumes(bundle: &Path, volumes: usize) -> String {
     match volumes {
         0 => String::new(),
@@ -101,7 +101,7 @@ pub(crate) fn in_volumes(bundle: &Path, volumes: usize) -> String {
     }
 }
 
-/// Writes a count with its noun.
+/// Formats a count with its noun.
 pub(crate) fn count<N: std::fmt::Display + PartialEq + From<u8>>(number: N, one: &str) -> String {
     if number == N::from(1) {
         format!("1 {one}")

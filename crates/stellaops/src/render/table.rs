@@ -2,7 +2,7 @@ use std::fmt;
 
 use crate::log::escape;
 
-/// Columns that are as wide as their widest cell.
+/// A table whose columns are as wide as their widest cells.
 #[derive(Debug)]
 pub(crate) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
@@ -15,7 +15,7 @@ impl<const N: usize> Table<N> {
         }
     }
 
-    /// Adds a row; a line end in a cell, which is somebody else's, is escaped.
+    /// Adds a row; line ends in cells are foreign and escaped.
     pub(crate) fn row(&mut self, row: [String; N]) {
         self.rows.push(row.map(|cell| escape(&cell)));
     }
@@ -35,7 +35,7 @@ impl<const N: usize> fmt::Display for Table<N> {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                // A width in a format ends with a panic at 65,536.
+                // A format width of 65,536 or more panics.
                 line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
             }
             writeln!(f, "{}", line.trim_end())?;

@@ -2,7 +2,7 @@ use std::fmt;
 
 use crate::log::escape;
 
-/// A tree of lines, as people read it in a terminal.
+/// A tree of lines for a terminal.
 #[derive(Debug)]
 pub(crate) struct Tree {
     line: String,
@@ -10,7 +10,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Creates a tree of one line: a line end in it, which is somebody else's, is escaped.
+    /// Creates a tree of one line; line ends in it are foreign and escaped.
     pub(crate) fn new(line: impl AsRef<str>) -> Self {
         Self {
             line: escape(line.as_ref()),

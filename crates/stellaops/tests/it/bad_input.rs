@@ -187,8 +187,8 @@ async fn a_name_that_no_bundle_can_have_is_refused_before_any_request() {
     let export = format!("bundle export {}/app:1.0", registry.host());
     for (output, parts) in [
         ("-", ["standard output", "./-"]),
-        ("b.zip", ["no .zip file", "NAME.tgz"]),
-        ("b.tar.zst", ["no .zst file", "NAME.tar"]),
+        ("b.zip", ["not a .zip file", "NAME.tgz"]),
+        ("b.tar.zst", ["not a .zst file", "NAME.tar"]),
     ] {
         let line = format!("{export} -o {output}");
         site.stellaops(&line).await.failed(2, &parts);
@@ -197,7 +197,7 @@ async fn a_name_that_no_bundle_can_have_is_refused_before_any_request() {
     }
     std::fs::write(site.path("c.yaml"), "export:\n  output: b.zip\n").unwrap();
     let line = format!("{export} --config c.yaml");
-    site.stellaops(&line).await.failed(2, &["no .zip file"]);
+    site.stellaops(&line).await.failed(2, &["not a .zip file"]);
     let missing = site.stellaops(&format!("{export} -o nodir/b.tgz")).await;
     let missing = missing.failed(8, &["nodir: there is no such folder"]);
     assert!(!missing.stderr.contains("partial"), "{}", missing.stderr);
@@ -219,7 +219,10 @@ async fn a_bundle_without_its_option_gets_the_tip() {
     }
     let other = site.stellaops("bundle validate --flie b.tgz").await;
     let other = other.failed(2, &["--flie", "'--file'"]);
-    assert!(!other.stderr.contains("named by an option"), "{other:?}");
+    assert!(
+        !other.stderr.contains("give the bundle with an option"),
+        "{other:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,7 +269,7 @@ async fn an_artifact_type_that_none_has_is_answered_with_those_that_are_there() 
     let none = site
         .stellaops(&format!("{discover} --artifact-type sbom"))
         .await;
-    let hint = "hint: none has this artifact type; those that are there: ";
+    let hint = "hint: no referrer has this artifact type; found: ";
     let none = none.done().stdout;
     assert!(
         none.contains(hint) && none.contains("application/vnd.cyclonedx+json ("),

@@ -216,7 +216,7 @@ async fn a_base_that_cannot_be_one_is_refused_before_any_request() {
     site.shell("mkfifo pipe").await.done();
     source.clear_requests();
     for (base, code, parts) in [
-        ("pipe", 2, ["pipe", "cannot be read at any place"]),
+        ("pipe", 2, ["pipe", "cannot be read at random"]),
         ("nowhere.tgz", 8, ["nowhere.tgz", "No such file"]),
         (
             "letter",
@@ -227,7 +227,7 @@ async fn a_base_that_cannot_be_one_is_refused_before_any_request() {
         (
             "cut.yaml",
             3,
-            ["--base cut.yaml", "no manifest.yaml of a bundle"],
+            ["--base cut.yaml", "is not the manifest.yaml of a bundle"],
         ),
         ("start.yaml", 3, ["--base start.yaml", "line 1"]),
         ("cut.tgz", 3, ["cut.tgz", "manifest.yaml implies"]),
@@ -333,7 +333,7 @@ async fn inspect_and_diff_show_the_base_and_what_it_holds() {
         .done()
         .stdout;
     assert!(
-        text.contains("B is a delta on A; what that one holds counts as its own"),
+        text.contains("B is a delta on A; what the base holds counts as its own"),
         "{text}"
     );
     assert!(!text.contains(&Digest::of(LAYERS[1]).to_string()), "{text}");

@@ -123,12 +123,12 @@ async fn a_host_that_is_not_there_refuses_or_hangs() {
         &run,
         9,
         "ping",
-        &["gave no answer within 1 s"],
+        &["sent no answer within 1 s"],
         &["hangs", "--timeout"],
     );
     let config = over_tls(&site, &host);
     let run = diagnose(&site, &format!("{host}/app:1.0 --timeout 1 {config}")).await;
-    fails(&run, 9, "TLS", &["said nothing for 1 s"], &["--timeout"]);
+    fails(&run, 9, "TLS", &["sent nothing for 1 s"], &["--timeout"]);
 }
 
 struct Authority {
@@ -296,7 +296,7 @@ async fn tls_and_plain_http_that_are_taken_for_each_other_are_told() {
         &run,
         9,
         "ping",
-        &["speaks TLS, and was spoken to in plain HTTP"],
+        &["speaks TLS and was contacted in plain HTTP"],
         &["plain_http: false"],
     );
     // As Go's server and nginx say it.
@@ -317,7 +317,7 @@ async fn what_is_no_registry_or_a_broken_one_is_told() {
             "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n<!doctype html><p>hi",
             9,
             "ping",
-            "a page of HTML for people",
+            "an HTML page",
             "API host",
         ),
         (
@@ -448,7 +448,7 @@ async fn a_proxy_that_hides_its_upstream_is_noticed() {
     assert_eq!(proxy["outcome"], "note", "{proxy:#}");
     notes(
         proxy,
-        &["something stands before it"],
+        &["there is something in front of it"],
         &["hides", "upstream"],
     );
     notes(
@@ -480,7 +480,7 @@ async fn an_image_that_is_not_there_is_told_from_a_repository_that_is_not() {
     let site = Site::new();
     let host = registry.host();
     let run = diagnose(&site, &format!("{host}/app:2.0")).await;
-    fails(&run, 10, "image", &["the tag 2.0 is not"], &["misspelt"]);
+    fails(&run, 10, "image", &["the tag 2.0 does not"], &["misspelt"]);
     assert_eq!(check(&run.1, "image")["details"][0], "it has the tags 1.0");
     let run = diagnose(&site, &format!("{host}/other:1.0")).await;
     fails(
@@ -496,7 +496,7 @@ async fn an_image_that_is_not_there_is_told_from_a_repository_that_is_not() {
         &run,
         10,
         "image",
-        &["the digest is not"],
+        &["the digest does not"],
         &["retention policy"],
     );
 }
@@ -548,11 +548,7 @@ async fn referrers_that_are_gone_and_tags_that_moved_are_named() {
     let (ran, document) = diagnose(&site, &format!("{host}/app:1.0")).await;
     let gone = check(&document, "gone");
     assert_eq!((ran.code, &gone["outcome"]), (0, &Value::from("note")));
-    notes(
-        gone,
-        &["1 referrer is listed and not there"],
-        &["retention"],
-    );
+    notes(gone, &["1 referrer is listed but missing"], &["retention"]);
     assert_eq!(gone["details"][0], lost.digest.to_string());
 
     registry.tag("app", "1.0", &kept.digest);
@@ -561,7 +557,7 @@ async fn referrers_that_are_gone_and_tags_that_moved_are_named() {
     notes(
         tag,
         &[&format!("1.0 is at {} now", kept.digest)],
-        &["built again"],
+        &["rebuilt"],
     );
 }
 
@@ -587,7 +583,7 @@ async fn a_list_that_breaks_half_way_is_incomplete_and_not_none() {
     notes(api, &["page-failed"], &["half-way"]);
     notes(
         check(&document, "referrers"),
-        &["2 referrers found, and not everything could be read"],
+        &["2 referrers found, but not everything could be read"],
         &[],
     );
 }
@@ -633,7 +629,7 @@ async fn a_denied_api_without_a_tag_in_its_place_names_the_way_out() {
     assert_eq!(ran.code, 10, "{document:#}");
     notes(
         check(&document, "referrers"),
-        &["0 referrers found, and not everything"],
+        &["0 referrers found, but not everything"],
         &["referrers_api: unsupported"],
     );
 }

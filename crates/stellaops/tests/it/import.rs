@@ -184,7 +184,7 @@ async fn a_dry_run_says_what_it_would_do_and_does_nothing() {
         .done();
     assert!(
         ran.stdout
-            .contains("nothing was sent; 8 referrers would go along"),
+            .contains("nothing was sent; 8 referrers would be sent"),
         "{}",
         ran.stdout
     );

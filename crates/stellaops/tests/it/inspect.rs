@@ -101,7 +101,7 @@ async fn what_an_incomplete_export_lacks_is_shown_as_a_warning() {
     assert!(text.contains("status     incomplete"), "{text}");
     assert!(text.contains("\nWarnings\n  server-error: "), "{text}");
     // Where nothing was settled, an empty list is no claim.
-    let unsettled = "\n    Nothing was found, and not everything could be settled.\n";
+    let unsettled = "\n    Nothing was found, but not everything could be settled.\n";
     assert!(text.contains(unsettled), "{text}");
     assert!(!text.contains("Nothing refers to it"), "{text}");
 }
@@ -248,7 +248,10 @@ async fn what_came_went_and_changed_between_two_bundles_is_named() {
 
     let back = site.stellaops("bundle diff new.tgz old.tgz").await.done();
     let text = back.stdout;
-    assert!(text.contains("images: 0 came, 1 went, 0 changed"), "{text}");
+    assert!(
+        text.contains("images: 0 added, 1 removed, 0 changed"),
+        "{text}"
+    );
     assert!(
         text.contains(&format!("  - vex {}\n", extra.digest)),
         "{text}"
@@ -293,8 +296,8 @@ async fn a_tag_that_moved_and_a_referrer_that_was_replaced_are_changes() {
     let line = "bundle diff old.tar new.tar";
     let text = site.stellaops(line).await.done().stdout;
     for part in [
-        "images: 0 came, 0 went, 1 changed".to_owned(),
-        "referrers: 0 came, 0 went, 1 changed".to_owned(),
+        "images: 0 added, 0 removed, 1 changed".to_owned(),
+        "referrers: 0 added, 0 removed, 1 changed".to_owned(),
         format!(
             "  ~ {} -> {}\n",
             Digest::of(b"sbom one"),

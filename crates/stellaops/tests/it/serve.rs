@@ -147,7 +147,7 @@ async fn what_would_be_served_wrongly_is_not_served() {
         ),
         (
             "--tls-cert cert.pem --tls-key other.pem".to_owned(),
-            "not that of the certificate",
+            "does not belong to the certificate",
         ),
         ("--auth none".to_owned(), "none"),
         ("--auth /dev/null".to_owned(), "no user"),

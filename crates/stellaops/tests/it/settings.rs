@@ -270,7 +270,7 @@ async fn a_diagnosis_goes_through_the_proxy_as_the_client_does() {
 
     let seen = connection(&run("", "", diagnose).await);
     assert!(
-        seen.contains("wants a login (407)") && seen.contains("USER:PASSWORD"),
+        seen.contains("requires a login (407)") && seen.contains("USER:PASSWORD"),
         "{seen}"
     );
     let closed = "registry diagnose closed.test/app:1.0 --format json";

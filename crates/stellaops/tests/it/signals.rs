@@ -30,7 +30,7 @@ async fn ends<T: Send + 'static>(
     let output = child.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(code), "{words}: {output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    let sentence = "[ERROR] interrupted; run the same command again to go on\n";
+    let sentence = "[ERROR] interrupted; run the same command again to continue\n";
     assert!(said.ends_with(sentence), "{words}: {said}");
 }
 

@@ -1,4 +1,4 @@
-//! What the demo's registry holds: this program as an image, with documents about it.
+//! The content of the demo's registry: this program as an image, with documents about it.
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -47,7 +47,7 @@ pub(crate) fn fill(store: &MemoryStore) -> Result<(), Failure> {
             ("LICENSE", LICENCE.as_bytes(), 0o644),
         ],
     )?;
-    // No second build of the program is at hand: the other platform carries its licence only.
+    // There is no second build of the program: the other platform contains only the licence.
     let without = content.image(other, &[("LICENSE", LICENCE.as_bytes(), 0o644)])?;
     let index = content.manifest(
         media_type::IMAGE_INDEX,
@@ -68,7 +68,7 @@ pub(crate) fn fill(store: &MemoryStore) -> Result<(), Failure> {
     content.sign_by_legacy_tag(&index)
 }
 
-/// A key that is no secret: the signatures are real, and prove nothing to anybody.
+/// Returns a key that is not secret: the signatures are real, but prove nothing.
 fn key() -> Result<SigningKey, Failure> {
     SigningKey::from_slice(&[7; 32]).map_err(internal)
 }
@@ -166,7 +166,7 @@ impl Content<'_> {
         self.manifest(media_type::IMAGE_MANIFEST, &document)
     }
 
-    /// Signs a digest as cosign does: a document that names it, with the signature in an annotation.
+    /// Signs a digest like cosign: a document that names it, with the signature in an annotation.
     fn signed(&self, subject: &Descriptor) -> Result<Descriptor, Failure> {
         let payload = serde_json::to_vec(&json!({
             "critical": {
@@ -210,7 +210,7 @@ fn layer(files: &[(&str, &[u8], u32)]) -> std::io::Result<Vec<u8>> {
     archive.into_inner()
 }
 
-/// Writes the CycloneDX SBOM of this program's dependencies, from the lock file that it was built with.
+/// Makes the CycloneDX SBOM of this program's dependencies from the lock file that it was built with.
 fn sbom(lock: &str) -> Value {
     let packages = lock.split("[[package]]").skip(1).map(|package| {
         let value = |key: &str| {

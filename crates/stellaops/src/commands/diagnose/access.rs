@@ -1,4 +1,4 @@
-//! The first words of a registry, and whether it lets this client in.
+//! Checks of a registry's first answer, and of access for this client.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -15,10 +15,10 @@ use super::tls;
 use super::wire::Place;
 use crate::exit::Exit;
 
-/// A clock that is further off breaks tokens and certificates.
+/// The largest tolerated clock difference: beyond it, tokens and certificates fail.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// Asks `GET /v2/` on a connection that is there, and says whether a registry answers.
+/// Sends `GET /v2/` on an open connection and checks whether a registry answers.
 pub(super) async fn ping<S: Connection>(
     place: &Place,
     options: &ClientOptions,
@@ -31,12 +31,12 @@ pub(super) async fn ping<S: Connection>(
         Ok(answer) => answer,
         Err(NoFirstAnswer::Silent) => {
             return Err(failed(format!(
-                "{} took the connection and gave no answer within {}",
+                "{} accepted the connection and sent no answer within {}",
                 place.peer(address),
                 place.seconds()
             ))
-            .cause("the registry hangs or is overloaded, or a firewall drops what it sends")
-            .remedy("try again with a longer --timeout; then ask whoever runs the registry"));
+            .cause("the registry hangs or is overloaded, or a firewall drops its packets")
+            .remedy("try again with a longer --timeout; then ask the registry's operator"));
         }
         Err(none) => {
             let is_tls = none == NoFirstAnswer::SpeaksTls
@@ -50,7 +50,7 @@ pub(super) async fn ping<S: Connection>(
                 };
                 failed(format!("{} {what}", place.peer(address)))
                     .cause("another service is at this port, or the registry is broken")
-                    .remedy("check the port in the reference; then ask whoever runs the registry")
+                    .remedy("check the port in the reference; then ask the registry's operator")
             });
         }
     };
@@ -60,8 +60,8 @@ pub(super) async fn ping<S: Connection>(
     let status = answer.status;
     let registry = &place.registry;
     if let Some(proxy) = place.proxy.as_ref().filter(|_| status == 407) {
-        return Err(failed(format!("{} wants a login (407)", proxy.name()))
-            .cause("the URL of the proxy holds no user and password, or wrong ones")
+        return Err(failed(format!("{} requires a login (407)", proxy.name()))
+            .cause("the URL of the proxy has no user and password, or wrong ones")
             .remedy(
                 "set HTTP_PROXY=http://USER:PASSWORD@HOST:PORT, with %40 for an @ in the password",
             ));
@@ -69,7 +69,7 @@ pub(super) async fn ping<S: Connection>(
     let finding = match status {
         _ if answer.is_page() && matches!(status, 200..400) => {
             return Err(failed(format!(
-                "{registry} answers {status} with a page of HTML for people, not as a registry"
+                "{registry} answers {status} with an HTML page, not like a registry"
             ))
             .cause("this is a web site, a login page, or a portal that wants you to sign in first")
             .remedy("check the name of the registry's API host; sign in to the network's portal in a browser"));
@@ -81,26 +81,26 @@ pub(super) async fn ping<S: Connection>(
         401 => Finding::good(
             CHECK,
             format!(
-                "a registry answers: 401, it asks who you are{}",
+                "a registry answers: 401, it asks for authentication{}",
                 version(&answer)
             ),
         ),
         301..=399 => {
             let to = answer.header("location").unwrap_or("nowhere");
-            // The query of a login redirect may hold a token.
+            // The query of a login redirect may contain a token.
             let to = to.split('?').next().unwrap_or(to);
-            Finding::notice(CHECK, format!("{status}, it sends on to {to}"))
-                .cause("the registry has moved, or something before it wants a login")
-                .remedy("if the checks below fail, use the host that it sends on to")
+            Finding::notice(CHECK, format!("{status}, it redirects to {to}"))
+                .cause("the registry has moved, or something in front of it wants a login")
+                .remedy("if the checks below fail, use the host that it redirects to")
         }
         403 => {
             return Err(Finding::failed(
                 CHECK,
                 Exit::Access,
-                "403 before anybody has asked who you are".to_owned(),
+                "403 before it has asked for authentication".to_owned(),
             )
-            .cause("a firewall before the registry does not let this machine or network in")
-            .remedy("ask whoever runs it to let this machine's address in"));
+            .cause("a firewall in front of the registry blocks this machine or network")
+            .remedy("ask its operator to allow this machine's address"));
         }
         404 => {
             return Err(
@@ -112,14 +112,17 @@ pub(super) async fn ping<S: Connection>(
         429 => return Err(throttled(registry.as_str(), answer.header("retry-after"))),
         500.. => {
             return Err(
-                failed(format!("{registry} answers {status}: it is out of order"))
+                failed(format!("{registry} answers {status}: it is not working"))
                     .cause(
-                        "the registry or what it is built on is down, or a proxy cannot reach it",
+                        "the registry or a service that it depends on is down, or a proxy cannot reach it",
                     )
-                    .remedy("wait, then ask whoever runs the registry"),
+                    .remedy("wait, then ask the registry's operator"),
             );
         }
-        _ => Finding::notice(CHECK, format!("{status}, which a registry does not answer")),
+        _ => Finding::notice(
+            CHECK,
+            format!("{status}, which is not the answer of a registry"),
+        ),
     };
     Ok((answer, finding))
 }
@@ -136,11 +139,11 @@ fn version(answer: &FirstAnswer) -> String {
 
 fn plain_to_tls(place: &Place) -> Finding {
     let registry = &place.registry;
-    let seen = format!("{registry} speaks TLS, and was spoken to in plain HTTP");
+    let seen = format!("{registry} speaks TLS and was contacted in plain HTTP");
     Finding::failed("ping", Exit::Network, seen)
         .cause("plain HTTP is switched on for it: loopback is plain by default, others by --plain-http")
         .remedy(format!(
-            "leave --plain-http away; for loopback, configure registries: {{\"{registry}\": {{plain_http: false}}}}"
+            "leave out --plain-http; for loopback, configure registries: {{\"{registry}\": {{plain_http: false}}}}"
         ))
 }
 
@@ -154,8 +157,8 @@ pub(super) fn throttled(registry: &str, retry_after: Option<&str>) -> Finding {
         Exit::Network,
         format!("{registry} answers 429, too many requests; {wait}"),
     )
-    .cause("this address or user has asked too much in a while; others behind the same address count too")
-    .remedy("log in, for a higher limit; wait; ask less at a time (registries.HOST.max_in_flight)")
+    .cause("this address or user has sent too many requests; others behind the same address count too")
+    .remedy("log in for a higher limit; wait; send fewer requests at a time (registries.HOST.max_in_flight)")
 }
 
 fn seconds_unit(wait: &str) -> &'static str {
@@ -189,7 +192,7 @@ pub(super) fn clock(answer: &FirstAnswer) -> Option<Finding> {
     })
 }
 
-/// Asks for the image as the other commands would, and says whether the registry lets this client in.
+/// Requests the image like the other commands, and checks whether the registry grants access.
 pub(super) async fn login(
     client: &Client,
     options: &ClientOptions,
@@ -202,7 +205,7 @@ pub(super) async fn login(
     let demand = demand(first);
     let demanded = demand
         .clone()
-        .unwrap_or_else(|| "it asks nobody who they are".to_owned());
+        .unwrap_or_else(|| "it asks for no authentication".to_owned());
     let who = match &options.credentials {
         Some(source) => {
             match source
@@ -235,15 +238,15 @@ pub(super) async fn login(
             let (exit, cause, remedy) = match error.kind() {
                 ErrorKind::Token => (
                     Exit::Access,
-                    "the token service does not know these credentials, or gives nobody rights to this repository",
+                    "the token service does not accept these credentials, or grants no access to this repository",
                     format!(
                         "docker login {registry}; check the repository's name and your rights to it"
                     ),
                 ),
                 ErrorKind::UntrustedRealm => (
                     Exit::Access,
-                    "the registry names a token service that no credentials may be sent to",
-                    "ask whoever runs the registry: its realm has to be https, at a public address; where the \
+                    "the registry names a token service to which credentials must not be sent",
+                    "ask the registry's operator: its realm must be https, at a public address; where the \
                      registry itself is plain HTTP (--plain-http), it may be plain HTTP at the same host"
                         .to_owned(),
                 ),
@@ -254,8 +257,8 @@ pub(super) async fn login(
                 ),
                 _ => (
                     Exit::Network,
-                    "the registry answered the ping and then did not go on",
-                    "try again with a longer --timeout; then ask whoever runs the registry"
+                    "the registry answered the ping and then stopped responding",
+                    "try again with a longer --timeout; then ask the registry's operator"
                         .to_owned(),
                 ),
             };
@@ -273,38 +276,38 @@ pub(super) async fn login(
     let failed = |seen: String| Finding::failed(CHECK, Exit::Access, seen);
     let finding = match status {
         401 | 403 if !who.known => failed(format!(
-            "{status}: {registry} wants a login for {}, and there are no credentials for it here",
+            "{status}: {registry} requires a login for {}, and there are no credentials for it here",
             reference.repository()
         ))
         .cause(
-            "the repository is not public, or not there, which registries answer in the same way",
+            "the repository is private or does not exist, which registries answer alike",
         )
         .remedy(format!(
             "docker login {registry} (or podman login), then try again"
         )),
-        401 => failed(format!("401: {registry} does not take {}", who.text))
-            .cause("the password or token is wrong or has run out")
+        401 => failed(format!("401: {registry} does not accept {}", who.text))
+            .cause("the password or token is wrong or has expired")
             .remedy(format!("docker login {registry} again")),
         403 => failed(format!(
             "403: {} may not read {}",
             who.text,
             reference.repository()
         ))
-        .cause("this user has no right to the repository, or the repository is not there")
-        .remedy("ask for the right to pull from it; check the repository's name"),
+        .cause("this user has no access to the repository, or it does not exist")
+        .remedy("ask for pull access; check the repository's name"),
         429 => {
-            let login = Finding::notice(CHECK, "not decided: it throttles").details(details);
+            let login = Finding::notice(CHECK, "undecided: it throttles requests").details(details);
             let retry_after = head.header("retry-after");
             return Err(vec![login, throttled(registry.as_str(), retry_after)]);
         }
         500.. => Finding::failed(CHECK, Exit::Network, format!("{registry} answers {status}"))
-            .cause("the registry or what it is built on is down, or a proxy cannot reach it")
-            .remedy("wait, then ask whoever runs the registry"),
+            .cause("the registry or a service that it depends on is down, or a proxy cannot reach it")
+            .remedy("wait, then ask the registry's operator"),
         _ => {
             let seen = match (demand.is_some(), who.known) {
-                (_, true) => format!("it lets {} in", who.text),
-                (true, false) => "it lets anybody in, with an anonymous token".to_owned(),
-                (false, false) => "it lets anybody in".to_owned(),
+                (_, true) => format!("it grants access with {}", who.text),
+                (true, false) => "it grants anonymous access, with a token".to_owned(),
+                (false, false) => "it grants anonymous access".to_owned(),
             };
             return Ok(vec![
                 Finding::good(CHECK, seen).details(details),
@@ -335,26 +338,26 @@ fn who(credentials: Option<&Credentials>) -> Who {
     Who { text, known }
 }
 
-/// Says how a registry wants to be asked.
+/// Describes the authentication that a registry asks for.
 fn demand(first: &FirstAnswer) -> Option<String> {
     if first.status != 401 {
         return None;
     }
     let challenges = Challenge::read(first.headers("www-authenticate"));
-    // As the client does it: a token comes before a password.
+    // Like the client: tokens before passwords.
     let challenge = challenges
         .iter()
         .find(|challenge| challenge.is_bearer())
         .or(challenges.first());
     let Some(challenge) = challenge else {
-        return Some("it asks who you are, and not how to say so".to_owned());
+        return Some("it asks for authentication without naming a scheme".to_owned());
     };
     let realm = challenge.realm.as_deref().unwrap_or("(no realm)");
     Some(match (challenge.is_bearer(), &challenge.service) {
         (true, Some(service)) => {
-            format!("it asks for a token of {realm} for the service {service}")
+            format!("it asks for a token from {realm} for the service {service}")
         }
-        (true, None) => format!("it asks for a token of {realm}"),
+        (true, None) => format!("it asks for a token from {realm}"),
         (false, _) => format!("it asks for user and password ({realm})"),
     })
 }
@@ -369,7 +372,7 @@ fn rate_limit(head: &Response) -> Finding {
     let limit = number(["ratelimit-limit", "x-ratelimit-limit"]);
     let remaining = number(["ratelimit-remaining", "x-ratelimit-remaining"]);
     match (limit, remaining) {
-        (None, None) => Finding::good(CHECK, "it speaks of none"),
+        (None, None) => Finding::good(CHECK, "it mentions none"),
         (limit, Some(remaining)) => {
             let of = limit
                 .map(|limit| format!(" of {limit}"))
@@ -377,8 +380,8 @@ fn rate_limit(head: &Response) -> Finding {
             let seen = format!("{remaining}{of} requests are left");
             if limit.is_some_and(|limit| remaining * 10 < limit) || remaining == 0 {
                 Finding::notice(CHECK, seen)
-                    .cause("an export may run into the limit, and then waits or ends incomplete")
-                    .remedy("log in, for a higher limit, or wait until the window has passed")
+                    .cause("an export may hit the limit, and then wait or end incomplete")
+                    .remedy("log in for a higher limit, or wait until the window has passed")
             } else {
                 Finding::good(CHECK, seen)
             }
@@ -387,7 +390,7 @@ fn rate_limit(head: &Response) -> Finding {
     }
 }
 
-/// Says whether something stands before the registry.
+/// Reports whether a proxy or cache is in front of the registry.
 pub(super) fn proxy(report: &ProbeReport) -> Finding {
     const CHECK: &str = "proxy";
     let fact = |name| report.facts.iter().find(|fact: &&Fact| fact.name == name);
@@ -403,7 +406,7 @@ pub(super) fn proxy(report: &ProbeReport) -> Finding {
         .map(|evidence| evidence.request.clone());
     let finding = Finding::notice(
         CHECK,
-        format!("something stands before it: {}", proxy.reason),
+        format!("there is something in front of it: {}", proxy.reason),
     )
     .details(asked.map(|request| format!("seen at {request}")));
     match report.capability {
@@ -412,8 +415,8 @@ pub(super) fn proxy(report: &ProbeReport) -> Finding {
             .remedy("if referrers are missing, ask the upstream registry itself"),
         _ => finding
             .cause(
-                "a proxy that does not pass the referrers API on hides what the upstream registry lists there; only \
-                 what is under tags can be found through it",
+                "a proxy that does not pass on the referrers API hides what the upstream registry lists there; only \
+                 referrers under tags can be found through it",
             )
             .remedy("mirror from the upstream registry itself, or have the proxy pass /v2/<name>/referrers/ on"),
     }

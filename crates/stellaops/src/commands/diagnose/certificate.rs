@@ -6,16 +6,16 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use x509_parser::extensions::GeneralName;
 
-/// What a certificate says of itself. Read for people; nothing is decided by it.
+/// The contents of a certificate. It is only shown; nothing is decided by it.
 #[derive(Clone, Debug)]
 pub(super) struct Certificate {
     pub(super) subject: String,
     pub(super) issuer: String,
     pub(super) not_before: SystemTime,
     pub(super) not_after: SystemTime,
-    /// The names and addresses that it is for.
+    /// The names and addresses that the certificate is valid for.
     pub(super) names: Vec<String>,
-    /// It says of itself that it may sign others.
+    /// Whether the certificate says that it may sign others.
     pub(super) is_authority: bool,
 }
 
@@ -83,7 +83,7 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// Writes a time as its day in UTC.
+/// Formats a time as its day in UTC.
 pub(super) fn day(time: SystemTime) -> String {
     let text = humantime::format_rfc3339_seconds(time.min(last_second())).to_string();
     text.split('T').next().unwrap_or_default().to_owned()
@@ -94,7 +94,7 @@ fn last_second() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(253_402_300_799)
 }
 
-/// Leaves the judgement to another, and remembers what it was shown.
+/// A verifier that delegates to another and records the certificates that were shown.
 #[derive(Debug)]
 pub(super) struct Witness {
     judge: Arc<dyn ServerCertVerifier>,
@@ -111,7 +111,7 @@ impl Witness {
         })
     }
 
-    /// Returns the chain as the server sent it, as far as it can be read.
+    /// Returns the chain in the server's order, as far as it can be parsed.
     pub(super) fn chain(&self) -> Vec<Certificate> {
         self.chain
             .lock()
@@ -119,7 +119,7 @@ impl Witness {
             .clone()
     }
 
-    /// Returns whether the server showed any certificate, so that it speaks TLS.
+    /// Returns whether the server showed a certificate, and therefore speaks TLS.
     pub(super) fn saw_any(&self) -> bool {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) > 0
     }

@@ -5,8 +5,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 const MAX_HEAD: usize = 64 << 10;
 const MAX_BODY: usize = 16 << 10;
 
-/// The first answer on a connection of its own, as it came: without credentials, redirects or retries, since each of
-/// them would hide what is looked for here.
+/// The first answer on a separate connection, verbatim: without credentials, redirects or retries, each of which would
+/// hide what is looked for here.
 #[derive(Clone, Debug)]
 pub(super) struct FirstAnswer {
     pub(super) status: u16,
@@ -17,13 +17,13 @@ pub(super) struct FirstAnswer {
 /// Why there is no first answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoFirstAnswer {
-    /// Nothing came in time.
+    /// There was no answer in time.
     Silent,
-    /// The connection ended or broke.
+    /// The connection was closed or broke.
     Closed(String),
-    /// What came is not HTTP.
+    /// The answer is not HTTP.
     NotHttp,
-    /// What came is an alert of TLS.
+    /// The answer is a TLS alert.
     SpeaksTls,
 }
 
@@ -39,7 +39,7 @@ impl FirstAnswer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Returns whether the body is a page for people.
+    /// Returns whether the body is HTML.
     pub(super) fn is_page(&self) -> bool {
         let start = self.body.trim_ascii_start();
         start.starts_with(b"<")
@@ -50,14 +50,14 @@ impl FirstAnswer {
     }
 }
 
-/// A connection of whatever is between here and the registry.
+/// A connection to the registry or to a proxy in between.
 pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
 
-/// Writes the head of a request that has no body.
+/// Formats the head of a request without a body.
 ///
-/// `more` are further lines, each with its end.
+/// `more` are further header lines, each with its line end.
 pub(super) fn request(method: &str, target: &str, host: &str, more: &str) -> String {
     format!(
         "{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stellaops/{}\r\n{more}\r\n",
@@ -65,7 +65,7 @@ pub(super) fn request(method: &str, target: &str, host: &str, more: &str) -> Str
     )
 }
 
-/// Sends a request on a connection that has just been made, and reads the answer.
+/// Sends a request on a new connection and reads the answer.
 pub(super) async fn ask<S: Connection>(
     mut stream: S,
     request: &str,
@@ -81,7 +81,7 @@ pub(super) async fn ask<S: Connection>(
             let mut buffer = [0; 4096];
             let count = match stream.read(&mut buffer).await {
                 Ok(count) => count,
-                // The head may have come before the connection broke.
+                // The head may have arrived before the connection broke.
                 Err(_) if answer.is_some() => 0,
                 Err(error) => return Err(closed(error)),
             };
@@ -102,7 +102,7 @@ pub(super) async fn ask<S: Connection>(
                 }
                 None if count == 0 => {
                     return Err(if bytes.is_empty() {
-                        NoFirstAnswer::Closed("without a word".to_owned())
+                        NoFirstAnswer::Closed("without an answer".to_owned())
                     } else {
                         NoFirstAnswer::NotHttp
                     });
@@ -112,7 +112,7 @@ pub(super) async fn ask<S: Connection>(
             }
         }
     };
-    // A body that does not end in time does not take the head away.
+    // If the body does not end in time, the head still counts.
     if let Ok(exchanged) = tokio::time::timeout(within, exchange).await {
         exchanged?;
     }
@@ -123,7 +123,7 @@ pub(super) async fn ask<S: Connection>(
     Ok(answer)
 }
 
-/// Asks a proxy for a tunnel, and returns the status of its answer; after a 2xx the connection is the tunnel.
+/// Asks a proxy for a tunnel and returns the status; after a 2xx the connection is the tunnel.
 pub(super) async fn tunnel<S: Connection>(
     stream: &mut S,
     request: &str,
@@ -134,12 +134,12 @@ pub(super) async fn tunnel<S: Connection>(
         stream.write_all(request.as_bytes()).await.map_err(closed)?;
         stream.flush().await.map_err(closed)?;
         let mut bytes = Vec::new();
-        // One by one: what follows the head is no longer the proxy's.
+        // Byte by byte: what follows the head no longer comes from the proxy.
         while bytes.len() < MAX_HEAD {
             match stream.read_u8().await {
                 Ok(byte) => bytes.push(byte),
                 Err(_) if bytes.is_empty() => {
-                    return Err(NoFirstAnswer::Closed("without a word".to_owned()));
+                    return Err(NoFirstAnswer::Closed("without an answer".to_owned()));
                 }
                 Err(error) => return Err(closed(error)),
             }
@@ -156,7 +156,7 @@ pub(super) async fn tunnel<S: Connection>(
     }
 }
 
-/// Reads the head of an answer, and returns its length as well; `None` while there is more to come.
+/// Parses the head of an answer and returns it with its length; `None` while it is incomplete.
 fn head(bytes: &[u8]) -> Result<Option<(FirstAnswer, usize)>, NoFirstAnswer> {
     // An alert record of TLS 1.0 or later.
     if bytes.starts_with(&[0x15, 0x03]) {
@@ -218,7 +218,7 @@ mod tests {
         for (bytes, ends, expected) in [
             (&b""[..], false, NoFirstAnswer::Silent),
             (b"HTTP/1.1 200 OK\r\nX", false, NoFirstAnswer::Silent),
-            (b"", true, NoFirstAnswer::Closed("without a word".into())),
+            (b"", true, NoFirstAnswer::Closed("without an answer".into())),
             (
                 b"\x15\x03\x03\0\x02\x02\x0a",
                 true,

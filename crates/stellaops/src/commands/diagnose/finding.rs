@@ -2,10 +2,10 @@ use serde_json::{Value, json};
 
 use crate::exit::Exit;
 
-/// The widest line, so that a narrow terminal shows it whole. Words are not broken: digests and URLs can be copied.
+/// The widest line, for narrow terminals. Words are not broken, so that digests and URLs can be copied.
 const WIDTH: usize = 78;
 
-/// What one check saw.
+/// The result of one check.
 #[derive(Clone, Debug)]
 pub(super) struct Finding {
     check: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Good,
-    /// Nothing is wrong, but it explains something.
+    /// Nothing is wrong, but the finding explains something.
     Notice,
     Failed(Exit),
 }
@@ -54,13 +54,13 @@ impl Finding {
         self
     }
 
-    /// Adds what to do about it.
+    /// Adds the remedy.
     pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// Adds what was seen in detail, a line each.
+    /// Adds details, one per line.
     pub(super) fn details(mut self, details: impl IntoIterator<Item = String>) -> Self {
         self.details.extend(details);
         self
@@ -70,7 +70,7 @@ impl Finding {
         self.check
     }
 
-    /// Returns the sentence of what was seen.
+    /// Returns what was seen, as a sentence.
     pub(super) fn seen(&self) -> &str {
         &self.seen
     }
@@ -114,7 +114,7 @@ impl Finding {
     }
 }
 
-/// Writes a sentence after `first`, its further lines indented.
+/// Wraps a sentence after `first`, with its further lines indented.
 pub(super) fn wrapped(first: &str, indent: usize, sentence: &str) -> String {
     let mut text = String::new();
     let mut line = first.to_owned();

@@ -1,4 +1,4 @@
-//! The image, what names its referrers, and where they may be instead.
+//! Checks of the image, the sources of its referrers, and where else they may be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,20 +17,20 @@ use super::finding::Finding;
 use crate::exit::Exit;
 use crate::render;
 
-/// Tags whose indexes are read to find one that has the image as a platform.
+/// How many tags are read to find an index that has the image as a platform.
 const MAX_TAGS: usize = 50;
 
-/// The way out where the API is blocked for an image that may be read.
-const UNBLOCK: &str = "ask for the right to use the API; if the registry has none (Harbor before 2.8 answers 401), \
+/// What to do if the API is blocked for a readable image.
+const UNBLOCK: &str = "ask for access to the API; if the registry has none (Harbor before 2.8 answers 401), \
                        configure registries.HOST.referrers_api: unsupported";
 
-/// What is asked about.
+/// The image that is diagnosed.
 pub(super) struct Image<'a> {
     pub(super) reference: &'a Reference,
     pub(super) repository: Repository,
-    /// What is configured about the registry's referrers API.
+    /// The configured capability of the registry's referrers API.
     pub(super) configured: Option<Capability>,
-    /// Time for one discovery.
+    /// The time limit of one discovery.
     pub(super) timeout: Duration,
 }
 
@@ -41,7 +41,7 @@ impl Image<'_> {
         let manifest = self.resolve(&mut findings).await;
         let subject = match (&manifest, self.reference.digest()) {
             (Some(manifest), _) => manifest.digest().clone(),
-            // Lists may still name what refers to an image that is gone.
+            // Lists may still name referrers of an image that is gone.
             (None, Some(digest)) => digest.clone(),
             (None, None) => return findings,
         };
@@ -80,7 +80,7 @@ impl Image<'_> {
                 let manifest = resolved.manifest;
                 let what = match manifest.entries().len() {
                     0 if media_type::is_index(manifest.media_type()) => "an empty index".to_owned(),
-                    0 => "an image of one platform".to_owned(),
+                    0 => "an image for one platform".to_owned(),
                     count => format!("an index of {}", render::count(count, "manifest")),
                 };
                 findings.push(
@@ -92,9 +92,9 @@ impl Image<'_> {
                     let tag = tag.unwrap_or_default();
                     findings.push(
                         Finding::notice("tag", format!("{tag} is at {now} now"))
-                            .cause("the image was built again; what refers to the new one does not refer to this one")
+                            .cause("the image was rebuilt; referrers of the new one do not refer to this one")
                             .remedy(format!(
-                                "if the new one is meant: stellaops registry diagnose {}/{}:{tag}",
+                                "for the new one: stellaops registry diagnose {}/{}:{tag}",
                                 self.reference.registry(),
                                 self.reference.repository()
                             )),
@@ -122,35 +122,35 @@ impl Image<'_> {
         }
     }
 
-    /// Tells a missing tag or digest from a missing repository.
+    /// Distinguishes a missing tag or digest from a missing repository.
     async fn not_found(&self, said: &str) -> Finding {
         let tags = self.tags().await;
         let failed = |seen: String| Finding::failed("image", Exit::Access, seen);
         let name = self.reference.repository();
         match (tags, self.reference.digest(), self.reference.tag()) {
             (Some(tags), Some(digest), _) => failed(format!(
-                "the repository is there, the digest is not{said}"
+                "the repository exists, the digest does not{said}"
             ))
             .details([format!("{digest}"), listed(&tags)])
             .cause(
-                "the image was deleted, or fell to a retention policy, or is in another repository; a tag that was \
-                 pushed again leaves its old digest without a name",
+                "the image was deleted, was removed by a retention policy, or is in another repository; pushing a tag \
+                 again leaves its old digest without a name",
             )
-            .remedy("use a tag to find the digest that is there now"),
+            .remedy("use a tag to find the current digest"),
             (Some(tags), None, tag) => failed(format!(
-                "the repository is there, the tag {} is not{said}",
+                "the repository exists, the tag {} does not{said}",
                 tag.map(ToString::to_string).unwrap_or_default()
             ))
             .details([listed(&tags)])
-            .cause("the tag is misspelt, or was deleted, or never pushed")
-            .remedy("use one of the tags that are there"),
+            .cause("the tag is misspelt, was deleted, or was never pushed")
+            .remedy("use one of the existing tags"),
             (None, ..) => failed(format!("there is no repository {name} for this user{said}"))
-                .cause("its name is misspelt, or it is not public, which registries answer in the same way")
+                .cause("its name is misspelt, or it is private, which registries answer alike")
                 .remedy(format!("check the name {name}; docker login {}", self.reference.registry())),
         }
     }
 
-    /// Returns the tags of the first page that are no referrers' tags; `None` when there is no list.
+    /// Returns the tags of the first page except referrers tags and legacy tags; `None` if there is no list.
     async fn tags(&self) -> Option<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct List {
@@ -161,13 +161,13 @@ impl Image<'_> {
             return None;
         }
         let list: List = serde_json::from_slice(response.body()).ok()?;
-        // What names no tags is not a list without any.
+        // A document without `tags` is not an empty list.
         let mut tags = list.tags?;
         tags.retain(|tag| !tag.starts_with("sha256-") && !tag.starts_with("sha512-"));
         Some(tags)
     }
 
-    /// Says what refers to the image, or where it may be instead.
+    /// Reports the referrers of the image, or where else they may be.
     async fn referrers(
         &self,
         subject: &Digest,
@@ -190,7 +190,7 @@ impl Image<'_> {
             return Finding::failed(
                 CHECK,
                 exit_of(problem.code),
-                format!("{known} found, and not everything could be read"),
+                format!("{known} found, but not everything could be read"),
             )
             .details(problems)
             .cause(cause)
@@ -241,7 +241,7 @@ impl Image<'_> {
         }
     }
 
-    /// Looks for an index that has the image as one of its platforms and carries the referrers.
+    /// Looks for an index that has the image as a platform, and has the referrers.
     async fn on_index(&self, subject: &Digest, tree: Option<&ImageTree>) -> Option<Finding> {
         if tree.is_some() {
             return None;
@@ -328,7 +328,7 @@ fn by_category(subject: &Digest, graph: &ReferrerGraph) -> Option<String> {
     (!kinds.is_empty()).then(|| kinds.join(", "))
 }
 
-/// Returns what a source was answered: the first answer, and how many pages came after it.
+/// Summarises the answers to a source: the first, and the number of further pages.
 fn answers(report: &SubjectReport, source: SourceKind) -> String {
     let mut exchanges = report
         .exchanges
@@ -406,7 +406,7 @@ fn api(report: &SubjectReport) -> Finding {
             .remedy("nothing: the referrers tag and legacy tags are asked instead, as the specification says"),
         _ => Finding::notice(CHECK, format!("it gave no answer ({answers})"))
             .details(noticed)
-            .cause("the API is blocked for this user, or something before the registry answers in its place")
+            .cause("the API is blocked for this user, or something in front of the registry answers in its place")
             .remedy(format!("nothing while the referrers tag answers; else {UNBLOCK}")),
     }
 }
@@ -457,12 +457,12 @@ fn legacy_tags(report: &SubjectReport, graph: &ReferrerGraph) -> Finding {
         Finding::good(CHECK, seen)
     } else {
         Finding::notice(CHECK, seen).details(noticed).cause(
-            "tags with other suffixes than .sig, .att and .sbom are only seen in a whole list",
+            "tags with suffixes other than .sig, .att and .sbom are only found in a complete list",
         )
     }
 }
 
-/// Says which referrers are named and not there.
+/// Reports referrers that are listed but missing.
 fn gone(graph: &ReferrerGraph) -> Option<Finding> {
     let gone: Vec<_> = graph
         .warnings()
@@ -478,13 +478,13 @@ fn gone(graph: &ReferrerGraph) -> Option<Finding> {
         Finding::notice(
             "gone",
             format!(
-                "{} {verb} listed and not there",
+                "{} {verb} listed but missing",
                 render::count(gone.len(), "referrer")
             ),
         )
         .details(gone)
-        .cause("a retention policy or garbage collection has deleted what no tag names")
-        .remedy("attach them again, and except referrers from the retention policy"),
+        .cause("a retention policy or garbage collection has deleted what has no tag")
+        .remedy("attach them again, and exempt referrers from the retention policy"),
     )
 }
 
@@ -503,35 +503,35 @@ fn advice(code: ErrorCode) -> (&'static str, &'static str) {
     match code {
         ErrorCode::Denied => (
             "this user may not read that part of the repository",
-            "log in as one who may; ask for the right to pull",
+            "log in as a user who may; ask for pull access",
         ),
         ErrorCode::RateLimited => (
             "the registry throttles this user or address",
-            "log in, for a higher limit; wait; ask less at a time (registries.HOST.max_in_flight)",
+            "log in for a higher limit; wait; send fewer requests at a time (registries.HOST.max_in_flight)",
         ),
         ErrorCode::Timeout | ErrorCode::Network => (
             "the registry is slow or the connection bad",
             "raise export.referrer_discovery.timeout_seconds; try again from a better connection",
         ),
         ErrorCode::ServerError => (
-            "the registry is out of order for this request",
-            "try again later; then ask whoever runs the registry",
+            "the registry does not work for this request",
+            "try again later; then ask the registry's operator",
         ),
         ErrorCode::Integrity => (
             "what the registry sent is not what the digest names: a damaged store or a cache in between",
-            "do not use it; ask whoever runs the registry",
+            "do not use it; ask the registry's operator",
         ),
         ErrorCode::Limit => (
             "there is more than this program reads by default",
             "see the limits in the documentation",
         ),
         ErrorCode::UntrustedLink => (
-            "the registry names another host for the rest of a list, to which no credentials are sent",
-            "ask whoever runs the registry or the proxy before it",
+            "the registry names another host for the rest of a list, and credentials are not sent there",
+            "ask the operator of the registry or of the proxy in front of it",
         ),
         _ => (
             "the registry's answer breaks the specification or ends half-way",
-            "try again; then ask whoever runs the registry",
+            "try again; then ask the registry's operator",
         ),
     }
 }

@@ -17,13 +17,13 @@ use super::wire::Place;
 use crate::exit::Exit;
 
 const CHECK: &str = "TLS";
-/// A certificate that ends sooner is worth a word.
+/// A certificate that expires sooner is reported.
 const SOON: u64 = 14 * 24 * 60 * 60;
 
 /// A session with the registry.
 type Session = TlsStream<Box<dyn Connection>>;
 
-/// Begins a TLS session, and says what was shown on the way.
+/// Starts a TLS session and reports the certificates that were shown.
 pub(super) async fn handshake(
     place: &Place,
     options: &ClientOptions,
@@ -31,15 +31,15 @@ pub(super) async fn handshake(
 ) -> Result<(Session, Finding), Finding> {
     let failed = |seen: String| Finding::failed(CHECK, Exit::Network, seen);
     let (connector, witness) = connector(place, options).map_err(|error| {
-        failed(format!(
-            "what this machine has for TLS with it cannot be used: {error}"
-        ))
-        .cause("a file of certificates or keys is broken, or the other half of a pair is missing")
-        .remedy("mend or remove the file that is named")
+        failed(format!("the TLS settings for it cannot be used: {error}"))
+            .cause(
+                "a file of certificates or keys is broken, or the other half of a pair is missing",
+            )
+            .remedy("fix or remove that file")
     })?;
     let name = ServerName::try_from(place.host.clone()).map_err(|_| {
         failed(format!(
-            "{} is no name that a certificate can have",
+            "{} is not a name that a certificate can have",
             place.host
         ))
     })?;
@@ -51,12 +51,12 @@ pub(super) async fn handshake(
         Ok(shaken) => shaken,
         Err(_) => {
             return Err(failed(format!(
-                "{} took the connection and then said nothing for {}",
+                "{} accepted the connection and then sent nothing for {}",
                 place.peer(address),
                 place.seconds()
             ))
             .cause("the server is overloaded, or a firewall drops what follows the connection")
-            .remedy("try again with a longer --timeout; then ask whoever runs the registry"));
+            .remedy("try again with a longer --timeout; then ask the registry's operator"));
         }
     };
     let chain = witness.chain();
@@ -67,7 +67,7 @@ pub(super) async fn handshake(
                 Finding::notice(CHECK, format!("{}, not verified", version(&stream)))
                     .details(chain.iter().map(Certificate::line))
                     .cause("--insecure or insecure_skip_verify names this registry")
-                    .remedy("outside of a lab, give its certificate with --ca-file FILE instead")
+                    .remedy("outside a lab, give its certificate with --ca-file FILE instead")
             } else {
                 trusted(&stream, &chain)
             };
@@ -84,7 +84,7 @@ pub(super) async fn handshake(
                         .remedy("check the name; for a client certificate give --client-cert and --client-key")
                 }
                 _ => failed(format!("the handshake broke off: {error}"))
-                    .cause("the server, or something before it, does not speak TLS at this port")
+                    .cause("the server, or something in front of it, does not speak TLS at this port")
                     .remedy("check the port in the reference"),
             };
             let shown = chain.iter().map(Certificate::line);
@@ -93,7 +93,7 @@ pub(super) async fn handshake(
     }
 }
 
-/// Returns whether a TLS server is at the address, trusted or not.
+/// Returns whether there is a TLS server at the address, trusted or not.
 pub(super) async fn is_spoken(place: &Place, options: &ClientOptions, address: SocketAddr) -> bool {
     let (Ok((connector, witness)), Ok(name), Ok(stream)) = (
         connector(place, options),
@@ -106,7 +106,7 @@ pub(super) async fn is_spoken(place: &Place, options: &ClientOptions, address: S
     matches!(shaken, Ok(Ok(_))) || witness.saw_any()
 }
 
-/// Judges as the client does, by what counts for this registry.
+/// Verifies like the client, with the settings of this registry.
 fn connector(
     place: &Place,
     options: &ClientOptions,
@@ -141,7 +141,7 @@ fn trusted(stream: &Session, chain: &[Certificate]) -> Finding {
             ),
         )
         .details(shown)
-        .remedy("tell whoever runs the registry to renew it before then"),
+        .remedy("ask the registry's operator to renew it before then"),
         _ => Finding::good(CHECK, format!("{version}, trusted")).details(shown),
     }
 }
@@ -163,10 +163,10 @@ fn refused(
         let last = chain.last();
         let issuer = last.map_or("an authority", Certificate::issuer);
         let cause = if last.is_some_and(Certificate::is_self_signed) && chain.len() == 1 {
-            "the registry made its certificate itself".to_owned()
+            "the registry's certificate is self-signed".to_owned()
         } else {
-            "a company's own authority, a proxy that looks into TLS, or a chain that the registry sends \
-                      without its middle part"
+            "a company's own authority, a proxy that inspects TLS, or a registry that does not send \
+                      its intermediate certificates"
                 .to_owned()
         };
         let host = options.hosts.get(place.registry.as_str());
@@ -182,8 +182,8 @@ fn refused(
         ))
         .cause(cause)
         .remedy(format!(
-            "get that authority's certificate, or the registry's own where it made it itself, from whoever runs it and \
-             give it with --ca-file FILE; in a lab --insecure {} does without",
+            "get that authority's certificate, or the registry's own if it is self-signed, from the operator and \
+             give it with --ca-file FILE; in a lab, --insecure {} does without",
             place.registry
         ))
     };
@@ -194,7 +194,7 @@ fn refused(
             });
             failed(format!("the certificate ended {ended}; {today}"))
                 .cause("it was not renewed in time, or this machine's clock is ahead")
-                .remedy("check the clock (date -u); if it is right, whoever runs the registry has to renew")
+                .remedy("check the clock (date -u); if it is right, the registry's operator must renew the certificate")
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             let begins = early.map_or("later".to_owned(), |early| {
@@ -216,7 +216,7 @@ fn refused(
                 place.host
             ))
             .cause(
-                "another server answers at this address, or the registry is called by another name",
+                "another server answers at this address, or the registry has another name",
             )
             .remedy(format!(
                 "use one of those names in the reference, or check what {} leads to",
@@ -225,7 +225,7 @@ fn refused(
         }
         CertificateError::Revoked => failed("the certificate has been revoked".to_owned())
             .cause("its key was lost or stolen, or it was replaced")
-            .remedy("send nothing there; ask whoever runs the registry"),
+            .remedy("send nothing there; ask the registry's operator"),
         _ if late.is_some() => refused_late(late, &today),
         CertificateError::UnknownIssuer => untrusted(),
         CertificateError::Other(_) if chain.first().is_some_and(|leaf| leaf.is_authority) => {
@@ -234,11 +234,11 @@ fn refused(
                 .remedy("give that certificate itself with --ca-file FILE, or have one made for the server (CA:FALSE)")
         }
         CertificateError::Other(other) => failed(format!("the certificate is refused: {}", other.0))
-            .cause("it breaks a rule that certificates have to keep")
-            .remedy("ask whoever runs the registry for a new one, of X.509 version 3 with a subjectAltName"),
+            .cause("it violates a rule for certificates")
+            .remedy("ask the registry's operator for a new one, of X.509 version 3 with a subjectAltName"),
         other => failed(format!("the certificate is refused: {other}"))
-            .cause("it breaks a rule that certificates have to keep")
-            .remedy("ask whoever runs the registry for a new one"),
+            .cause("it violates a rule for certificates")
+            .remedy("ask the registry's operator for a new one"),
     }
 }
 
@@ -252,10 +252,10 @@ fn refused_late(late: Option<&Certificate>, today: &str) -> Finding {
         format!("the certificate ended {ended}; {today}"),
     )
     .cause("it was not renewed in time, or this machine's clock is ahead; its authority is not trusted either")
-    .remedy("check the clock (date -u); if it is right, whoever runs the registry has to renew")
+    .remedy("check the clock (date -u); if it is right, the registry's operator must renew the certificate")
 }
 
-/// Finds out what answers with something else than TLS.
+/// Finds out what answers with something other than TLS.
 async fn not_tls(place: &Place, address: SocketAddr) -> Finding {
     let registry = &place.registry;
     let answer = match place.stream(address).await {
@@ -270,7 +270,7 @@ async fn not_tls(place: &Place, address: SocketAddr) -> Finding {
             "{registry} speaks plain HTTP, without TLS (it answered {})",
             answer.status
         ))
-        .cause("the registry has no TLS at this port, or something before it took it off")
+        .cause("the registry has no TLS at this port, or something in front of it terminates it")
         .remedy(format!(
             "use the port that has TLS; where plain HTTP is meant: --plain-http {registry}, which sends \
              credentials in the clear"

@@ -1,4 +1,4 @@
-//! From the name to the first connection: what needs no registry at the other end.
+//! Checks from the name to the first connection, which need no registry at the other end.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,9 +25,9 @@ use crate::render;
 pub(super) struct Proxy {
     host: String,
     port: u16,
-    /// What begins TLS with the proxy itself, where its URL says so.
+    /// The TLS connector for the proxy itself, if its URL is https.
     tls: Option<TlsConnector>,
-    /// The header that says who asks, with its line end; empty without a user.
+    /// The `Proxy-Authorization` header with its line end; empty without a user.
     authorization: String,
 }
 
@@ -38,7 +38,7 @@ impl Proxy {
         let port = url.port_or_known_default().ok_or_else(none)?;
         let tls = match url.scheme() {
             "https" => {
-                // What is set for registries does not hold for a proxy.
+                // Settings for registries do not apply to a proxy.
                 let mut options = options.clone();
                 options.hosts.clear();
                 options.certs_folders.clear();
@@ -67,13 +67,13 @@ impl Proxy {
         })
     }
 
-    /// Names it without its password.
+    /// Returns the name of the proxy without its password.
     pub(super) fn name(&self) -> String {
         format!("the proxy {}:{}", self.host, self.port)
     }
 }
 
-/// Decodes what a URL has to escape in a user or a password.
+/// Percent-decodes a user or a password of a URL.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -90,7 +90,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Where a registry is said to be.
+/// Where to reach a registry.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) registry: Registry,
@@ -98,9 +98,9 @@ pub(super) struct Place {
     pub(super) port: u16,
     pub(super) speaks_tls: bool,
     pub(super) proxy: Option<Proxy>,
-    /// There are proxies, and none of them is for this registry.
+    /// Whether proxies are set but none applies to this registry.
     spared: bool,
-    /// Time that each answer may take.
+    /// The time limit of each answer.
     pub(super) timeout: Duration,
 }
 
@@ -112,7 +112,7 @@ impl Place {
     ) -> Result<Self, String> {
         let plain = options.speaks_plain_http(registry);
         let scheme = if plain { "http" } else { "https" };
-        let none = || format!("{registry} does not stand in a URL");
+        let none = || format!("{registry} cannot be used in a URL");
         let url =
             Url::parse(&format!("{scheme}://{}/", registry.api_host())).map_err(|_| none())?;
         let host = url.host_str().ok_or_else(none)?;
@@ -131,7 +131,7 @@ impl Place {
         })
     }
 
-    /// Returns host and port that are connected to first, and what they are.
+    /// Returns the host and port to connect to first, and a name for them.
     fn first_hop(&self) -> (&str, u16, &'static str) {
         match &self.proxy {
             Some(proxy) => (&proxy.host, proxy.port, "the proxy "),
@@ -139,7 +139,7 @@ impl Place {
         }
     }
 
-    /// Names what is at the other end of a connection that was made to `address`.
+    /// Names the other end of a connection to `address`.
     pub(super) fn peer(&self, address: SocketAddr) -> String {
         match &self.proxy {
             Some(proxy) => format!("{}, through {},", self.authority(), proxy.name()),
@@ -147,7 +147,7 @@ impl Place {
         }
     }
 
-    /// Returns the head of the first request, `GET /v2/`, as the next hop wants it.
+    /// Returns the head of the first request, `GET /v2/`, in the form for the next hop.
     pub(super) fn first_request(&self) -> String {
         let (mut target, mut more) = ("/v2/".to_owned(), String::new());
         if let Some(proxy) = self.proxy.as_ref().filter(|_| !self.speaks_tls) {
@@ -162,17 +162,17 @@ impl Place {
         format!("{} s", self.timeout.as_secs())
     }
 
-    /// Writes host and port as a request's `Host` header has them.
+    /// Formats host and port for the `Host` header.
     pub(super) fn authority(&self) -> String {
         self.registry.api_host().to_owned()
     }
 
-    /// Finds the addresses of the host.
+    /// Resolves the host to addresses.
     pub(super) async fn resolve(&self) -> Result<(Vec<SocketAddr>, Finding), Finding> {
         const CHECK: &str = "name resolution";
         let (host, port, what) = self.first_hop();
         if let Ok(address) = host.parse::<IpAddr>() {
-            let seen = format!("{what}{host} is an address already");
+            let seen = format!("{what}{host} is already an address");
             return Ok((
                 vec![SocketAddr::new(address, port)],
                 Finding::good(CHECK, seen),
@@ -193,7 +193,7 @@ impl Place {
         };
         let mut addresses = match found {
             Ok(addresses) => addresses.collect::<Vec<_>>(),
-            // Neither getaddrinfo's code nor a kind of its own survives in `io::Error`: these are the texts of
+            // `io::Error` keeps neither getaddrinfo's code nor a kind of its own: these are the texts of
             // EAI_AGAIN in glibc and musl.
             Err(error)
                 if ["Temporary failure", "Try again"]
@@ -226,7 +226,7 @@ impl Place {
         Ok((addresses, Finding::good(CHECK, seen)))
     }
 
-    /// Connects to the first address that takes a connection.
+    /// Connects to the first address that accepts a connection.
     pub(super) async fn connect(
         &self,
         addresses: &[SocketAddr],
@@ -239,17 +239,15 @@ impl Place {
             match timeout(self.timeout, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     let millis = started.elapsed().as_millis();
-                    let mut seen = format!("{address} took it after {millis} ms");
+                    let mut seen = format!("{address} accepted after {millis} ms");
                     if let Some(proxy) = &self.proxy {
                         self.through(proxy, stream)
                             .await
                             .map_err(|no| no.finding(self, proxy))?;
                         let name = proxy.name();
-                        seen = format!("through {name}, which took it after {millis} ms");
+                        seen = format!("through {name}, which accepted after {millis} ms");
                     } else if self.spared {
-                        seen.push_str(
-                            ", not through a proxy: NO_PROXY spares it, or there is none for it",
-                        );
+                        seen.push_str(", without a proxy: NO_PROXY exempts it, or none applies");
                     }
                     return Ok((*address, Finding::good(CHECK, seen).details(failures)));
                 }
@@ -282,17 +280,17 @@ impl Place {
             Some(io::ErrorKind::TimedOut) => (
                 format!("{host} does not answer at port {port}"),
                 "a firewall drops the packets, or the address is an old one",
-                "ask whoever runs the firewall between here and there; check the address",
+                "ask the operator of the firewall in between; check the address",
             ),
             Some(io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable) => (
-                format!("there is no way from here to {host}"),
+                format!("there is no route from here to {host}"),
                 "this machine has no route to that network",
                 "check the network connection, the VPN and IPv6",
             ),
             _ => (
                 format!("no connection to {host} at port {port}"),
-                "something between here and there breaks connections",
-                "try from another machine of the same network",
+                "something in between breaks connections",
+                "try from another machine in the same network",
             ),
         };
         let tried = match addresses.len() {
@@ -308,7 +306,7 @@ impl Place {
             .remedy(remedy))
     }
 
-    /// Makes one more connection to an address that has taken one, up to the registry itself.
+    /// Makes another connection to the registry through an address that accepted one.
     pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<Box<dyn Connection>> {
         let stream = match timeout(self.timeout, TcpStream::connect(address)).await {
             Ok(stream) => stream?,
@@ -323,7 +321,7 @@ impl Place {
         }
     }
 
-    /// Goes through a proxy as the client does: for TLS in a tunnel.
+    /// Connects through a proxy like the client: for TLS, through a tunnel.
     async fn through(
         &self,
         proxy: &Proxy,
@@ -365,7 +363,7 @@ impl Place {
     }
 }
 
-/// Why a proxy does not connect.
+/// Why a connection through a proxy failed.
 #[derive(Debug)]
 enum NoTunnel {
     Refused(u16),
@@ -377,14 +375,14 @@ impl NoTunnel {
     fn seen(&self, place: &Place, proxy: &Proxy) -> String {
         let (name, to) = (proxy.name(), place.authority());
         match self {
-            Self::Refused(407) => format!("{name} wants a login (407)"),
+            Self::Refused(407) => format!("{name} requires a login (407)"),
             Self::Refused(status) => {
                 format!("{name} does not connect to {to}: it answers {status}")
             }
             Self::Tls(why) => format!("TLS with {name} failed: {why}"),
             Self::Answer(NoFirstAnswer::Silent) => {
                 format!(
-                    "{name} took the connection and said nothing for {}",
+                    "{name} accepted the connection and sent nothing for {}",
                     place.seconds()
                 )
             }
@@ -398,20 +396,20 @@ impl NoTunnel {
     fn finding(&self, place: &Place, proxy: &Proxy) -> Finding {
         let (cause, remedy) = match self {
             Self::Refused(407) => (
-                "the URL of the proxy holds no user and password, or wrong ones",
+                "the URL of the proxy has no user and password, or wrong ones",
                 "set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, with %40 for an @ in the password",
             ),
             Self::Refused(403 | 405) => (
-                "the proxy lets nobody, or not this machine, through to that host and port",
-                "ask whoever runs the proxy to allow it; NO_PROXY names hosts that are connected directly",
+                "the proxy does not allow connections to that host and port, at least not from this machine",
+                "ask the proxy's operator to allow it; NO_PROXY names hosts that are connected directly",
             ),
             Self::Refused(_) => (
                 "the proxy cannot resolve or reach the registry",
-                "a registry inside the network has to be named in NO_PROXY; else ask whoever runs the proxy",
+                "a registry inside the network must be named in NO_PROXY; otherwise ask the proxy's operator",
             ),
             Self::Tls(_) => (
                 "the proxy does not speak TLS at this port, or its certificate is not trusted",
-                "check whether HTTPS_PROXY has to begin with http://; --ca-file trusts its authority",
+                "check whether HTTPS_PROXY must begin with http://; --ca-file trusts its authority",
             ),
             Self::Answer(_) => (
                 "another service is at this port, or the proxy hangs",

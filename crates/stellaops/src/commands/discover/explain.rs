@@ -1,4 +1,4 @@
-//! What was asked on the way, and what came back.
+//! `--explain`: every request and its answer.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use oci_referrers::SubjectReport;
 use super::Found;
 use crate::render;
 
-/// The widest line of an explanation that is not broken, for a terminal of 80 columns.
+/// The widest line of an explanation that is not wrapped, for a terminal of 80 columns.
 const EXPLAINED_WIDTH: usize = 78;
 
 impl Found {
     pub(super) fn explanation(&self) -> String {
         let mut text = String::from("\nWhat was asked, and what came back:\n");
-        // Most subjects are referrers to which nothing refers; one line for all that were told so in the same words.
+        // Most subjects are referrers without referrers of their own; those with the same answers share one line.
         let mut quiet: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut reports: Vec<_> = self.graph.subjects.iter().collect();
         reports
@@ -53,11 +53,11 @@ impl Found {
                 text.push_str(&format!("    {}\n", subjects.join(", ")));
             }
         }
-        text.push_str("  --format json has every request and every digest whole\n");
+        text.push_str("  --format json shows every request and full digests\n");
         text
     }
 
-    /// Says what a subject is to the image, where it is a part of it.
+    /// Returns what a subject is within the image, if it is part of it.
     fn place(&self, subject: &Digest) -> String {
         let child = self
             .children
@@ -71,12 +71,12 @@ impl Found {
     }
 }
 
-/// Returns whether a subject only came up on the way, and nothing about it is out of the ordinary.
+/// Returns whether a subject is a referrer about which there is nothing unusual to tell.
 fn is_quiet(report: &SubjectReport) -> bool {
     report.depth > 0 && report.errors.is_empty() && report.warnings.is_empty()
 }
 
-/// Writes what the sources answered about a subject.
+/// Summarises the answers of the sources about a subject.
 fn answers(report: &SubjectReport) -> String {
     if report.exchanges.is_empty() {
         return "a listing of the repository's tags answered".to_owned();
@@ -89,7 +89,7 @@ fn answers(report: &SubjectReport) -> String {
     answers.join(", ")
 }
 
-/// Shortens digests and the tags that are made of them, as the tree does.
+/// Shortens digests, and tags made from them, as the tree does.
 fn without_long_digests(request: &str) -> String {
     const SHOWN: usize = 12;
     const WHOLE: usize = 64;

@@ -1,4 +1,4 @@
-//! What was found, for people: as a table and as a tree.
+//! The result of a discovery as a table and as a tree.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -70,7 +70,7 @@ impl Found {
         text
     }
 
-    /// Returns what is below a referrer that is an index.
+    /// Returns the children of a referrer that is an index.
     fn children_of(&self, referrer: &Digest) -> &[Child] {
         let tree = self.graph.indexes.get(referrer);
         tree.map_or(&[], |tree| &tree.children)
@@ -114,14 +114,14 @@ impl Found {
                     branch.push(below);
                 }
             }
-            // A branch that the filter refuses stays when something below it is wanted.
+            // A branch that the filter excludes stays if something below it is wanted.
             if wanted(referrer, args) || !branch.is_leaf() {
                 tree.push(branch);
             }
         }
     }
 
-    /// Says which artifact types there are, to somebody who has asked for another one.
+    /// Lists the artifact types that were found, for a filter that matches none of them.
     fn types_there(&self) -> String {
         const SHOWN: usize = 10;
         let mut types: BTreeMap<&str, usize> = BTreeMap::new();
@@ -137,7 +137,7 @@ impl Found {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        format!("hint: none has this artifact type; those that are there: {shown}{more}\n")
+        format!("hint: no referrer has this artifact type; found: {shown}{more}\n")
     }
 
     fn closing(&self, args: &DiscoverArgs, requests: u64) -> String {

@@ -3,10 +3,10 @@ use crate::commands::inspect::view::{BundleView, FoundView, ImageView, ReferrerV
 use crate::log;
 use crate::render;
 
-/// Writes a bundle as one page for a browser.
+/// Formats a bundle as one HTML page.
 ///
-/// - It needs no network: the style is in it, there are no scripts, and its policy forbids both to whatever a bundle
-///   might smuggle in.
+/// - It needs no network: the style is inline, there are no scripts, and its content security policy forbids whatever a
+///   bundle might smuggle in.
 /// - Everything that comes from the bundle goes through [`Page::text`].
 pub(crate) fn html(view: &BundleView) -> String {
     let mut page = Page(String::new());
@@ -17,7 +17,7 @@ pub(crate) fn html(view: &BundleView) -> String {
         .markup("</title>\n</head>\n<body>\n<header><h1>");
     page.text(&view.file).markup("</h1>");
     page.badge(view.status.as_str()).markup("</header>\n");
-    page.markup("<p class=\"note\">What the bundle says of itself. <code>stellaops bundle validate</code> proves it.</p>\n");
+    page.markup("<p class=\"note\">What the bundle claims. <code>stellaops bundle validate</code> proves it.</p>\n");
     facts(&mut page, view);
     if !view.warnings.is_empty() {
         page.markup("<h2>Warnings</h2>\n<ul class=\"warnings\">\n");
@@ -33,7 +33,7 @@ pub(crate) fn html(view: &BundleView) -> String {
         image_section(&mut page, image);
     }
     if !view.other_subjects.is_empty() {
-        page.markup("<h2>Subjects that are no images of this bundle</h2>\n");
+        page.markup("<h2>Subjects that are not images of this bundle</h2>\n");
     }
     for subject in &view.other_subjects {
         let name = format!("{}@{}", subject.repository, subject.digest);
@@ -67,7 +67,7 @@ const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\
     <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n";
 
-/// A page in the making. Markup is written here and nowhere else, so it is always `'static`.
+/// A page under construction. All markup is `'static`, since it is written only here.
 struct Page(String);
 
 impl Page {
@@ -76,7 +76,7 @@ impl Page {
         self
     }
 
-    /// Adds text in which nothing is markup, as content or as the value of an attribute in quotes.
+    /// Adds text, escaped for content and for quoted attribute values.
     fn text(&mut self, text: &str) -> &mut Self {
         for c in log::escape(text).chars() {
             match c {

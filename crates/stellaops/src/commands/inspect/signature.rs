@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use crate::opened_bundle::OpenedBundle;
 
-/// The signature of a bundle, and the lines with which other tools check it. Nothing is verified here.
+/// The signature of a bundle, and the commands with which other tools check it. Nothing is verified here.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SignatureView {
-    /// The key that the signature says it is of: the SHA-256 of the public key in DER.
+    /// The key that the signature claims: the SHA-256 of the public key in DER.
     pub(crate) key_hint: Option<String>,
     pub(crate) extract: Vec<String>,
     pub(crate) cosign: Vec<String>,
@@ -50,7 +50,7 @@ fn key_hint(signature: &[u8]) -> Option<String> {
     Some(format!("sha256:{hex}"))
 }
 
-/// Writes a file name as a shell and tar take it: no option, and no name of a host before a colon.
+/// Quotes a file name for a shell and tar, so that it is not taken for an option or for `HOST:FILE`.
 fn quoted(name: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "._/+-".contains(c);
     if name.chars().all(harmless) && !name.starts_with('-') {

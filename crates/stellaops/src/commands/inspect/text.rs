@@ -5,7 +5,7 @@ use crate::commands::inspect::view::{
 };
 use crate::render::{self, Table};
 
-/// Writes a bundle for people: what it is, a table of its images, and what refers to each.
+/// Formats a bundle for people: what it is, a table of its images, and the referrers of each.
 pub(crate) fn text(view: &BundleView) -> String {
     let mut text = head(view);
     text.push('\n');
@@ -62,7 +62,7 @@ pub(crate) fn text(view: &BundleView) -> String {
         let (method, status) = (method(&subject.found), status(&subject.found));
         let _ = writeln!(
             text,
-            "  a subject that is no image of this bundle; {method}, {status}"
+            "  a subject that is not an image of this bundle; {method}, {status}"
         );
         referrers(&mut text, "  ", &subject.found);
     }
@@ -126,9 +126,7 @@ fn head(view: &BundleView) -> String {
     }
     let signed = match &view.signature {
         None => "no",
-        Some(_) => {
-            "yes; that is proved with --key of `bundle validate`, or by the lines at the end"
-        }
+        Some(_) => "yes; verify it with `bundle validate --key` or with the commands at the end",
     };
     let _ = writeln!(text, "  signed     {signed}\n  status     {}", view.status);
     text
@@ -146,7 +144,7 @@ fn referrer_counts(view: &BundleView) -> String {
     format!("referrers  {}; {bare}", referrers_found(counts))
 }
 
-/// Names a file below `trust/`.
+/// Formats a file below `trust/`.
 pub(crate) fn trusted(file: &TrustView) -> String {
     format!(
         "{}, {}, {}",
@@ -156,7 +154,7 @@ pub(crate) fn trusted(file: &TrustView) -> String {
     )
 }
 
-/// Says how many referrers there are, of how many subjects, and of which categories.
+/// Formats the number of referrers, their subjects and their categories.
 pub(crate) fn referrers_found(counts: &CountsView) -> String {
     if counts.referrers == 0 {
         return "none".to_owned();

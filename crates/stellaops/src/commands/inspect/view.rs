@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::commands::inspect::signature::SignatureView;
 use crate::opened_bundle::OpenedBundle;
 
-/// What `bundle inspect` shows, in every form; its JSON is the documented one.
+/// What `bundle inspect` shows in every format; it serializes as the documented JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BundleView {
@@ -46,7 +46,7 @@ pub(crate) struct CountsView {
     pub(crate) blob_bytes_in_base: u64,
 }
 
-/// A file that a receiving site verifies with; it proves nothing of the bundle that carries it.
+/// A file for the receiving site to verify with; it proves nothing about the bundle that carries it.
 #[derive(Debug, Serialize)]
 pub(crate) struct TrustView {
     pub(crate) name: String,
@@ -61,7 +61,7 @@ pub(crate) struct ImageView {
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
     pub(crate) size: u64,
-    /// The image of the bundle under which the same referrers are shown already.
+    /// The image under which the same referrers are already shown.
     pub(crate) same_as: Option<Reference>,
     #[serde(flatten)]
     pub(crate) found: FoundView,
@@ -75,7 +75,7 @@ pub(crate) struct ChildView {
     pub(crate) digest: Digest,
     pub(crate) platform: Option<String>,
     pub(crate) size: u64,
-    /// Why the bundle leaves it out, if it does.
+    /// Why the bundle omits the child, if it does.
     pub(crate) omitted: Option<String>,
     #[serde(flatten)]
     pub(crate) found: FoundView,
@@ -91,14 +91,14 @@ pub(crate) struct SubjectView {
     pub(crate) found: FoundView,
 }
 
-/// What was found of one subject; the referrers are in the order of their tree, each before those that refer to it.
+/// The discovery of one subject; referrers are in the order of their tree, each before those that refer to it.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FoundView {
     pub(crate) capability: Option<Capability>,
     pub(crate) method: Option<DiscoveryMethod>,
     pub(crate) status: Option<Completeness>,
-    /// Whether the referrers of this subject are listed where it is met first, and not here.
+    /// Whether the referrers are listed at an earlier occurrence of the subject, and not here.
     pub(crate) listed_before: bool,
     pub(crate) referrers: Vec<ReferrerView>,
 }
@@ -128,7 +128,7 @@ pub(crate) struct WarningView {
     pub(crate) source: Option<String>,
 }
 
-/// A bundle can claim a chain of any length; what is deeper is listed as a subject of its own.
+/// The deepest level that is shown as a tree. A bundle can claim a chain of any length; what is deeper is listed separately.
 const MAX_DEPTH: usize = 32;
 
 impl BundleView {
@@ -231,8 +231,8 @@ fn image_view(
     }
 }
 
-/// The discoveries by what they are about. The referrers of each subject are given out once, so what is shown grows
-/// no faster than `manifest.yaml`, whatever it claims.
+/// Discoveries by subject. The referrers of each subject are handed out once, so the output grows no faster than
+/// `manifest.yaml`, whatever that claims.
 struct Forest<'a> {
     records: &'a [DiscoveryRecord],
     places: HashMap<(&'a SourceRepository, &'a Digest), usize>,
@@ -295,7 +295,7 @@ impl<'a> Forest<'a> {
         }
     }
 
-    /// Returns the subjects that were not shown and have something to show.
+    /// Returns the subjects that have referrers and were not shown yet.
     fn rest(&mut self) -> Vec<SubjectView> {
         let mut rest = Vec::new();
         for (place, record) in self.records.iter().enumerate() {
@@ -336,7 +336,7 @@ fn warnings(records: &[DiscoveryRecord]) -> Vec<WarningView> {
 }
 
 impl FoundView {
-    /// Returns what an empty list of referrers means, which is no claim where nothing was settled.
+    /// Returns what an empty list of referrers means: nothing, if the discovery failed.
     pub(crate) fn nothing(&self) -> Option<&'static str> {
         if !self.referrers.is_empty() {
             return None;
@@ -344,8 +344,8 @@ impl FoundView {
         Some(match self.status {
             _ if self.listed_before => "What refers to it is listed above.",
             Some(Completeness::Complete) => "Nothing refers to it.",
-            Some(_) => "Nothing was found, and not everything could be settled.",
-            None => "Nobody has asked what refers to it.",
+            Some(_) => "Nothing was found, but not everything could be settled.",
+            None => "Its referrers were not looked up.",
         })
     }
 }
