@@ -180,9 +180,10 @@ impl ReadAt for BundleFile {
         let place = self.part_at(offset);
         let part = &self.parts[place];
         let within = offset - part.start;
-        let room = match place + 1 == self.parts.len() {
-            true => usize::MAX,
-            false => usize::try_from(part.size - within).unwrap_or(usize::MAX),
+        let room = if place + 1 == self.parts.len() {
+            usize::MAX
+        } else {
+            usize::try_from(part.size - within).unwrap_or(usize::MAX)
         };
         let count = buffer.len().min(room);
         part.file.read_at(&mut buffer[..count], within)

@@ -98,12 +98,13 @@ impl<R: Read> Framing<R> {
     }
 
     fn read_exact(&mut self, into: &mut [u8], what: &str) -> Result<(), ContainerError> {
-        match self.read_up_to(into)? == into.len() {
-            true => Ok(()),
-            false => self.fail(
+        if self.read_up_to(into)? == into.len() {
+            Ok(())
+        } else {
+            self.fail(
                 ContainerErrorKind::Truncated,
                 format!("the file ends in {what}"),
-            ),
+            )
         }
     }
 
@@ -124,9 +125,10 @@ impl<R: Read> Framing<R> {
         if let Some(reason) = other {
             return self.fail(ContainerErrorKind::NotABundle, reason);
         }
-        let container = match bytes[0] == GZIP_HEADER[0] {
-            true => Container::TarGz,
-            false => Container::Tar,
+        let container = if bytes[0] == GZIP_HEADER[0] {
+            Container::TarGz
+        } else {
+            Container::Tar
         };
         if container == Container::TarGz {
             let mut header = [0; GZIP_HEADER.len()];
@@ -165,15 +167,16 @@ impl<R: Read> Framing<R> {
         let first = self.offset == 0;
         let count = self.read_up_to(&mut header)?;
         if count < header.len() {
-            let (kind, reason) = match first {
-                true => (
+            let (kind, reason) = if first {
+                (
                     ContainerErrorKind::NotABundle,
                     "it is neither a gzip file nor a tar archive",
-                ),
-                false => (
+                )
+            } else {
+                (
                     ContainerErrorKind::Truncated,
                     "the file ends in a tar header",
-                ),
+                )
             };
             return self.fail(kind, reason);
         }
@@ -181,12 +184,13 @@ impl<R: Read> Framing<R> {
         if container == Container::Tar && Header(&header).is_zero() {
             let mut second = header;
             self.read_exact(&mut second, "the end of the archive")?;
-            return match Header(&second).is_zero() {
-                true => Ok(None),
-                false => self.fail(
+            return if Header(&second).is_zero() {
+                Ok(None)
+            } else {
+                self.fail(
                     ContainerErrorKind::TarEnd,
                     "the archive ends with one zero block, not two",
-                ),
+                )
             };
         }
         Ok(Some(header))
@@ -217,12 +221,13 @@ impl<R: Read> Framing<R> {
         }
         self.read_exact(&mut end, "the end of the archive")?;
         self.crc.update(&end);
-        match end.iter().all(|b| *b == 0) {
-            true => Ok(()),
-            false => self.fail(
+        if end.iter().all(|b| *b == 0) {
+            Ok(())
+        } else {
+            self.fail(
                 ContainerErrorKind::TarEnd,
                 "the end of the archive is not all zeros",
-            ),
+            )
         }
     }
 
@@ -292,12 +297,13 @@ impl<R: Read> Framing<R> {
                 return self.fail(ContainerErrorKind::GzipChecksum, reason);
             }
         }
-        match self.fill()?.is_empty() {
-            true => Ok(()),
-            false => self.fail(
+        if self.fill()?.is_empty() {
+            Ok(())
+        } else {
+            self.fail(
                 ContainerErrorKind::TrailingData,
                 "there is data after the end of the bundle",
-            ),
+            )
         }
     }
 }

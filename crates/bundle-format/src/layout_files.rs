@@ -143,9 +143,10 @@ fn ref_name(reference: &Reference, one_repository: bool) -> (Option<String>, Str
         return (None, reference.to_string());
     };
     let full = format!("{}/{}:{tag}", reference.registry(), reference.repository());
-    match one_repository {
-        true => (Some(tag.to_string()), full),
-        false => (Some(full.clone()), full),
+    if one_repository {
+        (Some(tag.to_string()), full)
+    } else {
+        (Some(full.clone()), full)
     }
 }
 

@@ -131,9 +131,10 @@ impl<R: Read> BundleReader<R> {
             return fail(TarEnd, "there is a zero block where a tar header belongs");
         }
         if !header.checksum_holds() {
-            return match first && self.container() == Some(Container::Tar) {
-                true => fail(NotABundle, "it is neither a gzip file nor a tar archive"),
-                false => fail(TarHeader, "the checksum of a tar header is wrong"),
+            return if first && self.container() == Some(Container::Tar) {
+                fail(NotABundle, "it is neither a gzip file nor a tar archive")
+            } else {
+                fail(TarHeader, "the checksum of a tar header is wrong")
             };
         }
         match header.type_flag() {

@@ -176,12 +176,11 @@ impl PublicKey {
             let signature = sigstore::decode(signature, manifest_yaml, false)?;
             return self.verify_der(manifest_yaml, &signature);
         }
-        match signature.starts_with(b"0") {
-            true => self.verify_der(manifest_yaml, signature),
-            false => {
-                let signature = sigstore::from_base64(signature.trim_ascii())?;
-                self.verify_der(manifest_yaml, &signature)
-            }
+        if signature.starts_with(b"0") {
+            self.verify_der(manifest_yaml, signature)
+        } else {
+            let signature = sigstore::from_base64(signature.trim_ascii())?;
+            self.verify_der(manifest_yaml, &signature)
         }
     }
 

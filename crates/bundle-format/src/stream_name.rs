@@ -43,9 +43,10 @@ impl FromStr for StreamName {
     type Err = StreamNameError;
 
     fn from_str(text: &str) -> Result<Self, StreamNameError> {
-        match is_short_name(text) {
-            true => Ok(Self(text.into())),
-            false => Err(StreamNameError { text: clip(text) }),
+        if is_short_name(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(StreamNameError { text: clip(text) })
         }
     }
 }

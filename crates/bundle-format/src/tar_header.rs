@@ -30,9 +30,10 @@ pub(crate) fn encode(path: &EntryPath, size: u64) -> Block {
     let mut block = [0; TAR_BLOCK_BYTES as usize];
     let path = path.to_string();
     // Only a referrer's path is longer than the name field; its folder goes into the prefix.
-    let (prefix, name) = match path.len() > NAME.len() {
-        true => path.rsplit_once('/').unwrap_or(("", &path)),
-        false => ("", path.as_str()),
+    let (prefix, name) = if path.len() > NAME.len() {
+        path.rsplit_once('/').unwrap_or(("", &path))
+    } else {
+        ("", path.as_str())
     };
     put(&mut block, NAME, name.as_bytes());
     put(&mut block, PREFIX, prefix.as_bytes());
@@ -106,9 +107,10 @@ impl Header<'_> {
         };
         let (prefix, name) = (text(&self.0[PREFIX]), text(&self.0[NAME]));
         // The old GNU format keeps other fields in place of the prefix.
-        match self.0[MAGIC] == *b"ustar\x0000" && !prefix.is_empty() {
-            true => format!("{prefix}/{name}"),
-            false => name,
+        if self.0[MAGIC] == *b"ustar\x0000" && !prefix.is_empty() {
+            format!("{prefix}/{name}")
+        } else {
+            name
         }
     }
 

@@ -316,14 +316,15 @@ fn compare_content(
             "by {list_name} it is volume {number}: it has the wrong name"
         ));
     }
-    Content::Wrong(match own.as_ref() == Some(digest) {
-        true => format!(
+    Content::Wrong(if own.as_ref() == Some(digest) {
+        format!(
             "it is intact but not the volume that {list_name} lists: it belongs to another bundle or export; \
              copy the one of this bundle"
-        ),
-        false => format!(
+        )
+    } else {
+        format!(
             "its bytes do not match {list_name}: it is damaged, or belongs to another bundle or export; copy it \
              again"
-        ),
+        )
     })
 }

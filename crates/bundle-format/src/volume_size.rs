@@ -47,12 +47,13 @@ impl VolumeSize {
     ///
     /// When `bytes` is less than [`MIN_BYTES`](Self::MIN_BYTES).
     pub fn new(bytes: u64) -> Result<Self, VolumeSizeError> {
-        match bytes >= Self::MIN_BYTES {
-            true => Ok(Self(bytes)),
-            false => Err(VolumeSizeError(format!(
+        if bytes >= Self::MIN_BYTES {
+            Ok(Self(bytes))
+        } else {
+            Err(VolumeSizeError(format!(
                 "a volume of {bytes} bytes is too small; the smallest has 64 KiB ({} bytes)",
                 Self::MIN_BYTES
-            ))),
+            )))
         }
     }
 

@@ -128,9 +128,10 @@ mod vector {
             let mut entry = EntryRecord::of(path.clone(), &bytes);
             let is_layer = bytes.first() != Some(&b'{');
             entry.base = is_layer && base.is_some_and(|base| base.holds(&entry.sha256, entry.size));
-            match entry.base {
-                true => manifest.entries.push(entry),
-                false => files.push((path, bytes)),
+            if entry.base {
+                manifest.entries.push(entry)
+            } else {
+                files.push((path, bytes))
             }
         }
         let entries = files

@@ -108,9 +108,10 @@ impl Hashing {
 
     /// Starts a file of `size` bytes.
     pub(crate) fn start(&mut self, size: u64) {
-        self.current = match size > BUFFER_BYTES as u64 {
-            true => self.next_thread(),
-            false => None,
+        self.current = if size > BUFFER_BYTES as u64 {
+            self.next_thread()
+        } else {
+            None
         };
         match self.current {
             Some(thread) => self.send(thread, Job::Start),

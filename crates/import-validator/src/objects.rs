@@ -138,9 +138,10 @@ impl Links {
     /// Returns what an index of any type lists; nothing for another manifest.
     pub(crate) fn listed(&self) -> impl Iterator<Item = &Digest> {
         let children = self.children.iter().map(|child| &child.target.digest);
-        let others = match media_type::is_index(&self.media_type) {
-            true => &*self.blobs,
-            false => &[],
+        let others = if media_type::is_index(&self.media_type) {
+            &*self.blobs
+        } else {
+            &[]
         };
         children.chain(others.iter().map(|other| &other.digest))
     }

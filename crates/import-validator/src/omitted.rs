@@ -119,9 +119,10 @@ impl<'a> Below<'a> {
             if self.entries > MAX_ENTRIES {
                 return;
             }
-            match self.holds(child) {
-                true => self.collect(child, absent, seen),
-                false => drop(absent.insert(child)),
+            if self.holds(child) {
+                self.collect(child, absent, seen);
+            } else {
+                absent.insert(child);
             }
         }
     }

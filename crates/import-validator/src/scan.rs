@@ -154,9 +154,10 @@ impl<E: Entries> Scan<'_, E> {
                     }
                     // If no signature is required, the list is parsed even if what follows cannot
                     // be read.
-                    following = match self.signature.is_required() {
-                        true => Some(Ok(read?)),
-                        false => Some(read),
+                    following = if self.signature.is_required() {
+                        Some(Ok(read?))
+                    } else {
+                        Some(read)
                     };
                 }
                 let Some(proof) = self.signature.check(&bytes, inside, self.findings) else {
@@ -344,9 +345,10 @@ impl<E: Entries> Scan<'_, E> {
         };
         let is_referrer = matches!(path.kind(), EntryKind::Referrer { .. });
         if size != listed.size {
-            let kind = match is_referrer {
-                true => FindingKind::ReferrerSizeMismatch,
-                false => FindingKind::EntrySizeMismatch,
+            let kind = if is_referrer {
+                FindingKind::ReferrerSizeMismatch
+            } else {
+                FindingKind::EntrySizeMismatch
             };
             self.findings
                 .add(kind)
@@ -356,9 +358,10 @@ impl<E: Entries> Scan<'_, E> {
             return self.damaged(path);
         }
         if let Some(found) = found.filter(|found| *found != listed.sha256) {
-            let kind = match is_referrer {
-                true => FindingKind::ReferrerChecksumMismatch,
-                false => FindingKind::EntryChecksumMismatch,
+            let kind = if is_referrer {
+                FindingKind::ReferrerChecksumMismatch
+            } else {
+                FindingKind::EntryChecksumMismatch
             };
             self.findings
                 .add(kind)
@@ -400,9 +403,10 @@ impl<E: Entries> Scan<'_, E> {
                     &manifest.graph.images,
                     &manifest.graph.discovery,
                 ));
-                contents.index = match bytes == expected {
-                    true => Index::Expected,
-                    false => Index::Other(bytes),
+                contents.index = if bytes == expected {
+                    Index::Expected
+                } else {
+                    Index::Other(bytes)
                 };
             }
             EntryKind::OciLayout => contents.oci_layout = Some(bytes),

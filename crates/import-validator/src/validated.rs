@@ -138,12 +138,11 @@ impl ValidatedBundle {
                 manifest,
                 manifest_bytes,
             } => {
-                let (size, sha256) = match *path == EntryPath::MANIFEST {
-                    true => (*manifest_bytes, self.manifest_digest.clone()),
-                    false => {
-                        let file = manifest.file(path).ok_or_else(|| unlisted(path))?;
-                        (file.size, file.sha256)
-                    }
+                let (size, sha256) = if *path == EntryPath::MANIFEST {
+                    (*manifest_bytes, self.manifest_digest.clone())
+                } else {
+                    let file = manifest.file(path).ok_or_else(|| unlisted(path))?;
+                    (file.size, file.sha256)
                 };
                 let file = folder.open_file(path)?;
                 Ok(Box::new(VerifyingReader::new(file, sha256, size)))
@@ -177,12 +176,13 @@ impl ValidatedBundle {
         // The reader verifies at its end, so it must not be stopped one byte before.
         let mut reader = self.open(path)?.take(max_bytes.saturating_add(1));
         reader.read_to_end(&mut bytes)?;
-        match bytes.len() as u64 > max_bytes {
-            true => Err(io::Error::new(
+        if bytes.len() as u64 > max_bytes {
+            Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
                 format!("{path} is larger than {max_bytes} bytes"),
-            )),
-            false => Ok(bytes),
+            ))
+        } else {
+            Ok(bytes)
         }
     }
 }

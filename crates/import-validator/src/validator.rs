@@ -234,9 +234,10 @@ impl ImportValidator {
     /// [`ValidatedBundle`].
     pub fn validate_path(&self, path: &Path) -> Validation {
         let mut findings = self.findings();
-        let bundle = match path.is_dir() {
-            true => self.validate_folder(path, &mut findings),
-            false => match BundleFile::open(path) {
+        let bundle = if path.is_dir() {
+            self.validate_folder(path, &mut findings)
+        } else {
+            match BundleFile::open(path) {
                 Ok(file) => self.validate_file(file, &mut findings),
                 Err(error) => {
                     let kind = match error.kind() {
@@ -244,9 +245,10 @@ impl ImportValidator {
                         _ => FindingKind::Io,
                     };
                     let draft = findings.add(kind);
-                    let draft = match error.path() == path {
-                        true => draft,
-                        false => draft.path(error.path().display()),
+                    let draft = if error.path() == path {
+                        draft
+                    } else {
+                        draft.path(error.path().display())
                     };
                     match error.source() {
                         Some(source) => draft.found(source),
@@ -254,7 +256,7 @@ impl ImportValidator {
                     };
                     None
                 }
-            },
+            }
         };
         Validation::new(findings, &path.to_string_lossy(), bundle)
     }

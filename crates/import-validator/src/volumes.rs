@@ -48,12 +48,13 @@ fn suspect(file: &BundleFile, limits: &Limits, findings: &mut Findings) {
         let Some((first, last)) = file.volumes_at(offset, length) else {
             return;
         };
-        let found = match first == last {
-            true => "the damage is in this volume".to_owned(),
-            false => format!(
+        let found = if first == last {
+            "the damage is in this volume".to_owned()
+        } else {
+            format!(
                 "the damage is in this volume, or in one of those up to {}",
                 last.display()
-            ),
+            )
         };
         findings
             .add(FindingKind::VolumeContent)

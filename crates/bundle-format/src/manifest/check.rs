@@ -355,8 +355,9 @@ fn word(text: &str) -> Result<(), &'static str> {
     const MAX_BYTES: usize = 64;
     let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let valid = !text.is_empty() && text.len() <= MAX_BYTES && text.bytes().all(letter);
-    match valid {
-        true => Ok(()),
-        false => Err("not 1 to 64 lower-case letters, digits and hyphens"),
+    if valid {
+        Ok(())
+    } else {
+        Err("not 1 to 64 lower-case letters, digits and hyphens")
     }
 }

@@ -159,9 +159,10 @@ impl<O: Out> Lines<'_, O> {
     fn text(&mut self, key: &str, value: &str) {
         self.line.clear();
         self.line.push_str(key);
-        match is_plain(value) {
-            true => self.line.push_str(value),
-            false => quote(value, &mut self.line),
+        if is_plain(value) {
+            self.line.push_str(value)
+        } else {
+            quote(value, &mut self.line)
         }
         self.line.push('\n');
         self.out.put(&self.line);
@@ -280,9 +281,10 @@ mod tests {
             ("referrers:referrers:", "\"referrers\\x3areferrers\\x3a\""),
         ] {
             let mut line = String::new();
-            match is_plain(value) {
-                true => line.push_str(value),
-                false => quote(value, &mut line),
+            if is_plain(value) {
+                line.push_str(value)
+            } else {
+                quote(value, &mut line)
             }
             assert_eq!(line, encoded);
         }

@@ -75,9 +75,10 @@ impl Out for Compare<'_> {
         if self.differs.is_some() {
             return;
         }
-        match self.expected[self.at..].starts_with(text.as_bytes()) {
-            true => self.at += text.len(),
-            false => self.differs = Some(self.at),
+        if self.expected[self.at..].starts_with(text.as_bytes()) {
+            self.at += text.len()
+        } else {
+            self.differs = Some(self.at)
         }
     }
 }
@@ -165,12 +166,13 @@ impl<'a> Lines<'a> {
 
     fn number(&mut self, key: &str) -> Result<u64, ManifestError> {
         let value = self.required(key)?;
-        match value.bytes().all(|b| b.is_ascii_digit()) {
-            true => self.parsed(value),
-            false => self.fail(
+        if value.bytes().all(|b| b.is_ascii_digit()) {
+            self.parsed(value)
+        } else {
+            self.fail(
                 ManifestErrorKind::Malformed,
                 format!("{:?} is not a number", clip(value)),
-            ),
+            )
         }
     }
 

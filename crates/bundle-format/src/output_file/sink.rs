@@ -136,9 +136,10 @@ impl Sink for OutputSink {
             let (place, within) = self.place_of(offset);
             let files = self.held();
             let Some(file) = files.get(place) else {
-                let reason = match files.is_empty() {
-                    true => ENDED,
-                    false => "a write past the end of the bundle",
+                let reason = if files.is_empty() {
+                    ENDED
+                } else {
+                    "a write past the end of the bundle"
                 };
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
             };

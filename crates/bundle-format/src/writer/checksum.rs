@@ -79,9 +79,10 @@ impl<S: Sink> Checksum<S> {
             hasher.update(bytes);
             hashed(bytes.len() as u64);
         })?;
-        match self.hashed < end {
-            true => Err(io::ErrorKind::UnexpectedEof.into()),
-            false => Ok(()),
+        if self.hashed < end {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(())
         }
     }
 }

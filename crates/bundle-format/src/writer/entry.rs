@@ -155,9 +155,10 @@ impl<S: Sink> EntryWriter<S> {
     }
 
     pub(super) fn complete_if_full(&mut self) -> io::Result<()> {
-        match self.written == self.size {
-            true => self.encoder.complete(&self.shared.sink),
-            false => Ok(()),
+        if self.written == self.size {
+            self.encoder.complete(&self.shared.sink)
+        } else {
+            Ok(())
         }
     }
 }

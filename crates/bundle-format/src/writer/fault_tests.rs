@@ -26,9 +26,10 @@ impl Failing {
     }
 
     fn call(&self) -> io::Result<()> {
-        match self.calls.fetch_add(1, Ordering::Relaxed) < self.at {
-            true => Ok(()),
-            false => Err(io::ErrorKind::StorageFull.into()),
+        if self.calls.fetch_add(1, Ordering::Relaxed) < self.at {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::StorageFull.into())
         }
     }
 }
@@ -38,9 +39,10 @@ impl Sink for Failing {
         // A disk that fills up takes a part.
         let taken = self.call().map_or(bytes.len() / 2, |()| bytes.len());
         self.file.write_at(&bytes[..taken], offset)?;
-        match taken == bytes.len() {
-            true => Ok(()),
-            false => Err(io::ErrorKind::StorageFull.into()),
+        if taken == bytes.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::StorageFull.into())
         }
     }
 
@@ -76,9 +78,10 @@ fn a_disk_that_is_full_at_any_call_leaves_no_bundle_and_the_next_run_finishes_it
         let run = || {
             let writer = BundleWriter::new(plan(), Arc::clone(&sink))?;
             for (path, bytes) in &files {
-                let adopted = match output.is_resumed() {
-                    true => writer.adopt(path)?,
-                    false => Adopted::Nothing,
+                let adopted = if output.is_resumed() {
+                    writer.adopt(path)?
+                } else {
+                    Adopted::Nothing
                 };
                 match adopted {
                     Adopted::Whole => {}

@@ -140,9 +140,10 @@ fn damage_in_a_file_is_reported_as_that_file_and_as_the_checksum() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x20;
         let report = validate(&damaged);
-        let expected = match path.to_string().starts_with("referrers/") {
-            true => FindingKind::ReferrerChecksumMismatch,
-            false => FindingKind::EntryChecksumMismatch,
+        let expected = if path.to_string().starts_with("referrers/") {
+            FindingKind::ReferrerChecksumMismatch
+        } else {
+            FindingKind::EntryChecksumMismatch
         };
         assert_eq!(
             kinds(&report),

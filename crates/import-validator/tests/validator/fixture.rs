@@ -246,9 +246,10 @@ pub(crate) fn pack(files: &BTreeMap<EntryPath, Vec<u8>>, container: Container) -
 
 /// The header of a file, with its checksum.
 pub(crate) fn header(path: &str, size: usize) -> [u8; 512] {
-    let (prefix, name) = match path.len() > 100 {
-        true => path.rsplit_once('/').unwrap(),
-        false => ("", path),
+    let (prefix, name) = if path.len() > 100 {
+        path.rsplit_once('/').unwrap()
+    } else {
+        ("", path)
     };
     let mut header = [0_u8; 512];
     let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);

@@ -158,9 +158,10 @@ fn what_a_manifest_that_is_carried_refers_to_is_listed_with_that_source() {
         let index = fixture.put(media_type::IMAGE_INDEX, &index);
         fixture.add_image(&index);
         fixture.discover(&index, &[]);
-        match listed {
-            true => fixture.discover(&image, &[(&attestation, Some(CYCLONEDX))]),
-            false => fixture.discover(&image, &[]),
+        if listed {
+            fixture.discover(&image, &[(&attestation, Some(CYCLONEDX))])
+        } else {
+            fixture.discover(&image, &[])
         }
         let records = fixture.manifest.graph.discovery.iter_mut();
         for artifact in records.flat_map(|record| &mut record.artifacts) {

@@ -82,15 +82,16 @@ fn a_file_of_another_size_or_content_is_an_error() {
         .filter(|(path, _)| **path != EntryPath::MANIFEST)
     {
         let is_referrer = *path == referrer(&files);
-        let (size, checksum) = match is_referrer {
-            true => (
+        let (size, checksum) = if is_referrer {
+            (
                 FindingKind::ReferrerSizeMismatch,
                 FindingKind::ReferrerChecksumMismatch,
-            ),
-            false => (
+            )
+        } else {
+            (
                 FindingKind::EntrySizeMismatch,
                 FindingKind::EntryChecksumMismatch,
-            ),
+            )
         };
         let mut longer = files.clone();
         longer.insert(path.clone(), [&content[..], b"x"].concat());

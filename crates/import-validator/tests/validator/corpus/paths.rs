@@ -11,9 +11,10 @@ use crate::fixture::{entry, frame, header, seal};
 fn named(name: &[u8]) -> Vec<u8> {
     let mut block = header("", 3);
     // A slash stands between the two.
-    let (prefix, name) = match name.len() > 100 {
-        true => (&name[..name.len() - 100], &name[name.len() - 99..]),
-        false => (&b""[..], name),
+    let (prefix, name) = if name.len() > 100 {
+        (&name[..name.len() - 100], &name[name.len() - 99..])
+    } else {
+        (&b""[..], name)
     };
     block[..name.len()].copy_from_slice(name);
     block[345..345 + prefix.len()].copy_from_slice(prefix);
