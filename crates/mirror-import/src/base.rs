@@ -1,4 +1,4 @@
-//! What a delta leaves out: found at the target before anything is sent.
+//! Finds what a delta leaves out at the target, before anything is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::plan::ImportPlan;
 use crate::report::BaseReport;
 use crate::target::{Check, Holding, Target};
 
-/// A blob that one repository needs and another one of the same target has.
+/// A blob that one repository needs and another repository of the same target has.
 #[derive(Debug)]
 pub(crate) struct Mount {
     digest: Digest,
@@ -18,24 +18,24 @@ pub(crate) struct Mount {
     into: RepositoryName,
 }
 
-/// A blob that is left out, with the place that needs it and its size.
+/// A blob that is left out, with the repository that needs it and its size.
 type Wanted<'p> = (&'p RepositoryName, &'p Digest, u64);
 
-/// The target in which the blobs of the base are looked for.
+/// A search for the blobs of the base at a target.
 pub(crate) struct BaseSearch<'a> {
     pub(crate) target: &'a dyn Target,
     pub(crate) plan: &'a ImportPlan,
-    /// Where a blob may be beside the repositories of the plan.
+    /// Further repositories that may have a blob, beyond those of the plan.
     pub(crate) elsewhere: &'a [RepositoryName],
     pub(crate) check: Check,
-    /// What the delta is based on.
+    /// The digest of the base's `manifest.yaml`.
     pub(crate) base: Option<&'a Digest>,
 }
 
 impl BaseSearch<'_> {
-    /// Looks up every blob that is left out: where it is needed, else in the other repositories of the import.
+    /// Looks up every blob that is left out: in the repository that needs it, then in the others.
     ///
-    /// Returns what has to be mounted; the error names what is nowhere.
+    /// Returns what must be mounted; the error names the blobs that no repository has.
     pub(crate) async fn run(&self) -> Result<Vec<Mount>, ImportError> {
         let profile = self.target.profile();
         let at_once = profile.max_concurrent.get();
@@ -87,7 +87,8 @@ impl BaseSearch<'_> {
         }
     }
 
-    /// Returns whether a blob is there whole: one that is damaged is as good as none, nothing in the bundle can replace it.
+    /// Returns whether a blob is there whole. A damaged one counts as missing, because nothing in
+    /// the bundle can replace it.
     async fn has(
         &self,
         repository: &RepositoryName,
@@ -101,7 +102,8 @@ impl BaseSearch<'_> {
         Ok(there == Holding::Whole)
     }
 
-    /// Finds a repository that has a blob. One that may not be read is as good as one that does not have it.
+    /// Finds a repository that has a blob. A repository that may not be read counts as one that
+    /// does not have it.
     async fn home(
         &self,
         digest: &Digest,
@@ -118,7 +120,7 @@ impl BaseSearch<'_> {
         Ok(None)
     }
 
-    /// Has the target take over blobs from one of its repositories into another.
+    /// Mounts blobs from one repository of the target into another.
     pub(crate) async fn mount(&self, mounts: Vec<Mount>) -> Result<(), ImportError> {
         let at_once = self.target.profile().max_concurrent.get();
         stream::iter(mounts)
@@ -141,7 +143,7 @@ impl BaseSearch<'_> {
             .await
     }
 
-    /// Says what is not at the target, and what to do.
+    /// Creates the error that names what is not at the target, and says what to do.
     fn refused(&self, lacking: &[(String, &Digest)]) -> ImportError {
         const SHOWN: usize = 3;
         let shown = lacking.iter().take(SHOWN);
@@ -164,7 +166,7 @@ impl BaseSearch<'_> {
     }
 }
 
-/// Lists what is left out, once for each repository that needs it.
+/// Returns the blobs that are left out, once for each repository that needs them.
 fn wanted(plan: &ImportPlan) -> impl Iterator<Item = Wanted<'_>> {
     let repositories = plan.repositories.iter();
     repositories.flat_map(|(name, repository)| {
@@ -173,7 +175,7 @@ fn wanted(plan: &ImportPlan) -> impl Iterator<Item = Wanted<'_>> {
     })
 }
 
-/// Reports what the target has from the base, once all of it was found.
+/// Returns the report about the base, for a target that has all of it.
 pub(crate) fn report(base: Option<&Digest>, plan: &ImportPlan) -> Option<BaseReport> {
     let mut report = BaseReport {
         manifest: base?.clone(),

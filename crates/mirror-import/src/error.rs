@@ -7,7 +7,7 @@ use registry_client::{ErrorKind, Response};
 
 use crate::report::ImportReport;
 
-/// Why an import did not do what it was asked for. A second run goes on where this one stopped.
+/// Why an import failed. A second run resumes where this one stopped.
 #[derive(Debug)]
 pub struct ImportError {
     kind: ImportErrorKind,
@@ -21,19 +21,22 @@ pub struct ImportError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ImportErrorKind {
-    /// The request cannot be carried out as it stands: two sources meet in one repository, a rule is malformed.
+    /// The request cannot be carried out: two source repositories map to one target repository, or
+    /// a rule is malformed.
     Usage,
     /// The bundle, the target folder or the ledger cannot be read or written.
     LocalIo,
     /// The target could not be reached or did not answer in time.
     Network,
-    /// The target refused; a tag that holds something else among it.
+    /// The target refused the request, or a tag has another digest and may not be moved.
     Access,
-    /// The bundle is a delta, and the target does not have what it leaves out: its base has to be imported first.
+    /// The bundle is a delta, and the target does not have what it leaves out: import its base
+    /// first.
     BaseMissing,
     /// The bundle is no longer what was validated.
     Integrity,
-    /// The ledger knows a later bundle of the series, or another one with the same sequence.
+    /// The ledger has recorded a later bundle of the series, or a different one with the same
+    /// sequence; or the bundle is of an unwanted stream, or has no sequence where one is required.
     Authenticity,
     /// Everything was sent, and something is not found at the target.
     Incomplete,
@@ -43,18 +46,20 @@ pub enum ImportErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ImportRemedy {
-    /// [`ImportOptions::overwrite_tags`](crate::ImportOptions::overwrite_tags): the tag is moved.
+    /// Set [`ImportOptions::overwrite_tags`](crate::ImportOptions::overwrite_tags) to move the tag.
     OverwriteTags,
-    /// [`ImportOptions::allow_rollback`](crate::ImportOptions::allow_rollback): the bundle is imported this once.
+    /// Set [`ImportOptions::allow_rollback`](crate::ImportOptions::allow_rollback) to import the
+    /// bundle this once.
     AllowRollback,
-    /// [`ImportOptions::stream`](crate::ImportOptions::stream) names the stream of the bundle.
+    /// Set [`ImportOptions::stream`](crate::ImportOptions::stream) to this stream, which is the
+    /// bundle's.
     Stream(StreamName),
-    /// A [`Mapping`](crate::Mapping) that keeps this repository apart from another one.
+    /// Add a [`Mapping`](crate::Mapping) rule that keeps this repository apart from another one.
     Map(SourceRepository),
 }
 
 impl ImportError {
-    /// Creates an error of which nothing else is the cause.
+    /// Creates an error without a cause.
     pub fn new(kind: ImportErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -65,7 +70,7 @@ impl ImportError {
         }
     }
 
-    /// Creates an error that something else has caused.
+    /// Creates an error with a cause, which the message should not repeat.
     pub fn caused(
         kind: ImportErrorKind,
         message: impl Into<String>,
@@ -92,12 +97,12 @@ impl ImportError {
         self.kind
     }
 
-    /// Returns what can be changed so that the import succeeds.
+    /// Returns what the caller can change so that the import succeeds.
     pub fn remedy(&self) -> Option<&ImportRemedy> {
         self.remedy.as_ref()
     }
 
-    /// Returns what was done and what is missing, where the import got as far as its proof.
+    /// Returns what was done and what is missing, if the import got as far as its proof.
     pub fn report(&self) -> Option<&ImportReport> {
         self.report.as_deref()
     }
@@ -115,7 +120,7 @@ impl ImportError {
         Self::caused(kind, what, error)
     }
 
-    /// Classifies an answer that is no success.
+    /// Classifies an answer with an error status.
     pub(crate) fn refused(what: &str, response: &Response) -> Self {
         let status = response.status();
         let said = response

@@ -14,17 +14,21 @@ use crate::target::{Entry, Target, TargetProfile};
 
 /// Puts a graph into a target and proves that it arrived.
 ///
-/// - Nothing is sent before it is known that no tag would be moved against the caller's will, that the target has what a
-///   delta leaves out, and that the [`Ledger`](crate::Ledger), where one is kept, knows no later bundle of the series.
-/// - Blobs go first, then manifests, children before those that list them, then referrers, then lists of referrers, and
-///   the tags of images last: a tag never points at something incomplete.
-/// - What is there already is not sent again, so an interrupted import goes on where it stopped, and a second one
-///   sends nothing.
-/// - A write whose answer is lost is looked for before it is sent again or given up.
-/// - A blob that was sent is looked for, by its size, before a manifest names it.
-/// - At the end the tags are read back, every blob is looked for once more, and the target is asked for the referrers of every
-///   image. What it does not list after its [`patience`](crate::TargetProfile::patience) is sent again, one at a time; if it
-///   is still not listed, the import fails and names it.
+/// - Before anything is sent, the importer checks that no tag would be moved without permission,
+///   that the target has what a delta leaves out, and that the [`Ledger`](crate::Ledger), if one is
+///   kept, has recorded no later bundle of the series.
+/// - Blobs go first, then manifests, children before those that list them, then referrers, then
+///   lists of referrers, and the tags of images last: a tag never points at something incomplete.
+/// - Objects that are there already are not sent again, so an interrupted import resumes where it
+///   stopped, and a second import sends nothing.
+/// - If the answer to a write is lost, the importer looks for the object before it sends it again
+///   or gives up.
+/// - After a blob is sent, the importer checks that it is there with the right size before a
+///   manifest names it.
+/// - At the end the tags are read back, every blob is looked up once more, and the target is asked
+///   for the referrers of every image. Referrers that it does not list after its
+///   [`patience`](crate::TargetProfile::patience) are sent again, one at a time; if one is still
+///   not listed, the import fails and names it.
 #[derive(Clone, Debug)]
 pub struct Importer {
     target: Arc<dyn Target>,
@@ -46,7 +50,9 @@ impl Importer {
         }
     }
 
-    /// Imports. Of bundles only one that [was validated](import_validator::ValidatedBundle) is a source.
+    /// Puts the graph of `source` into the target and proves that it arrived.
+    ///
+    /// A bundle is a source only after [validation](import_validator::ValidatedBundle).
     ///
     /// # Errors
     ///
@@ -54,8 +60,8 @@ impl Importer {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future ends all transfers. What arrived stays, without the tags that were to be made; the next import goes
-    /// on from there. A ledger is not written.
+    /// Dropping the future ends all transfers. What has arrived stays, without the tags that were
+    /// not made yet; the next import resumes from there. The ledger is not written.
     pub async fn import(&self, source: Arc<dyn Source>) -> Result<ImportReport, ImportError> {
         let source = Observed::new(source, Arc::clone(&self.observer));
         let provenance = source.provenance();
@@ -83,7 +89,7 @@ impl Importer {
         }
     }
 
-    /// Asks the ledger, if there is one, and writes its answer into the report.
+    /// Asks the ledger, if one is kept, and writes its answer into the report.
     fn admit(
         &self,
         provenance: &Provenance,
@@ -107,7 +113,7 @@ impl Importer {
         Ok(Some(admitted))
     }
 
-    /// Refuses a bundle of another series than the caller wants.
+    /// Refuses a bundle of a stream that the caller does not want, or without a required sequence.
     fn check_series(&self, provenance: &Provenance) -> Result<(), ImportError> {
         let stream = &provenance.stream;
         let refused = |reason: String| {
@@ -167,7 +173,8 @@ impl Importer {
     }
 }
 
-/// Counts what is to be at the target, and its bytes: what is shared once, else for every repository.
+/// Returns the number of objects that belong at the target, and their bytes. An object counts once
+/// if repositories share it, otherwise once per repository.
 fn amount(plan: &ImportPlan, profile: TargetProfile) -> (usize, u64) {
     let objects = plan.repositories.values().flat_map(|plan| {
         let manifests = plan.descriptors.values();

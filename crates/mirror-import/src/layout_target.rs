@@ -17,22 +17,24 @@ use crate::error::{ImportError, ImportErrorKind};
 use crate::source::Source;
 use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
 
-/// An image layout folder as a [`Target`], created where there is none.
+/// An image layout folder as a [`Target`], created if it does not exist.
 ///
 /// - Objects are kept once for all repositories, and hashed whenever they are looked at.
-/// - Images are named by their bare tag while the folder holds one repository, else by the full reference.
+/// - Images are named by their bare tag while the folder holds one repository, else by the full
+///   reference.
 #[derive(Debug)]
 pub struct LayoutTarget {
     folder: PathBuf,
     full_references: bool,
     gaps: FileSystemGaps,
-    /// The layout, once it was opened for writing. To open it again would take away what others have begun there.
+    /// The layout, once it is open for writing. Opening it again would remove files that others
+    /// have begun there.
     layout: Mutex<Option<ImageLayout>>,
-    /// What a discovery reads, until something is published.
+    /// The referrers that a discovery reads, until something is published.
     referrers: Mutex<Option<LayoutReferrers>>,
 }
 
-/// Files written at once: while one waits for the disk, others are hashed.
+/// The number of files written at once: while one waits for the disk, others are hashed.
 const AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -49,7 +51,7 @@ impl LayoutTarget {
         }
     }
 
-    /// Sets whether images are always named by their full reference. Not by default.
+    /// Sets whether images are always named by their full reference. By default they are not.
     #[must_use]
     pub fn full_references(mut self, full: bool) -> Self {
         self.full_references = full;
@@ -69,7 +71,8 @@ impl LayoutTarget {
             return Ok(Some(layout.clone()));
         }
         let has = |name: &str| self.folder.join(name).exists();
-        // A run that was killed while it made the layout has left no index, and nothing to ask.
+        // A run that was killed while it created the layout has left no index, so there is nothing
+        // to read.
         if !has("oci-layout") || !has("index.json") {
             return Ok(None);
         }
@@ -99,8 +102,8 @@ impl LayoutTarget {
         )
     }
 
-    /// Returns whether names have to be full references: by a bare tag nobody could tell two repositories apart, whether both
-    /// are among the entries or one of them is in the folder already.
+    /// Returns whether names must be full references: a bare tag cannot tell two repositories
+    /// apart, whether both are among the entries or one of them is in the folder already.
     fn named_in_full(&self, entries: &[Entry], there: &[Descriptor]) -> bool {
         let own = entries.iter().filter_map(|entry| entry.source.as_ref());
         let own: BTreeSet<String> = own.map(repository).collect();
@@ -112,7 +115,8 @@ impl LayoutTarget {
             || there.any(|name: Reference| !own.contains(&repository(&name)))
     }
 
-    /// Returns what each entry is in `index.json`: images and legacy tags by name, every other referrer without one.
+    /// Returns each entry's descriptor for `index.json`: images and legacy tags have a name, all
+    /// other referrers have none.
     fn listed(&self, entries: &[Entry], there: &[Descriptor]) -> Vec<Descriptor> {
         let in_full = self.named_in_full(entries, there);
         let listed = entries.iter().map(|entry| listed(entry, in_full));
@@ -126,10 +130,10 @@ impl Target for LayoutTarget {
         format!("oci:{}", self.folder.display())
     }
 
-    /// A folder is the same however its path was given; it keeps no prefix.
+    /// The absolute path with links resolved; a prefix does not make another target.
     fn identity(&self, _: Option<&RepositoryName>) -> String {
         let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
-        // What is not there yet cannot be a link, so its name is kept.
+        // A part of the path that does not exist cannot be a link, so its name is kept.
         let canonical = folder.ancestors().find_map(|known| {
             let rest = folder.strip_prefix(known).ok()?.components();
             let known = known.canonicalize().ok()?;
@@ -284,7 +288,7 @@ impl Target for LayoutTarget {
     }
 }
 
-/// What is behind these locks is whole or not there, whatever panicked.
+/// Locks a mutex, also after a panic: the values behind these locks are whole or absent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -308,7 +312,7 @@ fn listed(entry: &Entry, in_full: bool) -> Descriptor {
         } else {
             tag.to_string()
         };
-        // An image's own annotations and artifact type are no part of its entry; a name is.
+        // An image's entry has its name, and not the image's own annotations and artifact type.
         listed.annotations.insert(REF_NAME.to_owned(), name);
         listed
             .annotations
@@ -332,7 +336,7 @@ fn is_named_in_full(entry: &Descriptor) -> bool {
     name.is_some() && name == entry.annotations.get(CONTAINERD_IMAGE_NAME)
 }
 
-/// Gives what is named by a bare tag its full name, so that both repositories of one folder keep their tags.
+/// Replaces bare tags by full names, so that all repositories of a folder keep their tags.
 fn name_in_full(
     layout: &ImageLayout,
     there: &[Descriptor],
@@ -358,13 +362,14 @@ fn name_in_full(
             .extend(name.map(|name| (REF_NAME.to_owned(), name)));
         entry
     });
-    // Added before the old names go: what is killed in between leaves a name too many, and never one too few.
+    // Full names are added before the old ones are removed: a run that is killed in between leaves
+    // a name too many, never one too few.
     layout
         .add_to_index(&full.collect::<Vec<_>>())
         .and_then(|()| layout.retain_in_index(|entry| !bare.contains(&entry)))
 }
 
-/// Runs what waits for the disk beside the tasks that do not.
+/// Runs work that waits for the disk on a thread for blocking work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
@@ -380,7 +385,7 @@ fn unreadable(digest: &Digest, error: std::io::Error) -> ImportError {
     ImportError::caused(kind, format!("{digest} of the bundle"), error)
 }
 
-/// Writes a blob.
+/// Writes a blob into the layout.
 fn write(
     layout: &ImageLayout,
     name: &str,
@@ -410,7 +415,7 @@ fn write(
 }
 
 fn is_whole(layout: &ImageLayout, digest: &Digest, size: u64) -> bool {
-    // One that cannot be read is written again, and what is wrong with the folder shows there.
+    // A blob that cannot be read is written again, and that reports any fault of the folder.
     let file = layout.open_blob(digest);
     file.is_ok_and(|file| {
         let reader = VerifyingReader::new(file, digest.clone(), size);

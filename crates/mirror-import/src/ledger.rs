@@ -12,20 +12,23 @@ use crate::source::Provenance;
 
 /// The version of a record's form.
 const SCHEMA_VERSION: u64 = 1;
-/// What is larger was not written here: a record has a few hundred bytes, and a target's name at most some thousand.
+/// A larger file was not written by us: a record has a few hundred bytes, and a target's name at
+/// most a few thousand.
 const MAX_RECORD_BYTES: u64 = 64 * 1024;
 
-/// Remembers outside of the bundles how far each series has come, so that an older bundle, or another one with the same sequence,
-/// is refused although its signature is good.
+/// Records how far each series has come, so that an older bundle, or a different one with the same
+/// sequence, is refused even if its signature is valid.
 ///
-/// A folder with one record for each key, stream and target: the highest sequence whose import was proved, and the digest of
-/// that bundle's `manifest.yaml`. `docs/ledger.md` describes the file.
+/// A ledger is a folder with one record for each key, stream and target: the highest sequence whose
+/// import was proved, and the digest of that bundle's `manifest.yaml`. `docs/ledger.md` describes
+/// the file.
 ///
-/// - Only bundles whose signature was verified and whose sequence is above 0 are entered.
-/// - A record is read before an import has any effect and written after its proof; in between it is locked, so that of two
-///   imports of one series into one target one is refused.
-/// - A record that cannot be read or understood is an error, never an empty one.
-/// - An import that was allowed to go back changes nothing in it: what is highest stays so.
+/// - Only bundles with a verified signature and a sequence above 0 are recorded.
+/// - A record is read before an import has any effect and written after its proof. In between it is
+///   locked, so if two imports of one series into one target run at once, one is refused.
+/// - A record that cannot be read or understood is an error; it is never treated as empty.
+/// - An import that was allowed to go back changes nothing in the ledger: the highest sequence
+///   stays recorded.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     folder: PathBuf,
@@ -44,7 +47,7 @@ struct Record {
     manifest: Digest,
 }
 
-/// A bundle before its ledger: what it would record, and where.
+/// What a bundle would record, and where.
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     ledger: &'a Ledger,
@@ -61,7 +64,7 @@ pub(crate) struct Admitted<'a> {
 }
 
 impl Ledger {
-    /// Creates a ledger in a folder, which the first record makes.
+    /// Creates a ledger in a folder; the folder is created with the first record.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -76,7 +79,8 @@ impl Ledger {
         self
     }
 
-    /// Returns the series that a target has had. This is for a warning and refuses nothing, so what cannot be read is left out.
+    /// Returns the series that a target has had. They are used for a warning only, so files that
+    /// cannot be read are skipped.
     pub(crate) fn series_of(&self, target: &str) -> Vec<KnownSeries> {
         const MAX_FILES: usize = 10_000;
         const MAX_SERIES: usize = 16;
@@ -137,7 +141,7 @@ impl Ledger {
 }
 
 impl<'a> Claim<'a> {
-    /// Compares with the record, and locks it unless this is a dry run.
+    /// Compares the bundle with the record, and locks the record unless this is a dry run.
     pub(crate) fn admit(
         self,
         allow_rollback: bool,
@@ -206,7 +210,8 @@ impl<'a> Claim<'a> {
         Err(error.with_remedy(ImportRemedy::AllowRollback))
     }
 
-    /// Where the record is: by the stream's name, for whoever looks for it, and by everything that it is about.
+    /// Returns the path of the record: the stream's name, for readers, and a hash of key, stream
+    /// and target.
     fn path(&self) -> PathBuf {
         let Record {
             key,
@@ -237,7 +242,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Reads the record; none is there before the first import.
+    /// Reads the record; `None` before the first import.
     fn recorded(&self) -> Result<Option<Record>, ImportError> {
         let path = self.path();
         let file = match File::open(&path) {
@@ -263,7 +268,8 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Replaces the record: a reader sees the old one or the new one. The lock is held, so nobody else writes.
+    /// Replaces the record atomically: a reader sees the old one or the new one. The caller holds
+    /// the lock, so there is no other writer.
     fn write(&self) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(&self.new)?;
         text.push('\n');
@@ -276,7 +282,7 @@ impl Admitted<'_> {
         &self.report
     }
 
-    /// Records the bundle, whose import was proved, if it is the highest of its series.
+    /// Records the bundle if it is the highest of its series; its import has been proved.
     pub(crate) fn record(self) -> Result<(), ImportError> {
         match self.report.verdict {
             LedgerVerdict::First | LedgerVerdict::Newer => self.claim.write().map_err(|error| {
@@ -304,12 +310,12 @@ impl Record {
         }
     }
 
-    /// Reads a record that has to be about the key, stream and target of `claim`.
+    /// Parses a record, which must have the key, stream and target of `claim`.
     fn parse(bytes: &[u8], claim: &Self) -> Result<Self, String> {
         if bytes.len() as u64 > MAX_RECORD_BYTES {
             return Err(format!("it is larger than {MAX_RECORD_BYTES} bytes"));
         }
-        /// Read first: a later version may have other members.
+        /// The version, which is read first: a later version may have other members.
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Version {

@@ -1,4 +1,5 @@
-//! Puts a graph of images and everything that refers to them into a target, and proves that it arrived.
+//! Puts a graph of images and everything that refers to them into a target, and proves that it
+//! arrived.
 //!
 //! | noun | what it is | here |
 //! |---|---|---|
@@ -6,12 +7,14 @@
 //! | [`MirrorGraph`](oci_content::MirrorGraph) | images and referrers, pinned by digest | |
 //! | [`Target`] | where they are put | [`RegistryTarget`], [`LayoutTarget`] |
 //!
-//! An [`Importer`] sends what the target does not have, in an order in which nothing ever points at something incomplete, and
-//! ends by asking the target itself for every referrer. What the target does not list is an error that names it.
+//! An [`Importer`] sends what the target does not have, in an order in which nothing ever points at
+//! something incomplete. At the end it asks the target itself for every referrer; a referrer that
+//! the target does not list is an error that names it.
 //!
 //! # Scope
 //!
-//! It reads no configuration and writes to no terminal. It needs a tokio runtime and spawns transfers on it.
+//! It reads no configuration and writes to no terminal. It needs a tokio runtime and spawns
+//! transfers on it.
 
 mod base;
 mod error;

@@ -6,8 +6,10 @@ use crate::source::Source;
 
 /// Puts a manifest under its digest, or under a tag.
 ///
-/// - Where the target misses what it said it had, that is sent, and the manifest once more.
-/// - Where the answer is lost, the target is asked what it holds. A tag that holds nothing yet is put again.
+/// - If the target lacks something that it claimed to have, that is sent, and then the manifest
+///   once more.
+/// - If the answer is lost, the target is asked what it holds. A tag that holds nothing yet is put
+///   again.
 pub(crate) async fn push(
     repository: &Repository,
     source: &dyn Source,
@@ -62,14 +64,14 @@ pub(crate) async fn push(
         }
         match held(repository, id).await {
             Some(there) if there.as_ref() == Some(digest) => return Ok(()),
-            // Under its digest it was sent more than once already.
+            // Under its digest it has been sent more than once already.
             Some(None) if more && tag.is_some() => {}
             _ => return Err(error),
         }
     }
 }
 
-/// Returns whether a write may have been acted upon although it was not answered so.
+/// Returns whether a write may have succeeded although the answer does not say so.
 pub(crate) fn is_unsettled(answer: &Result<Response, registry_client::Error>) -> bool {
     match answer {
         Ok(response) => matches!(
@@ -92,10 +94,11 @@ fn needs_base(source: &dyn Source, manifest: &Manifest) -> bool {
     blobs.any(|blob| source.leaves_out(&blob.digest))
 }
 
-/// Returns whether a 403 on a tag means that there is no such tag, as it does in Artifactory's virtual repositories.
+/// Returns whether a 403 on a tag means that there is no such tag, as it does in Artifactory's
+/// virtual repositories.
 ///
-/// That is when a tag that cannot exist is denied as well, and something else of the repository may be read. Where
-/// nothing may be read, a 403 says nothing about a tag.
+/// It does if a tag that cannot exist is denied as well, and something else in the repository may
+/// be read. If nothing may be read, a 403 says nothing about a tag.
 pub(crate) async fn denies_absent_tags(repository: &Repository) -> Result<bool, ImportError> {
     let what = format!("{}/{}", repository.registry(), repository.name());
     let failed = |error| ImportError::request(&what, error);
@@ -113,7 +116,7 @@ pub(crate) async fn denies_absent_tags(repository: &Repository) -> Result<bool, 
     Ok(matches!(tags.status().as_u16(), 200 | 404))
 }
 
-/// Sends what a manifest names, whatever the target says that it has.
+/// Sends everything that a manifest names, regardless of what the target claims to have.
 async fn send_content(
     repository: &Repository,
     source: &dyn Source,
@@ -127,8 +130,8 @@ async fn send_content(
             .await
             .map_err(|error| ImportError::request(blob.digest.to_string(), error))?;
     }
-    // The children that the bundle leaves out are what the target has to do without. A subject that is not there is
-    // refused as if it were a blob by some registries.
+    // Children that the bundle omits cannot be sent. Some registries refuse a missing subject as if
+    // it were a blob.
     let children = manifest.children().map(|child| &child.digest);
     let subject = manifest.subject().map(|subject| &subject.digest);
     for digest in children
@@ -152,7 +155,7 @@ async fn send_content(
     Ok(())
 }
 
-/// Reads what stands under a tag or a digest: `Some(None)` is nothing, `None` is not known.
+/// Reads what is stored under a tag or a digest: `Some(None)` means nothing, `None` means unknown.
 pub(crate) async fn held(repository: &Repository, id: ManifestId<'_>) -> Option<Option<Digest>> {
     let response = repository.get_manifest(id).await.ok()?;
     match response.status().as_u16() {

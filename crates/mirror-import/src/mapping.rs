@@ -5,17 +5,19 @@ use oci_content::SourceRepository;
 
 use crate::error::{ImportError, ImportErrorKind};
 
-/// Where the repositories of a bundle go at the target: `PREFIX/<repository>`, the source registry dropped.
+/// Maps the repositories of a source to repositories at the target: by default
+/// `PREFIX/<repository>`, without the source registry.
 ///
-/// Rules go first, the first that names the repository decides; then [`keep_host`](Self::keep_host).
+/// The first rule that names the repository decides; if there is none,
+/// [`keep_host`](Self::keep_host) and the prefix apply.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Mapping {
-    /// What stands before every repository.
+    /// The prefix of every repository that no rule names.
     pub prefix: Option<RepositoryName>,
-    /// Whether the source registry's name is the first part of the repository.
+    /// Whether the source registry's name follows the prefix. Not by default.
     pub keep_host: bool,
-    /// Renames.
+    /// The renames.
     pub rules: Vec<MapRule>,
 }
 
@@ -32,7 +34,7 @@ impl FromStr for MapRule {
     fn from_str(text: &str) -> Result<Self, ImportError> {
         let fail = |reason: String| {
             let message =
-                format!("{text:?} is no mapping (REGISTRY/REPOSITORY=REPOSITORY): {reason}");
+                format!("{text:?} is not a mapping (REGISTRY/REPOSITORY=REPOSITORY): {reason}");
             ImportError::new(ImportErrorKind::Usage, message)
         };
         let (from, to) = text
@@ -49,7 +51,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// When prefix, host and name together are no repository name.
+    /// When prefix, host and name together are not a valid repository name.
     pub fn target(&self, source: &SourceRepository) -> Result<RepositoryName, ImportError> {
         if let Some(rule) = self.rules.iter().find(|rule| rule.from == *source) {
             return Ok(rule.to.clone());
@@ -59,7 +61,7 @@ impl Mapping {
             parts.push(prefix.to_string());
         }
         if self.keep_host {
-            // A port's colon and an IPv6 address' brackets are no characters of a repository name.
+            // A port's colon and an IPv6 address's brackets are not allowed in a repository name.
             let host = source.registry().as_str();
             parts.push(
                 host.replace(['[', ']'], "")

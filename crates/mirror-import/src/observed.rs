@@ -10,38 +10,39 @@ use registry_client::BlobSource;
 use crate::error::ImportError;
 use crate::source::{Provenance, Source};
 
-/// Is told how far an import is.
+/// Receives the progress of an import.
 pub trait ImportObserver: fmt::Debug + Send + Sync {
-    /// Is called once, when it is known how many objects there are to send or to find there, and of how many bytes
-    /// together.
+    /// Called once, with the number of objects that belong at the target and their size in bytes.
     fn planned(&self, objects: usize, bytes: u64);
 
-    /// Is called as objects are read to be sent, with how many more bytes were read. When an object is at the target, whether
-    /// or not it was there already, they sum up to its size.
+    /// Called as objects are read to be sent, with the number of bytes that were read since the
+    /// last call. When an object is at the target, whether or not it was there already, these
+    /// numbers sum up to its size. By default does nothing.
     fn advanced(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// Is called when bytes of which [`advanced`](Self::advanced) has told have to be sent again, with their number.
+    /// Called when bytes that were reported by [`advanced`](Self::advanced) must be sent again,
+    /// with their number. By default does nothing.
     fn set_back(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// Is called when an object is at the target, with its size in bytes.
+    /// Called when an object is at the target, with its size in bytes.
     fn arrived(&self, bytes: u64);
 
-    /// Is called when everything was sent, and the target is asked whether it has it.
+    /// Called when everything was sent and the proof begins. By default does nothing.
     fn proving(&self) {}
 }
 
-/// Nobody is told.
+/// An observer that ignores everything.
 impl ImportObserver for () {
     fn planned(&self, _: usize, _: u64) {}
 
     fn arrived(&self, _: u64) {}
 }
 
-/// A source whose observer is told of every byte that is read of its blobs.
+/// A source that reports every byte that is read from its blobs to an observer.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     source: Arc<dyn Source>,
@@ -97,7 +98,7 @@ pub(crate) struct ObservedBlob {
 }
 
 impl ObservedBlob {
-    /// Tells the observer of the bytes that were not read because the target had them.
+    /// Reports the bytes that were not read because the target had them.
     pub(crate) fn arrived(&self, size: u64) {
         self.told.until(size);
     }
@@ -114,7 +115,7 @@ impl BlobSource for ObservedBlob {
     }
 }
 
-/// The bytes of one blob that the observer was told of.
+/// The number of bytes of one blob that were reported to the observer.
 #[derive(Clone, Debug)]
 struct Told {
     observer: Arc<dyn ImportObserver>,

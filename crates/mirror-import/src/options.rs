@@ -10,22 +10,24 @@ use crate::mapping::Mapping;
 pub struct ImportOptions {
     /// Where repositories go.
     pub mapping: Mapping,
-    /// Repositories of the target from which blobs that a delta leaves out may be mounted, beside those that the bundle goes
-    /// into.
+    /// Further repositories of the target from which blobs that a delta leaves out may be mounted.
+    /// The repositories that the bundle goes into are always considered.
     pub mount_from: Vec<RepositoryName>,
-    /// Whether a tag that holds something else at the target may be moved. Not by default.
+    /// Whether a tag that exists at the target with another digest may be moved. Not by default.
     pub overwrite_tags: bool,
-    /// Whether to plan only.
+    /// Whether this is a dry run, which plans and checks but sends nothing. Not by default.
     pub dry_run: bool,
-    /// Where the sequences of imported bundles are remembered. None by default: nothing is remembered, and nothing refused for it.
+    /// The ledger that records the sequences of imported bundles. `None` by default: nothing is
+    /// recorded, and no bundle is refused because of its sequence.
     pub ledger: Option<Ledger>,
-    /// Whether a bundle may be imported although the ledger knows a later one, or another one with the same sequence.
+    /// Whether a bundle may be imported although the ledger has recorded a later one, or a
+    /// different one with the same sequence.
     pub allow_rollback: bool,
-    /// The only stream that a bundle may be of; of any by default.
+    /// The only stream whose bundles are accepted; any stream by default.
     pub stream: Option<StreamName>,
-    /// Whether a bundle without a sequence is refused: nothing could be said of its age.
+    /// Whether a bundle without a sequence is refused, since its age is unknown. Not by default.
     pub require_sequence: bool,
-    /// Whether what a target has already is read and hashed, and sent again where it is not what it should be. Otherwise
-    /// its size is compared.
+    /// Whether objects that the target has already are read and hashed, and sent again if they are
+    /// wrong. By default only their size is compared.
     pub verify_existing: bool,
 }

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
-/// The time that is given to a target until it shows what it has taken. Registries that keep copies of their state show
-/// tags and lists some seconds late.
+/// The time that a target has to show what it has accepted. Registries that replicate their state
+/// show tags and lists some seconds late.
 #[derive(Debug)]
 pub(crate) struct Patience {
     left: Duration,
@@ -11,7 +11,7 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// Creates one that waits for so long in all.
+    /// Creates a patience with this much time in total.
     pub(crate) fn new(time: Duration) -> Self {
         Self {
             left: time,
@@ -19,7 +19,7 @@ impl Patience {
         }
     }
 
-    /// Waits, twice as long as the last time; returns whether there was time left to wait.
+    /// Waits twice as long as the last time, and returns whether there was any time left.
     pub(crate) async fn wait(&mut self) -> bool {
         let wait = self.next.min(self.left);
         self.left -= wait;

@@ -8,7 +8,7 @@ use crate::mapping::Mapping;
 use crate::source::Source as Objects;
 use crate::target::Entry;
 
-/// Everything that an import will send, repository by repository. Making one has no effect.
+/// Everything that an import will send, by repository. Making a plan has no effect on the target.
 #[derive(Debug)]
 pub(crate) struct ImportPlan {
     /// By repository at the target.
@@ -22,18 +22,20 @@ pub(crate) struct RepositoryPlan {
     pub(crate) images: Vec<(Reference, Digest, Option<Tag>)>,
     /// The blobs with their sizes.
     pub(crate) blobs: BTreeMap<Digest, u64>,
-    /// The blobs that the bundle leaves out because its base holds them, with their sizes; the target has to have them.
+    /// The blobs that the bundle leaves out because its base holds them, with their sizes; the
+    /// target must have them.
     pub(crate) left_out: BTreeMap<Digest, u64>,
-    /// The manifests in waves: what is in one wave needs only what is in earlier ones. That is the order of the whole
-    /// graph, across images: children before what lists them, subjects before what refers to them.
+    /// The manifests in waves: a manifest needs only those of earlier waves. The order covers the
+    /// whole graph, across images: children before the manifests that list them, subjects before
+    /// their referrers.
     pub(crate) waves: Vec<Vec<Digest>>,
     /// The edges that a discovery must find again: subject, referrer, legacy tag.
     pub(crate) edges: BTreeSet<(Digest, Digest, Option<Tag>)>,
-    /// The subjects whose referrers are looked for, the images and their children.
+    /// The subjects whose referrers the proof looks for: the images and their children.
     pub(crate) roots: BTreeSet<Digest>,
     /// The descriptors of all manifests, as a referrers list carries them.
     pub(crate) descriptors: BTreeMap<Digest, Descriptor>,
-    /// Children of an index that BuildKit keeps there: no subjects.
+    /// Attestations that BuildKit keeps in an index; they are not subjects.
     attestations: BTreeSet<Digest>,
 }
 
@@ -80,7 +82,8 @@ impl ImportPlan {
         Ok(plan)
     }
 
-    /// Returns what gets a name: legacy tags, then images, whose tags are the last thing that appears, by repository.
+    /// Returns what is published, by repository: the referrers with their legacy tags, then the
+    /// images, whose tags appear last.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         for (name, plan) in &self.repositories {
@@ -104,7 +107,7 @@ impl ImportPlan {
         entries
     }
 
-    /// Returns the number of edges that the bundle holds.
+    /// Returns the number of edges in the graph.
     pub(crate) fn referrers(&self) -> usize {
         self.repositories
             .values()
@@ -123,7 +126,7 @@ struct Held<'b> {
 impl RepositoryPlan {
     async fn fill(&mut self, source: &dyn Objects, held: &Held<'_>) -> Result<(), ImportError> {
         let mut needs = Needs::new();
-        // What an image leaves out is nowhere in the bundle, and a referrer can be such an image.
+        // What an image omits is nowhere in the bundle, and such an image can be a referrer.
         let images = source.graph().images.iter();
         let omitted: BTreeSet<&Digest> = images
             .flat_map(|image| &image.omitted)
@@ -178,9 +181,10 @@ impl RepositoryPlan {
         Ok(())
     }
 
-    /// Notes a manifest with all that it lists, to any depth, and returns the digests of all of them.
+    /// Adds a manifest and everything that it lists, to any depth, and returns the digests of all
+    /// of them.
     ///
-    /// Each walk goes its own way; a manifest is read once.
+    /// A manifest that several walks reach is read once.
     async fn walk(
         &mut self,
         source: &dyn Objects,
@@ -203,7 +207,7 @@ impl RepositoryPlan {
         Ok(reached)
     }
 
-    /// Reads a manifest and notes the blobs that it needs.
+    /// Reads a manifest and adds the blobs that it needs.
     async fn read(&mut self, source: &dyn Objects, digest: &Digest) -> Result<Need, ImportError> {
         let manifest = source.manifest(digest).await?;
         let mut need = Need::default();
@@ -230,13 +234,13 @@ impl RepositoryPlan {
     }
 }
 
-/// What a manifest needs to be there before it, whether the bundle holds it or not.
+/// What must be at the target before a manifest, whether the bundle holds it or not.
 #[derive(Debug, Default)]
 struct Need {
     children: Vec<Digest>,
-    /// What it names by digest: its children and its subject.
+    /// The manifests that it names by digest: its children and its subject.
     needed: BTreeSet<Digest>,
-    /// Its subjects by the names of legacy tags.
+    /// Its subjects according to legacy tags.
     named: BTreeSet<Digest>,
 }
 
@@ -245,7 +249,8 @@ type Needs = BTreeMap<Digest, Need>;
 
 /// Orders all manifests of a repository: each one is a wave later than the last of what it needs.
 ///
-/// Digests cannot close a circle, and the names of legacy tags can: what nothing but a name keeps back goes then.
+/// Digests cannot form a cycle, but the names of legacy tags can: then the manifests that only such
+/// a name holds back go next.
 fn waves(needs: &Needs) -> Vec<Vec<Digest>> {
     let mut open: HashMap<&Digest, usize> = HashMap::new();
     let mut needed_by: HashMap<&Digest, Vec<&Digest>> = HashMap::new();

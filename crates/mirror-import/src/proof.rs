@@ -7,14 +7,16 @@ use crate::error::{ImportError, ImportErrorKind};
 use crate::plan::RepositoryPlan;
 use crate::report::{ImportReport, MissingReferrer};
 
-/// How many images and subjects are discovered at once: what was found of them is compared, and then dropped.
+/// The number of images and subjects that are discovered at once: the result is compared, and then
+/// dropped.
 const ROOTS_AT_ONCE: usize = 256;
 
-/// What a discovery at a target has found of a repository, compared with what the bundle holds.
+/// The referrers that a discovery at the target found in a repository, compared with those of the
+/// graph.
 #[derive(Debug)]
 pub(crate) struct Comparison<'p> {
     name: &'p RepositoryName,
-    /// Every edge of the bundle, and its place in `found`.
+    /// Every edge of the graph, and its place in `found`.
     places: HashMap<(&'p Digest, &'p Digest, Option<&'p Tag>), usize>,
     found: Vec<bool>,
     plan: &'p RepositoryPlan,
@@ -22,7 +24,7 @@ pub(crate) struct Comparison<'p> {
 }
 
 impl<'p> Comparison<'p> {
-    /// Discovers from all roots of a repository, some at a time.
+    /// Discovers from all roots of a repository, in batches.
     pub(crate) async fn of(
         name: &'p RepositoryName,
         plan: &'p RepositoryPlan,
@@ -68,7 +70,7 @@ impl<'p> Comparison<'p> {
 
     fn add(&mut self, graph: &ReferrerGraph) {
         for known in &graph.referrers {
-            // What a list names is found, whether a legacy tag names it as well or not.
+            // A referrer in a list counts as found, whether or not a legacy tag names it as well.
             for tag in [None, known.tag.as_ref()] {
                 let place = self.places.get(&(&known.subject, &known.digest, tag));
                 if let Some(place) = place {
@@ -82,7 +84,7 @@ impl<'p> Comparison<'p> {
         }
     }
 
-    /// Returns what was not found, and why a discovery could not settle something, in words.
+    /// Returns what was not found, and the reasons of an incomplete discovery, in words.
     pub(crate) fn missing(&self) -> (Vec<MissingReferrer>, Vec<String>) {
         let edges = self.plan.edges.iter().zip(&self.found);
         let missing = edges.filter(|(_, found)| !**found);
@@ -96,7 +98,7 @@ impl<'p> Comparison<'p> {
     }
 }
 
-/// Ends an import: everything was found, or an error names what was not.
+/// Succeeds if everything was found; otherwise the error names what was not.
 pub(crate) fn conclude(report: &mut ImportReport, reasons: &[String]) -> Result<(), ImportError> {
     report.referrers_found = report.referrers_expected - report.missing.len();
     let Some(first) = report.missing.first() else {

@@ -11,20 +11,22 @@ use crate::manifest_push;
 use crate::patience::Patience;
 use crate::source::Source;
 
-/// Times that a write is repeated because another writer was faster.
+/// The number of times a write is tried because another writer was faster.
 const MAX_ATTEMPTS: usize = 8;
 
-/// Adds referrers to the index under a subject's referrers tag, on a registry without the referrers API.
+/// Adds referrers to the index under a subject's referrers tag, on a registry without the referrers
+/// API.
 ///
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>
 ///
-/// - Entries that are there stay as they are.
-/// - Where the target misses one of the referrers, although it said that it had it, they are sent again.
-/// - The write is conditional, on the entity tag of what was read or on there being nothing, and what was written is
-///   read back: a registry need not heed conditions, and another writer may have been faster without either noticing.
-/// - A target that refuses a condition although nothing has moved is asked without one; what it then refuses is an
-///   error with its own words.
-/// - What was written is looked for as long as `patience` lasts before it is written again.
+/// - Existing entries stay as they are.
+/// - If the target lacks one of the referrers, although it claimed to have it, they are sent again.
+/// - The write is conditional, on the entity tag that was read or on there being no tag, and the
+///   result is read back: a registry need not honour conditions, and another writer may have been
+///   faster without either noticing.
+/// - If a target refuses the condition although nothing has changed, the write is repeated without
+///   one; if it refuses that too, the error repeats the target's words.
+/// - The result is looked for as long as `patience` lasts before it is written again.
 pub(crate) async fn add(
     repository: &Repository,
     source: &dyn Source,
@@ -75,7 +77,8 @@ pub(crate) async fn add(
             }
             Ok(response) if response.status() == 412 && condition != Precondition::None => {
                 let now = Current::read(repository, subject, &what).await?;
-                // Nobody was faster: the registry takes no condition, or the tag cannot be written at all.
+                // If no other writer was faster, the registry accepts no condition, or the tag
+                // cannot be written at all.
                 conditional = now.digest != current.digest;
                 current = now;
                 last = None;
@@ -119,7 +122,7 @@ pub(crate) async fn add(
 struct Current {
     entries: Vec<Value>,
     digests: BTreeSet<Digest>,
-    /// None where there is nothing.
+    /// `None` if the tag does not exist.
     digest: Option<Digest>,
     etag: Option<String>,
 }
@@ -135,7 +138,8 @@ impl Current {
             .get_manifest(&tag)
             .await
             .map_err(|error| ImportError::request(what, error))?;
-        // The specification asks a client to report a failure and stop when the tag holds something else.
+        // If the tag holds something else, the specification asks a client to report a failure and
+        // stop.
         let not_an_index = |found: &str| {
             let message =
                 format!("{what} holds {found}; remove that tag at the target, then import again");
@@ -147,8 +151,8 @@ impl Current {
             ..Self::default()
         };
         let list = match response.referrers_tag_answer() {
-            // GitLab gives a digest's own manifest under a referrers tag that does not exist; and where such a tag does
-            // exist, nothing is lost with it.
+            // GitLab returns the subject's own manifest for a referrers tag that does not exist;
+            // and if such a tag does exist, overwriting it loses nothing.
             _ if response.status() == 200 && subject.matches(response.body()) => return Ok(there),
             ReferrersTagAnswer::List(list) if list.unread > 0 => {
                 return not_an_index("an index with more entries than are read");
@@ -188,8 +192,8 @@ impl Current {
             .collect()
     }
 
-    /// Returns the condition that keeps what another writer has put there in the meantime. A weak entity tag is none:
-    /// it never matches (RFC 9110, 13.1.1).
+    /// Returns the condition that protects what another writer has put there in the meantime. A
+    /// weak entity tag cannot be a condition: it never matches (RFC 9110, 13.1.1).
     fn condition(&self) -> Precondition<'_> {
         match (&self.digest, &self.etag) {
             (None, _) => Precondition::Absent,

@@ -19,7 +19,7 @@ use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetPro
 
 /// A registry as a [`Target`].
 ///
-/// Where it has no referrers API, lists of referrers are kept under referrers tags.
+/// If the registry has no referrers API, lists of referrers are maintained under referrers tags.
 #[derive(Clone)]
 pub struct RegistryTarget {
     client: Client,
@@ -31,8 +31,8 @@ pub struct RegistryTarget {
 type FurtherSources = dyn Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync;
 
 impl RegistryTarget {
-    /// Creates a target that `client` speaks to, with a [patience](Self::patience) of 15 s and 16 calls
-    /// [at once](Self::max_concurrent).
+    /// Creates a target that `client` speaks to, with a [patience](Self::patience) of 15 s and 16
+    /// calls [at once](Self::max_concurrent).
     pub fn new(client: Client, registry: Registry) -> Self {
         let profile = TargetProfile {
             patience: Duration::from_secs(15),
@@ -46,8 +46,8 @@ impl RegistryTarget {
         }
     }
 
-    /// Sets how long the registry is given to show what it has taken, before that is sent again or given up: for each tag,
-    /// blob and repository whose lists are looked at.
+    /// Sets how long the registry may take to show what it has accepted, before that is sent again
+    /// or the import fails: for each tag, for each blob, and for the lists of each repository.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.profile.patience = patience;
@@ -61,7 +61,8 @@ impl RegistryTarget {
         self
     }
 
-    /// Sets further sources of referrers that the proof asks beside the registry: `sources` is called for each repository.
+    /// Sets further sources of referrers that the proof asks in addition to the registry. `sources`
+    /// is called for each repository.
     #[must_use]
     pub fn sources(
         mut self,
@@ -112,8 +113,8 @@ impl RegistryTarget {
         Ok(Published::Whole)
     }
 
-    /// Adds to a referrers tag that is an image of the source: what others list there stays. Returns whether the tag is such
-    /// a one and holds an index already.
+    /// Adds to a referrers tag that is itself an image of the source; entries of other writers
+    /// stay. Returns whether the entry is such a tag and held an index already.
     async fn merge(&self, entry: &Entry, source: &dyn Source) -> Result<bool, ImportError> {
         let kind = entry.tag.as_ref().map(|tag| (tag, tag.kind()));
         let Some((
@@ -146,7 +147,7 @@ impl Target for RegistryTarget {
         self.registry.to_string()
     }
 
-    /// A registry is the same with and without the port that it has anyway.
+    /// The default port 443 is dropped.
     fn identity(&self, prefix: Option<&RepositoryName>) -> String {
         let registry = self.registry.to_string();
         let registry = registry.strip_suffix(":443").unwrap_or(&registry);
@@ -208,7 +209,7 @@ impl Target for RegistryTarget {
         if check == Check::Size && stored_blob::length(&head) == Some(manifest.size) {
             return Ok(true);
         }
-        // What the answer to a HEAD does not say is found out by reading it.
+        // If the answer to the HEAD does not settle it, the manifest is read.
         match repository.get_manifest(digest).await {
             Ok(response) => Ok(response.status() == 200),
             Err(error) if error.kind() == ErrorKind::Integrity => Ok(false),
@@ -270,12 +271,13 @@ impl Target for RegistryTarget {
         manifest_push::push(&self.repository(repository), source, digest, None).await
     }
 
-    /// `OCI-Subject` alone is not believed: registries have sent it without having the API.
+    /// Asks the API itself: registries have sent `OCI-Subject` without having the API.
     async fn lists_referrers(&self, repository: &RepositoryName) -> bool {
         let answer = NativeReferrers::new(self.repository(repository))
             .referrers(&Query::direct(nobody()))
             .await;
-        // Where nothing could be found out the tag is kept as well, and the proof decides.
+        // If the question could not be answered, the tag is maintained as well, and the proof
+        // decides.
         matches!(answer.outcome, Outcome::List | Outcome::PartialList)
     }
 

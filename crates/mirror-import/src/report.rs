@@ -9,74 +9,77 @@ use import_validator::Finding;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ImportReport {
-    /// 1.
+    /// The version of the form: 1.
     pub schema_version: u32,
-    /// Where everything went.
+    /// The name of the target.
     pub target: String,
-    /// The digest of the bundle's `manifest.yaml`; none where the source is no bundle.
+    /// The digest of the bundle's `manifest.yaml`; `None` if the source is not a bundle.
     pub manifest: Option<Digest>,
-    /// The key by which the bundle's signature was verified, as the SHA-256 of its DER form; none where no key was given.
+    /// The key that verified the bundle's signature, as the SHA-256 of its DER form; `None` if no
+    /// key was given.
     pub signed_by: Option<Digest>,
     /// The series that the bundle belongs to.
     pub stream: String,
     /// The bundle's place in the series.
     pub sequence: u64,
-    /// What the ledger said of it; none where no ledger is kept.
+    /// What the ledger said about the bundle; `None` if no ledger is kept.
     pub ledger: Option<LedgerReport>,
-    /// Whether everything was only planned.
+    /// Whether this was a dry run, which sends nothing.
     pub dry_run: bool,
-    /// Whether the export found out everything about the referrers, as the bundle says.
+    /// Whether the export settled every question about referrers, as the bundle says.
     pub source_status: Completeness,
-    /// What the validation of the bundle warned of.
+    /// The warnings of the bundle's validation.
     pub warnings: Vec<Finding>,
-    /// Warnings that are counted and not listed, because there are so many of their kind.
+    /// The number of warnings that are not listed, because there are too many of their kind.
     pub warnings_omitted: u64,
     /// The images.
     pub images: Vec<ImportedImage>,
-    /// The tags that were to be there, and what each was before, in the order in which they were made.
+    /// The tags that the import was to make, and what each was before, in the order in which tags
+    /// are made.
     pub tags: Vec<ImportedTag>,
-    /// What was done with blobs.
+    /// The numbers of blobs that were sent, present and mounted.
     pub blobs: TransferCounts,
-    /// Blobs that were looked for at the end, each once for every repository that needs it, and found there in their sizes.
-    /// In a folder they were hashed, or written, and are counted once.
+    /// The number of blobs that were found at the end with the right size, each counted once for
+    /// every repository that needs it. In a folder they were hashed or written, and are counted
+    /// once.
     pub blobs_checked: usize,
-    /// What was done with manifests.
+    /// The numbers of manifests that were sent and present.
     pub manifests: TransferCounts,
-    /// What a delta left out and the target had; `None` for a bundle that is none.
+    /// What a delta left out and the target had; `None` for a bundle that is not a delta.
     pub base: Option<BaseReport>,
-    /// Referrers that the bundle holds: each subject with each of its referrers.
+    /// The number of referrers in the bundle, counted once for each subject.
     pub referrers_expected: usize,
-    /// Referrers that a discovery at the target found.
+    /// The number of referrers that a discovery at the target found.
     pub referrers_found: usize,
-    /// Those that it did not find.
+    /// The referrers that the discovery did not find.
     pub missing: Vec<MissingReferrer>,
 }
 
 impl ImportReport {
-    /// Returns the warnings about what the source could not settle: whatever the proof says, referrers may exist that the
-    /// bundle does not hold.
+    /// Returns the warnings about questions that the export could not settle. Even if the proof
+    /// succeeds, referrers may exist that the bundle does not hold.
     pub fn unsettled(&self) -> impl Iterator<Item = &Finding> {
         let warnings = self.warnings.iter();
         warnings.filter(|warning| warning.kind.is_of_completeness())
     }
 }
 
-/// An image that was put in.
+/// An image that was imported.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ImportedImage {
-    /// The image's name where it came from.
+    /// The image's name at the source.
     pub source: Reference,
-    /// Its name at the target.
+    /// The image's name at the target.
     pub target: String,
-    /// Its digest.
+    /// The digest of the image.
     pub digest: Digest,
-    /// The tag that was made; none for an image given by digest.
+    /// The tag of the image at the target; `None` for an image given by digest.
     pub tag: Option<Tag>,
 }
 
-/// A tag that was to be at the target.
+/// A tag that an import was to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -85,11 +88,11 @@ pub struct ImportedTag {
     pub repository: RepositoryName,
     /// The tag.
     pub tag: Tag,
-    /// What it stands for now.
+    /// The digest that the tag has after the import.
     pub digest: Digest,
-    /// What it stood for before; none where there was no such tag.
+    /// The digest that the tag had before the import; `None` if there was no such tag.
     pub before: Option<Digest>,
-    /// What was done about it.
+    /// What the import did about the tag.
     pub action: TagAction,
 }
 
@@ -98,37 +101,38 @@ pub struct ImportedTag {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TagAction {
-    /// It was made, or moved.
+    /// The tag was made, or moved.
     Made,
-    /// It was there already, and stands for what it should.
+    /// The tag was there already with the right digest.
     Present,
 }
 
-/// How many objects were sent, and how many needed not to be.
+/// The number of objects that were sent, and of those that did not need to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct TransferCounts {
-    /// Sent.
+    /// Objects that were sent.
     pub sent: usize,
-    /// There already.
+    /// Objects that were there already.
     pub present: usize,
-    /// Taken over from another repository of the target.
+    /// Objects that were mounted from another repository of the target.
     pub mounted: usize,
 }
 
-/// The blobs that a delta leaves out and that were found at the target, each once for every repository that needs it.
+/// The blobs that a delta leaves out and that were found at the target, each counted once for every
+/// repository that needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct BaseReport {
     /// The digest of the base's `manifest.yaml`.
     pub manifest: Digest,
-    /// Their number.
+    /// The number of blobs.
     pub blobs: usize,
-    /// Their bytes.
+    /// The size of the blobs in bytes.
     pub bytes: u64,
-    /// Those among them that had to be taken over from another repository of the target.
+    /// The number of blobs that were mounted from another repository of the target.
     pub mounted: usize,
 }
 
@@ -143,6 +147,6 @@ pub struct MissingReferrer {
     pub subject: Digest,
     /// The referrer.
     pub referrer: Digest,
-    /// The legacy tag that should name it, if one should.
+    /// The legacy tag that should name the referrer, if there is one.
     pub tag: Option<Tag>,
 }

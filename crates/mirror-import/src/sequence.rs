@@ -1,4 +1,4 @@
-//! What is done with a target, whatever it is, and in which order.
+//! The steps of an import, in their order; they are the same for every target.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Sequence<'_> {
             return Ok(());
         }
         self.target.prepare().await?;
-        // Before anything else: where the registry does not mount, nothing that could be seen has been sent.
+        // Before anything else: if the registry does not mount, nothing visible has been sent.
         base.mount(mounts).await?;
         self.put_blobs(&mut report.blobs).await?;
         self.put_manifests(&mut report.manifests).await?;
@@ -83,8 +83,8 @@ impl Sequence<'_> {
         Ok(held)
     }
 
-    /// Reports what every tag is before the import, and returns the entries that are to be published; refuses to move a tag
-    /// unless that is allowed.
+    /// Records in the report what every tag is before the import, and returns the entries to
+    /// publish. Refuses to move a tag unless that is allowed.
     async fn entries_to_publish(
         &self,
         report: &mut ImportReport,
@@ -150,7 +150,8 @@ impl Sequence<'_> {
         Ok(wanted)
     }
 
-    /// Puts every blob into every repository that needs it, the largest first: the last transfer to end is then a short one.
+    /// Puts every blob into every repository that needs it, the largest first, so that the last
+    /// transfer is a short one.
     async fn put_blobs(&self, counts: &mut TransferCounts) -> Result<(), ImportError> {
         let mut blobs: BTreeMap<&Digest, (u64, Vec<RepositoryName>)> = BTreeMap::new();
         for (name, repository) in &self.plan.repositories {
@@ -169,7 +170,7 @@ impl Sequence<'_> {
                 && let Some((digest, (size, repositories))) = queue.pop()
             {
                 let task = self.blob_task(digest, size);
-                // Spawned, because reading and hashing are work for more than one processor.
+                // Spawned, so that reading and hashing use more than one processor.
                 tasks.spawn(async move { task.run(repositories).await });
             }
             match tasks.join_next().await {
@@ -185,7 +186,7 @@ impl Sequence<'_> {
         }
     }
 
-    /// Puts the manifests, each after all that it needs.
+    /// Puts the manifests, each after everything that it needs.
     async fn put_manifests(&self, counts: &mut TransferCounts) -> Result<(), ImportError> {
         let repositories = self.plan.repositories.values();
         let waves = repositories.map(|plan| plan.waves.len()).max().unwrap_or(0);
@@ -224,7 +225,7 @@ impl Sequence<'_> {
         Ok(())
     }
 
-    /// Keeps lists of referrers where the target has none of its own.
+    /// Maintains the lists of referrers of repositories that do not list referrers themselves.
     async fn list_referrers(&self) -> Result<(), ImportError> {
         let lists = self
             .plan
@@ -243,7 +244,8 @@ impl Sequence<'_> {
         lists.try_collect().await
     }
 
-    /// Adds to the lists of referrers of a repository. What only a legacy tag names has no subject and belongs into no list.
+    /// Adds to the lists of referrers of a repository. A manifest that only a legacy tag relates
+    /// has no subject and belongs in no list.
     async fn add_referrers<'p>(
         &self,
         name: &RepositoryName,
@@ -266,7 +268,8 @@ impl Sequence<'_> {
         Ok(())
     }
 
-    /// Reads back what was made: every tag, and every image that has none. (A tag that was there had been read before.)
+    /// Reads back every tag that was made, and every image without a tag. Tags that were present
+    /// have been read before.
     async fn prove_entries(
         &self,
         entries: &[Entry],
@@ -274,7 +277,7 @@ impl Sequence<'_> {
     ) -> Result<(), ImportError> {
         let made = entries.iter().zip(published);
         let made = made.filter(|(entry, published)| match entry.tag {
-            // A list that took others in is another one now; what it lists is proved by a discovery.
+            // A merged list has a new digest; the discovery proves what it lists.
             Some(_) => **published == Published::Whole,
             None => entry.is_image,
         });
@@ -295,7 +298,7 @@ impl Sequence<'_> {
                 continue;
             }
             let message = format!(
-                "{} is to be {}, and nothing says that the image arrived",
+                "{} should be {}, and there is no proof that the image arrived",
                 self.target.entry_name(&entry),
                 entry.descriptor.digest
             );
@@ -312,7 +315,8 @@ impl Sequence<'_> {
         }
     }
 
-    /// Looks for every blob once more, and returns how many there are. One that is gone is sent again, once.
+    /// Looks for every blob once more, and returns their number. A blob that is gone is sent again,
+    /// once.
     async fn prove_blobs(&self) -> Result<usize, ImportError> {
         let mut seen = BTreeSet::new();
         let mut wanted = Vec::new();
@@ -338,8 +342,7 @@ impl Sequence<'_> {
                 return Ok(());
             }
             let message = format!(
-                "{}/{name}: the target had {digest} when the import began, and does not have it any more; import the \
-                 base again",
+                "{}/{name}: the target had {digest} when the import began, and no longer has it; import the base again",
                 self.target.name(),
             );
             Err(ImportError::new(ImportErrorKind::BaseMissing, message))
@@ -360,7 +363,7 @@ impl Sequence<'_> {
         }
     }
 
-    /// Discovers at the target and compares.
+    /// Runs a discovery at the target and compares the result with the graph.
     async fn prove_referrers(&self, report: &mut ImportReport) -> Result<(), ImportError> {
         let proofs = self.plan.repositories.iter();
         let proofs = stream::iter(proofs)
@@ -375,8 +378,9 @@ impl Sequence<'_> {
         proof::conclude(report, &reasons)
     }
 
-    /// Compares what one repository lists with the graph. What is not listed is waited for, then sent again, one at a time, and
-    /// at last kept in the lists that the target leaves to others.
+    /// Compares what one repository lists with the graph. Waits for referrers that are not listed,
+    /// then sends them again, one at a time, and finally adds them to the lists that clients
+    /// maintain.
     async fn prove_repository(
         &self,
         name: &RepositoryName,
@@ -400,7 +404,8 @@ impl Sequence<'_> {
             self.target.publish(&[entry], self.source).await?;
         }
         self.wait_for(name, &mut comparison).await?;
-        // What the target still does not list by itself is kept where every client looks as well.
+        // What the target still does not list itself goes under the referrers tag, which every
+        // client reads as well.
         let (missing, _) = comparison.missing();
         let untagged = missing.iter().filter(|lost| lost.tag.is_none());
         let edges = untagged.map(|lost| (&lost.subject, &plan.descriptors[&lost.referrer]));
@@ -411,7 +416,7 @@ impl Sequence<'_> {
         Ok(comparison.missing())
     }
 
-    /// Looks again for what was not found, until all of it is or there is no time left.
+    /// Looks again for what was not found, until everything is found or the time is up.
     async fn wait_for(
         &self,
         name: &RepositoryName,
@@ -419,17 +424,17 @@ impl Sequence<'_> {
     ) -> Result<(), ImportError> {
         let mut patience = Patience::new(self.profile.patience);
         while !comparison.is_whole() && patience.wait().await {
-            // Sources remember what they were told, so each look is through new ones.
+            // Sources cache answers, so each attempt uses new ones.
             comparison.again(&self.target.discovery(name)?).await;
         }
         Ok(())
     }
 }
 
-/// What a name stands for.
+/// What a name resolves to.
 type HeldName = Result<Option<Digest>, ImportError>;
 
-/// Refuses a target that leaves entries without an answer: they would count as proved.
+/// Refuses a target that does not answer for every entry: the rest would count as proved.
 fn answers_for_all(what: &str, entries: usize, answers: usize) -> Result<(), ImportError> {
     if entries == answers {
         return Ok(());
@@ -452,7 +457,7 @@ struct BlobTask {
 impl BlobTask {
     async fn run(&self, repositories: Vec<RepositoryName>) -> Result<TransferCounts, ImportError> {
         let mut counts = TransferCounts::default();
-        // What one repository has can be mounted into the next ones.
+        // A repository that has the blob; the next ones can mount it from there.
         let mut home: Option<&RepositoryName> = None;
         for name in &repositories {
             match self.blob(name, self.check).await? {
@@ -474,8 +479,8 @@ impl BlobTask {
         Ok(counts)
     }
 
-    /// Puts the blob, and looks whether it is there: a target that took it need not have kept it. Waits for one that shows it
-    /// late, and sends it once more to one that does not show it.
+    /// Puts the blob and checks that it is there: a target that accepted it need not have kept it.
+    /// Waits for a target that shows it late, and sends it once more to one that does not show it.
     async fn put(
         &self,
         name: &RepositoryName,
@@ -499,13 +504,13 @@ impl BlobTask {
             Holding::Nothing => "does not have it",
         };
         let message = format!(
-            "{digest} into {}/{name}: it was sent twice, the target took it, and it {found}",
+            "{digest} into {}/{name}: it was sent twice and accepted, and the target {found}",
             self.target.name()
         );
         Err(ImportError::new(ImportErrorKind::Incomplete, message))
     }
 
-    /// Looks for a blob that was put.
+    /// Returns what the target shows of a blob that was put.
     async fn shown(&self, name: &RepositoryName) -> Result<Holding, ImportError> {
         if self.profile.is_sure {
             return Ok(Holding::Whole);
@@ -514,7 +519,7 @@ impl BlobTask {
         loop {
             match self.blob(name, Check::Size).await? {
                 Holding::Nothing if patience.wait().await => {}
-                // What is said of the size is not always right; what the blob is decides.
+                // A reported size is not always right; the content decides.
                 Holding::Damaged => return self.blob(name, Check::Content).await,
                 there => return Ok(there),
             }

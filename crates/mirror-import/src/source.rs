@@ -15,23 +15,26 @@ use crate::error::{ImportError, ImportErrorKind};
 ///
 /// # Contract
 ///
-/// - The [graph](Self::graph) never changes, and everything in it that is not [left out](Self::leaves_out) can be read: each
-///   image and each referrer with all that it lists, unless the image's record says that it is omitted.
-/// - What is read is what its digest says, or the read is an error: manifests are verified here, blobs by whatever takes them.
+/// - The [graph](Self::graph) never changes, and everything in it that is not [left
+///   out](Self::leaves_out) can be read: each image and each referrer with everything that it
+///   lists, unless the image's record says that it is omitted.
+/// - Content matches its digest, or reading it is an error: the source verifies manifests, the
+///   target verifies blobs.
 /// - Objects are read in any order, several at once, and more than once.
 /// - Dropping a future has no effect on later reads.
 #[async_trait]
 pub trait Source: fmt::Debug + Send + Sync {
-    /// Returns what there is to put into a target.
+    /// Returns the graph to put into a target.
     fn graph(&self) -> &MirrorGraph;
 
-    /// Returns what a report says of the source.
+    /// Returns where the graph comes from, for the report and the ledger.
     fn provenance(&self) -> Provenance;
 
     /// Returns whether the source has an object.
     fn holds(&self, digest: &Digest) -> bool;
 
-    /// Returns whether a blob is left out because the target has it from an earlier time.
+    /// Returns whether a blob is left out because an earlier import brought it to the target. By
+    /// default nothing is left out.
     fn leaves_out(&self, digest: &Digest) -> bool {
         let _ = digest;
         false
@@ -41,33 +44,35 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When it cannot be read ([`ImportErrorKind::LocalIo`], [`Network`](ImportErrorKind::Network)), or is not what its digest
-    /// says ([`Integrity`](ImportErrorKind::Integrity)).
+    /// When the manifest cannot be read ([`ImportErrorKind::LocalIo`],
+    /// [`Network`](ImportErrorKind::Network)), or does not match its digest
+    /// ([`Integrity`](ImportErrorKind::Integrity)).
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, ImportError>;
 
-    /// Returns a blob, which can be read as often as a transfer has to begin again. It is opened when it is sent.
+    /// Returns a blob, which can be read again each time a transfer starts over. It is opened when
+    /// it is sent.
     fn blob(&self, digest: &Digest) -> Arc<dyn BlobSource>;
 }
 
-/// What is known of where a graph comes from; the receipt says it.
+/// Where a graph comes from, as the receipt records it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Provenance {
     /// The digest that stands for the whole source, such as that of a bundle's `manifest.yaml`.
     pub manifest: Option<Digest>,
-    /// The key by which a signature over it was verified, as the SHA-256 of its DER form.
+    /// The key that verified a signature over the source, as the SHA-256 of its DER form.
     pub signed_by: Option<Digest>,
-    /// The series that it belongs to.
+    /// The series that the source belongs to.
     pub stream: StreamName,
-    /// Its place in the series; 0 is no place.
+    /// The place of the source in the series; 0 means that it has none.
     pub sequence: u64,
-    /// The digest of what a delta is based on.
+    /// The digest of the `manifest.yaml` of the bundle that a delta is based on.
     pub base: Option<Digest>,
-    /// Whether everything about the referrers could be found out.
+    /// Whether every question about referrers was settled.
     pub status: Completeness,
-    /// What its validation warned of.
+    /// The warnings of the source's validation.
     pub warnings: Vec<Finding>,
-    /// Warnings that are counted and not listed.
+    /// The number of warnings that are not listed.
     pub warnings_omitted: u64,
 }
 
@@ -143,8 +148,8 @@ impl Source for ValidatedBundle {
     }
 }
 
-/// A blob of a bundle. It is compared with its digest by what takes it, an upload or a layout's writer, so it is not hashed a
-/// second time here.
+/// A blob of a bundle. The upload or the layout's writer that takes it compares it with its digest,
+/// so it is not hashed a second time here.
 struct BundleBlob {
     bundle: ValidatedBundle,
     digest: Digest,

@@ -4,8 +4,8 @@ use registry_client::{ErrorKind, Repository, Response, VerifyingSink};
 use crate::error::{ImportError, ImportErrorKind};
 use crate::target::{Check, Holding};
 
-/// Asks for a blob. A size that the answer to a HEAD does not say, or that a caller will not take its word for, is found
-/// out by reading and hashing the blob.
+/// Returns whether a repository has a blob. If the answer to a HEAD has no size, or `check` asks
+/// for the content, the blob is read and hashed.
 pub(crate) async fn holding(
     repository: &Repository,
     digest: &Digest,
@@ -47,7 +47,7 @@ async fn read_back(
     }
 }
 
-/// Returns the size that the answer to a HEAD gives.
+/// Returns the size in the answer to a HEAD.
 pub(crate) fn length(head: &Response) -> Option<u64> {
     head.header("content-length")?.trim().parse().ok()
 }

@@ -12,35 +12,41 @@ use crate::source::Source;
 
 /// A place that images and referrers are put into.
 ///
-/// An [`Importer`](crate::Importer) calls it in this order: [`held`](Self::held) and [`blob`](Self::blob) to look without any
-/// effect, [`prepare`](Self::prepare), then [`put_blob`](Self::put_blob), [`put_manifest`](Self::put_manifest) for manifests
-/// after all that they name, [`add_referrers`](Self::add_referrers), and [`publish`](Self::publish) last. In the end it looks
-/// at names and blobs once more, and runs a [`discovery`](Self::discovery).
+/// An [`Importer`](crate::Importer) calls it in this order: [`held`](Self::held) and
+/// [`blob`](Self::blob), which only look, then [`prepare`](Self::prepare),
+/// [`put_blob`](Self::put_blob), [`put_manifest`](Self::put_manifest) for each manifest after
+/// everything that it names, [`add_referrers`](Self::add_referrers), and [`publish`](Self::publish)
+/// last. At the end it looks at names and blobs once more, and runs a
+/// [`discovery`](Self::discovery).
 ///
 /// # Contract
 ///
 /// - A repository need not exist before something is put into it.
-/// - What was put is kept as the bytes that came, under their digest. What is not what its digest says is refused, and leaves
-///   nothing under that digest.
-/// - To put what is there already is no error, so an import that was interrupted can be run again.
-/// - An object is visible when its call has returned, or at the latest after the [patience](TargetProfile::patience).
-/// - No name points at something incomplete: names are given by [`publish`](Self::publish) alone.
-/// - [`held`](Self::held), [`blob`](Self::blob), [`has_manifest`](Self::has_manifest) and [`discovery`](Self::discovery) have no
-///   effect. "Not there" is what the target said; what could not be found out is an error.
-/// - Calls run at once, as many as [`max_concurrent`](TargetProfile::max_concurrent) says.
+/// - An object is kept as the exact bytes that were put, under their digest. Bytes that do not
+///   match the digest are refused, and leave nothing under it.
+/// - Putting an object that is there already is not an error, so an interrupted import can be run
+///   again.
+/// - An object is visible when its call has returned, or at the latest after the
+///   [patience](TargetProfile::patience).
+/// - No name points at something incomplete: only [`publish`](Self::publish) gives names.
+/// - [`held`](Self::held), [`blob`](Self::blob), [`has_manifest`](Self::has_manifest) and
+///   [`discovery`](Self::discovery) have no effect. "Not there" is an answer of the target; a
+///   question that got no answer is an error.
+/// - Up to [`max_concurrent`](TargetProfile::max_concurrent) calls run at once.
 ///
 /// # Cancellation
 ///
-/// A future that is dropped may leave objects behind, whole or in a form that nobody can read under their digest, and no name.
+/// A dropped future may leave objects behind, either whole or not readable under their digest. It
+/// leaves no name.
 ///
 /// `mirror_import::testing`, behind the feature `testing`, checks an implementation.
 #[async_trait]
 pub trait Target: fmt::Debug + Send + Sync {
-    /// Returns how the target is called in reports.
+    /// Returns the name of the target in reports.
     fn name(&self) -> String;
 
-    /// Returns a name that is the same however the target was given: a ledger tells targets apart by it. `prefix` is what all
-    /// repositories begin with, where that makes it another target.
+    /// Returns a canonical name, by which a ledger tells targets apart. `prefix` is the prefix of
+    /// all repositories; it is part of the name if a target with another prefix is another target.
     fn identity(&self, prefix: Option<&RepositoryName>) -> String {
         match prefix {
             Some(prefix) => format!("{}/{prefix}", self.name()),
@@ -48,8 +54,8 @@ pub trait Target: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Returns the name under which an entry is found at the target. By default that is its repository with the tag, or else
-    /// with the digest.
+    /// Returns the name of an entry at the target: by default its repository with the tag, or with
+    /// the digest if it has no tag.
     fn entry_name(&self, entry: &Entry) -> String {
         let repository = &entry.repository;
         match &entry.tag {
@@ -58,20 +64,22 @@ pub trait Target: fmt::Debug + Send + Sync {
         }
     }
 
-    /// Returns how the target keeps and shows what it was given. By default that is the default of [`TargetProfile`].
+    /// Returns how the target stores and shows objects; by default, the default of
+    /// [`TargetProfile`].
     fn profile(&self) -> TargetProfile {
         TargetProfile::default()
     }
 
-    /// Returns what the name of each entry stands for now, in the order of the entries; of one that has no tag, whether there
-    /// is a manifest under its digest.
+    /// Returns the digest that the name of each entry resolves to now, in the order of the entries.
+    /// For an entry without a tag, it is the entry's own digest if the target has or lists that
+    /// manifest.
     async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>, ImportError>>;
 
-    /// Returns what a repository has of a blob.
+    /// Returns whether a repository has a blob, and whether it is intact.
     ///
     /// # Errors
     ///
-    /// When that could not be found out.
+    /// When the target does not answer the question.
     async fn blob(
         &self,
         repository: &RepositoryName,
@@ -80,11 +88,11 @@ pub trait Target: fmt::Debug + Send + Sync {
         check: Check,
     ) -> Result<Holding, ImportError>;
 
-    /// Returns whether a repository has a manifest whole.
+    /// Returns whether a repository has a manifest, and it is intact.
     ///
     /// # Errors
     ///
-    /// When that could not be found out.
+    /// When the target does not answer the question.
     async fn has_manifest(
         &self,
         repository: &RepositoryName,
@@ -92,20 +100,21 @@ pub trait Target: fmt::Debug + Send + Sync {
         check: Check,
     ) -> Result<bool, ImportError>;
 
-    /// Is called once before anything is put.
+    /// Prepares the target; called once before anything is put. By default nothing is done.
     ///
     /// # Errors
     ///
-    /// When nothing can be put.
+    /// When the target cannot be written.
     async fn prepare(&self) -> Result<(), ImportError> {
         Ok(())
     }
 
-    /// Puts a blob. Where `mount_from` names a repository that has it, it can be taken over from there.
+    /// Puts a blob. If `mount_from` names a repository that has it, the target may mount it from
+    /// there instead.
     ///
     /// # Errors
     ///
-    /// When it could not be read, or was not taken.
+    /// When the blob could not be read, or was not accepted.
     async fn put_blob(
         &self,
         repository: &RepositoryName,
@@ -115,11 +124,11 @@ pub trait Target: fmt::Debug + Send + Sync {
         mount_from: Option<&RepositoryName>,
     ) -> Result<BlobPut, ImportError>;
 
-    /// Takes a blob over from another repository. By default that cannot be done.
+    /// Mounts a blob from another repository. By default this is not supported.
     ///
     /// # Errors
     ///
-    /// [`BaseMissing`](ImportErrorKind::BaseMissing) where the target does not take it over.
+    /// [`BaseMissing`](ImportErrorKind::BaseMissing) if the target does not mount it.
     async fn mount_blob(
         &self,
         repository: &RepositoryName,
@@ -127,16 +136,16 @@ pub trait Target: fmt::Debug + Send + Sync {
         from: &RepositoryName,
     ) -> Result<(), ImportError> {
         let _ = (repository, digest, from);
-        let message = "nothing is taken over from one repository into another";
+        let message = "the target does not mount blobs from other repositories";
         Err(ImportError::new(ImportErrorKind::BaseMissing, message))
     }
 
-    /// Puts a manifest of `source` under its digest. Where the target turns out to lack what the manifest names, that can be
-    /// read from `source` and put again.
+    /// Puts a manifest of `source` under its digest. If the target turns out to lack something that
+    /// the manifest names, it can be read from `source` and put again.
     ///
     /// # Errors
     ///
-    /// When it could not be read, or was not taken.
+    /// When the manifest could not be read, or was not accepted.
     async fn put_manifest(
         &self,
         repository: &RepositoryName,
@@ -144,18 +153,19 @@ pub trait Target: fmt::Debug + Send + Sync {
         source: &dyn Source,
     ) -> Result<(), ImportError>;
 
-    /// Returns whether the target lists by itself what refers to a manifest of a repository. Otherwise
-    /// [`add_referrers`](Self::add_referrers) is called for each subject.
+    /// Returns whether the target itself lists the referrers of the manifests of a repository; by
+    /// default `true`. If not, [`add_referrers`](Self::add_referrers) is called for each subject.
     async fn lists_referrers(&self, repository: &RepositoryName) -> bool {
         let _ = repository;
         true
     }
 
-    /// Lists referrers under their subject, beside those that are listed there.
+    /// Adds referrers to the list of their subject, and keeps those that are listed there. By
+    /// default nothing is done.
     ///
     /// # Errors
     ///
-    /// When they could not be listed.
+    /// When the referrers could not be added.
     async fn add_referrers(
         &self,
         repository: &RepositoryName,
@@ -167,19 +177,20 @@ pub trait Target: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Gives names: everything that the entries stand for is there. Entries without a tag are listed where the target lists
-    /// what has no name. Returns what became of each entry.
+    /// Gives entries their names; their manifests have been put before. An entry without a tag is
+    /// listed if the target lists manifests without a name. Returns the result for each entry.
     ///
     /// # Errors
     ///
-    /// When a name could not be given. Earlier ones may have been.
+    /// When a name could not be given. Earlier names may have been given.
     async fn publish(
         &self,
         entries: &[Entry],
         source: &dyn Source,
     ) -> Result<Vec<Published>, ImportError>;
 
-    /// Returns a discovery of what refers to manifests of a repository, as the target lists it at the time of the call.
+    /// Returns a discovery of the referrers in a repository, as the target lists them at the time
+    /// of the call.
     ///
     /// # Errors
     ///
@@ -187,24 +198,25 @@ pub trait Target: fmt::Debug + Send + Sync {
     fn discovery(&self, repository: &RepositoryName) -> Result<Discovery, ImportError>;
 }
 
-/// An image or a referrer, and the name that it gets.
+/// An image or a referrer, with the name that it gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
     /// The repository at the target.
     pub repository: RepositoryName,
-    /// The name of the image where it came from; of a referrer, that of an image of the same repository.
+    /// The name of the image at the source; for a referrer, the name of an image of the same
+    /// repository.
     pub source: Option<Reference>,
-    /// Its manifest, as a list of referrers has it.
+    /// The descriptor of the manifest, as in a list of referrers.
     pub descriptor: Descriptor,
-    /// The tag, if it gets one: of a referrer, a legacy tag.
+    /// The tag, if the entry gets one; for a referrer, a legacy tag.
     pub tag: Option<Tag>,
     /// Whether it is an image that was asked for.
     pub is_image: bool,
 }
 
 impl Entry {
-    /// Creates the entry of a manifest that gets no name.
+    /// Creates an entry without a tag.
     pub fn new(repository: RepositoryName, descriptor: Descriptor) -> Self {
         Self {
             repository,
@@ -220,21 +232,21 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Holding {
-    /// All of it.
+    /// The target has the whole blob.
     Whole,
-    /// Something of another size or content.
+    /// The target has something of another size or content under the digest.
     Damaged,
-    /// Nothing.
+    /// The target does not have the blob.
     Nothing,
 }
 
-/// How thoroughly a target looks at what it has.
+/// How thoroughly a target checks an object that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// Its size is compared; content that costs nothing to read can be hashed.
+    /// The size is compared. A target that reads content cheaply may hash it instead.
     Size,
-    /// It is read and hashed.
+    /// The content is read and hashed.
     Content,
 }
 
@@ -242,35 +254,38 @@ pub enum Check {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BlobPut {
-    /// It was sent.
+    /// The blob was sent.
     Sent,
-    /// It was taken over from another repository.
+    /// The blob was mounted from another repository.
     Mounted,
 }
 
-/// What became of an entry.
+/// The result of publishing an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Published {
-    /// The name stands for the entry's manifest.
+    /// The name resolves to the entry's manifest.
     Whole,
-    /// The name is that of a list of referrers, and the list that was there has taken in what the entry's manifest lists.
+    /// The name is a referrers tag that held a list already, and what the entry's manifest lists
+    /// was added to that list.
     Merged,
 }
 
-/// How a target keeps and shows what it was given.
+/// How a target stores and shows objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TargetProfile {
-    /// Whether an object is kept once for all repositories. By default each has its own.
+    /// Whether all repositories share one copy of an object. By default each repository has its
+    /// own.
     pub is_shared: bool,
-    /// Whether blobs that were put need not be looked for again: the call that returned has seen them on the disk. Not by
-    /// default.
+    /// Whether a blob is certain to be stored when its call returns, so that it is not looked for
+    /// again. Not by default.
     pub is_sure: bool,
-    /// How long the target may take to show what it has taken, for each tag, blob and repository whose lists are looked at; none
-    /// by default. After that it is sent again, or given up.
+    /// How long the target may take to show what it has accepted: for each tag, for each blob, and
+    /// for the lists of each repository. Zero by default. After that, the object is sent again, or
+    /// the import fails.
     pub patience: Duration,
-    /// Calls at once; 16 by default.
+    /// The number of calls at once; 16 by default.
     pub max_concurrent: NonZeroUsize,
 }
 

@@ -1,6 +1,7 @@
-//! The contract of [`Target`] as a suite, for those who implement one.
+//! The contract of [`Target`] as a test suite for implementations.
 //!
-//! [`check_target`] is called from a test; what an implementation breaks is a panic whose first words name the rule.
+//! Call [`check_target`] from a test. If an implementation breaks a rule, it panics with a message
+//! that begins with the rule.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -37,8 +38,8 @@ use crate::target::{Check, Entry, Holding, Published, Target};
 
 pub use memory_source::MemorySource;
 
-/// Checks a target against its [contract](Target). `empty` is called several times, and returns a target that holds nothing
-/// each time; the earlier one is no longer used then.
+/// Checks a target against its [contract](Target). `empty` is called several times and must return
+/// an empty target each time; the previous target is not used after that.
 ///
 /// # Panics
 ///
@@ -58,7 +59,7 @@ pub async fn check_target(mut empty: impl FnMut() -> Arc<dyn Target>) {
     rules.a_second_import_sends_nothing().await;
 }
 
-/// A target, and what is put into it.
+/// A target, and the source that is put into it.
 struct Rules {
     target: Arc<dyn Target>,
     source: Arc<MemorySource>,
@@ -208,7 +209,7 @@ impl Rules {
             {
                 let put = self.put_blob(digest);
                 futures::pin_mut!(put);
-                // What is done at once is no matter.
+                // It may or may not have finished at the first poll.
                 drop(futures::poll!(put));
             }
             let there = self
@@ -237,7 +238,7 @@ impl Rules {
             "{RULE}: before it was called"
         );
         for descriptor in [image, image, sbom] {
-            // The last one moves the name.
+            // The last descriptor moves the name.
             let entries = [self.entry(descriptor, Some("1.0")), self.entry(sbom, None)];
             let published = self.target.publish(&entries, &*self.source).await;
             let published = published.unwrap_or_else(|error| panic!("{RULE}: {error:?}"));
@@ -387,7 +388,7 @@ impl Rules {
         held.unwrap_or_else(|error| panic!("{rule}: {error:?}"))
     }
 
-    /// Waits until the target shows what it has of a blob.
+    /// Waits until the target shows the expected state of a blob.
     async fn shows(&self, rule: &str, digest: &Digest, size: u64, expected: Holding) {
         for check in [Check::Size, Check::Content] {
             let mut patience = Patience::new(self.target.profile().patience);

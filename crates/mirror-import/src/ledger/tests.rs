@@ -60,7 +60,7 @@ fn a_series_goes_forward_only() {
             verdict
         );
     }
-    // Leave to go back was for those imports.
+    // The permission to go back was for those imports only.
     assert_eq!(
         admitted(&ledger, record(6, "six"), false).unwrap(),
         LedgerVerdict::Same
@@ -131,7 +131,7 @@ fn a_record_that_is_not_whole_is_never_an_empty_one() {
     ] {
         assert_ne!(damaged, good, "{reason}");
         fs::write(&path, &damaged).unwrap();
-        // Leave to go back is no leave to ignore the ledger.
+        // Permission to go back is not permission to ignore the ledger.
         for allow_rollback in [false, true] {
             let error = admitted(folder.path(), record(4, "four"), allow_rollback).unwrap_err();
             assert_eq!(error.kind(), ImportErrorKind::LocalIo);
@@ -157,7 +157,7 @@ fn of_two_imports_at_once_one_is_refused() {
     let first = claim(1).admit(false, false).unwrap();
     let error = claim(2).admit(false, false).unwrap_err();
     assert!(error.to_string().contains("under way"), "{error}");
-    // A dry run changes nothing, so it waits for nobody.
+    // A dry run changes nothing, so it takes no lock.
     claim(2).admit(false, true).unwrap();
     drop(first);
     claim(2).admit(false, false).unwrap();

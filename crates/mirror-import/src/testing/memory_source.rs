@@ -13,12 +13,12 @@ use serde_json::json;
 use crate::error::{ImportError, ImportErrorKind};
 use crate::source::{Provenance, Source};
 
-/// A source in memory: one image with an SBOM, a signature on that, and a second SBOM.
+/// A source in memory: one image with an SBOM, a signature on that SBOM, and a second SBOM.
 #[derive(Clone, Debug)]
 pub struct MemorySource {
     graph: MirrorGraph,
     objects: BTreeMap<Digest, Bytes>,
-    /// The manifests, each after all that it names: the image first.
+    /// The manifests, each after everything that it names; the image is the first.
     manifests: Vec<Descriptor>,
     blobs: Vec<Digest>,
 }
@@ -28,7 +28,7 @@ impl MemorySource {
     ///
     /// # Panics
     ///
-    /// Never: what it is made of is well-formed.
+    /// Never: the sample is well-formed.
     pub fn sample() -> Self {
         let reference = "source.example.com/suite/app:1.0".parse();
         let reference = reference.expect("it is a reference");
@@ -97,7 +97,7 @@ impl MemorySource {
         self.blobs.iter().map(|digest| (digest, self.size(digest)))
     }
 
-    /// Returns the manifests, each after all that it names.
+    /// Returns the manifests, each after everything that it names.
     pub(super) fn manifests_in_order(&self) -> Vec<Descriptor> {
         self.manifests.clone()
     }

@@ -1,7 +1,8 @@
 //! Whatever a source holds: what export, strict validation and import say of it agrees.
 //!
 //! A few dozen cases by default, each with a registry, a bundle and a folder. For a long run:
-//! `PROPTEST_CASES=3000 cargo test -p import-validator --test importer -- any::`, with `TMPDIR` in memory.
+//! `PROPTEST_CASES=3000 cargo test -p mirror-import --test importer -- any::`, with `TMPDIR` in
+//! memory.
 
 use std::collections::BTreeSet;
 

@@ -83,7 +83,8 @@ fn registry(target: &TestRegistry) -> Arc<dyn Target> {
     Arc::new(RegistryTarget::new(client(), target.registry()).patience(PATIENCE))
 }
 
-/// One image in two states: the bundle of the first, and a delta on it that leaves out its first layer.
+/// One image in two states: the bundle of the first, and a delta on it that leaves out its first
+/// layer.
 async fn one_image() -> (Site, Digest) {
     let site = Site::new().await;
     site.put("app:1", &LAYERS[..2]);

@@ -42,8 +42,8 @@ impl DerefMut for Export {
     }
 }
 
-/// A bundle of `app:1` and `other:1`, which share a layer; with an SBOM, a signature on it and a legacy tag on the
-/// first.
+/// A bundle of `app:1` and `other:1`, which share a layer; with an SBOM, a signature on it and a
+/// legacy tag on the first.
 pub(crate) struct Bundle {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) image: Digest,

@@ -1,4 +1,5 @@
-//! Targets that differ from what the specification has, and how an import gets everything into them.
+//! Targets that differ from what the specification has, and how an import gets everything into
+//! them.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What an export calls complete passes the strict validation and arrives; what it leaves out it names.
+//! What an export calls complete passes the strict validation and arrives; what it leaves out it
+//! names.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! From a source through export and strict validation into a folder: the three agree on what is whole.
+//! From a source through export and strict validation into a folder: the three agree on what is
+//! whole.
 
 use std::sync::Arc;
 
@@ -142,7 +143,8 @@ async fn a_build_cache_is_carried_with_the_layers_that_its_index_lists() {
     source.referrer("app", &cache, "application/spdx+json", "sbom");
     let verdicts = Way::new(&source, &["app:cache"]).go().await.unwrap();
     verdicts.whole();
-    // The cache, its three blobs, the SBOM with its config and payload, and the two files of the layout.
+    // The cache, its three blobs, the SBOM with its config and payload, and the two files of the
+    // layout.
     assert_eq!(verdicts.summary.manifest.entries.len(), 9);
     let asked = source.requests();
     let mut as_manifests = asked.iter().filter(|request| {
@@ -234,7 +236,8 @@ fn image(source: &TestRegistry, tag: &str, change: impl Fn(&mut Value)) -> Descr
     put
 }
 
-/// Checks that `app:bad` is refused by name with the culprit, and that with leave the good image beside it is carried without it.
+/// Checks that `app:bad` is refused by name with the culprit, and that with leave the good image
+/// beside it is carried without it.
 async fn refused(what: &str, source: &TestRegistry, culprit: &Digest) {
     source.image("app", "good");
     let mut way = Way::new(source, &["app:bad", "app:good"]);
