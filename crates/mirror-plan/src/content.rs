@@ -9,7 +9,8 @@ use registry_client::Repository;
 #[derive(Debug, Default)]
 pub struct Content {
     pieces: BTreeMap<Digest, Piece>,
-    /// The sizes that are known, whatever descriptors say: those of manifests, and of blobs that were looked at.
+    /// The known true sizes, of manifests and of blobs that were looked at; descriptors may say
+    /// something else.
     sizes: BTreeMap<Digest, u64>,
 }
 
@@ -21,7 +22,7 @@ pub struct Piece {
     pub size: u64,
     /// The bytes of a manifest; `None` for a blob, which is yet to be fetched.
     pub raw: Option<Bytes>,
-    /// The repositories that have it; none for a manifest that was [made](Content::add_raw).
+    /// The repositories that have it; empty for a manifest that was [generated](Content::add_raw).
     pub from: Vec<Arc<Repository>>,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct NotCarried {
 }
 
 impl NotCarried {
-    /// What is addressed by this digest is not carried, because of the algorithm.
+    /// Creates the reason for a digest whose algorithm is not supported.
     pub(crate) fn by_digest(digest: &Digest) -> Self {
         Self {
             digest: digest.clone(),
@@ -44,9 +45,9 @@ impl NotCarried {
     }
 }
 
-/// Manifests with what they need, before it is known whether all of it can be carried.
+/// Manifests with everything that they need, before it is known whether all of it can be carried.
 ///
-/// There is one for each image and each referrer until the export ends, so nothing is in it that was parsed.
+/// Each image and each referrer has a bill until the export ends, so a bill holds nothing parsed.
 #[derive(Debug, Default)]
 pub(crate) struct Bill {
     manifests: Box<[(Digest, Bytes)]>,
@@ -64,7 +65,7 @@ impl Bill {
         }
     }
 
-    /// Returns what a single manifest lists; nothing of an index and what is below it.
+    /// Returns the blobs of a single manifest; nothing for an index with its children.
     pub(crate) fn payloads(&self) -> &[(Digest, u64)] {
         match *self.manifests {
             [_] => &self.blobs,
@@ -89,7 +90,7 @@ impl Bill {
 }
 
 impl Content {
-    /// Creates an empty content where these sizes are known.
+    /// Creates an empty content with known sizes.
     pub(crate) fn new(sizes: BTreeMap<Digest, u64>) -> Self {
         Self {
             pieces: BTreeMap::new(),
@@ -144,7 +145,7 @@ impl Content {
         Ok(())
     }
 
-    /// Adds a manifest that no registry has.
+    /// Adds a generated manifest, which no registry has.
     pub fn add_raw(&mut self, digest: Digest, raw: Bytes) {
         self.pieces.insert(
             digest,
@@ -160,7 +161,7 @@ impl Content {
         let piece = self.pieces.entry(digest.clone()).or_insert_with(|| Piece {
             size,
             raw: None,
-            // Most have one; room for more would be most of what a piece takes.
+            // Most pieces have one; room for more would be most of a piece's memory.
             from: Vec::with_capacity(1),
         });
         let known = |other: &Arc<Repository>| {
@@ -173,11 +174,11 @@ impl Content {
         piece
     }
 
-    /// Takes out the blobs that are held elsewhere, and returns them with their sizes.
+    /// Removes the blobs that are held elsewhere, and returns them with their sizes.
     ///
-    /// - Manifests stay: with them the graph can be judged on its own.
-    /// - The empty object stays: most referrers have it for a config, so that a repository which is new in a delta would
-    ///   depend on another one for two bytes.
+    /// - Manifests stay, so that the graph can be checked on its own.
+    /// - The empty object stays: it is the config of most referrers, so a repository that is new in
+    ///   a delta would otherwise depend on another one for two bytes.
     ///   <https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md#guidance-for-an-empty-descriptor>
     pub fn leave_out(&mut self, holds: impl Fn(&Digest, u64) -> bool) -> Vec<(Digest, u64)> {
         let mut left_out = Vec::new();

@@ -18,9 +18,9 @@ pub struct PlanError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PlanErrorKind {
-    /// The request cannot be carried out as it stands: it names no image.
+    /// The request cannot be carried out: it names no image.
     Usage,
-    /// A certificate, a key or a file of credentials on this machine cannot be read.
+    /// A certificate, a key or a credentials file on this machine cannot be read.
     LocalIo,
     /// A registry could not be reached or did not answer in time.
     Network,
@@ -28,7 +28,7 @@ pub enum PlanErrorKind {
     Access,
     /// Something could not be settled or is missing.
     Incomplete,
-    /// Bytes are not what their digest says.
+    /// Content does not match its digest.
     Integrity,
     /// A documented limit was reached.
     Limit,
@@ -37,7 +37,7 @@ pub enum PlanErrorKind {
 }
 
 impl PlanError {
-    /// Creates an error of which nothing else is the cause.
+    /// Creates an error without a cause.
     pub fn new(kind: PlanErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -47,7 +47,7 @@ impl PlanError {
         }
     }
 
-    /// Creates the error of a blob that could not be asked for or transferred; `what` names it.
+    /// Creates the error for a blob that could not be requested or transferred; `what` names it.
     pub fn transfer(what: impl Into<String>, error: registry_client::Error) -> Self {
         let kind = PlanErrorKind::of_transfer(&error);
         Self {
@@ -72,7 +72,7 @@ impl PlanError {
         self.kind
     }
 
-    /// Returns what the policy found, warnings included; nothing where the error is another one.
+    /// Returns what the policy found, including warnings; empty for other errors.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
     }
@@ -110,7 +110,7 @@ impl From<ResolveError> for PlanError {
 }
 
 impl PlanErrorKind {
-    /// Returns the class of a question that could not be settled and that everything hangs on.
+    /// Returns the class of a problem that prevents planning.
     fn of_problem(problem: &Problem) -> Self {
         match problem.code {
             ErrorCode::Denied => Self::Access,
@@ -121,8 +121,8 @@ impl PlanErrorKind {
         }
     }
 
-    /// Returns the class of a blob transfer that failed: [`Incomplete`](Self::Incomplete) where the registry does not have
-    /// the blob.
+    /// Returns the class of a failed blob transfer: [`Incomplete`](Self::Incomplete) if the
+    /// registry does not have the blob.
     pub fn of_transfer(error: &registry_client::Error) -> Self {
         let status = error.response().map(|response| response.status().as_u16());
         match (error.kind(), status) {

@@ -12,32 +12,33 @@ use crate::error::PlanError;
 use crate::judge::{Refused, children};
 use crate::request::PlanRequest;
 
-/// An image and what was found of it.
+/// An image and what was found about it.
 ///
-/// All images are held until a plan is made; so what was parsed of their manifests is not.
+/// All images are held until a plan is made, so their parsed manifests are dropped.
 #[derive(Debug)]
 pub struct FoundImage {
     pub(crate) record: ImageRecord,
     pub(crate) repository: Arc<Repository>,
-    /// Why it cannot be carried, if that is known already.
+    /// Why the image cannot be carried, if that is known already.
     pub(crate) problem: Option<NotCarried>,
     /// What the image itself needs.
     pub(crate) bill: Bill,
-    /// What its indexes list and it does not have: another image can bring it along.
+    /// What the image's indexes list and the image does not have; another image can bring it.
     pub(crate) open: Vec<Descriptor>,
     /// Its referrers, without their manifests.
     pub(crate) graph: ReferrerGraph,
-    /// What each referrer needs, in the order of the graph; nothing, where its manifest could not be read.
+    /// What each referrer needs, in the order of the graph; `None` if its manifest could not be
+    /// read.
     pub(crate) bills: Vec<Option<Bill>>,
-    /// The descriptors of the referrers, where tags in the layout list them.
+    /// The descriptors of the referrers, if the request keeps them.
     pub(crate) descriptors: Vec<Descriptor>,
-    /// What its manifests refer to beside what discovery found: attestations in an index can have a subject.
+    /// Manifests with a subject that discovery did not list: attestations in an index can have one.
     pub(crate) attached: Vec<Attached>,
     /// Layers that name URLs and that the registry does not have.
     pub(crate) absent: BTreeSet<Digest>,
-    /// The image as a policy sees it, where there is one.
+    /// The image as a policy sees it, if there is a policy.
     pub(crate) judged: Option<JudgedImage>,
-    /// How long it took to find all that.
+    /// The time that the search took, in seconds.
     pub(crate) seconds: f64,
 }
 
@@ -77,11 +78,11 @@ impl FoundImage {
         for referrer in &mut graph.referrers {
             let own = referrer.manifest.take();
             if let Some(own) = &own {
-                // The same digest, in the memory of the one in the bill.
+                // The same digest, sharing memory with the one in the bill.
                 referrer.digest = own.digest().clone();
             }
             bills.push(match (&own, indexes.get(&referrer.digest)) {
-                // An index without one of its manifests is nothing that a target takes.
+                // No target accepts an index without one of its manifests.
                 (Some(own), None) if !own.entries().is_empty() => None,
                 (Some(_), Some(below)) if !below.problems.is_empty() => None,
                 _ if refused.referrers.contains(&referrer.digest) => None,
@@ -98,7 +99,7 @@ impl FoundImage {
             referrer.annotations = BTreeMap::new();
         }
         graph.referrers.shrink_to_fit();
-        // A referrer that nothing refers to has nothing to say.
+        // A referrer without referrers of its own has nothing to report.
         let subjects: BTreeSet<&Digest> =
             graph.referrers.iter().map(|known| &known.subject).collect();
         graph.subjects.retain(|report| {
@@ -124,12 +125,12 @@ impl FoundImage {
         }
     }
 
-    /// Returns the name under which it was asked for.
+    /// Returns the reference that was asked for.
     pub fn reference(&self) -> &Reference {
         &self.record.reference
     }
 
-    /// Returns the manifest that the name stands for.
+    /// Returns the digest of the image's manifest.
     pub fn digest(&self) -> &Digest {
         &self.record.digest
     }
@@ -139,12 +140,13 @@ impl FoundImage {
         &self.graph
     }
 
-    /// Returns how long it took to find all that, in seconds.
+    /// Returns the time that the search for the image and its referrers took, in seconds.
     pub fn seconds(&self) -> f64 {
         self.seconds
     }
 
-    /// Returns the referrers that can be carried as far as is known, each with the objects that it needs and their sizes.
+    /// Returns the referrers that can be carried as far as is known, each with the objects that it
+    /// needs and their sizes.
     pub fn carried(
         &self,
     ) -> impl Iterator<Item = (&Referrer, impl Iterator<Item = (&Digest, u64)>)> {
@@ -159,15 +161,15 @@ impl FoundImage {
         })
     }
 
-    /// Returns the descriptors of what refers to the image or is attached to it, as a referrers list has them, where they
-    /// [are kept](PlanRequest::keep_descriptors).
+    /// Returns the descriptors of what refers to the image or is attached to it, as a referrers
+    /// list has them, where they [are kept](PlanRequest::keep_descriptors).
     pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
         let attached = self.attached.iter().map(|attached| &attached.descriptor);
         self.descriptors.iter().chain(attached)
     }
 }
 
-/// A manifest that is carried for another reason and refers to something.
+/// A manifest that is carried anyway and has a subject.
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) subject: Digest,
@@ -205,7 +207,7 @@ fn record(reference: Reference, tree: &ImageTree) -> ImageRecord {
     record
 }
 
-/// Returns what the indexes of an image list and the image does not have.
+/// Returns the children that the indexes of an image list and the image does not have.
 fn open(tree: &ImageTree) -> Vec<Descriptor> {
     if tree.omitted.is_empty() && tree.missing.is_empty() {
         return Vec::new();

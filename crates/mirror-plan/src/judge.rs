@@ -73,7 +73,7 @@ fn note(graph: &mut ReferrerGraph, subject: &Digest, mut problem: Problem) {
     }
 }
 
-/// Notes referrers that describe their subject in another way than it is.
+/// Warns of referrers whose descriptor of the subject does not match the subject.
 fn warn_of_subjects(tree: &ImageTree, graph: &mut ReferrerGraph) {
     let own = graph
         .referrers
@@ -108,9 +108,9 @@ fn warn_of_subjects(tree: &ImageTree, graph: &mut ReferrerGraph) {
     }
 }
 
-/// Finds what manifests that go together say of each other and is not so.
+/// Finds a contradiction between manifests that belong together.
 ///
-/// What is not among them is not judged: another image can bring it along.
+/// Manifests that are not among them are not checked: another image can bring them.
 fn contradiction<'a>(manifests: impl Iterator<Item = &'a Manifest> + Clone) -> Option<Problem> {
     let first = manifests.clone().next()?;
     if first.own_media_type() != Some(first.media_type()) {
@@ -145,7 +145,7 @@ fn contradiction<'a>(manifests: impl Iterator<Item = &'a Manifest> + Clone) -> O
     None
 }
 
-/// Compares what a descriptor says of a manifest with the manifest.
+/// Compares a descriptor with the manifest that it describes.
 pub(crate) fn mismatch(descriptor: &Descriptor, own: &Manifest) -> Option<(ErrorCode, String)> {
     if own.own_media_type() != Some(&descriptor.media_type) {
         let message = format!(

@@ -1,13 +1,15 @@
-//! Decides what is mirrored: resolves images, discovers everything that refers to them, and pins it all by digest.
+//! Decides what is mirrored: resolves images, discovers everything that refers to them, and pins it
+//! all by digest.
 //!
-//! A [`Planner`] probes the registries, resolves each image once, walks its manifests and discovers its referrers and those
-//! of its children. What it [found](Found) is put together as a [`MirrorPlan`]: the graph, where each object comes from, and
-//! what could not be settled.
+//! A [`Planner`] probes the registries, resolves each image once, walks its manifests and discovers
+//! its referrers and those of its children. The [result](Found) becomes a [`MirrorPlan`]: the
+//! graph, where each object comes from, and what could not be settled.
 //!
 //! # Scope
 //!
-//! It knows registries, and neither bundles nor targets. It moves no blobs, prints nothing and reads no configuration file; a
-//! [`PlanObserver`] is told what happens. It needs a tokio runtime for its timeouts and spawns nothing on it.
+//! It knows registries, but neither bundles nor targets. It transfers no blobs except the documents
+//! whose dates a policy needs, prints nothing and reads no configuration file; a [`PlanObserver`]
+//! receives events. It needs a tokio runtime for its timeouts and spawns nothing on it.
 
 mod content;
 mod error;

@@ -5,13 +5,13 @@ use oci_content::{Digest, Reference};
 use oci_referrers::{ReferrerGraph, SubjectReport, Violation};
 use registry_probe::ProbeReport;
 
-/// Is told what a planner does, as it happens.
+/// Receives the events of a planner as they happen.
 pub trait PlanObserver: fmt::Debug + Send + Sync {
-    /// Is called for each event, possibly from several threads.
+    /// Called for each event, possibly from several threads.
     fn planning(&self, event: PlanEvent<'_>);
 }
 
-/// Nobody is told.
+/// An observer that ignores everything.
 impl PlanObserver for () {
     fn planning(&self, _: PlanEvent<'_>) {}
 }
@@ -34,7 +34,7 @@ pub enum PlanEvent<'a> {
         /// Their number.
         images: usize,
     },
-    /// The tag of an image that was given with a digest is elsewhere now.
+    /// The tag of an image that was given with tag and digest has moved.
     #[non_exhaustive]
     TagMoved {
         /// The image.
@@ -47,13 +47,13 @@ pub enum PlanEvent<'a> {
     Discovered {
         /// The image.
         reference: &'a Reference,
-        /// What the image's own digest said.
+        /// The report about the image's own digest.
         root: Option<&'a SubjectReport>,
         /// Everything that was found.
         graph: &'a ReferrerGraph,
-        /// The time that it was given.
+        /// The time limit of the image.
         timeout: Duration,
     },
-    /// The policy notes something that it does not forbid.
+    /// The policy warns of something that it does not forbid.
     PolicyWarning(&'a Violation),
 }

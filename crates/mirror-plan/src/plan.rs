@@ -20,19 +20,20 @@ pub struct MirrorPlan {
     pub graph: MirrorGraph,
     /// The objects, and where each comes from.
     pub content: Content,
-    /// What is missing or could not be settled, in words; the graph has it under each subject.
+    /// What is missing or could not be settled, in words; the graph has the same under each
+    /// subject.
     pub missing: Vec<String>,
-    /// Images that nothing refers to: neither to the image nor to one of its children.
+    /// The number of images without referrers, on the image itself and on its children.
     pub bare_images: u64,
 }
 
-/// What transfers have shown, for the plan that is made after them.
+/// What earlier transfers have shown, for the next plan.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Known {
     /// Blobs that no repository has.
     pub unavailable: BTreeSet<Digest>,
-    /// The sizes of blobs about which a descriptor is wrong.
+    /// The true sizes of blobs whose descriptors are wrong.
     pub sizes: BTreeMap<Digest, u64>,
 }
 
@@ -71,7 +72,7 @@ pub(crate) fn plan(images: &[FoundImage], known: &Known) -> Result<MirrorPlan, P
     })
 }
 
-/// Returns the sizes of all manifests, and those of blobs that were looked at.
+/// Returns the sizes of all manifests, and of the blobs that were looked at.
 fn known_sizes(images: &[FoundImage], looked_at: &BTreeMap<Digest, u64>) -> BTreeMap<Digest, u64> {
     let bills = images
         .iter()
@@ -84,14 +85,15 @@ fn known_sizes(images: &[FoundImage], looked_at: &BTreeMap<Digest, u64>) -> BTre
     manifests.chain(looked_at).collect()
 }
 
-/// Lists for each image what its indexes list and is not carried: what one image leaves out, another one or a referrer can
-/// bring along, and with it indexes whose manifests are missing.
+/// Sets each image's omitted children: those that its indexes list and that are not carried.
+/// Another image or a referrer can bring what one image leaves out, and with it indexes whose
+/// manifests are missing.
 fn settle_omitted(images: &mut [ImageRecord], content: &Content) {
     let omitted = images.iter().flat_map(|image| &image.omitted);
     let mut reasons: BTreeMap<Digest, String> = BTreeMap::new();
     for child in omitted {
         let reason = reasons.entry(child.digest.clone()).or_default();
-        // What is missing anywhere is not left out on purpose.
+        // A child that is missing anywhere is not left out on purpose.
         if reason != "missing" {
             reason.clone_from(&child.reason);
         }
@@ -126,7 +128,7 @@ fn settle_omitted(images: &mut [ImageRecord], content: &Content) {
     }
 }
 
-/// What is put together image by image.
+/// A plan in the making, image by image.
 #[derive(Default)]
 struct Draft {
     content: Content,
@@ -136,7 +138,8 @@ struct Draft {
 }
 
 impl Draft {
-    /// Puts together all images but those that clash with what others carry; returns those that are carried, too.
+    /// Adds all images except those that clash with what others carry; also returns the images that
+    /// are carried.
     fn of<'a>(
         images: &'a [FoundImage],
         unavailable: &BTreeSet<Digest>,
@@ -167,7 +170,8 @@ impl Draft {
         (draft, carried)
     }
 
-    /// Finds images that list something which they leave out, and which others bring along as something else than they say.
+    /// Finds images that leave out a child which another image brings with a different type or
+    /// size.
     fn clashes(&self, carried: &[&FoundImage]) -> Vec<(String, NotCarried)> {
         let mut clashes = Vec::new();
         for image in carried {
@@ -194,7 +198,7 @@ impl Draft {
         clashes
     }
 
-    /// Puts an image into the content, all of it or nothing.
+    /// Adds an image to the content, all of it or nothing.
     fn carry(&mut self, image: &FoundImage, gone: &BTreeSet<Digest>) -> Result<(), NotCarried> {
         match &image.problem {
             Some(problem) => Err(problem.clone()),
@@ -202,7 +206,7 @@ impl Draft {
         }
     }
 
-    /// Notes that an image is left out, with all that refers to it.
+    /// Records that an image is left out, with everything that refers to it.
     fn leave_out(&mut self, image: &FoundImage, why: &NotCarried) {
         self.missing.push(format!(
             "{} cannot be carried: {}: {}",
@@ -246,7 +250,8 @@ impl Draft {
         known.artifacts.extend(new);
     }
 
-    /// Puts the referrers of an image into the content, each with all that it needs, and notes what was found.
+    /// Adds the referrers of an image to the content, each with everything that it needs, and
+    /// records what was found.
     fn add_referrers(&mut self, image: &FoundImage, gone: &BTreeSet<Digest>) {
         let repository = SourceRepository::from(image.reference());
         let mut by_subject: BTreeMap<&Digest, Vec<(&Referrer, &Bill)>> = BTreeMap::new();
@@ -289,7 +294,7 @@ impl Draft {
                 self.add_referrer(image, referrer, bill, gone, &mut record);
             }
             record.artifacts.shrink_to_fit();
-            // A referrer that nothing refers to needs no record of its own.
+            // A referrer without referrers of its own needs no record.
             let silent = (report.depth > 0 || subject.algorithm() != Algorithm::Sha256)
                 && record.artifacts.is_empty()
                 && record.missing.is_empty();
@@ -299,8 +304,9 @@ impl Draft {
         }
     }
 
-    /// Lists the manifests that are carried, refer to one that is carried too, and that no discovery has named: at a registry
-    /// without the API, where nobody wrote the referrers tag. Returns what they refer to.
+    /// Lists the manifests that are carried, refer to one that is carried too, and that no
+    /// discovery has named: at a registry without the API, where nobody wrote the referrers tag.
+    /// Returns what they refer to.
     fn add_attached(&mut self, images: &[&FoundImage]) -> BTreeSet<Digest> {
         let mut subjects = BTreeSet::new();
         let mut listed: BTreeSet<(Digest, Digest)> = BTreeSet::new();
@@ -359,7 +365,8 @@ impl Draft {
     ) {
         let added = match record.subject.algorithm() {
             Algorithm::Sha256 => self.content.add(bill, &image.repository, gone),
-            // The image itself may be carried, by its SHA-256: nobody would find there what refers to another name of it.
+            // The image itself may be carried, by its SHA-256; referrers of its other digest would
+            // not be found there.
             _ => Err(NotCarried::by_digest(&record.subject)),
         };
         if let Err(why) = added {

@@ -25,13 +25,14 @@ use crate::plan::{Known, MirrorPlan, plan};
 use crate::policy::Judged;
 use crate::request::PlanRequest;
 
-/// The longest that the probe of a registry may take, however much time an image has.
+/// The time limit for the probe of a registry, regardless of the time limit of an image.
 const MAX_PROBE_TIME: Duration = Duration::from_secs(30);
 
-/// From this many subjects of one repository on, one listing of its tags is cheaper than asking for each tag.
+/// From this many subjects of one repository on, one listing of its tags is cheaper than asking for
+/// each tag.
 const MANY_SUBJECTS: usize = 25;
 
-/// Finds out what there is to mirror.
+/// Finds what there is to mirror.
 #[derive(Clone)]
 pub struct Planner {
     client: Client,
@@ -41,7 +42,7 @@ pub struct Planner {
 
 type FurtherSources = dyn Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync;
 
-/// What was found of the images that were asked for.
+/// The result of a search: images with their referrers, and the probes of their registries.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Found {
@@ -53,7 +54,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Puts together what can be carried.
+    /// Makes a plan of everything that can be carried.
     ///
     /// # Errors
     ///
@@ -62,8 +63,8 @@ impl Found {
         plan(&self.images, known)
     }
 
-    /// Judges what a plan carries by the policy of the request, if there is one. `signed` says whether it goes into a bundle
-    /// that is signed.
+    /// Applies the policy of the request, if there is one, to what a plan carries. `signed` says
+    /// whether it goes into a signed bundle.
     ///
     /// # Errors
     ///
@@ -79,7 +80,7 @@ impl Found {
     }
 }
 
-/// Where images are looked for: a repository, and how many of the images are in it.
+/// A repository with images to find, and their number.
 struct Source {
     repository: Arc<Repository>,
     sources: RegistrySources,
@@ -88,7 +89,7 @@ struct Source {
     images: usize,
 }
 
-/// A source of the caller, which has no more time than those of the registry.
+/// A caller's source, with the same time limit as the registry's sources.
 #[derive(Debug)]
 struct Bounded {
     source: Arc<dyn ReferrerSource>,
@@ -124,8 +125,8 @@ impl Planner {
         }
     }
 
-    /// Sets further sources of referrers: `sources` is called once for each repository, and what it gives is asked beside the
-    /// repository's registry about each subject.
+    /// Sets further sources of referrers. `sources` is called once for each repository; the sources
+    /// that it returns are asked about each subject, in addition to the registry.
     #[must_use]
     pub fn sources(
         mut self,
@@ -135,13 +136,14 @@ impl Planner {
         self
     }
 
-    /// Probes the registries and finds all images, and calls `each` with every image as soon as it is found. An error of
-    /// `each` ends the search.
+    /// Probes the registries, finds all images, and calls `each` with every image as soon as it is
+    /// found. An error of `each` ends the search.
     ///
     /// # Errors
     ///
-    /// When an image does not exist or cannot be read, or has none of the platforms or not all of the artifact types asked
-    /// for. What could not be settled about referrers is no error: it is part of what was found.
+    /// When an image does not exist or cannot be read, has none of the requested platforms, or
+    /// lacks a required artifact type. A question about referrers that could not be settled is not
+    /// an error: it is part of the result.
     ///
     /// # Cancellation
     ///
@@ -173,9 +175,10 @@ impl Planner {
         sources.map_or_else(Vec::new, |sources| sources(repository))
     }
 
-    /// Asks each registry once what it can do, before anything else, and says how long that took.
+    /// Probes each registry once, before anything else, and returns how long that took.
     ///
-    /// Nothing is decided by it, so it has at most half of an image's time, which is then shorter by what it took.
+    /// The probe decides nothing, so it may take at most half of an image's time, and what it takes
+    /// is deducted from that time.
     async fn probe(
         &self,
         request: &PlanRequest,
@@ -239,7 +242,8 @@ impl Planner {
         let images = unique
             .into_iter()
             .filter_map(|text| text.parse::<Reference>().ok());
-        // Made one by one: a search that waits for its turn takes as much memory as one that is under way.
+        // Created one by one: a search that waits for its turn takes as much memory as a running
+        // one.
         let finds = stream::iter(images).map(|reference| {
             let key = (reference.registry().clone(), reference.repository().clone());
             let spent = spent.get(&key.0).copied().unwrap_or_default();
@@ -316,7 +320,7 @@ impl Planner {
         });
         let mut graph = discovery.run(subjects).await;
         let absent = absent_layers(request, repository, &tree, &graph);
-        // What was found is worth more than the time that a few HEADs take beyond it.
+        // A few HEADs may exceed the time limit rather than lose what was found.
         let absent = timeout(left().max(request.discovery_timeout / 10), absent)
             .await
             .map_err(late)??;
@@ -345,8 +349,8 @@ impl fmt::Debug for Planner {
     }
 }
 
-/// Returns the manifest of an image as a bundle carries it, by its SHA-256, and the digest that the registry names for the tag
-/// where that is another one.
+/// Returns the manifest of an image as a bundle carries it, by its SHA-256, and the digest that the
+/// registry gives for the tag if that is another one.
 fn carried_root(
     reference: &Reference,
     root: Manifest,

@@ -13,10 +13,10 @@ use crate::observer::{PlanEvent, PlanObserver};
 
 use crate::request::PlanRequest;
 
-/// Documents that are fetched for their dates at once. Each is held in memory.
+/// The number of documents that are fetched for their dates at once. Each is held in memory.
 const MAX_CONCURRENT_DOCUMENTS: usize = 4;
 
-/// The images as a policy sees them, with the dates that it asks for; nothing, where there is no policy.
+/// The images as a policy sees them, with the dates that it needs; empty if there is no policy.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
     images: Vec<JudgedImage>,
@@ -62,7 +62,8 @@ impl Judged {
         Ok(Self { images })
     }
 
-    /// Judges what a graph carries; `signed` says whether it goes into a bundle that is signed.
+    /// Applies the policy to what a graph carries; `signed` says whether it goes into a signed
+    /// bundle.
     pub(crate) fn check(
         &self,
         request: &PlanRequest,
@@ -98,8 +99,8 @@ impl Judged {
     }
 }
 
-/// Fetches documents and reads their dates. One that the registry does not have, or that is another one, is left
-/// for the transfer to name.
+/// Fetches documents and reads their dates. A document that is missing or does not match its digest
+/// is left for the transfer to report.
 async fn fetch_dates(
     repository: &Repository,
     payloads: &[(Digest, u64)],

@@ -17,20 +17,22 @@ pub struct PlanRequest {
     pub platforms: Vec<Platform>,
     /// Artifact types that every image must have a referrer of.
     pub require_artifact_types: Vec<String>,
-    /// What the images have to have before anything is sent or written, and the time from which ages count.
+    /// The policy that the images must satisfy before anything is sent or written, and the time
+    /// from which ages count.
     pub policy: Option<(Policy, SystemTime)>,
-    /// What need not be fetched, because it is at the target already; nothing by default.
+    /// The objects that need not be fetched, because the target has them already; none by default.
     pub held: Option<Held>,
-    /// Whether [`FoundImage::descriptors`](crate::FoundImage::descriptors) are kept; not by default, since they take memory.
+    /// Whether [`FoundImage::descriptors`](crate::FoundImage::descriptors) are kept. Not by
+    /// default, since they take memory.
     pub keep_descriptors: bool,
     /// The legacy tags to look for.
     pub legacy_tags: LegacyTags,
-    /// Time for everything that is asked about one image before its blobs: the probe of its registry, what its reference
-    /// leads to, and the discovery of its referrers; 120 s by default.
+    /// The time limit for everything that is asked about one image before its blobs: the probe of
+    /// its registry, resolving its reference, and the discovery of its referrers; 120 s by default.
     pub discovery_timeout: Duration,
-    /// Images whose referrers are discovered at once; 4 by default.
+    /// The number of images whose referrers are discovered at once; 4 by default.
     pub max_concurrent_discoveries: NonZeroUsize,
-    /// What is configured about the referrers API of some registries.
+    /// The registries whose referrers API capability is configured instead of observed.
     pub configured: BTreeMap<Registry, Capability>,
 }
 
@@ -52,19 +54,19 @@ impl PlanRequest {
     }
 }
 
-/// Knows which objects need not be fetched, by digest and size.
+/// Decides which objects need not be fetched, by digest and size.
 #[derive(Clone)]
 pub struct Held(Arc<Holds>);
 
 type Holds = dyn Fn(&Digest, u64) -> bool + Send + Sync;
 
 impl Held {
-    /// Creates one from a function that returns whether an object of so many bytes is held.
+    /// Creates it from a function that returns whether an object of a size in bytes is held.
     pub fn new(holds: impl Fn(&Digest, u64) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(holds))
     }
 
-    /// Returns whether an object of so many bytes is held.
+    /// Returns whether an object of `size` bytes is held.
     pub fn holds(&self, digest: &Digest, size: u64) -> bool {
         (self.0)(digest, size)
     }
