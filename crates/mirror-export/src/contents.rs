@@ -62,8 +62,8 @@ pub(crate) fn blob_path(digest: &Digest) -> Result<EntryPath, ExportError> {
         .map_err(|error| ExportError::new(ExportErrorKind::Integrity, error.to_string()))
 }
 
-/// Lists what `index.json` holds. With `layout_tags`, each subject's referrers also stand in an index under its
-/// referrers tag, which is how regctl looks for them.
+/// Returns the entries of `index.json`. With `layout_tags`, each subject's referrers are also
+/// listed in an index under its referrers tag, where regctl looks for them.
 fn index_entries(
     request: &ExportRequest,
     images: &[FoundImage],

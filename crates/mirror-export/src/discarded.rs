@@ -3,7 +3,7 @@ use std::io;
 use oci_content::{Digest, Hasher, VerifyError};
 use registry_client::BlobSink;
 
-/// Takes a blob for its digest alone.
+/// A sink that only hashes a blob.
 #[derive(Debug)]
 pub(crate) struct Discarded {
     digest: Digest,

@@ -6,11 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::summary::{ExportSummary, ExportedImage, ExportedVolume};
 
-/// What an export into a file wrote, as a JSON document for programs: version 1 of the form that `docs/json.md`
-/// describes.
+/// What an export into a file wrote, as a JSON document for programs: version 1 of the form that
+/// `docs/json.md` describes.
 ///
-/// It is written and read with `serde`. A document of another version is an error; members that are not known are
-/// skipped, since members may be added at any time.
+/// It is written and read with `serde`. A document of another version is an error; unknown members
+/// are skipped, since members may be added at any time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -22,13 +22,13 @@ pub struct ExportDocument {
     pub bundle: PathBuf,
     /// The size of the bundle in bytes.
     pub size: u64,
-    /// The digest of the bundle, of all its volumes one behind the other where there are any.
+    /// The digest of the bundle; for volumes, the digest of all volumes concatenated.
     pub sha256: Digest,
-    /// The volumes that the bundle is written in, in their order; empty when it is one file.
+    /// The volumes of the bundle, in order; empty if it is one file.
     pub volumes: Vec<ExportedVolume>,
     /// Whether everything could be settled.
     pub status: Completeness,
-    /// What a delta leaves to its base; `None` for a bundle that has none.
+    /// What a delta leaves to its base; `None` for a bundle without a base.
     pub base: Option<ExportedBase>,
     /// What was found of each image.
     pub images: Vec<ExportedImage>,
@@ -57,7 +57,7 @@ pub struct ExportedReferrers {
     pub total: u64,
     /// Distinct subjects that at least one referrer refers to.
     pub subjects: u64,
-    /// Images of the bundle that nothing refers to: neither to the image nor to one of its platform children.
+    /// Images of the bundle without referrers, on the image itself and on its platform children.
     pub bare_images: u64,
     /// Distinct referrers by category; a category without one is left out.
     pub by_category: BTreeMap<ArtifactCategory, u64>,

@@ -10,7 +10,7 @@ use oci_referrers::Violation;
 #[derive(Debug)]
 pub struct ExportError {
     kind: ExportErrorKind,
-    /// The output, where that is what failed.
+    /// The output, if the output is what failed.
     at: Option<PathBuf>,
     message: String,
     remedy: Option<ExportRemedy>,
@@ -21,10 +21,10 @@ pub struct ExportError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExportRemedy {
-    /// [`ExportRequest::allow_incomplete`](crate::ExportRequest::allow_incomplete): the bundle is written without what could
-    /// not be settled.
+    /// Set [`ExportRequest::allow_incomplete`](crate::ExportRequest::allow_incomplete) to write an
+    /// incomplete bundle.
     AllowIncomplete,
-    /// [`FileOutput::overwrite`](crate::FileOutput::overwrite): the bundle that is there is replaced.
+    /// Set [`FileOutput::overwrite`](crate::FileOutput::overwrite) to replace the existing bundle.
     Overwrite,
 }
 
@@ -32,9 +32,10 @@ pub enum ExportRemedy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExportErrorKind {
-    /// The request cannot be carried out as it stands: the output exists, a reference is given twice.
+    /// The request cannot be carried out: for example, the output exists.
     Usage,
-    /// Another run is writing the same output; the same request can succeed when that has ended.
+    /// Another run is writing the same output; the same request can succeed when that run has
+    /// ended.
     Busy,
     /// The output cannot be written.
     LocalIo,
@@ -44,7 +45,7 @@ pub enum ExportErrorKind {
     Access,
     /// Something could not be settled or is missing.
     Incomplete,
-    /// Bytes are not what their digest says.
+    /// Content does not match its digest.
     Integrity,
     /// A documented limit was reached.
     Limit,
@@ -63,7 +64,7 @@ impl ExportError {
         }
     }
 
-    /// Creates the error that another one says all of.
+    /// Wraps another error, whose message says everything.
     fn of(kind: ExportErrorKind, error: impl Error + Send + Sync + 'static) -> Self {
         Self {
             source: Some(Box::new(error)),
@@ -80,7 +81,7 @@ impl ExportError {
         self
     }
 
-    /// Names the output, where that is what failed.
+    /// Names the output, if the output is what failed.
     pub(crate) fn at(mut self, output: &Path) -> Self {
         if self.kind == ExportErrorKind::LocalIo {
             self.at = Some(output.to_owned());
@@ -93,12 +94,12 @@ impl ExportError {
         self.kind
     }
 
-    /// Returns what of the request can be changed so that it succeeds.
+    /// Returns what the caller can change so that the export succeeds.
     pub fn remedy(&self) -> Option<ExportRemedy> {
         self.remedy
     }
 
-    /// Returns what the policy found, warnings included; nothing where the error is another one.
+    /// Returns what the policy found, including warnings; empty for other errors.
     pub fn violations(&self) -> &[Violation] {
         let plan = self.source.as_ref();
         let plan = plan.and_then(|source| source.downcast_ref::<PlanError>());
@@ -121,7 +122,7 @@ impl fmt::Display for ExportError {
 impl Error for ExportError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         let source = self.source.as_deref()?;
-        // What is displayed here already is not a cause of it.
+        // The wrapped error is displayed already, so its own cause is the next one.
         if self.message.is_empty() {
             source.source()
         } else {

@@ -14,7 +14,8 @@ use crate::request::{ExportRequest, FileOutput, SinkOutput};
 use crate::summary::{ExportSummary, ExportedImage, SinkSummary, exported_volumes};
 use crate::writing::Writing;
 
-/// How long a file is waited for that another run is writing. A task that was aborted is dropped a moment later.
+/// How long an export waits for a file that another run is writing. An aborted task is dropped a
+/// moment later.
 const BUSY_GRACE: Duration = Duration::from_millis(500);
 
 /// Writes mirror bundles.
@@ -42,7 +43,8 @@ impl Exporter {
         self
     }
 
-    /// Sets further sources of referrers, asked beside each registry; see [`Planner::sources`].
+    /// Sets further sources of referrers, which are asked in addition to each registry; see
+    /// [`Planner::sources`].
     #[must_use]
     pub fn sources(
         mut self,
@@ -52,25 +54,25 @@ impl Exporter {
         self
     }
 
-    /// Exports into a file, or volumes, that get their name when the bundle is whole.
+    /// Exports into a file, or into volumes, which get their names when the bundle is whole.
     ///
     /// # Errors
     ///
-    /// When there is no bundle at the end: nothing is then left under its name. An incomplete bundle that was
-    /// allowed is no error; its manifest says so.
+    /// When no bundle was written: then nothing is left under its name. An incomplete bundle that
+    /// was allowed is not an error; its manifest says so.
     ///
     /// # Cancellation
     ///
-    /// Dropping the future ends all transfers and leaves the partial file, from which the next export goes on. When it has
-    /// been dropped, nothing is written any more and the file is free; a task that was aborted drops it a moment later, and
-    /// an export to the same file waits that long.
+    /// Dropping the future ends all transfers and leaves the partial file, from which the next
+    /// export resumes. Once the future is dropped, nothing more is written and the file is free; an
+    /// aborted task drops it a moment later, and an export to the same file waits that long.
     pub async fn export(
         &self,
         request: &ExportRequest,
         output: &FileOutput,
     ) -> Result<ExportSummary, ExportError> {
         let started = Instant::now();
-        // Taken first: what cannot be written need not be discovered.
+        // Taken first: if it cannot be written, there is no need for a discovery.
         let file = take_output(output).await?.with_gaps(self.gaps.clone());
         let writing = Writing {
             request,
@@ -99,7 +101,8 @@ impl Exporter {
             images: found.images.iter().map(ExportedImage::from).collect(),
         };
         let (elapsed, requests) = (started.elapsed(), self.observer.requests());
-        // Before the bundle has its name: a run that is killed here leaves no bundle without its checksum.
+        // Written before the bundle has its name, so that a run that is killed here leaves no
+        // bundle without its checksum.
         report::write(
             &summary,
             &found.probes,
@@ -116,8 +119,8 @@ impl Exporter {
         Ok(summary)
     }
 
-    /// Exports into a sink of the caller. With [`SinkOutput::resumes`], what an earlier run has left there is kept as far as it
-    /// is right.
+    /// Exports into a sink of the caller. With [`SinkOutput::resumes`], the intact parts of what an
+    /// earlier run has left there are kept.
     ///
     /// # Errors
     ///
@@ -125,8 +128,8 @@ impl Exporter {
     ///
     /// # Cancellation
     ///
-    /// Dropping the future ends all transfers. The sink holds a part of the bundle, and [`Sink::sync`] was not called; a task that was
-    /// aborted drops it a moment later.
+    /// Dropping the future ends all transfers. The sink holds a part of the bundle, and
+    /// [`Sink::sync`] was not called; a task that was aborted drops it a moment later.
     pub async fn export_to<S: Sink + Clone + 'static>(
         &self,
         request: &ExportRequest,

@@ -1,12 +1,14 @@
 //! Writes a mirror bundle: images and everything that refers to them, in one file.
 //!
-//! An [`Exporter`] has a [`Planner`](mirror_plan::Planner) find what there is to carry, knows then every byte that the bundle
-//! will hold, and downloads blobs straight into their places. What could not be settled stops the export, or is written into the bundle where the caller allows it.
+//! An [`Exporter`] uses a [`Planner`](mirror_plan::Planner) to find what there is to carry. Then it
+//! knows the place of every byte of the bundle, and downloads blobs straight into their places. A
+//! question that could not be settled stops the export, or is recorded in the bundle if the caller
+//! allows that.
 //!
 //! # Scope
 //!
-//! It prints nothing and reads no configuration file; an [`ExportObserver`] is told what happens. It needs a tokio
-//! runtime and spawns transfers on it.
+//! It prints nothing and reads no configuration file; an [`ExportObserver`] receives events. It
+//! needs a tokio runtime and spawns transfers on it.
 
 mod contents;
 mod discarded;

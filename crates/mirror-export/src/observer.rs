@@ -1,15 +1,16 @@
 use mirror_plan::PlanObserver;
 
-/// Is told what an export does, as it happens: first by [`PlanObserver`] what is found, then what is written.
+/// Receives the events of an export as they happen: first those of [`PlanObserver`], then those of
+/// the writing.
 pub trait ExportObserver: PlanObserver {
-    /// Is called for each event, possibly from several threads.
+    /// Called for each event, possibly from several threads.
     fn event(&self, event: ExportEvent);
 
-    /// Returns how many HTTP requests were sent so far, for the report.
+    /// Returns the number of HTTP requests sent so far, for the report.
     fn requests(&self) -> u64;
 }
 
-/// Nobody is told, and no request counted.
+/// An observer that ignores everything and counts no requests.
 impl ExportObserver for () {
     fn event(&self, _: ExportEvent) {}
 
@@ -36,16 +37,16 @@ pub enum ExportEvent {
         /// The blobs that are left out because the base holds them.
         left_out: usize,
     },
-    /// So many more bytes of blobs are in their places. When a blob is whole, they sum up to its size.
+    /// More bytes of blobs are in their places. When a blob is whole, they sum up to its size.
     #[non_exhaustive]
     Received {
-        /// Their number.
+        /// The number of bytes since the last event.
         bytes: u64,
     },
-    /// So many bytes of a blob, which had been [received](Self::Received), have to be asked for again.
+    /// Bytes of a blob that had been [received](Self::Received) must be requested again.
     #[non_exhaustive]
     Discarded {
-        /// Their number.
+        /// The number of bytes.
         bytes: u64,
     },
     /// A blob is in its place.
@@ -54,14 +55,15 @@ pub enum ExportEvent {
         /// Its size in bytes.
         bytes: u64,
     },
-    /// So many more bytes of the bundle are in its checksum, which is computed while blobs are still downloaded.
+    /// More bytes of the bundle are in its checksum, which is computed while blobs are still
+    /// downloaded.
     #[non_exhaustive]
     Hashed {
-        /// Their number.
+        /// The number of bytes since the last event.
         bytes: u64,
     },
     /// Every blob is in its place, and the bundle is being made durable.
     Syncing,
-    /// The bundle is durable, and what is left is its checksum.
+    /// The bundle is durable, and only its checksum is left.
     Checksumming,
 }

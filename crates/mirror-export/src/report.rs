@@ -13,7 +13,8 @@ use crate::summary::ExportSummary;
 const CHECKSUM: &str = ".sha256";
 const REPORT: &str = ".report.json";
 
-/// Writes what stands beside a bundle: its checksum, and a report of everything that is no property of its bytes.
+/// Writes the files next to a bundle: its checksum, and a report of everything that does not follow
+/// from its bytes.
 pub(crate) fn write(
     summary: &ExportSummary,
     probes: &[ProbeReport],
@@ -61,17 +62,17 @@ pub(crate) fn write(
     )
 }
 
-/// What a delta leaves to its base; nothing, where the bundle is none.
+/// Returns what a delta leaves to its base; `None` for a bundle that is not a delta.
 fn base(summary: &ExportSummary) -> Option<Value> {
     let base = summary.manifest.base.as_ref()?;
     let (blobs, bytes) = summary.left_out();
     Some(json!({ "manifest": base, "blobs": blobs, "bytes": bytes }))
 }
 
-/// Removes what stands beside a bundle that could not be given its name.
+/// Removes the files next to a bundle that could not be given its name.
 pub(crate) fn remove(output: &Path) {
     for suffix in [CHECKSUM, REPORT] {
-        // One that stays is replaced by the next run.
+        // A file that stays is replaced by the next run.
         drop(std::fs::remove_file(beside(output, suffix)));
     }
 }

@@ -9,25 +9,28 @@ use oci_content::Reference;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExportRequest {
-    /// The images, and how their referrers are found. What the [base](Self::base) holds is added to its
-    /// [`held`](PlanRequest::held).
+    /// The images, and how their referrers are found. What the [base](Self::base) holds is added to
+    /// its [`held`](PlanRequest::held).
     pub plan: PlanRequest,
-    /// Write the bundle even where something could not be settled.
+    /// Whether the bundle is written even if something could not be settled. Not by default.
     pub allow_incomplete: bool,
-    /// List each subject's referrers under a referrers tag in `index.json` too.
+    /// Whether `index.json` also lists each subject's referrers under a referrers tag. Not by
+    /// default.
     pub layout_tags: bool,
     /// The series that the bundle belongs to.
     pub stream: StreamName,
-    /// The bundle's place in the series; 0 is no place.
+    /// The bundle's place in the series; 0 means that it has none.
     pub sequence: u64,
-    /// The bundle that the target has already: what it holds of configs, layers and payloads is listed and left out.
+    /// A bundle that the target has already: the configs, layers and payloads that it holds are
+    /// listed and left out.
     pub base: Option<BaseBundle>,
     /// The key that signs the bundle, if it is to be signed.
     pub sign_key: Option<SigningKey>,
-    /// The largest `manifest.yaml` that is written, in bytes; by default what readers take by theirs, 128 MiB. As soon as more
-    /// has been found than that can list, the export ends.
+    /// The largest `manifest.yaml` that is written, in bytes; by default the default limit of
+    /// readers, 128 MiB. The export ends as soon as it has found more than that can list.
     pub max_manifest_bytes: u64,
-    /// Blobs that are downloaded at once; 16 by default. No more than 8 of them are of 1 MiB or more.
+    /// The number of blobs that are downloaded at once; 16 by default. At most 8 of them are of 1
+    /// MiB or more.
     pub max_concurrent_transfers: NonZeroUsize,
 }
 
@@ -52,16 +55,16 @@ impl ExportRequest {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FileOutput {
-    /// The bundle: `NAME.tar` is not compressed, any other name is gzip.
+    /// The path of the bundle: `NAME.tar` is not compressed, any other name is gzip.
     pub path: PathBuf,
     /// The size of the volumes `NAME.tgz.001`, `NAME.tgz.002` and so on; one file by default.
     pub volume_size: Option<VolumeSize>,
-    /// Whether a bundle that exists is replaced; not by default.
+    /// Whether an existing bundle is replaced. Not by default.
     pub overwrite: bool,
 }
 
 impl FileOutput {
-    /// Writes one file, which must not exist.
+    /// Creates an output of one file, which must not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -79,13 +82,13 @@ pub struct SinkOutput<S> {
     pub sink: S,
     /// How the archive is stored; gzip by default.
     pub container: Container,
-    /// Whether an earlier run may have left a part of the bundle in the sink. Not by default. The sink then has to be one that
-    /// can be [read back](bundle_format::Sink::read_back).
+    /// Whether an earlier run may have left a part of the bundle in the sink. Not by default. The
+    /// sink then has to be one that can be [read back](bundle_format::Sink::read_back).
     pub resumes: bool,
 }
 
 impl<S> SinkOutput<S> {
-    /// Writes into a sink that holds nothing yet.
+    /// Creates an output for a sink that holds nothing yet.
     pub fn new(sink: S) -> Self {
         Self {
             sink,

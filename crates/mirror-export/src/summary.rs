@@ -9,24 +9,25 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExportSummary {
-    /// The bundle.
+    /// The path of the bundle.
     pub output: PathBuf,
-    /// Its size in bytes.
+    /// The size of the bundle in bytes.
     pub size: u64,
-    /// Its digest, as it stands in the checksum file beside it unless it is in volumes.
+    /// The digest of the bundle, as in the checksum file next to it; for volumes, the digest of all
+    /// volumes concatenated.
     pub sha256: Digest,
-    /// The volumes that it is written in, in their order; none when it is one file.
+    /// The volumes of the bundle, in order; empty if it is one file.
     pub volumes: Vec<ExportedVolume>,
-    /// When each part of the work was over.
+    /// When each part of the work was finished.
     pub times: ExportTimes,
-    /// What it says about itself.
+    /// The bundle's `manifest.yaml`.
     pub manifest: BundleManifest,
     /// What was found of each image.
     pub images: Vec<ExportedImage>,
 }
 
 impl ExportSummary {
-    /// Counts the blobs that are left to the base, and their bytes.
+    /// Returns the number of blobs that are left to the base, and their size in bytes.
     pub fn left_out(&self) -> (usize, u64) {
         let sizes = self.manifest.left_out().map(|entry| entry.size);
         sizes.fold((0, 0), |(blobs, bytes), size| {
@@ -41,7 +42,8 @@ impl ExportSummary {
 pub struct SinkSummary {
     /// The size of the bundle in bytes.
     pub size: u64,
-    /// Its digest; none where the sink cannot be [read back](bundle_format::Sink::read_back).
+    /// The digest of the bundle; `None` if the sink cannot be [read
+    /// back](bundle_format::Sink::read_back).
     pub sha256: Option<Digest>,
     /// When each part of the work was over.
     pub times: ExportTimes,
@@ -51,9 +53,9 @@ pub struct SinkSummary {
     pub images: Vec<ExportedImage>,
 }
 
-/// When each part of an export was over, each from the start of the export.
+/// When each part of an export was finished, measured from the start of the export.
 ///
-/// The last two go on at the same time.
+/// The last two parts run at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ExportTimes {
@@ -71,12 +73,12 @@ pub struct ExportTimes {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExportedVolume {
-    /// Its name.
+    /// The path of the volume.
     #[serde(rename = "file")]
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// The size of the volume in bytes.
     pub size: u64,
-    /// Its digest, as it stands in the checksum file beside it.
+    /// The digest of the volume, as in the checksum file next to it.
     pub sha256: Digest,
 }
 

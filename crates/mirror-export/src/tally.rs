@@ -8,15 +8,15 @@ use oci_content::{Capability, Digest, DiscoveryMethod};
 use crate::contents::blob_path;
 use crate::request::ExportRequest;
 
-/// How much of `manifest.yaml` is filled by what the images found so far have referring to them: never more than they will take
-/// there, so that nothing is refused which would fit.
+/// The part of `manifest.yaml` that the referrers of the images found so far will take. It is never
+/// overestimated, so no bundle that fits is refused.
 #[derive(Debug)]
 pub(crate) struct Tally<'a> {
     request: &'a ExportRequest,
-    /// The images that are looked for.
+    /// The number of images to find.
     wanted: usize,
     found: usize,
-    /// By repository: a subject, and what refers to it.
+    /// Pairs of subject and referrer, by repository.
     referrers: HashMap<String, HashSet<(Digest, Digest)>>,
     files: HashSet<Digest>,
     bytes: u64,
@@ -40,7 +40,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Adds an image. An error when `manifest.yaml` can no longer hold what was found.
+    /// Adds an image. Fails if `manifest.yaml` can no longer hold what was found.
     pub(crate) fn add(&mut self, image: &FoundImage) -> Result<(), PlanError> {
         let repository = SourceRepository::from(image.reference());
         let known = self.referrers.entry(repository.to_string()).or_default();

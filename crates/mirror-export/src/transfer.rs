@@ -12,13 +12,14 @@ use tokio::task::JoinSet;
 use crate::error::{ExportError, ExportErrorKind};
 use crate::observer::{ExportEvent, ExportObserver};
 
-/// A place in the bundle that a download writes into. The writer hashes; nothing is stored anywhere else.
+/// A place in the bundle that a download writes into. The writer hashes; nothing is stored anywhere
+/// else.
 struct Place<'a, S: Sink> {
     writer: EntryWriter<S>,
-    /// Why the output did not take a blob whose bytes are right.
+    /// Why the output did not accept a blob whose bytes are right.
     refused: Option<io::Error>,
     observer: &'a dyn ExportObserver,
-    /// What the observer was told of.
+    /// The bytes that were reported to the observer.
     received: u64,
 }
 
@@ -65,15 +66,15 @@ impl<S: Sink> BlobSink for Place<'_, S> {
     }
 }
 
-/// A blob that no repository could give, and why.
+/// A blob that could not be fetched from any repository, and why.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) digest: Digest,
     pub(crate) error: ExportError,
 }
 
-/// How many large blobs are downloaded at once. Each takes up to a megabyte of buffers; where the network is slow, few of them
-/// fill it, and where it is fast, two processors are busy with fewer.
+/// The number of large blobs that are downloaded at once. Each takes up to a megabyte of buffers; a
+/// few of them fill a slow network, and on a fast network fewer keep two processors busy.
 const LARGE_AT_ONCE: usize = 8;
 const LARGE_BYTES: u64 = 1 << 20;
 
@@ -109,7 +110,7 @@ pub(crate) async fn download<S: Sink + 'static>(
             let (writer, observer) = (Arc::clone(writer), Arc::clone(observer));
             let (digest, piece) = (digest.clone(), piece.clone());
             let begun = begun.remove(&digest);
-            // Spawned, because hashing and writing are work for more than one processor.
+            // Spawned, so that hashing and writing use more than one processor.
             tasks.spawn(async move {
                 let size = piece.size;
                 match pull(&writer, &digest, &piece, begun, &*observer).await {
@@ -125,7 +126,7 @@ pub(crate) async fn download<S: Sink + 'static>(
             None => return Ok(()),
             Some(Ok(Ok(was_large))) => large_in_flight -= usize::from(was_large),
             Some(Ok(Err(failed))) => {
-                // None of them may hold the file open when this run has ended.
+                // No task may hold the file open when this run has ended.
                 tasks.shutdown().await;
                 return Err(failed);
             }
@@ -134,10 +135,11 @@ pub(crate) async fn download<S: Sink + 'static>(
     }
 }
 
-/// Puts the blobs into the order in which they are asked for.
+/// Sorts the blobs into the order in which they are requested.
 ///
-/// They stay in the order of the file, which the checksum follows. Only those that are longer than an even share of a
-/// transfer go first: begun late, one of them would end long after all others.
+/// They stay in the order of the file, which the checksum follows. Only blobs that are larger than
+/// an even share of a transfer go first: if one of them started late, it would end long after all
+/// others.
 fn long_first<T>(blobs: &mut [T], size: impl Fn(&T) -> u64, at_once: usize) {
     let total: u64 = blobs.iter().map(&size).sum();
     let share = total / at_once as u64;
@@ -147,7 +149,8 @@ fn long_first<T>(blobs: &mut [T], size: impl Fn(&T) -> u64, at_once: usize) {
     });
 }
 
-/// Asks each repository that has the blob, until one gives it. Where one breaks off, the next goes on.
+/// Asks each repository that has the blob, until one delivers it. If one breaks off, the next
+/// resumes.
 async fn pull<S: Sink>(
     writer: &BundleWriter<S>,
     digest: &Digest,
@@ -174,7 +177,7 @@ async fn pull<S: Sink>(
                     let message = format!("{path}: {error}");
                     return Err(ExportError::new(ExportErrorKind::LocalIo, message));
                 }
-                // What an earlier run had left of it has not come now.
+                // Bytes that an earlier run had left were not downloaded now.
                 place.received(piece.size.saturating_sub(place.received));
                 return Ok(());
             }

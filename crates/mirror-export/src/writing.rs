@@ -25,7 +25,7 @@ pub(crate) struct Writing<'a, S, K> {
     pub(crate) volume_size: Option<VolumeSize>,
     /// Whether an earlier run has left something in the sink.
     pub(crate) is_resumed: bool,
-    /// Is called when what was written is worth keeping, however this ends.
+    /// Called when what was written is worth keeping, whatever the outcome.
     pub(crate) keep: K,
     pub(crate) started: Instant,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Writing<'a, S, K> {
 /// A bundle that is written and not published.
 pub(crate) struct Written {
     pub(crate) size: u64,
-    /// None where the sink cannot be read back.
+    /// `None` if the sink cannot be read back.
     pub(crate) checksums: Option<Checksums>,
     pub(crate) times: ExportTimes,
     pub(crate) contents: Contents,
@@ -59,7 +59,7 @@ impl<S: Sink + Clone + 'static, K: Fn() + Sync> Writing<'_, S, K> {
             let signed = request.sign_key.is_some();
             found.judge(&wanted, &plan, signed, &**self.observer)?;
             let contents = Contents::new(request, &found.images, plan)?;
-            // From here on, what was downloaded is worth keeping.
+            // From here on, downloads are worth keeping.
             (self.keep)();
             match self.write(&contents).await {
                 Ok((size, checksums, times)) => {
@@ -71,12 +71,14 @@ impl<S: Sink + Clone + 'static, K: Fn() + Sync> Writing<'_, S, K> {
                         found,
                     });
                 }
-                // A referrer whose blob is gone is a referrer that is missing; the plan is made again without it.
+                // A referrer whose blob is gone counts as missing; the plan is made again without
+                // it.
                 Err(WriteFailure::Blob(failed))
                     if failed.error.kind() == ExportErrorKind::Incomplete
                         && known.unavailable.insert(failed.digest.clone()) => {}
                 Err(WriteFailure::Blob(failed)) => {
-                    // Where a descriptor is wrong about the size, what lists it cannot be carried; the rest can.
+                    // If a descriptor has the wrong size, the manifests that list it cannot be
+                    // carried; the rest can.
                     match size_of(&contents, &failed).await {
                         Some(size) if known.sizes.insert(failed.digest.clone(), size).is_none() => {
                         }
@@ -215,7 +217,7 @@ impl<S: Sink + Clone + 'static, K: Fn() + Sync> Writing<'_, S, K> {
     }
 }
 
-/// Returns what is to be found: what the base holds need not be asked for.
+/// Returns the request to the planner: what the base holds need not be fetched.
 fn plan_request(request: &ExportRequest) -> PlanRequest {
     let mut wanted = request.plan.clone();
     wanted.keep_descriptors |= request.layout_tags;
@@ -229,8 +231,8 @@ fn plan_request(request: &ExportRequest) -> PlanRequest {
     wanted
 }
 
-/// Reads and hashes what an earlier run left, on a thread of its own: a file of gigabytes keeps nobody waiting who drops
-/// the export.
+/// Reads and hashes what an earlier run left, on a thread of its own, so that dropping the export
+/// does not wait for gigabytes.
 async fn adopt<S: Sink + 'static>(
     writer: &Arc<BundleWriter<S>>,
     path: EntryPath,
@@ -240,7 +242,7 @@ async fn adopt<S: Sink + 'static>(
     Ok(joined(adopted.await)?)
 }
 
-/// Takes what a task has returned; a panic of the task goes on here.
+/// Returns the result of a task, and resumes its panic.
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     match result {
         Ok(value) => value,
@@ -248,11 +250,11 @@ fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     }
 }
 
-/// Returns the size of a blob that failed, where it has another one than was asked for: the registry says so, and its bytes have the
-/// right digest.
+/// Returns the true size of a blob that failed, if its descriptor has the wrong size: the registry
+/// gives another size, and the content of that size has the right digest.
 async fn size_of(contents: &Contents, failed: &Failed) -> Option<u64> {
     let piece = contents.content.piece(&failed.digest)?;
-    // Of one that is said to be longer than it is, the rest is asked for in vain.
+    // If a descriptor says that a blob is longer than it is, requests for the rest fail.
     if !matches!(
         failed.error.kind(),
         ExportErrorKind::Integrity | ExportErrorKind::Network
@@ -277,7 +279,7 @@ async fn size_of(contents: &Contents, failed: &Failed) -> Option<u64> {
 
 /// Why writing stopped.
 enum WriteFailure {
-    /// A blob could not be had.
+    /// A blob could not be fetched.
     Blob(Failed),
     Other(ExportError),
 }

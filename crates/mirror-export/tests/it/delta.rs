@@ -29,7 +29,8 @@ fn blobs_asked_for(registry: &TestRegistry) -> BTreeSet<String> {
     paths.filter(|path| path.contains("/blobs/")).collect()
 }
 
-/// Replaces an image of the [`registry`]: one of its three layers is another one, and it has an SBOM again.
+/// Replaces an image of the [`registry`]: one of its three layers is another one, and it has an
+/// SBOM again.
 fn change(registry: &TestRegistry, number: u8) -> (Vec<u8>, Vec<u8>) {
     let kept = vec![number * 16; 70_000];
     let new = vec![99 + number; 90_000];
@@ -66,7 +67,8 @@ async fn what_the_base_holds_is_listed_and_neither_fetched_nor_carried() {
             .all(|path| !left.iter().any(|d| path.ends_with(&d.to_string())))
     );
     assert!(asked.contains(&format!("/v2/team/app/blobs/{}", Digest::of(&new))));
-    // The base has three layers of `v1` and one of `v0` that are not here; this one has the new layer.
+    // The base has three layers of `v1` and one of `v0` that are not here; this one has the new
+    // layer.
     assert!(
         whole.size - delta.size > 4 * 70_000,
         "{} {}",

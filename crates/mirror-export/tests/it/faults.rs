@@ -27,8 +27,8 @@ fn layer() -> (Digest, Vec<u8>) {
     (Digest::of(&bytes), bytes)
 }
 
-/// Exports with the fault, which gives the whole bundle or nothing and an error of this kind; then without, which
-/// gives the bundle of a clean run.
+/// Exports with the fault, which gives the whole bundle or nothing and an error of this kind; then
+/// without, which gives the bundle of a clean run.
 async fn check(what: &str, registry: &TestRegistry, fault: Fault, fails: Option<ExportErrorKind>) {
     let site = Site::new();
     let clean = export(&site.request(registry, IMAGE, "clean.tgz"))
@@ -171,7 +171,8 @@ async fn the_time_of_an_image_covers_the_probe_and_what_its_reference_leads_to()
         );
         registry.clear_faults();
     }
-    // A probe that is not answered leaves the image enough time, and a list that does not come is not an empty one.
+    // A probe that is not answered leaves the image enough time, and a list that does not come is
+    // not an empty one.
     registry.fault(Route::referrers(), Fault::stall().forever());
     let started = std::time::Instant::now();
     let error = export(&request).await.unwrap_err();
