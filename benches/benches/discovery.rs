@@ -1,7 +1,7 @@
 //! Discovery against peers and against the requests alone, with 20 ms added to each request.
 //!
-//! Every figure of one table comes from one run on one machine; compare the columns, not the numbers of two runs.
-//! Peers are run when they are on the path: `oras`, `regctl`.
+//! Every figure of one table comes from one run on one machine; compare the columns, not the
+//! numbers of two runs. Peers are run when they are on the path: `oras`, `regctl`.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::num::NonZeroUsize;
@@ -71,7 +71,8 @@ async fn main() {
     memory(referrers).await;
 }
 
-/// The other process: finds everything that refers to an image, and says how much and in how much memory.
+/// The other process: finds everything that refers to an image, and says how much and in how much
+/// memory.
 async fn discover(reference: &str) {
     let (client, _) = client(16);
     let reference = reference.parse().expect("a reference");
@@ -171,7 +172,8 @@ async fn ours(registry: &TestRegistry, in_flight: usize, expected: usize) {
     );
 }
 
-/// What the lists alone cost: one request per node, as many at once as we have in flight, nothing verified.
+/// What the lists alone cost: one request per node, as many at once as we have in flight, nothing
+/// verified.
 async fn requests_alone(registry: &TestRegistry, subject: &Digest, count: usize) {
     const IN_FLIGHT: usize = 16;
     let (client, requests) = client(IN_FLIGHT);

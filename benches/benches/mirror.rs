@@ -1,8 +1,9 @@
 //! Export, validate and import of a large bundle against peers and against hashing the same bytes.
 //!
-//! Ten images of two platforms with three incompressible layers of 10 MiB each, six referrers per image. Every figure of
-//! the table comes from one run on one machine; compare the rows, not the numbers of two runs. Peers are run when they
-//! are on the path: `oras`, `curl`, `openssl`, `sha256sum`. Processor time of a peer is that of its process.
+//! Ten images of two platforms with three incompressible layers of 10 MiB each, six referrers per
+//! image. Every figure of the table comes from one run on one machine; compare the rows, not the
+//! numbers of two runs. Peers are run when they are on the path: `oras`, `curl`, `openssl`,
+//! `sha256sum`. Processor time of a peer is that of its process.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::io::{BufRead as _, BufReader};
@@ -312,7 +313,8 @@ impl Drop for DockerRegistry {
     }
 }
 
-/// The other process: hands everything on, and what a client says after an answer, so a request, so many milliseconds later.
+/// The other process: hands everything on, and what a client says after an answer, so a request, so
+/// many milliseconds later.
 async fn proxy(arguments: &[String]) {
     let added = Duration::from_millis(arguments[1].parse().expect("a number"));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;

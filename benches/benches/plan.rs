@@ -1,8 +1,10 @@
-//! The memory and the time of an export and an import of many images: what they take for each object, and how they grow.
+//! The memory and the time of an export and an import of many images: what they take for each
+//! object, and how they grow.
 //!
-//! Every image has ten referrers, each with a payload of its own. Registries, export and import run in processes of their
-//! own, so that the memory is that of the export alone. An object is a manifest or a blob of the bundle. The import's time is
-//! that of validation, sending and proof together.
+//! Every image has ten referrers, each with a payload of its own. Registries, export and import run
+//! in processes of their own, so that the memory is that of the export alone. An object is a
+//! manifest or a blob of the bundle. The import's time is that of validation, sending and proof
+//! together.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::path::Path;
@@ -115,8 +117,8 @@ async fn serve(images: usize) {
     told.expect("it does not panic");
 }
 
-/// The export: prints the objects, the size of manifest.yaml, the seconds until everything was planned, and the peak of its
-/// memory, which is reached then or later.
+/// The export: prints the objects, the size of manifest.yaml, the seconds until everything was
+/// planned, and the peak of its memory, which is reached then or later.
 async fn export(host: &str, images: usize, output: &Path) {
     let reference = |number| format!("{host}/app:{}", tag(number)).parse();
     let references = (0..images)

@@ -1,5 +1,5 @@
-//! What a hostile bundle and a very large one take until there is a verdict: seconds, seconds of processor time, and the peak
-//! memory of a process of its own that does nothing else.
+//! What a hostile bundle and a very large one take until there is a verdict: seconds, seconds of
+//! processor time, and the peak memory of a process of its own that does nothing else.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::fs::File;
@@ -77,7 +77,8 @@ fn main() {
     );
 }
 
-/// Validates what is named, in this process, and prints how long it took, the peak memory, and the verdict.
+/// Validates what is named, in this process, and prints how long it took, the peak memory, and the
+/// verdict.
 fn validate(what: &str) {
     let validator = ImportValidator::new().check_referrers(true);
     let started = Instant::now();
@@ -223,8 +224,8 @@ impl io::Read for Flood {
     }
 }
 
-/// Writes a bundle of images with `layers` of 10 MiB each, and `count` referrers, a thousand to an image at most, each with a
-/// payload of its own.
+/// Writes a bundle of images with `layers` of 10 MiB each, and `count` referrers, a thousand to an
+/// image at most, each with a payload of its own.
 fn with_referrers(output: &Path, count: usize, layers: usize) {
     const PER_IMAGE: usize = 1_000;
     let mut bundle = Bundle {

@@ -1,7 +1,9 @@
-//! One connection for all requests (HTTP/2) against several (HTTP/1.1), over TLS: for many small requests, and for blobs.
+//! One connection for all requests (HTTP/2) against several (HTTP/1.1), over TLS: for many small
+//! requests, and for blobs.
 //!
-//! The registry runs in a process of its own. `RTT` stands behind a proxy that holds every byte back for half of it, each
-//! way. Every figure of a table comes from one run on one machine; compare the rows, not the numbers of two runs.
+//! The registry runs in a process of its own. `RTT` stands behind a proxy that holds every byte
+//! back for half of it, each way. Every figure of a table comes from one run on one machine;
+//! compare the rows, not the numbers of two runs.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::fmt::Write as _;

@@ -1,11 +1,11 @@
-//! Measurements of the libraries: one file each under `benches/`. Here is what they share.
+//! Benchmarks of the libraries, one file each under `benches/`; this crate holds what they share.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A registry in a process of its own, so that its work can be told from the client's: this program again, with other
-/// arguments. It ends when this is dropped.
+/// A registry in a process of its own, so that its work can be told from the client's: this program
+/// again, with other arguments. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -51,27 +51,27 @@ impl Drop for Server {
     }
 }
 
-/// Returns what stands behind `flag` among the arguments of this program, if it is there: what another process of it is to do.
+/// Returns the arguments of this program after `flag`, if it is given: the task of a child process.
 pub fn arguments_behind(flag: &str) -> Option<Vec<String>> {
     let mut arguments = std::env::args();
     arguments.by_ref().find(|argument| argument == flag)?;
     Some(arguments.collect())
 }
 
-/// Returns whether this is to measure. `cargo test` runs benches as well, with no arguments of its own: then a little of
-/// everything shows that the code still runs.
+/// Returns whether to run the full measurement. `cargo test` runs benches without `--bench`: then a
+/// small run shows that the code still works.
 pub fn is_full() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
-/// Blocks until the process that started this one is gone or wants this one to end.
+/// Blocks until the parent process has ended or closes this one's stdin.
 pub fn serve_until_told() {
-    // Either way there is nothing more to read.
+    // In both cases stdin ends.
     drop(io::copy(&mut io::stdin(), &mut io::sink()));
 }
 
-/// Returns the processor time of a process and of its children that have ended; `self` is this one. Zero where there is no
-/// `/proc`.
+/// Returns the processor time of a process and of its children that have ended; `self` is this one.
+/// Zero where there is no `/proc`.
 pub fn cpu(process: &str) -> Duration {
     const TICKS_PER_SECOND: u64 = 100;
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
@@ -85,7 +85,7 @@ pub fn cpu(process: &str) -> Duration {
     Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
 }
 
-/// Returns the largest resident set of this process until now, in bytes. Zero where there is no `/proc`.
+/// Returns the peak resident set of this process, in bytes. Zero without `/proc`.
 pub fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
