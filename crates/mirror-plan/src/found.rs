@@ -145,8 +145,8 @@ impl FoundImage {
         self.seconds
     }
 
-    /// Returns the referrers that can be carried as far as is known, each with the objects that it
-    /// needs and their sizes.
+    /// Returns the referrers that can be carried according to what is known now, each with the
+    /// objects that it needs and their sizes.
     pub fn carried(
         &self,
     ) -> impl Iterator<Item = (&Referrer, impl Iterator<Item = (&Digest, u64)>)> {

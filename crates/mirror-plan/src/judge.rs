@@ -1,4 +1,4 @@
-//! What a validator would refuse, found before anything is written.
+//! Finds what a validator would refuse, before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,7 +8,7 @@ use oci_referrers::{ImageTree, Problem, ReferrerGraph, Warning};
 
 use crate::content::NotCarried;
 
-/// What was found to contradict itself.
+/// What cannot be carried because it contradicts itself.
 #[derive(Debug, Default)]
 pub(crate) struct Refused {
     /// Why the image cannot be carried.
@@ -17,7 +17,7 @@ pub(crate) struct Refused {
     pub(crate) referrers: BTreeSet<Digest>,
 }
 
-/// Judges an image and its referrers, and notes in the graph what is wrong with them.
+/// Checks an image and its referrers, and records in the graph what is wrong with them.
 pub(crate) fn judge(tree: &ImageTree, graph: &mut ReferrerGraph) -> Refused {
     let root = tree.root.digest();
     let is_missing = |problem: &&Problem| {
@@ -93,7 +93,7 @@ fn warn_of_subjects(tree: &ImageTree, graph: &mut ReferrerGraph) {
             && let Some(known) = known.get(&subject.digest)
             && let Some((_, message)) = mismatch(subject, known)
         {
-            let message = format!("it names its subject otherwise: {message}");
+            let message = format!("its descriptor of the subject is wrong: {message}");
             let warning = Warning::new(WarningCode::SubjectDescriptorMismatch, message);
             let of_subject = warnings.entry(subject.digest.clone()).or_default();
             of_subject.push(warning.about(&referrer.digest));
@@ -129,7 +129,7 @@ fn contradiction<'a>(manifests: impl Iterator<Item = &'a Manifest> + Clone) -> O
         let own = manifest.digest();
         for descriptor in manifest.descriptors() {
             if !descriptor.data_holds() {
-                let message = format!("{own} embeds data for it that is not its content");
+                let message = format!("{own} embeds `data` for it that does not match its content");
                 return Some(Problem::new(ErrorCode::Integrity, message).about(&descriptor.digest));
             }
         }
@@ -137,7 +137,7 @@ fn contradiction<'a>(manifests: impl Iterator<Item = &'a Manifest> + Clone) -> O
             if let Some(known) = known.get(&child.digest)
                 && let Some((code, message)) = mismatch(child, known)
             {
-                let message = format!("the index {own} is wrong about it: {message}");
+                let message = format!("the index {own} describes it wrongly: {message}");
                 return Some(Problem::new(code, message).about(&child.digest));
             }
         }
@@ -165,7 +165,7 @@ pub(crate) fn mismatch(descriptor: &Descriptor, own: &Manifest) -> Option<(Error
     })
 }
 
-/// Reads a manifest as a reader of the bundle does, without the registry's headers.
+/// Parses a manifest as a reader of the bundle does, without the registry's headers.
 pub(crate) fn read(raw: &Bytes) -> Option<Manifest> {
     Manifest::parse(raw.clone(), None).ok()
 }

@@ -304,9 +304,9 @@ impl Draft {
         }
     }
 
-    /// Lists the manifests that are carried, refer to one that is carried too, and that no
-    /// discovery has named: at a registry without the API, where nobody wrote the referrers tag.
-    /// Returns what they refer to.
+    /// Adds the carried manifests that refer to another carried manifest and that no discovery has
+    /// named, as at a registry without the API whose referrers tag was never written. Returns their
+    /// subjects.
     fn add_attached(&mut self, images: &[&FoundImage]) -> BTreeSet<Digest> {
         let mut subjects = BTreeSet::new();
         let mut listed: BTreeSet<(Digest, Digest)> = BTreeSet::new();
