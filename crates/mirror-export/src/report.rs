@@ -98,7 +98,7 @@ fn image(image: &FoundImage) -> Value {
     })
 }
 
-/// Names a file beside the bundle.
+/// Returns the path of a file next to the bundle.
 fn beside(bundle: &Path, suffix: &str) -> PathBuf {
     let mut name = bundle.as_os_str().to_owned();
     name.push(suffix);

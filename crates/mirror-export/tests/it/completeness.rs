@@ -89,7 +89,7 @@ async fn a_layer_with_urls_is_taken_from_the_registry_or_missing_and_the_urls_ar
     assert_eq!(error.kind(), ExportErrorKind::Incomplete);
     assert!(foreign.requests().is_empty());
 
-    // With leave, the other image is carried, and the one that is not is named.
+    // With `allow_incomplete`, the other image is carried, and the one that is not is named.
     let mut both = site.request(&registry, &["app:there", "app:absent"], "both.tgz");
     both.allow_incomplete = true;
     let manifest = export(&both).await.unwrap().manifest;
