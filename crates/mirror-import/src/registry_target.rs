@@ -102,7 +102,7 @@ impl RegistryTarget {
         }
     }
 
-    /// Puts a manifest under the tag of an entry, or adds to what is there.
+    /// Puts a manifest under the tag of an entry, or adds to the list that is there.
     async fn name_one(&self, entry: &Entry, source: &dyn Source) -> Result<Published, ImportError> {
         if self.merge(entry, source).await? {
             return Ok(Published::Merged);
@@ -299,7 +299,7 @@ impl Target for RegistryTarget {
         source: &dyn Source,
     ) -> Result<Vec<Published>, ImportError> {
         let mut published = vec![Published::Whole; entries.len()];
-        // An image's tag is the last thing that appears.
+        // Tags of images appear last.
         for images in [false, true] {
             let due = entries.iter().enumerate();
             let due = due.filter(|(_, entry)| entry.tag.is_some() && entry.is_image == images);

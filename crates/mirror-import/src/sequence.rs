@@ -17,7 +17,7 @@ use crate::proof::{self, Comparison};
 use crate::report::{ImportReport, ImportedTag, MissingReferrer, TagAction, TransferCounts};
 use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
 
-/// Repositories whose lists of referrers are looked at, kept or discovered at once.
+/// The number of repositories whose lists of referrers are read, maintained or discovered at once.
 const REPOSITORIES_AT_ONCE: usize = 4;
 
 /// One import into one target.

@@ -329,7 +329,7 @@ async fn a_referrers_tag_that_loses_an_update_is_written_again_or_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_says_yes_to_everything_is_not_believed() {
     let page = || Fault::body(200, "text/html", "<html>Sign in</html>").forever();
-    // With leave to move tags, the blobs are not there in their sizes, and an upload is answered
+    // If tags may be moved, the blobs do not have the right sizes, and an upload is answered
     // with a page.
     for bundle in [Bundle::new().await, Bundle::bare().await] {
         let target = open(Persona::SpecFull).await;

@@ -1,4 +1,4 @@
-//! What an import tells of itself while it goes on.
+//! What an import reports of its progress.
 
 use std::sync::{Arc, Mutex};
 

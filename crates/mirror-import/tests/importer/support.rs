@@ -131,7 +131,7 @@ impl Bundle {
         self.import(registry(target)).await
     }
 
-    /// Imports with leave to move tags.
+    /// Imports, and may move tags.
     pub(crate) async fn import_over(
         &self,
         target: &TestRegistry,
@@ -163,7 +163,7 @@ pub(crate) async fn export(source: &TestRegistry, images: &[&str]) -> tempfile::
     folder
 }
 
-/// How long is waited for what a target does not show.
+/// The patience with a target that does not show something.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(crate) fn options() -> ImportOptions {

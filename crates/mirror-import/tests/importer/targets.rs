@@ -186,7 +186,7 @@ async fn what_is_there_in_another_size_is_sent_again_and_what_is_to_be_verified_
     );
     let report = bundle.import_to(&target).await.unwrap();
     assert_eq!((report.blobs.sent, uploads(&target)), (1, 1));
-    // Of the right size, and damaged: found by whoever is told to look.
+    // Of the right size, and damaged: found if the content is verified.
     target.clear_requests();
     let mut verify = options();
     verify.verify_existing = true;

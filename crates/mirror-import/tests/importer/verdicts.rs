@@ -86,7 +86,8 @@ fn tags_of(manifest: &BundleManifest) -> Vec<&str> {
         .collect()
 }
 
-/// What is wrong is named without leave; with it, everything else is carried, and validates.
+/// By default, what is wrong is named; with `allow_incomplete`, everything else is carried, and
+/// validates.
 async fn is_left_out(source: &TestRegistry, name: &str, culprit: &Digest) {
     let folder = tempfile::tempdir().unwrap();
     let mut request = request(source, folder.path(), &["app:good", "app:odd"]);
