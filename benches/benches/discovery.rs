@@ -1,4 +1,4 @@
-//! Discovery against peers and against the requests alone, with 20 ms added to each request.
+//! Discovery against peers and against the bare requests, with 20 ms added to each request.
 //!
 //! Every figure of one table comes from one run on one machine; compare the columns, not the
 //! numbers of two runs. Peers are run when they are on the path: `oras`, `regctl`.
@@ -71,8 +71,7 @@ async fn main() {
     memory(referrers).await;
 }
 
-/// The other process: finds everything that refers to an image, and says how much and in how much
-/// memory.
+/// The child process: finds all referrers of an image, and prints their number and its peak memory.
 async fn discover(reference: &str) {
     let (client, _) = client(16);
     let reference = reference.parse().expect("a reference");

@@ -291,7 +291,7 @@ impl DockerRegistry {
             let (_, behind) = line.split_once("listening on ")?;
             Some(behind.split(['"', ',', ' ']).next()?.to_owned())
         });
-        // Read on, so that it can go on writing.
+        // Kept reading, so that it can keep writing.
         std::thread::spawn(move || lines.for_each(drop));
         Some(Self {
             child,
@@ -313,8 +313,8 @@ impl Drop for DockerRegistry {
     }
 }
 
-/// The other process: hands everything on, and what a client says after an answer, so a request, so
-/// many milliseconds later.
+/// The child process: forwards everything, and delays what a client sends after an answer (that is,
+/// a request) by a number of milliseconds.
 async fn proxy(arguments: &[String]) {
     let added = Duration::from_millis(arguments[1].parse().expect("a number"));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;

@@ -116,7 +116,7 @@ fn row(name: &str, input: &Path) {
     println!("{name:58} {seconds:>9.3} {cpu:>9.2} {mebibytes:>9.1}  {verdict}");
 }
 
-/// Has gzip deflate zeros as well as it can; `None` where there is no gzip.
+/// Compresses zeros with gzip at its best level; `None` if there is no gzip.
 fn deflated(path: &Path, megabytes: usize) -> Option<PathBuf> {
     let output = File::create(path).ok()?;
     let mut gzip = Command::new("gzip")
@@ -153,7 +153,7 @@ fn seal(header: &mut [u8; 512]) {
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-/// A file of 10 GiB that takes no place on a disk, and says that all of it is `manifest.yaml`.
+/// A sparse file of 10 GiB whose header says that all of it is `manifest.yaml`.
 fn claim(path: &Path) -> PathBuf {
     let mut block = header("manifest.yaml");
     block[124..136].copy_from_slice(b"\x80\0\0\0\0\0\0\x02\x80\0\0\0");
@@ -167,7 +167,7 @@ fn claim(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// A bundle of nothing, and behind it files that it does not list, made as they are read.
+/// An empty bundle, followed by files that it does not list, generated as they are read.
 struct Flood {
     bytes: io::Cursor<Vec<u8>>,
     next: u64,

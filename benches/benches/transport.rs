@@ -119,7 +119,7 @@ async fn manifests(repository: &Repository, count: usize, in_flight: usize) {
         .await;
 }
 
-/// Takes the bytes as they come; what the transport costs is not to be hidden by hashing.
+/// Discards the bytes, so that hashing does not hide the cost of the transport.
 struct Count(u64);
 
 impl BlobSink for Count {
@@ -204,7 +204,7 @@ async fn serve(size: usize) {
     told.expect("it does not panic");
 }
 
-/// Listens for what is to go to `target`, and holds every byte back for `delay`, each way.
+/// Forwards connections to `target`, and delays every byte by `delay`, each way.
 async fn proxy(target: SocketAddr, delay: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("a listener has an address");
@@ -230,7 +230,7 @@ async fn hold(
     mut to: tokio::net::tcp::OwnedWriteHalf,
     delay: Duration,
 ) {
-    // Room for what is under way: more than bandwidth times delay of anything that loopback does.
+    // Room for bytes in flight: more than the bandwidth-delay product of loopback.
     let (sender, mut receiver) = mpsc::channel::<(tokio::time::Instant, Vec<u8>)>(1024);
     tokio::spawn(async move {
         loop {
