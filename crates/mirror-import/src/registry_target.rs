@@ -1,5 +1,6 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -169,10 +170,23 @@ impl Target for RegistryTarget {
         self.profile
     }
 
+    /// After the first error nothing more is asked: each request may take all its retries, or count as a failed login.
     async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>, ImportError>> {
+        let failed = &AtomicBool::new(false);
         let looks: Vec<_> = entries
             .iter()
-            .map(|entry| self.held_by_entry(entry))
+            .map(|entry| async move {
+                if failed.load(Ordering::Relaxed) {
+                    let message = format!(
+                        "{} was not asked for, because another name could not be read",
+                        self.entry_name(entry)
+                    );
+                    return Err(ImportError::new(ImportErrorKind::Network, message));
+                }
+                let held = self.held_by_entry(entry).await;
+                failed.fetch_or(held.is_err(), Ordering::Relaxed);
+                held
+            })
             .collect();
         stream::iter(looks)
             .buffered(self.profile.max_concurrent.get())
