@@ -84,7 +84,8 @@ impl Sequence<'_> {
     }
 
     /// Records in the report what every tag is before the import, and returns the entries to
-    /// publish. Refuses to move a tag unless that is allowed.
+    /// publish. Refuses to move a tag unless that is allowed, and a tag that entries want for
+    /// different manifests.
     async fn entries_to_publish(
         &self,
         report: &mut ImportReport,
@@ -97,9 +98,16 @@ impl Sequence<'_> {
             .collect();
         let mut unique: BTreeMap<(&RepositoryName, Option<&Tag>), &Entry> = BTreeMap::new();
         for entry in &tagged {
-            unique
-                .entry((&entry.repository, entry.tag.as_ref()))
-                .or_insert(entry);
+            let name = (&entry.repository, entry.tag.as_ref());
+            let first = unique.entry(name).or_insert(entry);
+            let (first, second) = (&first.descriptor.digest, &entry.descriptor.digest);
+            if first != second {
+                let message = format!(
+                    "{} would be {first} and {second}, and a tag can only be one of them; nothing was sent",
+                    self.target.entry_name(entry)
+                );
+                return Err(ImportError::new(ImportErrorKind::Usage, message));
+            }
         }
         let asked: Vec<Entry> = unique.into_values().cloned().collect();
         let held = self.held(&asked).await?;
@@ -133,7 +141,7 @@ impl Sequence<'_> {
             if !is_present {
                 wanted.push(entry.clone());
             }
-            if seen.insert((&entry.repository, tag, digest)) {
+            if seen.insert((&entry.repository, tag)) {
                 report.tags.push(ImportedTag {
                     repository: entry.repository.clone(),
                     tag: tag.clone(),

@@ -4,11 +4,17 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use import_validator::{ImportValidator, ValidatedBundle};
-use mirror_import::{ImportErrorKind, RegistryTarget};
+use mirror_import::{
+    ImportError, ImportErrorKind, Importer, LayoutTarget, Provenance, RegistryTarget, Source,
+    TagAction,
+};
+use oci_content::{Digest, Manifest, MirrorGraph};
+use registry_client::BlobSource;
 use test_registry::{Fault, Persona, Route};
 
-use crate::support::{PATIENCE, client, export, import, open, options, writes};
+use crate::support::{PATIENCE, client, export, import, open, options, registry, writes};
 
 fn validated(folder: &tempfile::TempDir) -> Arc<ValidatedBundle> {
     let validation = ImportValidator::new()
@@ -44,5 +50,90 @@ async fn a_target_that_answers_for_no_name_is_not_asked_for_all_of_them() {
         let asked: BTreeSet<_> = target.requests().into_iter().map(|own| own.path).collect();
         assert!(asked.len() <= 2 * AT_ONCE + 2, "{status}: {asked:?}");
         assert!(writes(&target).is_empty(), "{status}");
+    }
+}
+
+/// A bundle of another graph than its own.
+#[derive(Debug)]
+struct Regraphed {
+    bundle: Arc<ValidatedBundle>,
+    graph: MirrorGraph,
+}
+
+#[async_trait]
+impl Source for Regraphed {
+    fn graph(&self) -> &MirrorGraph {
+        &self.graph
+    }
+
+    fn provenance(&self) -> Provenance {
+        self.bundle.provenance()
+    }
+
+    fn holds(&self, digest: &Digest) -> bool {
+        self.bundle.holds(digest)
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest, ImportError> {
+        Source::manifest(&*self.bundle, digest).await
+    }
+
+    fn blob(&self, digest: &Digest) -> Arc<dyn BlobSource> {
+        self.bundle.blob(digest)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_two_entries_want_is_refused_before_anything_is_sent() {
+    let source = open(Persona::SpecFull).await;
+    let first = source.image("app", "1");
+    let second = source.image("app", "2");
+    let bundle = validated(&export(&source, &["app:1", "app:2"]).await);
+    let mut graph = bundle.manifest().graph.clone();
+    for image in &mut graph.images {
+        let pinned = format!("{}/app:1@{}", source.host(), image.digest);
+        image.reference = pinned.parse().unwrap();
+    }
+    let twice = Arc::new(Regraphed { bundle, graph });
+    let import = async |to| {
+        let mut options = options();
+        options.overwrite_tags = true;
+        let importer = Importer::new(to, options, Arc::new(()));
+        let source: Arc<Regraphed> = Arc::clone(&twice);
+        let error = importer.import(source).await.unwrap_err();
+        assert_eq!(error.kind(), ImportErrorKind::Usage, "{error}");
+        for digest in [&first.digest, &second.digest] {
+            assert!(error.to_string().contains(&digest.to_string()), "{error}");
+        }
+    };
+    for there in [None, Some(&first), Some(&second)] {
+        let target = open(Persona::SpecFull).await;
+        if let Some(there) = there {
+            let bytes = source.manifest("app", &there.digest).unwrap();
+            target.put_manifest("app", &there.media_type, bytes);
+            target.tag("app", "1", &there.digest);
+        }
+        import(registry(&target)).await;
+        assert!(writes(&target).is_empty());
+        let there = there.map(|there| there.digest.clone());
+        assert_eq!(target.resolve("app", "1"), there);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    import(Arc::new(LayoutTarget::new(folder.path().join("layout")))).await;
+    assert!(!folder.path().join("layout").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_image_under_one_tag_by_two_references_is_one_tag() {
+    let source = open(Persona::SpecFull).await;
+    let image = source.image("app", "1");
+    let pinned = format!("app:1@{}", image.digest);
+    let bundle = validated(&export(&source, &["app:1", &pinned]).await);
+    let target = open(Persona::SpecFull).await;
+    for action in [TagAction::Made, TagAction::Present] {
+        let report = import(Arc::clone(&bundle), registry(&target), options()).await;
+        let report = report.unwrap();
+        let tags: Vec<_> = report.tags.iter().map(|tag| tag.action).collect();
+        assert_eq!((tags, report.images.len()), (vec![action], 2));
     }
 }
