@@ -180,17 +180,19 @@ impl Target for LayoutTarget {
             .flat_map(|entry| names(entry).map(move |name| (name, &entry.digest)))
             .collect();
         let digests: BTreeSet<&Digest> = there.iter().map(|entry| &entry.digest).collect();
+        // Whether a name is the bare tag or the full reference depends on what is published with it.
+        let complete: BTreeSet<(&str, &str)> = there.iter().filter_map(both_names).collect();
         let listed = self.listed(entries, &there);
-        let held = listed.iter().map(|entry| {
+        let held = listed.iter().zip(entries).map(|(entry, asked)| {
             let digest = &entry.digest;
-            let mut own = names(entry).peekable();
-            if own.peek().is_none() {
+            let (Some((_, full)), Some(tag)) = (both_names(entry), &asked.tag) else {
                 return Ok(digests.get(digest).map(|digest| Digest::clone(digest)));
-            }
-            let held: Vec<_> = own.map(|name| taken.get(name).copied()).collect();
-            let other = held.iter().flatten().find(|held| **held != digest);
-            let other = other.copied().cloned();
-            Ok(other.or_else(|| (!held.contains(&None)).then(|| digest.clone())))
+            };
+            let mut held = names(entry).filter_map(|name| taken.get(name).copied());
+            let other = held.find(|held| *held != digest).cloned();
+            let mut forms = [tag.as_str(), full].into_iter();
+            let mut is_there = || forms.any(|name| complete.contains(&(name, full)));
+            Ok(other.or_else(|| is_there().then(|| digest.clone())))
         });
         held.collect()
     }
@@ -265,7 +267,7 @@ impl Target for LayoutTarget {
         let layout = self.open()?;
         let there = self.index(Some(&layout))?;
         let listed = self.listed(entries, &there);
-        if listed.iter().any(is_named_in_full) {
+        if self.full_references || listed.iter().any(is_named_in_full) {
             name_in_full(&layout, &there).map_err(|error| self.failed(error))?;
         }
         let added = layout.add_to_index(&listed);
@@ -331,9 +333,14 @@ fn names(entry: &Descriptor) -> impl Iterator<Item = &str> {
     names.into_iter().flatten()
 }
 
+/// Returns the name and the full reference of an entry that has both.
+fn both_names(entry: &Descriptor) -> Option<(&str, &str)> {
+    let name = entry.annotations.get(REF_NAME)?;
+    Some((name, entry.annotations.get(CONTAINERD_IMAGE_NAME)?))
+}
+
 fn is_named_in_full(entry: &Descriptor) -> bool {
-    let name = entry.annotations.get(REF_NAME);
-    name.is_some() && name == entry.annotations.get(CONTAINERD_IMAGE_NAME)
+    both_names(entry).is_some_and(|(name, full)| name == full)
 }
 
 /// Replaces bare tags by full names, so that all repositories of a folder keep their tags.

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use import_validator::{ImportValidator, ValidatedBundle};
 use mirror_import::{
     ImportError, ImportErrorKind, Importer, LayoutTarget, Provenance, RegistryTarget, Source,
-    TagAction,
+    TagAction, Target,
 };
-use oci_content::{Digest, Manifest, MirrorGraph};
+use oci_content::{Digest, ImageLayout, Manifest, MirrorGraph, REF_NAME};
 use registry_client::BlobSource;
 use test_registry::{Fault, Persona, Route};
 
@@ -135,5 +135,81 @@ async fn one_image_under_one_tag_by_two_references_is_one_tag() {
         let report = report.unwrap();
         let tags: Vec<_> = report.tags.iter().map(|tag| tag.action).collect();
         assert_eq!((tags, report.images.len()), (vec![action], 2));
+    }
+}
+
+/// The names in the index of a folder, each with its digest.
+fn names(folder: &std::path::Path) -> BTreeSet<(String, Digest)> {
+    let index = ImageLayout::open(folder).unwrap().index().unwrap();
+    let named = index.into_iter().filter_map(|entry| {
+        let name = entry.annotations.get(REF_NAME).cloned()?;
+        Some((name, entry.digest))
+    });
+    named.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_a_folder_is_there_whatever_comes_along_with_it() {
+    let source = open(Persona::SpecFull).await;
+    let image = source.image("app", "1");
+    let other = source.image("other", "1");
+    source.referrer("other", &other, "application/vnd.cyclonedx+json", "sbom");
+    let pinned = format!("other@{}", other.digest);
+    let bundle = validated(&export(&source, &["app:1", &pinned]).await);
+    for full in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        for (action, before) in [
+            (TagAction::Made, None),
+            (TagAction::Present, Some(image.digest.clone())),
+        ] {
+            let to = Arc::new(LayoutTarget::new(folder.path()).full_references(full));
+            let report = import(Arc::clone(&bundle), to, options()).await.unwrap();
+            assert_eq!(report.referrers_found, 1);
+            let [tag] = &report.tags[..] else {
+                panic!("{:?}", report.tags)
+            };
+            assert_eq!((tag.action, &tag.before), (action, &before));
+            let name = format!("{}/app:1", source.host());
+            let expected = BTreeSet::from([(name, image.digest.clone())]);
+            assert_eq!(names(folder.path()), expected);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_repositories_that_come_into_one_folder_one_after_the_other_keep_their_tags() {
+    let source = open(Persona::SpecFull).await;
+    let (app, other) = (source.image("app", "1"), source.image("other", "1"));
+    let bundles = [
+        validated(&export(&source, &["app:1"]).await),
+        validated(&export(&source, &["other:1"]).await),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for action in [TagAction::Made, TagAction::Present] {
+        for bundle in &bundles {
+            let to: Arc<dyn Target> = Arc::new(LayoutTarget::new(folder.path()));
+            let report = import(Arc::clone(bundle), to, options()).await.unwrap();
+            assert_eq!(report.tags[0].action, action);
+        }
+    }
+    let expected = [("app", app), ("other", other)].map(|(name, image)| {
+        let name = format!("{}/{name}:1", source.host());
+        (name, image.digest)
+    });
+    assert_eq!(names(folder.path()), BTreeSet::from(expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_to_have_full_names_gets_them_for_what_is_there_already() {
+    let source = open(Persona::SpecFull).await;
+    let image = source.image("app", "1");
+    let bundle = validated(&export(&source, &["app:1"]).await);
+    let folder = tempfile::tempdir().unwrap();
+    let full = format!("{}/app:1", source.host());
+    for (is_full, name) in [(false, "1"), (false, "1"), (true, &full), (false, &full)] {
+        let to = Arc::new(LayoutTarget::new(folder.path()).full_references(is_full));
+        import(Arc::clone(&bundle), to, options()).await.unwrap();
+        let expected = BTreeSet::from([(name.to_owned(), image.digest.clone())]);
+        assert_eq!(names(folder.path()), expected);
     }
 }
