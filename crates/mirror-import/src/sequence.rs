@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::{Descriptor, Digest, RepositoryName, Tag};
+use oci_content::{Descriptor, Digest, RepositoryName, Tag, TagKind};
 use tokio::task::JoinSet;
 
 use crate::base::BaseSearch;
@@ -284,9 +284,11 @@ impl Sequence<'_> {
         published: &[Published],
     ) -> Result<(), ImportError> {
         let made = entries.iter().zip(published);
-        let made = made.filter(|(entry, published)| match entry.tag {
+        let made = made.filter(|(entry, published)| match &entry.tag {
             // A merged list has a new digest; the discovery proves what it lists.
-            Some(_) => **published == Published::Whole,
+            Some(tag) => {
+                **published != Published::Merged || !matches!(tag.kind(), TagKind::Referrers { .. })
+            }
             None => entry.is_image,
         });
         let mut left: Vec<Entry> = made.map(|(entry, _)| entry.clone()).collect();

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use mirror_import::testing::check_target;
+use mirror_import::testing::{MemorySource, check_target};
 use mirror_import::{
-    BlobPut, Check, Entry, Holding, ImportError, LayoutTarget, Published, RegistryTarget, Source,
-    Target, TargetProfile,
+    BlobPut, Check, Entry, Holding, ImportError, ImportErrorKind, ImportOptions, Importer,
+    LayoutTarget, Published, RegistryTarget, Source, Target, TargetProfile,
 };
 use oci_content::{Descriptor, Digest, ImageLayout, RepositoryName};
 use oci_referrers::Discovery;
@@ -78,6 +78,7 @@ enum Fault {
     ForgetsManifests,
     NamesBeforePublish,
     NamesNothing,
+    MergesEverything,
     NeverMovesNames,
     AnswersForOneEntry,
     ListsNothing,
@@ -189,6 +190,9 @@ impl Target for Broken {
             Fault::NeverMovesNames => before > 0,
             _ => false,
         };
+        if matches!(self.fault, Fault::MergesEverything) {
+            return Ok(vec![Published::Merged; entries.len()]);
+        }
         if keeps {
             return Ok(vec![Published::Whole; entries.len()]);
         }
@@ -232,6 +236,10 @@ async fn a_target_that_breaks_a_rule_is_told_which() {
             "names are given by `publish` alone",
         ),
         (Fault::NamesNothing, "names are given by `publish` alone"),
+        (
+            Fault::MergesEverything,
+            "names are given by `publish` alone",
+        ),
         (Fault::NeverMovesNames, "names are given by `publish` alone"),
         (Fault::ListsNothing, "a list of referrers grows"),
         (Fault::ListsTheFirstLevel, "a second import sends nothing"),
@@ -253,4 +261,19 @@ async fn a_target_that_breaks_a_rule_is_told_which() {
         let said = said.unwrap();
         assert!(said.contains(rule), "{fault:?}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_no_list_of_referrers_is_read_back_whatever_became_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Broken {
+        layout: LayoutTarget::new(folder.path().join("layout")),
+        fault: Fault::MergesEverything,
+        published: AtomicUsize::new(0),
+    };
+    let importer = Importer::new(Arc::new(target), ImportOptions::default(), Arc::new(()));
+    let error = importer.import(Arc::new(MemorySource::sample())).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ImportErrorKind::Incomplete);
+    assert!(error.to_string().contains("app:1.0 is to be"), "{error}");
 }
