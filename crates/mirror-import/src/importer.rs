@@ -174,13 +174,16 @@ impl Importer {
 }
 
 /// Returns the number of objects that belong at the target, and their bytes. An object counts once
-/// if repositories share it, otherwise once per repository.
+/// if repositories share it, otherwise once per repository; and twice if it is a blob and a
+/// manifest.
 fn amount(plan: &ImportPlan, profile: TargetProfile) -> (usize, u64) {
     let objects = plan.repositories.values().flat_map(|plan| {
         let manifests = plan.descriptors.values();
-        let manifests = manifests.map(|known| (&known.digest, known.size));
-        let blobs = plan.blobs.iter().map(|(digest, size)| (digest, *size));
-        blobs.chain(manifests)
+        let manifests = manifests.map(|known| ((&known.digest, true), known.size));
+        let blobs = plan.blobs.iter();
+        blobs
+            .map(|(digest, size)| ((digest, false), *size))
+            .chain(manifests)
     });
     let sizes: Vec<u64> = if profile.is_shared {
         objects.collect::<BTreeMap<_, _>>().into_values().collect()

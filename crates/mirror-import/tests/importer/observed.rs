@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use mirror_import::{ImportObserver, Importer, LayoutTarget, Target};
 use test_registry::{Fault, Persona, Route};
 
-use crate::support::{Bundle, open, options, registry};
+use crate::support::{Bundle, export, open, options, registry};
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Sums {
@@ -75,4 +75,24 @@ async fn what_has_to_be_sent_again_is_taken_back() {
     let put = Route::any().method("PUT").containing("uploads");
     target.fault(put, Fault::statuses([404]));
     assert!(told(&bundle, registry(&target)).await.set_back > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_a_manifest_and_a_blob_arrives_as_both() {
+    let source = open(Persona::SpecFull).await;
+    let image = source.image("app", "1");
+    let manifest = source.manifest("app", &image.digest).unwrap();
+    let outer = source.image_with_layers("app", "2", [manifest]);
+    let bundle = Bundle {
+        folder: export(&source, &["app:1", "app:2"]).await,
+        image: outer.digest.clone(),
+        sbom: outer,
+        referrers: 0,
+    };
+    let target = open(Persona::SpecFull).await;
+    for _ in 0..2 {
+        told(&bundle, registry(&target)).await;
+        let folder = LayoutTarget::new(bundle.path("store"));
+        told(&bundle, Arc::new(folder)).await;
+    }
 }
