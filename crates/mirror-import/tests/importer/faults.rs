@@ -195,7 +195,7 @@ async fn a_tag_that_was_not_taken_before_a_reset_ends_the_import() {
         &bundle,
         vec![(
             "broken before it was taken",
-            manifests("PUT").reference("1"),
+            manifests("PUT").reference("1").containing("/app/"),
             Fault::break_upload_after(9).forever(),
             ImportErrorKind::Network,
             "app:1",
