@@ -10,4 +10,5 @@ mod determinism;
 mod faults;
 mod interruption;
 mod resume;
+mod sinks;
 mod support;
