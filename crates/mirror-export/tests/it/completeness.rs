@@ -1,9 +1,16 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use mirror_export::ExportErrorKind;
-use oci_content::{Algorithm, Completeness, Descriptor, Digest, SourceKind, media_type};
+use oci_content::{
+    Algorithm, Completeness, Descriptor, Digest, OtherSource, SourceKind, media_type,
+};
+use oci_referrers::{Answer, Query, ReferrerSource};
 use serde_json::json;
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{Site, export};
+use crate::support::{Site, export, exporter};
 
 async fn empty() -> TestRegistry {
     TestRegistry::builder(Persona::SpecFull)
@@ -454,4 +461,44 @@ async fn what_manifest_yaml_cannot_list_is_refused_before_everything_is_discover
     request.output.overwrite = true;
     let error = export(&request).await.unwrap_err();
     assert_eq!(error.kind(), ExportErrorKind::Limit);
+}
+
+/// A source that never answers.
+#[derive(Debug)]
+struct Silent;
+
+impl ReferrerSource for Silent {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Other(OtherSource::new("silent").unwrap())
+    }
+
+    fn referrers<'s, 'q, 'f>(
+        &'s self,
+        _: &'q Query,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send + 'f>>
+    where
+        's: 'f,
+        'q: 'f,
+    {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_further_source_that_never_answers_is_waited_for_until_the_timeout_and_noted() {
+    let registry = crate::support::registry().await;
+    let site = Site::new();
+    let mut request = site.request(&registry, &["team/app:v0"], "b.tgz");
+    request.plan.discovery_timeout = Duration::from_secs(2);
+    let exporter = exporter().sources(|_| vec![Arc::new(Silent)]);
+    let started = Instant::now();
+    let error = exporter.export(&request, &request.output).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ExportErrorKind::Incomplete);
+    assert!(error.to_string().contains("other:silent"), "{error}");
+    request.allow_incomplete = true;
+    let done = exporter.export(&request, &request.output).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(done.manifest.referrers.status, Completeness::Incomplete);
+    assert!(done.manifest.referrers.total > 0);
 }
