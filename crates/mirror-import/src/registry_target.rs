@@ -63,7 +63,8 @@ impl RegistryTarget {
     }
 
     /// Sets further sources of referrers that the proof asks in addition to the registry. `sources`
-    /// is called for each repository.
+    /// is called for each repository. A referrer that only they name counts as found, and an import
+    /// waits for their answer without a time limit.
     #[must_use]
     pub fn sources(
         mut self,
