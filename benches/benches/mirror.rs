@@ -162,13 +162,13 @@ async fn main() {
         );
     }
     heading(0);
-    let layout = Arc::new(LayoutTarget::new(path("layout")));
+    let layout: Arc<dyn Target> = Arc::new(LayoutTarget::new(path("layout")));
     for what in [
         "validate, import into a layout folder, synced",
         "again, nothing changed",
     ] {
         let imported = Measured::of(&idle, async || {
-            import(layout.clone(), &validate(&bundle)).await;
+            import(Arc::clone(&layout), &validate(&bundle)).await;
             true
         });
         row(what, &imported.await);

@@ -207,7 +207,7 @@ impl Sequence<'_> {
                     digests.filter(|digest| !self.profile.is_shared || seen.insert(*digest));
                 due.extend(digests.map(|digest| (name, &plan.descriptors[digest])));
             }
-            let puts = stream::iter(due).map(|(name, manifest)| async move {
+            let puts = due.into_iter().map(|(name, manifest)| async move {
                 if self
                     .target
                     .has_manifest(name, manifest, self.check())
@@ -219,7 +219,8 @@ impl Sequence<'_> {
                 self.target.put_manifest(name, digest, self.source).await?;
                 Ok::<_, ImportError>((manifest.size, true))
             });
-            let mut puts = puts.buffer_unordered(self.at_once());
+            let puts: Vec<_> = puts.collect();
+            let mut puts = stream::iter(puts).buffer_unordered(self.at_once());
             while let Some((size, sent)) = puts.try_next().await? {
                 if sent {
                     counts.sent += 1;
@@ -263,13 +264,16 @@ impl Sequence<'_> {
         for (subject, referrer) in edges {
             subjects.entry(subject).or_default().push(referrer);
         }
-        stream::iter(subjects)
+        let adds: Vec<_> = subjects
+            .into_iter()
             .map(|(subject, referrers)| async move {
                 let target = self.target;
                 target
                     .add_referrers(name, subject, &referrers, self.source)
                     .await
             })
+            .collect();
+        stream::iter(adds)
             .buffer_unordered(self.at_once())
             .try_collect::<Vec<()>>()
             .await?;
@@ -342,7 +346,7 @@ impl Sequence<'_> {
         if self.profile.is_sure {
             return Ok(wanted.iter().filter(|(_, _, _, held)| *held).count());
         }
-        let checks = stream::iter(wanted).map(|(name, digest, size, held)| async move {
+        let checks = wanted.into_iter().map(|(name, digest, size, held)| async move {
             let there = self.target.blob(name, digest, size, Check::Size).await?;
             if there == Holding::Whole {
                 return Ok(());
@@ -357,7 +361,8 @@ impl Sequence<'_> {
             );
             Err(ImportError::new(ImportErrorKind::BaseMissing, message))
         });
-        let checks = checks.buffer_unordered(self.at_once());
+        let checks: Vec<_> = checks.collect();
+        let checks = stream::iter(checks).buffer_unordered(self.at_once());
         Ok(checks.try_collect::<Vec<()>>().await?.len())
     }
 
@@ -376,9 +381,10 @@ impl Sequence<'_> {
     /// Runs a discovery at the target and compares the result with the graph.
     async fn prove_referrers(&self, report: &mut ImportReport) -> Result<(), ImportError> {
         let proofs = self.plan.repositories.iter();
-        let proofs = stream::iter(proofs)
+        let proofs: Vec<_> = proofs
             .map(|(name, plan)| self.prove_repository(name, plan))
-            .buffered(REPOSITORIES_AT_ONCE);
+            .collect();
+        let proofs = stream::iter(proofs).buffered(REPOSITORIES_AT_ONCE);
         let proofs: Vec<_> = proofs.try_collect().await?;
         let mut reasons = Vec::new();
         for (missing, why) in proofs {

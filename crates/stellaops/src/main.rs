@@ -110,8 +110,7 @@ struct Ended {
 }
 
 /// Runs a command until it ends or is cancelled, and writes everything that is due at its end.
-#[expect(clippy::future_not_send, reason = "the thread that makes it awaits it")]
-async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T>) -> Ended {
+async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T> + Send) -> Ended {
     let mut metrics = None;
     let code = match in_context(cli, log, &mut metrics, cancelled).await {
         Ok(()) => 0,
@@ -120,12 +119,11 @@ async fn whole<T>(cli: &Cli, log: &Arc<Log>, cancelled: impl Future<Output = T>)
     Ended { code, metrics }
 }
 
-#[expect(clippy::future_not_send, reason = "the thread that makes it awaits it")]
 async fn in_context<T>(
     cli: &Cli,
     log: &Arc<Log>,
     server: &mut Option<MetricsServer>,
-    cancelled: impl Future<Output = T>,
+    cancelled: impl Future<Output = T> + Send,
 ) -> Result<(), Failure> {
     let command = cli.command.chosen();
     let named = command.registries();

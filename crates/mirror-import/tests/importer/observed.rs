@@ -96,3 +96,17 @@ async fn what_is_a_manifest_and_a_blob_arrives_as_both() {
         told(&bundle, Arc::new(folder)).await;
     }
 }
+
+/// A service spawns an import, so its future has to be `Send`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_can_be_spawned() {
+    let bundle = Bundle::new().await;
+    let target = open(Persona::SpecFull).await;
+    let importer = Importer::new(registry(&target), options(), Arc::new(()));
+    let validated = bundle.validated();
+    let import = tokio::spawn(async move { importer.import(validated).await });
+    assert_eq!(
+        import.await.unwrap().unwrap().referrers_found,
+        bundle.referrers
+    );
+}

@@ -1,13 +1,13 @@
 use std::fmt;
 
-use futures::future::LocalBoxFuture;
+use futures::future::BoxFuture;
 use oci_content::Registry;
 
 use crate::context::Context;
 use crate::exit::Failure;
 
 /// A command with its arguments.
-pub(crate) trait Run: fmt::Debug {
+pub(crate) trait Run: fmt::Debug + Sync {
     /// Returns the registries named by the arguments; `None` if the command talks to no registry other than its own.
     fn registries(&self) -> Option<Vec<Registry>> {
         None
@@ -22,4 +22,4 @@ pub(crate) trait Run: fmt::Debug {
 }
 
 /// A running command.
-pub(crate) type Running<'a> = LocalBoxFuture<'a, Result<(), Failure>>;
+pub(crate) type Running<'a> = BoxFuture<'a, Result<(), Failure>>;
