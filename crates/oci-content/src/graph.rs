@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use crate::category::ArtifactCategory;
 use crate::digest::Digest;
 use crate::discovery::{Capability, Completeness, DiscoveryMethod, SourceKind};
@@ -5,11 +7,12 @@ use crate::reference::Reference;
 use crate::source_repository::SourceRepository;
 use crate::tag::Tag;
 
-/// What is mirrored, pinned by digest: images, and everything that refers to them with how it was found.
+/// What is mirrored, pinned by digest: images, everything that refers to them, and how it was found.
 ///
-/// It is the middle of every way: a source is read into a graph, and a graph is put into a target. It says what there is and
-/// not where the bytes are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Every mirror goes through a graph: a source is read into one, and a target receives one. A graph
+/// says what there is, and not where the bytes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct MirrorGraph {
     /// The images, sorted by reference.
@@ -19,7 +22,8 @@ pub struct MirrorGraph {
 }
 
 /// An image that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ImageRecord {
     /// The name under which it was asked for.
@@ -35,7 +39,8 @@ pub struct ImageRecord {
 }
 
 /// A manifest that an index lists and that is left out on purpose.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct OmittedChild {
     /// The manifest that is left out.
@@ -45,7 +50,8 @@ pub struct OmittedChild {
 }
 
 /// What discovery found for one subject in one repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DiscoveryRecord {
     /// Where it was looked for.
@@ -65,7 +71,8 @@ pub struct DiscoveryRecord {
 }
 
 /// Something that discovery could not settle, or that a subject needs and does not have.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Missing {
     /// Why: an error or warning code, such as `rate-limited`; lower-case letters, digits and hyphens.
@@ -77,7 +84,8 @@ pub struct Missing {
 }
 
 /// One referrer of a subject.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ArtifactRecord {
     /// The digest of its manifest.
@@ -97,7 +105,7 @@ pub struct ArtifactRecord {
 }
 
 impl MirrorGraph {
-    /// Creates a graph of no images.
+    /// Creates a graph without images.
     pub fn new() -> Self {
         Self::default()
     }
@@ -226,5 +234,37 @@ impl ArtifactRecord {
             sources: Vec::new(),
             tag: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graph_is_read_back_from_its_json() {
+        let reference: Reference = "registry.example.com/team/app:1.0".parse().unwrap();
+        let (image, sbom) = (Digest::of(b"image"), Digest::of(b"sbom"));
+        let mut record = DiscoveryRecord::new(
+            SourceRepository::from(&reference),
+            image.clone(),
+            Capability::Supported,
+            DiscoveryMethod::NativeAndTag,
+        );
+        let mut artifact = ArtifactRecord::new(sbom.clone(), None, "a/b", 4);
+        artifact.sources = vec![SourceKind::ReferrersApi, SourceKind::LegacyTag];
+        artifact.tag = Some("sha256-x.sbom".parse().unwrap());
+        record.artifacts.push(artifact);
+        record.missing.push(Missing::new("rate-limited"));
+        record.status = Completeness::Incomplete;
+        let mut graph = MirrorGraph::new();
+        let mut image = ImageRecord::new(reference, image, "a/b", 5);
+        image.omitted.push(OmittedChild::new(sbom, "platform"));
+        graph.images.push(image);
+        graph.discovery.push(record);
+        let json = serde_json::to_string(&graph).unwrap();
+        assert!(json.contains(r#""mediaType":"a/b""#), "{json}");
+        assert_eq!(serde_json::from_str::<MirrorGraph>(&json).unwrap(), graph);
+        assert_eq!(graph.status(), Completeness::Incomplete);
     }
 }
