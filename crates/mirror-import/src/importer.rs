@@ -136,9 +136,7 @@ impl Importer {
     }
 
     fn report(&self, provenance: &Provenance, plan: &ImportPlan) -> ImportReport {
-        let entries = plan.entries();
-        let images = entries.iter().filter(|entry| entry.is_image);
-        let images = images.filter_map(|entry| self.imported(entry));
+        let images = plan.images().filter_map(|entry| self.imported(&entry));
         ImportReport {
             schema_version: 1,
             target: self.target.name(),

@@ -96,15 +96,15 @@ impl ImportPlan {
                 entry.tag.clone_from(tag);
                 entries.push(entry);
             }
-            for (source, digest, tag) in &plan.images {
-                let mut entry = entry(digest);
-                entry.source = Some(source.clone());
-                entry.tag.clone_from(tag);
-                entry.is_image = true;
-                entries.push(entry);
-            }
+            entries.extend(plan.images(name));
         }
         entries
+    }
+
+    /// Returns the images, by repository.
+    pub(crate) fn images(&self) -> impl Iterator<Item = Entry> {
+        let repositories = self.repositories.iter();
+        repositories.flat_map(|(name, plan)| plan.images(name))
     }
 
     /// Returns the number of edges in the graph.
@@ -124,6 +124,16 @@ struct Held<'b> {
 }
 
 impl RepositoryPlan {
+    fn images(&self, name: &RepositoryName) -> impl Iterator<Item = Entry> {
+        self.images.iter().map(|(source, digest, tag)| {
+            let mut entry = Entry::new(name.clone(), self.descriptors[digest].clone());
+            entry.source = Some(source.clone());
+            entry.tag.clone_from(tag);
+            entry.is_image = true;
+            entry
+        })
+    }
+
     async fn fill(&mut self, source: &dyn Objects, held: &Held<'_>) -> Result<(), ImportError> {
         let mut needs = Needs::new();
         // What an image omits is nowhere in the bundle, and such an image can be a referrer.

@@ -91,15 +91,12 @@ impl Sequence<'_> {
         report: &mut ImportReport,
     ) -> Result<Vec<Entry>, ImportError> {
         let entries = self.plan.entries();
-        let tagged: Vec<Entry> = entries
-            .iter()
-            .filter(|e| e.tag.is_some())
-            .cloned()
-            .collect();
-        let mut unique: BTreeMap<(&RepositoryName, Option<&Tag>), &Entry> = BTreeMap::new();
-        for entry in &tagged {
-            let name = (&entry.repository, entry.tag.as_ref());
-            let first = unique.entry(name).or_insert(entry);
+        let mut unique: BTreeMap<(&RepositoryName, &Tag), &Entry> = BTreeMap::new();
+        for entry in &entries {
+            let Some(tag) = &entry.tag else {
+                continue;
+            };
+            let first = unique.entry((&entry.repository, tag)).or_insert(entry);
             let (first, second) = (&first.descriptor.digest, &entry.descriptor.digest);
             if first != second {
                 let message = format!(
@@ -111,48 +108,46 @@ impl Sequence<'_> {
         }
         let asked: Vec<Entry> = unique.into_values().cloned().collect();
         let held = self.held(&asked).await?;
-        let mut before: BTreeMap<(&RepositoryName, Option<&Tag>), Option<Digest>> = BTreeMap::new();
-        for (entry, held) in asked.iter().zip(held) {
-            before.insert((&entry.repository, entry.tag.as_ref()), held?);
+        let mut before = BTreeMap::new();
+        for (entry, held) in asked.into_iter().zip(held) {
+            before.insert((entry.repository, entry.tag), held?);
         }
         let mut wanted = Vec::new();
-        let mut seen = BTreeSet::new();
-        for entry in &entries {
+        for entry in entries {
             let digest = &entry.descriptor.digest;
             let Some(tag) = &entry.tag else {
-                wanted.push(entry.clone());
+                wanted.push(entry);
                 continue;
             };
-            let held = before
-                .get(&(&entry.repository, Some(tag)))
-                .cloned()
-                .flatten();
+            // Entries that want the same tag are the same manifest: the first one speaks for all.
+            let name = (entry.repository.clone(), entry.tag.clone());
+            let Some(held) = before.remove(&name) else {
+                continue;
+            };
             if let Some(held) = held.as_ref().filter(|held| *held != digest)
                 && !self.options.overwrite_tags
             {
                 let message = format!(
                     "{} is {held} at the target and {digest} in the bundle; nothing was sent",
-                    self.target.entry_name(entry)
+                    self.target.entry_name(&entry)
                 );
                 let error = ImportError::new(ImportErrorKind::Access, message);
                 return Err(error.with_remedy(ImportRemedy::OverwriteTags));
             }
             let is_present = held.as_ref() == Some(digest);
+            report.tags.push(ImportedTag {
+                repository: entry.repository.clone(),
+                tag: tag.clone(),
+                digest: digest.clone(),
+                before: held,
+                action: if is_present {
+                    TagAction::Present
+                } else {
+                    TagAction::Made
+                },
+            });
             if !is_present {
-                wanted.push(entry.clone());
-            }
-            if seen.insert((&entry.repository, tag)) {
-                report.tags.push(ImportedTag {
-                    repository: entry.repository.clone(),
-                    tag: tag.clone(),
-                    digest: digest.clone(),
-                    before: held,
-                    action: if is_present {
-                        TagAction::Present
-                    } else {
-                        TagAction::Made
-                    },
-                });
+                wanted.push(entry);
             }
         }
         Ok(wanted)
@@ -161,12 +156,12 @@ impl Sequence<'_> {
     /// Puts every blob into every repository that needs it, the largest first, so that the last
     /// transfer is a short one.
     async fn put_blobs(&self, counts: &mut TransferCounts) -> Result<(), ImportError> {
-        let mut blobs: BTreeMap<&Digest, (u64, Vec<RepositoryName>)> = BTreeMap::new();
+        let mut blobs: BTreeMap<&Digest, (u64, Vec<&RepositoryName>)> = BTreeMap::new();
         for (name, repository) in &self.plan.repositories {
             for (digest, size) in &repository.blobs {
                 let (_, repositories) = blobs.entry(digest).or_insert((*size, Vec::new()));
                 if repositories.is_empty() || !self.profile.is_shared {
-                    repositories.push(name.clone());
+                    repositories.push(name);
                 }
             }
         }
@@ -178,6 +173,7 @@ impl Sequence<'_> {
                 && let Some((digest, (size, repositories))) = queue.pop()
             {
                 let task = self.blob_task(digest, size);
+                let repositories = repositories.into_iter().cloned().collect();
                 // Spawned, so that reading and hashing use more than one processor.
                 tasks.spawn(async move { task.run(repositories).await });
             }

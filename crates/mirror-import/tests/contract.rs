@@ -275,5 +275,5 @@ async fn a_name_that_is_no_list_of_referrers_is_read_back_whatever_became_of_it(
     let error = importer.import(Arc::new(MemorySource::sample())).await;
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ImportErrorKind::Incomplete);
-    assert!(error.to_string().contains("app:1.0 is to be"), "{error}");
+    assert!(error.to_string().contains("app:1.0 should be"), "{error}");
 }
