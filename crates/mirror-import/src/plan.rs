@@ -84,13 +84,16 @@ impl ImportPlan {
 
     /// Returns what is published, by repository: the referrers with their legacy tags, then the
     /// images, whose tags appear last.
-    pub(crate) fn entries(&self) -> Vec<Entry> {
+    ///
+    /// Referrers without a legacy tag are left out unless `untagged` is set: there can be very many.
+    pub(crate) fn entries(&self, untagged: bool) -> Vec<Entry> {
         let mut entries = Vec::new();
         for (name, plan) in &self.repositories {
             let source = plan.images.first().map(|(source, _, _)| source.clone());
             let entry =
                 |digest: &Digest| Entry::new(name.clone(), plan.descriptors[digest].clone());
-            for (_, referrer, tag) in &plan.edges {
+            let edges = plan.edges.iter();
+            for (_, referrer, tag) in edges.filter(|(_, _, tag)| untagged || tag.is_some()) {
                 let mut entry = entry(referrer);
                 entry.source.clone_from(&source);
                 entry.tag.clone_from(tag);

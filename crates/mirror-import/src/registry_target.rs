@@ -37,6 +37,7 @@ impl RegistryTarget {
     pub fn new(client: Client, registry: Registry) -> Self {
         let profile = TargetProfile {
             patience: Duration::from_secs(15),
+            lists_untagged: false,
             ..TargetProfile::default()
         };
         Self {

@@ -90,7 +90,7 @@ impl Sequence<'_> {
         &self,
         report: &mut ImportReport,
     ) -> Result<Vec<Entry>, ImportError> {
-        let entries = self.plan.entries();
+        let entries = self.plan.entries(self.profile.lists_untagged);
         let mut unique: BTreeMap<(&RepositoryName, &Tag), &Entry> = BTreeMap::new();
         for entry in &entries {
             let Some(tag) = &entry.tag else {

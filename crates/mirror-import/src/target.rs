@@ -281,6 +281,10 @@ pub struct TargetProfile {
     /// Whether a blob is certain to be stored when its call returns, so that it is not looked for
     /// again. Not by default.
     pub is_sure: bool,
+    /// Whether [`publish`](Target::publish) is called with referrers that have no tag as well, for a
+    /// target that keeps a list of everything. By default it is; otherwise a large import takes less
+    /// memory.
+    pub lists_untagged: bool,
     /// How long the target may take to show what it has accepted: for each tag, for each blob, and
     /// for the lists of each repository. Zero by default. After that, the object is sent again, or
     /// the import fails.
@@ -294,6 +298,7 @@ impl Default for TargetProfile {
         Self {
             is_shared: false,
             is_sure: false,
+            lists_untagged: true,
             patience: Duration::ZERO,
             max_concurrent: NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN),
         }
