@@ -20,6 +20,9 @@ use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetPro
 /// The number of repositories whose lists of referrers are read, maintained or discovered at once.
 const REPOSITORIES_AT_ONCE: usize = 4;
 
+/// Futures that are made at once; each takes a kilobyte or two before it has begun.
+const FUTURES_AT_ONCE: usize = 1_000;
+
 /// One import into one target.
 pub(crate) struct Sequence<'a> {
     pub(crate) target: &'a Arc<dyn Target>,
@@ -203,28 +206,30 @@ impl Sequence<'_> {
                     digests.filter(|digest| !self.profile.is_shared || seen.insert(*digest));
                 due.extend(digests.map(|digest| (name, &plan.descriptors[digest])));
             }
-            let puts = due.into_iter().map(|(name, manifest)| async move {
-                if self
-                    .target
-                    .has_manifest(name, manifest, self.check())
-                    .await?
-                {
-                    return Ok((manifest.size, false));
+            for due in due.chunks(FUTURES_AT_ONCE) {
+                let puts = due.iter().map(|&(name, manifest)| async move {
+                    if self
+                        .target
+                        .has_manifest(name, manifest, self.check())
+                        .await?
+                    {
+                        return Ok((manifest.size, false));
+                    }
+                    let digest = &manifest.digest;
+                    self.target.put_manifest(name, digest, self.source).await?;
+                    Ok::<_, ImportError>((manifest.size, true))
+                });
+                let puts: Vec<_> = puts.collect();
+                let mut puts = stream::iter(puts).buffer_unordered(self.at_once());
+                while let Some((size, sent)) = puts.try_next().await? {
+                    if sent {
+                        counts.sent += 1;
+                    } else {
+                        counts.present += 1;
+                    }
+                    self.observer.advanced(size);
+                    self.observer.arrived(size);
                 }
-                let digest = &manifest.digest;
-                self.target.put_manifest(name, digest, self.source).await?;
-                Ok::<_, ImportError>((manifest.size, true))
-            });
-            let puts: Vec<_> = puts.collect();
-            let mut puts = stream::iter(puts).buffer_unordered(self.at_once());
-            while let Some((size, sent)) = puts.try_next().await? {
-                if sent {
-                    counts.sent += 1;
-                } else {
-                    counts.present += 1;
-                }
-                self.observer.advanced(size);
-                self.observer.arrived(size);
             }
         }
         Ok(())
@@ -342,24 +347,27 @@ impl Sequence<'_> {
         if self.profile.is_sure {
             return Ok(wanted.iter().filter(|(_, _, _, held)| *held).count());
         }
-        let checks = wanted.into_iter().map(|(name, digest, size, held)| async move {
-            let there = self.target.blob(name, digest, size, Check::Size).await?;
-            if there == Holding::Whole {
-                return Ok(());
-            }
-            if held {
-                self.blob_task(digest, size).put(name, None).await?;
-                return Ok(());
-            }
-            let message = format!(
-                "{}/{name}: the target had {digest} when the import began, and no longer has it; import the base again",
-                self.target.name(),
-            );
-            Err(ImportError::new(ImportErrorKind::BaseMissing, message))
-        });
-        let checks: Vec<_> = checks.collect();
-        let checks = stream::iter(checks).buffer_unordered(self.at_once());
-        Ok(checks.try_collect::<Vec<()>>().await?.len())
+        for wanted in wanted.chunks(FUTURES_AT_ONCE) {
+            let checks = wanted.iter().map(|&(name, digest, size, held)| async move {
+                let there = self.target.blob(name, digest, size, Check::Size).await?;
+                if there == Holding::Whole {
+                    return Ok(());
+                }
+                if held {
+                    self.blob_task(digest, size).put(name, None).await?;
+                    return Ok(());
+                }
+                let message = format!(
+                    "{}/{name}: the target had {digest} when the import began, and no longer has it; import the base again",
+                    self.target.name(),
+                );
+                Err(ImportError::new(ImportErrorKind::BaseMissing, message))
+            });
+            let checks: Vec<_> = checks.collect();
+            let checks = stream::iter(checks).buffer_unordered(self.at_once());
+            checks.try_collect::<Vec<()>>().await?;
+        }
+        Ok(wanted.len())
     }
 
     fn blob_task(&self, digest: &Digest, size: u64) -> BlobTask {
