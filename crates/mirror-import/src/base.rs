@@ -42,15 +42,13 @@ impl BaseSearch<'_> {
         let mut seen = BTreeSet::new();
         let wanted =
             wanted(self.plan).filter(|(_, digest, _)| !profile.is_shared || seen.insert(*digest));
-        // Futures are collected before they go into a stream here: a closure over references that
-        // makes them would keep the whole import from being `Send`.
-        let looks: Vec<_> = wanted
+        let mut found = stream::iter(wanted)
             .map(|(name, digest, size)| async move {
                 let there = self.has(name, digest, size).await?;
                 Ok::<_, ImportError>(((name, digest, size), there))
             })
-            .collect();
-        let mut found = stream::iter(looks).buffer_unordered(at_once);
+            .buffer_unordered(at_once)
+            .boxed();
         let mut absent = BTreeSet::new();
         while let Some((wanted, there)) = found.try_next().await? {
             if !there {
@@ -61,14 +59,12 @@ impl BaseSearch<'_> {
         if !profile.is_shared {
             let blobs = absent.iter().map(|(_, digest, size)| (*digest, *size));
             let blobs: BTreeMap<&Digest, u64> = blobs.collect();
-            let looks: Vec<_> = blobs
-                .into_iter()
+            homes = stream::iter(blobs)
                 .map(|(digest, size)| async move {
                     Ok::<_, ImportError>((digest, self.home(digest, size).await?))
                 })
-                .collect();
-            homes = stream::iter(looks)
                 .buffer_unordered(at_once)
+                .boxed()
                 .try_collect::<BTreeMap<_, _>>()
                 .await?;
         }

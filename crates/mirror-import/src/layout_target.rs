@@ -164,15 +164,13 @@ impl Target for LayoutTarget {
         let there = match there {
             Ok(there) => there,
             Err(error) => {
-                let unread = |_: &Entry| {
+                let kind = error.kind();
+                let others = std::iter::repeat_with(|| {
                     let message = format!("{} cannot be read", self.name());
-                    Err(ImportError::new(error.kind(), message))
-                };
-                let mut all: Vec<_> = entries.iter().skip(1).map(unread).collect();
-                if !entries.is_empty() {
-                    all.insert(0, Err(error));
-                }
-                return all;
+                    Err(ImportError::new(kind, message))
+                });
+                let all = std::iter::once(Err(error)).chain(others);
+                return all.take(entries.len()).collect();
             }
         };
         let taken: BTreeMap<&str, &Digest> = there
@@ -272,10 +270,7 @@ impl Target for LayoutTarget {
         }
         let added = layout.add_to_index(&listed);
         added.map_err(|error| self.failed(error))?;
-        *self
-            .referrers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.referrers) = None;
         Ok(vec![Published::Whole; entries.len()])
     }
 

@@ -1,4 +1,7 @@
 //! The steps of an import, in their order; they are the same for every target.
+//!
+//! Streams are boxed: a closure over references inside of one would keep the future of the import
+//! from being `Send`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,9 +22,6 @@ use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetPro
 
 /// The number of repositories whose lists of referrers are read, maintained or discovered at once.
 const REPOSITORIES_AT_ONCE: usize = 4;
-
-/// Futures that are made at once; each takes a kilobyte or two before it has begun.
-const FUTURES_AT_ONCE: usize = 1_000;
 
 /// One import into one target.
 pub(crate) struct Sequence<'a> {
@@ -63,7 +63,7 @@ impl Sequence<'_> {
         let published = self.target.publish(&entries, self.source).await?;
         answers_for_all("publish", entries.len(), published.len())?;
         self.observer.proving();
-        self.prove_entries(&entries, &published).await?;
+        self.prove_entries(entries, &published).await?;
         report.blobs_checked = self.prove_blobs().await?;
         self.prove_referrers(report).await
     }
@@ -206,30 +206,27 @@ impl Sequence<'_> {
                     digests.filter(|digest| !self.profile.is_shared || seen.insert(*digest));
                 due.extend(digests.map(|digest| (name, &plan.descriptors[digest])));
             }
-            for due in due.chunks(FUTURES_AT_ONCE) {
-                let puts = due.iter().map(|&(name, manifest)| async move {
-                    if self
-                        .target
-                        .has_manifest(name, manifest, self.check())
-                        .await?
-                    {
-                        return Ok((manifest.size, false));
-                    }
-                    let digest = &manifest.digest;
-                    self.target.put_manifest(name, digest, self.source).await?;
-                    Ok::<_, ImportError>((manifest.size, true))
-                });
-                let puts: Vec<_> = puts.collect();
-                let mut puts = stream::iter(puts).buffer_unordered(self.at_once());
-                while let Some((size, sent)) = puts.try_next().await? {
-                    if sent {
-                        counts.sent += 1;
-                    } else {
-                        counts.present += 1;
-                    }
-                    self.observer.advanced(size);
-                    self.observer.arrived(size);
+            let puts = stream::iter(due).map(|(name, manifest)| async move {
+                if self
+                    .target
+                    .has_manifest(name, manifest, self.check())
+                    .await?
+                {
+                    return Ok((manifest.size, false));
                 }
+                let digest = &manifest.digest;
+                self.target.put_manifest(name, digest, self.source).await?;
+                Ok::<_, ImportError>((manifest.size, true))
+            });
+            let mut puts = puts.buffer_unordered(self.at_once()).boxed();
+            while let Some((size, sent)) = puts.try_next().await? {
+                if sent {
+                    counts.sent += 1;
+                } else {
+                    counts.present += 1;
+                }
+                self.observer.advanced(size);
+                self.observer.arrived(size);
             }
         }
         Ok(())
@@ -237,10 +234,7 @@ impl Sequence<'_> {
 
     /// Maintains the lists of referrers of repositories that do not list referrers themselves.
     async fn list_referrers(&self) -> Result<(), ImportError> {
-        let lists = self
-            .plan
-            .repositories
-            .iter()
+        stream::iter(&self.plan.repositories)
             .map(|(name, plan)| async move {
                 if self.target.lists_referrers(name).await {
                     return Ok(());
@@ -249,9 +243,11 @@ impl Sequence<'_> {
                 let edges =
                     edges.map(|(subject, referrer, _)| (subject, &plan.descriptors[referrer]));
                 self.add_referrers(name, edges).await
-            });
-        let lists = stream::iter(lists.collect::<Vec<_>>()).buffer_unordered(REPOSITORIES_AT_ONCE);
-        lists.try_collect().await
+            })
+            .buffer_unordered(REPOSITORIES_AT_ONCE)
+            .boxed()
+            .try_collect()
+            .await
     }
 
     /// Adds to the lists of referrers of a repository. A manifest that only a legacy tag relates
@@ -265,30 +261,27 @@ impl Sequence<'_> {
         for (subject, referrer) in edges {
             subjects.entry(subject).or_default().push(referrer);
         }
-        let adds: Vec<_> = subjects
-            .into_iter()
+        stream::iter(subjects)
             .map(|(subject, referrers)| async move {
                 let target = self.target;
                 target
                     .add_referrers(name, subject, &referrers, self.source)
                     .await
             })
-            .collect();
-        stream::iter(adds)
             .buffer_unordered(self.at_once())
-            .try_collect::<Vec<()>>()
-            .await?;
-        Ok(())
+            .boxed()
+            .try_collect()
+            .await
     }
 
     /// Reads back every tag that was made, and every image without a tag. Tags that were present
     /// have been read before.
     async fn prove_entries(
         &self,
-        entries: &[Entry],
+        entries: Vec<Entry>,
         published: &[Published],
     ) -> Result<(), ImportError> {
-        let made = entries.iter().zip(published);
+        let made = entries.into_iter().zip(published);
         let made = made.filter(|(entry, published)| match &entry.tag {
             // A merged list has a new digest; the discovery proves what it lists.
             Some(tag) => {
@@ -296,22 +289,24 @@ impl Sequence<'_> {
             }
             None => entry.is_image,
         });
-        let mut left: Vec<Entry> = made.map(|(entry, _)| entry.clone()).collect();
+        let mut left: Vec<Entry> = made.map(|(entry, _)| entry).collect();
         let mut patience = Patience::new(self.profile.patience);
         loop {
             let held = self.held(&left).await?;
-            let mut held = left.into_iter().zip(held).filter(|(entry, held)| {
-                !matches!(held, Ok(Some(there)) if *there == entry.descriptor.digest)
-            });
-            let Some((entry, there)) = held.next() else {
-                return Ok(());
-            };
-            left = std::iter::once(entry.clone())
-                .chain(held.map(|(entry, _)| entry))
+            let held = left.into_iter().zip(held);
+            let mut unproven: Vec<_> = held
+                .filter(|(entry, held)| {
+                    !matches!(held, Ok(Some(there)) if *there == entry.descriptor.digest)
+                })
                 .collect();
+            if unproven.is_empty() {
+                return Ok(());
+            }
             if patience.wait().await {
+                left = unproven.into_iter().map(|(entry, _)| entry).collect();
                 continue;
             }
+            let (entry, there) = unproven.swap_remove(0);
             let message = format!(
                 "{} should be {}, and there is no proof that the image arrived",
                 self.target.entry_name(&entry),
@@ -347,27 +342,25 @@ impl Sequence<'_> {
         if self.profile.is_sure {
             return Ok(wanted.iter().filter(|(_, _, _, held)| *held).count());
         }
-        for wanted in wanted.chunks(FUTURES_AT_ONCE) {
-            let checks = wanted.iter().map(|&(name, digest, size, held)| async move {
-                let there = self.target.blob(name, digest, size, Check::Size).await?;
-                if there == Holding::Whole {
-                    return Ok(());
-                }
-                if held {
-                    self.blob_task(digest, size).put(name, None).await?;
-                    return Ok(());
-                }
-                let message = format!(
-                    "{}/{name}: the target had {digest} when the import began, and no longer has it; import the base again",
-                    self.target.name(),
-                );
-                Err(ImportError::new(ImportErrorKind::BaseMissing, message))
-            });
-            let checks: Vec<_> = checks.collect();
-            let checks = stream::iter(checks).buffer_unordered(self.at_once());
-            checks.try_collect::<Vec<()>>().await?;
-        }
-        Ok(wanted.len())
+        let count = wanted.len();
+        let checks = stream::iter(wanted).map(|(name, digest, size, held)| async move {
+            let there = self.target.blob(name, digest, size, Check::Size).await?;
+            if there == Holding::Whole {
+                return Ok(());
+            }
+            if held {
+                self.blob_task(digest, size).put(name, None).await?;
+                return Ok(());
+            }
+            let message = format!(
+                "{}/{name}: the target had {digest} when the import began, and no longer has it; import the base again",
+                self.target.name(),
+            );
+            Err(ImportError::new(ImportErrorKind::BaseMissing, message))
+        });
+        let checks = checks.buffer_unordered(self.at_once()).boxed();
+        checks.try_collect::<()>().await?;
+        Ok(count)
     }
 
     fn blob_task(&self, digest: &Digest, size: u64) -> BlobTask {
@@ -384,14 +377,12 @@ impl Sequence<'_> {
 
     /// Runs a discovery at the target and compares the result with the graph.
     async fn prove_referrers(&self, report: &mut ImportReport) -> Result<(), ImportError> {
-        let proofs = self.plan.repositories.iter();
-        let proofs: Vec<_> = proofs
+        let mut proofs = stream::iter(&self.plan.repositories)
             .map(|(name, plan)| self.prove_repository(name, plan))
-            .collect();
-        let proofs = stream::iter(proofs).buffered(REPOSITORIES_AT_ONCE);
-        let proofs: Vec<_> = proofs.try_collect().await?;
+            .buffered(REPOSITORIES_AT_ONCE)
+            .boxed();
         let mut reasons = Vec::new();
-        for (missing, why) in proofs {
+        while let Some((missing, why)) = proofs.try_next().await? {
             report.missing.extend(missing);
             reasons.extend(why);
         }
