@@ -1,4 +1,5 @@
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use oci_content::{Digest, SourceRepository};
 
@@ -16,7 +17,8 @@ use crate::manifest::{BundleManifest, EntryRecord, ManifestError};
 pub struct BaseBundle {
     digest: Digest,
     repositories: BTreeSet<SourceRepository>,
-    blobs: HashMap<Digest, u64>,
+    /// Shared by all clones: there can be very many.
+    blobs: Arc<HashMap<Digest, u64>>,
 }
 
 impl BaseBundle {
@@ -40,7 +42,7 @@ impl BaseBundle {
         Ok(Self {
             digest: Digest::of(manifest_yaml),
             repositories,
-            blobs: blobs.map(|entry| (entry.sha256, entry.size)).collect(),
+            blobs: Arc::new(blobs.map(|entry| (entry.sha256, entry.size)).collect()),
         })
     }
 

@@ -72,6 +72,7 @@ impl Exporter {
         output: &FileOutput,
     ) -> Result<ExportSummary, ExportError> {
         let started = Instant::now();
+        request.plan.check()?;
         // Taken first: if it cannot be written, there is no need for a discovery.
         let file = take_output(output).await?.with_gaps(self.gaps.clone());
         let writing = Writing {

@@ -8,7 +8,9 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
     Descriptor, Digest, Registry, RepositoryName, SourceRepository, TagKind, media_type,
 };
-use oci_referrers::{Discovery, NativeReferrers, Outcome, Query, ReferrerSource, RegistrySources};
+use oci_referrers::{
+    Discovery, FurtherSources, NativeReferrers, Outcome, Query, ReferrerSource, RegistrySources,
+};
 use registry_client::{BlobPush, BlobSource, Client, ErrorKind, ManifestId, Repository, nobody};
 
 use crate::error::{ImportError, ImportErrorKind};
@@ -21,15 +23,13 @@ use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetPro
 /// A registry as a [`Target`].
 ///
 /// If the registry has no referrers API, lists of referrers are maintained under referrers tags.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RegistryTarget {
     client: Client,
     registry: Registry,
     profile: TargetProfile,
-    sources: Option<Arc<FurtherSources>>,
+    sources: FurtherSources,
 }
-
-type FurtherSources = dyn Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync;
 
 impl RegistryTarget {
     /// Creates a target that `client` speaks to, with a [patience](Self::patience) of 15 s and 16
@@ -44,7 +44,7 @@ impl RegistryTarget {
             client,
             registry,
             profile,
-            sources: None,
+            sources: FurtherSources::default(),
         }
     }
 
@@ -71,7 +71,7 @@ impl RegistryTarget {
         mut self,
         sources: impl Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync + 'static,
     ) -> Self {
-        self.sources = Some(Arc::new(sources));
+        self.sources = FurtherSources::new(sources);
         self
     }
 
@@ -175,8 +175,7 @@ impl Target for RegistryTarget {
     /// After the first error nothing more is asked: each request may take all its retries, or count as a failed login.
     async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>, ImportError>> {
         let failed = &AtomicBool::new(false);
-        let looks: Vec<_> = entries
-            .iter()
+        stream::iter(entries)
             .map(|entry| async move {
                 if failed.load(Ordering::Relaxed) {
                     let message = format!(
@@ -189,9 +188,8 @@ impl Target for RegistryTarget {
                 failed.fetch_or(held.is_err(), Ordering::Relaxed);
                 held
             })
-            .collect();
-        stream::iter(looks)
             .buffered(self.profile.max_concurrent.get())
+            .boxed()
             .collect()
             .await
     }
@@ -319,12 +317,12 @@ impl Target for RegistryTarget {
         for images in [false, true] {
             let due = entries.iter().enumerate();
             let due = due.filter(|(_, entry)| entry.tag.is_some() && entry.is_image == images);
-            let puts: Vec<_> = due
+            let mut puts = stream::iter(due)
                 .map(|(place, entry)| async move {
                     Ok::<_, ImportError>((place, self.name_one(entry, source).await?))
                 })
-                .collect();
-            let mut puts = stream::iter(puts).buffer_unordered(self.profile.max_concurrent.get());
+                .buffer_unordered(self.profile.max_concurrent.get())
+                .boxed();
             while let Some((place, done)) = puts.try_next().await? {
                 published[place] = done;
             }
@@ -334,21 +332,9 @@ impl Target for RegistryTarget {
 
     fn discovery(&self, name: &RepositoryName) -> Result<Discovery, ImportError> {
         let sources = RegistrySources::new(self.repository(name));
-        let discovery = sources.discovery(None);
-        let Some(further) = &self.sources else {
-            return Ok(discovery);
-        };
-        let further = further(&SourceRepository::new(self.registry.clone(), name.clone()));
-        Ok(further.into_iter().fold(discovery, Discovery::source))
-    }
-}
-
-impl std::fmt::Debug for RegistryTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RegistryTarget")
-            .field("registry", &self.registry)
-            .field("profile", &self.profile)
-            .finish_non_exhaustive()
+        let repository = SourceRepository::new(self.registry.clone(), name.clone());
+        let further = self.sources.of(&repository).into_iter();
+        Ok(further.fold(sources.discovery(None), Discovery::source))
     }
 }
 

@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +9,8 @@ use oci_content::{
     SourceRepository,
 };
 use oci_referrers::{
-    Answer, ImageDepth, ImageTree, Problem, Query, ReferrerSource, RegistryManifests,
-    RegistrySources, resolve,
+    Answer, FurtherSources, ImageDepth, ImageTree, Problem, Query, ReferrerSource,
+    RegistryManifests, RegistrySources, resolve,
 };
 use registry_client::{Client, Repository};
 use registry_probe::{Probe, ProbeReport};
@@ -33,14 +32,12 @@ const MAX_PROBE_TIME: Duration = Duration::from_secs(30);
 const MANY_SUBJECTS: usize = 25;
 
 /// Finds what there is to mirror.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Planner {
     client: Client,
     observer: Arc<dyn PlanObserver>,
-    sources: Option<Arc<FurtherSources>>,
+    sources: FurtherSources,
 }
-
-type FurtherSources = dyn Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync;
 
 /// The result of a search: images with their referrers, and the probes of their registries.
 #[derive(Debug)]
@@ -121,7 +118,7 @@ impl Planner {
         Self {
             client,
             observer,
-            sources: None,
+            sources: FurtherSources::default(),
         }
     }
 
@@ -132,7 +129,7 @@ impl Planner {
         mut self,
         sources: impl Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync + 'static,
     ) -> Self {
-        self.sources = Some(Arc::new(sources));
+        self.sources = FurtherSources::new(sources);
         self
     }
 
@@ -153,12 +150,7 @@ impl Planner {
         request: &PlanRequest,
         each: impl FnMut(&FoundImage) -> Result<(), PlanError> + Send,
     ) -> Result<Found, PlanError> {
-        if request.images.is_empty() {
-            return Err(PlanError::new(
-                PlanErrorKind::Usage,
-                "there is no image to export",
-            ));
-        }
+        request.check()?;
         let (probes, spent) = self.probe(request).await;
         let mut images = self.find_images(request, &spent, each).await?;
         require_artifact_types(request, &images)?;
@@ -168,11 +160,6 @@ impl Planner {
             probes,
             judged,
         })
-    }
-
-    fn further(&self, repository: &SourceRepository) -> Vec<Arc<dyn ReferrerSource>> {
-        let sources = self.sources.as_ref();
-        sources.map_or_else(Vec::new, |sources| sources(repository))
     }
 
     /// Probes each registry once, before anything else, and returns how long that took.
@@ -229,7 +216,7 @@ impl Planner {
                 Source {
                     repository: Arc::new(repository),
                     sources,
-                    further: self.further(&SourceRepository::from(reference)),
+                    further: self.sources.of(&SourceRepository::from(reference)),
                     images: 0,
                 }
             });
@@ -337,15 +324,6 @@ impl Planner {
         image.absent = absent;
         image.seconds = started.elapsed().as_secs_f64();
         Ok(image)
-    }
-}
-
-impl fmt::Debug for Planner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Planner")
-            .field("client", &self.client)
-            .field("observer", &self.observer)
-            .finish_non_exhaustive()
     }
 }
 

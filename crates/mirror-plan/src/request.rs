@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use oci_content::{Capability, Digest, Platform, Reference, Registry};
 use oci_referrers::{LegacyTags, Policy};
 
+use crate::error::{PlanError, PlanErrorKind};
+
 /// What to mirror.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -51,6 +53,19 @@ impl PlanRequest {
             max_concurrent_discoveries: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
             configured: BTreeMap::new(),
         }
+    }
+
+    /// Checks what can be checked without asking a registry.
+    ///
+    /// # Errors
+    ///
+    /// When the request names no image.
+    pub fn check(&self) -> Result<(), PlanError> {
+        if self.images.is_empty() {
+            let message = "there is no image to export";
+            return Err(PlanError::new(PlanErrorKind::Usage, message));
+        }
+        Ok(())
     }
 }
 

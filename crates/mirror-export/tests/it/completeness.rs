@@ -10,7 +10,7 @@ use oci_referrers::{Answer, Query, ReferrerSource};
 use serde_json::json;
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::support::{Site, export, exporter};
+use crate::support::{Site, export, exporter, registry};
 
 async fn empty() -> TestRegistry {
     TestRegistry::builder(Persona::SpecFull)
@@ -501,4 +501,15 @@ async fn a_further_source_that_never_answers_is_waited_for_until_the_timeout_and
     assert!(started.elapsed() < Duration::from_secs(20));
     assert_eq!(done.manifest.referrers.status, Completeness::Incomplete);
     assert!(done.manifest.referrers.total > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_images_does_not_touch_its_output() {
+    let registry = registry().await;
+    let site = Site::new();
+    let request = site.request(&registry, &[], "b.tgz");
+    std::fs::write(site.path("b.tgz"), "there").unwrap();
+    let error = export(&request).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no image to export");
+    assert_eq!(site.files(), ["b.tgz"]);
 }

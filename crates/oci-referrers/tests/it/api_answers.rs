@@ -1,4 +1,4 @@
-//! What an answer of the referrers API means when it is no list: a fallback, or a question that
+//! What an answer of the referrers API means when it is not a list: a fallback, or a question that
 //! stays open.
 
 use std::time::Duration;

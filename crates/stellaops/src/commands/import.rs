@@ -112,7 +112,6 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
     let validator = validate::validator(true, args.strict_referrer_validation);
     let validator = signature::demand(validator, &args.signature)?;
     let validator = policy::demand(validator, &args.policy)?.refuse_unused_rules(true);
-
     let mapping = options.mapping.clone();
     // A folder keeps the source names.
     let mut validator = validator.targets(move |source| match &registry {
