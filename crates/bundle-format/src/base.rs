@@ -71,10 +71,7 @@ impl BundleManifest {
 
     /// Returns whether a file is one of those that are [left out](Self::left_out).
     pub fn leaves_out(&self, path: &EntryPath) -> bool {
-        let at = self
-            .entries
-            .binary_search_by(|entry| entry.path.byte_order(path));
-        at.is_ok_and(|at| self.entries[at].base)
+        self.entry(path).is_some_and(|entry| entry.base)
     }
 }
 

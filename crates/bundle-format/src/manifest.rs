@@ -201,14 +201,19 @@ impl BundleManifest {
                 sha256: artifact.digest.clone(),
             });
         }
-        let at = self
-            .entries
-            .binary_search_by(|entry| entry.path.byte_order(path));
-        let entry = self.entries.get(at.ok()?).filter(|entry| !entry.base)?;
+        let entry = self.entry(path).filter(|entry| !entry.base)?;
         Some(ListedFile {
             size: entry.size,
             sha256: entry.sha256.clone(),
         })
+    }
+
+    /// Finds an entry. The entries have to be sorted.
+    pub(crate) fn entry(&self, path: &EntryPath) -> Option<&EntryRecord> {
+        let at = self
+            .entries
+            .binary_search_by(|entry| entry.path.byte_order(path));
+        self.entries.get(at.ok()?)
     }
 }
 

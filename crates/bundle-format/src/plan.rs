@@ -122,6 +122,12 @@ impl BundlePlan {
         &self.manifest_yaml
     }
 
+    /// Returns the digest of `manifest.yaml`, which stands for the whole bundle.
+    pub fn manifest_digest(&self) -> &Digest {
+        // Every plan places `manifest.yaml` first.
+        &self.entries[&EntryPath::MANIFEST].sha256
+    }
+
     /// Returns the exact bytes of the signature, if there is one.
     pub fn signature(&self) -> Option<&[u8]> {
         self.signature.as_deref()

@@ -266,7 +266,7 @@ impl<S: Sink> BundleWriter<S> {
         Ok(BundleSummary {
             size: plan.size(),
             entries: plan.entries().len() as u64,
-            manifest: Digest::of(plan.manifest_yaml()),
+            manifest: plan.manifest_digest().clone(),
         })
     }
 

@@ -61,8 +61,7 @@ pub(crate) fn check(
         let target = Target::new(&image.digest, image.size, &image.media_type);
         walk.run(&target, EntryPath::MANIFEST);
     }
-    let records = contents.manifest.graph.discovery.iter();
-    for artifact in records.flat_map(|record| &record.artifacts) {
+    for (_, artifact) in contents.manifest.graph.referrers() {
         let target = Target::new(&artifact.digest, artifact.size, &artifact.media_type);
         walk.run(&target, EntryPath::MANIFEST);
     }
@@ -158,9 +157,8 @@ fn check_index(
     let mut expected = index_descriptors(&manifest.graph.images, &manifest.graph.discovery);
     if listed.iter().any(is_referrers_tag) {
         let own = |digest: &Digest| contents.objects.descriptor(digest);
-        let records = manifest.graph.discovery.iter();
-        let mut artifacts = records.flat_map(|record| &record.artifacts);
-        if !artifacts.all(|artifact| own(&artifact.digest).is_some()) {
+        let mut artifacts = manifest.graph.referrers();
+        if !artifacts.all(|(_, artifact)| own(&artifact.digest).is_some()) {
             // A referrer that is missing, damaged or not a manifest was reported; without it the
             // indexes cannot be made again.
             let others = listed.iter().filter(|entry| !is_referrers_tag(entry));

@@ -27,10 +27,9 @@ pub(crate) fn check(contents: &Contents, findings: &mut Findings) {
         entries: 0,
     };
     let mut seen = HashSet::new();
-    let records = contents.manifest.graph.discovery.iter();
-    let artifacts = records.flat_map(|record| &record.artifacts);
+    let artifacts = contents.manifest.graph.referrers();
     let roots = images.iter().map(|image| &image.digest);
-    let roots = roots.chain(artifacts.map(|artifact| &artifact.digest));
+    let roots = roots.chain(artifacts.map(|(_, artifact)| &artifact.digest));
     // Indexes below an image that lack something, which the image has to list.
     let mut covered = HashSet::new();
     for root in roots.filter(|root| seen.insert(*root)) {

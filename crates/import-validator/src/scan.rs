@@ -231,12 +231,8 @@ impl<E: Entries> Scan<'_, E> {
         self.check_counts(&manifest);
         self.expected = manifest.files();
         let images = manifest.graph.images.iter().map(|image| &image.digest);
-        let artifacts = manifest
-            .graph
-            .discovery
-            .iter()
-            .flat_map(|record| &record.artifacts);
-        let artifacts = artifacts.map(|artifact| &artifact.digest);
+        let artifacts = manifest.graph.referrers();
+        let artifacts = artifacts.map(|(_, artifact)| &artifact.digest);
         self.manifests = images.chain(artifacts).cloned().collect();
         let blobs = manifest
             .entries

@@ -40,7 +40,7 @@ enum Source {
 impl ValidatedBundle {
     pub(crate) fn archive(archive: BundleArchive<Arc<dyn ReadAt>>, proof: Proof) -> Self {
         Self {
-            manifest_digest: Digest::of(archive.plan().manifest_yaml()),
+            manifest_digest: archive.plan().manifest_digest().clone(),
             source: Source::Archive(Arc::new(archive)),
             warnings: Arc::default(),
             warnings_omitted: 0,

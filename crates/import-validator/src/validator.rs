@@ -12,7 +12,7 @@ use bundle_format::{
     BaseBundle, BundleArchive, BundleFile, BundleFileErrorKind, BundleFolder, BundleReader, ReadAt,
     Sequential,
 };
-use oci_content::Digest;
+use oci_content::{Digest, with_causes};
 #[cfg(feature = "policy")]
 use oci_referrers::Policy;
 
@@ -295,14 +295,11 @@ impl ImportValidator {
             return None;
         }
         let reason = match BundleArchive::open(source, &self.limits.bundle) {
-            Ok(archive) if Digest::of(archive.plan().manifest_yaml()) == *manifest_digest => {
+            Ok(archive) if archive.plan().manifest_digest() == manifest_digest => {
                 return Some(ValidatedBundle::archive(archive, proof));
             }
             Ok(_) => "manifest.yaml is a different one now".to_owned(),
-            Err(error) => match error.source() {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            },
+            Err(error) => with_causes(&error),
         };
         let reason = format!("the file changed while it was read: {reason}");
         findings.add(FindingKind::Io).found(reason);

@@ -191,14 +191,10 @@ impl BundleManifest {
                 return Err(inconsistent(format!("there is no entry {path}")));
             }
         }
-        let referrers = self
-            .graph
-            .discovery
-            .iter()
-            .flat_map(|record| &record.artifacts);
         // Files left to the base count too: their sizes are shown, and targets are asked for them.
+        let referrers = self.graph.referrers();
         let mut sizes = referrers
-            .map(|artifact| artifact.size)
+            .map(|(_, artifact)| artifact.size)
             .chain(self.entries.iter().map(|entry| entry.size));
         // No file is larger, and sums below this cannot overflow an offset.
         const MAX_TOTAL_BYTES: u64 = 1 << 62;
@@ -217,7 +213,7 @@ impl BundleManifest {
         for image in &self.graph.images {
             let wrong = |child: &&OmittedChild| {
                 child.digest == image.digest
-                    || EntryPath::blob(&child.digest).is_ok_and(|path| self.lists(&path))
+                    || EntryPath::blob(&child.digest).is_ok_and(|path| self.entry(&path).is_some())
             };
             if let Some(child) = image.omitted.iter().find(wrong) {
                 return Err(inconsistent(format!(
@@ -227,14 +223,6 @@ impl BundleManifest {
             }
         }
         Ok(())
-    }
-
-    /// Returns whether an entry is listed. The entries have to be sorted.
-    fn lists(&self, path: &EntryPath) -> bool {
-        let entries = &self.entries;
-        entries
-            .binary_search_by(|entry| entry.path.byte_order(path))
-            .is_ok()
     }
 
     /// Checks the entries left to the base: a delta holds all its manifests, so that its graph can

@@ -1,4 +1,4 @@
-use super::source::check_reading;
+use super::source::{check_reading, read};
 use super::workload::{at_once, content};
 use crate::read_at::ReadAt;
 use crate::sink::Sink;
@@ -60,14 +60,8 @@ fn check_leftovers(sink: &impl Sink) {
     reserve(sink, 0);
     check_size(sink, 0);
     reserve(sink, bytes.len());
-    let mut left = vec![0; bytes.len()];
-    let mut offset = 0;
-    while let Some(rest) = left.get_mut(offset..).filter(|rest| !rest.is_empty()) {
-        let read = read_back(sink).read_at(rest, offset as u64);
-        let count = read.expect("what was reserved can be read, written or not");
-        assert!(count > 0, "what was reserved is there, written or not");
-        offset += count;
-    }
+    let short = "what was reserved is there, written or not";
+    let left = read_whole(read_back(sink), bytes.len(), short);
     let same = left.iter().zip(&bytes).filter(|(left, byte)| left == byte);
     // Some are the same by chance.
     assert!(
@@ -101,18 +95,22 @@ fn check_size(sink: &impl Sink, size: usize) {
     }
 }
 
+fn read_whole(source: &dyn ReadAt, size: usize, short: &str) -> Vec<u8> {
+    let (mut found, mut offset) = (vec![0; size], 0);
+    while offset < size {
+        let count = read(source, &mut found[offset..], offset as u64);
+        assert!(count > 0, "{short}");
+        offset += count;
+    }
+    found
+}
+
 fn check_read_back(sink: &impl Sink, bytes: &[u8], when: &str) {
     let Some(written) = sink.read_back() else {
         return;
     };
-    let mut found = vec![0; bytes.len()];
-    let mut offset = 0;
-    while offset < found.len() {
-        let read = written.read_at(&mut found[offset..], offset as u64);
-        let count = read.expect("what was written can be read back");
-        assert!(count > 0, "all that was written can be read back, {when}");
-        offset += count;
-    }
+    let short = format!("all that was written can be read back, {when}");
+    let found = read_whole(written, bytes.len(), &short);
     assert!(
         found == bytes,
         "what is read back is what was written last, {when}"

@@ -77,7 +77,7 @@ fn check_read_to_end(source: &dyn ReadAt, bytes: &[u8]) {
 }
 
 /// Reads as the library does: again after an interruption, and not after another error.
-fn read(source: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> usize {
+pub(super) fn read(source: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> usize {
     const ATTEMPTS: usize = 1_000;
     for _ in 0..ATTEMPTS {
         match source.read_at(buffer, offset) {
