@@ -4,8 +4,8 @@ mod stage;
 use std::borrow::Cow;
 use std::fmt;
 
-use oci_content::Digest;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use oci_content::{Digest, schema_version_1};
+use serde::{Deserialize, Serialize};
 
 use self::kind::Class;
 pub use self::kind::{FindingKind, UnknownFindingKind};
@@ -20,7 +20,7 @@ pub use self::stage::{Severity, Stage};
 #[non_exhaustive]
 pub struct Report {
     /// The version of the JSON form: 1. A document of another version is not read.
-    #[serde(deserialize_with = "version_1")]
+    #[serde(deserialize_with = "schema_version_1")]
     pub schema_version: u32,
     /// What was validated, as the caller named it.
     pub file: String,
@@ -33,15 +33,6 @@ pub struct Report {
     pub signed_by: Option<Digest>,
     /// The numbers of files, bytes, images and findings.
     pub counts: Counts,
-}
-
-fn version_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        1 => Ok(1),
-        other => Err(de::Error::custom(format_args!(
-            "schemaVersion {other} is not one that this version reads"
-        ))),
-    }
 }
 
 /// One deviation of a bundle.
@@ -400,7 +391,11 @@ mod tests {
             report
         );
         for (member, value, reason) in [
-            ("/schemaVersion", 2.into(), "schemaVersion 2 is not one"),
+            (
+                "/schemaVersion",
+                2.into(),
+                "schemaVersion 2 is not supported, only 1",
+            ),
             (
                 "/findings/0/kind",
                 "Unheard".into(),

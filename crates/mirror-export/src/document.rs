@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_content::{ArtifactCategory, Completeness, Digest};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use oci_content::{ArtifactCategory, Completeness, Digest, schema_version_1};
+use serde::{Deserialize, Serialize};
 
-use crate::summary::{ExportSummary, ExportedImage, ExportedVolume};
+use crate::summary::{ExportSummary, ExportedBase, ExportedImage, ExportedVolume};
 
 /// What an export into a file wrote, as a JSON document for programs: version 1 of the form that
 /// `docs/json.md` describes.
@@ -16,7 +16,7 @@ use crate::summary::{ExportSummary, ExportedImage, ExportedVolume};
 #[non_exhaustive]
 pub struct ExportDocument {
     /// The version of the form: 1.
-    #[serde(deserialize_with = "version_1")]
+    #[serde(deserialize_with = "schema_version_1")]
     pub schema_version: u32,
     /// The path of the bundle.
     pub bundle: PathBuf,
@@ -34,18 +34,6 @@ pub struct ExportDocument {
     pub images: Vec<ExportedImage>,
     /// How many referrers the bundle holds.
     pub referrers: ExportedReferrers,
-}
-
-/// What a delta leaves out because its base holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ExportedBase {
-    /// The digest of the `manifest.yaml` of the base.
-    pub manifest: Digest,
-    /// The number of blobs that are left out.
-    pub blobs: usize,
-    /// The size in bytes of the blobs that are left out.
-    pub bytes: u64,
 }
 
 /// How many referrers a bundle holds.
@@ -66,8 +54,6 @@ pub struct ExportedReferrers {
 impl From<&ExportSummary> for ExportDocument {
     fn from(summary: &ExportSummary) -> Self {
         let totals = &summary.manifest.referrers;
-        let (blobs, bytes) = summary.left_out();
-        let base = summary.manifest.base.clone();
         Self {
             schema_version: 1,
             bundle: summary.output.clone(),
@@ -75,11 +61,7 @@ impl From<&ExportSummary> for ExportDocument {
             sha256: summary.sha256.clone(),
             volumes: summary.volumes.clone(),
             status: totals.status,
-            base: base.map(|manifest| ExportedBase {
-                manifest,
-                blobs,
-                bytes,
-            }),
+            base: summary.base(),
             images: summary.images.clone(),
             referrers: ExportedReferrers {
                 total: totals.total,
@@ -88,14 +70,5 @@ impl From<&ExportSummary> for ExportDocument {
                 by_category: totals.by_category.clone(),
             },
         }
-    }
-}
-
-fn version_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        1 => Ok(1),
-        other => Err(de::Error::custom(format_args!(
-            "schemaVersion {other} is not the version that is read, 1"
-        ))),
     }
 }

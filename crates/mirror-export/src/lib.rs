@@ -23,9 +23,11 @@ mod tally;
 mod transfer;
 mod writing;
 
-pub use document::{ExportDocument, ExportedBase, ExportedReferrers};
+pub use document::{ExportDocument, ExportedReferrers};
 pub use error::{ExportError, ExportErrorKind, ExportRemedy};
 pub use exporter::Exporter;
 pub use observer::{ExportEvent, ExportObserver};
 pub use request::{ExportRequest, FileOutput, SinkOutput};
-pub use summary::{ExportSummary, ExportTimes, ExportedImage, ExportedVolume, SinkSummary};
+pub use summary::{
+    ExportSummary, ExportTimes, ExportedBase, ExportedImage, ExportedVolume, SinkSummary,
+};

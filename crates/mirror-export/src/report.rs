@@ -44,12 +44,9 @@ pub(crate) fn write(
             "size": volume.size, "sha256": volume.sha256,
         })).collect::<Vec<_>>(),
         "status": summary.manifest.referrers.status,
-        "base": base(summary),
+        "base": summary.base(),
         "seconds": elapsed.as_secs_f64(),
-        "times": {
-            "planned": summary.times.planned, "transferred": summary.times.transferred,
-            "checksum": summary.times.checksum, "synced": summary.times.synced,
-        },
+        "times": summary.times,
         "requests": requests,
         "resumed": resumed,
         "probes": probes,
@@ -60,13 +57,6 @@ pub(crate) fn write(
         format!("{document:#}\n").as_bytes(),
         gaps,
     )
-}
-
-/// Returns what a delta leaves to its base; `None` for a bundle that is not a delta.
-fn base(summary: &ExportSummary) -> Option<Value> {
-    let base = summary.manifest.base.as_ref()?;
-    let (blobs, bytes) = summary.left_out();
-    Some(json!({ "manifest": base, "blobs": blobs, "bytes": bytes }))
 }
 
 /// Removes the files next to a bundle that could not be given its name.

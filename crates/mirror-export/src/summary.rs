@@ -27,13 +27,31 @@ pub struct ExportSummary {
 }
 
 impl ExportSummary {
-    /// Returns the number of blobs that are left to the base, and their size in bytes.
-    pub fn left_out(&self) -> (usize, u64) {
-        let sizes = self.manifest.left_out().map(|entry| entry.size);
-        sizes.fold((0, 0), |(blobs, bytes), size| {
-            (blobs + 1, bytes.saturating_add(size))
-        })
+    /// Returns what is left to the base; `None` for a bundle without a base.
+    pub fn base(&self) -> Option<ExportedBase> {
+        let mut base = ExportedBase {
+            manifest: self.manifest.base.clone()?,
+            blobs: 0,
+            bytes: 0,
+        };
+        for entry in self.manifest.left_out() {
+            base.blobs += 1;
+            base.bytes = base.bytes.saturating_add(entry.size);
+        }
+        Some(base)
     }
+}
+
+/// What a delta leaves out because its base holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ExportedBase {
+    /// The digest of the `manifest.yaml` of the base.
+    pub manifest: Digest,
+    /// The number of blobs that are left out.
+    pub blobs: usize,
+    /// The size in bytes of the blobs that are left out.
+    pub bytes: u64,
 }
 
 /// What an export into a sink of the caller wrote.

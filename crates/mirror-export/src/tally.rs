@@ -24,15 +24,9 @@ pub(crate) struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     pub(crate) fn new(request: &'a ExportRequest) -> Self {
-        let wanted: HashSet<String> = request
-            .plan
-            .images
-            .iter()
-            .map(ToString::to_string)
-            .collect();
         Self {
             request,
-            wanted: wanted.len(),
+            wanted: request.plan.distinct_images().len(),
             found: 0,
             referrers: HashMap::new(),
             files: HashSet::new(),
@@ -52,16 +46,7 @@ impl<'a> Tally<'a> {
             if !known.insert((referrer.subject.clone(), referrer.digest.clone())) {
                 continue;
             }
-            let mut artifact = ArtifactRecord::new(
-                referrer.digest.clone(),
-                referrer.artifact_type.clone(),
-                &referrer.media_type,
-                referrer.size,
-            );
-            artifact.category = referrer.category;
-            artifact.sources.clone_from(&referrer.sources);
-            artifact.tag.clone_from(&referrer.tag);
-            record.artifacts.push(artifact);
+            record.artifacts.push(ArtifactRecord::from(referrer));
             for (digest, size) in needs {
                 if self.files.insert(digest.clone())
                     && let Ok(path) = blob_path(digest)

@@ -57,7 +57,7 @@ impl<S: Sink + Clone + 'static, K: Fn() + Sync> Writing<'_, S, K> {
                 return Err(incomplete(&plan.missing));
             }
             let signed = request.sign_key.is_some();
-            found.judge(&wanted, &plan, signed, &**self.observer)?;
+            found.judge(&plan, signed, &**self.observer)?;
             let contents = Contents::new(request, &found.images, plan)?;
             // From here on, downloads are worth keeping.
             (self.keep)();

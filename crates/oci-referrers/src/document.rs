@@ -1,8 +1,8 @@
 use oci_content::{
     Capability, Completeness, Digest, DiscoveryMethod, Manifest, Platform, Reference,
+    schema_version_1,
 };
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::graph::{Referrer, ReferrerGraph};
 use crate::image::Child;
@@ -31,7 +31,8 @@ use crate::source::{Exchange, Problem, Warning};
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct DiscoveryDocument {
-    schema_version: SchemaVersion,
+    #[serde(deserialize_with = "schema_version_1")]
+    schema_version: u32,
     /// The reference that was asked about.
     pub reference: Reference,
     /// The manifest that the reference leads to; `None` if it could not be resolved.
@@ -133,7 +134,7 @@ impl DiscoveryDocument {
         });
         let report = subject.and_then(|subject| graph.report(subject));
         Self {
-            schema_version: SchemaVersion,
+            schema_version: Self::SCHEMA_VERSION,
             reference,
             subject: subject.map(|digest| ListedSubject {
                 digest: digest.clone(),
@@ -232,29 +233,6 @@ impl From<&Child> for ListedChild {
             media_type: child.descriptor.media_type.clone(),
             platform: child.descriptor.platform.clone(),
             attestation: child.is_attestation(),
-        }
-    }
-}
-
-/// The one version that is written and read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SchemaVersion;
-
-impl Serialize for SchemaVersion {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u32(DiscoveryDocument::SCHEMA_VERSION)
-    }
-}
-
-impl<'de> Deserialize<'de> for SchemaVersion {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let version = u64::deserialize(deserializer)?;
-        if version == u64::from(DiscoveryDocument::SCHEMA_VERSION) {
-            Ok(Self)
-        } else {
-            let known = DiscoveryDocument::SCHEMA_VERSION;
-            let message = format!("schemaVersion {version} is not supported, only {known}");
-            Err(D::Error::custom(message))
         }
     }
 }

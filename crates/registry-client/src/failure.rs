@@ -94,7 +94,7 @@ impl From<reqwest::Error> for Failure {
         } else if error.is_dns() {
             // The code of getaddrinfo is lost in `io::Error`; these are the messages for EAI_AGAIN
             // in glibc and musl. Any other failure means that the name does not exist.
-            let text = chain_text(&error);
+            let text = oci_content::with_causes(&error);
             let again = text.contains("Temporary failure") || text.contains("Try again");
             (ErrorKind::Dns, again)
         } else if error.is_timeout() {
@@ -127,15 +127,4 @@ fn find_cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) ->
         next = error.source();
     }
     None
-}
-
-fn chain_text(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }

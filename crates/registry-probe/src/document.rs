@@ -1,5 +1,5 @@
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use oci_content::schema_version_1;
+use serde::{Deserialize, Serialize};
 
 use crate::report::ProbeReport;
 
@@ -11,7 +11,8 @@ use crate::report::ProbeReport;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ProbeDocument {
-    schema_version: SchemaVersion,
+    #[serde(deserialize_with = "schema_version_1")]
+    schema_version: u32,
     /// The reports, in the order of the request.
     pub registries: Vec<ProbeReport>,
 }
@@ -23,31 +24,8 @@ impl ProbeDocument {
     /// Creates a document from reports.
     pub fn new(registries: Vec<ProbeReport>) -> Self {
         Self {
-            schema_version: SchemaVersion,
+            schema_version: Self::SCHEMA_VERSION,
             registries,
-        }
-    }
-}
-
-/// The one version that is written and read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct SchemaVersion;
-
-impl Serialize for SchemaVersion {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u32(ProbeDocument::SCHEMA_VERSION)
-    }
-}
-
-impl<'de> Deserialize<'de> for SchemaVersion {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let version = u64::deserialize(deserializer)?;
-        let known = ProbeDocument::SCHEMA_VERSION;
-        if version == u64::from(known) {
-            Ok(Self)
-        } else {
-            let message = format!("schemaVersion {version} is not supported, only {known}");
-            Err(D::Error::custom(message))
         }
     }
 }

@@ -401,7 +401,7 @@ async fn an_attestation_in_an_index_that_nobody_lists_and_that_has_a_subject_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_manifest_yaml_cannot_list_is_refused_before_everything_is_discovered() {
-    let registry = crate::support::registry().await;
+    let registry = registry().await;
     let site = Site::new();
     let names: Vec<_> = (0..10)
         .map(|number| format!("team/app:v{number}"))
@@ -486,7 +486,7 @@ impl ReferrerSource for Silent {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_further_source_that_never_answers_is_waited_for_until_the_timeout_and_noted() {
-    let registry = crate::support::registry().await;
+    let registry = registry().await;
     let site = Site::new();
     let mut request = site.request(&registry, &["team/app:v0"], "b.tgz");
     request.plan.discovery_timeout = Duration::from_secs(2);

@@ -452,13 +452,14 @@ pub(crate) fn table(summary: &ExportSummary) -> String {
     } else {
         format!(" ({})", categories.join(", "))
     };
-    let base = match &manifest.base {
+    let base = match summary.base() {
         None => String::new(),
-        Some(base) => {
-            let (blobs, bytes) = summary.left_out();
-            let (blobs, bytes) = (render::count(blobs, "blob"), render::bytes(bytes));
-            format!("without {blobs} of {bytes} that the target must have from the base {base}\n")
-        }
+        Some(base) => format!(
+            "without {} of {} that the target must have from the base {}\n",
+            render::count(base.blobs, "blob"),
+            render::bytes(base.bytes),
+            base.manifest
+        ),
     };
     format!(
         "{table}\n{}: {}{}, {}\n{} of {}{breakdown}, {}\n{base}",
