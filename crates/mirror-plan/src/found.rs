@@ -9,7 +9,7 @@ use registry_client::Repository;
 
 use crate::content::{Bill, NotCarried};
 use crate::error::PlanError;
-use crate::judge::{Refused, children};
+use crate::judge::{Refused, all, children, own};
 use crate::request::PlanRequest;
 
 /// An image and what was found about it.
@@ -53,26 +53,16 @@ impl FoundImage {
     ) -> Self {
         let judged = request.policy.is_some();
         let judged = judged.then(|| JudgedImage::discovered(reference.clone(), tree, &graph));
-        let indexes = std::mem::take(&mut graph.indexes);
-        let below = indexes.values().flat_map(children);
-        let own = graph
-            .referrers
-            .iter()
-            .filter_map(|known| known.manifest.as_ref());
-        let manifests = [&tree.root]
-            .into_iter()
-            .chain(children(tree))
-            .chain(own)
-            .chain(below);
         let listed: BTreeSet<_> = graph
             .referrers
             .iter()
             .map(|known| (&known.subject, &known.digest))
             .collect();
-        let attached = manifests
+        let attached = all(tree, &graph)
             .filter_map(Attached::of)
             .filter(|attached| !listed.contains(&(&attached.subject, &attached.digest)));
         let attached = attached.collect();
+        let indexes = std::mem::take(&mut graph.indexes);
         let mut descriptors = Vec::new();
         let mut bills = Vec::with_capacity(graph.referrers.len());
         for referrer in &mut graph.referrers {
@@ -114,7 +104,7 @@ impl FoundImage {
             repository,
             problem: refused.image,
             open: open(tree),
-            bill: Bill::of([&tree.root].into_iter().chain(children(tree))),
+            bill: Bill::of(own(tree)),
             graph,
             bills,
             descriptors,
@@ -213,8 +203,7 @@ fn open(tree: &ImageTree) -> Vec<Descriptor> {
         return Vec::new();
     }
     let has: BTreeSet<_> = children(tree).map(Manifest::digest).collect();
-    let all = [&tree.root].into_iter().chain(children(tree));
-    let open = all.flat_map(Manifest::children);
+    let open = own(tree).flat_map(Manifest::children);
     open.filter(|child| !has.contains(&child.digest))
         .cloned()
         .collect()
@@ -227,14 +216,7 @@ pub(crate) async fn absent_layers(
     tree: &ImageTree,
     graph: &ReferrerGraph,
 ) -> Result<BTreeSet<Digest>, PlanError> {
-    let below = graph.indexes.values().flat_map(children);
-    let referrers = graph
-        .referrers
-        .iter()
-        .filter_map(|referrer| referrer.manifest.as_ref());
-    let manifests = [&tree.root].into_iter().chain(children(tree));
-    let manifests = manifests.chain(referrers).chain(below);
-    let layers = manifests
+    let layers = all(tree, graph)
         .flat_map(Manifest::blobs)
         .filter(|layer| !layer.urls.is_empty());
     let mut absent = BTreeSet::new();

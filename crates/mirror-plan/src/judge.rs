@@ -25,7 +25,7 @@ pub(crate) fn judge(tree: &ImageTree, graph: &mut ReferrerGraph) -> Refused {
         missing.any(|child| problem.digest.as_ref() == Some(&child.digest))
     };
     let unread = tree.problems.iter().find(|problem| !is_missing(problem));
-    let contradicts = || contradiction([&tree.root].into_iter().chain(children(tree)));
+    let contradicts = || contradiction(own(tree));
     let fatal = unread.cloned().or_else(contradicts);
     let mut refused = Refused {
         image: fatal.as_ref().map(|problem| NotCarried {
@@ -75,15 +75,7 @@ fn note(graph: &mut ReferrerGraph, subject: &Digest, mut problem: Problem) {
 
 /// Warns of referrers whose descriptor of the subject does not match the subject.
 fn warn_of_subjects(tree: &ImageTree, graph: &mut ReferrerGraph) {
-    let own = graph
-        .referrers
-        .iter()
-        .filter_map(|referrer| referrer.manifest.as_ref());
-    let below = graph.indexes.values().flat_map(children);
-    let all = [&tree.root].into_iter().chain(children(tree));
-    let known: HashMap<&Digest, &Manifest> = all
-        .chain(own)
-        .chain(below)
+    let known: HashMap<&Digest, &Manifest> = all(tree, graph)
         .map(|manifest| (manifest.digest(), manifest))
         .collect();
     let mut warnings: BTreeMap<Digest, Vec<Warning>> = BTreeMap::new();
@@ -175,4 +167,20 @@ pub(crate) fn children(tree: &ImageTree) -> impl Iterator<Item = &Manifest> + Cl
     tree.children
         .iter()
         .filter_map(|child| child.manifest.as_ref())
+}
+
+/// Returns the manifests of an image.
+pub(crate) fn own(tree: &ImageTree) -> impl Iterator<Item = &Manifest> + Clone {
+    [&tree.root].into_iter().chain(children(tree))
+}
+
+/// Returns the manifests of an image and of everything that refers to it.
+pub(crate) fn all<'a>(
+    tree: &'a ImageTree,
+    graph: &'a ReferrerGraph,
+) -> impl Iterator<Item = &'a Manifest> {
+    let referrers = graph.referrers.iter();
+    let referrers = referrers.filter_map(|referrer| referrer.manifest.as_ref());
+    let below = graph.indexes.values().flat_map(children);
+    own(tree).chain(referrers).chain(below)
 }

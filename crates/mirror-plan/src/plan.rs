@@ -382,16 +382,7 @@ impl Draft {
             ));
             return;
         }
-        let mut artifact = ArtifactRecord::new(
-            referrer.digest.clone(),
-            referrer.artifact_type.clone(),
-            &referrer.media_type,
-            referrer.size,
-        );
-        artifact.category = referrer.category;
-        artifact.sources = referrer.sources.clone();
-        artifact.tag.clone_from(&referrer.tag);
-        record.artifacts.push(artifact);
+        record.artifacts.push(ArtifactRecord::from(referrer));
     }
 }
 

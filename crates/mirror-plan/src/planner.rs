@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,12 +68,11 @@ impl Found {
     /// When the policy forbids it.
     pub fn judge(
         &self,
-        request: &PlanRequest,
         plan: &MirrorPlan,
         signed: bool,
         observer: &dyn PlanObserver,
     ) -> Result<(), PlanError> {
-        self.judged.check(request, &plan.graph, signed, observer)
+        self.judged.check(&plan.graph, signed, observer)
     }
 }
 
@@ -222,16 +221,13 @@ impl Planner {
             });
             source.images += 1;
         }
-        let unique: BTreeSet<String> = request.images.iter().map(ToString::to_string).collect();
-        let wanted = unique.len();
-        self.observer
-            .planning(PlanEvent::Discovering { images: wanted });
-        let images = unique
-            .into_iter()
-            .filter_map(|text| text.parse::<Reference>().ok());
+        let images = request.distinct_images();
+        self.observer.planning(PlanEvent::Discovering {
+            images: images.len(),
+        });
         // Created one by one: a search that waits for its turn takes as much memory as a running
         // one.
-        let finds = stream::iter(images).map(|reference| {
+        let finds = stream::iter(images.into_values().cloned()).map(|reference| {
             let key = (reference.registry().clone(), reference.repository().clone());
             let spent = spent.get(&key.0).copied().unwrap_or_default();
             self.find_image(request, reference, &sources[&key], spent)

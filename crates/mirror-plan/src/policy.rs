@@ -3,14 +3,13 @@ use std::time::SystemTime;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{Digest, MirrorGraph};
-use oci_referrers::{JudgedBundle, JudgedImage, MAX_DATED_DOCUMENT_BYTES, document_date};
+use oci_referrers::{JudgedBundle, JudgedImage, MAX_DATED_DOCUMENT_BYTES, Policy, document_date};
 use registry_client::{MemorySink, Repository};
 
 use crate::content::Bill;
 use crate::error::{PlanError, PlanErrorKind};
 use crate::found::FoundImage;
 use crate::observer::{PlanEvent, PlanObserver};
-
 use crate::request::PlanRequest;
 
 /// The number of documents that are fetched for their dates at once. Each is held in memory.
@@ -19,6 +18,8 @@ const MAX_CONCURRENT_DOCUMENTS: usize = 4;
 /// The images as a policy sees them, with the dates that it needs; empty if there is no policy.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
+    /// The policy, and the time from which ages count.
+    policy: Option<(Policy, SystemTime)>,
     images: Vec<JudgedImage>,
 }
 
@@ -59,19 +60,21 @@ impl Judged {
             }
             images.push(image);
         }
-        Ok(Self { images })
+        Ok(Self {
+            policy: request.policy.clone(),
+            images,
+        })
     }
 
     /// Applies the policy to what a graph carries; `signed` says whether it goes into a signed
     /// bundle.
     pub(crate) fn check(
         &self,
-        request: &PlanRequest,
         graph: &MirrorGraph,
         signed: bool,
         observer: &dyn PlanObserver,
     ) -> Result<(), PlanError> {
-        let Some((policy, now)) = &request.policy else {
+        let Some((policy, now)) = &self.policy else {
             return Ok(());
         };
         let carried = graph.referrers().map(|(_, artifact)| &artifact.digest);

@@ -55,6 +55,12 @@ impl PlanRequest {
         }
     }
 
+    /// Returns the images, each once, by their text.
+    pub fn distinct_images(&self) -> BTreeMap<String, &Reference> {
+        let images = self.images.iter();
+        images.map(|image| (image.to_string(), image)).collect()
+    }
+
     /// Checks what can be checked without asking a registry.
     ///
     /// # Errors

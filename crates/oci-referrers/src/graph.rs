@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oci_content::{
-    ArtifactCategory, Capability, Completeness, Digest, DiscoveryMethod, Manifest, SourceKind, Tag,
+    ArtifactCategory, ArtifactRecord, Capability, Completeness, Digest, DiscoveryMethod, Manifest,
+    SourceKind, Tag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,21 @@ pub struct Referrer {
     /// of the JSON form.
     #[serde(skip)]
     pub manifest: Option<Manifest>,
+}
+
+impl From<&Referrer> for ArtifactRecord {
+    fn from(found: &Referrer) -> Self {
+        let mut artifact = Self::new(
+            found.digest.clone(),
+            found.artifact_type.clone(),
+            &found.media_type,
+            found.size,
+        );
+        artifact.category = found.category;
+        artifact.sources.clone_from(&found.sources);
+        artifact.tag.clone_from(&found.tag);
+        artifact
+    }
 }
 
 /// How the referrers of one subject were found.

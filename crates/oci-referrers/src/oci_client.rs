@@ -5,8 +5,8 @@ use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use oci_content::{
-    Capability, Descriptor, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, ManifestErrorKind,
-    OtherSource, Registry, RepositoryName, SourceKind, Tag, WarningCode, media_type, referrers_tag,
+    Capability, Descriptor, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, OtherSource, Registry,
+    RepositoryName, SourceKind, Tag, WarningCode, media_type, referrers_tag,
 };
 
 use crate::manifests::{ManifestFailure, ManifestSource};
@@ -203,13 +203,8 @@ impl ManifestSource for OciClientReferrers {
                 let message = format!("larger than the limit of {MAX_MANIFEST_BYTES} bytes");
                 Err(failed(Problem::new(ErrorCode::Limit, message)))
             }
-            Ok((raw, _)) => Manifest::parse_verified(raw, digest, None).map_err(|error| {
-                let code = match error.kind() {
-                    ManifestErrorKind::Digest => ErrorCode::Integrity,
-                    _ => ErrorCode::Malformed,
-                };
-                failed(Problem::new(code, error.to_string()))
-            }),
+            Ok((raw, _)) => Manifest::parse_verified(raw, digest, None)
+                .map_err(|error| failed(Problem::from(&error))),
             Err(error) if is_not_found(&error) => Err(ManifestFailure::NotFound),
             Err(error) => Err(failed(problem(&error))),
         }

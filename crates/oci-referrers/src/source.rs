@@ -2,8 +2,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 use oci_content::{
-    Capability, Descriptor, Digest, ErrorCode, MAX_MESSAGE_CHARS, Manifest, SourceKind, Tag,
-    WarningCode, bounded,
+    Capability, Descriptor, Digest, ErrorCode, MAX_MESSAGE_CHARS, Manifest, ManifestError,
+    ManifestErrorKind, SourceKind, Tag, WarningCode, bounded,
 };
 use serde::{Deserialize, Serialize};
 
@@ -273,6 +273,16 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+impl From<&ManifestError> for Problem {
+    fn from(error: &ManifestError) -> Self {
+        let code = match error.kind() {
+            ManifestErrorKind::Digest => ErrorCode::Integrity,
+            _ => ErrorCode::Malformed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
 
 /// An observation that does not make a discovery incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

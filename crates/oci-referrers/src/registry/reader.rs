@@ -2,7 +2,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use oci_content::{Digest, ErrorCode, Manifest, ManifestErrorKind, Tag};
+use oci_content::{Digest, ErrorCode, Manifest, Tag};
 use registry_client::{ManifestId, Repository, Response};
 use tokio::time::Instant;
 use url::Url;
@@ -151,15 +151,8 @@ impl ManifestSource for RegistryManifests {
         match response.status().as_u16() {
             200 => {
                 let content_type = response.header("content-type");
-                Manifest::parse_verified(response.body().clone(), digest, content_type).map_err(
-                    |error| {
-                        let code = match error.kind() {
-                            ManifestErrorKind::Digest => ErrorCode::Integrity,
-                            _ => ErrorCode::Malformed,
-                        };
-                        ManifestFailure::Failed(Problem::new(code, error.to_string()).about(digest))
-                    },
-                )
+                Manifest::parse_verified(response.body().clone(), digest, content_type)
+                    .map_err(|error| ManifestFailure::Failed(Problem::from(&error).about(digest)))
             }
             // Only the registry itself can say that it does not have a manifest; its login page
             // cannot.

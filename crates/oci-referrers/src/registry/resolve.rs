@@ -1,4 +1,4 @@
-use oci_content::{Digest, ErrorCode, Manifest, ManifestErrorKind, Reference};
+use oci_content::{Digest, ErrorCode, Manifest, Reference};
 use registry_client::Repository;
 
 use super::reader::{Reader, refusal};
@@ -110,13 +110,7 @@ pub async fn resolve(
             }
         }),
     }
-    .map_err(|error| {
-        let code = match error.kind() {
-            ManifestErrorKind::Digest => ErrorCode::Integrity,
-            _ => ErrorCode::Malformed,
-        };
-        failed(Problem::new(code, error.to_string()))
-    })?;
+    .map_err(|error| failed(Problem::from(&error)))?;
     let mut tag_moved_to = None;
     if let (Some(digest), Some(tag)) = (reference.digest(), reference.tag())
         && let Ok(now) = reader.manifest(tag).await
