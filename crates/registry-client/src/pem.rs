@@ -38,7 +38,7 @@ pub(crate) fn identity(pem: &[u8]) -> Result<Arc<CertifiedKey>, BuildError> {
     // The error of the parser does not quote the key, but is not repeated to be safe.
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
         BuildError::plain(
-            "there is no key of the client certificate in PEM (one with a passphrase cannot be read)",
+            "there is no private key for the client certificate in PEM (an encrypted key cannot be read)",
         )
     })?;
     CertifiedKey::from_der(chain, key, &provider())

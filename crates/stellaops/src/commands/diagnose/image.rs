@@ -150,7 +150,8 @@ impl Image<'_> {
         }
     }
 
-    /// Returns the tags of the first page except referrers tags and legacy tags; `None` if there is no list.
+    /// Returns the plain tags of the first page: neither referrers tags nor legacy tags. `None` if the
+    /// answer is not a list of tags.
     async fn tags(&self) -> Option<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct List {
