@@ -43,6 +43,7 @@ mod volumes;
 
 pub use limits::ValidationLimits;
 pub use observer::ValidationObserver;
+pub use referrers::unsettled;
 pub use report::{Counts, Finding, FindingKind, Report, Severity, Stage, UnknownFindingKind};
 pub use validated::ValidatedBundle;
 pub use validator::{ImportValidator, Validation};

@@ -4,12 +4,14 @@
 use std::collections::{HashMap, HashSet};
 
 use bundle_format::{BundleManifest, ReferrerPath};
-use oci_content::{ArtifactRecord, DiscoveryRecord, SourceRepository};
-use oci_content::{Completeness, Digest};
+use oci_content::{
+    ArtifactRecord, Completeness, Digest, DiscoveryRecord, MirrorGraph, SourceRepository,
+};
 
 use crate::contents::Contents;
+use crate::limits::ValidationLimits;
 use crate::objects::Links;
-use crate::report::{FindingKind, Findings};
+use crate::report::{Finding, FindingKind, Findings};
 
 /// Checks what `manifest.yaml` says about its own completeness.
 pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
@@ -20,7 +22,37 @@ pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
             .expected(Completeness::Complete)
             .found(manifest.referrers.status);
     }
-    for record in &manifest.graph.discovery {
+    check_discovery(&manifest.graph, findings);
+    let discovered: HashSet<_> = manifest
+        .graph
+        .discovery
+        .iter()
+        .map(|record| (&record.repository, &record.subject))
+        .collect();
+    for image in &manifest.graph.images {
+        let repository = SourceRepository::from(&image.reference);
+        if !discovered.contains(&(&repository, &image.digest)) {
+            findings
+                .add(FindingKind::ImageNotDiscovered)
+                .path(&image.reference)
+                .expected("a discovery of its referrers")
+                .found("none");
+        }
+    }
+}
+
+/// Returns the warnings about what a graph says that discovery could not settle, and the number of
+/// further ones: they are those that a validation of a bundle with this graph finds.
+pub fn unsettled(graph: &MirrorGraph) -> (Vec<Finding>, u64) {
+    let max_per_kind = ValidationLimits::default().max_findings_per_kind;
+    let mut findings = Findings::new(false, max_per_kind);
+    check_discovery(graph, &mut findings);
+    findings.into_listed()
+}
+
+/// Checks what a graph says about its own completeness.
+fn check_discovery(graph: &MirrorGraph, findings: &mut Findings) {
+    for record in &graph.discovery {
         let subject = format!("{}@{}", record.repository, record.subject);
         if record.status == Completeness::Incomplete {
             findings
@@ -41,22 +73,6 @@ pub(crate) fn check_status(manifest: &BundleManifest, findings: &mut Findings) {
                     digest.unwrap_or_default(),
                     source.unwrap_or_default()
                 ));
-        }
-    }
-    let discovered: HashSet<_> = manifest
-        .graph
-        .discovery
-        .iter()
-        .map(|record| (&record.repository, &record.subject))
-        .collect();
-    for image in &manifest.graph.images {
-        let repository = SourceRepository::from(&image.reference);
-        if !discovered.contains(&(&repository, &image.digest)) {
-            findings
-                .add(FindingKind::ImageNotDiscovered)
-                .path(&image.reference)
-                .expected("a discovery of its referrers")
-                .found("none");
         }
     }
 }

@@ -223,6 +223,12 @@ impl Findings {
         damaged.filter_map(|finding| finding.path.as_deref())
     }
 
+    /// Returns the findings that are listed, and the number of further ones.
+    pub(crate) fn into_listed(mut self) -> (Vec<Finding>, u64) {
+        self.found.sort();
+        (self.found, self.counts.omitted)
+    }
+
     pub(crate) fn into_report(mut self, file: String) -> Report {
         self.found.sort();
         Report {

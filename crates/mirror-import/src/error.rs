@@ -1,8 +1,10 @@
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use bundle_format::StreamName;
-use oci_content::{LayoutError, LayoutErrorKind, SourceRepository};
+use mirror_plan::PlanErrorKind;
+use oci_content::{Digest, LayoutError, LayoutErrorKind, SourceRepository};
 use registry_client::{ErrorKind, Response};
 
 use crate::report::ImportReport;
@@ -14,6 +16,7 @@ pub struct ImportError {
     message: String,
     remedy: Option<ImportRemedy>,
     report: Option<Box<ImportReport>>,
+    unavailable: Option<Digest>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -40,6 +43,9 @@ pub enum ImportErrorKind {
     Authenticity,
     /// Everything was sent, and something is not found at the target.
     Incomplete,
+    /// The registry that a blob comes from does not have it any more;
+    /// [`ImportError::unavailable`] names it.
+    Unavailable,
 }
 
 /// What a caller can change about an import so that it succeeds.
@@ -66,6 +72,7 @@ impl ImportError {
             message: message.into(),
             remedy: None,
             report: None,
+            unavailable: None,
             source: None,
         }
     }
@@ -107,8 +114,26 @@ impl ImportError {
         self.report.as_deref()
     }
 
+    /// Returns the blob that the source turned out not to have, if that is why the import failed. A
+    /// plan without it may succeed.
+    pub fn unavailable(&self) -> Option<&Digest> {
+        self.unavailable.as_ref()
+    }
+
+    /// Names the blob that an [`Unavailable`](ImportErrorKind::Unavailable) error is about.
+    pub(crate) fn about(mut self, blob: &Digest) -> Self {
+        if self.kind == ImportErrorKind::Unavailable {
+            self.unavailable = Some(blob.clone());
+        }
+        self
+    }
+
     /// Classifies a request that got no usable answer.
     pub(crate) fn request(what: impl Into<String>, error: registry_client::Error) -> Self {
+        let cause = Error::source(&error).and_then(|cause| cause.downcast_ref());
+        if let (ErrorKind::Source, Some(cause)) = (error.kind(), cause) {
+            return Self::caused(kind_of_source(cause), what, error);
+        }
         let status = error.response().map(|response| response.status().as_u16());
         let kind = match (error.kind(), status) {
             (ErrorKind::Status | ErrorKind::Token, Some(status)) => kind_of(status),
@@ -118,6 +143,17 @@ impl ImportError {
             _ => ImportErrorKind::Network,
         };
         Self::caused(kind, what, error)
+    }
+
+    /// Classifies a failure to read content for the target; `what` names the content.
+    pub(crate) fn reading(what: impl Into<String>, error: io::Error) -> Self {
+        match error.downcast::<registry_client::Error>() {
+            Ok(remote) => Self::caused(kind_of_source(&remote), what, remote),
+            Err(local) if local.kind() == io::ErrorKind::InvalidData => {
+                Self::caused(ImportErrorKind::Integrity, what, local)
+            }
+            Err(local) => Self::caused(ImportErrorKind::LocalIo, what, local),
+        }
     }
 
     /// Classifies an answer with an error status.
@@ -140,6 +176,17 @@ impl ImportError {
             _ => ImportErrorKind::LocalIo,
         };
         Self::caused(kind, what, error)
+    }
+}
+
+/// Classifies the failure of the registry that content comes from.
+fn kind_of_source(error: &registry_client::Error) -> ImportErrorKind {
+    match PlanErrorKind::of_transfer(error) {
+        PlanErrorKind::LocalIo => ImportErrorKind::LocalIo,
+        PlanErrorKind::Integrity => ImportErrorKind::Integrity,
+        PlanErrorKind::Incomplete => ImportErrorKind::Unavailable,
+        PlanErrorKind::Access => ImportErrorKind::Access,
+        _ => ImportErrorKind::Network,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use crate::base;
 use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
 use crate::ledger::Admitted;
+use crate::mapping::Mapping;
 use crate::observed::{ImportObserver, Observed};
 use crate::options::ImportOptions;
 use crate::plan::ImportPlan;
@@ -48,6 +49,16 @@ impl Importer {
             options,
             observer,
         }
+    }
+
+    /// Returns the target.
+    pub fn target(&self) -> &dyn Target {
+        &*self.target
+    }
+
+    /// Returns where repositories go.
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.options.mapping
     }
 
     /// Puts the graph of `source` into the target and proves that it arrived.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bundle_format::CONTAINERD_IMAGE_NAME;
+use futures::stream::TryStreamExt as _;
 use oci_content::{
     Descriptor, Digest, FileSystemGaps, ImageLayout, LayoutErrorKind, REF_NAME, Reference,
     RepositoryName, VerifyingReader,
@@ -237,11 +238,17 @@ impl Target for LayoutTarget {
         content: &dyn BlobSource,
         _: Option<&RepositoryName>,
     ) -> Result<BlobPut, ImportError> {
-        let unreadable = |error| unreadable(digest, error);
-        let reader = content.open().map_err(unreadable)?;
-        let (layout, digest) = (self.open()?, digest.clone());
-        let name = self.name();
-        blocking(move || write(&layout, &name, reader, &digest, size)).await?;
+        let (layout, name) = (self.open()?, self.name());
+        let mut refetched = false;
+        loop {
+            match write(&layout, &name, content, digest, size).await {
+                // What a source gives is read once more, as for a pull.
+                Err(error) if error.kind() == ImportErrorKind::Integrity && !refetched => {
+                    refetched = true;
+                }
+                done => break done?,
+            }
+        }
         Ok(BlobPut::Sent)
     }
 
@@ -252,9 +259,8 @@ impl Target for LayoutTarget {
         source: &dyn Source,
     ) -> Result<(), ImportError> {
         let raw = source.manifest(digest).await?.raw().clone();
-        let (layout, digest, name) = (self.open()?, digest.clone(), self.name());
         let size = raw.len() as u64;
-        blocking(move || write(&layout, &name, std::io::Cursor::new(raw), &digest, size)).await
+        write(&self.open()?, &self.name(), &raw, digest, size).await
     }
 
     async fn publish(
@@ -379,37 +385,26 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-fn unreadable(digest: &Digest, error: std::io::Error) -> ImportError {
-    let kind = match error.kind() {
-        std::io::ErrorKind::InvalidData => ImportErrorKind::Integrity,
-        _ => ImportErrorKind::LocalIo,
-    };
-    ImportError::caused(kind, format!("{digest} of the bundle"), error)
-}
-
 /// Writes a blob into the layout.
-fn write(
+async fn write(
     layout: &ImageLayout,
     name: &str,
-    mut reader: impl std::io::Read,
+    content: &dyn BlobSource,
     digest: &Digest,
     size: u64,
 ) -> Result<(), ImportError> {
     let failed = |error| ImportError::layout(name, error);
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let unreadable = |error| ImportError::reading(format!("{digest} of the source"), error);
     let mut writer = layout.blob_writer(digest, size).map_err(failed)?;
-    loop {
-        match reader
-            .read(&mut buffer)
-            .map_err(|error| unreadable(digest, error))?
-        {
-            0 => break,
-            count => writer.write(&buffer[..count]).map_err(failed)?,
-        }
+    let mut chunks = content.open(0).await.map_err(unreadable)?;
+    while let Some(chunk) = chunks.try_next().await.map_err(unreadable)? {
+        writer.write(&chunk).map_err(failed)?;
     }
-    writer.commit().map_err(|error| match error.kind() {
+    let committed = blocking(move || writer.commit()).await;
+    committed.map_err(|error| match error.kind() {
         LayoutErrorKind::Corrupt => {
-            let message = format!("{digest} of the bundle changed after it was validated");
+            let message =
+                format!("{digest} of the source is not what it was, or what it should be");
             ImportError::caused(ImportErrorKind::Integrity, message, error)
         }
         _ => failed(error),

@@ -3,7 +3,7 @@
 //!
 //! | noun | what it is | here |
 //! |---|---|---|
-//! | [`Source`] | where a graph and its objects come from | [`ValidatedBundle`](import_validator::ValidatedBundle) |
+//! | [`Source`] | where a graph and its objects come from | [`ValidatedBundle`](import_validator::ValidatedBundle), [`PlannedSource`] |
 //! | [`MirrorGraph`](oci_content::MirrorGraph) | images and referrers, pinned by digest | |
 //! | [`Target`] | where they are put | [`RegistryTarget`], [`LayoutTarget`] |
 //!
@@ -24,10 +24,12 @@ mod ledger;
 mod ledger_report;
 mod manifest_push;
 mod mapping;
+mod mirror;
 mod observed;
 mod options;
 mod patience;
 mod plan;
+mod planned;
 mod proof;
 mod referrers_tag;
 mod registry_target;
@@ -45,8 +47,10 @@ pub use layout_target::LayoutTarget;
 pub use ledger::Ledger;
 pub use ledger_report::{KnownSeries, LedgerReport, LedgerVerdict};
 pub use mapping::{MapRule, Mapping};
+pub use mirror::{Mirror, MirrorError};
 pub use observed::ImportObserver;
 pub use options::ImportOptions;
+pub use planned::PlannedSource;
 pub use registry_target::RegistryTarget;
 pub use report::{
     BaseReport, ImportReport, ImportedImage, ImportedTag, MissingReferrer, TagAction,

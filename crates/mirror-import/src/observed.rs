@@ -1,11 +1,12 @@
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use oci_content::{Digest, Manifest, MirrorGraph};
-use registry_client::BlobSource;
+use futures::stream::TryStreamExt as _;
+use oci_content::{Digest, Manifest, MirrorGraph, SourceRepository};
+use registry_client::{BlobSource, BlobStream};
 
 use crate::error::ImportError;
 use crate::source::{Provenance, Source};
@@ -83,6 +84,10 @@ impl Source for Observed {
         self.source.leaves_out(digest)
     }
 
+    fn repositories_with(&self, digest: &Digest) -> Vec<SourceRepository> {
+        self.source.repositories_with(digest)
+    }
+
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, ImportError> {
         self.source.manifest(digest).await
     }
@@ -104,14 +109,18 @@ impl ObservedBlob {
     }
 }
 
+#[async_trait]
 impl BlobSource for ObservedBlob {
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
-        let content = self.blob.open()?;
-        self.told.start_again();
-        Ok(Box::new(ToldReader {
-            content,
-            told: self.told.clone(),
-        }))
+    async fn open(&self, from: u64) -> io::Result<BlobStream> {
+        let content = self.blob.open(from).await?;
+        self.told.start_again(from);
+        let told = self.told.clone();
+        let content = content.inspect_ok(move |bytes| told.more(bytes.len() as u64));
+        Ok(Box::pin(content))
+    }
+
+    fn makes_requests(&self) -> bool {
+        self.blob.makes_requests()
     }
 }
 
@@ -132,23 +141,11 @@ impl Told {
         self.more(size.saturating_sub(self.bytes.load(Ordering::Relaxed)));
     }
 
-    fn start_again(&self) {
-        match self.bytes.swap(0, Ordering::Relaxed) {
-            0 => {}
-            bytes => self.observer.set_back(bytes),
+    fn start_again(&self, from: u64) {
+        match self.bytes.swap(from, Ordering::Relaxed) {
+            bytes if bytes > from => self.observer.set_back(bytes - from),
+            bytes if bytes < from => self.observer.advanced(from - bytes),
+            _ => {}
         }
-    }
-}
-
-struct ToldReader {
-    content: Box<dyn Read + Send>,
-    told: Told,
-}
-
-impl Read for ToldReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.content.read(buffer)?;
-        self.told.more(count as u64);
-        Ok(count)
     }
 }

@@ -168,6 +168,11 @@ impl Target for RegistryTarget {
         }
     }
 
+    fn own_repository(&self, source: &SourceRepository) -> Option<RepositoryName> {
+        let is_own = canonical(source.registry()) == canonical(&self.registry);
+        is_own.then(|| source.name().clone())
+    }
+
     fn profile(&self) -> TargetProfile {
         self.profile
     }
@@ -336,6 +341,12 @@ impl Target for RegistryTarget {
         let further = self.sources.of(&repository).into_iter();
         Ok(further.fold(sources.discovery(None), Discovery::source))
     }
+}
+
+/// Returns the host of a registry without the default port.
+fn canonical(registry: &Registry) -> &str {
+    let api_host = registry.api_host();
+    api_host.strip_suffix(":443").unwrap_or(api_host)
 }
 
 #[cfg(test)]

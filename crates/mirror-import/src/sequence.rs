@@ -18,6 +18,7 @@ use crate::patience::Patience;
 use crate::plan::{ImportPlan, RepositoryPlan};
 use crate::proof::{self, Comparison};
 use crate::report::{ImportReport, ImportedTag, MissingReferrer, TagAction, TransferCounts};
+use crate::source::Source as _;
 use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
 
 /// The number of repositories whose lists of referrers are read, maintained or discovered at once.
@@ -469,7 +470,10 @@ impl BlobTask {
     async fn run(&self, repositories: Vec<RepositoryName>) -> Result<TransferCounts, ImportError> {
         let mut counts = TransferCounts::default();
         // A repository that has the blob; the next ones can mount it from there.
-        let mut home: Option<&RepositoryName> = None;
+        let origins = self.source.repositories_with(&self.digest);
+        let mut origins = origins.iter();
+        let own = origins.find_map(|origin| self.target.own_repository(origin));
+        let mut home = own.as_ref();
         for name in &repositories {
             match self.blob(name, self.check).await? {
                 Holding::Whole => {
@@ -500,10 +504,11 @@ impl BlobTask {
         let content = self.source.blob(&self.digest);
         let (digest, size) = (&self.digest, self.size);
         let send = |from| self.target.put_blob(name, digest, size, &content, from);
-        let mut done = send(mount_from).await?;
+        let about = |error: ImportError| error.about(digest);
+        let mut done = send(mount_from).await.map_err(about)?;
         let mut there = self.shown(name).await?;
         if there != Holding::Whole {
-            done = send(None).await?;
+            done = send(None).await.map_err(about)?;
             there = self.shown(name).await?;
         }
         let found = match there {

@@ -1,13 +1,15 @@
 use std::fmt;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bundle_format::{EntryPath, StreamName};
 use bytes::Bytes;
 use import_validator::{Finding, ValidatedBundle};
-use oci_content::{Completeness, Digest, MAX_MANIFEST_BYTES, Manifest, MirrorGraph};
-use registry_client::BlobSource;
+use oci_content::{
+    Completeness, Digest, MAX_MANIFEST_BYTES, Manifest, MirrorGraph, SourceRepository,
+};
+use registry_client::{BlobSource, BlobStream, read_blob};
 
 use crate::error::{ImportError, ImportErrorKind};
 
@@ -38,6 +40,13 @@ pub trait Source: fmt::Debug + Send + Sync {
     fn leaves_out(&self, digest: &Digest) -> bool {
         let _ = digest;
         false
+    }
+
+    /// Returns the repositories that a blob comes from. A target that is the same registry mounts
+    /// it from there. By default there is none.
+    fn repositories_with(&self, digest: &Digest) -> Vec<SourceRepository> {
+        let _ = digest;
+        Vec::new()
     }
 
     /// Reads and verifies a manifest.
@@ -155,9 +164,10 @@ struct BundleBlob {
     digest: Digest,
 }
 
+#[async_trait]
 impl BlobSource for BundleBlob {
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+    async fn open(&self, from: u64) -> io::Result<BlobStream> {
         let path = EntryPath::blob(&self.digest).map_err(io::Error::other)?;
-        self.bundle.open_unverified(&path)
+        Ok(read_blob(self.bundle.open_unverified(&path)?, from))
     }
 }

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use oci_content::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use oci_content::{Descriptor, Digest, Reference, RepositoryName, SourceRepository, Tag};
 use oci_referrers::Discovery;
 use registry_client::BlobSource;
 
@@ -62,6 +62,13 @@ pub trait Target: fmt::Debug + Send + Sync {
             Some(tag) => format!("{repository}:{tag}"),
             None => format!("{repository}@{}", entry.descriptor.digest),
         }
+    }
+
+    /// Returns the name of a source's repository if it is a repository of this target, so that blobs
+    /// can be mounted from it; by default it is not.
+    fn own_repository(&self, source: &SourceRepository) -> Option<RepositoryName> {
+        let _ = source;
+        None
     }
 
     /// Returns how the target stores and shows objects; by default, the default of

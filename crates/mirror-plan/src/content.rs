@@ -12,6 +12,8 @@ pub struct Content {
     /// The known true sizes, of manifests and of blobs that were looked at; descriptors may say
     /// something else.
     sizes: BTreeMap<Digest, u64>,
+    /// Whether objects that are addressed by SHA-512 are carried.
+    sha512: bool,
 }
 
 /// A manifest or a blob.
@@ -91,10 +93,11 @@ impl Bill {
 
 impl Content {
     /// Creates an empty content with known sizes.
-    pub(crate) fn new(sizes: BTreeMap<Digest, u64>) -> Self {
+    pub(crate) fn new(sizes: BTreeMap<Digest, u64>, sha512: bool) -> Self {
         Self {
             pieces: BTreeMap::new(),
             sizes,
+            sha512,
         }
     }
 
@@ -114,7 +117,7 @@ impl Content {
                     message,
                 })
             };
-            if digest.algorithm() != Algorithm::Sha256 {
+            if digest.algorithm() != Algorithm::Sha256 && !self.sha512 {
                 return Err(NotCarried::by_digest(digest));
             }
             if unavailable.contains(digest) {

@@ -36,6 +36,8 @@ pub struct FoundImage {
     pub(crate) attached: Vec<Attached>,
     /// Layers that name URLs and that the registry does not have.
     pub(crate) absent: BTreeSet<Digest>,
+    /// Whether objects that are addressed by SHA-512 are carried.
+    pub(crate) sha512: bool,
     /// The image as a policy sees it, if there is a policy.
     pub(crate) judged: Option<JudgedImage>,
     /// The time that the search took, in seconds.
@@ -110,6 +112,7 @@ impl FoundImage {
             descriptors,
             attached,
             absent: BTreeSet::new(),
+            sha512: request.sha512,
             judged,
             seconds: 0.0,
         }
@@ -143,12 +146,16 @@ impl FoundImage {
         let all = self.graph.referrers.iter().zip(&self.bills);
         all.filter_map(|(referrer, bill)| {
             let bill = bill.as_ref()?;
-            let carried = |(digest, _): (&Digest, u64)| {
-                digest.algorithm() == Algorithm::Sha256 && !self.absent.contains(digest)
-            };
-            let fits = referrer.subject.algorithm() == Algorithm::Sha256;
+            let carried =
+                |(digest, _): (&Digest, u64)| self.takes(digest) && !self.absent.contains(digest);
+            let fits = self.takes(&referrer.subject);
             (fits && bill.digests().all(carried)).then(|| (referrer, bill.digests()))
         })
+    }
+
+    /// Returns whether objects with digests of this algorithm are carried.
+    pub(crate) fn takes(&self, digest: &Digest) -> bool {
+        self.sha512 || digest.algorithm() == Algorithm::Sha256
     }
 
     /// Returns the descriptors of what refers to the image or is attached to it, as a referrers

@@ -1,9 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use oci_content::{
-    Algorithm, ArtifactRecord, Capability, Completeness, Digest, DiscoveryMethod, DiscoveryRecord,
-    ErrorCode, ImageRecord, MirrorGraph, Missing, OmittedChild, SourceKind, SourceRepository,
-    WarningCode,
+    ArtifactRecord, Capability, Completeness, Digest, DiscoveryMethod, DiscoveryRecord, ErrorCode,
+    ImageRecord, MirrorGraph, Missing, OmittedChild, SourceKind, SourceRepository, WarningCode,
 };
 use oci_referrers::{FoldedProblem, Problem, Referrer};
 
@@ -147,7 +146,7 @@ impl Draft {
         clashing: &BTreeMap<String, NotCarried>,
     ) -> (Self, Vec<&'a FoundImage>) {
         let mut draft = Self {
-            content: Content::new(sizes.clone()),
+            content: Content::new(sizes.clone(), images.iter().any(|image| image.sha512)),
             ..Self::default()
         };
         let mut carried = Vec::new();
@@ -295,7 +294,7 @@ impl Draft {
             }
             record.artifacts.shrink_to_fit();
             // A referrer without referrers of its own needs no record.
-            let silent = (report.depth > 0 || subject.algorithm() != Algorithm::Sha256)
+            let silent = (report.depth > 0 || !image.takes(subject))
                 && record.artifacts.is_empty()
                 && record.missing.is_empty();
             if !silent {
@@ -363,11 +362,12 @@ impl Draft {
         gone: &BTreeSet<Digest>,
         record: &mut DiscoveryRecord,
     ) {
-        let added = match record.subject.algorithm() {
-            Algorithm::Sha256 => self.content.add(bill, &image.repository, gone),
+        let added = if image.takes(&record.subject) {
+            self.content.add(bill, &image.repository, gone)
+        } else {
             // The image itself may be carried, by its SHA-256; referrers of its other digest would
             // not be found there.
-            _ => Err(NotCarried::by_digest(&record.subject)),
+            Err(NotCarried::by_digest(&record.subject))
         };
         if let Err(why) = added {
             record.status = Completeness::Incomplete;

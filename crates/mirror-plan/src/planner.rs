@@ -269,7 +269,7 @@ impl Planner {
             });
         }
         let manifests = RegistryManifests::new(Repository::clone(repository)).within(left());
-        let (root, named) = carried_root(&reference, resolved.manifest)?;
+        let (root, named) = carried_root(request, &reference, resolved.manifest)?;
         let tree =
             ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
         if !request.platforms.is_empty() && tree.children.is_empty() && !tree.omitted.is_empty() {
@@ -323,13 +323,15 @@ impl Planner {
     }
 }
 
-/// Returns the manifest of an image as a bundle carries it, by its SHA-256, and the digest that the
-/// registry gives for the tag if that is another one.
+/// Returns the manifest of an image as it is carried: by its SHA-256, unless other digests are
+/// carried too. Also returns the digest that the registry gives for the tag if that is another one.
 fn carried_root(
+    request: &PlanRequest,
     reference: &Reference,
     root: Manifest,
 ) -> Result<(Manifest, Option<Digest>), PlanError> {
-    if reference.digest().is_some() || root.digest().algorithm() == Algorithm::Sha256 {
+    let is_sha256 = root.digest().algorithm() == Algorithm::Sha256;
+    if request.sha512 || reference.digest().is_some() || is_sha256 {
         return Ok((root, None));
     }
     let carried = Manifest::parse(root.raw().clone(), Some(root.media_type()))

@@ -24,6 +24,9 @@ pub struct PlanRequest {
     pub policy: Option<(Policy, SystemTime)>,
     /// The objects that need not be fetched, because the target has them already; none by default.
     pub held: Option<Held>,
+    /// Whether objects that are addressed by SHA-512 are carried. Not by default, because a bundle
+    /// of version 1 cannot hold them; they are then incomplete.
+    pub sha512: bool,
     /// Whether [`FoundImage::descriptors`](crate::FoundImage::descriptors) are kept. Not by
     /// default, since they take memory.
     pub keep_descriptors: bool,
@@ -47,6 +50,7 @@ impl PlanRequest {
             require_artifact_types: Vec::new(),
             policy: None,
             held: None,
+            sha512: false,
             keep_descriptors: false,
             legacy_tags: LegacyTags::All,
             discovery_timeout: Duration::from_secs(120),
@@ -68,7 +72,7 @@ impl PlanRequest {
     /// When the request names no image.
     pub fn check(&self) -> Result<(), PlanError> {
         if self.images.is_empty() {
-            let message = "there is no image to export";
+            let message = "there is no image to mirror";
             return Err(PlanError::new(PlanErrorKind::Usage, message));
         }
         Ok(())

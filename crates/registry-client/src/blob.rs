@@ -1,8 +1,14 @@
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _};
+use std::pin::Pin;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::{self, Stream};
 use oci_content::{Digest, Hasher, VerifyError};
+
+/// The size of the chunks that are read locally.
+const READ_BYTES: usize = 256 << 10;
 
 /// The destination of a pulled blob.
 ///
@@ -43,23 +49,76 @@ pub trait BlobSink: Send {
     fn finish(&mut self) -> Result<(), VerifyError>;
 }
 
+/// The bytes of a blob from some byte on, in chunks of any size.
+pub type BlobStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
 /// The source of a pushed blob.
 ///
 /// # Contract
-/// - Each `open` starts at the first byte: an upload that broke is sent again.
-/// - Reading happens in an async task and should take no longer than a local read.
+/// - Each `open` returns the bytes from `from` to the end of the blob: an upload that broke
+///   continues where the registry stopped, or starts over.
+/// - An error of [`Repository::stream_blob`](crate::Repository::stream_blob) passes through
+///   unchanged.
+/// - A stream that reads locally does so in an async task, and should take no longer than a local
+///   read for each chunk.
+#[async_trait]
 pub trait BlobSource: Send + Sync {
-    /// Opens the blob for reading from its first byte.
+    /// Opens the blob for reading from byte `from`, which is at most its size.
     ///
     /// # Errors
-    /// Ends the push with [`ErrorKind::LocalIo`](crate::ErrorKind::LocalIo).
-    fn open(&self) -> io::Result<Box<dyn io::Read + Send>>;
+    /// Ends the push with [`ErrorKind::LocalIo`](crate::ErrorKind::LocalIo), or with
+    /// [`ErrorKind::Source`](crate::ErrorKind::Source) if it is an [`Error`](crate::Error) about
+    /// another registry.
+    async fn open(&self, from: u64) -> io::Result<BlobStream>;
+
+    /// Returns whether reading makes requests through this client, as
+    /// [`stream_blob`](crate::Repository::stream_blob) does; by default `false`. Such an upload
+    /// does not take a slot that the reading may need.
+    fn makes_requests(&self) -> bool {
+        false
+    }
 }
 
+#[async_trait]
 impl BlobSource for Bytes {
-    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
-        Ok(Box::new(io::Cursor::new(self.clone())))
+    async fn open(&self, from: u64) -> io::Result<BlobStream> {
+        let start = usize::try_from(from).map_or(self.len(), |from| from.min(self.len()));
+        let mut rest = self.slice(start..);
+        let chunks = std::iter::from_fn(move || {
+            let length = rest.len().min(READ_BYTES);
+            (length > 0).then(|| Ok(rest.split_to(length)))
+        });
+        Ok(Box::pin(stream::iter(chunks)))
     }
+}
+
+/// Reads a blob in chunks of 256 KiB from byte `from` on. The bytes before it are read and dropped;
+/// if the reader can seek, seek first, and pass 0.
+pub fn read_blob(reader: impl io::Read + Send + 'static, from: u64) -> BlobStream {
+    Box::pin(stream::try_unfold(
+        (reader, from),
+        |(mut reader, mut skipped)| async move {
+            loop {
+                let chunk_bytes = READ_BYTES as u64;
+                let limit = if skipped > 0 {
+                    skipped.min(chunk_bytes)
+                } else {
+                    chunk_bytes
+                };
+                let mut chunk = Vec::with_capacity(READ_BYTES);
+                let read = reader.by_ref().take(limit).read_to_end(&mut chunk)?;
+                if read == 0 {
+                    return Ok(None);
+                }
+                if skipped == 0 {
+                    return Ok(Some((Bytes::from(chunk), (reader, 0))));
+                }
+                skipped -= read as u64;
+                // Skipping can take gigabytes, and other tasks need to run meanwhile.
+                tokio::task::yield_now().await;
+            }
+        },
+    ))
 }
 
 /// A [`BlobSink`] that writes to a file or anything else that can seek back to where it began.

@@ -170,7 +170,7 @@ mod tests {
             (
                 vec![("a.cert", certificate.as_str()), ("a.key", encrypted)],
                 "a.cert",
-                "passphrase",
+                "encrypted",
             ),
             (
                 vec![("a.cert", certificate.as_str()), ("a.key", &issued().1)],

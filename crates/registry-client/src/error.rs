@@ -63,6 +63,8 @@ pub enum ErrorKind {
     Status,
     /// The caller's source or sink failed.
     LocalIo,
+    /// The registry that an uploaded blob comes from failed; the cause is its [`Error`].
+    Source,
     /// The answer breaks the protocol.
     Protocol,
 }
@@ -85,6 +87,7 @@ impl ErrorKind {
             Self::Unreadable => "the answer cannot be read",
             Self::Status => "the registry refused",
             Self::LocalIo => "reading or writing locally failed",
+            Self::Source => "reading the blob from where it comes from failed",
             Self::Protocol => "the answer breaks the protocol",
         }
     }

@@ -14,6 +14,9 @@ use crate::retry::Budget;
 #[derive(Debug)]
 pub(crate) struct Host {
     permits: Arc<Semaphore>,
+    /// Slots for uploads whose source makes requests itself, perhaps to this host: if they shared
+    /// the other slots, all of them could wait for one.
+    fed: Arc<Semaphore>,
     max: usize,
     pace: Mutex<Pace>,
     gate: Mutex<Option<Gate>>,
@@ -44,6 +47,7 @@ struct Gate {
 pub(crate) struct Place {
     host: Arc<Host>,
     permit: Option<OwnedSemaphorePermit>,
+    is_fed: bool,
 }
 
 impl Host {
@@ -51,6 +55,7 @@ impl Host {
         let max = max.get().min(Semaphore::MAX_PERMITS);
         Self {
             permits: Arc::new(Semaphore::new(max)),
+            fed: Arc::new(Semaphore::new(max)),
             max,
             pace: Mutex::new(Pace {
                 limit: max,
@@ -77,11 +82,30 @@ impl Host {
     /// # Errors
     /// The answer that closed the gate, when it opens too late for the budget.
     pub(crate) async fn enter(self: &Arc<Self>, budget: &mut Budget) -> Result<Place, Response> {
+        self.enter_with(&self.permits, budget).await
+    }
+
+    /// Like [`enter`](Self::enter), for an upload whose source makes requests itself. As many such
+    /// uploads as other requests can be in flight, beside them.
+    pub(crate) async fn enter_fed(
+        self: &Arc<Self>,
+        budget: &mut Budget,
+    ) -> Result<Place, Response> {
+        self.enter_with(&self.fed, budget).await
+    }
+
+    async fn enter_with(
+        self: &Arc<Self>,
+        permits: &Arc<Semaphore>,
+        budget: &mut Budget,
+    ) -> Result<Place, Response> {
         loop {
             self.pass_gate(budget).await?;
+            let permit = Arc::clone(permits).acquire_owned().await.ok();
             let place = Place {
                 host: Arc::clone(self),
-                permit: Arc::clone(&self.permits).acquire_owned().await.ok(),
+                permit,
+                is_fed: Arc::ptr_eq(permits, &self.fed),
             };
             // It may have closed while this request was waiting.
             if self.closed().is_none() {
@@ -183,6 +207,7 @@ impl Drop for Place {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if pace.debt > 0
+            && !self.is_fed
             && let Some(permit) = self.permit.take()
         {
             pace.debt -= 1;

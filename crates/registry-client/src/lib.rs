@@ -94,7 +94,7 @@ mod upload;
 mod upload_session;
 
 pub use answer::{AnswerParts, ReferrersAnswer, ReferrersTagAnswer, nobody};
-pub use blob::{BlobSink, BlobSource, MemorySink, VerifyingSink};
+pub use blob::{BlobSink, BlobSource, BlobStream, MemorySink, VerifyingSink, read_blob};
 pub use body::Body;
 pub use build_error::BuildError;
 pub use capability::Evidence;

@@ -1,13 +1,15 @@
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{self, TryStreamExt as _};
 use http::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use http::{Method, StatusCode};
 use oci_content::{Digest, VerifyError};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::blob::BlobSink;
+use crate::blob::{BlobSink, BlobStream};
 use crate::call::{Body, Mode, Reply};
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
@@ -49,100 +51,217 @@ impl Repository {
         size: u64,
         sink: &mut dyn BlobSink,
     ) -> Result<(), Error> {
-        let url = self.url(&format!("blobs/{digest}"))?;
-        let received = sink.written();
-        let mut pull = Pull {
-            repository: self,
-            digest,
-            size,
-            sink,
-            source: url.clone(),
-            url,
-            received,
-            furthest: received,
-            begun: received > 0,
-            range_refused: false,
-            took: Duration::ZERO,
-            budget: Budget::new(self.client().options().retry),
-        };
-        pull.run().await
+        let mut download = Download::new(self, digest, size, sink.written())?;
+        let mut refetched = false;
+        loop {
+            match download.step().await? {
+                Step::Bytes(bytes) => sink
+                    .write(&bytes)
+                    .map_err(|error| download.local("writing", error))?,
+                Step::Restart => sink
+                    .restart()
+                    .map_err(|error| download.local("starting over", error))?,
+                Step::End => match sink.finish() {
+                    Ok(()) => return Ok(()),
+                    Err(_) if download.begun => download.again(),
+                    Err(error) if refetched => {
+                        return Err(download.error(download.integrity(error)));
+                    }
+                    Err(_) => {
+                        refetched = true;
+                        download.again();
+                    }
+                },
+            }
+        }
+    }
+
+    /// Downloads a blob as a stream (end-2), from byte `from` on, which is at most `size`.
+    ///
+    /// Like [`pull_blob`](Self::pull_blob), a broken transfer continues where it stopped. If the
+    /// registry refuses ranges, the bytes that were received before are received again and dropped.
+    /// The stream ends after byte `size`. The digest is not verified: the caller sees all bytes and
+    /// hashes them. Errors are [`Error`]s, each in an [`io::Error`].
+    pub fn stream_blob(&self, digest: &Digest, size: u64, from: u64) -> BlobStream {
+        let begin = (self.clone(), digest.clone());
+        let download = stream::once(async move {
+            let (repository, digest) = begin;
+            Download::new(&repository, &digest, size, from).map_err(io::Error::other)
+        });
+        Box::pin(
+            download
+                .map_ok(move |download| stream::try_unfold((download, from, 0), next_bytes))
+                .try_flatten(),
+        )
     }
 }
 
-struct Pull<'a> {
-    repository: &'a Repository,
-    digest: &'a Digest,
+/// Returns the next bytes of a stream that has delivered the bytes before `place`, of which `again`
+/// are yet to be received again.
+async fn next_bytes(
+    (mut download, place, mut again): (Download, u64, u64),
+) -> io::Result<Option<(Bytes, (Download, u64, u64))>> {
+    loop {
+        match download.step().await.map_err(io::Error::other)? {
+            Step::End => return Ok(None),
+            Step::Restart => again = place,
+            Step::Bytes(mut bytes) => {
+                let known = bytes
+                    .len()
+                    .min(usize::try_from(again).unwrap_or(usize::MAX));
+                again -= known as u64;
+                let new = bytes.split_off(known);
+                if !new.is_empty() {
+                    let place = place + new.len() as u64;
+                    return Ok(Some((new, (download, place, again))));
+                }
+            }
+        }
+    }
+}
+
+/// A blob on its way from a registry: requests, breaks, ranges and redirects behind a sequence of
+/// steps.
+struct Download {
+    repository: Repository,
+    digest: Digest,
     size: u64,
-    sink: &'a mut dyn BlobSink,
     url: Url,
     /// Where the bytes came from, after redirects.
     source: Url,
     received: u64,
     /// The most that had been received before the current transfer: starting over is not progress.
     furthest: u64,
-    /// Whether the bytes in the sink are from an earlier pull.
+    /// Whether the bytes before the first ones are from an earlier download.
     begun: bool,
     /// Whether a range has been refused before.
     range_refused: bool,
+    /// Whether the bytes so far are discarded, and the caller does not know it yet.
+    restarted: bool,
+    is_complete: bool,
+    /// The body that is being received.
+    body: Option<Box<Body>>,
     /// The time that the current transfer waited for its body.
     took: Duration,
     budget: Budget,
 }
 
-/// How one transfer ended, unless its error ends the pull.
-enum End {
+/// What happened next to a download.
+enum Step {
+    /// More bytes arrived.
+    Bytes(Bytes),
+    /// The bytes so far are discarded; the next ones are the first of the blob.
+    Restart,
     /// All bytes have arrived.
-    Complete,
+    End,
+}
+
+/// How a request for a blob ended, unless its error ends the download.
+enum Answer {
+    Body(Box<Body>),
     /// A range was refused; what was there is discarded.
     NoRange,
-    /// It stopped early; the pull fails with this unless another transfer makes progress.
+    /// It stopped early; the download fails with this unless another transfer makes progress.
     Broken(Failure),
 }
 
-impl Pull<'_> {
-    async fn run(&mut self) -> Result<(), Error> {
-        let mut refetched = false;
-        if self.received > self.size {
-            self.restart()?;
+impl Download {
+    fn new(
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+        received: u64,
+    ) -> Result<Self, Error> {
+        let url = repository.url(&format!("blobs/{digest}"))?;
+        let mut download = Self {
+            repository: repository.clone(),
+            digest: digest.clone(),
+            size,
+            source: url.clone(),
+            url,
+            received,
+            furthest: received,
+            begun: received > 0,
+            range_refused: false,
+            restarted: false,
+            is_complete: false,
+            body: None,
+            took: Duration::ZERO,
+            budget: Budget::new(repository.client().options().retry),
+        };
+        if received > size {
+            download.restart();
         }
+        Ok(download)
+    }
+
+    /// Waits for what happens next. After [`Step::End`], [`again`](Self::again) starts over.
+    async fn step(&mut self) -> Result<Step, Error> {
         loop {
-            self.took = Duration::ZERO;
-            let end = if self.begun && self.received == self.size {
-                End::Complete
-            } else {
-                self.transfer().await?
-            };
-            match end {
-                End::Complete => match self.sink.finish() {
-                    Ok(()) => return Ok(()),
-                    Err(_) if self.begun => {
-                        self.furthest = 0;
-                        self.restart()?;
-                    }
-                    Err(error) if refetched => return Err(self.error(self.integrity(error))),
-                    Err(_) => {
-                        refetched = true;
-                        self.furthest = 0;
-                        self.restart()?;
-                    }
-                },
-                End::NoRange => {}
-                End::Broken(failure) => {
-                    if self.brought_enough() {
-                        self.budget.reset();
-                    }
-                    self.furthest = self.furthest.max(self.received);
-                    match self.budget.take_try(None) {
-                        Some(wait) => {
-                            let status = failure.response.as_ref().map(|answer| answer.status());
-                            let client = self.repository.client();
-                            client.wait(self.repository.registry(), wait, status).await;
-                        }
-                        None => return Err(self.error(failure)),
-                    }
-                }
+            if std::mem::take(&mut self.restarted) {
+                return Ok(Step::Restart);
             }
+            if self.is_complete {
+                return Ok(Step::End);
+            }
+            let Some(body) = &mut self.body else {
+                if self.begun && self.received == self.size {
+                    self.is_complete = true;
+                    continue;
+                }
+                self.took = Duration::ZERO;
+                match self.request().await? {
+                    Answer::Body(body) => self.body = Some(body),
+                    Answer::NoRange => {}
+                    Answer::Broken(failure) => self.broken(failure).await?,
+                }
+                continue;
+            };
+            let asked = Instant::now();
+            let chunk = body.open.chunk().await;
+            self.took += asked.elapsed();
+            let left = self.size - self.received;
+            let failure = match chunk {
+                Ok(Some(chunk)) if chunk.len() as u64 > left => {
+                    return Err(self.error(self.integrity(self.length(self.size + 1))));
+                }
+                Ok(Some(chunk)) => {
+                    self.received += chunk.len() as u64;
+                    return Ok(Step::Bytes(chunk));
+                }
+                // All bytes have arrived; how the connection ended does not matter.
+                Ok(None) | Err(_) if left == 0 => {
+                    self.body = None;
+                    self.is_complete = true;
+                    continue;
+                }
+                Ok(None) => self.integrity(self.length(self.received)),
+                Err(failure) => failure,
+            };
+            self.body = None;
+            self.broken(failure).await?;
         }
+    }
+
+    /// Starts over after all bytes have arrived and are not the blob.
+    fn again(&mut self) {
+        self.furthest = 0;
+        self.restart();
+    }
+
+    /// Waits before the next transfer; an error if there is none.
+    async fn broken(&mut self, failure: Failure) -> Result<(), Error> {
+        if self.brought_enough() {
+            self.budget.reset();
+        }
+        self.furthest = self.furthest.max(self.received);
+        let Some(wait) = self.budget.take_try(None) else {
+            return Err(self.error(failure));
+        };
+        let status = failure.response.as_ref().map(|answer| answer.status());
+        let client = self.repository.client();
+        client.wait(self.repository.registry(), wait, status).await;
+        Ok(())
     }
 
     /// Returns whether the current transfer made progress. At least one second counts, because a
@@ -157,8 +276,8 @@ impl Pull<'_> {
                 .max(1)
     }
 
-    /// Requests what is missing and receives it.
-    async fn transfer(&mut self) -> Result<End, Error> {
+    /// Requests what is missing.
+    async fn request(&mut self) -> Result<Answer, Error> {
         let mut call = self.repository.call(Method::GET, self.url.clone());
         call.endpoint = Endpoint::Blob;
         if self.received > 0 {
@@ -176,17 +295,17 @@ impl Pull<'_> {
         match head.status() {
             StatusCode::PARTIAL_CONTENT if starts_at(&head, self.received, self.size) => {}
             StatusCode::OK if self.received == 0 => {}
-            StatusCode::OK => self.restart()?,
+            StatusCode::OK => self.restart(),
             StatusCode::PARTIAL_CONTENT => {
                 let text = "the range is not the requested one";
-                return self.without_range(self.protocol(head, text));
+                return Ok(self.without_range(self.protocol(head, text)));
             }
             _ => return Err(self.error(self.protocol(head, "the status is unexpected for a blob"))),
         }
-        self.take(body).await
+        Ok(Answer::Body(body))
     }
 
-    fn refused(&mut self, response: Response) -> Result<End, Error> {
+    fn refused(&mut self, response: Response) -> Result<Answer, Error> {
         let status = response.status();
         let text = format!("the blob is answered with {status}");
         let failure = Failure::new(ErrorKind::Status, text)
@@ -196,71 +315,38 @@ impl Pull<'_> {
             || !response.is_foreign()
                 && matches!(status.as_u16(), 405 | 406 | 412 | 417 | 500 | 501);
         if self.received > 0 && about_the_range {
-            return self.without_range(failure);
+            return Ok(self.without_range(failure));
         }
         // A signed URL has expired, or an edge server has lost the blob: the registry redirects to
         // a new one.
         let stale = matches!(status.as_u16(), 400 | 401 | 403 | 404 | 410);
         if response.is_foreign() && stale {
-            return Ok(End::Broken(failure));
+            return Ok(Answer::Broken(failure));
         }
         Err(self.error(failure))
     }
 
     /// Discards what is there, so that no range is requested next.
-    fn without_range(&mut self, failure: Failure) -> Result<End, Error> {
+    fn without_range(&mut self, failure: Failure) -> Answer {
         let first = self.received > 0 && !self.range_refused;
         self.range_refused = true;
-        self.restart()?;
-        Ok(if first {
-            End::NoRange
+        self.restart();
+        if first {
+            Answer::NoRange
         } else {
-            End::Broken(failure)
-        })
-    }
-
-    async fn take(&mut self, mut body: Box<Body>) -> Result<End, Error> {
-        loop {
-            let asked = Instant::now();
-            let chunk = body.open.chunk().await;
-            self.took += asked.elapsed();
-            let chunk = match chunk {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) if self.received == self.size => return Ok(End::Complete),
-                Ok(None) => {
-                    let failure = self.integrity(self.length(self.received));
-                    return Ok(End::Broken(failure));
-                }
-                // All bytes have arrived; how the connection ended does not matter.
-                Err(_) if self.received == self.size => return Ok(End::Complete),
-                Err(failure) => return Ok(End::Broken(failure)),
-            };
-            self.write(chunk)?;
+            Answer::Broken(failure)
         }
     }
 
-    fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
-        let left = self.size - self.received;
-        if chunk.len() as u64 > left {
-            return Err(self.error(self.integrity(self.length(self.size + 1))));
-        }
-        self.sink
-            .write(&chunk)
-            .map_err(|error| self.local("writing", error))?;
-        self.received += chunk.len() as u64;
-        Ok(())
-    }
-
-    fn restart(&mut self) -> Result<(), Error> {
+    fn restart(&mut self) {
         self.received = 0;
         self.begun = false;
-        self.sink
-            .restart()
-            .map_err(|error| self.local("starting over", error))
+        self.restarted = true;
+        self.is_complete = false;
     }
 
     fn length(&self, found: u64) -> VerifyError {
-        VerifyError::size(self.digest, self.size, found)
+        VerifyError::size(&self.digest, self.size, found)
     }
 
     fn integrity(&self, error: VerifyError) -> Failure {
@@ -277,7 +363,7 @@ impl Pull<'_> {
             .answered(head.clone())
     }
 
-    fn local(&self, what: &str, error: std::io::Error) -> Error {
+    fn local(&self, what: &str, error: io::Error) -> Error {
         let text = format!("{what} {} failed", self.digest);
         let failure = Failure::new(ErrorKind::LocalIo, text).at(&Method::GET, &self.url);
         self.error(failure.caused_by(error))

@@ -35,7 +35,7 @@ impl Repository {
     /// one piece (end-4a and end-6).
     ///
     /// - The bytes are hashed again while they are sent, and the last ones are only sent if the
-    ///   digest matches.
+    ///   digest matches. Bytes that turn out not to be the blob are read and sent once more.
     /// - A blob that is refused as too large (413), usually by a proxy in front of the registry, is
     ///   sent [in
     ///   chunks](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks)
@@ -43,8 +43,8 @@ impl Repository {
     ///   they are refused, down to 256 KiB or `OCI-Chunk-Min-Length`. A size that works is
     ///   remembered for the next blob. Chunks are also tried after two connections that broke
     ///   before anything had arrived.
-    /// - A broken upload continues where the registry says it stopped (end-13). If the session is
-    ///   lost, a new one is opened, unless the blob exists by then. The push fails after
+    /// - A broken upload continues where the registry says it stopped (end-13), and the source is
+    ///   read from the last 8 MiB before that place. If the session is lost, a new one is opened, unless the blob exists by then. The push fails after
     ///   [`max_attempts`](crate::RetryPolicy::max_attempts) tries in a row, none of which
     ///   transferred 256 KiB.
     /// - The session must be at the registry's own origin.
@@ -54,8 +54,8 @@ impl Repository {
     /// - [`ErrorKind::Status`] when the last answer of the registry is a refusal;
     ///   [`Error::response`] has it.
     /// - [`ErrorKind::UntrustedLink`] when the session is at another origin; nothing is sent there.
-    /// - [`ErrorKind::LocalIo`] when the source fails, [`ErrorKind::Integrity`] when its bytes do
-    ///   not match.
+    /// - [`ErrorKind::LocalIo`] when the source fails, [`ErrorKind::Source`] if it is a registry,
+    ///   and [`ErrorKind::Integrity`] when its bytes do not match.
     /// - When there is no usable answer.
     ///
     /// # Cancellation
@@ -73,7 +73,7 @@ impl Repository {
             digest,
             size,
             source,
-            reader: Slot::default(),
+            slot: Slot::default(),
         };
         push.run(mount_from).await
     }
@@ -123,7 +123,7 @@ struct Push<'a> {
     digest: &'a Digest,
     size: u64,
     source: &'a dyn BlobSource,
-    reader: Slot,
+    slot: Slot,
 }
 
 /// The outcome of one try.
@@ -158,12 +158,22 @@ impl Push<'_> {
         let mut budget = Budget::new(client.options().retry);
         let mut reached = 0;
         let mut in_vain = 0;
+        let mut refetched = false;
         loop {
             let open = match session.take() {
                 Some(session) => session,
                 None => self.start().await?,
             };
-            let (error, left) = match self.send(open, &mut chunk).await? {
+            let sent = match self.send(open, &mut chunk).await {
+                Err(error) if error.kind() == ErrorKind::Integrity && !refetched => {
+                    // What a source gives is read once more, as for a pull.
+                    refetched = true;
+                    self.slot.clear();
+                    continue;
+                }
+                sent => sent?,
+            };
+            let (error, left) = match sent {
                 Sent::Done => {
                     if let Some(bytes) = chunk {
                         host.remember_max_body(bytes);
@@ -348,7 +358,7 @@ impl Push<'_> {
             digest: self.digest,
             size: self.size,
             range,
-            reader: &self.reader,
+            slot: &self.slot,
         }
     }
 

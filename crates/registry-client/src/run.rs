@@ -11,7 +11,7 @@ use crate::auth::{Auth, BoxedReply, Carried, Progress};
 use crate::body::Body as Content;
 use crate::call::{Body, Call, Expect, Mode, Reply, redirect};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{self, About, Collected, MAX_ERROR_BODY};
+use crate::exchange::{self, About, Collected, MAX_ERROR_BODY, Payload};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::network::Outside;
@@ -207,7 +207,14 @@ impl Call<'_> {
         let mut outside = None;
         let mut hops = 0;
         loop {
-            let place = match Arc::clone(&state.host).enter(&mut state.budget).await {
+            let host = Arc::clone(&state.host);
+            let entered = match &self.payload {
+                Payload::Part(part) if part.source.makes_requests() => {
+                    host.enter_fed(&mut state.budget).await
+                }
+                _ => host.enter(&mut state.budget).await,
+            };
+            let place = match entered {
                 Ok(place) => place,
                 Err(answer) => return Ok(Attempt::Gated(answer)),
             };

@@ -1,28 +1,38 @@
 //! The body of a blob upload, which is read, hashed again and monitored while it is sent.
 
 use std::fmt;
-use std::io::{self, Read as _};
+use std::future::poll_fn;
+use std::io;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use oci_content::{Digest, VerifyError, VerifyingReader};
+use futures::stream::{Stream, StreamExt as _};
+use oci_content::{Digest, Hasher, VerifyError};
 use tokio::time::Instant;
 
-use crate::blob::BlobSource;
-use crate::error::ErrorKind;
+use crate::blob::{BlobSource, BlobStream};
+use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::options::ClientOptions;
 
-const CHUNK_BYTES: usize = 256 << 10;
+/// The least distance between two checkpoints of a blob, in bytes.
+const CHECKPOINT_BYTES: u64 = 8 << 20;
+
+/// The number of checkpoints that a large blob has at most.
+const MAX_CHECKPOINTS: u64 = 1_000;
 
 /// The progress of an upload, for the stall detection and for the error of the caller.
 #[derive(Debug)]
 pub(crate) struct UploadState {
     sent: AtomicU64,
     complete: AtomicBool,
+    /// Whether the source is waited for, which has limits of its own.
+    is_waiting: AtomicBool,
     last: Mutex<Instant>,
     failure: Mutex<Option<Failure>>,
 }
@@ -34,10 +44,7 @@ impl UploadState {
 
     /// Takes the failure of the source, if there was one.
     pub(crate) fn take_failure(&self) -> Option<Failure> {
-        self.failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        lock(&self.failure).take()
     }
 
     /// Returns when the upload counts as stalled if nothing is sent until then. A registry may hash
@@ -48,12 +55,16 @@ impl UploadState {
         } else {
             options.idle_timeout
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) + patience
+        if self.is_waiting.load(Ordering::Relaxed) {
+            return Instant::now() + patience;
+        }
+        *lock(&self.last) + patience
     }
 
     fn moved(&self, bytes: usize) {
+        self.is_waiting.store(false, Ordering::Relaxed);
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.last) = Instant::now();
     }
 }
 
@@ -65,7 +76,7 @@ pub(crate) struct Part<'a> {
     /// The size of the whole blob.
     pub(crate) size: u64,
     pub(crate) range: Range<u64>,
-    pub(crate) reader: &'a Slot,
+    pub(crate) slot: &'a Slot,
 }
 
 impl Part<'_> {
@@ -73,59 +84,156 @@ impl Part<'_> {
         self.range.end - self.range.start
     }
 
-    fn open(&self) -> io::Result<Reader> {
-        let reader = self.source.open()?;
-        Ok(Reader {
-            inner: VerifyingReader::new(reader, self.digest.clone(), self.size),
-            left: self.size,
-        })
+    /// Returns a reader that has reached the first byte of the part. The bytes between the last
+    /// checkpoint before it and the part are read and hashed again.
+    async fn open(&self) -> io::Result<Reader> {
+        let start = self.range.start;
+        let mut reader = match self.slot.take(start) {
+            Some(reader) => reader,
+            None => {
+                let (at, hasher) = self.slot.checkpoints.before(start, self.digest);
+                Reader {
+                    stream: self.source.open(at).await?,
+                    hasher,
+                    held: Bytes::new(),
+                    at,
+                    digest: self.digest.clone(),
+                    size: self.size,
+                    is_verified: false,
+                    checkpoints: self.slot.checkpoints.clone(),
+                }
+            }
+        };
+        while reader.at < start {
+            let limit = start - reader.at;
+            poll_fn(|context| reader.poll_read(context, limit)).await?;
+            // Skipping can take gigabytes, and other tasks need to run meanwhile.
+            tokio::task::yield_now().await;
+        }
+        Ok(reader)
     }
 }
 
-/// Holds the reader of a blob between two parts, so that a blob in chunks is read only once.
+/// What is kept of a blob between two parts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Slot(Arc<Mutex<Option<Reader>>>);
+pub(crate) struct Slot {
+    /// The reader, so that a blob in chunks is read only once.
+    reader: Arc<Mutex<Option<Reader>>>,
+    checkpoints: Checkpoints,
+}
 
 impl Slot {
-    fn take(&self) -> Option<Reader> {
-        self.lock().take()
+    /// Forgets everything, because the bytes so far were not those of the blob.
+    pub(crate) fn clear(&self) {
+        self.put(None);
+        lock(&self.checkpoints.0).clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Reader>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take(&self, at: u64) -> Option<Reader> {
+        let reader = lock(&self.reader).take();
+        reader.filter(|reader| reader.at == at)
+    }
+
+    fn put(&self, reader: Option<Reader>) {
+        *lock(&self.reader) = reader;
     }
 }
 
-/// A reader of a blob from its first byte.
+/// The state of the hash of a blob after so many bytes, so that an upload can continue from there
+/// without reading everything again.
+#[derive(Clone, Debug, Default)]
+struct Checkpoints(Arc<Mutex<Vec<(u64, Hasher)>>>);
+
+impl Checkpoints {
+    /// Returns the last one that is not after `place`, and forgets those that are.
+    fn before(&self, place: u64, digest: &Digest) -> (u64, Hasher) {
+        let mut known = lock(&self.0);
+        known.retain(|(at, _)| *at <= place);
+        let last = known.last().cloned();
+        last.unwrap_or_else(|| (0, Hasher::new(digest.algorithm())))
+    }
+
+    fn add(&self, at: u64, size: u64, hasher: &Hasher) {
+        let mut known = lock(&self.0);
+        let last = known.last().map_or(0, |(at, _)| *at);
+        if at >= last + CHECKPOINT_BYTES.max(size / MAX_CHECKPOINTS) {
+            known.push((at, hasher.clone()));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A reader of a blob that hashes what it reads.
 struct Reader {
-    inner: VerifyingReader<Box<dyn io::Read + Send>>,
-    left: u64,
+    stream: BlobStream,
+    /// The state of the hash after the bytes that were read.
+    hasher: Hasher,
+    /// Bytes that were read and hashed, and not yet handed out.
+    held: Bytes,
+    /// The number of bytes that were handed out.
+    at: u64,
+    digest: Digest,
+    size: u64,
+    is_verified: bool,
+    checkpoints: Checkpoints,
 }
 
 impl Reader {
-    /// Reads `bytes` bytes. The last ones of the blob are only returned after the whole blob has
-    /// been verified, so that a file that changed can never complete an upload.
-    fn read(&mut self, bytes: u64) -> io::Result<Bytes> {
-        let mut chunk = vec![0; usize::try_from(bytes).unwrap_or(CHUNK_BYTES)];
-        // If the source ends early, the verifying reader returns an error instead of the end of the
-        // file.
-        self.inner.read_exact(&mut chunk)?;
-        self.left -= chunk.len() as u64;
-        if self.left == 0 {
-            self.check_end()?;
+    /// Reads up to `limit` bytes. The last ones of the blob are only returned after the whole blob
+    /// has been verified, so that content that changed can never complete an upload.
+    fn poll_read(&mut self, context: &mut Context<'_>, limit: u64) -> Poll<io::Result<Bytes>> {
+        loop {
+            let read = self.at + self.held.len() as u64;
+            if read == self.size {
+                ready!(self.poll_verified(context))?;
+            }
+            if !self.held.is_empty() || self.at == self.size {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let part = self.held.split_to(limit.min(self.held.len()));
+                self.at += part.len() as u64;
+                return Poll::Ready(Ok(part));
+            }
+            let Some(chunk) = ready!(self.stream.poll_next_unpin(context)) else {
+                return Poll::Ready(Err(self.wrong_size(read)));
+            };
+            let chunk = chunk?;
+            if chunk.len() as u64 > self.size - read {
+                return Poll::Ready(Err(self.wrong_size(self.size + 1)));
+            }
+            self.hasher.update(&chunk);
+            let read = read + chunk.len() as u64;
+            self.checkpoints.add(read, self.size, &self.hasher);
+            self.held = chunk;
         }
-        Ok(chunk.into())
     }
 
-    fn check_end(&mut self) -> io::Result<()> {
-        self.inner.read(&mut [0]).map(|_| ())
+    /// Verifies the digest, and that the source has ended.
+    fn poll_verified(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.is_verified {
+            match ready!(self.stream.poll_next_unpin(context)).transpose()? {
+                Some(more) if more.is_empty() => {}
+                Some(_) => return Poll::Ready(Err(self.wrong_size(self.size + 1))),
+                None => {
+                    self.digest.verify(self.hasher.clone())?;
+                    self.is_verified = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrong_size(&self, found: u64) -> io::Error {
+        VerifyError::size(&self.digest, self.size, found).into()
     }
 }
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
-            .field("left", &self.left)
+            .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }
@@ -139,72 +247,66 @@ struct Chunks {
     slot: Slot,
 }
 
-/// Opens a part as a request body. The bytes before it are read and hashed too.
+/// Opens a part as a request body.
 pub(crate) async fn body(part: &Part<'_>) -> Result<(reqwest::Body, Arc<UploadState>), Failure> {
     let local = |error| local(part.digest, error);
-    let before = part.size - part.range.start;
-    let mut reader = match part.reader.take().filter(|reader| reader.left == before) {
-        Some(reader) => reader,
-        None => part.open().map_err(local)?,
-    };
-    while reader.left > before {
-        let bytes = (reader.left - before).min(CHUNK_BYTES as u64);
-        reader.read(bytes).map_err(local)?;
-        // Skipping can take gigabytes, and other tasks need to run meanwhile.
-        tokio::task::yield_now().await;
-    }
+    let mut reader = part.open().await.map_err(local)?;
     let state = Arc::new(UploadState {
         sent: AtomicU64::new(0),
         complete: AtomicBool::new(part.bytes() == 0),
+        is_waiting: AtomicBool::new(false),
         last: Mutex::new(Instant::now()),
         failure: Mutex::new(None),
     });
     if part.size == 0 {
-        reader.check_end().map_err(local)?;
+        let read = poll_fn(|context| reader.poll_read(context, 0)).await;
+        read.map_err(local)?;
         return Ok((Bytes::new().into(), state));
     }
     let chunks = Chunks {
         reader: Some(reader),
         left: part.bytes(),
         state: Arc::clone(&state),
-        slot: part.reader.clone(),
+        slot: part.slot.clone(),
     };
-    let body = reqwest::Body::wrap_stream(futures::stream::iter(chunks));
-    Ok((body, state))
+    Ok((reqwest::Body::wrap_stream(chunks), state))
 }
 
 impl Drop for Chunks {
     fn drop(&mut self) {
-        *self.slot.lock() = self.reader.take();
+        self.slot.put(self.reader.take());
     }
 }
 
-impl Iterator for Chunks {
+impl Stream for Chunks {
     type Item = io::Result<Bytes>;
 
-    fn next(&mut self) -> Option<io::Result<Bytes>> {
-        if self.left == 0 {
-            return None;
-        }
-        let bytes = self.left.min(CHUNK_BYTES as u64);
-        match self.reader.as_mut()?.read(bytes) {
-            Ok(chunk) => {
-                self.left -= bytes;
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        let left = self.left;
+        let Some(reader) = self.reader.as_mut().filter(|_| left > 0) else {
+            return Poll::Ready(None);
+        };
+        match reader.poll_read(context, left) {
+            Poll::Pending => {
+                self.state.is_waiting.store(true, Ordering::Relaxed);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(chunk)) => {
+                self.left -= chunk.len() as u64;
                 self.state.complete.store(self.left == 0, Ordering::Relaxed);
                 self.state.moved(chunk.len());
-                Some(Ok(chunk))
+                Poll::Ready(Some(Ok(chunk)))
             }
-            Err(error) => {
+            Poll::Ready(Err(error)) => {
                 self.reader = None;
                 let kind = error.kind();
                 let failure = failure(error);
-                *self
-                    .state
-                    .failure
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                *lock(&self.state.failure) = Some(failure);
                 // The connection only needs to know that the body was aborted.
-                Some(Err(kind.into()))
+                Poll::Ready(Some(Err(kind.into())))
             }
         }
     }
@@ -212,20 +314,21 @@ impl Iterator for Chunks {
 
 fn local(digest: &Digest, error: io::Error) -> Failure {
     let mut failure = failure(error);
-    if failure.kind == ErrorKind::LocalIo {
+    if failure.kind != ErrorKind::Integrity {
         failure.text = format!("{digest} cannot be read for the upload");
     }
     failure
 }
 
 fn failure(error: io::Error) -> Failure {
-    let verify = error
-        .get_ref()
-        .is_some_and(|inner| inner.is::<VerifyError>());
-    if verify {
-        Failure::new(ErrorKind::Integrity, "the source changed").caused_by(error)
-    } else {
-        Failure::new(ErrorKind::LocalIo, "the source of the upload failed").caused_by(error)
+    let cause = error.get_ref();
+    if cause.is_some_and(|cause| cause.is::<VerifyError>()) {
+        return Failure::new(ErrorKind::Integrity, "the source changed").caused_by(error);
+    }
+    const TEXT: &str = "the source of the upload failed";
+    match error.downcast::<Error>() {
+        Ok(remote) => Failure::new(ErrorKind::Source, TEXT).caused_by(remote),
+        Err(local) => Failure::new(ErrorKind::LocalIo, TEXT).caused_by(local),
     }
 }
 
@@ -233,44 +336,95 @@ fn failure(error: io::Error) -> Failure {
 mod tests {
     use super::*;
 
-    fn chunks(
+    async fn chunks(
         bytes: &'static [u8],
         digest: &Digest,
         size: u64,
     ) -> (Vec<io::Result<Bytes>>, Option<ErrorKind>) {
+        let (source, slot) = (Bytes::from_static(bytes), Slot::default());
+        let part = Part {
+            source: &source,
+            digest,
+            size,
+            range: 0..size,
+            slot: &slot,
+        };
         let state = Arc::new(UploadState {
             sent: AtomicU64::new(0),
             complete: AtomicBool::new(false),
+            is_waiting: AtomicBool::new(false),
             last: Mutex::new(Instant::now()),
             failure: Mutex::new(None),
         });
-        let reader: Box<dyn io::Read + Send> = Box::new(bytes);
         let chunks = Chunks {
-            reader: Some(Reader {
-                inner: VerifyingReader::new(reader, digest.clone(), size),
-                left: size,
-            }),
+            reader: Some(part.open().await.unwrap()),
             left: size,
             state: Arc::clone(&state),
-            slot: Slot::default(),
+            slot: slot.clone(),
         };
-        let all = chunks.collect();
+        let all = chunks.collect().await;
         (all, state.take_failure().map(|failure| failure.kind))
     }
 
-    #[test]
-    fn the_last_chunk_of_other_bytes_is_never_handed_out() {
+    #[tokio::test]
+    async fn the_last_chunk_of_other_bytes_is_never_handed_out() {
         let digest = Digest::of(b"hello");
-        let (all, failure) = chunks(b"hello", &digest, 5);
+        let (all, failure) = chunks(b"hello", &digest, 5).await;
         assert_eq!(
             all.into_iter().collect::<io::Result<Vec<_>>>().unwrap(),
             ["hello"]
         );
         assert_eq!(failure, None);
         for bytes in [&b"hallo"[..], b"hell", b"hello!", b""] {
-            let (all, failure) = chunks(bytes, &digest, 5);
-            assert!(matches!(&all[..], [Err(_)]), "{bytes:?}");
+            let (all, failure) = chunks(bytes, &digest, 5).await;
+            let has_last = all.iter().flatten().any(|chunk| chunk.ends_with(b"o"));
+            assert!(!has_last && all.last().unwrap().is_err(), "{bytes:?}");
             assert_eq!(failure, Some(ErrorKind::Integrity), "{bytes:?}");
         }
+    }
+
+    /// A source that counts the bytes it gave, and gives them 1 MiB at a time.
+    struct Counted {
+        bytes: Bytes,
+        given: AtomicU64,
+    }
+
+    #[async_trait::async_trait]
+    impl BlobSource for Counted {
+        async fn open(&self, from: u64) -> io::Result<BlobStream> {
+            let rest = self.bytes.slice(usize::try_from(from).unwrap()..);
+            self.given.fetch_add(rest.len() as u64, Ordering::Relaxed);
+            let reader = io::Cursor::new(rest);
+            Ok(crate::blob::read_blob(reader, 0))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_further_on_is_read_from_the_last_checkpoint() {
+        let bytes = Bytes::from(vec![7; 20 << 20]);
+        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+        let source = Counted {
+            bytes,
+            given: AtomicU64::new(0),
+        };
+        let slot = Slot::default();
+        let part = |range: Range<u64>| Part {
+            source: &source,
+            digest: &digest,
+            size,
+            range,
+            slot: &slot,
+        };
+        drop(part(size..size).open().await.unwrap());
+        source.given.store(0, Ordering::Relaxed);
+        // 17 MiB have been sent, and the reader is gone.
+        let mut reader = part(17 << 20..size).open().await.unwrap();
+        assert_eq!(source.given.load(Ordering::Relaxed), 4 << 20);
+        let mut left = size - reader.at;
+        while left > 0 {
+            let chunk = poll_fn(|context| reader.poll_read(context, left)).await;
+            left -= chunk.unwrap().len() as u64;
+        }
+        assert!(reader.is_verified);
     }
 }

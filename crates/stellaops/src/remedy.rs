@@ -13,6 +13,8 @@ use crate::exit::Exit;
 pub(crate) const SCHEME: &str = "--plain-http HOST selects plain HTTP";
 /// For a bundle that another tool packed.
 pub(crate) const REPACK: &str = "`stellaops bundle pack FOLDER --output FILE` does that";
+/// For a mirror of something that is not complete.
+pub(crate) const COPY_INCOMPLETE: &str = "--allow-incomplete copies the rest";
 pub(crate) const OVERWRITE: &str = "--overwrite replaces it";
 
 pub(crate) fn of_export(remedy: ExportRemedy) -> Option<&'static str> {

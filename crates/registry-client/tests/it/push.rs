@@ -2,9 +2,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use oci_content::Digest;
-use registry_client::{BlobPush, BlobSource, Endpoint, Error, ErrorKind, Repository};
+use registry_client::{BlobPush, BlobSource, BlobStream, Endpoint, Error, ErrorKind, Repository};
 
 use crate::support::{Answer, Recorder, Seen, Server, answer, hang_up, name, options};
 
@@ -276,8 +277,9 @@ async fn an_empty_blob_has_a_length() {
 
 struct Broken;
 
+#[async_trait]
 impl BlobSource for Broken {
-    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
+    async fn open(&self, _: u64) -> io::Result<BlobStream> {
         Err(io::ErrorKind::PermissionDenied.into())
     }
 }

@@ -1,6 +1,7 @@
 //! Arguments that several commands take.
 
 pub(crate) mod base;
+pub(crate) mod destination;
 pub(crate) mod output;
 pub(crate) mod policy;
 pub(crate) mod signature;

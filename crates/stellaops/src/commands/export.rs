@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use clap::Args;
 use import_validator::Report;
@@ -10,10 +9,8 @@ use mirror_export::{
     ExportSummary, Exporter, FileOutput,
 };
 use mirror_plan::{PlanEvent, PlanObserver};
-use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry, with_causes};
-use serde_json::json;
+use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry};
 
-use crate::announce;
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::{self, LegacyTagsArg, TableFormat, base, output, policy, signature};
 use crate::commands::run::{Run, Running};
@@ -21,7 +18,8 @@ use crate::commands::validate;
 use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::log::LogLevel;
+use crate::failure;
+use crate::planning::{self, Planning};
 use crate::progress::{Current, Phase, Progress};
 use crate::remedy;
 use crate::render::{self, Table};
@@ -81,7 +79,7 @@ pub(crate) struct ExportArgs {
     pub(crate) format: TableFormat,
 }
 
-fn platform(text: &str) -> Result<Platform, String> {
+pub(crate) fn platform(text: &str) -> Result<Platform, String> {
     Platform::parse(text)
         .ok_or_else(|| "a platform is written OS/ARCH or OS/ARCH/VARIANT".to_owned())
 }
@@ -118,9 +116,9 @@ async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
                 TableFormat::Json => render::json(&report)?,
                 TableFormat::Table => render::text(&validate::findings(&report, None))?,
             }
-            return Err(failure(&error));
+            return Err(failure::of_export(&error));
         }
-        result => result.map_err(|error| failure(&error))?,
+        result => result.map_err(|error| failure::of_export(&error))?,
     };
     match args.format {
         TableFormat::Json => render::json(&ExportDocument::from(&summary))?,
@@ -144,7 +142,7 @@ pub(crate) async fn export(
     progress: &Progress,
 ) -> Result<ExportSummary, Failure> {
     let result = run_export(context, request, output, progress).await;
-    result.map_err(|error| failure(&error))
+    result.map_err(|error| failure::of_export(&error))
 }
 
 async fn run_export(
@@ -154,6 +152,7 @@ async fn run_export(
     progress: &Progress,
 ) -> Result<ExportSummary, ExportError> {
     let observer = Arc::new(Observer {
+        planning: Planning::new(context, progress, "export"),
         context: context.clone(),
         progress: progress.clone(),
         current: Current::default(),
@@ -166,23 +165,9 @@ async fn run_export(
     )
     .with_gaps(context.gaps.clone());
     let result = exporter.export(request, output).await;
+    observer.planning.end();
     observer.current.end();
     result
-}
-
-fn failure(error: &ExportError) -> Failure {
-    let exit = match error.kind() {
-        ExportErrorKind::Usage | ExportErrorKind::Busy => Exit::Usage,
-        ExportErrorKind::LocalIo => Exit::LocalIo,
-        ExportErrorKind::Access => Exit::Access,
-        ExportErrorKind::Incomplete | ExportErrorKind::Policy => Exit::Incomplete,
-        ExportErrorKind::Integrity => Exit::Integrity,
-        ExportErrorKind::Limit => Exit::Limit,
-        _ => Exit::Network,
-    };
-    Failure::new(exit, with_causes(error))
-        .mended_by(error.remedy().and_then(remedy::of_export))
-        .mended_by(remedy::of_exit(exit))
 }
 
 /// Combines the command line and the configuration; the command line wins.
@@ -208,7 +193,8 @@ async fn request(
     let mut output = FileOutput::new(output);
     output.overwrite = args.overwrite;
     output.volume_size = args.volume_size;
-    let mut request = ExportRequest::new(images);
+    let mut request = ExportRequest::new(Vec::new());
+    request.plan = planning::request(context, images);
     request.plan.platforms = if args.platform.is_empty() {
         config.platforms.clone()
     } else {
@@ -230,17 +216,6 @@ async fn request(
     let sign_key = args.sign_key.as_deref();
     request.sign_key = sign_key.map(signature::signing_key).transpose()?;
     request.plan.legacy_tags = args.legacy_tags.into();
-    request.plan.discovery_timeout =
-        Duration::from_secs(config.referrer_discovery.timeout_seconds.get());
-    request.plan.max_concurrent_discoveries = config.referrer_discovery.max_concurrent_discoveries;
-    for reference in &request.plan.images {
-        if let Some(capability) = context.configured_api(reference.registry()) {
-            request
-                .plan
-                .configured
-                .insert(reference.registry().clone(), capability);
-        }
-    }
     Ok((request, output))
 }
 
@@ -282,6 +257,7 @@ async fn configured_images(
 /// Reports an export to the log, the metrics and the terminal.
 #[derive(Debug)]
 struct Observer {
+    planning: Planning,
     context: Context,
     progress: Progress,
     current: Current,
@@ -300,60 +276,7 @@ struct Hashed {
 
 impl PlanObserver for Observer {
     fn planning(&self, event: PlanEvent<'_>) {
-        let log = &self.context.log;
-        match event {
-            PlanEvent::Probing { registries, .. } => {
-                let message = format!(
-                    "Probing {registries} registries for OCI referrer capabilities before export"
-                );
-                let fields = json!({ "registries": registries })
-                    .as_object()
-                    .cloned()
-                    .unwrap_or_default();
-                log.write(LogLevel::Info, &message, fields);
-                let of = Some(("host", registries as u64));
-                self.current.begin(|| self.progress.phase("probe", of));
-            }
-            PlanEvent::Probed(report) => {
-                announce::probed(&self.context, report);
-                self.current.with(Phase::one_done);
-            }
-            PlanEvent::Discovering { images, .. } => {
-                self.current
-                    .begin(|| self.progress.discovery(images as u64));
-            }
-            PlanEvent::TagMoved { reference, now, .. } => {
-                log.warn(&format!(
-                    "tag-moved: {reference}: the tag points to {now} now; the digest is used"
-                ));
-            }
-            PlanEvent::Discovered {
-                reference,
-                root,
-                graph,
-                timeout,
-                ..
-            } => {
-                announce::discovered(&self.context, reference, root, graph, timeout, false);
-                for (warning, times) in announce::folded_warnings(graph.warnings()) {
-                    let about = warning
-                        .digest
-                        .as_ref()
-                        .map(|digest| format!(" {digest}"))
-                        .unwrap_or_default();
-                    log.warn(&format!(
-                        "{}: {reference}{about}: {}{times}",
-                        warning.code, warning.message
-                    ));
-                }
-                self.current.with(Phase::one_done);
-            }
-            PlanEvent::PolicyWarning(violation) => log.warn(&format!(
-                "the policy expects {}: {}",
-                violation.expected, violation.found
-            )),
-            _ => {}
-        }
+        self.planning.planning(event);
     }
 }
 
@@ -386,6 +309,7 @@ impl ExportObserver for Observer {
                     render::bytes(bytes)
                 ));
                 self.size.store(bytes, Ordering::Relaxed);
+                self.planning.end();
                 self.current.begin(|| {
                     let of = Some(("blob", blobs as u64));
                     let phase = self.progress.phase("download", of);

@@ -4,18 +4,20 @@ use std::sync::Arc;
 use clap::Args;
 use import_validator::{FindingKind, ValidatedBundle};
 use mirror_import::{
-    ImportError, ImportErrorKind, ImportObserver, ImportOptions, ImportReport, Importer,
-    LayoutTarget, Ledger, LedgerReport, LedgerVerdict, RegistryTarget, Target,
+    ImportError, ImportObserver, ImportOptions, ImportReport, Importer, Ledger, LedgerReport,
+    LedgerVerdict, Target,
 };
-use oci_content::{FileSystemGaps, Reference, Registry, with_causes, write_file};
+use oci_content::{FileSystemGaps, Registry, write_file};
 
+use crate::arguments::destination::MappingArgs;
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::signature::SignatureArgs;
-use crate::arguments::{TextFormat, base, bundle_path, policy, signature};
+use crate::arguments::{TextFormat, base, bundle_path, destination, policy, signature};
 use crate::commands::run::{Run, Running};
 use crate::commands::validate;
-use crate::context::{Context, ledger as ledger_folder, local_store};
+use crate::context::{Context, ledger as ledger_folder};
 use crate::exit::{Exit, Failure};
+use crate::failure;
 use crate::progress::{Current, Phase, Progress};
 use crate::remedy;
 use crate::render;
@@ -44,12 +46,8 @@ pub(crate) struct ImportArgs {
     /// Move tags that point to something else at the target
     #[arg(long)]
     pub(crate) overwrite_tags: bool,
-    /// Keep the source registry's name as the first part of the repository
-    #[arg(long)]
-    pub(crate) keep_host: bool,
-    /// Put the repository FROM (with its registry) into TO
-    #[arg(long, value_name = "FROM=TO")]
-    pub(crate) map: Vec<String>,
+    #[command(flatten)]
+    pub(crate) mapping: MappingArgs,
     /// Import even if a later bundle of the stream, or a different one with the same sequence, was imported before
     #[arg(long, requires = "key")]
     pub(crate) allow_rollback: bool,
@@ -80,9 +78,11 @@ const EXAMPLES: &str = "\
 
 impl Run for ImportArgs {
     fn registries(&self) -> Option<Vec<Registry>> {
-        let to = self.to.as_deref().unwrap_or_default();
-        let registry = to.split('/').next().unwrap_or_default().parse();
-        Some(registry.into_iter().collect())
+        Some(
+            destination::registry(self.to.as_deref())
+                .into_iter()
+                .collect(),
+        )
     }
 
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
@@ -94,13 +94,7 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
     let mut options = ImportOptions::default();
     options.overwrite_tags = args.overwrite_tags;
     options.dry_run = args.dry_run;
-    options.mapping.keep_host = args.keep_host;
-    for rule in &args.map {
-        options
-            .mapping
-            .rules
-            .push(rule.parse().map_err(|error| failure(&error))?);
-    }
+    options.mapping = args.mapping.mapping()?;
     options.allow_rollback = args.allow_rollback;
     options.verify_existing = args.verify_existing;
     let configured = &context.config.import;
@@ -108,7 +102,8 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
     options.require_sequence = args.require_sequence || configured.require_sequence;
     let stream_is_given = options.stream.is_some();
     options.ledger = ledger(args)?.map(|ledger| ledger.with_gaps(context.gaps.clone()));
-    let (target, registry) = target(context, args.to.as_deref(), &mut options)?;
+    let (target, registry) =
+        destination::target(context, args.to.as_deref(), &mut options.mapping)?;
     let validator = validate::validator(true, args.strict_referrer_validation);
     let validator = signature::demand(validator, &args.signature)?;
     let validator = policy::demand(validator, &args.policy)?.refuse_unused_rules(true);
@@ -124,7 +119,7 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
             let target = options.mapping.target(source);
             options
                 .mount_from
-                .push(target.map_err(|error| failure(&error))?);
+                .push(target.map_err(|error| failure::of_import(&error))?);
         }
         validator = validator.base(base);
     }
@@ -150,7 +145,7 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
             TextFormat::Text => render::text(&text(report))?,
         }
     }
-    result.map(drop).map_err(|error| failure(&error))
+    result.map(drop).map_err(|error| failure::of_import(&error))
 }
 
 /// Imports a validated bundle.
@@ -162,7 +157,7 @@ pub(crate) async fn import(
 ) -> Result<ImportReport, Failure> {
     send(bundle, target, options, progress)
         .await
-        .map_err(|error| failure(&error))
+        .map_err(|error| failure::of_import(&error))
 }
 
 async fn send(
@@ -171,17 +166,14 @@ async fn send(
     options: ImportOptions,
     progress: &Progress,
 ) -> Result<ImportReport, ImportError> {
-    let observer = Arc::new(Observer {
-        progress: progress.clone(),
-        current: Current::default(),
-    });
+    let observer = Arc::new(Sending::new(progress, "import"));
     let importer = Importer::new(
         target,
         options,
         Arc::clone(&observer) as Arc<dyn ImportObserver>,
     );
     let result = importer.import(bundle).await;
-    observer.current.end();
+    observer.end();
     result
 }
 
@@ -198,116 +190,18 @@ fn ledger(args: &ImportArgs) -> Result<Option<Ledger>, Failure> {
     }
 }
 
-/// Parses `REGISTRY[/PREFIX]` or `oci:FOLDER`; also returns the registry, if it is one.
-fn target(
-    context: &Context,
-    to: Option<&str>,
-    options: &mut ImportOptions,
-) -> Result<(Arc<dyn Target>, Option<Registry>), Failure> {
-    let Some(to) = to else {
-        let target = LayoutTarget::new(local_store()?)
-            .full_references(true)
-            .with_gaps(context.gaps.clone());
-        return Ok((Arc::new(target), None));
-    };
-    if let Some(folder) = to.strip_prefix("oci:") {
-        if folder.is_empty() {
-            return Err(Failure::new(Exit::Usage, "--to oci: names no folder"));
-        }
-        return Ok((
-            Arc::new(LayoutTarget::new(folder).with_gaps(context.gaps.clone())),
-            None,
-        ));
-    }
-    let wrong = |reason: String| {
-        Failure::new(
-            Exit::Usage,
-            format!("--to {to} is neither REGISTRY[/PREFIX] nor oci:FOLDER: {reason}"),
-        )
-    };
-    if let Some(instead) = instead_of(to) {
-        // There may be a password before the @.
-        let shown = if to.contains('@') { "..." } else { to };
-        let message = format!("--to {shown}: {instead}");
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    let (registry, prefix) = match to.split_once('/') {
-        Some((registry, prefix)) => (registry, Some(prefix)),
-        None => (to, None),
-    };
-    let registry: Registry = registry
-        .parse()
-        .map_err(|error| wrong(format!("{error}")))?;
-    if let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) {
-        // A tag here would become part of every image's name.
-        if to
-            .parse::<Reference>()
-            .is_ok_and(|reference| prefix.contains([':', '@']) && reference.tag().is_some())
-        {
-            return Err(wrong(
-                "images keep their own tags; leave out the tag".into(),
-            ));
-        }
-        options.mapping.prefix = Some(prefix.parse().map_err(|error| wrong(format!("{error}")))?);
-    }
-    let target = RegistryTarget::new(context.client.clone(), registry.clone());
-    Ok((Arc::new(target), Some(registry)))
-}
-
-/// Returns what to write instead of a target in another tool's syntax.
-fn instead_of(to: &str) -> Option<String> {
-    if to.starts_with(['/', '.', '~']) {
-        return Some(format!("a layout folder is written oci:{to}"));
-    }
-    // A port is digits only.
-    let (scheme, rest) = to.split_once(':')?;
-    let place = rest.trim_start_matches("//");
-    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {
-            let host = place.split('/').next().unwrap_or(place);
-            Some(format!(
-                "leave out the scheme: --to {place} --plain-http {host}"
-            ))
-        }
-        "https" | "docker" | "oras" | "registry" if rest.starts_with("//") => {
-            Some(format!("leave out the scheme: --to {place}"))
-        }
-        "oci-layout" | "layout" | "ocidir" | "dir" | "file" if !place.is_empty() => {
-            Some(format!("a layout folder is written oci:{place}"))
-        }
-        "oci-archive" | "docker-archive" | "docker-daemon" | "containers-storage" | "s3" | "gs"
-        | "az" => Some(format!(
-            "cannot import into {scheme}:; use REGISTRY[/PREFIX] or oci:FOLDER, from where other tools can copy"
-        )),
-        _ if rest.starts_with("//") => Some(format!(
-            "{scheme}:// is not a target; use REGISTRY[/PREFIX] or oci:FOLDER"
-        )),
-        _ => None,
-    }
-}
-
-fn failure(error: &ImportError) -> Failure {
-    let exit = match error.kind() {
-        ImportErrorKind::Usage => Exit::Usage,
-        ImportErrorKind::LocalIo => Exit::LocalIo,
-        ImportErrorKind::Access | ImportErrorKind::BaseMissing => Exit::Access,
-        ImportErrorKind::Integrity => Exit::Integrity,
-        ImportErrorKind::Authenticity => Exit::Authenticity,
-        ImportErrorKind::Incomplete => Exit::Incomplete,
-        _ => Exit::Network,
-    };
-    Failure::new(exit, with_causes(error)).mended_by(remedy::of_import(error))
-}
-
-fn json(report: &ImportReport) -> Result<serde_json::Value, Failure> {
+pub(crate) fn json(report: &ImportReport) -> Result<serde_json::Value, Failure> {
     let mut report = report.clone();
     remedy::add_to(&mut report.warnings);
     serde_json::to_value(report)
         .map_err(|error| Failure::new(Exit::LocalIo, format!("the report: {error}")))
 }
 
-fn write_receipt(path: &Path, report: &ImportReport, gaps: &FileSystemGaps) -> Result<(), Failure> {
+pub(crate) fn write_receipt(
+    path: &Path,
+    report: &ImportReport,
+    gaps: &FileSystemGaps,
+) -> Result<(), Failure> {
     let text = format!("{:#}\n", json(report)?);
     write_file(path, text.as_bytes(), gaps).map_err(|error| {
         Failure::new(
@@ -393,9 +287,12 @@ fn unsettled(report: &ImportReport) -> String {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
-    format!(
-        "; the source is incomplete, {shown}{more}: there may be referrers that the bundle does not hold"
-    )
+    let lacking = if report.manifest.is_some() {
+        "the bundle does not hold"
+    } else {
+        "were not found"
+    };
+    format!("; the source is incomplete, {shown}{more}: there may be referrers that {lacking}")
 }
 
 /// Formats the verdict of the ledger, if it has a record of the bundle's series.
@@ -464,18 +361,36 @@ fn unrecorded(ledger: &LedgerReport) -> Option<&'static str> {
     }
 }
 
+/// Shows the progress of what is sent.
 #[derive(Debug)]
-struct Observer {
+pub(crate) struct Sending {
     progress: Progress,
     current: Current,
+    /// What is done, in a word.
+    name: &'static str,
 }
 
-impl ImportObserver for Observer {
+impl Sending {
+    pub(crate) fn new(progress: &Progress, name: &'static str) -> Self {
+        Self {
+            progress: progress.clone(),
+            current: Current::default(),
+            name,
+        }
+    }
+
+    /// Ends what is shown.
+    pub(crate) fn end(&self) {
+        self.current.end();
+    }
+}
+
+impl ImportObserver for Sending {
     fn planned(&self, objects: usize, bytes: u64) {
         self.current.begin(|| {
             let phase = self
                 .progress
-                .phase("import", Some(("object", objects as u64)));
+                .phase(self.name, Some(("object", objects as u64)));
             phase.bytes_in_all(Some(bytes));
             phase
         });

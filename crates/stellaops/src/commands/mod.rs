@@ -14,6 +14,7 @@ mod import;
 mod inspect;
 mod list;
 mod manifest;
+mod mirror;
 mod pack;
 mod probe;
 mod run;
@@ -77,6 +78,9 @@ pub(crate) enum Command {
     /// Write, check and read mirror bundles
     #[command(subcommand)]
     Bundle(BundleCommand),
+    /// Copy images and everything that refers to them from registry to registry
+    #[command(subcommand)]
+    Mirror(mirror::MirrorCommand),
     /// Use the local store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -127,6 +131,7 @@ impl Command {
             Self::Bundle(BundleCommand::Inspect(args)) => args,
             Self::Bundle(BundleCommand::Manifest(args)) => args,
             Self::Bundle(BundleCommand::Diff(args)) => args,
+            Self::Mirror(command) => command.chosen(),
             Self::Store(StoreCommand::Serve(args)) => args,
             Self::Store(StoreCommand::List(args)) => args,
             Self::Demo(args) => args,

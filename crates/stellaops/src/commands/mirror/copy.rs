@@ -1,0 +1,145 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use mirror_import::{
+    ImportObserver, ImportOptions, ImportReport, Importer, Mirror, MirrorError, Target,
+};
+use mirror_plan::{PlanObserver, PlanRequest, Planner};
+use oci_content::{Completeness, Platform, Reference, Registry};
+
+use crate::arguments::destination::{self, MappingArgs};
+use crate::arguments::policy::{self, PolicyArgs};
+use crate::arguments::{self, LegacyTagsArg, TextFormat};
+use crate::commands::export::platform;
+use crate::commands::import::{self, Sending};
+use crate::commands::run::{Run, Running};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::failure;
+use crate::planning::{self, Planning};
+use crate::render;
+
+/// Copy images and everything that refers to them from registry to registry, and prove that all of it arrived
+#[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
+pub(crate) struct CopyArgs {
+    #[arg(
+        required = true,
+        value_name = "REFERENCE",
+        help = "The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]",
+        value_parser = arguments::reference
+    )]
+    pub(crate) references: Vec<Reference>,
+    /// REGISTRY[/PREFIX], or oci:FOLDER [default: the local store]
+    #[arg(long, value_name = "DEST")]
+    pub(crate) to: Option<String>,
+    /// Platforms of an index to copy [default: all]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = platform)]
+    pub(crate) platform: Vec<Platform>,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+    /// Copy what can be copied even if it is incomplete; the exit code is 11
+    #[arg(long)]
+    pub(crate) allow_incomplete: bool,
+    /// Move tags that point to something else at the target
+    #[arg(long)]
+    pub(crate) overwrite_tags: bool,
+    #[command(flatten)]
+    pub(crate) mapping: MappingArgs,
+    /// Read and hash what the target already has, instead of comparing sizes
+    #[arg(long)]
+    pub(crate) verify_existing: bool,
+    /// Legacy tags to look for
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(crate) legacy_tags: LegacyTagsArg,
+    /// Show what would be done, without doing it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Write a record of what arrived to this file (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Output format
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
+
+const EXAMPLES: &str = "\
+    stellaops mirror copy registry.example.com/team/app:1.0 --to registry.inside.example/mirror\n\
+    stellaops mirror copy registry.example.com/team/app:1.0 --to oci:folder --receipt receipt.json";
+
+impl Run for CopyArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        let references = self.references.iter();
+        let sources = references.map(|reference| reference.registry().clone());
+        Some(
+            sources
+                .chain(destination::registry(self.to.as_deref()))
+                .collect(),
+        )
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
+    let mut request = planning::request(context, args.references.clone());
+    request.platforms.clone_from(&args.platform);
+    request.policy = policy::read(&args.policy)?;
+    request.legacy_tags = args.legacy_tags.into();
+    let mut options = ImportOptions::default();
+    options.overwrite_tags = args.overwrite_tags;
+    options.dry_run = args.dry_run;
+    options.verify_existing = args.verify_existing;
+    options.mapping = args.mapping.mapping()?;
+    let (target, _) = destination::target(context, args.to.as_deref(), &mut options.mapping)?;
+    let result = copy(context, &request, target, options, args.allow_incomplete).await;
+    let report = match &result {
+        Ok(report) => Some(report),
+        Err(MirrorError::Import(error)) => error.report(),
+        Err(_) => None,
+    };
+    if let Some(report) = report {
+        if let Some(path) = &args.receipt {
+            import::write_receipt(path, report, &context.gaps)?;
+        }
+        match args.format {
+            TextFormat::Json => render::json(&import::json(report)?)?,
+            TextFormat::Text => render::text(&import::text(report))?,
+        }
+    }
+    let report = result.map_err(|error| failure::of_mirror(&error))?;
+    match report.source_status {
+        Completeness::Complete => Ok(()),
+        _ => Err(Failure::new(
+            Exit::Incomplete,
+            "what was copied is incomplete, as allowed; the output names what is missing",
+        )),
+    }
+}
+
+/// Copies images, with log lines, metrics and progress.
+pub(crate) async fn copy(
+    context: &Context,
+    request: &PlanRequest,
+    target: Arc<dyn Target>,
+    options: ImportOptions,
+    allow_incomplete: bool,
+) -> Result<ImportReport, MirrorError> {
+    let mut request = request.clone();
+    request.sha512 = true;
+    let planning = Arc::new(Planning::new(context, &context.progress, "mirror"));
+    let sending = Arc::new(Sending::new(&context.progress, "copy"));
+    let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(&planning);
+    let planner = Planner::new(context.client.clone(), Arc::clone(&observer));
+    let told: Arc<dyn ImportObserver> = Arc::<Sending>::clone(&sending);
+    let importer = Importer::new(target, options, told);
+    let mirror = Mirror::new(planner, importer, observer).allow_incomplete(allow_incomplete);
+    let found = mirror.find(&request).await;
+    planning.end();
+    let result = mirror.send(&found?).await;
+    sending.end();
+    result
+}

@@ -1,0 +1,21 @@
+//! `stellaops mirror`: from registry to registry, without a file in between.
+
+pub(crate) mod copy;
+
+use clap::Subcommand;
+
+use crate::commands::run::Run;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MirrorCommand {
+    Copy(copy::CopyArgs),
+}
+
+impl MirrorCommand {
+    /// Returns the chosen command.
+    pub(crate) fn chosen(&self) -> &dyn Run {
+        match self {
+            Self::Copy(args) => args,
+        }
+    }
+}
