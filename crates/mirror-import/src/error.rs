@@ -109,7 +109,8 @@ impl ImportError {
         self.remedy.as_ref()
     }
 
-    /// Returns what was done and what is missing, if the import got as far as its proof.
+    /// Returns what was done and what is missing, if the import sent a manifest or got as far as
+    /// its proof. Tags are only listed once they may have been made.
     pub fn report(&self) -> Option<&ImportReport> {
         self.report.as_deref()
     }

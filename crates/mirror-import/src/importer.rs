@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use oci_content::MirrorGraph;
+
 use crate::base;
 use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
 use crate::ledger::Admitted;
@@ -8,7 +10,7 @@ use crate::mapping::Mapping;
 use crate::observed::{ImportObserver, Observed};
 use crate::options::ImportOptions;
 use crate::plan::ImportPlan;
-use crate::report::{ImportReport, ImportedImage, TransferCounts};
+use crate::report::{ImportReport, ImportedImage, ImportedRepository, TransferCounts};
 use crate::sequence::Sequence;
 use crate::source::{Provenance, Source};
 use crate::target::{Entry, Target, TargetProfile};
@@ -78,7 +80,7 @@ impl Importer {
         let provenance = source.provenance();
         let plan = ImportPlan::new(&source, &self.options.mapping).await?;
         let profile = self.target.profile();
-        let mut report = self.report(&provenance, &plan);
+        let mut report = self.report(&provenance, source.graph(), &plan);
         let admitted = self.admit(&provenance, &mut report)?;
         let (objects, bytes) = amount(&plan, profile);
         self.observer.planned(objects, bytes);
@@ -90,7 +92,13 @@ impl Importer {
             plan: &plan,
             profile,
         };
-        sequence.run(provenance.base.as_ref(), &mut report).await?;
+        if let Err(error) = sequence.run(provenance.base.as_ref(), &mut report).await {
+            let is_begun = report.repositories.iter().any(|into| !into.made.is_empty());
+            return Err(match error.report() {
+                None if is_begun => error.with_report(report),
+                _ => error,
+            });
+        }
         match admitted
             .filter(|_| !self.options.dry_run)
             .map(Admitted::record)
@@ -146,11 +154,21 @@ impl Importer {
         }
     }
 
-    fn report(&self, provenance: &Provenance, plan: &ImportPlan) -> ImportReport {
+    fn report(
+        &self,
+        provenance: &Provenance,
+        graph: &MirrorGraph,
+        plan: &ImportPlan,
+    ) -> ImportReport {
         let images = plan.images().filter_map(|entry| self.imported(&entry));
+        let repositories = plan.sources.iter();
+        let repositories = repositories
+            .map(|(target, source)| ImportedRepository::new(source.clone(), target.clone()));
         ImportReport {
             schema_version: 1,
             target: self.target.name(),
+            target_identity: Some(self.target.identity(None)),
+            proved: false,
             manifest: provenance.manifest.clone(),
             signed_by: provenance.signed_by.clone(),
             stream: provenance.stream.to_string(),
@@ -160,6 +178,8 @@ impl Importer {
             source_status: provenance.status,
             warnings: provenance.warnings.clone(),
             warnings_omitted: provenance.warnings_omitted,
+            graph: Some(graph.clone()),
+            repositories: repositories.collect(),
             images: images.collect(),
             tags: Vec::new(),
             blobs: TransferCounts::default(),

@@ -53,8 +53,8 @@ pub use options::ImportOptions;
 pub use planned::PlannedSource;
 pub use registry_target::RegistryTarget;
 pub use report::{
-    BaseReport, ImportReport, ImportedImage, ImportedTag, MissingReferrer, TagAction,
-    TransferCounts,
+    BaseReport, ImportReport, ImportedImage, ImportedRepository, ImportedTag, MissingReferrer,
+    TagAction, TransferCounts,
 };
 pub use source::{Provenance, Source};
 pub use target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};

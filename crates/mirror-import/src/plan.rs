@@ -13,6 +13,8 @@ use crate::target::Entry;
 pub(crate) struct ImportPlan {
     /// By repository at the target.
     pub(crate) repositories: BTreeMap<RepositoryName, RepositoryPlan>,
+    /// The repository at the source of each repository at the target.
+    pub(crate) sources: BTreeMap<RepositoryName, SourceRepository>,
 }
 
 /// What goes into one repository.
@@ -62,13 +64,13 @@ impl ImportPlan {
                 .discovery
                 .push(record);
         }
-        let mut targets: BTreeMap<RepositoryName, SourceRepository> = BTreeMap::new();
         let mut plan = Self {
             repositories: BTreeMap::new(),
+            sources: BTreeMap::new(),
         };
         for (name, held) in sources {
             let target = mapping.target(&name)?;
-            if let Some(other) = targets.insert(target.clone(), name.clone()) {
+            if let Some(other) = plan.sources.insert(target.clone(), name.clone()) {
                 let message = format!(
                     "{other} and {name} would both go into {target}, and have to be kept apart"
                 );

@@ -1,4 +1,8 @@
-use oci_content::{Completeness, Digest, Reference, RepositoryName, Tag};
+use std::collections::BTreeSet;
+
+use oci_content::{
+    Completeness, Digest, MirrorGraph, Reference, RepositoryName, SourceRepository, Tag,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger_report::LedgerReport;
@@ -13,6 +17,14 @@ pub struct ImportReport {
     pub schema_version: u32,
     /// The name of the target.
     pub target: String,
+    /// The target as [`Target::identity`](crate::Target::identity) names it, without a prefix;
+    /// `None` in a receipt of an older version.
+    #[serde(default)]
+    pub target_identity: Option<String>,
+    /// Whether the proof succeeded: everything was found at the target. `false` in a receipt of an
+    /// older version.
+    #[serde(default)]
+    pub proved: bool,
     /// The digest of the bundle's `manifest.yaml`; `None` if the source is not a bundle.
     pub manifest: Option<Digest>,
     /// The key that verified the bundle's signature, as the SHA-256 of its DER form; `None` if no
@@ -32,6 +44,13 @@ pub struct ImportReport {
     pub warnings: Vec<Finding>,
     /// The number of warnings that are not listed, because there are too many of their kind.
     pub warnings_omitted: u64,
+    /// What was imported, as the source has it; `None` in a receipt of an older version.
+    #[serde(default)]
+    pub graph: Option<MirrorGraph>,
+    /// Where each repository of the source went, and the manifests that went there. Empty in a
+    /// receipt of an older version.
+    #[serde(default)]
+    pub repositories: Vec<ImportedRepository>,
     /// The images.
     pub images: Vec<ImportedImage>,
     /// The tags that the import was to make, and what each was before, in the order in which tags
@@ -61,6 +80,44 @@ impl ImportReport {
     pub fn unsettled(&self) -> impl Iterator<Item = &Finding> {
         let warnings = self.warnings.iter();
         warnings.filter(|warning| warning.kind.is_of_completeness())
+    }
+}
+
+/// A repository that was imported, and the manifests that the target was to have in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ImportedRepository {
+    /// The repository at the source.
+    pub source: SourceRepository,
+    /// The repository at the target.
+    pub target: RepositoryName,
+    /// The manifests that were sent. After an import that failed, those whose answer was still
+    /// awaited are missing, and a later import finds them present. If repositories of the target share their objects, each is
+    /// named by one of them.
+    pub made: BTreeSet<Digest>,
+    /// The manifests that the target had already.
+    pub present: BTreeSet<Digest>,
+}
+
+impl ImportedRepository {
+    /// Creates a record without manifests.
+    pub fn new(source: SourceRepository, target: RepositoryName) -> Self {
+        Self {
+            source,
+            target,
+            made: BTreeSet::new(),
+            present: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, manifest: Digest, is_made: bool) {
+        let list = if is_made {
+            &mut self.made
+        } else {
+            &mut self.present
+        };
+        list.insert(manifest);
     }
 }
 

@@ -17,7 +17,9 @@ use crate::options::ImportOptions;
 use crate::patience::Patience;
 use crate::plan::{ImportPlan, RepositoryPlan};
 use crate::proof::{self, Comparison};
-use crate::report::{ImportReport, ImportedTag, MissingReferrer, TagAction, TransferCounts};
+use crate::report::{
+    ImportReport, ImportedRepository, ImportedTag, MissingReferrer, TagAction, TransferCounts,
+};
 use crate::source::Source as _;
 use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
 
@@ -40,7 +42,7 @@ impl Sequence<'_> {
         base: Option<&Digest>,
         report: &mut ImportReport,
     ) -> Result<(), ImportError> {
-        let entries = self.entries_to_publish(report).await?;
+        let (entries, tags) = self.entries_to_publish().await?;
         let base = BaseSearch {
             target: &**self.target,
             plan: self.plan,
@@ -53,20 +55,24 @@ impl Sequence<'_> {
             base.mounted = mounts.len();
         }
         if self.options.dry_run {
+            report.tags = tags;
             return Ok(());
         }
         self.target.prepare().await?;
         // Before anything else: if the registry does not mount, nothing visible has been sent.
         base.mount(mounts).await?;
         self.put_blobs(&mut report.blobs).await?;
-        self.put_manifests(&mut report.manifests).await?;
+        self.put_manifests(report).await?;
         self.list_referrers().await?;
+        report.tags = tags;
         let published = self.target.publish(&entries, self.source).await?;
         answers_for_all("publish", entries.len(), published.len())?;
         self.observer.proving();
         self.prove_entries(entries, &published).await?;
         report.blobs_checked = self.prove_blobs().await?;
-        self.prove_referrers(report).await
+        self.prove_referrers(report).await?;
+        report.proved = true;
+        Ok(())
     }
 
     fn check(&self) -> Check {
@@ -87,13 +93,9 @@ impl Sequence<'_> {
         Ok(held)
     }
 
-    /// Records in the report what every tag is before the import, and returns the entries to
-    /// publish. Refuses to move a tag unless that is allowed, and a tag that entries want for
-    /// different manifests.
-    async fn entries_to_publish(
-        &self,
-        report: &mut ImportReport,
-    ) -> Result<Vec<Entry>, ImportError> {
+    /// Returns the entries to publish, and what every tag is before the import. Refuses to move a
+    /// tag unless that is allowed, and a tag that entries want for different manifests.
+    async fn entries_to_publish(&self) -> Result<(Vec<Entry>, Vec<ImportedTag>), ImportError> {
         let entries = self.plan.entries(self.profile.lists_untagged);
         let mut unique: BTreeMap<(&RepositoryName, &Tag), &Entry> = BTreeMap::new();
         for entry in &entries {
@@ -117,6 +119,7 @@ impl Sequence<'_> {
             before.insert((entry.repository, entry.tag), held?);
         }
         let mut wanted = Vec::new();
+        let mut tags = Vec::new();
         for entry in entries {
             let digest = &entry.descriptor.digest;
             let Some(tag) = &entry.tag else {
@@ -139,7 +142,7 @@ impl Sequence<'_> {
                 return Err(error.with_remedy(ImportRemedy::OverwriteTags));
             }
             let is_present = held.as_ref() == Some(digest);
-            report.tags.push(ImportedTag {
+            tags.push(ImportedTag {
                 repository: entry.repository.clone(),
                 tag: tag.clone(),
                 digest: digest.clone(),
@@ -154,7 +157,7 @@ impl Sequence<'_> {
                 wanted.push(entry);
             }
         }
-        Ok(wanted)
+        Ok((wanted, tags))
     }
 
     /// Puts every blob into every repository that needs it, the largest first, so that the last
@@ -195,7 +198,12 @@ impl Sequence<'_> {
     }
 
     /// Puts the manifests, each after everything that it needs.
-    async fn put_manifests(&self, counts: &mut TransferCounts) -> Result<(), ImportError> {
+    async fn put_manifests(&self, report: &mut ImportReport) -> Result<(), ImportError> {
+        let repositories = report.repositories.iter_mut();
+        let mut records: BTreeMap<RepositoryName, &mut ImportedRepository> = repositories
+            .map(|record| (record.target.clone(), record))
+            .collect();
+        let counts = &mut report.manifests;
         let repositories = self.plan.repositories.values();
         let waves = repositories.map(|plan| plan.waves.len()).max().unwrap_or(0);
         let mut seen = BTreeSet::new();
@@ -213,21 +221,25 @@ impl Sequence<'_> {
                     .has_manifest(name, manifest, self.check())
                     .await?
                 {
-                    return Ok((manifest.size, false));
+                    return Ok((name, manifest, false));
                 }
                 let digest = &manifest.digest;
                 self.target.put_manifest(name, digest, self.source).await?;
-                Ok::<_, ImportError>((manifest.size, true))
+                Ok::<_, ImportError>((name, manifest, true))
             });
             let mut puts = puts.buffer_unordered(self.at_once()).boxed();
-            while let Some((size, sent)) = puts.try_next().await? {
-                if sent {
-                    counts.sent += 1;
+            while let Some((name, manifest, sent)) = puts.try_next().await? {
+                let count = if sent {
+                    &mut counts.sent
                 } else {
-                    counts.present += 1;
+                    &mut counts.present
+                };
+                *count += 1;
+                if let Some(record) = records.get_mut(name) {
+                    record.add(manifest.digest.clone(), sent);
                 }
-                self.observer.advanced(size);
-                self.observer.arrived(size);
+                self.observer.advanced(manifest.size);
+                self.observer.arrived(manifest.size);
             }
         }
         Ok(())

@@ -255,9 +255,14 @@ pub(crate) fn local_store() -> Result<PathBuf, Failure> {
 
 /// Returns the folder of the ledger: `$XDG_STATE_HOME/stellaops/ledger`.
 pub(crate) fn ledger() -> Option<PathBuf> {
+    state("ledger")
+}
+
+/// Returns a folder of what outlives a run: `$XDG_STATE_HOME/stellaops/NAME`.
+pub(crate) fn state(name: &str) -> Option<PathBuf> {
     variable("XDG_STATE_HOME")
         .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
-        .map(|state| state.join("stellaops/ledger"))
+        .map(|state| state.join("stellaops").join(name))
 }
 
 /// Counts and logs what the registry client does.

@@ -1,5 +1,7 @@
-use mirror_import::{ImportErrorKind, ImportReport, TagAction};
-use oci_content::referrers_tag;
+use std::collections::BTreeSet;
+
+use mirror_import::{ImportErrorKind, ImportReport, Source as _, TagAction};
+use oci_content::{Digest, MirrorGraph, SourceRepository, referrers_tag};
 use test_registry::{Fault, Persona, Referrer, Route, TestRegistry};
 
 use crate::support::{Bundle, open, writes};
@@ -226,4 +228,45 @@ async fn a_receipt_says_of_every_tag_what_it_was_before() {
             (Some(&tag.digest), TagAction::Present)
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_says_of_every_manifest_whether_it_was_made_also_when_the_import_failed() {
+    let bundle = Bundle::new().await;
+    let graph = bundle.validated().graph().clone();
+    let target = open(Persona::SpecFull).await;
+    let manifests = Route::manifests().method("PUT");
+    target.fault(manifests, Fault::statuses([403]).skip(3).forever());
+    let error = bundle.import_to(&target).await.unwrap_err();
+    let first = error.report().expect("manifests were sent");
+    assert!(!first.proved && first.tags.is_empty(), "{first:?}");
+    target.clear_faults();
+    let second = bundle.import_to(&target).await.unwrap();
+    let third = bundle.import_to(&target).await.unwrap();
+    assert!(second.proved && third.proved);
+    let identity = Some(target.host().to_string());
+    for report in [first, &second, &third] {
+        assert_eq!(report.target_identity, identity);
+        assert_eq!(report.graph.as_ref(), Some(&graph));
+    }
+    for (place, name) in ["app", "other"].into_iter().enumerate() {
+        let [first, second, third] =
+            [first, &second, &third].map(|report| &report.repositories[place]);
+        assert_eq!(second.target.as_str(), name);
+        assert_eq!(second.source.to_string(), graph_repository(&graph, name));
+        // Sent together with the one that was refused, another one may have arrived.
+        assert!(first.made.is_subset(&second.present), "{name}");
+        assert!(second.made.is_disjoint(&second.present));
+        let all: BTreeSet<Digest> = second.made.union(&second.present).cloned().collect();
+        assert_eq!(third.present, all);
+        assert!(third.made.is_empty());
+        let expected = if name == "app" { 4 } else { 1 };
+        assert_eq!(all.len(), expected, "{name}");
+    }
+}
+
+fn graph_repository(graph: &MirrorGraph, name: &str) -> String {
+    let mut names = graph.images.iter().map(|image| &image.reference);
+    let reference = names.find(|reference| reference.repository().as_str() == name);
+    SourceRepository::from(reference.unwrap()).to_string()
 }

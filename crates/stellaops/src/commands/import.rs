@@ -128,7 +128,11 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
     let result = send(bundle, target, options, &context.progress).await;
     let report = match &result {
         Ok(report) => Some(report),
-        Err(error) => error.report(),
+        // An import that ended before its proof has nothing to prove.
+        Err(error) => {
+            let report = error.report();
+            report.filter(|report| report.proved || !report.missing.is_empty())
+        }
     };
     if let Some(report) = report {
         if let Some(nothing) = report.ledger.as_ref().and_then(unrecorded) {
