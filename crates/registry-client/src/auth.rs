@@ -9,7 +9,7 @@ use http::header::HeaderValue;
 use http::{Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::bearer::{Ask, Bearer, union};
@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::observer::Endpoint;
 use crate::response::Response;
 use crate::retry;
+use crate::stopwatch::Stopwatch;
 use crate::token::{Token, TokenRequest, Tokens, basic, bearer};
 
 /// A token that is refused sooner than this after it was requested has not expired.
@@ -391,8 +392,9 @@ impl Auth {
         // Limited to the time for one answer: the actual request is still to come, with all its
         // tries.
         let limit = call.network.options.response_timeout;
-        let reply = timeout(limit, run(question, self, Mode::Stream)).await;
-        let Ok(Ok(reply)) = reply else {
+        let held = Arc::clone(&call.network.host(&call.url).allowance.held);
+        let asked = run(question, self, Mode::Stream);
+        let Some(Ok(reply)) = Stopwatch::start(held).within(limit, asked).await else {
             *requests += 1;
             return None;
         };

@@ -12,11 +12,14 @@ use crate::host::Place;
 use crate::network::Network;
 use crate::observer::{Endpoint, RequestObserver};
 use crate::response::Response;
+use crate::window::Window;
 
 /// A call to a registry, which may take several requests.
 pub(crate) struct Call<'a> {
     pub(crate) network: &'a Network,
     pub(crate) observer: Option<&'a Arc<dyn RequestObserver>>,
+    /// The caller's window, in addition to that of the registry.
+    pub(crate) window: Option<&'a Arc<dyn Window>>,
     pub(crate) registry: &'a Registry,
     pub(crate) repository: Option<&'a RepositoryName>,
     pub(crate) endpoint: Endpoint,
@@ -107,6 +110,7 @@ impl<'a> Call<'a> {
         Self {
             network,
             observer,
+            window: None,
             registry,
             repository,
             endpoint: Endpoint::Manifest,

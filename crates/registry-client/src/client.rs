@@ -16,6 +16,8 @@ use crate::network::Network;
 use crate::observer::{self, Endpoint, RequestObserver};
 use crate::options::ClientOptions;
 use crate::response::Response;
+use crate::stopwatch::Stopwatch;
+use crate::window::Window;
 
 /// A client for any number of registries.
 ///
@@ -23,12 +25,13 @@ use crate::response::Response;
 /// behind; the docs of each write say under *Cancellation* what may be left at the registry. If
 /// others wait for a token request that is dropped, the next of them makes it.
 ///
-/// It is cheap to clone. Clones share connections, tokens, the limit of requests in flight and rate
-/// limit gates, so one client per process is enough.
+/// It is cheap to clone. Clones share connections, tokens, budgets, the limit of requests in flight
+/// and rate limit gates, so one client per process is enough.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
     observer: Option<Arc<dyn RequestObserver>>,
+    window: Option<Arc<dyn Window>>,
 }
 
 struct Shared {
@@ -45,6 +48,7 @@ impl Client {
     pub fn new(options: ClientOptions) -> Result<Self, BuildError> {
         Ok(Self {
             observer: options.observer.clone(),
+            window: None,
             shared: Arc::new(Shared {
                 network: Network::new(options)?,
                 auth: Auth::default(),
@@ -60,9 +64,30 @@ impl Client {
     #[must_use]
     pub fn with_observer(&self, observer: Arc<dyn RequestObserver>) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
             observer: Some(observer),
+            ..self.clone()
         }
+    }
+
+    /// Returns a clone whose requests are sent only while `window` is open, in addition to the
+    /// [windows of the registries](crate::HostOptions::window), and under the same conditions.
+    ///
+    /// A service can share one client between jobs that may each work at their own times.
+    #[must_use]
+    pub fn with_window(&self, window: Arc<dyn Window>) -> Self {
+        Self {
+            window: Some(window),
+            ..self.clone()
+        }
+    }
+
+    /// Starts a stopwatch for calls to a registry, which leaves out the time that requests to it
+    /// wait for its budget.
+    pub fn stopwatch(&self, registry: &Registry) -> Stopwatch {
+        let home = self.options().base_url(registry);
+        // There are no requests to a registry that has no URL.
+        let held = home.map(|home| Arc::clone(&self.network().host(&home).allowance.held));
+        Stopwatch::start(held.unwrap_or_default())
     }
 
     /// Requests `GET /v2/` (end-1), which tells whether the registry implements the specification.
@@ -97,7 +122,10 @@ impl Client {
         url: Url,
     ) -> Call<'a> {
         let observer = self.observer.as_ref();
-        Call::new(self.network(), observer, registry, repository, method, url)
+        Call {
+            window: self.window.as_ref(),
+            ..Call::new(self.network(), observer, registry, repository, method, url)
+        }
     }
 
     /// Makes requests until a call has its final answer.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::allowance::{Allowance, Waiter};
 use crate::response::Response;
 use crate::retry::Budget;
 
@@ -20,6 +21,7 @@ pub(crate) struct Host {
     max: usize,
     pace: Mutex<Pace>,
     gate: Mutex<Option<Gate>>,
+    pub(crate) allowance: Allowance,
     /// The largest body that is known to be accepted after a larger one was refused; `u64::MAX`
     /// before that.
     max_body_bytes: AtomicU64,
@@ -51,7 +53,7 @@ pub(crate) struct Place {
 }
 
 impl Host {
-    pub(crate) fn new(max: NonZeroUsize) -> Self {
+    pub(crate) fn new(max: NonZeroUsize, allowance: Allowance) -> Self {
         let max = max.get().min(Semaphore::MAX_PERMITS);
         Self {
             permits: Arc::new(Semaphore::new(max)),
@@ -64,6 +66,7 @@ impl Host {
                 lowered: None,
             }),
             gate: Mutex::new(None),
+            allowance,
             max_body_bytes: AtomicU64::new(u64::MAX),
         }
     }
@@ -77,12 +80,16 @@ impl Host {
         self.max_body_bytes.fetch_min(bytes, Ordering::Relaxed);
     }
 
-    /// Waits for the gate to open and for a slot.
+    /// Waits for the gate to open, for a slot, and for the turn of one more request.
     ///
     /// # Errors
     /// The answer that closed the gate, when it opens too late for the budget.
-    pub(crate) async fn enter(self: &Arc<Self>, budget: &mut Budget) -> Result<Place, Response> {
-        self.enter_with(&self.permits, budget).await
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        budget: &mut Budget,
+        waiter: Waiter<'_>,
+    ) -> Result<Place, Response> {
+        self.enter_with(&self.permits, budget, waiter).await
     }
 
     /// Like [`enter`](Self::enter), for an upload whose source makes requests itself. As many such
@@ -90,14 +97,16 @@ impl Host {
     pub(crate) async fn enter_fed(
         self: &Arc<Self>,
         budget: &mut Budget,
+        waiter: Waiter<'_>,
     ) -> Result<Place, Response> {
-        self.enter_with(&self.fed, budget).await
+        self.enter_with(&self.fed, budget, waiter).await
     }
 
     async fn enter_with(
         self: &Arc<Self>,
         permits: &Arc<Semaphore>,
         budget: &mut Budget,
+        waiter: Waiter<'_>,
     ) -> Result<Place, Response> {
         loop {
             self.pass_gate(budget).await?;
@@ -107,8 +116,12 @@ impl Host {
                 permit,
                 is_fed: Arc::ptr_eq(permits, &self.fed),
             };
+            let turn = self.allowance.turn(waiter).await;
             // It may have closed while this request was waiting.
             if self.closed().is_none() {
+                if let Some(turn) = turn {
+                    turn.pass(1);
+                }
                 return Ok(place);
             }
         }
@@ -221,8 +234,18 @@ mod tests {
     use super::*;
     use crate::retry::RetryPolicy;
 
+    async fn enter(host: &Arc<Host>, budget: &mut Budget) -> Result<Place, Response> {
+        let waiter = Waiter {
+            registry: &"r.test".parse().unwrap(),
+            observer: None,
+            held: &host.allowance.held,
+        };
+        host.enter(budget, waiter).await
+    }
+
     fn host(max: usize) -> Arc<Host> {
-        Arc::new(Host::new(NonZeroUsize::new(max).unwrap()))
+        let max = NonZeroUsize::new(max).unwrap();
+        Arc::new(Host::new(max, Allowance::default()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,7 +254,7 @@ mod tests {
         let mut places = Vec::new();
         for _ in 0..8 {
             places.push(
-                host.enter(&mut Budget::new(RetryPolicy::default()))
+                enter(&host, &mut Budget::new(RetryPolicy::default()))
                     .await
                     .unwrap(),
             );
@@ -266,11 +289,11 @@ mod tests {
     async fn a_gate_that_closes_while_a_request_stands_in_line_holds_it_too() {
         let host = host(1);
         let mut budget = Budget::new(RetryPolicy::default());
-        let first = host.enter(&mut budget).await.unwrap();
+        let first = enter(&host, &mut budget).await.unwrap();
         let started = Instant::now();
         let second = async {
             let mut budget = Budget::new(RetryPolicy::default());
-            host.enter(&mut budget).await.map(|_| started.elapsed())
+            enter(&host, &mut budget).await.map(|_| started.elapsed())
         };
         let close = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -296,10 +319,10 @@ mod tests {
         });
         assert!(budget.take_wait(Duration::from_secs(6)));
         host.close_gate(Duration::from_secs(5), &throttled());
-        let answer = host.enter(&mut budget).await.unwrap_err();
+        let answer = enter(&host, &mut budget).await.unwrap_err();
         assert_eq!(answer.status(), http::StatusCode::TOO_MANY_REQUESTS);
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(host.enter(&mut budget).await.is_ok(), "three seconds fit");
+        assert!(enter(&host, &mut budget).await.is_ok(), "three seconds fit");
     }
 
     fn throttled() -> Response {

@@ -20,6 +20,8 @@
 //!   users without a challenge.
 //! - **Patient.** All requests to a host obey its `Retry-After`, a broken transfer continues where
 //!   it stopped, and a [`RequestObserver`] is told of every request and every wait.
+//! - **Within a budget.** [`HostOptions`] limit the requests per second to a registry, and the
+//!   times of day in which it is spoken to; a [`Stopwatch`] leaves such waits out.
 //!
 //! ```
 //! use oci_content::Tag;
@@ -46,6 +48,7 @@
 //! started are the credential helpers that a [`DockerConfig`] names; neither the environment nor a
 //! home directory is read. The `urls` of a descriptor are never fetched.
 
+mod allowance;
 mod answer;
 mod auth;
 mod bearer;
@@ -76,6 +79,7 @@ mod observer;
 mod oci_client_auth;
 mod options;
 mod origin;
+mod pace;
 mod pem;
 mod proxy;
 mod pull;
@@ -84,14 +88,17 @@ mod rate_limit;
 mod realm;
 mod referrers_list;
 mod repository;
+mod request_rate;
 mod response;
 mod retry;
 mod run;
+mod stopwatch;
 mod tag_list;
 mod tls;
 mod token;
 mod upload;
 mod upload_session;
+mod window;
 
 pub use answer::{AnswerParts, ReferrersAnswer, ReferrersTagAnswer, nobody};
 pub use blob::{BlobSink, BlobSource, BlobStream, MemorySink, VerifyingSink, read_blob};
@@ -103,13 +110,16 @@ pub use client::Client;
 pub use credentials::{CredentialError, CredentialSource, Credentials};
 pub use docker_config::DockerConfig;
 pub use error::{Error, ErrorKind};
-pub use observer::{Endpoint, RequestEvent, RequestObserver, SilenceEvent, WaitEvent};
+pub use observer::{Endpoint, RequestEvent, RequestObserver, SilenceEvent, WaitEvent, WaitReason};
 pub use options::{ClientOptions, HostOptions, Http2};
 pub use proxy::ProxyOptions;
 pub use push::BlobPush;
 pub use rate_limit::RateLimit;
 pub use referrers_list::{MAX_LIST_ENTRIES, ReferrersList};
 pub use repository::{ManifestId, Precondition, Repository};
+pub use request_rate::RequestRate;
 pub use response::Response;
 pub use retry::RetryPolicy;
+pub use stopwatch::Stopwatch;
 pub use tag_list::{TagList, TagListError};
+pub use window::Window;

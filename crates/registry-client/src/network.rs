@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 use tokio::sync::OnceCell;
 use url::Url;
 
+use crate::allowance::Allowance;
 use crate::build_error::BuildError;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
@@ -156,13 +157,17 @@ impl Network {
         })
     }
 
-    /// Returns the shared state of the origin of `url`. `name` is its name in the options.
-    pub(crate) fn host(&self, url: &Url, name: &str) -> Arc<Host> {
+    /// Returns the shared state of the origin of `url`.
+    pub(crate) fn host(&self, url: &Url) -> Arc<Host> {
+        let new = || {
+            let own = self.options.host_at(url);
+            let max = own.and_then(|own| own.max_in_flight);
+            let max = max.unwrap_or(self.options.max_in_flight);
+            Arc::new(Host::new(max, own.map(Allowance::new).unwrap_or_default()))
+        };
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = hosts
-            .entry(url.origin().ascii_serialization())
-            .or_insert_with(|| Arc::new(Host::new(self.options.in_flight_limit(name))));
-        Arc::clone(host)
+        let host = hosts.entry(url.origin().ascii_serialization());
+        Arc::clone(host.or_insert_with(new))
     }
 
     /// Returns the connections to a registry itself.

@@ -7,6 +7,8 @@ use oci_content::{Registry, RepositoryName};
 use url::Url;
 
 use crate::error::ErrorKind;
+use crate::request_rate::RequestRate;
+use crate::window::Window;
 
 /// An observer of every single HTTP request: first tries, retries, redirect hops and token
 /// requests.
@@ -16,9 +18,11 @@ pub trait RequestObserver: fmt::Debug + Send + Sync {
     /// Is called when a request is over.
     fn request(&self, event: &RequestEvent<'_>);
 
-    /// Is called when a call waits before it tries again.
+    /// Is called when a call waits before it tries again, or for [the client's own
+    /// budget](crate::HostOptions).
     ///
     /// When a 429 with `Retry-After` closes the gate for all requests to a host, it is called once.
+    /// For a wait for the budget it is called again every ten minutes.
     fn waiting(&self, event: &WaitEvent<'_>) {
         let _ = event;
     }
@@ -42,7 +46,9 @@ pub(crate) async fn wait(
         observer.waiting(&WaitEvent {
             registry,
             wait,
+            waited: Duration::ZERO,
             status,
+            reason: WaitReason::Retry,
         });
     }
     tokio::time::sleep(wait).await;
@@ -122,16 +128,33 @@ pub struct RequestEvent<'a> {
     pub sent_bytes: u64,
 }
 
-/// A wait before another try.
+/// A wait of a call.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct WaitEvent<'a> {
     /// The registry that the call is about.
     pub registry: &'a Registry,
-    /// How long the wait is.
+    /// How long the wait is from now on; an estimate for a limit of requests or bytes.
     pub wait: Duration,
-    /// The status that caused it; `None` if the connection broke. 429 is a rate limit.
+    /// How long the call has waited already; zero when the wait begins.
+    pub waited: Duration,
+    /// The status that caused it; `None` if the connection broke, or for another reason than
+    /// [`WaitReason::Retry`]. 429 is a rate limit.
     pub status: Option<StatusCode>,
+    /// What is waited for.
+    pub reason: WaitReason<'a>,
+}
+
+/// What a call waits for.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum WaitReason<'a> {
+    /// Another try.
+    Retry,
+    /// The client's own limit of requests per second.
+    Requests(RequestRate),
+    /// The window in which requests may be sent.
+    Window(&'a dyn Window),
 }
 
 /// A request without an answer so far, or an answer that has stalled.

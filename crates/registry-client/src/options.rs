@@ -11,8 +11,11 @@ use url::Url;
 use crate::build_error::BuildError;
 use crate::credentials::CredentialSource;
 use crate::observer::RequestObserver;
+use crate::origin::same_origin;
 use crate::proxy::{Proxies, ProxyOptions};
+use crate::request_rate::RequestRate;
 use crate::retry::RetryPolicy;
+use crate::window::Window;
 
 /// The options of a [`Client`](crate::Client).
 ///
@@ -109,7 +112,7 @@ pub enum Http2 {
 }
 
 /// The settings for one registry. `Debug` does not show the client identity.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct HostOptions {
     /// Whether to use plain HTTP. `None`, the default, leaves it to [`ClientOptions::plain_http`];
@@ -128,6 +131,18 @@ pub struct HostOptions {
     pub client_identity: Option<Vec<u8>>,
     /// The limit of requests in flight; `None`, the default, is [`ClientOptions::max_in_flight`].
     pub max_in_flight: Option<NonZeroUsize>,
+    /// The limit of requests per second to this host and port, over all clones of a client.
+    /// Default: none.
+    ///
+    /// Every single request counts: retries, pages, token requests and redirects that go there as
+    /// well. A token service or a blob store at another host does not; it has settings under its
+    /// own name. Requests are sent in the order in which they arrive.
+    pub requests_per_second: Option<RequestRate>,
+    /// The times in which this registry may be spoken to. Default: always.
+    ///
+    /// It is looked at before each try of a call; a request that was sent in time is finished, with
+    /// its redirects and the token that it needs.
+    pub window: Option<Arc<dyn Window>>,
 }
 
 impl Default for ClientOptions {
@@ -200,11 +215,16 @@ impl ClientOptions {
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn in_flight_limit(&self, name: &str) -> NonZeroUsize {
-        self.hosts
-            .get(name)
-            .and_then(|host| host.max_in_flight)
-            .unwrap_or(self.max_in_flight)
+    /// Returns the settings of the registry at the origin of `url`, if it has any.
+    pub(crate) fn host_at(&self, url: &Url) -> Option<&HostOptions> {
+        let at = |name: &str| {
+            let registry = name.parse::<Registry>().ok()?;
+            self.base_url(&registry).ok()
+        };
+        let mut hosts = self.hosts.iter();
+        let (_, host) =
+            hosts.find(|(name, _)| at(name).is_some_and(|home| same_origin(&home, url)))?;
+        Some(host)
     }
 }
 
@@ -223,6 +243,8 @@ impl fmt::Debug for HostOptions {
             .field("extra_roots", &self.extra_roots.len())
             .field("client_identity", &self.client_identity.is_some())
             .field("max_in_flight", &self.max_in_flight)
+            .field("requests_per_second", &self.requests_per_second)
+            .field("window", &self.window)
             .finish()
     }
 }
@@ -251,5 +273,30 @@ impl fmt::Debug for ClientOptions {
             .field("http2", &self.http2)
             .field("hosts", &self.hosts)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_apply_to_a_host_and_port_under_any_of_its_names() {
+        let mut options = ClientOptions::default();
+        for (name, requests) in [("docker.io", 5.0), ("r.test:443", 7.0)] {
+            let host = options.hosts.entry(name.to_owned()).or_default();
+            host.requests_per_second = RequestRate::per_second(requests);
+        }
+        for (url, expected) in [
+            ("https://registry-1.docker.io/v2/", Some(5.0)),
+            ("https://r.test/v2/", Some(7.0)),
+            ("https://r.test:444/v2/", None),
+            ("http://r.test/v2/", None),
+            ("https://auth.docker.io/token", None),
+        ] {
+            let host = options.host_at(&Url::parse(url).unwrap());
+            let rate = host.and_then(|host| host.requests_per_second);
+            assert_eq!(rate, expected.and_then(RequestRate::per_second), "{url}");
+        }
     }
 }

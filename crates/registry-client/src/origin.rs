@@ -1,15 +1,5 @@
 use url::{Host, Url};
 
-/// Returns host and port of a URL as a reference names a registry, without the default port of the
-/// scheme.
-pub(crate) fn host_and_port(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
 /// Returns whether two URLs have the same scheme, host and port.
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
     // Opaque origins (of `data:` and the like) are unequal to everything, including themselves.

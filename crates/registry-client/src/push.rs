@@ -151,9 +151,7 @@ impl Push<'_> {
         }
         let client = self.repository.client();
         let registry = self.repository.registry();
-        let host = client
-            .network()
-            .host(&self.repository.url("")?, registry.as_str());
+        let host = client.network().host(&self.repository.url("")?);
         let mut chunk = host.max_body_bytes().filter(|max| *max < self.size);
         let mut budget = Budget::new(client.options().retry);
         let mut reached = 0;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, StatusCode};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 use url::Url;
 
+use crate::allowance::{Waiter, closed};
 use crate::auth::{Auth, BoxedReply, Carried, Progress};
 use crate::body::Body as Content;
 use crate::call::{Body, Call, Expect, Mode, Reply, redirect};
@@ -20,12 +22,15 @@ use crate::origin;
 use crate::realm;
 use crate::response::Response;
 use crate::retry::{self, Budget};
+use crate::window::Window;
 
 /// The state that the requests of one call share.
 struct State {
     budget: Budget,
     requests: u32,
     started: Instant,
+    /// The host of the registry.
+    home: Arc<Host>,
     /// The host that answered last.
     host: Arc<Host>,
     /// The number of bodies that could not be read.
@@ -37,16 +42,20 @@ enum Attempt {
     Answered(Reply),
     /// The gate of a host opens too late; this is the answer that closed it.
     Gated(Response),
+    /// A window closed while the request was in line.
+    Closed,
 }
 
 impl Call<'_> {
     /// Makes requests until there is a final answer or the budget is used up.
     pub(crate) async fn run(&self, auth: &Auth, mode: Mode) -> Result<Reply, Error> {
+        let home = self.network.host(&self.url);
         let mut state = State {
             budget: Budget::new(self.network.options.retry),
             requests: 0,
             started: Instant::now(),
-            host: self.network.host(&self.url, self.registry.as_str()),
+            host: Arc::clone(&home),
+            home,
             unreadable: 0,
         };
         self.answer(auth, mode, &mut state).await
@@ -54,14 +63,27 @@ impl Call<'_> {
 
     async fn answer(&self, auth: &Auth, mode: Mode, state: &mut State) -> Result<Reply, Error> {
         let mut progress = Progress::new(state.started);
+        let home = Arc::clone(&state.home);
+        let waiter = Waiter {
+            registry: self.registry,
+            observer: self.observer,
+            held: &home.allowance.held,
+        };
         loop {
+            waiter.windows(self.windows(&home)).await;
+            // A request that a waiting one depends on does not line up behind it.
+            let line = match self.anonymous {
+                true => None,
+                false => home.allowance.line(waiter).await,
+            };
             // Before taking a slot: a token request may need one at the same host.
             let carried = auth
                 .carry(self, &progress, &mut state.requests, run_boxed)
                 .await?;
             let sent = Instant::now();
-            let outcome = match self.attempt(mode, &carried, state).await {
+            let outcome = match self.attempt(mode, &carried, state, waiter, line).await {
                 Ok(Attempt::Answered(reply)) => Ok(reply),
+                Ok(Attempt::Closed) => continue,
                 Ok(Attempt::Gated(mut answer)) => {
                     answer.requests = state.requests;
                     answer.elapsed = state.started.elapsed();
@@ -195,10 +217,13 @@ impl Call<'_> {
         mode: Mode,
         carried: &Carried,
         state: &mut State,
+        waiter: Waiter<'_>,
+        line: Option<SemaphorePermit<'_>>,
     ) -> Result<Attempt, Failure> {
         let options = &self.network.options;
         let mut url = self.url.clone();
-        state.host = self.network.host(&url, self.registry.as_str());
+        state.host = Arc::clone(&state.home);
+        let mut line = line;
         let mut headers = self.headers.clone();
         if let Some(authorization) = carried.header() {
             headers.insert(AUTHORIZATION, authorization.clone());
@@ -207,17 +232,20 @@ impl Call<'_> {
         let mut outside = None;
         let mut hops = 0;
         loop {
-            let host = Arc::clone(&state.host);
             let entered = match &self.payload {
                 Payload::Part(part) if part.source.makes_requests() => {
-                    host.enter_fed(&mut state.budget).await
+                    state.host.enter_fed(&mut state.budget, waiter).await
                 }
-                _ => host.enter(&mut state.budget).await,
+                _ => state.host.enter(&mut state.budget, waiter).await,
             };
             let place = match entered {
                 Ok(place) => place,
                 Err(answer) => return Ok(Attempt::Gated(answer)),
             };
+            drop(line.take());
+            if hops == 0 && closed(self.windows(&state.home)).is_some() {
+                return Ok(Attempt::Closed);
+            }
             let foreign = outside.is_some();
             let pools = match &outside {
                 Some(Outside { pools, .. }) => pools,
@@ -278,8 +306,7 @@ impl Call<'_> {
                     outside = Some(there);
                     headers.remove(AUTHORIZATION);
                 }
-                let name = origin::host_and_port(&next);
-                state.host = self.network.host(&next, &name);
+                state.host = self.network.host(&next);
                 url = next;
                 continue;
             }
@@ -306,6 +333,17 @@ impl Call<'_> {
                     Ok(Attempt::Answered(Reply::Response(head(collected))))
                 }
             };
+        }
+    }
+
+    /// Returns the windows that a request must keep to: the registry's and the caller's. A request
+    /// that is part of the authentication of another one keeps to none, since that one did.
+    fn windows<'h>(&'h self, home: &'h Host) -> [Option<&'h dyn Window>; 2] {
+        if self.anonymous {
+            [None, None]
+        } else {
+            let own = self.window.map(Arc::as_ref);
+            [home.allowance.window(), own]
         }
     }
 

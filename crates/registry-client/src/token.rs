@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use url::Url;
 use url::form_urlencoded;
 
+use crate::allowance::Waiter;
 use crate::call::redirect;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind};
@@ -249,10 +250,15 @@ impl TokenRequest<'_> {
         let started = Instant::now();
         let mut budget = Budget::new(self.network.options.retry);
         let mut unreadable = 0;
-        let name = self.realm.host_str().unwrap_or_default();
-        let host = self.network.host(self.realm, name);
+        let host = self.network.host(self.realm);
+        let home = self.network.host(self.registry_url);
+        let waiter = Waiter {
+            registry: self.registry,
+            observer: self.observer,
+            held: &home.allowance.held,
+        };
         loop {
-            let place = match host.enter(&mut budget).await {
+            let place = match host.enter(&mut budget, waiter).await {
                 Ok(place) => place,
                 Err(answer) => return Err(self.refused(answer, refresh_token)),
             };
@@ -370,6 +376,7 @@ impl TokenRequest<'_> {
             if !origin::same_origin(&next, &first) {
                 headers.remove(AUTHORIZATION);
             }
+            self.network.host(&next).allowance.charge(1);
             url = next;
         }
     }

@@ -8,6 +8,7 @@ mod answers;
 mod auth;
 mod bearer;
 mod bodies;
+mod budget;
 mod calls;
 mod chunks;
 mod first_request;

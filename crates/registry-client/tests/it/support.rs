@@ -9,7 +9,7 @@ use http::StatusCode;
 use oci_content::{Registry, RepositoryName};
 use registry_client::{
     Client, ClientOptions, Endpoint, ErrorKind, Repository, RequestEvent, RequestObserver,
-    SilenceEvent, WaitEvent,
+    SilenceEvent, WaitEvent, WaitReason,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -343,6 +343,8 @@ pub(crate) struct Told {
 pub(crate) struct Recorder {
     pub(crate) requests: Mutex<Vec<Told>>,
     pub(crate) waits: Mutex<Vec<(Duration, Option<u16>)>>,
+    /// The waits for the client's own budget.
+    pub(crate) held: Mutex<Vec<String>>,
     /// The URLs that were silent, and for how long.
     pub(crate) silences: Mutex<Vec<(String, Duration)>>,
 }
@@ -362,8 +364,17 @@ impl RequestObserver for Recorder {
     }
 
     fn waiting(&self, event: &WaitEvent<'_>) {
-        let status = event.status.as_ref().map(StatusCode::as_u16);
-        self.waits.lock().unwrap().push((event.wait, status));
+        let held = match event.reason {
+            WaitReason::Requests(rate) => format!("{rate} per second"),
+            WaitReason::Window(window) => window.to_string(),
+            _ => {
+                let status = event.status.as_ref().map(StatusCode::as_u16);
+                self.waits.lock().unwrap().push((event.wait, status));
+                return;
+            }
+        };
+        assert!(event.status.is_none());
+        self.held.lock().unwrap().push(held);
     }
 
     fn silent(&self, event: &SilenceEvent<'_>) {
