@@ -12,9 +12,8 @@ use oci_referrers::{
     Answer, FurtherSources, ImageDepth, ImageTree, Problem, Query, ReferrerSource,
     RegistryManifests, RegistrySources, resolve,
 };
-use registry_client::{Client, Repository};
+use registry_client::{Client, Repository, Stopwatch};
 use registry_probe::{Probe, ProbeReport};
-use tokio::time::timeout;
 
 use crate::error::{PlanError, PlanErrorKind};
 use crate::found::{FoundImage, absent_layers};
@@ -89,7 +88,8 @@ struct Source {
 #[derive(Debug)]
 struct Bounded {
     source: Arc<dyn ReferrerSource>,
-    until: Instant,
+    stopwatch: Stopwatch,
+    limit: Duration,
     /// The time of the whole image, for the message.
     late: Duration,
 }
@@ -101,9 +101,9 @@ impl ReferrerSource for Bounded {
     }
 
     async fn referrers(&self, query: &Query) -> Answer {
-        let left = self.until.saturating_duration_since(Instant::now());
-        let answer = timeout(left, self.source.referrers(query)).await;
-        answer.unwrap_or_else(|_| {
+        let asked = self.source.referrers(query);
+        let answer = self.stopwatch.within(self.limit, asked).await;
+        answer.unwrap_or_else(|| {
             let seconds = self.late.as_secs();
             let message = format!("{} gave no answer within {seconds} s", self.kind());
             Answer::failed(Problem::new(ErrorCode::Timeout, message))
@@ -183,9 +183,9 @@ impl Planner {
         let probes = registries
             .into_iter()
             .map(|(registry, repository)| async move {
-                let started = Instant::now();
+                let stopwatch = self.client.stopwatch(registry);
                 let report = probe.probe(registry, Some(repository)).await;
-                (report, (registry.clone(), started.elapsed()))
+                (report, (registry.clone(), stopwatch.elapsed()))
             });
         let (reports, spent): (Vec<_>, _) =
             futures::future::join_all(probes).await.into_iter().unzip();
@@ -250,17 +250,19 @@ impl Planner {
         spent: Duration,
     ) -> Result<FoundImage, PlanError> {
         let started = Instant::now();
+        let stopwatch = source.repository.stopwatch();
         let time = request.discovery_timeout.saturating_sub(spent);
-        let left = || time.saturating_sub(started.elapsed());
-        let late = |_| {
+        let left = || time.saturating_sub(stopwatch.elapsed());
+        let late = || {
             let seconds = request.discovery_timeout.as_secs();
             let message = format!("{reference} could not be read within {seconds} s");
             PlanError::new(PlanErrorKind::Network, message)
         };
         let repository = &source.repository;
-        let resolved = timeout(left(), resolve(repository, &reference))
+        let resolved = stopwatch
+            .within(time, resolve(repository, &reference))
             .await
-            .map_err(late)?
+            .ok_or_else(late)?
             .map_err(PlanError::from)?;
         if let Some(now) = &resolved.tag_moved_to {
             self.observer.planning(PlanEvent::TagMoved {
@@ -292,21 +294,21 @@ impl Planner {
             .one_of_many(many)
             .children(Some(ImageDepth::Manifests))
             .keep_manifests(true);
-        let until = Instant::now() + left();
         let discovery = source.further.iter().fold(discovery, |discovery, further| {
             let (source, late) = (Arc::clone(further), request.discovery_timeout);
             discovery.source(Arc::new(Bounded {
                 source,
-                until,
+                stopwatch: stopwatch.clone(),
+                limit: time,
                 late,
             }))
         });
         let mut graph = discovery.run(subjects).await;
         let absent = absent_layers(request, repository, &tree, &graph);
         // A few HEADs may exceed the time limit rather than lose what was found.
-        let absent = timeout(left().max(request.discovery_timeout / 10), absent)
-            .await
-            .map_err(late)??;
+        let extended = stopwatch.elapsed() + request.discovery_timeout / 10;
+        let absent = stopwatch.within(time.max(extended), absent).await;
+        let absent = absent.ok_or_else(late)??;
         let refused = judge(&tree, &mut graph);
         let root = graph.report(tree.root.digest());
         self.observer.planning(PlanEvent::Discovered {

@@ -34,6 +34,7 @@ pub struct PlanRequest {
     pub legacy_tags: LegacyTags,
     /// The time limit for everything that is asked about one image before its blobs: the probe of
     /// its registry, resolving its reference, and the discovery of its referrers; 120 s by default.
+    /// Waits for the client's own budget do not count, see [`Stopwatch`](registry_client::Stopwatch).
     pub discovery_timeout: Duration,
     /// The number of images whose referrers are discovered at once; 4 by default.
     pub max_concurrent_discoveries: NonZeroUsize,

@@ -15,6 +15,7 @@ use crate::link;
 use crate::observer::Endpoint;
 use crate::origin::same_origin;
 use crate::response::Response;
+use crate::stopwatch::Stopwatch;
 
 /// One repository of one registry.
 ///
@@ -115,6 +116,12 @@ impl Repository {
     /// Returns the client that makes the requests.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Starts a stopwatch for calls to the registry, which leaves out the time that requests to it
+    /// wait for its budget.
+    pub fn stopwatch(&self) -> Stopwatch {
+        self.client.stopwatch(&self.registry)
     }
 
     /// Gets a manifest (end-3). If it was requested by digest, the bytes of a 200 are verified.

@@ -36,7 +36,8 @@ impl Probe {
         }
     }
 
-    /// Sets a time limit for all answers of one registry. By default, only the time limits of the
+    /// Sets a time limit for all answers of one registry, by a
+    /// [`Stopwatch`](registry_client::Stopwatch). By default, only the time limits of the
     /// client apply.
     ///
     /// What was found out in time is reported. If that is nothing, the failure is a timeout.
@@ -127,10 +128,10 @@ impl Probe {
             self.find_out(&mut report, facts).await;
             return report;
         };
-        let started = tokio::time::Instant::now();
-        let asked = tokio::time::timeout(timeout, self.find_out(&mut report, facts)).await;
-        if asked.is_err() {
-            report.elapsed = started.elapsed();
+        let stopwatch = self.client.stopwatch(registry);
+        let asked = stopwatch.within(timeout, self.find_out(&mut report, facts));
+        if asked.await.is_none() {
+            report.elapsed = stopwatch.elapsed();
             cut_short(&mut report, timeout, facts);
         }
         report

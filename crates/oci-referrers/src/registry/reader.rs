@@ -3,25 +3,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use oci_content::{Digest, ErrorCode, Manifest, Tag};
-use registry_client::{ManifestId, Repository, Response};
-use tokio::time::Instant;
+use registry_client::{ManifestId, Repository, Response, Stopwatch};
 use url::Url;
 
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::Problem;
 
-/// A reader of one repository with a deadline, which returns every failure as a [`Problem`].
+/// A reader of one repository with a time limit, which returns every failure as a [`Problem`].
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
     repository: Repository,
-    deadline: Option<Instant>,
+    limit: Option<(Stopwatch, Duration)>,
 }
 
 impl Reader {
-    pub(crate) fn new(repository: Repository, deadline: Option<Instant>) -> Self {
+    pub(crate) fn new(repository: Repository, time: Option<Duration>) -> Self {
         Self {
+            limit: time.map(|time| (repository.stopwatch(), time)),
             repository,
-            deadline,
         }
     }
 
@@ -73,8 +72,8 @@ impl Reader {
         &self,
         call: impl Future<Output = Result<Response, registry_client::Error>> + Send,
     ) -> Result<Response, Problem> {
-        let answer = match self.deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, call).await.map_err(|_| {
+        let answer = match &self.limit {
+            Some((stopwatch, time)) => stopwatch.within(*time, call).await.ok_or_else(|| {
                 Problem::new(
                     ErrorCode::Timeout,
                     "the time limit for this image was reached",
@@ -127,11 +126,11 @@ impl RegistryManifests {
         Self::with_reader(Reader::new(repository, None))
     }
 
-    /// Sets a deadline: `time` after this call, all reads that are not done fail with
-    /// [`ErrorCode::Timeout`].
+    /// Sets a time limit: `time` after this call, by a [`Stopwatch`], all reads that are not done
+    /// fail with [`ErrorCode::Timeout`].
     #[must_use]
     pub fn within(mut self, time: Duration) -> Self {
-        self.reader.deadline = Instant::now().checked_add(time);
+        self.reader.limit = Some((self.reader.repository.stopwatch(), time));
         self
     }
 

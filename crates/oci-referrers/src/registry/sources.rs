@@ -64,17 +64,13 @@ impl RegistrySources {
 
     /// Creates a discovery over these sources.
     ///
-    /// With a `timeout`, counted from this call, requests that are not done in time fail. The
-    /// result is then incomplete and has what was found in time. The last tenth of the time is
+    /// With a `timeout`, counted from this call by a [`Stopwatch`](registry_client::Stopwatch),
+    /// requests that are not done in time fail. The result is then incomplete and has what was
+    /// found in time; a wait for the client's own budget does not count. The last tenth of the time is
     /// reserved for reading manifests that were named before; lists and tags are no longer
     /// requested in it.
     pub fn discovery(&self, timeout: Option<Duration>) -> Discovery {
-        let start = tokio::time::Instant::now();
-        let until = |time: Option<Duration>| {
-            // A timeout that the clock cannot represent is no timeout.
-            let deadline = time.and_then(|time| start.checked_add(time));
-            Reader::new(self.repository.clone(), deadline)
-        };
+        let until = |time: Option<Duration>| Reader::new(self.repository.clone(), time);
         let manifests = RegistryManifests::with_reader(until(timeout));
         let reader = until(timeout.map(|timeout| timeout - timeout / 10));
         let mut discovery = Discovery::new(Arc::new(manifests)).limits(self.limits);

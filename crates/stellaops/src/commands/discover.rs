@@ -2,7 +2,7 @@ mod explain;
 mod tree;
 
 use std::num::NonZeroU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use oci_content::{
@@ -112,11 +112,11 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
     let reference = &args.reference;
     let default = context.config.export.referrer_discovery.timeout_seconds;
     let timeout = Duration::from_secs(args.timeout.unwrap_or(default).get());
-    let started = Instant::now();
-    let left = || timeout.saturating_sub(started.elapsed());
     let repository = context
         .client
         .repository(reference.registry(), reference.repository());
+    let stopwatch = repository.stopwatch();
+    let left = || timeout.saturating_sub(stopwatch.elapsed());
     let mut found = Found {
         manifest: None,
         subject: reference.digest().cloned(),
@@ -127,8 +127,9 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
         resolve_failure: None,
         timeout,
     };
-    match tokio::time::timeout(timeout, resolve(&repository, reference)).await {
-        Ok(Ok(resolved)) => {
+    let resolved = stopwatch.within(timeout, resolve(&repository, reference));
+    match resolved.await {
+        Some(Ok(resolved)) => {
             found.subject = Some(resolved.manifest.digest().clone());
             if let Some(now) = resolved.tag_moved_to {
                 context.log.warn(&format!(
@@ -137,8 +138,8 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
             }
             found.manifest = Some(resolved.manifest);
         }
-        Ok(Err(error)) => found.resolve_failed(&error),
-        Err(_) => {
+        Some(Err(error)) => found.resolve_failed(&error),
+        None => {
             let message = format!(
                 "{reference} could not be read within {} s",
                 timeout.as_secs()
