@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oci_content::{
-    Descriptor, Digest, DiscoveryRecord, ImageRecord, REF_NAME, Reference, SourceKind,
-    SourceRepository, media_type, referrers_tag,
+    CONTAINERD_IMAGE_NAME, Descriptor, Digest, DiscoveryRecord, ImageRecord, REF_NAME, Reference,
+    SourceKind, SourceRepository, media_type, referrers_tag,
 };
 use serde::Serialize;
 
@@ -10,9 +10,6 @@ use serde::Serialize;
 ///
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#oci-layout-file>
 pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
-/// The annotation under which containerd and its clients keep the full name of an image.
-pub const CONTAINERD_IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// Returns the bytes of `index.json` for these entries: those with a name first, by name, then the
 /// others by digest.

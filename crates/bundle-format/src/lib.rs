@@ -91,9 +91,7 @@ pub use entry_path::{EntryKind, EntryPath, EntryPathError, ReferrerPath};
 pub use entry_reader::EntryReader;
 pub use file_sink::FileSink;
 pub use folder::{BundleFolder, FolderScan};
-pub use layout_files::{
-    CONTAINERD_IMAGE_NAME, OCI_LAYOUT, index_descriptors, index_json, referrers_tag_indexes,
-};
+pub use layout_files::{OCI_LAYOUT, index_descriptors, index_json, referrers_tag_indexes};
 pub use limits::Limits;
 pub use manifest::{
     BundleManifest, EntryRecord, ListedFile, ManifestError, ManifestErrorKind, ReferrerTotals,

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bundle_format::CONTAINERD_IMAGE_NAME;
 use futures::stream::TryStreamExt as _;
 use oci_content::{
-    Descriptor, Digest, FileSystemGaps, ImageLayout, LayoutErrorKind, REF_NAME, Reference,
-    RepositoryName, VerifyingReader,
+    CONTAINERD_IMAGE_NAME, Descriptor, Digest, FileSystemGaps, ImageLayout, LayoutErrorKind,
+    REF_NAME, Reference, RepositoryName, VerifyingReader,
 };
 use oci_referrers::{Discovery, LayoutReferrers};
 use registry_client::BlobSource;

@@ -24,6 +24,9 @@ pub use self::error::{LayoutError, LayoutErrorKind};
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md#indexjson-file>
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation with which containerd and BuildKit name an entry of `index.json` in full.
+pub const CONTAINERD_IMAGE_NAME: &str = "io.containerd.image.name";
+
 /// An OCI image layout folder: `oci-layout`, `index.json` and `blobs/`.
 ///
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>

@@ -28,8 +28,10 @@ mod discovery;
 mod durable;
 mod gaps;
 mod graph;
+mod image_source;
 mod json;
 mod layout;
+mod layout_reference;
 mod legacy_tag;
 mod manifest;
 pub mod media_type;
@@ -52,7 +54,12 @@ pub use discovery::{
 pub use durable::{replace_file, sync_dir, sync_file, try_lock, write_file};
 pub use gaps::{FileSystemGap, FileSystemGaps};
 pub use graph::{ArtifactRecord, DiscoveryRecord, ImageRecord, MirrorGraph, Missing, OmittedChild};
-pub use layout::{BlobWriter, ImageLayout, LayoutError, LayoutErrorKind, PartialBlob, REF_NAME};
+pub use image_source::ImageSource;
+pub use layout::{
+    BlobWriter, CONTAINERD_IMAGE_NAME, ImageLayout, LayoutError, LayoutErrorKind, PartialBlob,
+    REF_NAME,
+};
+pub use layout_reference::LayoutReference;
 pub use legacy_tag::LegacyTag;
 pub use manifest::{
     MAX_MANIFEST_BYTES, Manifest, ManifestContent, ManifestError, ManifestErrorKind,

@@ -12,6 +12,8 @@ use crate::tag::Tag;
 /// - The registry is always explicit; there is no default registry.
 /// - Without a tag and a digest, the tag is `latest`, as for docker and crane.
 /// - With both, the digest decides and the tag is only a name.
+/// - An image from a layout folder that does not say its registry is named `oci/REPOSITORY`;
+///   [`ImageSource`](crate::ImageSource) is what users write.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     registry: Registry,
@@ -148,8 +150,12 @@ impl FromStr for Reference {
 /// part of a repository name. For Docker an upper-case letter makes it a registry too, but
 /// registries are stored in lower case here, so `App/x` would become `app/x`, which is a different
 /// reference.
+///
+/// `oci` is [not a registry](Registry::layouts), and is read back from what was written.
 fn names_registry(first: &str) -> bool {
-    first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost")
+    first.contains(['.', ':'])
+        || first.eq_ignore_ascii_case("localhost")
+        || first == Registry::layouts().as_str()
 }
 
 #[cfg(test)]

@@ -16,6 +16,17 @@ pub struct Registry(Box<str>);
 string_type!(Registry);
 
 impl Registry {
+    /// Returns `oci`, in whose place images from layout folders are named. It is not a host, and
+    /// nothing is requested from it.
+    pub fn layouts() -> Self {
+        Self(LAYOUTS.into())
+    }
+
+    /// Returns whether this is [`layouts`](Self::layouts).
+    pub fn is_layouts(&self) -> bool {
+        &*self.0 == LAYOUTS
+    }
+
     /// Returns the host to send requests to: Docker Hub is called `docker.io` but answers
     /// elsewhere.
     pub fn api_host(&self) -> &str {
@@ -43,6 +54,9 @@ impl Registry {
                 .is_ok_and(|address| address.to_canonical().is_loopback())
     }
 }
+
+/// Without a dot and a port, it cannot be the registry of a reference otherwise.
+const LAYOUTS: &str = "oci";
 
 impl FromStr for Registry {
     type Err = ReferenceError;
