@@ -43,6 +43,13 @@ impl Reference {
         }
     }
 
+    /// Pins the reference to a digest; its tag becomes only a name.
+    #[must_use]
+    pub fn pinned_to(mut self, digest: Digest) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
     /// Returns the registry.
     pub fn registry(&self) -> &Registry {
         &self.registry

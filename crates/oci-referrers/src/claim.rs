@@ -42,7 +42,7 @@ impl MergedClaim {
 pub(crate) fn merge(claims: Vec<SourcedClaim>) -> Vec<MergedClaim> {
     let mut merged: Vec<MergedClaim> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
-    let mut tags: HashSet<Tag> = HashSet::new();
+    let mut tagged: HashSet<(Tag, Digest)> = HashSet::new();
     for SourcedClaim {
         source,
         by_api,
@@ -50,7 +50,7 @@ pub(crate) fn merge(claims: Vec<SourcedClaim>) -> Vec<MergedClaim> {
     } in claims
     {
         if let Some(tag) = &claim.tag
-            && !tags.insert(tag.clone())
+            && !tagged.insert((tag.clone(), claim.descriptor.digest.clone()))
         {
             continue;
         }

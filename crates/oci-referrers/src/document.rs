@@ -1,5 +1,5 @@
 use oci_content::{
-    Capability, Completeness, Digest, DiscoveryMethod, Manifest, Platform, Reference,
+    Capability, Completeness, Digest, DiscoveryMethod, ImageSource, Manifest, Platform,
     schema_version_1,
 };
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub struct DiscoveryDocument {
     #[serde(deserialize_with = "schema_version_1")]
     schema_version: u32,
     /// The reference that was asked about.
-    pub reference: Reference,
+    pub reference: ImageSource,
     /// The manifest that the reference leads to; `None` if it could not be resolved.
     pub subject: Option<ListedSubject>,
     /// Whether everything was answered.
@@ -120,7 +120,11 @@ impl DiscoveryDocument {
     /// could not be resolved.
     ///
     /// The document is incomplete until the subject's [`manifest`](Self::manifest) is set.
-    pub fn new(reference: Reference, subject: Option<&Digest>, graph: &ReferrerGraph) -> Self {
+    pub fn new(
+        reference: impl Into<ImageSource>,
+        subject: Option<&Digest>,
+        graph: &ReferrerGraph,
+    ) -> Self {
         let listed = graph.referrers.iter().map(|referrer| {
             let tree = graph.indexes.get(&referrer.digest);
             let children = tree.into_iter().flat_map(|tree| &tree.children);
@@ -135,7 +139,7 @@ impl DiscoveryDocument {
         let report = subject.and_then(|subject| graph.report(subject));
         Self {
             schema_version: Self::SCHEMA_VERSION,
-            reference,
+            reference: reference.into(),
             subject: subject.map(|digest| ListedSubject {
                 digest: digest.clone(),
                 media_type: None,

@@ -228,7 +228,7 @@ fn child_problem(child: &Descriptor, failure: ManifestFailure) -> Problem {
             let platform = child.platform.as_ref();
             let platform = platform.map(|platform| format!(", for {platform}"));
             let message = format!(
-                "the index lists a manifest that the registry does not have{}",
+                "the index lists a manifest that is not there{}",
                 platform.unwrap_or_default()
             );
             Problem::new(ErrorCode::ServerError, message)

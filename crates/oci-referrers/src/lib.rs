@@ -55,7 +55,7 @@ pub use folded::FoldedProblem;
 pub use further::FurtherSources;
 pub use graph::{Referrer, ReferrerGraph, SubjectReport};
 pub use image::{Child, ImageDepth, ImageTree};
-pub use layout::LayoutReferrers;
+pub use layout::{LayoutImage, LayoutImageError, LayoutImageErrorKind, LayoutReferrers};
 pub use limits::Limits;
 pub use manifests::{ManifestFailure, ManifestSource};
 #[cfg(feature = "oci-client")]
