@@ -68,6 +68,6 @@ pub use policy::{
 #[cfg(feature = "registry")]
 pub use registry::{
     LegacyTagReferrers, LegacyTags, NativeReferrers, RegistryManifests, RegistrySources,
-    ResolveError, Resolved, TagFallbackReferrers, list_tags, resolve,
+    ResolveError, Resolved, TagFallbackReferrers, list_repositories, list_tags, resolve,
 };
 pub use source::{Answer, Claim, Exchange, Outcome, Problem, Query, ReferrerSource, Warning};

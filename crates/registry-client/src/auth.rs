@@ -266,8 +266,9 @@ impl Auth {
                 service,
                 scopes,
             } => {
-                // Without a repository there is no scope, so an anonymous token would be useless.
-                if call.repository.is_none() && credentials(call).await? == Credentials::Anonymous {
+                // A ping has no scope, so an anonymous token would be useless.
+                let has_scope = call.repository.is_some() || call.endpoint == Endpoint::Catalog;
+                if !has_scope && credentials(call).await? == Credentials::Anonymous {
                     return Ok(false);
                 }
                 let mut bearer = match self.recall(call) {

@@ -4,6 +4,7 @@ use url::Url;
 
 use crate::call::{Access, Call};
 use crate::challenge::MAX_SCOPES;
+use crate::observer::Endpoint;
 
 /// A token service, and the scopes of its tokens.
 #[derive(Clone, Debug)]
@@ -149,7 +150,9 @@ pub(crate) fn union(scopes: &[String], more: &[String]) -> Vec<String> {
 
 fn scopes(call: &Call<'_>, access: Access) -> Vec<String> {
     let Some(repository) = call.repository else {
-        return Vec::new();
+        // <https://distribution.github.io/distribution/spec/auth/scope/#resource-scope-grammar>
+        let catalog = (call.endpoint == Endpoint::Catalog).then(|| "registry:catalog:*".to_owned());
+        return catalog.into_iter().collect();
     };
     let mut scopes = vec![format!("repository:{repository}:{}", access.actions())];
     scopes.extend(

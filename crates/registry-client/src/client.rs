@@ -12,9 +12,11 @@ use crate::call::{Call, Mode, Reply};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::MAX_ERROR_BODY;
 use crate::failure::Failure;
+use crate::link;
 use crate::network::Network;
 use crate::observer::{self, Endpoint, RequestObserver};
 use crate::options::ClientOptions;
+use crate::origin::same_origin;
 use crate::response::Response;
 use crate::stopwatch::Stopwatch;
 use crate::window::Window;
@@ -141,6 +143,31 @@ impl Client {
         status: Option<StatusCode>,
     ) {
         observer::wait(self.observer.as_ref(), registry, wait, status).await;
+    }
+
+    /// Returns the URL of the page after `page`; see
+    /// [`Repository::next_link`](crate::Repository::next_link).
+    pub(crate) fn next_link(
+        &self,
+        registry: &Registry,
+        page: &Response,
+    ) -> Result<Option<Url>, Error> {
+        let base = self.url(registry, "/")?;
+        link::next(page.headers(), page.url(), &base).map_err(|failure| {
+            let failure = failure.at(&Method::GET, page.url()).answered(page.clone());
+            Error::new(registry, failure)
+        })
+    }
+
+    /// Refuses the URL of a page that is not within the registry's `/v2/`.
+    pub(crate) fn check_page(&self, registry: &Registry, url: &Url) -> Result<(), Error> {
+        let base = self.url(registry, "/")?;
+        let plain = url.username().is_empty() && url.password().is_none();
+        if plain && same_origin(url, &base) && url.path().starts_with("/v2/") {
+            return Ok(());
+        }
+        let failure = Failure::new(ErrorKind::UntrustedLink, "the page is not the registry's");
+        Err(Error::new(registry, failure.at(&Method::GET, url)))
     }
 
     pub(crate) fn url(&self, registry: &Registry, path: &str) -> Result<Url, Error> {

@@ -66,6 +66,8 @@ pub enum Endpoint {
     Referrers,
     /// `/v2/<name>/tags/list`, including further pages.
     Tags,
+    /// `/v2/_catalog`, including further pages.
+    Catalog,
     /// `/v2/<name>/blobs/<digest>`
     Blob,
     /// `/v2/<name>/blobs/uploads/`, including the sessions that it opens.
@@ -82,6 +84,7 @@ impl Endpoint {
             Self::Manifest => "manifest",
             Self::Referrers => "referrers",
             Self::Tags => "tags",
+            Self::Catalog => "catalog",
             Self::Blob => "blob",
             Self::Upload => "upload",
             Self::Token => "token",
@@ -109,7 +112,7 @@ pub struct RequestEvent<'a> {
     /// The registry that the call is about; a redirect hop or a token request may go to another
     /// host.
     pub registry: &'a Registry,
-    /// The repository that the call is about; `None` for a ping.
+    /// The repository that the call is about; `None` for a ping and for the catalog.
     pub repository: Option<&'a RepositoryName>,
     /// The URL of the request, without user information, query and fragment.
     pub url: &'a Url,

@@ -11,9 +11,7 @@ use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::exchange::Payload;
 use crate::failure::Failure;
-use crate::link;
 use crate::observer::Endpoint;
-use crate::origin::same_origin;
 use crate::response::Response;
 use crate::stopwatch::Stopwatch;
 
@@ -213,11 +211,7 @@ impl Repository {
     ///
     /// None of these means the end of the list.
     pub fn next_link(&self, page: &Response) -> Result<Option<Url>, Error> {
-        let registry = self.client.url(&self.registry, "/")?;
-        link::next(page.headers(), page.url(), &registry).map_err(|failure| {
-            let failure = failure.at(&Method::GET, page.url()).answered(page.clone());
-            Error::new(&self.registry, failure)
-        })
+        self.client.next_link(&self.registry, page)
     }
 
     /// Gets another page of a list, with a URL from [`Repository::next_link`].
@@ -227,12 +221,7 @@ impl Repository {
     ///   sent.
     /// - As for the first page.
     pub async fn get_page(&self, url: &Url) -> Result<Response, Error> {
-        let registry = self.client.url(&self.registry, "/")?;
-        let plain = url.username().is_empty() && url.password().is_none();
-        if !plain || !same_origin(url, &registry) || !url.path().starts_with("/v2/") {
-            let failure = Failure::new(ErrorKind::UntrustedLink, "the page is not the registry's");
-            return Err(Error::new(&self.registry, failure.at(&Method::GET, url)));
-        }
+        self.client.check_page(&self.registry, url)?;
         let endpoint = if url.path().ends_with("/tags/list") {
             Endpoint::Tags
         } else {
@@ -354,7 +343,7 @@ impl Repository {
     }
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> bool {
+pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> bool {
     match HeaderValue::from_str(value) {
         Ok(value) => {
             headers.insert(name, value);

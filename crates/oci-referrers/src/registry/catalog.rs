@@ -1,12 +1,14 @@
 use std::collections::{BTreeSet, HashSet};
+use std::str::FromStr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::lock::Mutex;
-use oci_content::{ErrorCode, Tag, TagKind, WarningCode};
-use registry_client::{Repository, Response, TagList};
+use oci_content::{ErrorCode, Registry, Tag, TagKind, WarningCode};
+use registry_client::{Catalog, Client, Repository, RepositoryList, Response, TagList};
 use url::Url;
 
-use super::reader::{Reader, counted, refusal};
+use super::reader::{Reader, counted, problem, refusal};
 use crate::limits::Limits;
 use crate::source::{Answer, Problem, Warning};
 
@@ -15,9 +17,9 @@ use crate::source::{Answer, Problem, Warning};
 const PAGE_SIZE: u32 = 1_000;
 /// The most empty pages in a row whose next links are followed.
 const MAX_EMPTY_PAGES: usize = 100;
-/// What is longer is no tag:
+/// What is longer is neither a tag nor the name of a repository:
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>
-const MAX_TAG_BYTES: usize = 128;
+const MAX_NAME_BYTES: usize = 255;
 
 /// The tags of one repository whose names contain digests, listed at most once for all sources.
 #[derive(Debug)]
@@ -160,26 +162,132 @@ fn failed_code(code: ErrorCode) -> ErrorCode {
 /// Dropping the future cancels the requests and loses what was listed.
 pub async fn list_tags(repository: &Repository, max_tags: usize) -> Result<Vec<Tag>, Problem> {
     let reader = Reader::new(repository.clone(), None);
+    list_all(&reader, max_tags).await
+}
+
+/// Lists the repositories of a registry by its catalog, in the order in which the registry gives
+/// them: at most `max_repositories`, in at most 1,000 pages. The names need not be valid.
+///
+/// Some registries list only what the credentials may read.
+///
+/// # Errors
+///
+/// When there is no catalog or it is refused ([`ErrorCode::Denied`]), when it fails half-way, or
+/// when it has more than `max_repositories` repositories. A partial list is never returned.
+///
+/// # Cancellation
+///
+/// Dropping the future cancels the requests and loses what was listed.
+pub async fn list_repositories(
+    client: &Client,
+    registry: &Registry,
+    max_repositories: usize,
+) -> Result<Vec<String>, Problem> {
+    list_all(&client.catalog(registry), max_repositories).await
+}
+
+async fn list_all<T: FromStr>(list: &impl Listed, max: usize) -> Result<Vec<T>, Problem> {
     let mut walk = ListingWalk::default();
     let limits = Limits {
-        max_tags,
+        max_tags: max,
         ..Limits::default()
     };
-    match walk.run(&reader, limits).await? {
+    let words = list.words();
+    match walk.run(list, limits).await? {
         ListingEnd::Whole => Ok(walk
             .order
             .iter()
-            .filter_map(|tag| tag.parse().ok())
+            .filter_map(|name| name.parse().ok())
             .collect()),
         ListingEnd::Limited => Err(Problem::new(
             ErrorCode::Limit,
-            format!("there are more than {max_tags} tags"),
+            format!("there are more than {max} {}", words.entries),
         )),
         ListingEnd::Denied => Err(Problem::new(
             ErrorCode::Denied,
-            "the registry does not list its tags",
+            format!("the registry does not list its {}", words.entries),
         )),
         ListingEnd::Failed(problem) => Err(problem),
+    }
+}
+
+/// A list in pages.
+#[async_trait]
+trait Listed: Sync {
+    fn words(&self) -> Words;
+
+    async fn first(&self, page_size: Option<u32>) -> Result<Response, Problem>;
+
+    async fn another(&self, url: &Url) -> Result<Response, Problem>;
+
+    fn link(&self, page: &Response) -> Result<Option<Url>, Problem>;
+
+    /// Parses a page. Returns at most `max` names, and the number of those that were not read.
+    fn parse(&self, body: &[u8], max: usize) -> Result<(Vec<String>, usize), String>;
+}
+
+/// How a list differs from others.
+struct Words {
+    list: &'static str,
+    entries: &'static str,
+    /// Whether a 404 with the code `NAME_UNKNOWN` means that there are no entries.
+    unknown_is_empty: bool,
+}
+
+#[async_trait]
+impl Listed for Reader {
+    fn words(&self) -> Words {
+        Words {
+            list: "tag listing",
+            entries: "tags",
+            unknown_is_empty: true,
+        }
+    }
+
+    async fn first(&self, page_size: Option<u32>) -> Result<Response, Problem> {
+        self.tags(page_size).await
+    }
+
+    async fn another(&self, url: &Url) -> Result<Response, Problem> {
+        self.page(url).await
+    }
+
+    fn link(&self, page: &Response) -> Result<Option<Url>, Problem> {
+        self.next_link(page)
+    }
+
+    fn parse(&self, body: &[u8], max: usize) -> Result<(Vec<String>, usize), String> {
+        let list = TagList::parse(body, max).map_err(|error| error.to_string())?;
+        Ok((list.tags, list.unread))
+    }
+}
+
+#[async_trait]
+impl Listed for Catalog {
+    fn words(&self) -> Words {
+        Words {
+            list: "catalog",
+            entries: "repositories",
+            unknown_is_empty: false,
+        }
+    }
+
+    async fn first(&self, page_size: Option<u32>) -> Result<Response, Problem> {
+        let page = self.repositories(page_size).await;
+        page.map_err(|error| problem(&error))
+    }
+
+    async fn another(&self, url: &Url) -> Result<Response, Problem> {
+        self.get_page(url).await.map_err(|error| problem(&error))
+    }
+
+    fn link(&self, page: &Response) -> Result<Option<Url>, Problem> {
+        self.next_link(page).map_err(|error| problem(&error))
+    }
+
+    fn parse(&self, body: &[u8], max: usize) -> Result<(Vec<String>, usize), String> {
+        let list = RepositoryList::parse(body, max).map_err(|error| error.to_string())?;
+        Ok((list.repositories, list.unread))
     }
 }
 
@@ -193,12 +301,14 @@ struct ListingWalk {
 }
 
 impl ListingWalk {
-    async fn run(&mut self, reader: &Reader, limits: Limits) -> Result<ListingEnd, Problem> {
+    async fn run(&mut self, list: &impl Listed, limits: Limits) -> Result<ListingEnd, Problem> {
+        let words = list.words();
+        let what = words.list;
         let mut page_size = Some(PAGE_SIZE);
-        let mut page = reader.tags(page_size).await?;
+        let mut page = list.first(page_size).await?;
         if refuses_parameter(page.status().as_u16()) {
             page_size = None;
-            page = reader.tags(page_size).await?;
+            page = list.first(page_size).await?;
         }
         match page.status().as_u16() {
             200 => {}
@@ -206,7 +316,9 @@ impl ListingWalk {
             // Some registries (Cloudsmith) answer 404 NAME_UNKNOWN for a repository without tags.
             // Any other 404 comes from something that cannot list tags, and says nothing about
             // them.
-            404 if page.error_codes().iter().any(|code| code == "NAME_UNKNOWN") => {
+            404 if words.unknown_is_empty
+                && page.error_codes().iter().any(|code| code == "NAME_UNKNOWN") =>
+            {
                 return Ok(ListingEnd::Whole);
             }
             404 | 405 | 501 => return Ok(ListingEnd::Denied),
@@ -216,30 +328,30 @@ impl ListingWalk {
         let mut empty = 0;
         loop {
             self.pages += 1;
-            let (count, last) = self.take(&page, limits.max_tags)?;
+            let (count, last) = self.take(list, &page, limits.max_tags)?;
             empty = if count == 0 { empty + 1 } else { 0 };
             if self.seen.len() > limits.max_tags || self.cut {
                 return Ok(ListingEnd::Limited);
             }
-            let Some(next) = next(reader, &page, page_size, count, last)? else {
+            let Some(next) = next(list, &page, page_size, count, last)? else {
                 return Ok(ListingEnd::Whole);
             };
             if self.pages >= limits.max_pages {
-                let message = format!("the tag listing has more than {} pages", limits.max_pages);
+                let message = format!("the {what} has more than {} pages", limits.max_pages);
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
             }
             // An empty page can have a next page: some registries filter page by page.
             if empty > MAX_EMPTY_PAGES {
                 let message =
-                    format!("the tag listing has more than {MAX_EMPTY_PAGES} empty pages in a row");
+                    format!("the {what} has more than {MAX_EMPTY_PAGES} empty pages in a row");
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
             }
             if !urls.insert(next.url.clone()) {
-                let message = format!("the tag listing loops at {}", next.url.path());
+                let message = format!("the {what} loops at {}", next.url.path());
                 return Err(Problem::new(ErrorCode::TagListFailed, message));
             }
             let before = self.seen.len();
-            page = reader.page(&next.url).await?;
+            page = list.another(&next.url).await?;
             match page.status().as_u16() {
                 200 => {}
                 // A page that was only guessed may be refused, but must not fail.
@@ -251,7 +363,7 @@ impl ListingWalk {
             }
             if next.guessed {
                 // A registry that does not support `last` repeats tags that were seen before.
-                let (_, last) = self.take(&page, limits.max_tags)?;
+                let (_, last) = self.take(list, &page, limits.max_tags)?;
                 if self.seen.len() == before || last.is_none() {
                     return Ok(ListingEnd::Whole);
                 }
@@ -259,27 +371,28 @@ impl ListingWalk {
         }
     }
 
-    /// Takes the tags of a page, up to `max_tags` in all. Returns the number of tags on the page,
-    /// and the last one.
+    /// Takes the names of a page, up to `max` in all. Returns the number of names on the page, and
+    /// the last one.
     fn take(
         &mut self,
+        list: &impl Listed,
         page: &Response,
-        max_tags: usize,
+        max: usize,
     ) -> Result<(usize, Option<String>), Problem> {
-        let list = TagList::parse(page.body(), max_tags.saturating_add(1))
-            .map_err(|error| Problem::new(ErrorCode::TagListFailed, error.to_string()))?;
-        for tag in list.tags.iter().filter(|tag| tag.len() <= MAX_TAG_BYTES) {
-            if self.seen.len() > max_tags {
+        let parsed = list.parse(page.body(), max.saturating_add(1));
+        let (mut names, unread) =
+            parsed.map_err(|reason| Problem::new(ErrorCode::TagListFailed, reason))?;
+        for name in names.iter().filter(|name| name.len() <= MAX_NAME_BYTES) {
+            if self.seen.len() > max {
                 break;
             }
-            let known: Arc<str> = tag.as_str().into();
+            let known: Arc<str> = name.as_str().into();
             if self.seen.insert(Arc::clone(&known)) {
                 self.order.push(known);
             }
         }
-        self.cut |= list.unread > 0;
-        let mut tags = list.tags;
-        Ok((tags.len() + list.unread, tags.pop()))
+        self.cut |= unread > 0;
+        Ok((names.len() + unread, names.pop()))
     }
 }
 
@@ -292,13 +405,13 @@ fn refuses_parameter(status: u16) -> bool {
 /// Finds the page after `page`. `Link` decides. Since some registries omit it, a full page, or one
 /// whose size the registry has chosen, may not be the last even without a `Link`.
 fn next(
-    reader: &Reader,
+    list: &impl Listed,
     page: &Response,
     page_size: Option<u32>,
     count: usize,
     last: Option<String>,
 ) -> Result<Option<NextPage>, Problem> {
-    if let Some(url) = reader.next_link(page)? {
+    if let Some(url) = list.link(page)? {
         return Ok(Some(NextPage {
             url,
             guessed: false,

@@ -8,7 +8,7 @@ mod resolve;
 mod sources;
 mod tag_fallback;
 
-pub use catalog::list_tags;
+pub use catalog::{list_repositories, list_tags};
 pub use legacy::{LegacyTagReferrers, LegacyTags};
 pub use native::NativeReferrers;
 pub use reader::RegistryManifests;

@@ -86,7 +86,7 @@ impl Reader {
 }
 
 /// Classifies a request that got no usable answer.
-fn problem(error: &registry_client::Error) -> Problem {
+pub(super) fn problem(error: &registry_client::Error) -> Problem {
     Problem::new(error.code(), error.with_causes())
 }
 

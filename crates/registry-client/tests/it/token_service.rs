@@ -428,3 +428,22 @@ async fn a_replaced_refresh_token_that_is_refused_gives_way_to_the_stored_one() 
     assert_eq!(reply.status(), StatusCode::OK);
     assert_eq!(tokens(&server).len(), 3);
 }
+
+#[tokio::test]
+async fn a_token_for_the_catalog_is_asked_for_with_its_scope() {
+    for options in [options(), with(user())] {
+        let server = bearer(|_, _| good()).await;
+        let client = Client::new(options).unwrap();
+        let catalog = client.catalog(&server.registry());
+        let reply = catalog.repositories(Some(10)).await.unwrap();
+        assert_eq!(reply.status(), StatusCode::OK);
+        let asked = tokens(&server);
+        let target = asked[0].target.replace("%3A", ":");
+        assert!(
+            target.contains("scope=registry:catalog:*") && !target.contains("user/image"),
+            "{target}"
+        );
+        let last = server.seen().pop().unwrap();
+        assert_eq!(last.target, "/v2/_catalog?n=10");
+    }
+}
