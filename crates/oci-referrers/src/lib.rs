@@ -63,7 +63,8 @@ pub use oci_client::OciClientReferrers;
 #[cfg(feature = "policy")]
 pub use policy::{
     JudgedBundle, JudgedImage, JudgedReferrer, MAX_DATED_DOCUMENT_BYTES, Policy, PolicyError,
-    Violation, ViolationKind, created, document_date,
+    RepositoryPattern, RepositoryPatternError, Violation, ViolationKind, created, document_date,
+    parse_rfc3339,
 };
 #[cfg(feature = "registry")]
 pub use registry::{

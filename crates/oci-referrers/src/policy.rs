@@ -1,6 +1,7 @@
 mod date;
 mod judge;
 mod judged;
+mod repository_pattern;
 mod rule;
 mod violation;
 
@@ -8,8 +9,9 @@ use std::time::SystemTime;
 
 use oci_content::Reference;
 
-pub use date::{MAX_DATED_DOCUMENT_BYTES, created, document_date};
+pub use date::{MAX_DATED_DOCUMENT_BYTES, created, document_date, parse_rfc3339};
 pub use judged::{JudgedBundle, JudgedImage, JudgedReferrer};
+pub use repository_pattern::{RepositoryPattern, RepositoryPatternError};
 use rule::{Document, Rule, Unused};
 pub use violation::{Violation, ViolationKind};
 

@@ -154,8 +154,8 @@ fn metadata_date(metadata: Metadata) -> Option<SystemTime> {
 }
 
 /// Reads a date and time with an offset, <https://www.rfc-editor.org/rfc/rfc3339#section-5.6>, of
-/// 1970 or later; fractions of a second are dropped.
-fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+/// 1970 or later; fractions of a second are dropped. `None` for everything else.
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     let number = |from: usize, to: usize| {
         let digits = text.get(from..to)?;
         let all = digits.bytes().all(|byte| byte.is_ascii_digit());

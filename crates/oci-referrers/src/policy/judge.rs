@@ -7,6 +7,7 @@ use oci_content::{ArtifactCategory, Digest};
 
 use super::date;
 use super::judged::{JudgedBundle, JudgedImage, JudgedReferrer};
+use super::repository_pattern::RepositoryPattern;
 use super::rule::{Age, Per, Requirement, Rule, Signed, Unused};
 use super::violation::{Violation, ViolationKind};
 
@@ -28,13 +29,13 @@ pub(super) fn rule(rule: &Rule, bundle: &JudgedBundle, now: SystemTime) -> Vec<V
         if rule.unused == Unused::Allow {
             return judge.violations;
         }
-        let patterns: Vec<_> = rule.images.iter().map(|pattern| &*pattern.0).collect();
+        let patterns: Vec<_> = rule.images.iter().map(RepositoryPattern::as_str).collect();
         let of = if patterns.is_empty() {
             String::new()
         } else {
             format!(" of {}", patterns.join(", "))
         };
-        let into: Vec<_> = rule.target.iter().map(|pattern| &*pattern.0).collect();
+        let into: Vec<_> = rule.target.iter().map(RepositoryPattern::as_str).collect();
         let into = if into.is_empty() {
             String::new()
         } else {
