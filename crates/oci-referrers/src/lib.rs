@@ -17,9 +17,11 @@
 //! The first three need the feature `registry`, the last one `oci-client`. Without features the
 //! crate has no HTTP and no async runtime.
 //!
+//! A [`ManifestCache`] keeps verified manifests between runs, so that the next one reads lists only.
+//!
 //! With the feature `policy`, a `Policy` checks a graph against the rules of a site. With
-//! `testing`, the contracts of [`ReferrerSource`] and [`ManifestSource`] are test suites for
-//! implementors.
+//! `testing`, the contracts of [`ReferrerSource`], [`ManifestSource`] and [`ManifestCache`] are test
+//! suites for implementors.
 //!
 //! # Scope
 //!
@@ -35,6 +37,7 @@ mod held;
 mod image;
 mod layout;
 mod limits;
+mod manifest_cache;
 mod manifests;
 #[cfg(feature = "oci-client")]
 mod oci_client;
@@ -57,6 +60,7 @@ pub use graph::{Referrer, ReferrerGraph, SubjectReport};
 pub use image::{Child, ImageDepth, ImageTree};
 pub use layout::{LayoutImage, LayoutImageError, LayoutImageErrorKind, LayoutReferrers};
 pub use limits::Limits;
+pub use manifest_cache::{ManifestCache, ManifestFolder};
 pub use manifests::{ManifestFailure, ManifestSource};
 #[cfg(feature = "oci-client")]
 pub use oci_client::OciClientReferrers;

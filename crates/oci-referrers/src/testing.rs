@@ -1,5 +1,5 @@
-//! Test suites for implementations of [`ReferrerSource`](crate::ReferrerSource) and
-//! [`ManifestSource`](crate::ManifestSource).
+//! Test suites for implementations of [`ReferrerSource`](crate::ReferrerSource),
+//! [`ManifestSource`](crate::ManifestSource) and [`ManifestCache`](crate::ManifestCache).
 //!
 //! An implementor provides a place: how content gets into it, and how it is made to fail. The suite
 //! calls the source over that place, and panics with a sentence that names the broken rule.
@@ -58,9 +58,11 @@
 //! # });
 //! ```
 
+mod cache;
 mod dropped;
 mod manifests;
 mod referrers;
 
+pub use cache::manifest_cache;
 pub use manifests::{ManifestPlace, manifest_source};
 pub use referrers::{ReferrerPlace, referrer_source};

@@ -6,5 +6,6 @@
 )]
 
 mod broken;
+mod cache;
 mod folder;
 mod registry;
