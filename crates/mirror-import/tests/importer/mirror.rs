@@ -148,6 +148,32 @@ async fn an_upload_that_breaks_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_source_is_no_stalled_upload() {
+    let (source, target) = (open(Persona::SpecFull).await, open(Persona::SpecFull).await);
+    let image = source.image_with_layers("app", "1", [vec![7; 600_000]]);
+    let layer = Digest::of(&vec![7; 600_000]);
+    let pause = Duration::from_millis(900);
+    let late = Fault::reset_after(300_000);
+    let route = Route::blobs().method("GET").reference(&layer);
+    source.fault(route.clone().ranged(), Fault::delay(pause));
+    source.fault(route, late);
+    let mut impatient = ClientOptions::default();
+    impatient.idle_timeout = pause / 3;
+    impatient.response_timeout = pause * 4;
+    impatient.retry.base_delay = Duration::from_millis(1);
+    let mirror = mirror(
+        Client::new(impatient).unwrap(),
+        registry(&target),
+        options(),
+    );
+    mirror.copy(&request(&source, &["app:1"])).await.unwrap();
+    assert_eq!(target.resolve("app", "1"), Some(image.digest));
+    let sent = target.requests().into_iter();
+    let sent = sent.filter(|request| request.header("content-length") == Some("600000"));
+    assert_eq!(sent.count(), 1, "the upload waited for its source");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn within_one_registry_nothing_is_moved_but_mounted() {
     let one = open(Persona::SpecFull).await;
     let image = fill(&one);

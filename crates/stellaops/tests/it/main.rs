@@ -17,6 +17,7 @@ mod inspect;
 mod kill;
 mod ledger;
 mod metrics;
+mod mirror;
 mod policy;
 mod probe;
 mod progress;
