@@ -11,7 +11,18 @@ pub struct PlanError {
     kind: PlanErrorKind,
     message: String,
     violations: Vec<Violation>,
+    remedy: Option<PlanRemedy>,
     source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What mends a [`PlanError`]. A program adds how that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PlanRemedy {
+    /// Name the repositories one by one instead of by a pattern over the registry's catalog.
+    NameRepositories,
+    /// Name the images one by one instead of by a rule about the tags of their repository.
+    NameImages,
 }
 
 /// The classes of [`PlanError`], by what a caller can do.
@@ -43,8 +54,28 @@ impl PlanError {
             kind,
             message: message.into(),
             violations: Vec::new(),
+            remedy: None,
             source: None,
         }
+    }
+
+    /// Creates the error for something that could not be listed; `what` is a sentence without its
+    /// reason.
+    pub(crate) fn caused_by_problem(
+        kind: PlanErrorKind,
+        what: impl Into<String>,
+        problem: Problem,
+    ) -> Self {
+        Self {
+            source: Some(Box::new(problem)),
+            ..Self::new(kind, what)
+        }
+    }
+
+    #[must_use]
+    pub(crate) fn with_remedy(mut self, remedy: PlanRemedy) -> Self {
+        self.remedy = Some(remedy);
+        self
     }
 
     /// Creates the error for a blob that could not be requested or transferred; `what` names it.
@@ -70,6 +101,11 @@ impl PlanError {
     /// Returns the class.
     pub fn kind(&self) -> PlanErrorKind {
         self.kind
+    }
+
+    /// Returns what mends it, if anything in particular does.
+    pub fn remedy(&self) -> Option<PlanRemedy> {
+        self.remedy
     }
 
     /// Returns what the policy found, including warnings; empty for other errors.
@@ -111,7 +147,7 @@ impl From<ResolveError> for PlanError {
 
 impl PlanErrorKind {
     /// Returns the class of a problem that prevents planning.
-    fn of_problem(problem: &Problem) -> Self {
+    pub(crate) fn of_problem(problem: &Problem) -> Self {
         match problem.code {
             ErrorCode::Denied => Self::Access,
             ErrorCode::Integrity => Self::Integrity,

@@ -14,17 +14,24 @@
 mod content;
 mod error;
 mod found;
+mod job_name;
 mod judge;
 mod observer;
 mod plan;
 mod planner;
 mod policy;
 mod request;
+mod selection;
 
 pub use content::{Content, Piece};
-pub use error::{PlanError, PlanErrorKind};
+pub use error::{PlanError, PlanErrorKind, PlanRemedy};
 pub use found::FoundImage;
+pub use job_name::{JobName, JobNameError};
 pub use observer::{PlanEvent, PlanObserver};
 pub use plan::{Known, MirrorPlan};
 pub use planner::{Found, Planner};
 pub use request::{Held, PlanRequest};
+pub use selection::{
+    ImageRule, JudgedTag, RepositoryGlob, RepositoryGlobError, RepositoryTags, Selected, Selector,
+    TagOrder, TagPattern, TagPatternError, TagRule, TagVerdict, VersionRange, VersionRangeError,
+};

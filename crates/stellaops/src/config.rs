@@ -1,9 +1,15 @@
+mod images;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use oci_content::{Reference, Registry};
+use oci_content::Registry;
 use serde::{Deserialize, Deserializer};
+
+pub(crate) use self::images::ImageConfig;
 
 use crate::exit::{Exit, Failure};
 use crate::small_file::read_option;
@@ -40,24 +46,6 @@ pub(crate) struct ImportConfig {
     pub(crate) stream: Option<bundle_format::StreamName>,
     /// Whether bundles without a sequence are refused.
     pub(crate) require_sequence: bool,
-}
-
-/// One image, or the tags of a repository that a rule selects.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct ImageConfig {
-    pub(crate) reference: Option<String>,
-    pub(crate) repository: Option<String>,
-    pub(crate) tags: Option<TagsConfig>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct TagsConfig {
-    /// A version requirement such as `>=1.2, <2`; tags that are not versions do not match.
-    pub(crate) semver: Option<String>,
-    /// The number of highest versions to take.
-    pub(crate) newest: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,6 +109,14 @@ fn by_registry<'de, D: Deserializer<'de>>(
         .collect())
 }
 
+/// Reads a value that is written as text.
+fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
 fn stream<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<bundle_format::StreamName>, D::Error> {
@@ -144,13 +140,8 @@ impl Config {
     /// Returns the configured registries: those with settings, and those of the images to export.
     pub(crate) fn registries(&self) -> BTreeSet<Registry> {
         let images = self.export.images.iter();
-        let images = images.flat_map(|image| [&image.reference, &image.repository]);
-        // Malformed references are refused when they are used.
-        let parsed = images
-            .flatten()
-            .filter_map(|text| text.parse::<Reference>().ok());
-        let of_images = parsed.map(|reference| reference.registry().clone());
-        self.registries.keys().cloned().chain(of_images).collect()
+        let named = images.map(|image| image.rule.registry().clone());
+        self.registries.keys().cloned().chain(named).collect()
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
@@ -249,9 +240,47 @@ mod tests {
                 ["insecure_skip_verfy", "2"],
             ),
             ("registries:\n  https://r.test: {}\n", ["registry", "2"]),
+            (
+                "export:\n  images:\n  - repository: r.test/a\n    tags:\n      regex: \"^1[.\"\n",
+                ["unclosed character class", "5 | "],
+            ),
+            (
+                "export:\n  images:\n  - repository: r.test/a\n    tags: {exclude: \"(?=x)\"}\n",
+                ["look-around", "4 | "],
+            ),
+            (
+                "export:\n  images:\n  - repository: r.test/a\n    tags: {semver: \"1 || 2\"}\n",
+                ["alternatives", "4 | "],
+            ),
+            (
+                "export:\n  images:\n  - repository: r.test/a\n    tags: {newest: 0}\n",
+                ["nonzero", "4 | "],
+            ),
+            (
+                "export:\n  images:\n  - repository: r.test/a\n    tags: {order: date}\n",
+                ["date", "4 | "],
+            ),
+            (
+                "export:\n  images:\n  - repository: r.test/a\n    tags: {globs: x}\n",
+                ["globs", "4 | "],
+            ),
+            (
+                "export:\n  images:\n  - repositories: r.test/Team/*\n",
+                ["'T' is not allowed", "3 | "],
+            ),
+            (
+                "export:\n  images:\n  - reference: r.test/a\n    tags: {newest: 1}\n",
+                ["not with `reference`", "3 | "],
+            ),
+            ("export:\n  images:\n  - {}\n", ["exactly one of", "3 | "]),
+            (
+                "export:\n  images:\n  - reference: r.test/a\n    repository: r.test/a\n",
+                ["exactly one of", "3 | "],
+            ),
         ] {
-            let error = Config::parse(text, "c.yaml").unwrap_err().to_string();
-            assert!(wanted.iter().all(|part| error.contains(part)), "{error}");
+            let error = Config::parse(text, "c.yaml").unwrap_err();
+            let shown = format!("{error} {:?}", error.quote());
+            assert!(wanted.iter().all(|part| shown.contains(part)), "{shown}");
         }
     }
 }

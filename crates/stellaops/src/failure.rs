@@ -46,7 +46,9 @@ pub(crate) fn of_plan(error: &PlanError) -> Failure {
         PlanErrorKind::Limit => Exit::Limit,
         _ => Exit::Network,
     };
-    Failure::new(exit, with_causes(error)).mended_by(remedy::of_exit(exit))
+    Failure::new(exit, with_causes(error))
+        .mended_by(error.remedy().and_then(remedy::of_plan))
+        .mended_by(remedy::of_exit(exit))
 }
 
 pub(crate) fn of_mirror(error: &MirrorError) -> Failure {

@@ -21,9 +21,9 @@ mod progress;
 mod receipts;
 mod remedy;
 mod render;
+mod selection;
 mod signals;
 mod small_file;
-mod tags;
 mod yaml_error;
 
 use std::ops::ControlFlow;

@@ -4,6 +4,7 @@ use bundle_format::VolumeFaultKind;
 use import_validator::{Finding, FindingKind};
 use mirror_export::ExportRemedy;
 use mirror_import::{ImportError, ImportErrorKind, ImportRemedy};
+use mirror_plan::PlanRemedy;
 use oci_content::{ErrorCode, Registry};
 use oci_referrers::Problem;
 
@@ -21,6 +22,18 @@ pub(crate) fn of_export(remedy: ExportRemedy) -> Option<&'static str> {
     match remedy {
         ExportRemedy::AllowIncomplete => Some("--allow-incomplete writes the bundle without it"),
         ExportRemedy::Overwrite => Some(OVERWRITE),
+        _ => None,
+    }
+}
+
+pub(crate) fn of_plan(remedy: PlanRemedy) -> Option<&'static str> {
+    match remedy {
+        PlanRemedy::NameRepositories => {
+            Some("write an entry `repository:` for each repository instead of `repositories:`")
+        }
+        PlanRemedy::NameImages => {
+            Some("write an entry `reference:` for each image instead of a rule about tags")
+        }
         _ => None,
     }
 }

@@ -8,14 +8,13 @@ use mirror_export::{
     ExportDocument, ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest,
     ExportSummary, Exporter, FileOutput,
 };
-use mirror_plan::{PlanEvent, PlanObserver};
+use mirror_plan::{PlanEvent, PlanObserver, Selector};
 use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry};
 
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::{self, LegacyTagsArg, TableFormat, base, output, policy, signature};
 use crate::commands::run::{Run, Running};
 use crate::commands::validate;
-use crate::config::ImageConfig;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::failure;
@@ -23,7 +22,7 @@ use crate::planning::{self, Planning};
 use crate::progress::{Current, Phase, Progress};
 use crate::remedy;
 use crate::render::{self, Table};
-use crate::tags;
+use crate::selection;
 
 /// Write images and everything that refers to them into one bundle
 #[derive(Debug, Args)]
@@ -181,7 +180,13 @@ async fn request(
     })?;
     output::check(&output)?;
     let images = if args.references.is_empty() {
-        configured_images(context, &config.images).await?
+        let mut selector = Selector::new(context.client.clone());
+        let selected = selection::select(context, &mut selector, &config.images).await?;
+        if !selected.is_empty() && selected.iter().all(|rule| rule.images.is_empty()) {
+            let message = "no image to export: the entries of export.images select nothing";
+            return Err(Failure::new(Exit::Incomplete, message));
+        }
+        selected.into_iter().flat_map(|rule| rule.images).collect()
     } else {
         args.references.clone()
     };
@@ -217,41 +222,6 @@ async fn request(
     request.sign_key = sign_key.map(signature::signing_key).transpose()?;
     request.plan.legacy_tags = args.legacy_tags.into();
     Ok((request, output))
-}
-
-async fn configured_images(
-    context: &Context,
-    images: &[ImageConfig],
-) -> Result<Vec<Reference>, Failure> {
-    let mut references = Vec::new();
-    for (place, image) in images.iter().enumerate() {
-        let wrong = |reason: String| {
-            Failure::new(
-                Exit::Usage,
-                format!(
-                    "configuration, export.images, entry {}: {reason}",
-                    place + 1
-                ),
-            )
-        };
-        match (&image.reference, &image.repository) {
-            (Some(reference), None) if image.tags.is_none() => {
-                references.push(arguments::reference(reference).map_err(wrong)?);
-            }
-            (None, Some(repository)) => {
-                // Parsed as a reference, since that names a repository together with its registry.
-                let reference = arguments::reference(repository).map_err(wrong)?;
-                let rule = image.tags.as_ref();
-                references.extend(tags::select(context, &reference, rule).await?);
-            }
-            _ => {
-                return Err(wrong(
-                    "give either `reference`, or `repository` with `tags`".into(),
-                ));
-            }
-        }
-    }
-    Ok(references)
 }
 
 /// Reports an export to the log, the metrics and the terminal.

@@ -23,6 +23,7 @@ mod probe;
 mod progress;
 mod run;
 mod runbook;
+mod selection;
 mod serve;
 mod settings;
 
