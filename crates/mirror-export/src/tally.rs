@@ -13,7 +13,7 @@ use crate::request::ExportRequest;
 #[derive(Debug)]
 pub(crate) struct Tally<'a> {
     request: &'a ExportRequest,
-    /// The number of images to find.
+    /// The number of images to find, where each whole folder counts as one.
     wanted: usize,
     found: usize,
     /// Pairs of subject and referrer, by repository.
@@ -26,7 +26,7 @@ impl<'a> Tally<'a> {
     pub(crate) fn new(request: &'a ExportRequest) -> Self {
         Self {
             request,
-            wanted: request.plan.distinct_images().len(),
+            wanted: request.plan.distinct_images().len() + request.plan.layouts.len(),
             found: 0,
             referrers: HashMap::new(),
             files: HashSet::new(),
@@ -67,21 +67,23 @@ impl<'a> Tally<'a> {
     fn full(&self, image: &FoundImage) -> PlanError {
         let referrers: usize = self.referrers.values().map(HashSet::len).sum();
         let limit = self.request.max_manifest_bytes;
+        // A whole folder can hold more images than are known yet.
+        let wanted = self.wanted.max(self.found);
         let way_out = match self.found - 1 {
             0 => format!(
                 "{} alone does not fit; export its platforms one by one",
                 image.reference()
             ),
             fit => {
-                let bundles = self.wanted.div_ceil(fit).max(2);
-                let each = self.wanted.div_ceil(bundles);
+                let bundles = wanted.div_ceil(fit).max(2);
+                let each = wanted.div_ceil(bundles);
                 format!("export the images in at least {bundles} bundles, of about {each} each")
             }
         };
         let message = format!(
             "manifest.yaml would be larger than its limit of {limit} bytes: the {referrers} referrers of the first {} of {} images fill it; \
              {way_out}",
-            self.found, self.wanted
+            self.found, wanted
         );
         PlanError::new(PlanErrorKind::Limit, message)
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bundle_format::{BundleWriter, EntryPath, EntryWriter, Sink};
-use mirror_plan::{Piece, PlanError};
+use mirror_plan::Piece;
 use oci_content::{Digest, VerifyError};
 use registry_client::BlobSink;
 use tokio::task::JoinSet;
@@ -66,7 +66,7 @@ impl<S: Sink> BlobSink for Place<'_, S> {
     }
 }
 
-/// A blob that could not be fetched from any repository, and why.
+/// A blob that could not be fetched from any place, and why.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) digest: Digest,
@@ -149,7 +149,7 @@ fn long_first<T>(blobs: &mut [T], size: impl Fn(&T) -> u64, at_once: usize) {
     });
 }
 
-/// Asks each repository that has the blob, until one delivers it. If one breaks off, the next
+/// Asks each place that has the blob, until one delivers it. If one breaks off, the next
 /// resumes.
 async fn pull<S: Sink>(
     writer: &BundleWriter<S>,
@@ -170,8 +170,8 @@ async fn pull<S: Sink>(
         received: 0,
     };
     let mut last = None;
-    for repository in &piece.from {
-        match repository.pull_blob(digest, piece.size, &mut place).await {
+    for origin in &piece.from {
+        match origin.pull_blob(digest, piece.size, &mut place).await {
             Ok(()) => {
                 if let Some(error) = place.refused {
                     let message = format!("{path}: {error}");
@@ -183,8 +183,6 @@ async fn pull<S: Sink>(
             }
             Err(error) => {
                 place.discarded();
-                let from = format!("{}/{}", repository.registry(), repository.name());
-                let error = PlanError::transfer(format!("{digest} from {from}"), error);
                 let error = ExportError::from(error);
                 if error.kind() == ExportErrorKind::Integrity {
                     place.writer.restart();
@@ -196,7 +194,7 @@ async fn pull<S: Sink>(
     Err(last.unwrap_or_else(|| {
         ExportError::new(
             ExportErrorKind::Incomplete,
-            format!("no repository is known that has {digest}"),
+            format!("nothing is known that has {digest}"),
         )
     }))
 }

@@ -164,7 +164,7 @@ impl<S: Sink + Clone + 'static, K: Fn() + Sync> Writing<'_, S, K> {
         Ok((size, checksums, times))
     }
 
-    /// Puts every file into its place, from an earlier run, from memory, or from a registry.
+    /// Puts every file into its place, from an earlier run, from memory, or from where it is.
     async fn fill(
         &self,
         contents: &Contents,
@@ -250,7 +250,7 @@ fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     }
 }
 
-/// Returns the true size of a blob that failed, if its descriptor has the wrong size: the registry
+/// Returns the true size of a blob that failed, if its descriptor has the wrong size: its origin
 /// gives another size, and the content of that size has the right digest.
 async fn size_of(contents: &Contents, failed: &Failed) -> Option<u64> {
     let piece = contents.content.piece(&failed.digest)?;
@@ -261,15 +261,13 @@ async fn size_of(contents: &Contents, failed: &Failed) -> Option<u64> {
     ) {
         return None;
     }
-    for repository in &piece.from {
-        let head = repository.head_blob(&failed.digest).await.ok();
-        let length = head.filter(|head| head.status() == 200);
-        let length = length.and_then(|head| head.header("content-length")?.parse().ok());
+    for origin in &piece.from {
+        let length = origin.blob_size(&failed.digest).await;
         let Some(size) = length.filter(|size| *size != piece.size) else {
             continue;
         };
         let mut sink = Discarded::new(failed.digest.clone());
-        let pulled = repository.pull_blob(&failed.digest, size, &mut sink);
+        let pulled = origin.pull_blob(&failed.digest, size, &mut sink);
         if pulled.await.is_ok() {
             return Some(size);
         }

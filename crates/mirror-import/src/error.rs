@@ -4,7 +4,7 @@ use std::io;
 
 use bundle_format::StreamName;
 use mirror_plan::PlanErrorKind;
-use oci_content::{Digest, LayoutError, LayoutErrorKind, SourceRepository};
+use oci_content::{Digest, LayoutError, LayoutErrorKind, SourceRepository, VerifyError};
 use registry_client::{ErrorKind, Response};
 
 use crate::report::ImportReport;
@@ -43,7 +43,7 @@ pub enum ImportErrorKind {
     Authenticity,
     /// Everything was sent, and something is not found at the target.
     Incomplete,
-    /// The registry that a blob comes from does not have it any more;
+    /// The registry or the folder that a blob comes from does not have it any more;
     /// [`ImportError::unavailable`] names it.
     Unavailable,
 }
@@ -131,9 +131,14 @@ impl ImportError {
 
     /// Classifies a request that got no usable answer.
     pub(crate) fn request(what: impl Into<String>, error: registry_client::Error) -> Self {
-        let cause = Error::source(&error).and_then(|cause| cause.downcast_ref());
-        if let (ErrorKind::Source, Some(cause)) = (error.kind(), cause) {
+        let cause = Error::source(&error);
+        let remote = cause.and_then(|cause| cause.downcast_ref());
+        if let (ErrorKind::Source, Some(cause)) = (error.kind(), remote) {
             return Self::caused(kind_of_source(cause), what, error);
+        }
+        let local = cause.and_then(|cause| cause.downcast_ref());
+        if let (ErrorKind::LocalIo, Some(kind)) = (error.kind(), local.and_then(kind_of_folder)) {
+            return Self::caused(kind, what, error);
         }
         let status = error.response().map(|response| response.status().as_u16());
         let kind = match (error.kind(), status) {
@@ -150,10 +155,13 @@ impl ImportError {
     pub(crate) fn reading(what: impl Into<String>, error: io::Error) -> Self {
         match error.downcast::<registry_client::Error>() {
             Ok(remote) => Self::caused(kind_of_source(&remote), what, remote),
-            Err(local) if local.kind() == io::ErrorKind::InvalidData => {
-                Self::caused(ImportErrorKind::Integrity, what, local)
+            Err(local) => {
+                let kind = kind_of_folder(&local).unwrap_or(match local.kind() {
+                    io::ErrorKind::InvalidData => ImportErrorKind::Integrity,
+                    _ => ImportErrorKind::LocalIo,
+                });
+                Self::caused(kind, what, local)
             }
-            Err(local) => Self::caused(ImportErrorKind::LocalIo, what, local),
         }
     }
 
@@ -189,6 +197,19 @@ fn kind_of_source(error: &registry_client::Error) -> ImportErrorKind {
         PlanErrorKind::Access => ImportErrorKind::Access,
         _ => ImportErrorKind::Network,
     }
+}
+
+/// Classifies the failure of a folder that content comes from; `None` for other failures.
+fn kind_of_folder(error: &io::Error) -> Option<ImportErrorKind> {
+    let inner = error.get_ref()?;
+    if inner.is::<VerifyError>() {
+        return Some(ImportErrorKind::Integrity);
+    }
+    Some(match inner.downcast_ref::<LayoutError>()?.kind() {
+        LayoutErrorKind::NotFound => ImportErrorKind::Unavailable,
+        LayoutErrorKind::Corrupt => ImportErrorKind::Integrity,
+        _ => ImportErrorKind::LocalIo,
+    })
 }
 
 fn kind_of(status: u16) -> ImportErrorKind {

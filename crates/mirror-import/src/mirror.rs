@@ -75,6 +75,13 @@ impl Mirror {
                 return Err(ImportError::new(ImportErrorKind::Usage, message).into());
             }
         }
+        for source in &request.layouts {
+            let target = self.importer.target().identity(None);
+            if LayoutTarget::new(source.folder()).identity(None) == target {
+                let message = format!("{source} would be copied onto itself");
+                return Err(ImportError::new(ImportErrorKind::Usage, message).into());
+            }
+        }
         Ok(self.planner.find(request, |_| Ok(())).await?)
     }
 

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use mirror_plan::MirrorPlan;
+use mirror_plan::{MirrorPlan, Origin};
 use oci_content::{Digest, Manifest, MirrorGraph, SourceRepository};
-use registry_client::{BlobSource, BlobStream, Repository};
+use registry_client::{BlobSource, BlobStream};
 
 use crate::error::{ImportError, ImportErrorKind};
 use crate::source::{Provenance, Source};
 
 /// A planned mirror as a [`Source`]: manifests are those that the plan read, and blobs are streamed
-/// from the registries while they are sent. Nothing is written to disk.
+/// from where they are while they are sent. Nothing is written to disk.
 #[derive(Debug)]
 pub struct PlannedSource {
     plan: MirrorPlan,
@@ -53,7 +53,8 @@ impl Source for PlannedSource {
     fn repositories_with(&self, digest: &Digest) -> Vec<SourceRepository> {
         let piece = self.plan.content.piece(digest);
         let from = piece.map_or(&[][..], |piece| &piece.from);
-        let from = from.iter().map(|repository| {
+        let repositories = from.iter().filter_map(|origin| origin.repository());
+        let from = repositories.map(|repository| {
             SourceRepository::new(repository.registry().clone(), repository.name().clone())
         });
         from.collect()
@@ -81,13 +82,13 @@ impl Source for PlannedSource {
     }
 }
 
-/// A blob of the registries that have it. If one breaks off, the next continues.
+/// A blob of the places that have it. If one breaks off, the next continues.
 struct PlannedBlob {
     digest: Digest,
     size: u64,
     /// The bytes, if the blob is also a manifest.
     raw: Option<Bytes>,
-    from: Vec<Arc<Repository>>,
+    from: Vec<Arc<Origin>>,
 }
 
 #[async_trait]
@@ -99,11 +100,11 @@ impl BlobSource for PlannedBlob {
         let mut left = self.from.clone().into_iter();
         let (digest, size) = (self.digest.clone(), self.size);
         let mut next = move |at| {
-            let repository = left.next()?;
-            Some(repository.stream_blob(&digest, size, at))
+            let origin = left.next()?;
+            Some(origin.stream_blob(&digest, size, at))
         };
         let first = next(from).ok_or_else(|| {
-            io::Error::other(format!("no repository is known that has {}", self.digest))
+            io::Error::other(format!("nothing is known that has {}", self.digest))
         })?;
         let chunks = stream::unfold(
             (first, from, next),
@@ -126,6 +127,6 @@ impl BlobSource for PlannedBlob {
     }
 
     fn makes_requests(&self) -> bool {
-        true
+        self.from.iter().any(|origin| origin.repository().is_some())
     }
 }

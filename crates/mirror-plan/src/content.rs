@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_content::{Algorithm, Digest, Manifest};
-use registry_client::Repository;
+
+use crate::origin::Origin;
 
 /// The manifests and blobs of a plan, and where each comes from.
 #[derive(Debug, Default)]
@@ -24,8 +25,8 @@ pub struct Piece {
     pub size: u64,
     /// The bytes of a manifest; `None` for a blob, which is yet to be fetched.
     pub raw: Option<Bytes>,
-    /// The repositories that have it; empty for a manifest that was [generated](Content::add_raw).
-    pub from: Vec<Arc<Repository>>,
+    /// The places that have it; none for a manifest that was [generated](Content::add_raw).
+    pub from: Vec<Arc<Origin>>,
 }
 
 /// Why something cannot be carried.
@@ -105,7 +106,7 @@ impl Content {
     pub(crate) fn add(
         &mut self,
         bill: &Bill,
-        from: &Arc<Repository>,
+        from: &Arc<Origin>,
         unavailable: &BTreeSet<Digest>,
     ) -> Result<(), NotCarried> {
         let mut own = BTreeMap::new();
@@ -121,10 +122,7 @@ impl Content {
                 return Err(NotCarried::by_digest(digest));
             }
             if unavailable.contains(digest) {
-                return fail(
-                    "missing-blob",
-                    format!("{}/{} does not have {digest}", from.registry(), from.name()),
-                );
+                return fail("missing-blob", format!("{from} does not have {digest}"));
             }
             if let Some(known) = self.sizes.get(digest).filter(|known| **known != size) {
                 let message = format!("{digest} is listed with {size} bytes, it has {known}");
@@ -148,7 +146,7 @@ impl Content {
         Ok(())
     }
 
-    /// Adds a generated manifest, which no registry has.
+    /// Adds a generated manifest, which no place has.
     pub fn add_raw(&mut self, digest: Digest, raw: Bytes) {
         self.pieces.insert(
             digest,
@@ -160,17 +158,14 @@ impl Content {
         );
     }
 
-    fn piece_mut(&mut self, digest: &Digest, size: u64, from: &Arc<Repository>) -> &mut Piece {
+    fn piece_mut(&mut self, digest: &Digest, size: u64, from: &Arc<Origin>) -> &mut Piece {
         let piece = self.pieces.entry(digest.clone()).or_insert_with(|| Piece {
             size,
             raw: None,
             // Most pieces have one; room for more would be most of a piece's memory.
             from: Vec::with_capacity(1),
         });
-        let known = |other: &Arc<Repository>| {
-            Arc::ptr_eq(other, from)
-                || (other.registry() == from.registry() && other.name() == from.name())
-        };
+        let known = |other: &Arc<Origin>| Arc::ptr_eq(other, from) || other.is(from);
         if !piece.from.iter().any(known) {
             piece.from.push(Arc::clone(from));
         }

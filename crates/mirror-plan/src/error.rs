@@ -1,8 +1,8 @@
 use std::error::Error;
 use std::fmt;
 
-use oci_content::ErrorCode;
-use oci_referrers::{Problem, ResolveError, Violation};
+use oci_content::{ErrorCode, LayoutError, LayoutErrorKind, with_causes};
+use oci_referrers::{LayoutImageError, LayoutImageErrorKind, Problem, ResolveError, Violation};
 use registry_client::ErrorKind;
 
 /// Why nothing can be mirrored.
@@ -31,11 +31,12 @@ pub enum PlanRemedy {
 pub enum PlanErrorKind {
     /// The request cannot be carried out: it names no image.
     Usage,
-    /// A certificate, a key or a credentials file on this machine cannot be read.
+    /// A certificate, a key, a credentials file or an image layout folder on this machine cannot be
+    /// read.
     LocalIo,
     /// A registry could not be reached or did not answer in time.
     Network,
-    /// A registry refused, or does not have what was asked for.
+    /// A registry refused, or it or a folder does not have what was asked for.
     Access,
     /// Something could not be settled or is missing.
     Incomplete,
@@ -80,11 +81,25 @@ impl PlanError {
 
     /// Creates the error for a blob that could not be requested or transferred; `what` names it.
     pub fn transfer(what: impl Into<String>, error: registry_client::Error) -> Self {
-        let kind = PlanErrorKind::of_transfer(&error);
-        Self {
-            source: Some(Box::new(error)),
-            ..Self::new(kind, what)
-        }
+        Self::new(PlanErrorKind::of_transfer(&error), what).caused_by(error)
+    }
+
+    /// Creates the error for a blob that could not be read from a folder; `what` names it.
+    pub(crate) fn layout(what: impl Into<String>, error: LayoutError) -> Self {
+        let kind = match error.kind() {
+            LayoutErrorKind::NotFound => PlanErrorKind::Incomplete,
+            LayoutErrorKind::Corrupt => PlanErrorKind::Integrity,
+            LayoutErrorKind::TooLarge => PlanErrorKind::Limit,
+            _ => PlanErrorKind::LocalIo,
+        };
+        Self::new(kind, what).caused_by(error)
+    }
+
+    /// Sets the cause, which the message should not repeat.
+    #[must_use]
+    pub(crate) fn caused_by(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Box::new(cause));
+        self
     }
 
     pub(crate) fn policy(violations: Vec<Violation>) -> Self {
@@ -145,7 +160,31 @@ impl From<ResolveError> for PlanError {
     }
 }
 
+impl From<LayoutImageError> for PlanError {
+    fn from(error: LayoutImageError) -> Self {
+        let kind = match error.kind() {
+            LayoutImageErrorKind::NotFound => PlanErrorKind::Access,
+            LayoutImageErrorKind::NotALayout | LayoutImageErrorKind::Ambiguous => {
+                PlanErrorKind::Usage
+            }
+            LayoutImageErrorKind::Malformed => PlanErrorKind::Incomplete,
+            LayoutImageErrorKind::Limit => PlanErrorKind::Limit,
+            _ => PlanErrorKind::LocalIo,
+        };
+        // What it wraps is displayed already.
+        Self::new(kind, with_causes(&error))
+    }
+}
+
 impl PlanErrorKind {
+    /// Returns the class of a problem with a file of a folder.
+    pub(crate) fn of_local(problem: &Problem) -> Self {
+        match problem.code {
+            ErrorCode::ServerError => Self::LocalIo,
+            _ => Self::of_problem(problem),
+        }
+    }
+
     /// Returns the class of a problem that prevents planning.
     pub(crate) fn of_problem(problem: &Problem) -> Self {
         match problem.code {

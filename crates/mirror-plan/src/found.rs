@@ -1,15 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use oci_content::{
     Algorithm, Completeness, Descriptor, Digest, ImageRecord, Manifest, OmittedChild, Reference,
 };
 use oci_referrers::{ImageTree, JudgedImage, Referrer, ReferrerGraph};
-use registry_client::Repository;
 
 use crate::content::{Bill, NotCarried};
 use crate::error::PlanError;
-use crate::judge::{Refused, all, children, own};
+use crate::judge::{Refused, all, children, judge, own};
+use crate::observer::{PlanEvent, PlanObserver};
+use crate::origin::Origin;
 use crate::request::PlanRequest;
 
 /// An image and what was found about it.
@@ -18,7 +20,7 @@ use crate::request::PlanRequest;
 #[derive(Debug)]
 pub struct FoundImage {
     pub(crate) record: ImageRecord,
-    pub(crate) repository: Arc<Repository>,
+    pub(crate) origin: Arc<Origin>,
     /// Why the image cannot be carried, if that is known already.
     pub(crate) problem: Option<NotCarried>,
     /// What the image itself needs.
@@ -34,7 +36,7 @@ pub struct FoundImage {
     pub(crate) descriptors: Vec<Descriptor>,
     /// Manifests with a subject that discovery did not list: attestations in an index can have one.
     pub(crate) attached: Vec<Attached>,
-    /// Layers that name URLs and that the registry does not have.
+    /// Layers that name URLs and are not there.
     pub(crate) absent: BTreeSet<Digest>,
     /// Whether objects that are addressed by SHA-512 are carried.
     pub(crate) sha512: bool,
@@ -48,7 +50,7 @@ impl FoundImage {
     pub(crate) fn new(
         request: &PlanRequest,
         reference: Reference,
-        repository: Arc<Repository>,
+        origin: Arc<Origin>,
         tree: &ImageTree,
         mut graph: ReferrerGraph,
         refused: Refused,
@@ -103,7 +105,7 @@ impl FoundImage {
         graph.subjects.shrink_to_fit();
         Self {
             record: record(reference, tree),
-            repository,
+            origin,
             problem: refused.image,
             open: open(tree),
             bill: Bill::of(own(tree)),
@@ -118,7 +120,30 @@ impl FoundImage {
         }
     }
 
-    /// Returns the reference that was asked for.
+    /// Judges what was discovered, and reduces it to what a plan needs.
+    pub(crate) fn settle(
+        request: &PlanRequest,
+        observer: &dyn PlanObserver,
+        reference: Reference,
+        origin: Arc<Origin>,
+        tree: &ImageTree,
+        mut graph: ReferrerGraph,
+        started: Instant,
+    ) -> Self {
+        let refused = judge(tree, &mut graph);
+        observer.planning(PlanEvent::Discovered {
+            reference: &reference,
+            origin: &origin,
+            root: graph.report(tree.root.digest()),
+            graph: &graph,
+            timeout: request.discovery_timeout,
+        });
+        let mut image = Self::new(request, reference, origin, tree, graph, refused);
+        image.seconds = started.elapsed().as_secs_f64();
+        image
+    }
+
+    /// Returns the reference that was asked for, or the name of an image from a folder.
     pub fn reference(&self) -> &Reference {
         &self.record.reference
     }
@@ -216,10 +241,10 @@ fn open(tree: &ImageTree) -> Vec<Descriptor> {
         .collect()
 }
 
-/// Finds the layers that name URLs and that the registry does not have. The URLs are never asked.
+/// Finds the layers that name URLs and that the origin does not have. The URLs are never asked.
 pub(crate) async fn absent_layers(
     request: &PlanRequest,
-    repository: &Repository,
+    origin: &Origin,
     tree: &ImageTree,
     graph: &ReferrerGraph,
 ) -> Result<BTreeSet<Digest>, PlanError> {
@@ -230,9 +255,7 @@ pub(crate) async fn absent_layers(
     let held = request.held.as_ref();
     let is_held = |layer: &&Descriptor| held.is_some_and(|h| h.holds(&layer.digest, layer.size));
     for layer in layers.filter(|layer| !is_held(layer)) {
-        let failed = |error| PlanError::transfer(layer.digest.to_string(), error);
-        let response = repository.head_blob(&layer.digest).await.map_err(failed)?;
-        if response.status().as_u16() == 404 {
+        if origin.lacks_blob(&layer.digest).await? {
             absent.insert(layer.digest.clone());
         }
     }

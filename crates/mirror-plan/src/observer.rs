@@ -5,6 +5,8 @@ use oci_content::{Digest, Reference};
 use oci_referrers::{ReferrerGraph, SubjectReport, Violation};
 use registry_probe::ProbeReport;
 
+use crate::origin::Origin;
+
 /// Receives the events of a planner as they happen.
 pub trait PlanObserver: fmt::Debug + Send + Sync {
     /// Called for each event, possibly from several threads.
@@ -20,7 +22,7 @@ impl PlanObserver for () {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum PlanEvent<'a> {
-    /// Registries are going to be probed.
+    /// Registries are going to be probed. Folders are not.
     #[non_exhaustive]
     Probing {
         /// Their number.
@@ -47,6 +49,8 @@ pub enum PlanEvent<'a> {
     Discovered {
         /// The image.
         reference: &'a Reference,
+        /// Where it is.
+        origin: &'a Origin,
         /// The report about the image's own digest.
         root: Option<&'a SubjectReport>,
         /// Everything that was found.

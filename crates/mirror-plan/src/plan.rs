@@ -201,7 +201,7 @@ impl Draft {
     fn carry(&mut self, image: &FoundImage, gone: &BTreeSet<Digest>) -> Result<(), NotCarried> {
         match &image.problem {
             Some(problem) => Err(problem.clone()),
-            None => self.content.add(&image.bill, &image.repository, gone),
+            None => self.content.add(&image.bill, &image.origin, gone),
         }
     }
 
@@ -363,7 +363,7 @@ impl Draft {
         record: &mut DiscoveryRecord,
     ) {
         let added = if image.takes(&record.subject) {
-            self.content.add(bill, &image.repository, gone)
+            self.content.add(bill, &image.origin, gone)
         } else {
             // The image itself may be carried, by its SHA-256; referrers of its other digest would
             // not be found there.

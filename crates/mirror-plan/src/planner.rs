@@ -9,16 +9,17 @@ use oci_content::{
     SourceRepository,
 };
 use oci_referrers::{
-    Answer, FurtherSources, ImageDepth, ImageTree, Problem, Query, ReferrerSource,
+    Answer, Discovery, FurtherSources, ImageDepth, ImageTree, Problem, Query, ReferrerSource,
     RegistryManifests, RegistrySources, resolve,
 };
 use registry_client::{Client, Repository, Stopwatch};
 use registry_probe::{Probe, ProbeReport};
 
 use crate::error::{PlanError, PlanErrorKind};
+use crate::folder::{self, FolderImage};
 use crate::found::{FoundImage, absent_layers};
-use crate::judge::judge;
 use crate::observer::{PlanEvent, PlanObserver};
+use crate::origin::Origin;
 use crate::plan::{Known, MirrorPlan, plan};
 use crate::policy::Judged;
 use crate::request::PlanRequest;
@@ -77,21 +78,44 @@ impl Found {
 
 /// A repository with images to find, and their number.
 struct Source {
-    repository: Arc<Repository>,
+    origin: Arc<Origin>,
+    repository: Repository,
     sources: RegistrySources,
     /// Sources of the caller.
     further: Vec<Arc<dyn ReferrerSource>>,
     images: usize,
 }
 
-/// A caller's source, with the same time limit as the registry's sources.
-#[derive(Debug)]
-struct Bounded {
-    source: Arc<dyn ReferrerSource>,
+/// An image to find.
+enum Wanted {
+    OfRegistry(Reference),
+    OfFolder(FolderImage),
+}
+
+/// The time limit of a caller's sources.
+#[derive(Clone, Debug)]
+struct Bounds {
     stopwatch: Stopwatch,
     limit: Duration,
     /// The time of the whole image, for the message.
     late: Duration,
+}
+
+impl Bounds {
+    /// Adds the sources of the caller to a discovery.
+    fn add(&self, discovery: Discovery, further: &[Arc<dyn ReferrerSource>]) -> Discovery {
+        further.iter().fold(discovery, |discovery, further| {
+            let (source, bounds) = (Arc::clone(further), self.clone());
+            discovery.source(Arc::new(Bounded { source, bounds }))
+        })
+    }
+}
+
+/// A caller's source, with the same time limit as the registry's sources.
+#[derive(Debug)]
+struct Bounded {
+    source: Arc<dyn ReferrerSource>,
+    bounds: Bounds,
 }
 
 #[async_trait]
@@ -102,9 +126,10 @@ impl ReferrerSource for Bounded {
 
     async fn referrers(&self, query: &Query) -> Answer {
         let asked = self.source.referrers(query);
-        let answer = self.stopwatch.within(self.limit, asked).await;
+        let Bounds { stopwatch, limit, .. } = &self.bounds;
+        let answer = stopwatch.within(*limit, asked).await;
         answer.unwrap_or_else(|| {
-            let seconds = self.late.as_secs();
+            let seconds = self.bounds.late.as_secs();
             let message = format!("{} gave no answer within {seconds} s", self.kind());
             Answer::failed(Problem::new(ErrorCode::Timeout, message))
         })
@@ -137,7 +162,7 @@ impl Planner {
     ///
     /// # Errors
     ///
-    /// When an image does not exist or cannot be read, has none of the requested platforms, or
+    /// When a folder cannot be read, an image does not exist or cannot be read, has none of the requested platforms, or
     /// lacks a required artifact type. A question about referrers that could not be settled is not
     /// an error: it is part of the result.
     ///
@@ -150,8 +175,9 @@ impl Planner {
         each: impl FnMut(&FoundImage) -> Result<(), PlanError> + Send,
     ) -> Result<Found, PlanError> {
         request.check()?;
+        let folders = folder::open(request)?;
         let (probes, spent) = self.probe(request).await;
-        let mut images = self.find_images(request, &spent, each).await?;
+        let mut images = self.find_images(request, folders, &spent, each).await?;
         require_artifact_types(request, &images)?;
         let judged = Judged::new(request, &mut images).await?;
         Ok(Found {
@@ -174,6 +200,9 @@ impl Planner {
             registries
                 .entry(reference.registry())
                 .or_insert(reference.repository());
+        }
+        if registries.is_empty() {
+            return (Vec::new(), BTreeMap::new());
         }
         self.observer.planning(PlanEvent::Probing {
             registries: registries.len(),
@@ -198,6 +227,7 @@ impl Planner {
     async fn find_images(
         &self,
         request: &PlanRequest,
+        folders: Vec<FolderImage>,
         spent: &BTreeMap<Registry, Duration>,
         mut each: impl FnMut(&FoundImage) -> Result<(), PlanError>,
     ) -> Result<Vec<FoundImage>, PlanError> {
@@ -213,7 +243,8 @@ impl Planner {
                     .legacy_tags(request.legacy_tags)
                     .configured(configured);
                 Source {
-                    repository: Arc::new(repository),
+                    origin: Arc::new(Origin::Repository(repository.clone())),
+                    repository,
                     sources,
                     further: self.sources.of(&SourceRepository::from(reference)),
                     images: 0,
@@ -223,14 +254,23 @@ impl Planner {
         }
         let images = request.distinct_images();
         self.observer.planning(PlanEvent::Discovering {
-            images: images.len(),
+            images: images.len() + folders.len(),
         });
         // Created one by one: a search that waits for its turn takes as much memory as a running
         // one.
-        let finds = stream::iter(images.into_values().cloned()).map(|reference| {
-            let key = (reference.registry().clone(), reference.repository().clone());
-            let spent = spent.get(&key.0).copied().unwrap_or_default();
-            self.find_image(request, reference, &sources[&key], spent)
+        let wanted = images.into_values().cloned().map(Wanted::OfRegistry);
+        let wanted = wanted.chain(folders.into_iter().map(Wanted::OfFolder));
+        let sources = &sources;
+        let finds = stream::iter(wanted).map(|wanted| async move {
+            match wanted {
+                Wanted::OfRegistry(reference) => {
+                    let key = (reference.registry().clone(), reference.repository().clone());
+                    let spent = spent.get(&key.0).copied().unwrap_or_default();
+                    self.find_image(request, reference, &sources[&key], spent)
+                        .await
+                }
+                Wanted::OfFolder(image) => self.find_in_folder(request, image).await,
+            }
         });
         let mut finds = finds.buffer_unordered(request.max_concurrent_discoveries.get());
         let mut found: Vec<FoundImage> = Vec::new();
@@ -270,21 +310,11 @@ impl Planner {
                 now,
             });
         }
-        let manifests = RegistryManifests::new(Repository::clone(repository)).within(left());
+        let manifests = RegistryManifests::new(repository.clone()).within(left());
         let (root, named) = carried_root(request, &reference, resolved.manifest)?;
         let tree =
             ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
-        if !request.platforms.is_empty() && tree.children.is_empty() && !tree.omitted.is_empty() {
-            let there: Vec<_> = ImageTree::platforms(&tree.root)
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            let message = format!(
-                "{reference} has none of the platforms asked for; it has {}",
-                there.join(", ")
-            );
-            return Err(PlanError::new(PlanErrorKind::Access, message));
-        }
+        check_platforms(request, &reference, &tree)?;
         let mut subjects = tree.all_subjects();
         subjects.extend(named);
         let many = source.images * subjects.len() >= MANY_SUBJECTS;
@@ -294,40 +324,65 @@ impl Planner {
             .one_of_many(many)
             .children(Some(ImageDepth::Manifests))
             .keep_manifests(true);
-        let discovery = source.further.iter().fold(discovery, |discovery, further| {
-            let (source, late) = (Arc::clone(further), request.discovery_timeout);
-            discovery.source(Arc::new(Bounded {
-                source,
-                stopwatch: stopwatch.clone(),
-                limit: time,
-                late,
-            }))
-        });
-        let mut graph = discovery.run(subjects).await;
-        let absent = absent_layers(request, repository, &tree, &graph);
+        let bounds = Bounds {
+            stopwatch: stopwatch.clone(),
+            limit: time,
+            late: request.discovery_timeout,
+        };
+        let discovery = bounds.add(discovery, &source.further);
+        let graph = discovery.run(subjects).await;
+        let absent = absent_layers(request, &source.origin, &tree, &graph);
         // A few HEADs may exceed the time limit rather than lose what was found.
         let extended = stopwatch.elapsed() + request.discovery_timeout / 10;
         let absent = stopwatch.within(time.max(extended), absent).await;
         let absent = absent.ok_or_else(late)??;
-        let refused = judge(&tree, &mut graph);
-        let root = graph.report(tree.root.digest());
-        self.observer.planning(PlanEvent::Discovered {
-            reference: &reference,
-            root,
-            graph: &graph,
-            timeout: request.discovery_timeout,
-        });
-        let repository = Arc::clone(repository);
-        let mut image = FoundImage::new(request, reference, repository, &tree, graph, refused);
+        let (observer, origin) = (&*self.observer, Arc::clone(&source.origin));
+        let mut image =
+            FoundImage::settle(request, observer, reference, origin, &tree, graph, started);
         image.absent = absent;
-        image.seconds = started.elapsed().as_secs_f64();
         Ok(image)
+    }
+
+    async fn find_in_folder(
+        &self,
+        request: &PlanRequest,
+        folder: FolderImage,
+    ) -> Result<FoundImage, PlanError> {
+        let repository = SourceRepository::from(folder.reference());
+        let further = self.sources.of(&repository);
+        let bounds = Bounds {
+            stopwatch: Stopwatch::default(),
+            limit: request.discovery_timeout,
+            late: request.discovery_timeout,
+        };
+        let with = |discovery| bounds.add(discovery, &further);
+        folder.find(request, &*self.observer, with).await
     }
 }
 
+/// Checks that an index has one of the platforms that are asked for.
+pub(crate) fn check_platforms(
+    request: &PlanRequest,
+    reference: &Reference,
+    tree: &ImageTree,
+) -> Result<(), PlanError> {
+    if !request.platforms.is_empty() && tree.children.is_empty() && !tree.omitted.is_empty() {
+        let there: Vec<_> = ImageTree::platforms(&tree.root)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let message = format!(
+            "{reference} has none of the platforms asked for; it has {}",
+            there.join(", ")
+        );
+        return Err(PlanError::new(PlanErrorKind::Access, message));
+    }
+    Ok(())
+}
+
 /// Returns the manifest of an image as it is carried: by its SHA-256, unless other digests are
-/// carried too. Also returns the digest that the registry gives for the tag if that is another one.
-fn carried_root(
+/// carried too. Also returns the digest that its origin gives for the tag if that is another one.
+pub(crate) fn carried_root(
     request: &PlanRequest,
     reference: &Reference,
     root: Manifest,

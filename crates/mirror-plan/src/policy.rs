@@ -4,12 +4,13 @@ use std::time::SystemTime;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{Digest, MirrorGraph};
 use oci_referrers::{JudgedBundle, JudgedImage, MAX_DATED_DOCUMENT_BYTES, Policy, document_date};
-use registry_client::{MemorySink, Repository};
+use registry_client::MemorySink;
 
 use crate::content::Bill;
 use crate::error::{PlanError, PlanErrorKind};
 use crate::found::FoundImage;
 use crate::observer::{PlanEvent, PlanObserver};
+use crate::origin::Origin;
 use crate::request::PlanRequest;
 
 /// The number of documents that are fetched for their dates at once. Each is held in memory.
@@ -51,7 +52,7 @@ impl Judged {
                     .copied()
                     .and_then(Option::as_ref);
                 let payloads = bill.map_or(&[][..], Bill::payloads);
-                fetch_dates(&found.repository, payloads, &mut dates).await?;
+                fetch_dates(&found.origin, payloads, &mut dates).await?;
                 let own = payloads.iter().filter_map(|(payload, _)| {
                     let date: Option<SystemTime> = *dates.get(payload)?;
                     date
@@ -105,7 +106,7 @@ impl Judged {
 /// Fetches documents and reads their dates. A document that is missing or does not match its digest
 /// is left for the transfer to report.
 async fn fetch_dates(
-    repository: &Repository,
+    origin: &Origin,
     payloads: &[(Digest, u64)],
     dates: &mut BTreeMap<Digest, Option<SystemTime>>,
 ) -> Result<(), PlanError> {
@@ -114,16 +115,16 @@ async fn fetch_dates(
     });
     let fetches = wanted.map(|(payload, size)| async move {
         let mut sink = MemorySink::new(payload.clone(), *size);
-        match repository.pull_blob(payload, *size, &mut sink).await {
+        match origin.pull_blob(payload, *size, &mut sink).await {
             Ok(()) => {
                 let document = sink.into_bytes().unwrap_or_default();
                 Ok((payload.clone(), document_date(&document)))
             }
-            Err(error) => match PlanErrorKind::of_transfer(&error) {
+            Err(error) => match error.kind() {
                 PlanErrorKind::Incomplete | PlanErrorKind::Integrity => Ok((payload.clone(), None)),
-                _ => {
+                kind => {
                     let what = format!("{payload}, whose date the policy asks for");
-                    Err(PlanError::transfer(what, error))
+                    Err(PlanError::new(kind, what).caused_by(error))
                 }
             },
         }

@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use oci_content::{Capability, Digest, Platform, Reference, Registry};
+use oci_content::{
+    Capability, Digest, ImageSource, LayoutReference, Platform, Reference, Registry,
+};
 use oci_referrers::{LegacyTags, Policy};
 
 use crate::error::{PlanError, PlanErrorKind};
@@ -13,8 +15,11 @@ use crate::error::{PlanError, PlanErrorKind};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PlanRequest {
-    /// The images. One that is named twice is mirrored once.
+    /// The images of registries. One that is named twice is mirrored once.
     pub images: Vec<Reference>,
+    /// The images of image layout folders, in addition to those of registries; none by default. A
+    /// reference without name and digest stands for all images of its folder.
+    pub layouts: Vec<LayoutReference>,
     /// The platforms to carry; all when empty.
     pub platforms: Vec<Platform>,
     /// Artifact types that every image must have a referrer of.
@@ -47,6 +52,7 @@ impl PlanRequest {
     pub fn new(images: Vec<Reference>) -> Self {
         Self {
             images,
+            layouts: Vec::new(),
             platforms: Vec::new(),
             require_artifact_types: Vec::new(),
             policy: None,
@@ -60,7 +66,19 @@ impl PlanRequest {
         }
     }
 
-    /// Returns the images, each once, by their text.
+    /// Creates a request with the defaults for images of registries and of folders.
+    pub fn of_sources(sources: impl IntoIterator<Item = ImageSource>) -> Self {
+        let mut request = Self::new(Vec::new());
+        for source in sources {
+            match source {
+                ImageSource::Registry(reference) => request.images.push(reference),
+                ImageSource::Layout(reference) => request.layouts.push(reference),
+            }
+        }
+        request
+    }
+
+    /// Returns the images of registries, each once, by their text.
     pub fn distinct_images(&self) -> BTreeMap<String, &Reference> {
         let images = self.images.iter();
         images.map(|image| (image.to_string(), image)).collect()
@@ -72,7 +90,7 @@ impl PlanRequest {
     ///
     /// When the request names no image.
     pub fn check(&self) -> Result<(), PlanError> {
-        if self.images.is_empty() {
+        if self.images.is_empty() && self.layouts.is_empty() {
             let message = "there is no image to mirror";
             return Err(PlanError::new(PlanErrorKind::Usage, message));
         }

@@ -9,7 +9,10 @@ use crate::reference::Reference;
 ///
 /// A leading `docker://` is dropped. What begins with `oci:` is in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a caller that skipped an unknown kind of source would lose images"
+)]
 pub enum ImageSource {
     /// An image of a registry.
     Registry(Reference),

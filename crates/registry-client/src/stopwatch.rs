@@ -15,6 +15,13 @@ pub struct Stopwatch {
     held_before: Duration,
 }
 
+/// Starts a stopwatch for work that makes no requests to a registry.
+impl Default for Stopwatch {
+    fn default() -> Self {
+        Self::start(Arc::default())
+    }
+}
+
 impl Stopwatch {
     pub(crate) fn start(held: Arc<Held>) -> Self {
         Self {

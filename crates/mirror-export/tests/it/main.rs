@@ -8,6 +8,7 @@ mod completeness;
 mod delta;
 mod determinism;
 mod faults;
+mod folders;
 mod interruption;
 mod resume;
 mod sinks;

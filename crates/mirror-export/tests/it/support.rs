@@ -50,6 +50,16 @@ pub(crate) struct Export {
     pub(crate) output: FileOutput,
 }
 
+impl Export {
+    /// Exports nothing yet.
+    pub(crate) fn new(output: PathBuf) -> Self {
+        Self {
+            request: ExportRequest::new(Vec::new()),
+            output: FileOutput::new(output),
+        }
+    }
+}
+
 impl Deref for Export {
     type Target = ExportRequest;
 
