@@ -130,14 +130,14 @@ impl Waiter<'_> {
         turn: impl Future<Output = T>,
     ) -> T {
         let _hold = self.held.hold();
-        let started = Instant::now();
         let mut turn = std::pin::pin!(turn);
-        let mut next = started;
+        let mut next = Instant::now();
+        let mut waited = Duration::ZERO;
         loop {
             let event = WaitEvent {
                 registry: self.registry,
                 wait: left(),
-                waited: started.elapsed(),
+                waited,
                 status: None,
                 reason,
             };
@@ -146,6 +146,7 @@ impl Waiter<'_> {
                 observer.waiting(&event);
             }
             next += TELL_AGAIN;
+            waited += TELL_AGAIN;
             if let Ok(turn) = timeout_at(next, &mut turn).await {
                 return turn;
             }

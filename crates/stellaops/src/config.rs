@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use oci_content::Registry;
+use registry_client::RequestRate;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use self::images::ImageConfig;
 
+use crate::budget;
 use crate::exit::{Exit, Failure};
 use crate::small_file::read_option;
+use crate::window::{Hours, Zone};
 use crate::yaml_error;
 
 /// The configuration file. Unknown keys are errors that name the key and the line.
@@ -70,6 +73,13 @@ impl Default for DiscoveryConfig {
 pub(crate) struct RegistryConfig {
     pub(crate) plain_http: Option<bool>,
     pub(crate) max_in_flight: Option<NonZeroUsize>,
+    #[serde(deserialize_with = "budget::requests")]
+    pub(crate) requests_per_second: Option<RequestRate>,
+    /// The time of day in which the registry may be spoken to.
+    pub(crate) window: Option<Hours>,
+    /// The zone of `window`; by default the machine's.
+    pub(crate) time_zone: Option<Zone>,
+    #[serde(deserialize_with = "referrers_api")]
     pub(crate) referrers_api: Option<ApiConfig>,
     /// Certificates to trust for this registry: those of authorities, or its own.
     pub(crate) ca_file: Option<PathBuf>,
@@ -81,11 +91,25 @@ pub(crate) struct RegistryConfig {
 }
 
 /// What an administrator knows about a registry although its answers do not show it.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum ApiConfig {
-    Supported,
     Unsupported,
+}
+
+/// Reads `referrers_api`. That a registry has the API is for its answers to show: a wrong claim
+/// would change nothing or hide an error.
+fn referrers_api<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ApiConfig>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let reason = match text.as_str() {
+        "unsupported" => return Ok(Some(ApiConfig::Unsupported)),
+        "supported" => "whether a registry has the referrers API is found out by asking it",
+        _ => "it is not a value of referrers_api",
+    };
+    Err(serde::de::Error::custom(format!(
+        "{text:?}: {reason}; only `unsupported` can be configured"
+    )))
 }
 
 /// Reads the registries; a name that no reference can have is an error, since its settings would never apply.
@@ -182,7 +206,8 @@ mod tests {
              registry.example.com/team/db\n    tags: {semver: \">=1.2, <2\", newest: 3}\n  platforms: [linux/amd64]\n  \
              referrer_discovery:\n    timeout_seconds: 60\n    max_concurrent_discoveries: 2\nregistries:\n  \
              localhost:5000: {plain_http: true, referrers_api: unsupported}\n  \
-             Lab.example.com: {ca_file: ca.pem, client_cert: c.pem, client_key: k.pem, insecure_skip_verify: true}\n",
+             Lab.example.com: {ca_file: ca.pem, client_cert: c.pem, client_key: k.pem, insecure_skip_verify: true}\n  \
+             hub.example.com: {max_in_flight: 4, requests_per_second: 0.5, window: \"22:00-06:00\", time_zone: Europe/Berlin}\n",
             "c.yaml",
         )
         .unwrap();
@@ -210,6 +235,10 @@ mod tests {
         ] {
             assert_eq!(file.as_deref(), Some(Path::new(name)));
         }
+        let hub = &config.registries["hub.example.com"];
+        assert_eq!(hub.requests_per_second, RequestRate::per_second(0.5));
+        assert_eq!(hub.window, "22:00-06:00".parse().ok());
+        assert!(hub.time_zone.is_some());
         let defaults = Config::parse("", "c.yaml")
             .unwrap()
             .export
@@ -276,6 +305,38 @@ mod tests {
             (
                 "export:\n  images:\n  - reference: r.test/a\n    repository: r.test/a\n",
                 ["exactly one of", "3 | "],
+            ),
+            (
+                "registries:\n  r.test: {referrers_api: supported}\n",
+                ["only `unsupported` can be configured", "2"],
+            ),
+            (
+                "registries:\n  r.test: {referrers_api: no}\n",
+                ["\"no\"", "2"],
+            ),
+            (
+                "registries:\n  r.test:\n    requests_per_second: 0\n",
+                ["\"0\" is not a limit of requests per second", "3"],
+            ),
+            (
+                "registries:\n  r.test: {requests_per_second: -1}\n",
+                ["\"-1\"", "2"],
+            ),
+            (
+                "registries:\n  r.test: {requests_per_second: 50/s}\n",
+                ["\"50/s\"", "2"],
+            ),
+            (
+                "registries:\n  r.test: {requests_per_second: .inf}\n",
+                [".inf", "2"],
+            ),
+            (
+                "registries:\n  r.test: {window: 22-6}\n",
+                ["\"22-6\" is not a window", "2"],
+            ),
+            (
+                "registries:\n  r.test: {time_zone: Europe/Berlln}\n",
+                ["\"Europe/Berlln\" is not a time zone", "2"],
             ),
         ] {
             let error = Config::parse(text, "c.yaml").unwrap_err();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use oci_content::{Capability, FileSystemGaps, Registry, with_causes};
 use registry_client::{
     Client, ClientOptions, DockerConfig, Endpoint, RequestEvent, RequestObserver, SilenceEvent,
-    WaitEvent,
+    WaitEvent, WaitReason,
 };
 use registry_probe::ProbeCache;
 use serde_json::json;
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::render;
 use crate::small_file::read_option;
+use crate::window::DailyWindow;
 
 /// What every command works with: configuration, registries, log and metrics.
 #[derive(Clone, Debug)]
@@ -151,7 +152,6 @@ impl Context {
     /// Returns the configured capability of a registry's referrers API.
     pub(crate) fn configured_api(&self, registry: &Registry) -> Option<Capability> {
         match self.config.registries.get(registry)?.referrers_api? {
-            ApiConfig::Supported => Some(Capability::Supported),
             ApiConfig::Unsupported => Some(Capability::Unsupported),
         }
     }
@@ -168,7 +168,16 @@ fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Fai
         host.plain_http = registry.plain_http;
         host.max_in_flight = registry.max_in_flight;
         host.insecure = registry.insecure_skip_verify;
+        host.requests_per_second = registry.requests_per_second;
         let key = |key: &str| format!("configuration: registries: {name}: {key}");
+        host.window = match (registry.window, &registry.time_zone) {
+            (Some(hours), zone) => Some(Arc::new(DailyWindow::new(hours, zone.clone()))),
+            (None, None) => None,
+            (None, Some(_)) => {
+                let message = key("time_zone is that of the window, and there is no window");
+                return Err(Failure::new(Exit::Usage, message));
+            }
+        };
         if let Some(path) = &registry.ca_file {
             host.extra_roots.push(roots(path, &key("ca_file"))?);
         }
@@ -274,8 +283,8 @@ struct Observer {
     requests: AtomicU64,
     /// Requests whose last answer was 401 or 403, up to [`MAX_DENIED`].
     denied: Mutex<BTreeSet<String>>,
-    /// When each registry was last reported as waited for.
-    told: Mutex<BTreeMap<Registry, Instant>>,
+    /// When each registry was last reported as waited for, by what is waited for.
+    told: Mutex<BTreeMap<(Registry, &'static str), Instant>>,
 }
 
 /// Bounds the memory: what matters is whether there are any.
@@ -314,19 +323,55 @@ impl Observer {
         !denied.is_empty()
     }
 
+    /// Returns whether a wait is to be logged, as it was not within `interval`; it then counts as logged.
+    fn is_due(&self, registry: &Registry, what: &'static str, interval: Duration) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (registry.clone(), what);
+        if told.get(&key).is_some_and(|last| last.elapsed() < interval) {
+            return false;
+        }
+        told.insert(key, Instant::now());
+        true
+    }
+
+    /// Counts and shows a wait for a registry's budget, and logs it once in ten minutes.
+    fn held(&self, event: &WaitEvent<'_>) {
+        // A little less than the time after which the client reports a wait again.
+        const INTERVAL: Duration = Duration::from_secs(590);
+        let registry = event.registry;
+        let seconds = event.wait.as_secs_f64().ceil();
+        let (budget, what, message) = match event.reason {
+            WaitReason::Requests(rate) => (
+                "requests",
+                format!("limit of {registry}, {rate} requests per second"),
+                format!("Requests to registry {registry} wait for its limit of {rate} per second"),
+            ),
+            WaitReason::Window(window) => (
+                "window",
+                format!("window of {registry}"),
+                format!("Waiting {seconds} s for the window of registry {registry} ({window})"),
+            ),
+            _ => return,
+        };
+        if event.waited.is_zero() {
+            self.metrics.held(registry, budget);
+        }
+        self.progress.waits(what, Some(event.wait));
+        if self.is_due(registry, budget, INTERVAL) {
+            let fields = json!({ "registry": registry, "budget": budget, "wait_seconds": seconds });
+            let fields = fields.as_object().cloned().unwrap_or_default();
+            self.log.write(LogLevel::Info, &message, fields);
+        }
+    }
+
     /// Logs that a registry, or another host in its place, has been silent for a while; once every 10 s.
     fn waits(&self, registry: &Registry, host: Option<&str>, silence: Duration) {
         const INTERVAL: Duration = Duration::from_secs(9);
         let seconds = silence.as_secs();
         let what = format!("no answer from {registry} for {seconds} s");
         self.progress.waits(what, None);
-        {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let last = told.get(registry).copied();
-            if last.is_some_and(|last| last.elapsed() < INTERVAL) {
-                return;
-            }
-            told.insert(registry.clone(), Instant::now());
+        if !self.is_due(registry, "answer", INTERVAL) {
+            return;
         }
         let at = host.map_or(String::new(), |host| format!(" (at {host})"));
         let message =
@@ -377,6 +422,9 @@ impl RequestObserver for Observer {
     }
 
     fn waiting(&self, event: &WaitEvent<'_>) {
+        if !matches!(event.reason, WaitReason::Retry) {
+            return self.held(event);
+        }
         let status = event
             .status
             .map_or("none".to_owned(), |status| status.as_u16().to_string());

@@ -4,6 +4,7 @@
 
 mod announce;
 mod arguments;
+mod budget;
 mod cli;
 mod commands;
 mod config;
@@ -24,6 +25,7 @@ mod render;
 mod selection;
 mod signals;
 mod small_file;
+mod window;
 mod yaml_error;
 
 use std::ops::ControlFlow;

@@ -9,6 +9,7 @@ use oci_content::{Capability, DiscoveryMethod, ErrorCode, FileSystemGaps, Regist
 const BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0,
 ];
+const BUDGET_WAITS: &str = "registry_budget_waits_total";
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
 /// The metrics that an operator queries. Names and labels are fixed; dashboards rely on them.
@@ -57,6 +58,10 @@ impl Metrics {
                 "registry_rate_limit_waits_total",
                 "Times that a registry asked to wait",
             ),
+            (
+                BUDGET_WAITS,
+                "Waits for the configured budget of a registry, by what was used up",
+            ),
         ];
         for (name, text) in described {
             recorder.describe_counter(name.into(), None, text.into());
@@ -81,6 +86,9 @@ impl Metrics {
         }
         let name = "registry_rate_limit_waits_total";
         self.count(name, registry, "status", "429", by);
+        for budget in ["requests", "window"] {
+            self.count(BUDGET_WAITS, registry, "budget", budget, by);
+        }
     }
 
     pub(crate) fn probed(&self, registry: &Registry, capability: Capability) {
@@ -137,6 +145,11 @@ impl Metrics {
             status,
             1,
         );
+    }
+
+    /// Counts a wait for the budget of a registry.
+    pub(crate) fn held(&self, registry: &Registry, budget: &'static str) {
+        self.count(BUDGET_WAITS, registry, "budget", budget, 1);
     }
 
     /// Counts a request to the served store. Methods that no registry uses are counted as `other`.
@@ -217,6 +230,7 @@ mod tests {
         metrics.discovered(&registry, DiscoveryMethod::NativeAndTag);
         metrics.discovery_failed(&registry, ErrorCode::RateLimited);
         metrics.request(&registry, "200", 0.02);
+        metrics.held(&registry, "window");
         metrics.served("GET", "404", 0.02);
         metrics.served("BREW", "none", 0.02);
         let text = metrics.render();
@@ -228,6 +242,8 @@ mod tests {
             "export_referrer_discovery_method_total{registry=\"registry.example.com\",method=\"fallback-tag\"} 0",
             "export_referrer_discovery_failures_total{registry=\"registry.example.com\",error=\"denied\"} 0",
             "registry_rate_limit_waits_total{registry=\"registry.example.com\",status=\"429\"} 0",
+            "registry_budget_waits_total{registry=\"registry.example.com\",budget=\"window\"} 1",
+            "registry_budget_waits_total{registry=\"registry.example.com\",budget=\"requests\"} 0",
             "store_requests_total{method=\"GET\",status=\"404\"} 1",
             "store_requests_total{method=\"other\",status=\"none\"} 1",
             "store_request_duration_seconds_bucket{le=\"0.025\"} 2",

@@ -50,6 +50,7 @@ const KNOWN: &[&str] = &[
     "require",
     "require_sequence",
     "required",
+    "requests_per_second",
     "rules",
     "schedule",
     "semver",

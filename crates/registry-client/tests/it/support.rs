@@ -373,7 +373,7 @@ impl RequestObserver for Recorder {
                 return;
             }
         };
-        assert!(event.status.is_none());
+        assert!(event.status.is_none() && event.waited.is_zero());
         self.held.lock().unwrap().push(held);
     }
 

@@ -5,6 +5,7 @@
 )]
 
 mod bad_input;
+mod budget;
 mod delta;
 mod demo;
 mod diagnose;
