@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod config;
 mod context;
+mod convert;
 mod environment;
 mod exit;
 mod failure;

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod budget;
+mod convert;
 mod delta;
 mod demo;
 mod diagnose;

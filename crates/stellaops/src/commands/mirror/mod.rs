@@ -1,5 +1,6 @@
 //! `stellaops mirror`: from registry to registry, without a file in between.
 
+mod convert;
 pub(crate) mod copy;
 
 use clap::Subcommand;
@@ -9,6 +10,7 @@ use crate::commands::run::Run;
 #[derive(Debug, Subcommand)]
 pub(crate) enum MirrorCommand {
     Copy(copy::CopyArgs),
+    Convert(convert::ConvertArgs),
 }
 
 impl MirrorCommand {
@@ -16,6 +18,7 @@ impl MirrorCommand {
     pub(crate) fn chosen(&self) -> &dyn Run {
         match self {
             Self::Copy(args) => args,
+            Self::Convert(args) => args,
         }
     }
 }
