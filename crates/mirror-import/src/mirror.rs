@@ -7,8 +7,10 @@ use oci_content::SourceRepository;
 
 use crate::error::{ImportError, ImportErrorKind};
 use crate::importer::Importer;
+use crate::layout_target::LayoutTarget;
 use crate::planned::PlannedSource;
 use crate::report::ImportReport;
+use crate::target::Target as _;
 
 /// Copies images, with everything that refers to them, from registries into a target, without a
 /// file in between, and proves that all of it arrived.

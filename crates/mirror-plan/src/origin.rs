@@ -3,8 +3,8 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::task::Poll;
 
-use oci_content::{Digest, ImageLayout, LayoutError, LayoutErrorKind, VerifyError};
 use futures::stream;
+use oci_content::{Digest, ImageLayout, LayoutErrorKind, VerifyError};
 use registry_client::{BlobSink, BlobStream, Repository, read_blob};
 
 use crate::error::{PlanError, PlanErrorKind};
@@ -67,7 +67,7 @@ impl Origin {
     ///
     /// The digest is not verified: the caller sees all bytes and hashes them. Errors about a
     /// repository are those of [`Repository::stream_blob`]; those about a folder have a
-    /// [`LayoutError`] or a [`VerifyError`] inside.
+    /// [`LayoutError`](oci_content::LayoutError) or a [`VerifyError`] inside.
     pub fn stream_blob(&self, digest: &Digest, size: u64, from: u64) -> BlobStream {
         match self {
             Self::Repository(repository) => repository.stream_blob(digest, size, from),

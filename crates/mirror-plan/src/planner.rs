@@ -126,7 +126,9 @@ impl ReferrerSource for Bounded {
 
     async fn referrers(&self, query: &Query) -> Answer {
         let asked = self.source.referrers(query);
-        let Bounds { stopwatch, limit, .. } = &self.bounds;
+        let Bounds {
+            stopwatch, limit, ..
+        } = &self.bounds;
         let answer = stopwatch.within(*limit, asked).await;
         answer.unwrap_or_else(|| {
             let seconds = self.bounds.late.as_secs();

@@ -59,7 +59,9 @@ impl Folder {
     }
 
     fn list(&self, entry: &Descriptor) {
-        self.layout.add_to_index(std::slice::from_ref(entry)).unwrap();
+        self.layout
+            .add_to_index(std::slice::from_ref(entry))
+            .unwrap();
     }
 
     /// Lists a manifest under a `ref.name`, and a full name if there is one.
