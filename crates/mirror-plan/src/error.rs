@@ -105,7 +105,7 @@ impl PlanError {
     pub(crate) fn policy(violations: Vec<Violation>) -> Self {
         let count = violations.iter().filter(|one| one.forbids()).count();
         let message = format!(
-            "nothing was written, because the policy forbids it: {count} of its demands are not met"
+            "nothing was written or sent, because the policy forbids it: {count} of its demands are not met"
         );
         Self {
             violations,

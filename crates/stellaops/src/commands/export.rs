@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
-use import_validator::Report;
 use mirror_export::{
     ExportDocument, ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest,
     ExportSummary, Exporter, FileOutput,
@@ -20,7 +19,6 @@ use crate::exit::{Exit, Failure};
 use crate::failure;
 use crate::planning::{self, Planning};
 use crate::progress::{Current, Phase, Progress};
-use crate::remedy;
 use crate::render::{self, Table};
 use crate::selection;
 
@@ -107,14 +105,9 @@ async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     let (request, output) = request(context, args).await?;
     let summary = match run_export(context, &request, &output, &context.progress).await {
         Err(error) if error.kind() == ExportErrorKind::Policy => {
-            // In the form of a validation of the bundle.
+            let as_json = args.format == TableFormat::Json;
             let file = output.path.to_string_lossy();
-            let mut report = Report::of_policy(&file, error.violations());
-            remedy::add_to(&mut report.findings);
-            match args.format {
-                TableFormat::Json => render::json(&report)?,
-                TableFormat::Table => render::text(&validate::findings(&report, None))?,
-            }
+            validate::print_violations(&file, error.violations(), as_json)?;
             return Err(failure::of_export(&error));
         }
         result => result.map_err(|error| failure::of_export(&error))?,

@@ -6,6 +6,7 @@ use clap::Args;
 use import_validator::{
     ImportValidator, Report, Severity, ValidatedBundle, Validation, ValidationObserver,
 };
+use oci_referrers::Violation;
 
 use crate::arguments::policy::PolicyArgs;
 use crate::arguments::signature::SignatureArgs;
@@ -197,6 +198,21 @@ pub(crate) fn text(report: &Report) -> String {
         render::count(counts.warnings, "warning"),
     ));
     text
+}
+
+/// Prints what a policy does not allow, in the form of a validation; `what` was not written or sent.
+pub(crate) fn print_violations(
+    what: &str,
+    violations: &[Violation],
+    as_json: bool,
+) -> Result<(), Failure> {
+    let mut report = Report::of_policy(what, violations);
+    remedy::add_to(&mut report.findings);
+    if as_json {
+        render::json(&report)
+    } else {
+        render::text(&findings(&report, None))
+    }
 }
 
 /// Formats findings with their remedies. Each remedy is given once, and `told` not at all, since it is printed elsewhere.

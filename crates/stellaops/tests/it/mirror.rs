@@ -166,3 +166,21 @@ async fn a_tag_that_moved_at_the_target_is_left_unless_it_may_be_moved() {
         .done();
     assert_ne!(target.resolve("app", "1.0"), Some(other.digest));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_forbids_a_copy_and_says_what_is_not_met() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let target = open(Persona::SpecFull).await;
+    let site = Site::new();
+    let policy = "version: 1\nrules:\n- name: vex\n  images: ['**']\n  require: {category: vex}\n";
+    std::fs::write(site.path("p.yaml"), policy).unwrap();
+    let (from, to) = (source.host(), target.host());
+    let ran = site
+        .stellaops(&format!(
+            "mirror copy {from}/app:1.0 --to {to} --policy p.yaml"
+        ))
+        .await;
+    assert_eq!(ran.code, 11, "{}", ran.stderr);
+    assert!(ran.stdout.contains("vex"), "{}", ran.stdout);
+    assert_eq!(target.resolve("app", "1.0"), None);
+}

@@ -5,7 +5,7 @@ use clap::Args;
 use mirror_import::{
     ImportObserver, ImportOptions, ImportReport, Importer, Mirror, MirrorError, Target,
 };
-use mirror_plan::{PlanObserver, PlanRequest, Planner};
+use mirror_plan::{PlanErrorKind, PlanObserver, PlanRequest, Planner};
 use oci_content::{Completeness, Platform, Reference, Registry};
 
 use crate::arguments::destination::{self, MappingArgs};
@@ -14,6 +14,7 @@ use crate::arguments::{self, LegacyTagsArg, TextFormat};
 use crate::commands::export::platform;
 use crate::commands::import::{self, Sending};
 use crate::commands::run::{Run, Running};
+use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::failure;
@@ -95,19 +96,26 @@ async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
     options.verify_existing = args.verify_existing;
     options.mapping = args.mapping.mapping()?;
     let (target, _) = destination::target(context, args.to.as_deref(), &mut options.mapping)?;
+    let name = target.name();
     let result = copy(context, &request, target, options, args.allow_incomplete).await;
+    let as_json = args.format == TextFormat::Json;
     let report = match &result {
         Ok(report) => Some(report),
         Err(MirrorError::Import(error)) => error.report(),
+        Err(MirrorError::Plan(error)) if error.kind() == PlanErrorKind::Policy => {
+            validate::print_violations(&name, error.violations(), as_json)?;
+            None
+        }
         Err(_) => None,
     };
     if let Some(report) = report {
         if let Some(path) = &args.receipt {
             import::write_receipt(path, report, &context.gaps)?;
         }
-        match args.format {
-            TextFormat::Json => render::json(&import::json(report)?)?,
-            TextFormat::Text => render::text(&import::text(report))?,
+        if as_json {
+            render::json(&import::json(report)?)?;
+        } else {
+            render::text(&import::text(report))?;
         }
     }
     let report = result.map_err(|error| failure::of_mirror(&error))?;
