@@ -12,7 +12,7 @@ use crate::planned::PlannedSource;
 use crate::report::ImportReport;
 use crate::target::Target as _;
 
-/// Copies images, with everything that refers to them, from registries into a target, without a
+/// Copies images, with everything that refers to them, from registries or folders into a target, without a
 /// file in between, and proves that all of it arrived.
 ///
 /// Manifests are read once, by the planner; blobs are streamed from registry to registry. The rules

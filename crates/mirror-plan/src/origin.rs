@@ -1,9 +1,9 @@
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::task::Poll;
 
-use futures::stream;
+use futures::stream::{self, TryStreamExt as _};
 use oci_content::{Digest, ImageLayout, LayoutErrorKind, VerifyError};
 use registry_client::{BlobSink, BlobStream, Repository, read_blob};
 
@@ -18,9 +18,6 @@ pub enum Origin {
     /// An image layout folder.
     Layout(ImageLayout),
 }
-
-/// The number of bytes that are read from a file at once.
-const CHUNK_BYTES: usize = 256 << 10;
 
 impl Origin {
     /// Returns the repository, if it is one.
@@ -55,9 +52,7 @@ impl Origin {
                 pulled.map_err(|error| PlanError::transfer(what(), error))
             }
             Self::Layout(layout) => {
-                let file = layout.open_blob(digest);
-                let file = file.map_err(|error| PlanError::layout(what(), error))?;
-                let read = read(file, digest, size, sink).await;
+                let read = read(layout, digest, size, sink).await;
                 read.map_err(|error| PlanError::read(what(), error))
             }
         }
@@ -151,37 +146,33 @@ fn opened(layout: &ImageLayout, digest: &Digest, size: u64, from: u64) -> io::Re
     Ok(file)
 }
 
-/// Reads a file into a sink. What the sink has from an earlier pull is read again only if it turns
-/// out to be wrong.
+/// Reads a blob of a folder into a sink. What the sink has from an earlier pull is read again only
+/// if it turns out to be wrong.
 async fn read(
-    mut file: File,
+    layout: &ImageLayout,
     digest: &Digest,
     size: u64,
     sink: &mut dyn BlobSink,
 ) -> io::Result<()> {
-    let length = file.metadata()?.len();
-    if length != size {
-        return Err(VerifyError::size(digest, size, length).into());
-    }
     let mut begun = sink.written();
     if begun > size {
         sink.restart()?;
         begun = 0;
     }
-    let mut buffer = vec![0; CHUNK_BYTES];
     loop {
-        file.seek(SeekFrom::Start(begun))?;
-        let mut left = size - begun;
-        while left > 0 {
-            let wanted = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
-            match file.read(&mut buffer[..wanted])? {
-                0 => return Err(VerifyError::size(digest, size, size - left).into()),
-                count => {
-                    sink.write(&buffer[..count])?;
-                    left -= count as u64;
-                }
+        let mut chunks = read_blob(opened(layout, digest, size, begun)?, 0);
+        let mut received = begun;
+        while let Some(chunk) = chunks.try_next().await? {
+            received += chunk.len() as u64;
+            if received > size {
+                break;
             }
+            sink.write(&chunk)?;
             others_first().await;
+        }
+        // The file has changed since it was opened.
+        if received != size {
+            return Err(VerifyError::size(digest, size, received).into());
         }
         match sink.finish() {
             Ok(()) => return Ok(()),
@@ -212,6 +203,7 @@ impl PlanErrorKind {
     /// Returns the class of a failure to read from a folder.
     fn of_io(error: &io::Error) -> Self {
         match error.kind() {
+            io::ErrorKind::NotFound => Self::Incomplete,
             io::ErrorKind::InvalidData => Self::Integrity,
             _ => Self::LocalIo,
         }

@@ -8,6 +8,7 @@ mod any;
 mod deltas;
 mod faults;
 mod folders;
+mod from_folders;
 mod mirror;
 mod names;
 mod observed;
