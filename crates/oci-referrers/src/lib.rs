@@ -74,5 +74,6 @@ pub use policy::{
 pub use registry::{
     LegacyTagReferrers, LegacyTags, NativeReferrers, RegistryManifests, RegistrySources,
     ResolveError, Resolved, TagFallbackReferrers, list_repositories, list_tags, resolve,
+    resolve_with_cache,
 };
 pub use source::{Answer, Claim, Exchange, Outcome, Problem, Query, ReferrerSource, Warning};

@@ -159,6 +159,11 @@ impl Response {
     pub fn content_digest(&self) -> Option<Digest> {
         self.header("docker-content-digest")?.trim().parse().ok()
     }
+
+    /// Returns `Content-Length`, which for a HEAD is the size of what a GET would return.
+    pub fn content_length(&self) -> Option<u64> {
+        self.header("content-length")?.trim().parse().ok()
+    }
 }
 
 impl fmt::Debug for Response {

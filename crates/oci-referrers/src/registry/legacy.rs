@@ -6,6 +6,7 @@ use futures::future::join_all;
 use oci_content::{LegacyTag, SourceKind, Tag, WarningCode, referrers_tag};
 use registry_client::Repository;
 
+use super::cached::Cached;
 use super::catalog::{ListingEnd, TagCatalog, vanished};
 use super::reader::{Reader, refusal, tagged_manifest};
 use super::tag_fallback::denied_tag;
@@ -34,6 +35,9 @@ pub struct LegacyTagReferrers {
     reader: Reader,
     catalog: Arc<TagCatalog>,
     which: LegacyTags,
+    cached: Option<Cached>,
+    /// Whether the cache probably has what the tags point at.
+    seen_before: bool,
 }
 
 impl LegacyTagReferrers {
@@ -48,7 +52,15 @@ impl LegacyTagReferrers {
             reader,
             catalog,
             which,
+            cached: None,
+            seen_before: false,
         }
+    }
+
+    pub(crate) fn cached(mut self, cached: Option<Cached>, seen_before: bool) -> Self {
+        self.cached = cached;
+        self.seen_before = seen_before;
+        self
     }
 
     /// Collects the tags to request, each with whether a listing shows it. What a listing could not
@@ -115,6 +127,18 @@ impl LegacyTagReferrers {
     async fn read(&self, query: &Query, tag: Tag, listed: bool) -> Answer {
         let request = self.reader.request(&format!("manifests/{tag}"));
         let say = |answer: String| Exchange::new(SourceKind::LegacyTag, &request, answer);
+        // A tag that may be absent is not looked up first: an absence would be asked for twice.
+        if let Some(cached) = self.cached.as_ref().filter(|_| listed && self.seen_before) {
+            match cached.by_tag(&self.reader, &tag).await {
+                Ok(Some(known)) => {
+                    let mut answer = Answer::list([Claim::tagged(tag, known)]);
+                    answer.exchanges.push(say("200, read before".to_owned()));
+                    return answer;
+                }
+                Ok(None) => {}
+                Err(problem) => return Answer::failed(problem),
+            }
+        }
         let response = match self.reader.manifest(&tag).await {
             Ok(response) => response,
             Err(problem) => return Answer::failed(problem),
@@ -122,7 +146,12 @@ impl LegacyTagReferrers {
         let status = response.status();
         let mut answer = match status.as_u16() {
             200 => match tagged_manifest(&tag, &response) {
-                Ok(manifest) => Answer::list([Claim::tagged(tag, manifest)]),
+                Ok(manifest) => {
+                    if let Some(cached) = &self.cached {
+                        cached.keep(&manifest);
+                    }
+                    Answer::list([Claim::tagged(tag, manifest)])
+                }
                 Err(problem) => Answer::failed(problem),
             },
             404 if listed => vanished(&tag),

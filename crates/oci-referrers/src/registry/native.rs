@@ -9,6 +9,7 @@ use registry_client::{
     MAX_LIST_ENTRIES, ReferrersAnswer, ReferrersList, Repository, Response, nobody,
 };
 
+use super::cached::Listed;
 use super::reader::{Reader, counted, refusal};
 use crate::held;
 use crate::limits::Limits;
@@ -29,6 +30,7 @@ pub struct NativeReferrers {
     reader: Reader,
     state: Arc<ApiState>,
     limits: Limits,
+    listed: Option<Arc<Listed>>,
 }
 
 /// What a run has learned about the API of one repository.
@@ -93,7 +95,14 @@ impl NativeReferrers {
             reader,
             state,
             limits,
+            listed: None,
         }
+    }
+
+    /// Records in `listed` what the API lists.
+    pub(crate) fn listed(mut self, listed: Option<Arc<Listed>>) -> Self {
+        self.listed = listed;
+        self
     }
 
     /// Returns whether the API is known to be absent. Finds it out if a subject got no answer.
@@ -373,6 +382,10 @@ impl ReferrerSource for NativeReferrers {
         let (mut answer, page) = self.first_page(subject).await;
         if let Some(page) = page {
             self.later_pages(&mut answer, page).await;
+        }
+        if let Some(listed) = &self.listed {
+            let claims = answer.claims.iter();
+            listed.add(claims.map(|claim| &claim.descriptor.digest));
         }
         self.state.learn(subject, &answer);
         answer

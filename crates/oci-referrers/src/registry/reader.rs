@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -6,6 +7,8 @@ use oci_content::{Digest, ErrorCode, Manifest, Tag};
 use registry_client::{ManifestId, Repository, Response, Stopwatch};
 use url::Url;
 
+use super::cached::{Asks, Cached};
+use crate::manifest_cache::ManifestCache;
 use crate::manifests::{ManifestFailure, ManifestSource};
 use crate::source::Problem;
 
@@ -31,6 +34,13 @@ impl Reader {
         self.bounded(self.repository.get_manifest(id)).await
     }
 
+    pub(crate) async fn head<'a>(
+        &self,
+        id: impl Into<ManifestId<'a>> + Send,
+    ) -> Result<Response, Problem> {
+        self.bounded(self.repository.head_manifest(id)).await
+    }
+
     /// Returns the status of a manifest: that of a HEAD if it is 200, else that of a GET.
     /// Registries and proxies that do not serve HEAD answer it with 405, 501, 403 or 404.
     pub(crate) async fn status<'a>(
@@ -38,7 +48,7 @@ impl Reader {
         id: impl Into<ManifestId<'a>> + Send,
     ) -> Result<u16, Problem> {
         let id = id.into();
-        match self.bounded(self.repository.head_manifest(id)).await {
+        match self.head(id).await {
             Ok(response) if response.status() == 200 => Ok(200),
             Err(problem) if problem.code == ErrorCode::Timeout => Err(problem),
             _ => Ok(self.manifest(id).await?.status().as_u16()),
@@ -118,6 +128,7 @@ pub(crate) fn tagged_manifest(tag: &Tag, response: &Response) -> Result<Manifest
 #[derive(Clone, Debug)]
 pub struct RegistryManifests {
     reader: Reader,
+    cached: Option<Cached>,
 }
 
 impl RegistryManifests {
@@ -134,14 +145,36 @@ impl RegistryManifests {
         self
     }
 
+    /// Sets a cache, in which manifests are kept, and from which they are taken without asking the
+    /// registry. By default there is none.
+    #[must_use]
+    pub fn manifest_cache(self, cache: Option<Arc<dyn ManifestCache>>) -> Self {
+        self.cached(cache.map(|cache| Cached::new(cache, Asks::None)))
+    }
+
+    pub(crate) fn cached(mut self, cached: Option<Cached>) -> Self {
+        self.cached = cached;
+        self
+    }
+
     pub(crate) fn with_reader(reader: Reader) -> Self {
-        Self { reader }
+        Self {
+            reader,
+            cached: None,
+        }
     }
 }
 
 #[async_trait]
 impl ManifestSource for RegistryManifests {
     async fn manifest(&self, digest: &Digest) -> Result<Manifest, ManifestFailure> {
+        if let Some(cached) = &self.cached {
+            let known = cached.by_digest(&self.reader, digest).await;
+            let known = known.map_err(|problem| ManifestFailure::Failed(problem.about(digest)))?;
+            if let Some(known) = known {
+                return Ok(known);
+            }
+        }
         let response = self
             .reader
             .manifest(digest)
@@ -150,8 +183,15 @@ impl ManifestSource for RegistryManifests {
         match response.status().as_u16() {
             200 => {
                 let content_type = response.header("content-type");
-                Manifest::parse_verified(response.body().clone(), digest, content_type)
-                    .map_err(|error| ManifestFailure::Failed(Problem::from(&error).about(digest)))
+                let manifest =
+                    Manifest::parse_verified(response.body().clone(), digest, content_type);
+                let manifest = manifest.map_err(|error| {
+                    ManifestFailure::Failed(Problem::from(&error).about(digest))
+                })?;
+                if let Some(cached) = &self.cached {
+                    cached.keep(&manifest);
+                }
+                Ok(manifest)
             }
             // Only the registry itself can say that it does not have a manifest; its login page
             // cannot.

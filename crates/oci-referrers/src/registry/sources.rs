@@ -4,6 +4,7 @@ use std::time::Duration;
 use oci_content::Capability;
 use registry_client::Repository;
 
+use super::cached::{Asks, Cached, Listed};
 use super::catalog::TagCatalog;
 use super::legacy::{LegacyTagReferrers, LegacyTags};
 use super::native::{ApiState, NativeReferrers};
@@ -11,6 +12,7 @@ use super::reader::{Reader, RegistryManifests};
 use super::tag_fallback::TagFallbackReferrers;
 use crate::discovery::Discovery;
 use crate::limits::Limits;
+use crate::manifest_cache::ManifestCache;
 
 /// The sources of one repository, which share one tag listing and what is known about the referrers
 /// API.
@@ -24,6 +26,9 @@ pub struct RegistrySources {
     configured: Option<Capability>,
     legacy: LegacyTags,
     limits: Limits,
+    cache: Option<Arc<dyn ManifestCache>>,
+    seen_before: bool,
+    proving: bool,
 }
 
 impl RegistrySources {
@@ -36,6 +41,9 @@ impl RegistrySources {
             configured: None,
             legacy: LegacyTags::All,
             limits: Limits::default(),
+            cache: None,
+            seen_before: false,
+            proving: false,
         }
     }
 
@@ -62,6 +70,33 @@ impl RegistrySources {
         self
     }
 
+    /// Sets a cache of manifests; none by default. Lists and tags are never taken from it.
+    ///
+    /// A manifest that the cache has is not asked for again if the referrers API lists it. What
+    /// only a referrers tag lists is looked up by HEAD, because clients keep that list: an entry
+    /// whose manifest was deleted is dangling, whether or not the cache still has it.
+    #[must_use]
+    pub fn manifest_cache(mut self, cache: Option<Arc<dyn ManifestCache>>) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// Says whether the cache probably has what the lists name, because an earlier run read it. A
+    /// legacy tag is then looked up by HEAD before it is read. Not by default.
+    #[must_use]
+    pub fn seen_before(mut self, seen_before: bool) -> Self {
+        self.seen_before = seen_before;
+        self
+    }
+
+    /// Sets whether the discovery is to show that the registry has the manifests that it lists:
+    /// each that the cache has is looked up by HEAD, whoever lists it. Not by default.
+    #[must_use]
+    pub fn proving(mut self, proving: bool) -> Self {
+        self.proving = proving;
+        self
+    }
+
     /// Creates a discovery over these sources.
     ///
     /// With a `timeout`, counted from this call by a [`Stopwatch`](registry_client::Stopwatch),
@@ -71,7 +106,13 @@ impl RegistrySources {
     /// requested in it.
     pub fn discovery(&self, timeout: Option<Duration>) -> Discovery {
         let until = |time: Option<Duration>| Reader::new(self.repository.clone(), time);
-        let manifests = RegistryManifests::with_reader(until(timeout));
+        let listed = self.cache.as_ref().filter(|_| !self.proving);
+        let listed = listed.map(|_| Arc::new(Listed::default()));
+        let cached = self.cache.as_ref().map(|cache| {
+            let asks = listed.clone().map_or(Asks::All, Asks::Unlisted);
+            Cached::new(Arc::clone(cache), asks)
+        });
+        let manifests = RegistryManifests::with_reader(until(timeout)).cached(cached.clone());
         let reader = until(timeout.map(|timeout| timeout - timeout / 10));
         let mut discovery = Discovery::new(Arc::new(manifests)).limits(self.limits);
         match self.configured {
@@ -81,14 +122,14 @@ impl RegistrySources {
             _ => {
                 let native =
                     NativeReferrers::shared(reader.clone(), Arc::clone(&self.api), self.limits);
-                discovery = discovery.source(Arc::new(native));
+                discovery = discovery.source(Arc::new(native.listed(listed)));
             }
         }
         let tag = TagFallbackReferrers::shared(reader.clone(), Arc::clone(&self.catalog));
         discovery = discovery.source(Arc::new(tag));
         if self.legacy != LegacyTags::Off {
             let legacy = LegacyTagReferrers::shared(reader, Arc::clone(&self.catalog), self.legacy);
-            discovery = discovery.source(Arc::new(legacy));
+            discovery = discovery.source(Arc::new(legacy.cached(cached, self.seen_before)));
         }
         discovery
     }

@@ -6,6 +6,7 @@
 
 mod access;
 mod api_answers;
+mod cache;
 mod catalog;
 mod claims;
 mod depth;
