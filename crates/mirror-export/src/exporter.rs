@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use bundle_format::{Container, OutputError, OutputErrorKind, OutputFile, Sink};
 use mirror_plan::Planner;
 use oci_content::{FileSystemGaps, SourceRepository};
-use oci_referrers::ReferrerSource;
+use oci_referrers::{ManifestCache, ReferrerSource};
 use registry_client::Client;
 
 use crate::error::{ExportError, ExportErrorKind};
@@ -51,6 +51,13 @@ impl Exporter {
         sources: impl Fn(&SourceRepository) -> Vec<Arc<dyn ReferrerSource>> + Send + Sync + 'static,
     ) -> Self {
         self.planner = self.planner.sources(sources);
+        self
+    }
+
+    /// Sets a cache of manifests that earlier runs have read; see [`Planner::manifest_cache`].
+    #[must_use]
+    pub fn manifest_cache(mut self, cache: Option<Arc<dyn ManifestCache>>) -> Self {
+        self.planner = self.planner.manifest_cache(cache);
         self
     }
 

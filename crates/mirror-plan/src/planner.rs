@@ -9,8 +9,8 @@ use oci_content::{
     SourceRepository,
 };
 use oci_referrers::{
-    Answer, Discovery, FurtherSources, ImageDepth, ImageTree, Problem, Query, ReferrerSource,
-    RegistryManifests, RegistrySources, resolve,
+    Answer, Discovery, FurtherSources, ImageDepth, ImageTree, ManifestCache, Problem, Query,
+    ReferrerSource, RegistryManifests, RegistrySources, resolve_with_cache,
 };
 use registry_client::{Client, Repository, Stopwatch};
 use registry_probe::{Probe, ProbeReport};
@@ -37,6 +37,7 @@ pub struct Planner {
     client: Client,
     observer: Arc<dyn PlanObserver>,
     sources: FurtherSources,
+    cache: Option<Arc<dyn ManifestCache>>,
 }
 
 /// The result of a search: images with their referrers, and the probes of their registries.
@@ -145,7 +146,19 @@ impl Planner {
             client,
             observer,
             sources: FurtherSources::default(),
+            cache: None,
         }
+    }
+
+    /// Sets a cache of manifests that earlier runs have read; none by default.
+    ///
+    /// Lists and tags are always asked for. What a list names and the cache has is planned without
+    /// being read again; an image that is in the cache was searched before, so one listing of tags
+    /// serves it.
+    #[must_use]
+    pub fn manifest_cache(mut self, cache: Option<Arc<dyn ManifestCache>>) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// Sets further sources of referrers. `sources` is called once for each repository; the sources
@@ -243,7 +256,8 @@ impl Planner {
                 let configured = request.configured.get(reference.registry()).copied();
                 let sources = RegistrySources::new(repository.clone())
                     .legacy_tags(request.legacy_tags)
-                    .configured(configured);
+                    .configured(configured)
+                    .manifest_cache(self.cache.clone());
                 Source {
                     origin: Arc::new(Origin::Repository(repository.clone())),
                     repository,
@@ -301,8 +315,9 @@ impl Planner {
             PlanError::new(PlanErrorKind::Network, message)
         };
         let repository = &source.repository;
+        let resolving = resolve_with_cache(repository, &reference, self.cache.as_deref());
         let resolved = stopwatch
-            .within(time, resolve(repository, &reference))
+            .within(time, resolving)
             .await
             .ok_or_else(late)?
             .map_err(PlanError::from)?;
@@ -312,16 +327,19 @@ impl Planner {
                 now,
             });
         }
-        let manifests = RegistryManifests::new(repository.clone()).within(left());
+        let seen_before = resolved.from_cache;
+        let manifests = RegistryManifests::new(repository.clone())
+            .within(left())
+            .manifest_cache(self.cache.clone());
         let (root, named) = carried_root(request, &reference, resolved.manifest)?;
         let tree =
             ImageTree::walk(&manifests, root, &request.platforms, ImageDepth::Manifests).await;
         check_platforms(request, &reference, &tree)?;
         let mut subjects = tree.all_subjects();
         subjects.extend(named);
-        let many = source.images * subjects.len() >= MANY_SUBJECTS;
-        let discovery = source
-            .sources
+        let many = source.images * subjects.len() >= MANY_SUBJECTS || seen_before;
+        let sources = source.sources.clone().seen_before(seen_before);
+        let discovery = sources
             .discovery(Some(left()))
             .one_of_many(many)
             .children(Some(ImageDepth::Manifests))
