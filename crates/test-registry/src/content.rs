@@ -194,7 +194,7 @@ impl TestRegistry {
         self.shared.store.unlist_referrer(&name, digest);
     }
 
-    /// Loses a manifest: every list still names it, but it cannot be read.
+    /// Loses a manifest, until it is pushed again: every list still names it, but it cannot be read.
     #[track_caller]
     pub fn lose(&self, repository: &str, digest: &Digest) {
         let key = (repository_name(repository), digest.clone());

@@ -283,7 +283,7 @@ impl Shared {
         self.server.respond(Request::from_parts(parts, body)).await
     }
 
-    /// Hides pushed content for as long as the test demands.
+    /// Finds what was lost, and hides pushed content for as long as the test demands.
     fn delay_push(
         &self,
         name: &str,
@@ -296,7 +296,10 @@ impl Shared {
             self.late.push_tag(name, reference, before);
         }
         let digest = response.headers().get("docker-content-digest");
-        let digest = digest.and_then(|digest| digest.to_str().ok()?.parse().ok());
+        let digest: Option<Digest> = digest.and_then(|digest| digest.to_str().ok()?.parse().ok());
+        if let (Ok(name), Some(digest)) = (name.parse(), &digest) {
+            self.lost().remove(&(name, digest.clone()));
+        }
         if let (Some(subject), Some(digest)) = (subject, digest) {
             self.late.push_referrer(name, subject.clone(), digest);
         }

@@ -31,6 +31,8 @@ pub struct NativeReferrers {
     state: Arc<ApiState>,
     limits: Limits,
     listed: Option<Arc<Listed>>,
+    /// Whether the first of many subjects is asked about alone.
+    one_first: bool,
 }
 
 /// What a run has learned about the API of one repository.
@@ -47,6 +49,8 @@ pub(crate) struct ApiState {
     silent: std::sync::Mutex<Option<Digest>>,
     /// Whether the API is absent, once that is known.
     absent: Mutex<Option<bool>>,
+    /// Some subject got an answer; locked while the first one is asked about alone.
+    answered: Mutex<bool>,
 }
 
 impl ApiState {
@@ -96,7 +100,15 @@ impl NativeReferrers {
             state,
             limits,
             listed: None,
+            one_first: false,
         }
+    }
+
+    /// Sets whether the first of many subjects is asked about alone: if there is no API, the others
+    /// need not be asked about at all. It makes them wait for one answer.
+    pub(crate) fn one_first(mut self, one_first: bool) -> Self {
+        self.one_first = one_first;
+        self
     }
 
     /// Records in `listed` what the API lists.
@@ -373,6 +385,20 @@ impl ReferrerSource for NativeReferrers {
     }
 
     async fn referrers(&self, query: &Query) -> Answer {
+        if self.one_first && !query.is_direct() {
+            let mut answered = self.state.answered.lock().await;
+            if !*answered {
+                let answer = self.ask(query).await;
+                *answered = true;
+                return answer;
+            }
+        }
+        self.ask(query).await
+    }
+}
+
+impl NativeReferrers {
+    async fn ask(&self, query: &Query) -> Answer {
         let subject = query.subject();
         if !query.is_direct() && self.is_absent().await {
             let mut answer = Answer::none();

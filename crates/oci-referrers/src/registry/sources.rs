@@ -81,8 +81,9 @@ impl RegistrySources {
         self
     }
 
-    /// Says whether the cache probably has what the lists name, because an earlier run read it. A
-    /// legacy tag is then looked up by HEAD before it is read. Not by default.
+    /// Says whether the cache probably has what the lists name, because an earlier run read it. Not
+    /// by default. A legacy tag is then looked up by HEAD before it is read, and the referrers API
+    /// is asked about one subject of many before the others.
     #[must_use]
     pub fn seen_before(mut self, seen_before: bool) -> Self {
         self.seen_before = seen_before;
@@ -122,7 +123,8 @@ impl RegistrySources {
             _ => {
                 let native =
                     NativeReferrers::shared(reader.clone(), Arc::clone(&self.api), self.limits);
-                discovery = discovery.source(Arc::new(native.listed(listed)));
+                discovery =
+                    discovery.source(Arc::new(native.listed(listed).one_first(self.seen_before)));
             }
         }
         let tag = TagFallbackReferrers::shared(reader.clone(), Arc::clone(&self.catalog));
