@@ -18,8 +18,8 @@ impl Target for Announced {
     fn name(&self) -> String {
         self.0.name()
     }
-    async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>>> {
-        self.0.held(entries).await
+    async fn held(&self, entries: &[Entry], check: Check) -> Vec<Result<Option<Digest>>> {
+        self.0.held(entries, check).await
     }
     async fn blob(&self, n: &Name, d: &Digest, size: u64, check: Check) -> Result<Holding> {
         self.0.blob(n, d, size, check).await
@@ -44,8 +44,8 @@ impl Target for Announced {
         println!("{} images and referrers have arrived", all.len());
         self.0.publish(all, source).await
     }
-    fn discovery(&self, name: &Name) -> Result<Discovery> {
-        self.0.discovery(name)
+    fn discovery(&self, name: &Name, check: Check) -> Result<Discovery> {
+        self.0.discovery(name, check)
     }
 }
 

@@ -28,8 +28,13 @@ use crate::target::{Entry, Target, TargetProfile};
 ///   or gives up.
 /// - After a blob is sent, the importer checks that it is there with the right size before a
 ///   manifest names it.
-/// - At the end the tags are read back, every blob is looked up once more, and the target is asked
-///   for the referrers of every image. Referrers that it does not list after its
+/// - At the end the tags that were made are read back, every blob that was sent, or that a sent
+///   manifest names, is looked up once more, and the target is asked for the referrers of every
+///   image.
+/// - A repository that has one of its images already is asked for its referrers before anything is
+///   sent. What is found then is not sent, looked up or read again: an import of which nothing has
+///   changed asks for everything once, and what has vanished is put back.
+/// - Referrers that it does not list after its
 ///   [`patience`](crate::TargetProfile::patience) are sent again, one at a time; if one is still
 ///   not listed, the import fails and names it.
 #[derive(Clone, Debug)]

@@ -159,7 +159,7 @@ impl Target for LayoutTarget {
         }
     }
 
-    async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>, ImportError>> {
+    async fn held(&self, entries: &[Entry], _: Check) -> Vec<Result<Option<Digest>, ImportError>> {
         let there = self.there().and_then(|layout| self.index(layout.as_ref()));
         let there = match there {
             Ok(there) => there,
@@ -279,7 +279,7 @@ impl Target for LayoutTarget {
         Ok(vec![Published::Whole; entries.len()])
     }
 
-    fn discovery(&self, _: &RepositoryName) -> Result<Discovery, ImportError> {
+    fn discovery(&self, _: &RepositoryName, _: Check) -> Result<Discovery, ImportError> {
         let mut known = lock(&self.referrers);
         if let Some(known) = &*known {
             return Ok(known.discovery());

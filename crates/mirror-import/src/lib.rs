@@ -17,7 +17,9 @@
 //! transfers on it.
 
 mod base;
+mod blob_task;
 mod error;
+mod first_look;
 mod importer;
 mod layout_target;
 mod ledger;

@@ -17,6 +17,9 @@ pub(crate) struct ImportPlan {
     pub(crate) sources: BTreeMap<RepositoryName, SourceRepository>,
 }
 
+/// A referrer: its subject, its digest, and the legacy tag that names it, if one does.
+pub(crate) type Edge = (Digest, Digest, Option<Tag>);
+
 /// What goes into one repository.
 #[derive(Debug, Default)]
 pub(crate) struct RepositoryPlan {
@@ -31,8 +34,8 @@ pub(crate) struct RepositoryPlan {
     /// whole graph, across images: children before the manifests that list them, subjects before
     /// their referrers.
     pub(crate) waves: Vec<Vec<Digest>>,
-    /// The edges that a discovery must find again: subject, referrer, legacy tag.
-    pub(crate) edges: BTreeSet<(Digest, Digest, Option<Tag>)>,
+    /// The edges that a discovery must find again, sorted, each once.
+    pub(crate) edges: Vec<Edge>,
     /// The subjects whose referrers the proof looks for: the images and their children.
     pub(crate) roots: BTreeSet<Digest>,
     /// The descriptors of all manifests, as a referrers list carries them.
@@ -165,13 +168,16 @@ impl RepositoryPlan {
             .retain(|root| !attestations.contains(root) || images.contains(root));
         for record in &held.discovery {
             for artifact in &record.artifacts {
-                self.edges.insert((
+                self.edges.push((
                     record.subject.clone(),
                     artifact.digest.clone(),
                     artifact.tag.clone(),
                 ));
             }
         }
+        self.edges.sort_unstable();
+        self.edges.dedup();
+        self.edges.shrink_to_fit();
         let referrers: BTreeSet<&Digest> =
             self.edges.iter().map(|(_, referrer, _)| referrer).collect();
         let subjects = self.edges.iter().map(|(subject, _, _)| subject);

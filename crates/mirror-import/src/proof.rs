@@ -1,10 +1,10 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use oci_content::{Completeness, Digest, RepositoryName, Tag};
+use oci_content::{Completeness, Digest, RepositoryName};
 use oci_referrers::{Discovery, ReferrerGraph};
 
 use crate::error::{ImportError, ImportErrorKind};
-use crate::plan::RepositoryPlan;
+use crate::plan::{Edge, RepositoryPlan};
 use crate::report::{ImportReport, MissingReferrer};
 
 /// The number of images and subjects that are discovered at once: the result is compared, and then
@@ -16,8 +16,7 @@ const ROOTS_AT_ONCE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Comparison<'p> {
     name: &'p RepositoryName,
-    /// Every edge of the graph, and its place in `found`.
-    places: HashMap<(&'p Digest, &'p Digest, Option<&'p Tag>), usize>,
+    /// Whether each edge of the graph was found.
     found: Vec<bool>,
     plan: &'p RepositoryPlan,
     reasons: Vec<String>,
@@ -30,33 +29,54 @@ impl<'p> Comparison<'p> {
         plan: &'p RepositoryPlan,
         discovery: &Discovery,
     ) -> Self {
-        let edges = plan.edges.iter();
-        let keys = edges.map(|(subject, referrer, tag)| (subject, referrer, tag.as_ref()));
-        let mut comparison = Self {
-            name,
-            places: keys.zip(0..).collect(),
-            found: vec![false; plan.edges.len()],
-            plan,
-            reasons: Vec::new(),
-        };
+        let mut comparison = Self::empty(name, plan);
         let roots: Vec<&Digest> = plan.roots.iter().collect();
-        comparison.look(discovery, &roots).await;
+        comparison.look(discovery.clone(), &roots).await;
         comparison
     }
 
-    /// Discovers once more from the subjects of what was not found.
-    pub(crate) async fn again(&mut self, discovery: &Discovery) {
-        self.reasons.clear();
-        let edges = self.plan.edges.iter().zip(&self.found);
-        let subjects = edges.filter(|(_, found)| !**found);
-        let subjects: BTreeSet<&Digest> = subjects.map(|((subject, _, _), _)| subject).collect();
-        let subjects: Vec<&Digest> = subjects.into_iter().collect();
-        self.look(discovery, &subjects).await;
+    /// Discovers what the subjects of the graph have, and nothing further: what has no referrers in
+    /// the graph is not asked about. One listing of tags answers for all.
+    pub(crate) async fn of_subjects(
+        name: &'p RepositoryName,
+        plan: &'p RepositoryPlan,
+        discovery: &Discovery,
+    ) -> Self {
+        let mut comparison = Self::empty(name, plan);
+        let mut subjects: Vec<&Digest> = plan.edges.iter().map(|(subject, _, _)| subject).collect();
+        subjects.dedup();
+        let discovery = discovery.clone().one_of_many(true).depth(Some(1));
+        comparison.look(discovery, &subjects).await;
+        comparison
     }
 
-    async fn look(&mut self, discovery: &Discovery, roots: &[&Digest]) {
-        let many = roots.len() > ROOTS_AT_ONCE;
-        let discovery = discovery.clone().one_of_many(many);
+    fn empty(name: &'p RepositoryName, plan: &'p RepositoryPlan) -> Self {
+        Self {
+            name,
+            found: vec![false; plan.edges.len()],
+            plan,
+            reasons: Vec::new(),
+        }
+    }
+
+    /// Discovers once more from the subjects of what was not found. What was found of those
+    /// subjects before has to be found again: their lists may have changed since.
+    pub(crate) async fn again(&mut self, discovery: &Discovery) {
+        self.reasons.clear();
+        let subjects: BTreeSet<&Digest> = self.lost().map(|(subject, _, _)| subject).collect();
+        for ((subject, _, _), found) in self.plan.edges.iter().zip(&mut self.found) {
+            *found &= !subjects.contains(subject);
+        }
+        let subjects: Vec<&Digest> = subjects.into_iter().collect();
+        self.look(discovery.clone(), &subjects).await;
+    }
+
+    async fn look(&mut self, discovery: Discovery, roots: &[&Digest]) {
+        let discovery = if roots.len() > ROOTS_AT_ONCE {
+            discovery.one_of_many(true)
+        } else {
+            discovery
+        };
         for roots in roots.chunks(ROOTS_AT_ONCE) {
             let roots = roots.iter().copied().cloned();
             self.add(&discovery.run(roots).await);
@@ -68,13 +88,29 @@ impl<'p> Comparison<'p> {
         !self.found.contains(&false)
     }
 
+    /// Returns the edges that were found.
+    pub(crate) fn found(&self) -> impl Iterator<Item = &'p Edge> {
+        let edges = self.plan.edges.iter().zip(&self.found);
+        edges.filter(|(_, found)| **found).map(|(edge, _)| edge)
+    }
+
+    /// Returns the edges that were not found.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &'p Edge> {
+        let edges = self.plan.edges.iter().zip(&self.found);
+        edges.filter(|(_, found)| !**found).map(|(edge, _)| edge)
+    }
+
     fn add(&mut self, graph: &ReferrerGraph) {
         for known in &graph.referrers {
             // A referrer in a list counts as found, whether or not a legacy tag names it as well.
             for tag in [None, known.tag.as_ref()] {
-                let place = self.places.get(&(&known.subject, &known.digest, tag));
-                if let Some(place) = place {
-                    self.found[*place] = true;
+                let key = (&known.subject, &known.digest, tag);
+                let edges = &self.plan.edges;
+                let place = edges.binary_search_by(|(subject, referrer, tag)| {
+                    (subject, referrer, tag.as_ref()).cmp(&key)
+                });
+                if let Ok(place) = place {
+                    self.found[place] = true;
                 }
             }
         }
@@ -86,9 +122,7 @@ impl<'p> Comparison<'p> {
 
     /// Returns what was not found, and the reasons of an incomplete discovery, in words.
     pub(crate) fn missing(&self) -> (Vec<MissingReferrer>, Vec<String>) {
-        let edges = self.plan.edges.iter().zip(&self.found);
-        let missing = edges.filter(|(_, found)| !**found);
-        let missing = missing.map(|((subject, referrer, tag), _)| MissingReferrer {
+        let missing = self.lost().map(|(subject, referrer, tag)| MissingReferrer {
             repository: self.name.to_string(),
             subject: subject.clone(),
             referrer: referrer.clone(),

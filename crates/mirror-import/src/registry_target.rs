@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{
-    Descriptor, Digest, Registry, RepositoryName, SourceRepository, TagKind, media_type,
+    Descriptor, Digest, Manifest, Registry, RepositoryName, SourceRepository, TagKind, media_type,
 };
 use oci_referrers::{
-    Discovery, FurtherSources, NativeReferrers, Outcome, Query, ReferrerSource, RegistrySources,
+    Discovery, FurtherSources, ManifestCache, NativeReferrers, Outcome, Query, ReferrerSource,
+    RegistrySources,
 };
 use registry_client::{BlobPush, BlobSource, Client, ErrorKind, ManifestId, Repository, nobody};
 
@@ -29,6 +30,21 @@ pub struct RegistryTarget {
     registry: Registry,
     profile: TargetProfile,
     sources: FurtherSources,
+    cache: Option<Arc<dyn ManifestCache>>,
+}
+
+/// A cache that keeps manifests and gives none, for a proof that reads every manifest.
+#[derive(Debug)]
+struct KeepOnly(Arc<dyn ManifestCache>);
+
+impl ManifestCache for KeepOnly {
+    fn manifest(&self, _: &Digest) -> Option<Manifest> {
+        None
+    }
+
+    fn keep(&self, manifest: &Manifest) {
+        self.0.keep(manifest);
+    }
 }
 
 impl RegistryTarget {
@@ -45,7 +61,18 @@ impl RegistryTarget {
             registry,
             profile,
             sources: FurtherSources::default(),
+            cache: None,
         }
+    }
+
+    /// Sets a cache of manifests that earlier runs have read; none by default.
+    ///
+    /// It saves reading a referrer that an import finds at the registry before it sends anything:
+    /// the registry is only asked whether it has it. What an import has sent is always read.
+    #[must_use]
+    pub fn manifest_cache(mut self, cache: Option<Arc<dyn ManifestCache>>) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// Sets how long the registry may take to show what it has accepted, before that is sent again
@@ -79,17 +106,30 @@ impl RegistryTarget {
         self.client.repository(&self.registry, name).for_push()
     }
 
-    async fn held_by_entry(&self, entry: &Entry) -> Result<Option<Digest>, ImportError> {
+    async fn held_by_entry(
+        &self,
+        entry: &Entry,
+        check: Check,
+    ) -> Result<Option<Digest>, ImportError> {
         let what = self.entry_name(entry);
         let repository = self.repository(&entry.repository);
         let id = match &entry.tag {
             Some(tag) => ManifestId::Tag(tag),
             None => ManifestId::Digest(&entry.descriptor.digest),
         };
-        let response = repository
-            .get_manifest(id)
-            .await
-            .map_err(|error| ImportError::request(&what, error))?;
+        let failed = |error| ImportError::request(&what, error);
+        if check == Check::Size {
+            let head = repository.head_manifest(id).await.map_err(failed)?;
+            if head.status() == 200
+                && head.content_digest().as_ref() == Some(&entry.descriptor.digest)
+                && head.content_length() == Some(entry.descriptor.size)
+            {
+                return Ok(Some(entry.descriptor.digest.clone()));
+            }
+            // What else the tag holds, or that it holds nothing, has to be read: registries that do
+            // not serve HEAD answer it with 404 as well.
+        }
+        let response = repository.get_manifest(id).await.map_err(failed)?;
         match response.status().as_u16() {
             200 if entry.descriptor.digest.matches(response.body()) => {
                 Ok(Some(entry.descriptor.digest.clone()))
@@ -178,7 +218,11 @@ impl Target for RegistryTarget {
     }
 
     /// After the first error nothing more is asked: each request may take all its retries, or count as a failed login.
-    async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>, ImportError>> {
+    async fn held(
+        &self,
+        entries: &[Entry],
+        check: Check,
+    ) -> Vec<Result<Option<Digest>, ImportError>> {
         let failed = &AtomicBool::new(false);
         stream::iter(entries)
             .map(|entry| async move {
@@ -189,7 +233,7 @@ impl Target for RegistryTarget {
                     );
                     return Err(ImportError::new(ImportErrorKind::Network, message));
                 }
-                let held = self.held_by_entry(entry).await;
+                let held = self.held_by_entry(entry, check).await;
                 failed.fetch_or(held.is_err(), Ordering::Relaxed);
                 held
             })
@@ -225,7 +269,7 @@ impl Target for RegistryTarget {
         if head.status() != 200 {
             return Ok(false);
         }
-        if check == Check::Size && stored_blob::length(&head) == Some(manifest.size) {
+        if check == Check::Size && head.content_length() == Some(manifest.size) {
             return Ok(true);
         }
         // If the answer to the HEAD does not settle it, the manifest is read.
@@ -335,8 +379,15 @@ impl Target for RegistryTarget {
         Ok(published)
     }
 
-    fn discovery(&self, name: &RepositoryName) -> Result<Discovery, ImportError> {
-        let sources = RegistrySources::new(self.repository(name));
+    fn discovery(&self, name: &RepositoryName, check: Check) -> Result<Discovery, ImportError> {
+        let cache = self.cache.clone().map(|cache| match check {
+            Check::Size => cache,
+            Check::Content => Arc::new(KeepOnly(cache)),
+        });
+        let sources = RegistrySources::new(self.repository(name))
+            .manifest_cache(cache)
+            .seen_before(check == Check::Size)
+            .proving(true);
         let repository = SourceRepository::new(self.registry.clone(), name.clone());
         let further = self.sources.of(&repository).into_iter();
         Ok(further.fold(sources.discovery(None), Discovery::source))

@@ -58,8 +58,8 @@ pub struct ImportReport {
     pub tags: Vec<ImportedTag>,
     /// The numbers of blobs that were sent, present and mounted.
     pub blobs: TransferCounts,
-    /// The number of blobs that were found at the end with the right size, each counted once for
-    /// every repository that needs it. In a folder they were hashed or written, and are counted
+    /// The number of blobs that were found with the right size, at the end if they, or a manifest
+    /// that names them, were sent, before that otherwise. Each is counted once for every repository that needs it. In a folder they were hashed or written, and are counted
     /// once.
     pub blobs_checked: usize,
     /// The numbers of manifests that were sent and present.

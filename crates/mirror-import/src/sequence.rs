@@ -3,7 +3,7 @@
 //! Streams are boxed: a closure over references inside of one would keep the future of the import
 //! from being `Send`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -11,11 +11,13 @@ use oci_content::{Descriptor, Digest, RepositoryName, Tag, TagKind};
 use tokio::task::JoinSet;
 
 use crate::base::BaseSearch;
+use crate::blob_task::BlobTask;
 use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
+use crate::first_look::{FirstLook, HeldTags};
 use crate::observed::{ImportObserver, Observed};
 use crate::options::ImportOptions;
 use crate::patience::Patience;
-use crate::plan::{ImportPlan, RepositoryPlan};
+use crate::plan::{Edge, ImportPlan, RepositoryPlan};
 use crate::proof::{self, Comparison};
 use crate::report::{
     ImportReport, ImportedRepository, ImportedTag, MissingReferrer, TagAction, TransferCounts,
@@ -24,7 +26,7 @@ use crate::source::Source as _;
 use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
 
 /// The number of repositories whose lists of referrers are read, maintained or discovered at once.
-const REPOSITORIES_AT_ONCE: usize = 4;
+pub(crate) const REPOSITORIES_AT_ONCE: usize = 4;
 
 /// One import into one target.
 pub(crate) struct Sequence<'a> {
@@ -36,13 +38,13 @@ pub(crate) struct Sequence<'a> {
     pub(crate) profile: TargetProfile,
 }
 
-impl Sequence<'_> {
+impl<'a> Sequence<'a> {
     pub(crate) async fn run(
         &self,
         base: Option<&Digest>,
         report: &mut ImportReport,
     ) -> Result<(), ImportError> {
-        let (entries, tags) = self.entries_to_publish().await?;
+        let (entries, tags, look) = self.entries_to_publish().await?;
         let base = BaseSearch {
             target: &**self.target,
             plan: self.plan,
@@ -61,16 +63,17 @@ impl Sequence<'_> {
         self.target.prepare().await?;
         // Before anything else: if the registry does not mount, nothing visible has been sent.
         base.mount(mounts).await?;
-        self.put_blobs(&mut report.blobs).await?;
-        self.put_manifests(report).await?;
-        self.list_referrers().await?;
+        let mut sent = Sent::default();
+        self.put_blobs(&mut sent, &mut report.blobs).await?;
+        self.put_manifests(&look, &mut sent, report).await?;
+        self.list_referrers(&look).await?;
         report.tags = tags;
         let published = self.target.publish(&entries, self.source).await?;
         answers_for_all("publish", entries.len(), published.len())?;
         self.observer.proving();
-        self.prove_entries(entries, &published).await?;
-        report.blobs_checked = self.prove_blobs().await?;
-        self.prove_referrers(report).await?;
+        self.prove_entries(entries, &published, &sent).await?;
+        report.blobs_checked = self.prove_blobs(&sent).await?;
+        self.prove_referrers(look, report).await?;
         report.proved = true;
         Ok(())
     }
@@ -87,15 +90,18 @@ impl Sequence<'_> {
         self.profile.max_concurrent.get()
     }
 
-    async fn held(&self, entries: &[Entry]) -> Result<Vec<HeldName>, ImportError> {
-        let held = self.target.held(entries).await;
+    async fn held(&self, entries: &[Entry], check: Check) -> Result<Vec<HeldName>, ImportError> {
+        let held = self.target.held(entries, check).await;
         answers_for_all("held", entries.len(), held.len())?;
         Ok(held)
     }
 
-    /// Returns the entries to publish, and what every tag is before the import. Refuses to move a
-    /// tag unless that is allowed, and a tag that entries want for different manifests.
-    async fn entries_to_publish(&self) -> Result<(Vec<Entry>, Vec<ImportedTag>), ImportError> {
+    /// Returns the entries to publish, what every tag is before the import, and what else the
+    /// target has. Refuses to move a tag unless that is allowed, and a tag that entries want for
+    /// different manifests.
+    async fn entries_to_publish(
+        &self,
+    ) -> Result<(Vec<Entry>, Vec<ImportedTag>, FirstLook<'a>), ImportError> {
         let entries = self.plan.entries(self.profile.lists_untagged);
         let mut unique: BTreeMap<(&RepositoryName, &Tag), &Entry> = BTreeMap::new();
         for entry in &entries {
@@ -112,10 +118,30 @@ impl Sequence<'_> {
                 return Err(ImportError::new(ImportErrorKind::Usage, message));
             }
         }
-        let asked: Vec<Entry> = unique.into_values().cloned().collect();
-        let held = self.held(&asked).await?;
-        let mut before = BTreeMap::new();
-        for (entry, held) in asked.into_iter().zip(held) {
+        let asked = unique.into_values().cloned();
+        let (images, mut others): (Vec<Entry>, Vec<Entry>) =
+            asked.partition(|entry| entry.is_image);
+        let mut before = HeldTags::new();
+        let held = self.held(&images, self.check()).await?;
+        for (entry, held) in images.into_iter().zip(held) {
+            before.insert((entry.repository, entry.tag), held?);
+        }
+        let mut look = FirstLook::default();
+        if self.looks_first() {
+            look = FirstLook::at(&**self.target, self.plan, &before).await?;
+            others.retain(|entry| {
+                let (name, digest) = (&entry.repository, &entry.descriptor.digest);
+                let tag = entry.tag.as_ref();
+                let is_found = tag.is_some_and(|tag| look.names(name, tag, digest));
+                if is_found {
+                    let name = (entry.repository.clone(), entry.tag.clone());
+                    before.insert(name, Some(digest.clone()));
+                }
+                !is_found
+            });
+        }
+        let held = self.held(&others, self.check()).await?;
+        for (entry, held) in others.into_iter().zip(held) {
             before.insert((entry.repository, entry.tag), held?);
         }
         let mut wanted = Vec::new();
@@ -157,13 +183,25 @@ impl Sequence<'_> {
                 wanted.push(entry);
             }
         }
-        Ok((wanted, tags))
+        Ok((wanted, tags, look))
+    }
+
+    /// Returns whether what the target has already is found by a discovery before anything is sent.
+    ///
+    /// A discovery does not read what it finds a second time, so it cannot verify everything. A
+    /// target that is sure of what it keeps has nothing to gain.
+    fn looks_first(&self) -> bool {
+        !self.options.dry_run && !self.options.verify_existing && !self.profile.is_sure
     }
 
     /// Puts every blob into every repository that needs it, the largest first, so that the last
     /// transfer is a short one.
-    async fn put_blobs(&self, counts: &mut TransferCounts) -> Result<(), ImportError> {
-        let mut blobs: BTreeMap<&Digest, (u64, Vec<&RepositoryName>)> = BTreeMap::new();
+    async fn put_blobs(
+        &self,
+        sent: &mut Sent<'a>,
+        counts: &mut TransferCounts,
+    ) -> Result<(), ImportError> {
+        let mut blobs: BTreeMap<&'a Digest, (u64, Vec<&'a RepositoryName>)> = BTreeMap::new();
         for (name, repository) in &self.plan.repositories {
             for (digest, size) in &repository.blobs {
                 let (_, repositories) = blobs.entry(digest).or_insert((*size, Vec::new()));
@@ -182,15 +220,24 @@ impl Sequence<'_> {
                 let task = self.blob_task(digest, size);
                 let repositories = repositories.into_iter().cloned().collect();
                 // Spawned, so that reading and hashing use more than one processor.
-                tasks.spawn(async move { task.run(repositories).await });
+                tasks.spawn(async move { (task.run(repositories).await, task.digest) });
             }
             match tasks.join_next().await {
                 None => return Ok(()),
-                Some(Ok(done)) => {
-                    let done = done?;
-                    counts.present += done.present;
-                    counts.sent += done.sent;
-                    counts.mounted += done.mounted;
+                Some(Ok((done, digest))) => {
+                    for (name, put) in done? {
+                        *match put {
+                            None => &mut counts.present,
+                            Some(BlobPut::Sent) => &mut counts.sent,
+                            Some(BlobPut::Mounted) => &mut counts.mounted,
+                        } += 1;
+                        if put.is_some()
+                            && let Some((name, plan)) = self.plan.repositories.get_key_value(&name)
+                            && let Some((digest, _)) = plan.blobs.get_key_value(&digest)
+                        {
+                            sent.blobs.insert((name, digest));
+                        }
+                    }
                 }
                 Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
             }
@@ -198,7 +245,12 @@ impl Sequence<'_> {
     }
 
     /// Puts the manifests, each after everything that it needs.
-    async fn put_manifests(&self, report: &mut ImportReport) -> Result<(), ImportError> {
+    async fn put_manifests(
+        &self,
+        look: &FirstLook<'a>,
+        sent: &mut Sent<'a>,
+        report: &mut ImportReport,
+    ) -> Result<(), ImportError> {
         let repositories = report.repositories.iter_mut();
         let mut records: BTreeMap<RepositoryName, &mut ImportedRepository> = repositories
             .map(|record| (record.target.clone(), record))
@@ -216,27 +268,28 @@ impl Sequence<'_> {
                 due.extend(digests.map(|digest| (name, &plan.descriptors[digest])));
             }
             let puts = stream::iter(due).map(|(name, manifest)| async move {
-                if self
-                    .target
-                    .has_manifest(name, manifest, self.check())
-                    .await?
-                {
-                    return Ok((name, manifest, false));
+                let (target, digest) = (self.target, &manifest.digest);
+                let is_there = match look.has(name, digest) {
+                    Some(known) => known,
+                    None => target.has_manifest(name, manifest, self.check()).await?,
+                };
+                if !is_there {
+                    target.put_manifest(name, digest, self.source).await?;
                 }
-                let digest = &manifest.digest;
-                self.target.put_manifest(name, digest, self.source).await?;
-                Ok::<_, ImportError>((name, manifest, true))
+                Ok::<_, ImportError>((name, manifest, !is_there))
             });
             let mut puts = puts.buffer_unordered(self.at_once()).boxed();
-            while let Some((name, manifest, sent)) = puts.try_next().await? {
-                let count = if sent {
+            while let Some((name, manifest, is_sent)) = puts.try_next().await? {
+                let digest = &manifest.digest;
+                let count = if is_sent {
+                    sent.manifests.entry(name).or_default().insert(digest);
                     &mut counts.sent
                 } else {
                     &mut counts.present
                 };
                 *count += 1;
                 if let Some(record) = records.get_mut(name) {
-                    record.add(manifest.digest.clone(), sent);
+                    record.add(digest.clone(), is_sent);
                 }
                 self.observer.advanced(manifest.size);
                 self.observer.arrived(manifest.size);
@@ -246,13 +299,17 @@ impl Sequence<'_> {
     }
 
     /// Maintains the lists of referrers of repositories that do not list referrers themselves.
-    async fn list_referrers(&self) -> Result<(), ImportError> {
+    async fn list_referrers(&self, look: &FirstLook<'a>) -> Result<(), ImportError> {
         stream::iter(&self.plan.repositories)
             .map(|(name, plan)| async move {
-                if self.target.lists_referrers(name).await {
+                let edges: Vec<&Edge> = match look.comparison(name) {
+                    Some(comparison) => comparison.lost().collect(),
+                    None => plan.edges.iter().collect(),
+                };
+                if edges.is_empty() || self.target.lists_referrers(name).await {
                     return Ok(());
                 }
-                let edges = plan.edges.iter().filter(|(_, _, tag)| tag.is_none());
+                let edges = edges.into_iter().filter(|(_, _, tag)| tag.is_none());
                 let edges =
                     edges.map(|(subject, referrer, _)| (subject, &plan.descriptors[referrer]));
                 self.add_referrers(name, edges).await
@@ -287,12 +344,13 @@ impl Sequence<'_> {
             .await
     }
 
-    /// Reads back every tag that was made, and every image without a tag. Tags that were present
-    /// have been read before.
+    /// Reads back every tag that was made, and every image without a tag that was sent. The others
+    /// have been asked for before.
     async fn prove_entries(
         &self,
         entries: Vec<Entry>,
         published: &[Published],
+        sent: &Sent<'_>,
     ) -> Result<(), ImportError> {
         let made = entries.into_iter().zip(published);
         let made = made.filter(|(entry, published)| match &entry.tag {
@@ -300,12 +358,15 @@ impl Sequence<'_> {
             Some(tag) => {
                 **published != Published::Merged || !matches!(tag.kind(), TagKind::Referrers { .. })
             }
-            None => entry.is_image,
+            None => {
+                let digest = &entry.descriptor.digest;
+                entry.is_image && sent.has_manifest(&entry.repository, digest)
+            }
         });
         let mut left: Vec<Entry> = made.map(|(entry, _)| entry).collect();
         let mut patience = Patience::new(self.profile.patience);
         loop {
-            let held = self.held(&left).await?;
+            let held = self.held(&left, Check::Content).await?;
             let held = left.into_iter().zip(held);
             let mut unproven: Vec<_> = held
                 .filter(|(entry, held)| {
@@ -338,24 +399,32 @@ impl Sequence<'_> {
         }
     }
 
-    /// Looks for every blob once more, and returns their number. A blob that is gone is sent again,
-    /// once.
-    async fn prove_blobs(&self) -> Result<usize, ImportError> {
-        let mut seen = BTreeSet::new();
+    /// Looks once more for every blob that was sent, or that a manifest names that was sent: an
+    /// object that nothing named may have been collected since. The others have been looked for
+    /// once. A blob that is gone is sent again, once. Returns the number of all blobs.
+    async fn prove_blobs(&self, sent: &Sent<'_>) -> Result<usize, ImportError> {
+        let (mut counted, mut seen) = (BTreeSet::new(), BTreeSet::new());
         let mut wanted = Vec::new();
+        let mut count = 0;
         for (name, plan) in &self.plan.repositories {
+            let named = self.blobs_of_sent(name, plan, sent).await?;
             let blobs = plan.blobs.iter().map(|blob| (blob, true));
             let left_out = plan.left_out.iter().map(|blob| (blob, false));
             for ((digest, size), held) in blobs.chain(left_out) {
-                if !self.profile.is_shared || seen.insert(digest) {
+                if !self.profile.is_shared || counted.insert(digest) {
+                    count += usize::from(held || !self.profile.is_sure);
+                }
+                let is_named = named.as_ref().is_none_or(|named| named.contains(digest));
+                if (is_named || sent.blobs.contains(&(name, digest)))
+                    && (!self.profile.is_shared || seen.insert(digest))
+                {
                     wanted.push((name, digest, *size, held));
                 }
             }
         }
         if self.profile.is_sure {
-            return Ok(wanted.iter().filter(|(_, _, _, held)| *held).count());
+            return Ok(count);
         }
-        let count = wanted.len();
         let checks = stream::iter(wanted).map(|(name, digest, size, held)| async move {
             let there = self.target.blob(name, digest, size, Check::Size).await?;
             if there == Holding::Whole {
@@ -376,6 +445,25 @@ impl Sequence<'_> {
         Ok(count)
     }
 
+    /// Returns the blobs of the manifests that were sent into a repository; `None` stands for all.
+    async fn blobs_of_sent(
+        &self,
+        name: &RepositoryName,
+        plan: &RepositoryPlan,
+        sent: &Sent<'_>,
+    ) -> Result<Option<HashSet<Digest>>, ImportError> {
+        let mut blobs = HashSet::new();
+        let manifests = sent.manifests.get(name);
+        if manifests.is_some_and(|sent| sent.len() == plan.descriptors.len()) {
+            return Ok(None);
+        }
+        for digest in manifests.into_iter().flatten() {
+            let manifest = self.source.manifest(digest).await?;
+            blobs.extend(manifest.blobs().map(|blob| blob.digest.clone()));
+        }
+        Ok(Some(blobs))
+    }
+
     fn blob_task(&self, digest: &Digest, size: u64) -> BlobTask {
         BlobTask {
             target: Arc::clone(self.target),
@@ -389,9 +477,15 @@ impl Sequence<'_> {
     }
 
     /// Runs a discovery at the target and compares the result with the graph.
-    async fn prove_referrers(&self, report: &mut ImportReport) -> Result<(), ImportError> {
-        let mut proofs = stream::iter(&self.plan.repositories)
-            .map(|(name, plan)| self.prove_repository(name, plan))
+    async fn prove_referrers(
+        &self,
+        mut look: FirstLook<'a>,
+        report: &mut ImportReport,
+    ) -> Result<(), ImportError> {
+        let repositories = self.plan.repositories.iter();
+        let repositories = repositories.map(|(name, plan)| (name, plan, look.take(name)));
+        let mut proofs = stream::iter(repositories)
+            .map(|(name, plan, looked)| self.prove_repository(name, plan, looked))
             .buffered(REPOSITORIES_AT_ONCE)
             .boxed();
         let mut reasons = Vec::new();
@@ -409,9 +503,19 @@ impl Sequence<'_> {
         &self,
         name: &RepositoryName,
         plan: &RepositoryPlan,
+        looked: Option<Comparison<'_>>,
     ) -> Result<(Vec<MissingReferrer>, Vec<String>), ImportError> {
-        let discovery = || self.target.discovery(name);
-        let mut comparison = Comparison::of(name, plan, &discovery()?).await;
+        let discovery = || self.target.discovery(name, Check::Content);
+        let mut comparison = match looked {
+            // Nothing was sent for what was found before anything was sent.
+            Some(mut looked) => {
+                if !looked.is_whole() {
+                    looked.again(&discovery()?).await;
+                }
+                looked
+            }
+            None => Comparison::of(name, plan, &discovery()?).await,
+        };
         self.wait_for(name, &mut comparison).await?;
         if comparison.is_whole() || self.profile.is_sure {
             return Ok(comparison.missing());
@@ -449,9 +553,24 @@ impl Sequence<'_> {
         let mut patience = Patience::new(self.profile.patience);
         while !comparison.is_whole() && patience.wait().await {
             // Sources cache answers, so each attempt uses new ones.
-            comparison.again(&self.target.discovery(name)?).await;
+            let discovery = self.target.discovery(name, Check::Content)?;
+            comparison.again(&discovery).await;
         }
         Ok(())
+    }
+}
+
+/// What was sent, and what was not there before.
+#[derive(Debug, Default)]
+struct Sent<'p> {
+    blobs: HashSet<(&'p RepositoryName, &'p Digest)>,
+    manifests: BTreeMap<&'p RepositoryName, HashSet<&'p Digest>>,
+}
+
+impl Sent<'_> {
+    fn has_manifest(&self, name: &RepositoryName, digest: &Digest) -> bool {
+        let sent = self.manifests.get(name);
+        sent.is_some_and(|sent| sent.contains(digest))
     }
 }
 
@@ -465,96 +584,4 @@ fn answers_for_all(what: &str, entries: usize, answers: usize) -> Result<(), Imp
     }
     let message = format!("the target answered for {answers} of {entries} names ({what})");
     Err(ImportError::new(ImportErrorKind::Incomplete, message))
-}
-
-/// One blob, on its way into all repositories that need it.
-struct BlobTask {
-    target: Arc<dyn Target>,
-    source: Observed,
-    observer: Arc<dyn ImportObserver>,
-    profile: TargetProfile,
-    check: Check,
-    digest: Digest,
-    size: u64,
-}
-
-impl BlobTask {
-    async fn run(&self, repositories: Vec<RepositoryName>) -> Result<TransferCounts, ImportError> {
-        let mut counts = TransferCounts::default();
-        // A repository that has the blob; the next ones can mount it from there.
-        let origins = self.source.repositories_with(&self.digest);
-        let mut origins = origins.iter();
-        let own = origins.find_map(|origin| self.target.own_repository(origin));
-        let mut home = own.as_ref();
-        for name in &repositories {
-            match self.blob(name, self.check).await? {
-                Holding::Whole => {
-                    counts.present += 1;
-                    self.observer.advanced(self.size);
-                }
-                there => {
-                    let home = home.filter(|_| there == Holding::Nothing);
-                    match self.put(name, home).await? {
-                        BlobPut::Mounted => counts.mounted += 1,
-                        BlobPut::Sent => counts.sent += 1,
-                    }
-                }
-            }
-            self.observer.arrived(self.size);
-            home.get_or_insert(name);
-        }
-        Ok(counts)
-    }
-
-    /// Puts the blob and checks that it is there: a target that accepted it need not have kept it.
-    /// Waits for a target that shows it late, and sends it once more to one that does not show it.
-    async fn put(
-        &self,
-        name: &RepositoryName,
-        mount_from: Option<&RepositoryName>,
-    ) -> Result<BlobPut, ImportError> {
-        let content = self.source.blob(&self.digest);
-        let (digest, size) = (&self.digest, self.size);
-        let send = |from| self.target.put_blob(name, digest, size, &content, from);
-        let about = |error: ImportError| error.about(digest);
-        let mut done = send(mount_from).await.map_err(about)?;
-        let mut there = self.shown(name).await?;
-        if there != Holding::Whole {
-            done = send(None).await.map_err(about)?;
-            there = self.shown(name).await?;
-        }
-        let found = match there {
-            Holding::Whole => {
-                content.arrived(size);
-                return Ok(done);
-            }
-            Holding::Damaged => "has something else in its place",
-            Holding::Nothing => "does not have it",
-        };
-        let message = format!(
-            "{digest} into {}/{name}: it was sent twice and accepted, and the target {found}",
-            self.target.name()
-        );
-        Err(ImportError::new(ImportErrorKind::Incomplete, message))
-    }
-
-    /// Returns what the target shows of a blob that was put.
-    async fn shown(&self, name: &RepositoryName) -> Result<Holding, ImportError> {
-        if self.profile.is_sure {
-            return Ok(Holding::Whole);
-        }
-        let mut patience = Patience::new(self.profile.patience);
-        loop {
-            match self.blob(name, Check::Size).await? {
-                Holding::Nothing if patience.wait().await => {}
-                // A reported size is not always right; the content decides.
-                Holding::Damaged => return self.blob(name, Check::Content).await,
-                there => return Ok(there),
-            }
-        }
-    }
-
-    async fn blob(&self, name: &RepositoryName, check: Check) -> Result<Holding, ImportError> {
-        self.target.blob(name, &self.digest, self.size, check).await
-    }
 }

@@ -1,5 +1,5 @@
 use oci_content::Digest;
-use registry_client::{ErrorKind, Repository, Response, VerifyingSink};
+use registry_client::{ErrorKind, Repository, VerifyingSink};
 
 use crate::error::{ImportError, ImportErrorKind};
 use crate::target::{Check, Holding};
@@ -18,10 +18,10 @@ pub(crate) async fn holding(
         .await
         .map_err(|error| ImportError::request(&what, error))?;
     match head.status().as_u16() {
-        200 if check == Check::Content || length(&head).is_none() => {
+        200 if check == Check::Content || head.content_length().is_none() => {
             read_back(repository, digest, size).await
         }
-        200 if length(&head) == Some(size) => Ok(Holding::Whole),
+        200 if head.content_length() == Some(size) => Ok(Holding::Whole),
         200 => Ok(Holding::Damaged),
         404 => Ok(Holding::Nothing),
         _ => Err(ImportError::refused(&what, &head)),
@@ -45,11 +45,6 @@ async fn read_back(
             _ => Err(ImportError::request(what, error)),
         },
     }
-}
-
-/// Returns the size in the answer to a HEAD.
-pub(crate) fn length(head: &Response) -> Option<u64> {
-    head.header("content-length")?.trim().parse().ok()
 }
 
 fn name(repository: &Repository, digest: &Digest) -> String {

@@ -12,12 +12,13 @@ use crate::source::Source;
 
 /// A place that images and referrers are put into.
 ///
-/// An [`Importer`](crate::Importer) calls it in this order: [`held`](Self::held) and
-/// [`blob`](Self::blob), which only look, then [`prepare`](Self::prepare),
-/// [`put_blob`](Self::put_blob), [`put_manifest`](Self::put_manifest) for each manifest after
-/// everything that it names, [`add_referrers`](Self::add_referrers), and [`publish`](Self::publish)
-/// last. At the end it looks at names and blobs once more, and runs a
-/// [`discovery`](Self::discovery).
+/// An [`Importer`](crate::Importer) calls it in this order: [`held`](Self::held),
+/// [`has_manifest`](Self::has_manifest), [`blob`](Self::blob) and [`discovery`](Self::discovery),
+/// which only look, then [`prepare`](Self::prepare), [`put_blob`](Self::put_blob),
+/// [`put_manifest`](Self::put_manifest) for each manifest after everything that it names,
+/// [`add_referrers`](Self::add_referrers), and [`publish`](Self::publish) last. At the end it looks
+/// at the names and blobs that were put once more, and runs a discovery of what was not found
+/// before.
 ///
 /// # Contract
 ///
@@ -80,7 +81,11 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// Returns the digest that the name of each entry resolves to now, in the order of the entries.
     /// For an entry without a tag, it is the entry's own digest if the target has or lists that
     /// manifest.
-    async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>, ImportError>>;
+    async fn held(
+        &self,
+        entries: &[Entry],
+        check: Check,
+    ) -> Vec<Result<Option<Digest>, ImportError>>;
 
     /// Returns whether a repository has a blob, and whether it is intact.
     ///
@@ -197,12 +202,17 @@ pub trait Target: fmt::Debug + Send + Sync {
     ) -> Result<Vec<Published>, ImportError>;
 
     /// Returns a discovery of the referrers in a repository, as the target lists them at the time
-    /// of the call.
+    /// of the call. With [`Check::Size`], a manifest that is known from elsewhere need not be read
+    /// if the target says that it has it.
     ///
     /// # Errors
     ///
     /// When the target cannot be read at all.
-    fn discovery(&self, repository: &RepositoryName) -> Result<Discovery, ImportError>;
+    fn discovery(
+        &self,
+        repository: &RepositoryName,
+        check: Check,
+    ) -> Result<Discovery, ImportError>;
 }
 
 /// An image or a referrer, with the name that it gets.
@@ -251,7 +261,7 @@ pub enum Holding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// The size is compared. A target that reads content cheaply may hash it instead.
+    /// The target is asked for digest and size. One that reads content cheaply may hash it instead.
     Size,
     /// The content is read and hashed.
     Content,

@@ -104,7 +104,7 @@ impl Rules {
             "{RULE}: the profile is one"
         );
         let entries = [self.entry(image, Some("1.0")), self.entry(image, None)];
-        let held = target.held(&entries).await;
+        let held = target.held(&entries, Check::Size).await;
         assert_eq!(
             held.len(),
             entries.len(),
@@ -115,7 +115,7 @@ impl Rules {
             "{RULE}: {held:?}"
         );
         assert!(
-            target.held(&[]).await.is_empty(),
+            target.held(&[], Check::Content).await.is_empty(),
             "{RULE}: no entry has no answer"
         );
         for (digest, size) in self.source.blobs() {
@@ -281,7 +281,7 @@ impl Rules {
         let expected: Vec<&Digest> = referrers.iter().map(|referrer| &referrer.digest).collect();
         let mut patience = Patience::new(self.target.profile().patience);
         loop {
-            let discovery = self.target.discovery(&self.repository);
+            let discovery = self.target.discovery(&self.repository, Check::Content);
             let discovery = discovery.unwrap_or_else(|error| panic!("{RULE}: {error:?}"));
             let graph = discovery.run([image.digest.clone()]).await;
             assert_eq!(graph.status(), Completeness::Complete, "{RULE}: {graph:?}");
@@ -383,7 +383,8 @@ impl Rules {
     }
 
     async fn held(&self, rule: &str, entry: &Entry) -> Option<Digest> {
-        let mut held = self.target.held(std::slice::from_ref(entry)).await;
+        let entry = std::slice::from_ref(entry);
+        let mut held = self.target.held(entry, Check::Content).await;
         let held = held.pop().expect("`held` answers for each entry");
         held.unwrap_or_else(|error| panic!("{rule}: {error:?}"))
     }

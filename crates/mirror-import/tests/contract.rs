@@ -110,7 +110,11 @@ impl Target for Broken {
         profile
     }
 
-    async fn held(&self, entries: &[Entry]) -> Vec<Result<Option<Digest>, ImportError>> {
+    async fn held(
+        &self,
+        entries: &[Entry],
+        check: Check,
+    ) -> Vec<Result<Option<Digest>, ImportError>> {
         match self.fault {
             Fault::NamesBeforePublish => {
                 let mut held = Vec::new();
@@ -121,8 +125,12 @@ impl Target for Broken {
                 }
                 held
             }
-            Fault::AnswersForOneEntry => self.layout.held(&entries[..entries.len().min(1)]).await,
-            _ => self.layout.held(entries).await,
+            Fault::AnswersForOneEntry => {
+                self.layout
+                    .held(&entries[..entries.len().min(1)], check)
+                    .await
+            }
+            _ => self.layout.held(entries, check).await,
         }
     }
 
@@ -199,13 +207,17 @@ impl Target for Broken {
         self.layout.publish(entries, source).await
     }
 
-    fn discovery(&self, repository: &RepositoryName) -> Result<Discovery, ImportError> {
-        let discovery = self.layout.discovery(repository)?;
+    fn discovery(
+        &self,
+        repository: &RepositoryName,
+        check: Check,
+    ) -> Result<Discovery, ImportError> {
+        let discovery = self.layout.discovery(repository, check)?;
         match self.fault {
             Fault::ListsNothing => {
                 let empty = self.name().replace("oci:", "") + "-empty";
                 ImageLayout::create(&empty).unwrap();
-                LayoutTarget::new(empty).discovery(repository)
+                LayoutTarget::new(empty).discovery(repository, check)
             }
             Fault::ListsTheFirstLevel => Ok(discovery.depth(Some(0))),
             _ => Ok(discovery),

@@ -14,6 +14,7 @@ mod names;
 mod observed;
 mod order;
 mod registries;
+mod second_night;
 mod support;
 mod targets;
 mod verdicts;
