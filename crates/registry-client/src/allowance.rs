@@ -1,3 +1,4 @@
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Allowance {
     requests: Option<Requests>,
+    bytes: Option<Arc<Bytes>>,
     window: Option<Arc<dyn Window>>,
     pub(crate) held: Arc<Held>,
 }
@@ -36,6 +38,12 @@ struct Requests {
     pace: Pace,
     /// Bounds how many requests are in line with a token.
     line: Semaphore,
+}
+
+#[derive(Debug)]
+pub(crate) struct Bytes {
+    pub(crate) rate: NonZeroU64,
+    pub(crate) pace: Pace,
 }
 
 /// A request that may have to wait, for the observer.
@@ -54,8 +62,18 @@ impl Allowance {
             pace: Pace::new(rate.cost(), rate.in_seconds(0.1).into()),
             line: Semaphore::new(rate.in_seconds(LINE_SECONDS).min(1024) as usize),
         });
+        let bytes = options.bytes_per_second.map(|rate| {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "the error is far below one per mille"
+            )]
+            let cost = 1e9 / rate.get() as f64;
+            let pace = Pace::new(cost, rate.get() / 10);
+            Arc::new(Bytes { rate, pace })
+        });
         Self {
             requests,
+            bytes,
             window: options.window.clone(),
             held: Arc::default(),
         }
@@ -90,6 +108,11 @@ impl Allowance {
         if let Some(own) = &self.requests {
             own.pace.charge(requests);
         }
+    }
+
+    /// Returns the limit of the bytes of blobs.
+    pub(crate) fn bytes(&self) -> Option<Arc<Bytes>> {
+        self.bytes.clone()
     }
 
     pub(crate) fn window(&self) -> Option<&dyn Window> {
@@ -141,10 +164,7 @@ impl Waiter<'_> {
                 status: None,
                 reason,
             };
-            tracing::debug!(registry = %event.registry, wait = ?event.wait, "waiting for the budget");
-            if let Some(observer) = self.observer {
-                observer.waiting(&event);
-            }
+            event.report(self.observer);
             next += TELL_AGAIN;
             waited += TELL_AGAIN;
             if let Ok(turn) = timeout_at(next, &mut turn).await {

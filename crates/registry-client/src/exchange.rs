@@ -10,12 +10,14 @@ use oci_content::{Registry, RepositoryName};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use url::Url;
 
+use crate::allowance;
 use crate::coding;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::observer::{Endpoint, RequestEvent, RequestObserver, SilenceEvent};
 use crate::options::ClientOptions;
 use crate::origin::without_secrets;
+use crate::toll::Toll;
 use crate::upload::{self, Part, UploadState};
 
 /// The size at which the body of an answer other than 2xx is cut, in bytes.
@@ -37,6 +39,15 @@ pub(crate) struct About<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) attempt: u32,
     pub(crate) observer: Option<&'a Arc<dyn RequestObserver>>,
+    /// The limit of the bytes of blobs.
+    pub(crate) bytes: Option<&'a Arc<allowance::Bytes>>,
+}
+
+impl About<'_> {
+    fn toll(&self) -> Option<Toll> {
+        let bytes = Arc::clone(self.bytes?);
+        Some(Toll::new(bytes, self.registry, self.observer))
+    }
 }
 
 /// An answer whose head has been received.
@@ -49,6 +60,7 @@ pub(crate) struct Open {
     min_bytes: u64,
     /// The time waited and the bytes received since the last `min_bytes` were complete.
     window: (Duration, u64),
+    toll: Option<Toll>,
 }
 
 /// Sends one request and waits for the head of its answer.
@@ -73,7 +85,7 @@ pub(crate) async fn send(
         }
         Payload::Bytes(bytes) => request = request.body(bytes.clone()),
         Payload::Part(part) => {
-            let (body, upload) = upload::body(part)
+            let (body, upload) = upload::body(part, about.toll())
                 .await
                 .map_err(|failure| failure.at(method, url))?;
             headers.insert(CONTENT_LENGTH, HeaderValue::from(part.bytes()));
@@ -96,6 +108,7 @@ pub(crate) async fn send(
                 idle_timeout: options.idle_timeout,
                 min_bytes: options.min_bytes(options.idle_timeout),
                 window: (Duration::ZERO, 0),
+                toll: about.toll().filter(|_| about.endpoint == Endpoint::Blob),
             })
         }
         Err(failure) => {
@@ -152,6 +165,13 @@ impl Open {
         self.response.headers()
     }
 
+    /// Waits until the limit of the bytes of blobs lets the next chunk pass.
+    pub(crate) async fn pay(&mut self) {
+        if let Some(toll) = &mut self.toll {
+            toll.pay().await;
+        }
+    }
+
     /// Returns the next chunk of the body, or `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let patience = self.idle_timeout.saturating_sub(self.window.0);
@@ -161,6 +181,9 @@ impl Open {
         self.window.0 += started.elapsed();
         let failure = match answer {
             Ok(Ok(Some(bytes))) => {
+                if let Some(toll) = &mut self.toll {
+                    toll.owe(bytes.len());
+                }
                 self.report.body_bytes += bytes.len() as u64;
                 self.window.1 += bytes.len() as u64;
                 if self.window.1 >= self.min_bytes {

@@ -20,8 +20,9 @@
 //!   users without a challenge.
 //! - **Patient.** All requests to a host obey its `Retry-After`, a broken transfer continues where
 //!   it stopped, and a [`RequestObserver`] is told of every request and every wait.
-//! - **Within a budget.** [`HostOptions`] limit the requests per second to a registry, and the
-//!   times of day in which it is spoken to; a [`Stopwatch`] leaves such waits out.
+//! - **Within a budget.** [`HostOptions`] limit the requests per second to a registry, the bytes of
+//!   blobs per second, and the times of day in which it is spoken to; a [`Stopwatch`] leaves such
+//!   waits out.
 //!
 //! ```
 //! use oci_content::Tag;
@@ -98,6 +99,7 @@ mod stopwatch;
 mod tag_list;
 mod tls;
 mod token;
+mod toll;
 mod upload;
 mod upload_session;
 mod window;

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,16 +42,14 @@ pub(crate) async fn wait(
     wait: Duration,
     status: Option<StatusCode>,
 ) {
-    tracing::debug!(%registry, ?wait, ?status, "waiting before another try");
-    if let Some(observer) = observer {
-        observer.waiting(&WaitEvent {
-            registry,
-            wait,
-            waited: Duration::ZERO,
-            status,
-            reason: WaitReason::Retry,
-        });
-    }
+    let event = WaitEvent {
+        registry,
+        wait,
+        waited: Duration::ZERO,
+        status,
+        reason: WaitReason::Retry,
+    };
+    event.report(observer);
     tokio::time::sleep(wait).await;
 }
 
@@ -148,6 +147,22 @@ pub struct WaitEvent<'a> {
     pub reason: WaitReason<'a>,
 }
 
+impl WaitEvent<'_> {
+    pub(crate) fn report(&self, observer: Option<&Arc<dyn RequestObserver>>) {
+        let Self {
+            registry,
+            wait,
+            status,
+            reason,
+            ..
+        } = self;
+        tracing::debug!(%registry, ?wait, ?status, ?reason, "waiting");
+        if let Some(observer) = observer {
+            observer.waiting(self);
+        }
+    }
+}
+
 /// What a call waits for.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -156,6 +171,9 @@ pub enum WaitReason<'a> {
     Retry,
     /// The client's own limit of requests per second.
     Requests(RequestRate),
+    /// The client's own limit of the bytes of blobs per second. Only the first wait of each transfer
+    /// is reported.
+    Bytes(NonZeroU64),
     /// The window in which requests may be sent.
     Window(&'a dyn Window),
 }

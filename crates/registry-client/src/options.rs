@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +138,12 @@ pub struct HostOptions {
     /// well. A token service or a blob store at another host does not; it has settings under its
     /// own name. Requests are sent in the order in which they arrive.
     pub requests_per_second: Option<RequestRate>,
+    /// The limit of the bytes of blobs per second from and to this registry, over all clones of a
+    /// client and all transfers together. Default: none.
+    ///
+    /// Blobs that the registry redirects to another host count as well. After a pause, a tenth of a
+    /// second's worth passes at once. A transfer that waits is not stalled.
+    pub bytes_per_second: Option<NonZeroU64>,
     /// The times in which this registry may be spoken to. Default: always.
     ///
     /// It is looked at before each try of a call; a request that was sent in time is finished, with
@@ -244,6 +250,7 @@ impl fmt::Debug for HostOptions {
             .field("client_identity", &self.client_identity.is_some())
             .field("max_in_flight", &self.max_in_flight)
             .field("requests_per_second", &self.requests_per_second)
+            .field("bytes_per_second", &self.bytes_per_second)
             .field("window", &self.window)
             .finish()
     }

@@ -217,6 +217,7 @@ impl Download {
                 }
                 continue;
             };
+            body.open.pay().await;
             let asked = Instant::now();
             let chunk = body.open.chunk().await;
             self.took += asked.elapsed();

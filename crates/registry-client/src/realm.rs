@@ -433,6 +433,7 @@ mod tests {
                 endpoint,
                 attempt: 1,
                 observer: None,
+                bytes: None,
             };
             let (http, headers) = (http.build().unwrap(), http::HeaderMap::new());
             let (get, nothing) = (http::Method::GET, Payload::None);

@@ -17,7 +17,7 @@ use crate::exchange::{self, About, Collected, MAX_ERROR_BODY, Payload};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::network::Outside;
-use crate::observer;
+use crate::observer::{self, Endpoint};
 use crate::origin;
 use crate::realm;
 use crate::response::Response;
@@ -229,6 +229,8 @@ impl Call<'_> {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let home = self.network.home(self.registry)?;
+        let is_blob = matches!(self.endpoint, Endpoint::Blob | Endpoint::Upload);
+        let bytes = state.home.allowance.bytes().filter(|_| is_blob);
         let mut outside = None;
         let mut hops = 0;
         loop {
@@ -258,6 +260,7 @@ impl Call<'_> {
                 endpoint: self.endpoint,
                 attempt: state.budget.tries(),
                 observer: self.observer,
+                bytes: bytes.as_ref(),
             };
             state.requests += 1;
             let open = exchange::send(

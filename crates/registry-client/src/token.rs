@@ -332,6 +332,7 @@ impl TokenRequest<'_> {
                 endpoint: Endpoint::Token,
                 attempt,
                 observer: self.observer,
+                bytes: None,
             };
             let open = exchange::send(
                 &http,

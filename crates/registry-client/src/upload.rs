@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{Stream, StreamExt as _};
+use futures::stream::{self, Stream, StreamExt as _};
 use oci_content::{Digest, Hasher, VerifyError};
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::blob::{BlobSource, BlobStream};
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::options::ClientOptions;
+use crate::toll::Toll;
 
 /// The least distance between two checkpoints of a blob, in bytes.
 const CHECKPOINT_BYTES: u64 = 8 << 20;
@@ -247,8 +248,11 @@ struct Chunks {
     slot: Slot,
 }
 
-/// Opens a part as a request body.
-pub(crate) async fn body(part: &Part<'_>) -> Result<(reqwest::Body, Arc<UploadState>), Failure> {
+/// Opens a part as a request body, which pays `toll` on its way.
+pub(crate) async fn body(
+    part: &Part<'_>,
+    toll: Option<Toll>,
+) -> Result<(reqwest::Body, Arc<UploadState>), Failure> {
     let local = |error| local(part.digest, error);
     let mut reader = part.open().await.map_err(local)?;
     let state = Arc::new(UploadState {
@@ -269,7 +273,23 @@ pub(crate) async fn body(part: &Part<'_>) -> Result<(reqwest::Body, Arc<UploadSt
         state: Arc::clone(&state),
         slot: part.slot.clone(),
     };
-    Ok((reqwest::Body::wrap_stream(chunks), state))
+    let body = match toll {
+        Some(toll) => reqwest::Body::wrap_stream(paced(chunks, toll)),
+        None => reqwest::Body::wrap_stream(chunks),
+    };
+    Ok((body, state))
+}
+
+/// Hands out chunks as the limit of bytes per second allows. Such a wait is no stall.
+fn paced(chunks: Chunks, toll: Toll) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold((chunks, toll), |(mut chunks, mut toll)| async move {
+        chunks.state.is_waiting.store(true, Ordering::Relaxed);
+        toll.pay().await;
+        chunks.state.moved(0);
+        let chunk = chunks.next().await?;
+        toll.owe(chunk.as_ref().map_or(0, Bytes::len));
+        Some((chunk, (chunks, toll)))
+    })
 }
 
 impl Drop for Chunks {

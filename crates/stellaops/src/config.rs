@@ -75,6 +75,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) max_in_flight: Option<NonZeroUsize>,
     #[serde(deserialize_with = "budget::requests")]
     pub(crate) requests_per_second: Option<RequestRate>,
+    #[serde(deserialize_with = "budget::bytes")]
+    pub(crate) bytes_per_second: Option<NonZeroU64>,
     /// The time of day in which the registry may be spoken to.
     pub(crate) window: Option<Hours>,
     /// The zone of `window`; by default the machine's.
@@ -207,7 +209,7 @@ mod tests {
              referrer_discovery:\n    timeout_seconds: 60\n    max_concurrent_discoveries: 2\nregistries:\n  \
              localhost:5000: {plain_http: true, referrers_api: unsupported}\n  \
              Lab.example.com: {ca_file: ca.pem, client_cert: c.pem, client_key: k.pem, insecure_skip_verify: true}\n  \
-             hub.example.com: {max_in_flight: 4, requests_per_second: 0.5, window: \"22:00-06:00\", time_zone: Europe/Berlin}\n",
+             hub.example.com: {max_in_flight: 4, requests_per_second: 0.5, bytes_per_second: 20MB, window: \"22:00-06:00\", time_zone: Europe/Berlin}\n",
             "c.yaml",
         )
         .unwrap();
@@ -237,6 +239,7 @@ mod tests {
         }
         let hub = &config.registries["hub.example.com"];
         assert_eq!(hub.requests_per_second, RequestRate::per_second(0.5));
+        assert_eq!(hub.bytes_per_second, NonZeroU64::new(20_000_000));
         assert_eq!(hub.window, "22:00-06:00".parse().ok());
         assert!(hub.time_zone.is_some());
         let defaults = Config::parse("", "c.yaml")
@@ -325,6 +328,10 @@ mod tests {
             (
                 "registries:\n  r.test: {requests_per_second: 50/s}\n",
                 ["\"50/s\"", "2"],
+            ),
+            (
+                "registries:\n  r.test: {bytes_per_second: 20}\n",
+                ["\"20\" is 20 bytes per second", "2"],
             ),
             (
                 "registries:\n  r.test: {requests_per_second: .inf}\n",

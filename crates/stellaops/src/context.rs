@@ -169,6 +169,7 @@ fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Fai
         host.max_in_flight = registry.max_in_flight;
         host.insecure = registry.insecure_skip_verify;
         host.requests_per_second = registry.requests_per_second;
+        host.bytes_per_second = registry.bytes_per_second;
         let key = |key: &str| format!("configuration: registries: {name}: {key}");
         host.window = match (registry.window, &registry.time_zone) {
             (Some(hours), zone) => Some(Arc::new(DailyWindow::new(hours, zone.clone()))),
@@ -345,6 +346,13 @@ impl Observer {
                 "requests",
                 format!("limit of {registry}, {rate} requests per second"),
                 format!("Requests to registry {registry} wait for its limit of {rate} per second"),
+            ),
+            WaitReason::Bytes(rate) => (
+                "bytes",
+                format!("limit of {registry}, {rate} bytes per second"),
+                format!(
+                    "Blobs of registry {registry} wait for its limit of {rate} bytes per second"
+                ),
             ),
             WaitReason::Window(window) => (
                 "window",

@@ -86,7 +86,7 @@ impl Metrics {
         }
         let name = "registry_rate_limit_waits_total";
         self.count(name, registry, "status", "429", by);
-        for budget in ["requests", "window"] {
+        for budget in ["bytes", "requests", "window"] {
             self.count(BUDGET_WAITS, registry, "budget", budget, by);
         }
     }

@@ -7,6 +7,7 @@ const KNOWN: &[&str] = &[
     "artifact_type",
     "base",
     "bundle",
+    "bytes_per_second",
     "category",
     "center",
     "cron",

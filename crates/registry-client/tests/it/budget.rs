@@ -1,12 +1,16 @@
 //! The client's own budget: requests per second, and the window in which it speaks to a registry.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use registry_client::{Client, HostOptions, RequestObserver, RequestRate, Window};
+use oci_content::Digest;
+use registry_client::{
+    BlobPush, Client, HostOptions, MemorySink, Repository, RequestObserver, RequestRate, Window,
+};
 
 use crate::bearer::{challenge, good, is_token, tag, user, with};
 use crate::support::{Recorder, Server, answer, name as name_of, options};
@@ -217,4 +221,74 @@ async fn a_rate_limit_of_the_registry_is_obeyed_within_the_budget() {
     assert!(7.0 <= 20.0 * took.as_secs_f64() + 2.0, "{took:?}");
     let rate_limit = (Duration::from_secs(1), Some(429));
     assert_eq!(*recorder.waits.lock().unwrap(), [rate_limit]);
+}
+
+fn limited(server: &Server, bytes: u64, recorder: &Arc<Recorder>) -> Repository {
+    let mut host = HostOptions::default();
+    host.bytes_per_second = NonZeroU64::new(bytes);
+    let mut options = options();
+    // Less than a wait for the budget takes.
+    options.idle_timeout = Duration::from_millis(300);
+    options.hosts.insert(server.registry().to_string(), host);
+    options.observer = Some(Arc::<Recorder>::clone(recorder));
+    server.repository(options)
+}
+
+#[tokio::test]
+async fn blobs_that_are_fetched_share_the_bytes_per_second() {
+    let blob = vec![7; 2_000_000];
+    let digest = Digest::of(&blob);
+    let (rate, size) = (8_000_000, blob.len() as u64);
+    let server = Server::start(move |_, _| answer(200).body(&blob)).await;
+    let recorder = Arc::new(Recorder::default());
+    let repository = limited(&server, rate, &recorder);
+    let started = Instant::now();
+    let pull = async || {
+        let mut sink = MemorySink::new(digest.clone(), size);
+        repository.pull_blob(&digest, size, &mut sink).await
+    };
+    for pulled in futures::future::join_all((0..4).map(|_| pull())).await {
+        pulled.unwrap();
+    }
+    // But for the burst and the last piece of each.
+    let (took, paid) = (started.elapsed().as_secs_f64(), 4 * (size - 500_000));
+    assert!(paid as f64 <= rate as f64 * (took + 0.1), "{took} s");
+    let told = recorder.held.lock().unwrap();
+    assert_eq!(*told, vec!["8000000 bytes per second"; told.len()]);
+    assert!((1..=4).contains(&told.len()), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_transfer_that_waits_for_its_bytes_is_not_stalled_in_either_direction() {
+    let blob = vec![7; 1_000_000];
+    let digest = Digest::of(&blob);
+    let (rate, size) = (400_000, blob.len() as u64);
+    let content = bytes::Bytes::from(blob.clone());
+    let server = Server::start(move |seen, _| match seen.method.as_str() {
+        "GET" => answer(200).body(&blob),
+        "POST" => answer(202).header("Location", "/v2/team/app/blobs/uploads/id"),
+        _ if seen.body == blob => answer(201),
+        _ => answer(400),
+    })
+    .await;
+    let recorder = Arc::new(Recorder::default());
+    let repository = limited(&server, rate, &recorder);
+    let mut sink = MemorySink::new(digest.clone(), size);
+    repository
+        .pull_blob(&digest, size, &mut sink)
+        .await
+        .unwrap();
+    let started = Instant::now();
+    let pushed = repository.push_blob(&digest, size, &content, None).await;
+    assert_eq!(pushed.unwrap(), BlobPush::Uploaded);
+    // But for the burst and the last piece.
+    let (took, paid) = (started.elapsed().as_secs_f64(), size - 300_000);
+    assert!(paid as f64 <= rate as f64 * (took + 0.1), "{took} s");
+    let methods: Vec<_> = server.seen().into_iter().map(|seen| seen.method).collect();
+    assert_eq!(methods, ["GET", "POST", "PUT"]);
+    let told = recorder.held.lock().unwrap();
+    assert_eq!(
+        *told,
+        ["400000 bytes per second", "400000 bytes per second"]
+    );
 }

@@ -366,6 +366,7 @@ impl RequestObserver for Recorder {
     fn waiting(&self, event: &WaitEvent<'_>) {
         let held = match event.reason {
             WaitReason::Requests(rate) => format!("{rate} per second"),
+            WaitReason::Bytes(rate) => format!("{rate} bytes per second"),
             WaitReason::Window(window) => window.to_string(),
             _ => {
                 let status = event.status.as_ref().map(StatusCode::as_u16);

@@ -95,6 +95,14 @@ async fn a_budget_that_cannot_be_meant_is_shown_with_its_place() {
             ["\"fast\"", "above 0, such as 50"],
         ),
         (
+            "bytes_per_second: 0",
+            ["\"0\"", "write a unit, such as 20MB"],
+        ),
+        (
+            "bytes_per_second: 20MB/s",
+            ["\"20MB/s\"", "such as 20MB or 4MiB"],
+        ),
+        (
             "window: 22:00-22:00",
             ["\"22:00-22:00\"", "leave the window out"],
         ),
