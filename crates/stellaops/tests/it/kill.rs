@@ -164,18 +164,24 @@ async fn objects(site: &Site) -> Vec<Digest> {
     names.lines().map(digest).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_import_leaves_no_tag_on_anything_incomplete_and_the_second_run_finishes() {
+/// A registry with two images, one with referrers; `b.tgz` holds what is to arrive of them.
+async fn two_images(site: &Site, layers: Vec<Vec<u8>>) -> TestRegistry {
     let source = registry_with_image(Persona::SpecFull).await;
-    let layers: Vec<Vec<u8>> = (1..=6u8)
-        .map(|n| vec![n; usize::from(n) * 40_000])
-        .collect();
     source.image_with_layers("app", "2.0", layers);
-    let site = Site::new();
     let host = source.host();
     let export = format!("bundle export {host}/app:1.0 {host}/app:2.0 --output b.tgz");
     site.stellaops(&export).await.done();
-    let objects = objects(&site).await;
+    source
+}
+
+fn small_layers() -> Vec<Vec<u8>> {
+    let layers = (1..=6u8).map(|n| vec![n; usize::from(n) * 40_000]);
+    layers.collect()
+}
+
+/// Kills what `words` sends to a registry of each kind, at each moment.
+async fn kill_at_registries(site: &Site, what: &str, words: impl Fn(&str) -> String) {
+    let objects = objects(site).await;
     for persona in [Persona::SpecFull, Persona::Dist2] {
         let open = || {
             TestRegistry::builder(persona)
@@ -183,23 +189,18 @@ async fn a_killed_import_leaves_no_tag_on_anything_incomplete_and_the_second_run
                 .latency(Duration::from_millis(8))
                 .start()
         };
-        let import = |target: &TestRegistry| {
-            format!(
-                "bundle import --file b.tgz --to {} --no-progress",
-                target.host()
-            )
-        };
         let has = |target: &TestRegistry, digest: &Digest| {
             target.has_blob("app", digest) || target.manifest("app", digest).is_some()
         };
         let target = open().await;
-        let whole = timed(&site, &import(&target)).await;
+        let whole = timed(site, &words(&target.host())).await;
         assert!(objects.iter().all(|digest| has(&target, digest)));
         let tags = target.tags("app");
         let mut tally = Tally::default();
         for moment in moments(whole, 0xfeed) {
             let target = open().await;
-            let killed = kill_after(&site, &import(&target), moment).await;
+            let words = words(&target.host());
+            let killed = kill_after(site, &words, moment).await;
             tally.moments += 1;
             tally.ended += u32::from(!killed);
             let there = objects.iter().filter(|digest| has(&target, digest)).count();
@@ -210,20 +211,39 @@ async fn a_killed_import_leaves_no_tag_on_anything_incomplete_and_the_second_run
                 (_, true) => {
                     tally.whole += 1;
                     assert_eq!(there, objects.len(), "killed after {moment:?}");
-                    let found = discover(&site, &target.host()).await;
+                    let found = discover(site, &target.host()).await;
                     assert_eq!(found, 8, "killed after {moment:?}");
                 }
             }
-            let second = site.stellaops(&import(&target)).await.done().stdout;
+            let second = site.stellaops(&words).await.done().stdout;
             tally.second_run += 1;
             assert!(second.contains("8 of 8 referrers"), "{second}");
             assert!(objects.iter().all(|digest| has(&target, digest)));
             assert_eq!(target.tags("app"), tags);
             tally.equal += 1;
         }
-        println!("import into {persona}, {whole:?} when it is left alone\n{tally}");
+        println!("{what} {persona}, {whole:?} when it is left alone\n{tally}");
         assert!(tally.partial > 0, "no kill hit the transfer\n{tally}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_import_leaves_no_tag_on_anything_incomplete_and_the_second_run_finishes() {
+    let site = Site::new();
+    two_images(&site, small_layers()).await;
+    let import = |target: &str| format!("bundle import --file b.tgz --to {target} --no-progress");
+    kill_at_registries(&site, "import into", import).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_copy_leaves_no_tag_on_anything_incomplete_and_the_second_run_finishes() {
+    let site = Site::new();
+    let source = two_images(&site, small_layers()).await;
+    let host = source.host();
+    let copy = |target: &str| {
+        format!("mirror copy {host}/app:1.0 {host}/app:2.0 --to {target} --no-progress")
+    };
+    kill_at_registries(&site, "copy into", copy).await;
 }
 
 /// Counts the referrers of the image with any, by the digest that its tag is to hold.
@@ -241,18 +261,10 @@ async fn discover(site: &Site, host: &str) -> usize {
     document["referrers"].as_array().unwrap().len()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_import_into_a_folder_names_nothing_incomplete_and_the_second_run_finishes() {
-    let source = registry_with_image(Persona::SpecFull).await;
-    let layers: Vec<Vec<u8>> = (1..=6u8).map(|n| vec![n; 3_000_000]).collect();
-    source.image_with_layers("app", "2.0", layers);
-    let site = Site::new();
-    let host = source.host();
-    let export = format!("bundle export {host}/app:1.0 {host}/app:2.0 --output b.tgz");
-    site.stellaops(&export).await.done();
-    let objects = objects(&site).await;
-    let import = "bundle import --file b.tgz --to oci:store --no-progress";
-    let whole = timed(&site, import).await;
+/// Kills what `words` writes into the folder `store`, at each moment.
+async fn kill_at_folder(site: &Site, what: &str, words: &str) {
+    let objects = objects(site).await;
+    let whole = timed(site, words).await;
     let store = site.path("store");
     let is_whole = |digest: &Digest| {
         let path = store.join("blobs/sha256").join(digest.encoded());
@@ -261,7 +273,7 @@ async fn a_killed_import_into_a_folder_names_nothing_incomplete_and_the_second_r
     let mut tally = Tally::default();
     for moment in moments(whole, 0xf01d) {
         std::fs::remove_dir_all(&store).unwrap_or_default();
-        let killed = kill_after(&site, import, moment).await;
+        let killed = kill_after(site, words, moment).await;
         tally.moments += 1;
         tally.ended += u32::from(!killed);
         let index = std::fs::read_to_string(store.join("index.json")).unwrap_or_default();
@@ -273,11 +285,30 @@ async fn a_killed_import_into_a_folder_names_nothing_incomplete_and_the_second_r
         } else {
             tally.nothing += 1;
         }
-        let second = site.stellaops(import).await.done().stdout;
+        let second = site.stellaops(words).await.done().stdout;
         tally.second_run += 1;
         assert!(second.contains("8 of 8 referrers"), "{second}");
         assert!(objects.iter().all(is_whole), "killed after {moment:?}");
         tally.equal += 1;
     }
-    println!("import into a folder, {whole:?} when it is left alone\n{tally}");
+    println!("{what} a folder, {whole:?} when it is left alone\n{tally}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_import_into_a_folder_names_nothing_incomplete_and_the_second_run_finishes() {
+    let site = Site::new();
+    let layers = (1..=6u8).map(|n| vec![n; 3_000_000]).collect();
+    two_images(&site, layers).await;
+    let import = "bundle import --file b.tgz --to oci:store --no-progress";
+    kill_at_folder(&site, "import into", import).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_copy_into_a_folder_names_nothing_incomplete_and_the_second_run_finishes() {
+    let site = Site::new();
+    let layers = (1..=6u8).map(|n| vec![n; 3_000_000]).collect();
+    let source = two_images(&site, layers).await;
+    let host = source.host();
+    let copy = format!("mirror copy {host}/app:1.0 {host}/app:2.0 --to oci:store --no-progress");
+    kill_at_folder(&site, "copy into", &copy).await;
 }
