@@ -6,6 +6,8 @@ mod client_on_personas;
 mod export_to_own_sink;
 #[path = "../examples/import_into_own_target.rs"]
 mod import_into_own_target;
+#[path = "../examples/mirror_copy.rs"]
+mod mirror_copy;
 #[path = "../examples/own_source.rs"]
 mod own_source;
 #[path = "../examples/service_with_deadline.rs"]
@@ -15,10 +17,11 @@ mod validate_http_body;
 
 type Program = fn() -> Result<(), Box<dyn std::error::Error>>;
 
-const PROGRAMS: [(&str, Program); 6] = [
+const PROGRAMS: [(&str, Program); 7] = [
     ("client_on_personas.rs", client_on_personas::main),
     ("export_to_own_sink.rs", export_to_own_sink::main),
     ("import_into_own_target.rs", import_into_own_target::main),
+    ("mirror_copy.rs", mirror_copy::main),
     ("own_source.rs", own_source::main),
     ("service_with_deadline.rs", service_with_deadline::main),
     ("validate_http_body.rs", validate_http_body::main),
