@@ -4,6 +4,7 @@ use std::str::FromStr;
 use crate::layout_reference::{LayoutReference, PREFIX};
 use crate::name::{ReferenceError, text_form};
 use crate::reference::Reference;
+use crate::registry::Registry;
 
 /// Where an image is read from: a registry, or an image layout folder.
 ///
@@ -18,6 +19,16 @@ pub enum ImageSource {
     Registry(Reference),
     /// An image of a folder, or all of its images.
     Layout(LayoutReference),
+}
+
+impl ImageSource {
+    /// Returns the registry; `None` for a folder.
+    pub fn registry(&self) -> Option<&Registry> {
+        match self {
+            Self::Registry(reference) => Some(reference.registry()),
+            Self::Layout(_) => None,
+        }
+    }
 }
 
 impl From<Reference> for ImageSource {

@@ -1,11 +1,10 @@
 //! Log lines and metrics of probes and discoveries, in the exact words that the runbook greps for.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::time::Duration;
 
-use oci_content::{
-    Capability, Completeness, DiscoveryMethod, ErrorCode, Reference, Registry, SourceKind,
-};
+use oci_content::{Capability, Completeness, DiscoveryMethod, ErrorCode, Registry, SourceKind};
 use oci_referrers::{ReferrerGraph, SubjectReport, Warning};
 use registry_probe::ProbeReport;
 use serde_json::json;
@@ -60,22 +59,24 @@ pub(crate) fn probed(context: &Context, report: &ProbeReport) {
     }
 }
 
-/// Logs and counts what a discovery found.
+/// Logs and counts what a discovery found; in a folder there is no registry to count it for.
 pub(crate) fn discovered(
     context: &Context,
-    reference: &Reference,
+    reference: &impl Display,
+    registry: Option<&Registry>,
     root: Option<&SubjectReport>,
     graph: &ReferrerGraph,
     timeout: Duration,
     unreadable: bool,
 ) {
-    let registry: &Registry = reference.registry();
     let method = root.map_or(DiscoveryMethod::FallbackTag, |report| report.method);
-    if !unreadable {
-        context.metrics.discovered(registry, method);
-    }
-    for problem in graph.errors() {
-        context.metrics.discovery_failed(registry, problem.code);
+    if let Some(registry) = registry {
+        if !unreadable {
+            context.metrics.discovered(registry, method);
+        }
+        for problem in graph.errors() {
+            context.metrics.discovery_failed(registry, problem.code);
+        }
     }
     let open = graph
         .errors()
@@ -85,7 +86,8 @@ pub(crate) fn discovered(
             "{reference}: the referrers API is denied, and not every subject has a referrers tag{way_out}"
         ));
     }
-    let fields = json!({ "reference": reference, "registry": registry, "method": method });
+    let fields =
+        json!({ "reference": reference.to_string(), "registry": registry, "method": method });
     let fields = || fields.as_object().cloned().unwrap_or_default();
     if graph
         .errors()

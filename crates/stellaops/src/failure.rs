@@ -36,8 +36,8 @@ pub(crate) fn of_import(error: &ImportError) -> Failure {
     Failure::new(exit, with_causes(error)).mended_by(remedy::of_import(error))
 }
 
-pub(crate) fn of_plan(error: &PlanError) -> Failure {
-    let exit = match error.kind() {
+pub(crate) fn exit_of_plan(kind: PlanErrorKind) -> Exit {
+    match kind {
         PlanErrorKind::Usage => Exit::Usage,
         PlanErrorKind::LocalIo => Exit::LocalIo,
         PlanErrorKind::Access => Exit::Access,
@@ -45,7 +45,11 @@ pub(crate) fn of_plan(error: &PlanError) -> Failure {
         PlanErrorKind::Integrity => Exit::Integrity,
         PlanErrorKind::Limit => Exit::Limit,
         _ => Exit::Network,
-    };
+    }
+}
+
+pub(crate) fn of_plan(error: &PlanError) -> Failure {
+    let exit = exit_of_plan(error.kind());
     Failure::new(exit, with_causes(error))
         .mended_by(error.remedy().and_then(remedy::of_plan))
         .mended_by(remedy::of_exit(exit))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mirror_plan::{PlanEvent, PlanObserver, PlanRequest};
-use oci_content::Reference;
+use oci_content::ImageSource;
 use serde_json::json;
 
 use crate::announce;
@@ -12,9 +12,9 @@ use crate::log::LogLevel;
 use crate::progress::{Current, Phase, Progress};
 
 /// Returns the request for images, with the limits of the configuration.
-pub(crate) fn request(context: &Context, images: Vec<Reference>) -> PlanRequest {
+pub(crate) fn request(context: &Context, images: Vec<ImageSource>) -> PlanRequest {
     let discovery = &context.config.export.referrer_discovery;
-    let mut request = PlanRequest::new(images);
+    let mut request = PlanRequest::of_sources(images);
     request.discovery_timeout = Duration::from_secs(discovery.timeout_seconds.get());
     request.max_concurrent_discoveries = discovery.max_concurrent_discoveries;
     for reference in &request.images {
@@ -85,12 +85,15 @@ impl PlanObserver for Planning {
             }
             PlanEvent::Discovered {
                 reference,
+                origin,
                 root,
                 graph,
                 timeout,
                 ..
             } => {
-                announce::discovered(&self.context, reference, root, graph, timeout, false);
+                let registry = origin.repository().map(|repository| repository.registry());
+                let context = &self.context;
+                announce::discovered(context, reference, registry, root, graph, timeout, false);
                 for (warning, times) in announce::folded_warnings(graph.warnings()) {
                     let about = warning
                         .digest

@@ -103,9 +103,9 @@ pub(crate) fn of_exit(exit: Exit) -> Option<&'static str> {
 }
 
 /// Returns what to configure where an operator may know better than the registry's answers; empty otherwise.
-pub(crate) fn of_problem(problem: &Problem, registry: &Registry) -> String {
-    match problem.code {
-        ErrorCode::Denied if problem.settled_by_tag => format!(
+pub(crate) fn of_problem(problem: &Problem, registry: Option<&Registry>) -> String {
+    match (problem.code, registry) {
+        (ErrorCode::Denied, Some(registry)) if problem.settled_by_tag => format!(
             "; if the registry has no referrers API, configure registries.{registry}.referrers_api: unsupported"
         ),
         _ => String::new(),

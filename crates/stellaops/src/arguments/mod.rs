@@ -5,6 +5,7 @@ pub(crate) mod destination;
 pub(crate) mod output;
 pub(crate) mod policy;
 pub(crate) mod signature;
+pub(crate) mod source;
 
 use std::path::PathBuf;
 
@@ -16,10 +17,12 @@ use crate::remedy;
 
 /// Reads a reference; the error for a URL says how to choose the scheme.
 pub(crate) fn reference(text: &str) -> Result<Reference, String> {
-    text.parse().map_err(|error: ReferenceError| {
-        let remedy = error.has_scheme().then_some(remedy::SCHEME);
-        remedy.map_or_else(|| error.to_string(), |remedy| format!("{error}; {remedy}"))
-    })
+    text.parse().map_err(|error| refused(&error))
+}
+
+fn refused(error: &ReferenceError) -> String {
+    let remedy = error.has_scheme().then_some(remedy::SCHEME);
+    remedy.map_or_else(|| error.to_string(), |remedy| format!("{error}; {remedy}"))
 }
 
 /// Parses the path of a bundle; `-` is standard input.

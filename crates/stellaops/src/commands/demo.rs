@@ -173,7 +173,7 @@ fn moved(reference: &Reference, server: &RunningServer) -> Result<Reference, Fai
 
 async fn found(context: &Context, reference: &Reference) -> Result<Found, Failure> {
     let args = DiscoverArgs {
-        reference: reference.clone(),
+        reference: reference.clone().into(),
         artifact_type: Vec::new(),
         depth: None,
         platforms: true,
@@ -183,9 +183,9 @@ async fn found(context: &Context, reference: &Reference) -> Result<Found, Failur
         format: DiscoverFormat::Tree,
     };
     let requests = context.requests();
-    let found = discover(context, &args).await;
+    let found = discover(context, &args).await?;
     render::text(&found.tree(&args, context.requests() - requests))?;
-    found.outcome(reference)?;
+    found.outcome(&args.reference)?;
     Ok(found)
 }
 

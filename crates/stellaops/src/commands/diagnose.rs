@@ -4,15 +4,17 @@ mod access;
 mod certificate;
 mod exchange;
 mod finding;
+mod folder;
 mod image;
 mod tls;
 mod wire;
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::slice;
 use std::time::Duration;
 
 use clap::Args;
-use oci_content::{Reference, Registry, with_causes};
+use oci_content::{ImageSource, Reference, Registry, with_causes};
 use registry_client::Client;
 use registry_probe::Probe;
 use serde_json::json;
@@ -21,7 +23,8 @@ use self::exchange::FirstAnswer;
 use self::finding::Finding;
 use self::image::Image;
 use self::wire::Place;
-use crate::arguments::{TextFormat, reference};
+use crate::arguments::TextFormat;
+use crate::arguments::source::{FORM, registries, source};
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -31,8 +34,8 @@ use crate::render;
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct DiagnoseArgs {
-    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]", value_parser = reference)]
-    pub(crate) reference: Reference,
+    #[arg(help = format!("The image: {FORM}"), value_parser = source)]
+    pub(crate) reference: ImageSource,
     /// Seconds to wait for each answer
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     pub(crate) timeout: NonZeroU64,
@@ -41,7 +44,7 @@ pub(crate) struct DiagnoseArgs {
     pub(crate) format: TextFormat,
 }
 
-/// Every check in order, named as in the list of checks that were not reached.
+/// Every check of a registry in order, named as in the list of checks that were not reached.
 const CHECKS: [&str; 12] = [
     "name resolution",
     "connection",
@@ -58,11 +61,12 @@ const CHECKS: [&str; 12] = [
 ];
 
 const EXAMPLES: &str = "\
-    stellaops registry diagnose registry.example.com/team/app:1.0";
+    stellaops registry diagnose registry.example.com/team/app:1.0\n\
+    stellaops registry diagnose oci:folder:1.0";
 
 impl Run for DiagnoseArgs {
     fn registries(&self) -> Option<Vec<Registry>> {
-        Some(vec![self.reference.registry().clone()])
+        registries(slice::from_ref(&self.reference))
     }
 
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
@@ -71,7 +75,11 @@ impl Run for DiagnoseArgs {
 }
 
 async fn run(context: &Context, args: &DiagnoseArgs) -> Result<(), Failure> {
-    let findings = check(context, args).await?;
+    let (findings, checks) = match &args.reference {
+        ImageSource::Registry(reference) => (check(context, args, reference).await?, &CHECKS[..]),
+        ImageSource::Layout(reference) => (folder::check(reference).await, &folder::CHECKS[..]),
+    };
+    let missing = not_reached(&findings, checks);
     let failed = findings.iter().find_map(|finding| {
         let exit = finding.exit()?;
         Some((exit, finding))
@@ -82,9 +90,9 @@ async fn run(context: &Context, args: &DiagnoseArgs) -> Result<(), Failure> {
             "reference": args.reference,
             "ok": failed.is_none(),
             "checks": findings.iter().map(Finding::json).collect::<Vec<_>>(),
-            "notReached": not_reached(&findings),
+            "notReached": missing,
         }))?,
-        TextFormat::Text => render::text(&text(args, &findings))?,
+        TextFormat::Text => render::text(&text(args, &findings, &missing))?,
     }
     match failed {
         None => Ok(()),
@@ -95,12 +103,11 @@ async fn run(context: &Context, args: &DiagnoseArgs) -> Result<(), Failure> {
     }
 }
 
-fn text(args: &DiagnoseArgs, findings: &[Finding]) -> String {
+fn text(args: &DiagnoseArgs, findings: &[Finding], missing: &[&str]) -> String {
     let mut text = format!("{}\n\n", args.reference);
     for finding in findings {
         text.push_str(&finding.text());
     }
-    let missing = not_reached(findings);
     if !missing.is_empty() {
         let missing = format!("not reached: {}", missing.join(", "));
         text.push_str(&finding::wrapped("  -      ", 11, &missing));
@@ -109,17 +116,20 @@ fn text(args: &DiagnoseArgs, findings: &[Finding]) -> String {
 }
 
 /// Returns the checks that were not run because an earlier one failed.
-fn not_reached(findings: &[Finding]) -> Vec<&'static str> {
+fn not_reached(findings: &[Finding], checks: &[&'static str]) -> Vec<&'static str> {
     let last = findings
         .iter()
-        .filter_map(|finding| CHECKS.iter().position(|check| *check == finding.check()))
+        .filter_map(|finding| checks.iter().position(|check| *check == finding.check()))
         .max();
     let rest = last.map_or(0, |last| last + 1);
-    CHECKS[rest..].to_vec()
+    checks[rest..].to_vec()
 }
 
-async fn check(context: &Context, args: &DiagnoseArgs) -> Result<Vec<Finding>, Failure> {
-    let reference = &args.reference;
+async fn check(
+    context: &Context,
+    args: &DiagnoseArgs,
+    reference: &Reference,
+) -> Result<Vec<Finding>, Failure> {
     let timeout = Duration::from_secs(args.timeout.get());
     let mut options = context.options.clone();
     // A retry would hide what this is meant to show.

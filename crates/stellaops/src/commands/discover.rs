@@ -1,22 +1,25 @@
 mod explain;
+mod folder;
 mod tree;
 
 use std::num::NonZeroU64;
+use std::slice;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use oci_content::{
-    Completeness, Digest, ErrorCode, Manifest, Reference, Registry, WarningCode, media_type,
-    with_causes,
+    Completeness, Digest, ErrorCode, ImageSource, Manifest, Reference, Registry, WarningCode,
+    media_type, with_causes,
 };
 use oci_referrers::{
-    Child, DiscoveryDocument, FoldedProblem, ImageDepth, ImageTree, Problem, Referrer,
-    ReferrerGraph, RegistryManifests, RegistrySources, ResolveError, SubjectReport, Warning,
-    resolve,
+    Child, Discovery, DiscoveryDocument, FoldedProblem, ImageDepth, ImageTree, ManifestSource,
+    Problem, Referrer, ReferrerGraph, RegistryManifests, RegistrySources, ResolveError,
+    SubjectReport, Warning, resolve,
 };
 
 use crate::announce;
-use crate::arguments::{LegacyTagsArg, reference};
+use crate::arguments::LegacyTagsArg;
+use crate::arguments::source::{FORM, registries, source};
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -27,8 +30,8 @@ use crate::render;
 #[derive(Debug, Args)]
 #[command(long_about = EXAMPLES)]
 pub(crate) struct DiscoverArgs {
-    #[arg(help = "The image: REGISTRY/REPOSITORY[:TAG][@DIGEST]", value_parser = reference)]
-    pub(crate) reference: Reference,
+    #[arg(help = format!("The image: {FORM}"), value_parser = source)]
+    pub(crate) reference: ImageSource,
     /// Show only referrers of this artifact type
     #[arg(long, value_name = "TYPE")]
     pub(crate) artifact_type: Vec<String>,
@@ -62,11 +65,12 @@ pub(crate) enum DiscoverFormat {
 const EXAMPLES: &str = "\
     stellaops referrers discover registry.example.com/team/app:1.0\n\
     stellaops referrers discover registry.example.com/team/app:1.0 --platforms --explain\n\
+    stellaops referrers discover oci:folder:1.0\n\
     stellaops referrers discover registry.example.com/team/app:1.0 --artifact-type application/vnd.cyclonedx+json --format json";
 
 impl Run for DiscoverArgs {
     fn registries(&self) -> Option<Vec<Registry>> {
-        Some(vec![self.reference.registry().clone()])
+        registries(slice::from_ref(&self.reference))
     }
 
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
@@ -76,11 +80,12 @@ impl Run for DiscoverArgs {
 
 async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
     let phase = context.progress.discovery(1);
-    let found = discover(context, args).await;
+    let found = discover(context, args).await?;
     drop(phase);
     announce::discovered(
         context,
         &args.reference,
+        args.reference.registry(),
         found.root_report(),
         &found.graph,
         found.timeout,
@@ -96,6 +101,8 @@ async fn run(context: &Context, args: &DiscoverArgs) -> Result<(), Failure> {
 
 /// The result of the discovery of one reference.
 pub(crate) struct Found {
+    /// The name that a folder gives to the image.
+    name: Option<Reference>,
     /// The manifest of the reference; `None` if it could not be read.
     manifest: Option<Manifest>,
     /// The digest that the discovery starts from; known for a reference by digest even without its manifest.
@@ -108,25 +115,30 @@ pub(crate) struct Found {
     timeout: Duration,
 }
 
-pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
-    let reference = &args.reference;
+/// Fails only if the arguments are wrong: what cannot be read is part of the result.
+pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Result<Found, Failure> {
     let default = context.config.export.referrer_discovery.timeout_seconds;
     let timeout = Duration::from_secs(args.timeout.unwrap_or(default).get());
+    match &args.reference {
+        ImageSource::Registry(reference) => {
+            Ok(in_registry(context, args, reference, timeout).await)
+        }
+        ImageSource::Layout(reference) => folder::discover(context, args, reference, timeout).await,
+    }
+}
+
+async fn in_registry(
+    context: &Context,
+    args: &DiscoverArgs,
+    reference: &Reference,
+    timeout: Duration,
+) -> Found {
     let repository = context
         .client
         .repository(reference.registry(), reference.repository());
     let stopwatch = repository.stopwatch();
     let left = || timeout.saturating_sub(stopwatch.elapsed());
-    let mut found = Found {
-        manifest: None,
-        subject: reference.digest().cloned(),
-        children: Vec::new(),
-        graph: ReferrerGraph::default(),
-        warnings: Vec::new(),
-        errors: Vec::new(),
-        resolve_failure: None,
-        timeout,
-    };
+    let mut found = Found::nothing(reference.digest().cloned(), timeout);
     let resolved = stopwatch.within(timeout, resolve(&repository, reference));
     match resolved.await {
         Some(Ok(resolved)) => {
@@ -153,49 +165,75 @@ pub(crate) async fn discover(context: &Context, args: &DiscoverArgs) -> Found {
     let Some(subject) = found.subject.clone() else {
         return found;
     };
-    let mut roots = match &found.manifest {
-        Some(manifest) => ImageTree::names(manifest),
-        None => vec![subject],
-    };
-    if let Some(manifest) = &found.manifest
-        && media_type::is_index(manifest.media_type())
-    {
-        if args.platforms {
-            let manifests = RegistryManifests::new(repository.clone()).within(left());
-            let tree =
-                ImageTree::walk(&manifests, manifest.clone(), &[], ImageDepth::Indexes).await;
-            roots = tree.subjects();
-            found.children = tree.children;
-            found.errors.extend(tree.problems);
-        } else if manifest.children().next().is_some() {
-            let message =
-                "this is an index; --platforms asks for the referrers of its children as well";
-            found.warnings.push(
-                Warning::new(WarningCode::ChildrenNotWalked, message).about(manifest.digest()),
-            );
-        }
-    }
+    let manifests = RegistryManifests::new(repository.clone()).within(left());
+    let roots = found.roots(&manifests, subject, args.platforms).await;
     let sources = RegistrySources::new(repository)
         .legacy_tags(args.legacy_tags.into())
         .configured(context.configured_api(reference.registry()));
-    found.graph = sources
-        .discovery(Some(left()))
-        .children(args.platforms.then_some(ImageDepth::Indexes))
-        .keep_exchanges(args.explain)
-        .depth(args.depth)
-        .run(roots)
-        .await;
     found
-        .warnings
-        .extend(found.graph.unopened.iter().map(|index| {
-        let message =
-            "this referrer is an index; --platforms asks for the referrers of its children as well";
-        Warning::new(WarningCode::ChildrenNotWalked, message).about(index)
-    }));
+        .search(sources.discovery(Some(left())), roots, args)
+        .await;
     found
 }
 
 impl Found {
+    fn nothing(subject: Option<Digest>, timeout: Duration) -> Self {
+        Self {
+            name: None,
+            manifest: None,
+            subject,
+            children: Vec::new(),
+            graph: ReferrerGraph::default(),
+            warnings: Vec::new(),
+            errors: Vec::new(),
+            resolve_failure: None,
+            timeout,
+        }
+    }
+
+    /// Returns the subjects to ask about; reads the children of an index, if they are wanted.
+    async fn roots(
+        &mut self,
+        manifests: &dyn ManifestSource,
+        subject: Digest,
+        platforms: bool,
+    ) -> Vec<Digest> {
+        let Some(manifest) = &self.manifest else {
+            return vec![subject];
+        };
+        if media_type::is_index(manifest.media_type()) {
+            if platforms {
+                let root = manifest.clone();
+                let tree = ImageTree::walk(manifests, root, &[], ImageDepth::Indexes).await;
+                let roots = tree.subjects();
+                self.children = tree.children;
+                self.errors.extend(tree.problems);
+                return roots;
+            }
+            if manifest.children().next().is_some() {
+                let message =
+                    "this is an index; --platforms asks for the referrers of its children as well";
+                let warning = Warning::new(WarningCode::ChildrenNotWalked, message);
+                self.warnings.push(warning.about(manifest.digest()));
+            }
+        }
+        ImageTree::names(manifest)
+    }
+
+    async fn search(&mut self, discovery: Discovery, roots: Vec<Digest>, args: &DiscoverArgs) {
+        self.graph = discovery
+            .children(args.platforms.then_some(ImageDepth::Indexes))
+            .keep_exchanges(args.explain)
+            .depth(args.depth)
+            .run(roots)
+            .await;
+        self.warnings.extend(self.graph.unopened.iter().map(|index| {
+            let message =
+                "this referrer is an index; --platforms asks for the referrers of its children as well";
+            Warning::new(WarningCode::ChildrenNotWalked, message).about(index)
+        }));
+    }
+
     fn resolve_failed(&mut self, error: &ResolveError) {
         let (exit, problem) = match error {
             ResolveError::NotFound { .. } => (
@@ -245,7 +283,7 @@ impl Found {
         self.errors.iter().chain(self.graph.errors())
     }
 
-    pub(crate) fn outcome(&self, reference: &Reference) -> Result<(), Failure> {
+    pub(crate) fn outcome(&self, reference: &ImageSource) -> Result<(), Failure> {
         if let Some(failure) = &self.resolve_failure {
             return Err(failure.clone());
         }

@@ -8,10 +8,11 @@ use mirror_export::{
     ExportSummary, Exporter, FileOutput,
 };
 use mirror_plan::{PlanEvent, PlanObserver, Selector};
-use oci_content::{ArtifactCategory, Completeness, Platform, Reference, Registry};
+use oci_content::{ArtifactCategory, Completeness, ImageSource, Platform, Registry};
 
 use crate::arguments::policy::PolicyArgs;
-use crate::arguments::{self, LegacyTagsArg, TableFormat, base, output, policy, signature};
+use crate::arguments::source::{FORM, registries, source};
+use crate::arguments::{LegacyTagsArg, TableFormat, base, output, policy, signature};
 use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::context::Context;
@@ -28,10 +29,10 @@ use crate::selection;
 pub(crate) struct ExportArgs {
     #[arg(
         value_name = "REFERENCE",
-        help = "The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]; or those of the configuration",
-        value_parser = arguments::reference
+        help = format!("The images: {FORM} (without tag and digest: all of the folder); or those of the configuration"),
+        value_parser = source
     )]
-    pub(crate) references: Vec<Reference>,
+    pub(crate) references: Vec<ImageSource>,
     /// The bundle to write: NAME.tgz, or NAME.tar for the same archive without gzip
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -84,16 +85,12 @@ pub(crate) fn platform(text: &str) -> Result<Platform, String> {
 const EXAMPLES: &str = "\
     stellaops bundle export registry.example.com/team/app:1.0 --output bundle.tgz\n\
     stellaops bundle export --config stellaops.yaml --sign-key key.pem --stream nightly --sequence 7 --output bundle.tgz\n\
+    stellaops bundle export oci:folder --output bundle.tgz\n\
     stellaops bundle export registry.example.com/team/app:1.1 --base bundle.tgz --output delta.tgz";
 
 impl Run for ExportArgs {
     fn registries(&self) -> Option<Vec<Registry>> {
-        let references = self.references.iter();
-        Some(
-            references
-                .map(|reference| reference.registry().clone())
-                .collect(),
-        )
+        registries(&self.references)
     }
 
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
@@ -179,7 +176,8 @@ async fn request(
             let message = "no image to export: the entries of export.images select nothing";
             return Err(Failure::new(Exit::Incomplete, message));
         }
-        selected.into_iter().flat_map(|rule| rule.images).collect()
+        let images = selected.into_iter().flat_map(|rule| rule.images);
+        images.map(ImageSource::from).collect()
     } else {
         args.references.clone()
     };

@@ -78,11 +78,7 @@ impl Image<'_> {
         match resolve(&self.repository, self.reference).await {
             Ok(resolved) => {
                 let manifest = resolved.manifest;
-                let what = match manifest.entries().len() {
-                    0 if media_type::is_index(manifest.media_type()) => "an empty index".to_owned(),
-                    0 => "an image for one platform".to_owned(),
-                    count => format!("an index of {}", render::count(count, "manifest")),
-                };
+                let what = kind_of(&manifest);
                 findings.push(
                     Finding::good(CHECK, format!("it is there, {what}"))
                         .details([format!("{}", manifest.digest())]),
@@ -293,6 +289,15 @@ impl Image<'_> {
     }
 }
 
+/// Describes a manifest in a few words.
+pub(super) fn kind_of(manifest: &Manifest) -> String {
+    match manifest.entries().len() {
+        0 if media_type::is_index(manifest.media_type()) => "an empty index".to_owned(),
+        0 => "an image for one platform".to_owned(),
+        count => format!("an index of {}", render::count(count, "manifest")),
+    }
+}
+
 fn listed(tags: &[String]) -> String {
     const SHOWN: usize = 8;
     match tags.len() {
@@ -304,7 +309,7 @@ fn listed(tags: &[String]) -> String {
     }
 }
 
-fn on_children(tree: &ImageTree, graph: &ReferrerGraph) -> Vec<(String, usize)> {
+pub(super) fn on_children(tree: &ImageTree, graph: &ReferrerGraph) -> Vec<(String, usize)> {
     let children = tree.children.iter().filter(|child| !child.is_attestation());
     children
         .filter_map(|child| {
@@ -317,7 +322,7 @@ fn on_children(tree: &ImageTree, graph: &ReferrerGraph) -> Vec<(String, usize)> 
         .collect()
 }
 
-fn by_category(subject: &Digest, graph: &ReferrerGraph) -> Option<String> {
+pub(super) fn by_category(subject: &Digest, graph: &ReferrerGraph) -> Option<String> {
     let mut categories: BTreeMap<String, usize> = BTreeMap::new();
     for referrer in graph.referrers_of(subject) {
         *categories.entry(referrer.category.to_string()).or_default() += 1;
@@ -367,7 +372,7 @@ fn problem_line(problem: &Problem) -> String {
     }
 }
 
-fn folded_line(folded: &FoldedProblem<'_>) -> String {
+pub(super) fn folded_line(folded: &FoldedProblem<'_>) -> String {
     let problem = folded.problem;
     match problem.digest.as_ref().map(render::short) {
         Some(about) => format!("{} {about}: {folded}", problem.code),
@@ -412,7 +417,7 @@ fn api(report: &SubjectReport) -> Finding {
     }
 }
 
-fn referrers_tag(report: &SubjectReport) -> Finding {
+pub(super) fn referrers_tag(report: &SubjectReport) -> Finding {
     const CHECK: &str = "referrers tag";
     if let Some(problem) = problem_of(report, SourceKind::ReferrersTag) {
         return failed(CHECK, problem);
@@ -434,7 +439,7 @@ fn referrers_tag(report: &SubjectReport) -> Finding {
     }
 }
 
-fn legacy_tags(report: &SubjectReport, graph: &ReferrerGraph) -> Finding {
+pub(super) fn legacy_tags(report: &SubjectReport, graph: &ReferrerGraph) -> Finding {
     const CHECK: &str = "legacy tags";
     if let Some(problem) = problem_of(report, SourceKind::LegacyTag) {
         return failed(CHECK, problem);
@@ -464,7 +469,7 @@ fn legacy_tags(report: &SubjectReport, graph: &ReferrerGraph) -> Finding {
 }
 
 /// Reports referrers that are listed but missing.
-fn gone(graph: &ReferrerGraph) -> Option<Finding> {
+pub(super) fn gone(graph: &ReferrerGraph) -> Option<Finding> {
     let gone: Vec<_> = graph
         .warnings()
         .filter(|warning| warning.code == WarningCode::DanglingReferrer)

@@ -49,8 +49,12 @@ impl Found {
             0 => String::new(),
             count => format!("  index of {}", render::count(count, "platform")),
         };
+        let name = match &self.name {
+            Some(name) => format!("  named {name}"),
+            None => String::new(),
+        };
         let mut tree = Tree::new(format!(
-            "{}  {}{children}",
+            "{}  {}{children}{name}",
             args.reference,
             render::short(subject)
         ));
@@ -174,6 +178,10 @@ impl Found {
         };
         if shown == 0 && all > 0 {
             text.push_str(&self.types_there());
+        }
+        if args.reference.registry().is_none() {
+            text.push_str(&format!("{}: {number} in the folder\n", self.status()));
+            return text;
         }
         let (capability, method) = self
             .root_report()

@@ -6,11 +6,12 @@ use mirror_import::{
     ImportObserver, ImportOptions, ImportReport, Importer, Mirror, MirrorError, Target,
 };
 use mirror_plan::{PlanErrorKind, PlanObserver, PlanRequest, Planner};
-use oci_content::{Completeness, Platform, Reference, Registry};
+use oci_content::{Completeness, ImageSource, Platform, Registry};
 
 use crate::arguments::destination::{self, MappingArgs};
 use crate::arguments::policy::{self, PolicyArgs};
-use crate::arguments::{self, LegacyTagsArg, TextFormat};
+use crate::arguments::source::{FORM, registries, source};
+use crate::arguments::{LegacyTagsArg, TextFormat};
 use crate::commands::export::platform;
 use crate::commands::import::{self, Sending};
 use crate::commands::run::{Run, Running};
@@ -28,10 +29,10 @@ pub(crate) struct CopyArgs {
     #[arg(
         required = true,
         value_name = "REFERENCE",
-        help = "The images: REGISTRY/REPOSITORY[:TAG][@DIGEST]",
-        value_parser = arguments::reference
+        help = format!("The images: {FORM} (without tag and digest: all of the folder)"),
+        value_parser = source
     )]
-    pub(crate) references: Vec<Reference>,
+    pub(crate) references: Vec<ImageSource>,
     /// REGISTRY[/PREFIX], or oci:FOLDER [default: the local store]
     #[arg(long, value_name = "DEST")]
     pub(crate) to: Option<String>,
@@ -67,17 +68,15 @@ pub(crate) struct CopyArgs {
 
 const EXAMPLES: &str = "\
     stellaops mirror copy registry.example.com/team/app:1.0 --to registry.inside.example/mirror\n\
-    stellaops mirror copy registry.example.com/team/app:1.0 --to oci:folder --receipt receipt.json";
+    stellaops mirror copy registry.example.com/team/app:1.0 --to oci:folder --receipt receipt.json\n\
+    stellaops mirror copy oci:folder --to registry.inside.example/mirror";
 
 impl Run for CopyArgs {
     fn registries(&self) -> Option<Vec<Registry>> {
-        let references = self.references.iter();
-        let sources = references.map(|reference| reference.registry().clone());
-        Some(
-            sources
-                .chain(destination::registry(self.to.as_deref()))
-                .collect(),
-        )
+        let sources = registries(&self.references);
+        let target = destination::registry(self.to.as_deref());
+        (sources.is_some() || target.is_some())
+            .then(|| sources.into_iter().flatten().chain(target).collect())
     }
 
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
