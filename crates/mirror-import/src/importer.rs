@@ -227,3 +227,35 @@ fn amount(plan: &ImportPlan, profile: TargetProfile) -> (usize, u64) {
     let sum = |sum: u64, size: &u64| sum.saturating_add(*size);
     (sizes.len(), sizes.iter().fold(0, sum))
 }
+
+/// Returns the report of an import that brought nothing.
+#[cfg(test)]
+pub(crate) fn empty_report() -> ImportReport {
+    let provenance = Provenance::default();
+    ImportReport {
+        schema_version: 1,
+        target: String::new(),
+        target_identity: None,
+        proved: true,
+        manifest: None,
+        signed_by: None,
+        stream: provenance.stream.to_string(),
+        sequence: 0,
+        ledger: None,
+        dry_run: false,
+        source_status: provenance.status,
+        warnings: Vec::new(),
+        warnings_omitted: 0,
+        graph: None,
+        repositories: Vec::new(),
+        images: Vec::new(),
+        tags: Vec::new(),
+        blobs: TransferCounts::default(),
+        blobs_checked: 0,
+        manifests: TransferCounts::default(),
+        base: None,
+        referrers_expected: 0,
+        referrers_found: 0,
+        missing: Vec::new(),
+    }
+}

@@ -33,6 +33,14 @@ mod patience;
 mod plan;
 mod planned;
 mod proof;
+mod prune;
+mod prune_decision;
+mod prune_history;
+mod prune_look;
+mod prune_registry;
+mod prune_report;
+mod prune_target;
+mod pruning;
 mod referrers_tag;
 mod registry_target;
 mod report;
@@ -53,6 +61,10 @@ pub use mirror::{Mirror, MirrorError};
 pub use observed::ImportObserver;
 pub use options::ImportOptions;
 pub use planned::PlannedSource;
+pub use prune::{PruneObserver, PruneOptions, PruneRequest, Pruner};
+pub use prune_history::PruneHistory;
+pub use prune_report::{Appeared, Kept, KeptReason, PruneKind, PruneReport, PrunedRepository};
+pub use prune_target::{Deletion, PruneTarget, StoredManifest};
 pub use registry_target::RegistryTarget;
 pub use report::{
     BaseReport, ImportReport, ImportedImage, ImportedRepository, ImportedTag, MissingReferrer,

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use oci_content::{Descriptor, Digest, media_type, referrers_tag};
+use oci_content::{Descriptor, Digest, Tag, media_type, referrers_tag};
 use registry_client::{Precondition, ReferrersTagAnswer, Repository};
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ pub(crate) async fn add(
     let mut conditional = true;
     let mut sent_again = false;
     let mut last = None;
-    let mut current = Current::read(repository, subject, &what).await?;
+    let mut current = Current::read(repository, &tag, Some(subject), &what).await?;
     for _ in 0..MAX_ATTEMPTS {
         let missing = current.lacks(referrers);
         if missing.is_empty() {
@@ -76,7 +76,7 @@ pub(crate) async fn add(
                 None
             }
             Ok(response) if response.status() == 412 && condition != Precondition::None => {
-                let now = Current::read(repository, subject, &what).await?;
+                let now = Current::read(repository, &tag, Some(subject), &what).await?;
                 // If no other writer was faster, the registry accepts no condition, or the tag
                 // cannot be written at all.
                 conditional = now.digest != current.digest;
@@ -99,7 +99,7 @@ pub(crate) async fn add(
         }
         let before = current.digest.take();
         loop {
-            current = Current::read(repository, subject, &what).await?;
+            current = Current::read(repository, &tag, Some(subject), &what).await?;
             let is_late = taken && current.digest == before && !current.lacks(referrers).is_empty();
             if !is_late || !patience.wait().await {
                 break;
@@ -117,6 +117,51 @@ pub(crate) async fn add(
     Err(ImportError::new(ImportErrorKind::Network, message))
 }
 
+/// Takes entries out of the index under a referrers tag, on a registry without the referrers API.
+///
+/// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#deleting-manifests>
+///
+/// The write is conditional on the entity tag that was read, where there is one; if somebody else was
+/// faster, it is repeated on what is there then. The result is read back, as in [`add`].
+pub(crate) async fn remove(
+    repository: &Repository,
+    list: &Tag,
+    gone: &BTreeSet<Digest>,
+) -> Result<(), ImportError> {
+    let (registry, name) = (repository.registry(), repository.name());
+    let what = format!("referrers tag {registry}/{name}:{list}");
+    let mut conditional = true;
+    for _ in 0..MAX_ATTEMPTS {
+        let current = Current::read(repository, list, None, &what).await?;
+        let entries: Vec<&Value> = current.without(gone).collect();
+        if entries.len() == current.entries.len() {
+            return Ok(());
+        }
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type::IMAGE_INDEX, "manifests": entries });
+        let condition = if conditional {
+            current.condition()
+        } else {
+            Precondition::None
+        };
+        let bytes = Bytes::from(index.to_string());
+        let answer = repository
+            .put_manifest(list, bytes, media_type::IMAGE_INDEX, condition)
+            .await;
+        let response = answer.map_err(|error| ImportError::request(&what, error))?;
+        match response.status().as_u16() {
+            200..=299 => {}
+            412 if condition != Precondition::None => {
+                let now = Current::read(repository, list, None, &what).await?;
+                conditional = now.digest != current.digest;
+            }
+            _ => return Err(ImportError::refused(&what, &response)),
+        }
+    }
+    let message =
+        format!("{what}: other writers were faster {MAX_ATTEMPTS} times; run the prune again");
+    Err(ImportError::new(ImportErrorKind::Network, message))
+}
+
 /// What a referrers tag holds.
 #[derive(Default)]
 struct Current {
@@ -128,21 +173,22 @@ struct Current {
 }
 
 impl Current {
+    /// Reads the tag; `subject` is what it lists the referrers of, if that is known.
     async fn read(
         repository: &Repository,
-        subject: &Digest,
+        tag: &Tag,
+        subject: Option<&Digest>,
         what: &str,
     ) -> Result<Self, ImportError> {
-        let tag = referrers_tag(subject);
         let response = repository
-            .get_manifest(&tag)
+            .get_manifest(tag)
             .await
             .map_err(|error| ImportError::request(what, error))?;
         // If the tag holds something else, the specification asks a client to report a failure and
         // stop.
         let not_an_index = |found: &str| {
             let message =
-                format!("{what} holds {found}; remove that tag at the target, then import again");
+                format!("{what} holds {found}; remove that tag at the target, then run it again");
             Err(ImportError::new(ImportErrorKind::Access, message))
         };
         let there = Self {
@@ -153,7 +199,11 @@ impl Current {
         let list = match response.referrers_tag_answer() {
             // GitLab returns the subject's own manifest for a referrers tag that does not exist;
             // and if such a tag does exist, overwriting it loses nothing.
-            _ if response.status() == 200 && subject.matches(response.body()) => return Ok(there),
+            _ if response.status() == 200
+                && subject.is_some_and(|subject| subject.matches(response.body())) =>
+            {
+                return Ok(there);
+            }
             ReferrersTagAnswer::List(list) if list.unread > 0 => {
                 return not_an_index("an index with more entries than are read");
             }
@@ -183,6 +233,15 @@ impl Current {
             entries,
             digests,
             ..there
+        })
+    }
+
+    /// Returns the entries that are not of these manifests. What cannot be read stays.
+    fn without<'a>(&'a self, gone: &'a BTreeSet<Digest>) -> impl Iterator<Item = &'a Value> {
+        self.entries.iter().filter(|entry| {
+            let digest = entry.get("digest").and_then(Value::as_str);
+            let digest = digest.and_then(|digest| digest.parse::<Digest>().ok());
+            !digest.is_some_and(|digest| gone.contains(&digest))
         })
     }
 

@@ -106,6 +106,18 @@ impl RegistryTarget {
         self.client.repository(&self.registry, name).for_push()
     }
 
+    /// Returns a repository to read from. The right to delete is asked for when it is needed.
+    pub(crate) fn reader(&self, name: &RepositoryName) -> Repository {
+        self.client.repository(&self.registry, name)
+    }
+
+    /// Adds the further sources of a repository to a discovery.
+    pub(crate) fn with_further(&self, name: &RepositoryName, discovery: Discovery) -> Discovery {
+        let repository = SourceRepository::new(self.registry.clone(), name.clone());
+        let further = self.sources.of(&repository).into_iter();
+        further.fold(discovery, Discovery::source)
+    }
+
     async fn held_by_entry(
         &self,
         entry: &Entry,
@@ -388,9 +400,7 @@ impl Target for RegistryTarget {
             .manifest_cache(cache)
             .seen_before(check == Check::Size)
             .proving(true);
-        let repository = SourceRepository::new(self.registry.clone(), name.clone());
-        let further = self.sources.of(&repository).into_iter();
-        Ok(further.fold(sources.discovery(None), Discovery::source))
+        Ok(self.with_further(name, sources.discovery(None)))
     }
 }
 

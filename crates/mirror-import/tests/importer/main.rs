@@ -13,6 +13,7 @@ mod mirror;
 mod names;
 mod observed;
 mod order;
+mod prune;
 mod registries;
 mod second_night;
 mod support;

@@ -1,0 +1,335 @@
+//! The prune of one repository, step by step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oci_content::{Digest, RepositoryName, Tag, TagKind};
+use registry_client::ManifestId;
+
+use crate::error::{ImportError, ImportErrorKind};
+use crate::prune::{PruneRequest, Pruner};
+use crate::prune_decision::{Deciding, Decision, Done, View};
+use crate::prune_history::RepositoryHistory;
+use crate::prune_report::{Appeared, PrunedRepository};
+use crate::prune_target::Deletion;
+
+/// The number of times in a row that a repository is looked at because somebody else has changed
+/// it, before the prune gives up.
+const MAX_LOOKS: usize = 8;
+
+/// What is selected in one repository.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    tags: BTreeSet<Tag>,
+    digests: BTreeSet<Digest>,
+}
+
+impl Selection {
+    pub(crate) fn of(request: &PruneRequest, name: &RepositoryName) -> Self {
+        let tags = request.tags.iter().filter(|(own, _)| own == name);
+        let digests = request.digests.iter().filter(|(own, _)| own == name);
+        Self {
+            tags: tags.map(|(_, tag)| tag.clone()).collect(),
+            digests: digests.map(|(_, digest)| digest.clone()).collect(),
+        }
+    }
+
+    pub(crate) fn deciding<'a>(
+        &'a self,
+        history: &'a RepositoryHistory,
+        done: &'a Done,
+    ) -> Deciding<'a> {
+        Deciding {
+            history,
+            selected: &self.tags,
+            selected_digests: &self.digests,
+            done,
+        }
+    }
+}
+
+/// The prune of one repository.
+pub(crate) struct Pruning<'a> {
+    pub(crate) pruner: &'a Pruner,
+    pub(crate) name: &'a RepositoryName,
+    pub(crate) history: &'a RepositoryHistory,
+    pub(crate) selection: Selection,
+    pub(crate) done: Done,
+}
+
+/// How far a step came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Something is different now, at the target or in what is known about it.
+    Forward,
+    /// Somebody else has changed what was about to go.
+    Disturbed,
+}
+
+impl Pruning<'_> {
+    /// Looks, decides and takes one step, until nothing is left to do.
+    pub(crate) async fn run(&mut self, pruned: &mut PrunedRepository) -> Result<(), ImportError> {
+        let mut first: Option<Seen> = None;
+        let mut last: Option<View> = None;
+        let mut disturbed = 0;
+        loop {
+            let view = self.pruner.look(self.name, self.deciding(), last.as_ref());
+            let view = view.await?;
+            let decision = self.deciding().decide(&view);
+            pruned.kept.clone_from(&decision.kept);
+            let before = first.get_or_insert_with(|| Seen::of(&view));
+            if decision.is_empty() {
+                pruned.appeared = appeared(before, &view);
+                pruned.appeared.extend(self.on_deleted().await?);
+                return Ok(());
+            }
+            match self.step(&view, &decision).await? {
+                Step::Forward => disturbed = 0,
+                Step::Disturbed => disturbed += 1,
+            }
+            if disturbed == MAX_LOOKS {
+                let message = format!(
+                    "{}/{}: somebody else changed it {MAX_LOOKS} times while it was pruned; run the prune again",
+                    self.pruner.target.identity(),
+                    self.name
+                );
+                return Err(ImportError::new(ImportErrorKind::Network, message));
+            }
+            last = Some(view);
+        }
+    }
+
+    fn deciding(&self) -> Deciding<'_> {
+        self.selection.deciding(self.history, &self.done)
+    }
+
+    /// Returns what refers to something that was deleted, and came between the last look and the
+    /// deletion.
+    async fn on_deleted(&self) -> Result<Vec<Appeared>, ImportError> {
+        if self.done.manifests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let target = &self.pruner.target;
+        let referrers = target.referrers(self.name, &self.done.manifests).await?;
+        let referrers = referrers.into_iter().map(|(subject, digest)| Appeared {
+            tag: None,
+            digest,
+            subject: Some(subject),
+        });
+        Ok(referrers.collect())
+    }
+
+    async fn step(&mut self, view: &View, decision: &Decision) -> Result<Step, ImportError> {
+        let mut step = Step::Disturbed;
+        if !decision.dead.is_empty() {
+            for (list, dead) in &decision.dead {
+                let target = &self.pruner.target;
+                target.remove_from_list(self.name, list, dead).await?;
+            }
+            step = Step::Forward;
+        }
+        if !self.done.keeps_tags && !decision.tags.is_empty() {
+            for (tag, digest) in &decision.tags {
+                match self.delete_tag(view, tag, digest).await? {
+                    Some(Deletion::Refused) => {
+                        self.done.keeps_tags = true;
+                        return Ok(Step::Forward);
+                    }
+                    Some(_) => step = Step::Forward,
+                    None => {}
+                }
+            }
+            return Ok(step);
+        }
+        for list in &decision.lists {
+            if self.delete_list(view, decision, list).await? {
+                step = Step::Forward;
+            }
+        }
+        for digest in self.deciding().free(view, decision) {
+            if self.delete_manifest(view, decision, &digest).await? {
+                step = Step::Forward;
+            }
+        }
+        Ok(step)
+    }
+
+    /// Deletes a tag if it is still what was decided about; `None` if it is not.
+    async fn delete_tag(
+        &mut self,
+        view: &View,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<Option<Deletion>, ImportError> {
+        let target = &self.pruner.target;
+        match target.manifest(self.name, ManifestId::Tag(tag)).await? {
+            None => return Ok(Some(Deletion::Absent)),
+            Some(held) if held.digest != *digest => return Ok(None),
+            Some(_) => {}
+        }
+        let subject = BTreeSet::from([digest.clone()]);
+        let referrers = target.referrers(self.name, &subject).await?;
+        let is_new = |edge: &(Digest, Digest)| {
+            !self.deciding().is_ours(&edge.1) && !view.referrers.contains(edge)
+        };
+        if self.deciding().is_ours(digest) && referrers.iter().any(is_new) {
+            return Ok(None);
+        }
+        let deletion = target.delete(self.name, ManifestId::Tag(tag)).await?;
+        if deletion == Deletion::Deleted {
+            self.done.tags.insert(tag.clone(), digest.clone());
+            let observer = &self.pruner.observer;
+            observer.deleted(self.name, ManifestId::Tag(tag));
+        }
+        Ok(Some(deletion))
+    }
+
+    /// Deletes a referrers tag if it is still what was decided about, and returns whether anything
+    /// is different now.
+    async fn delete_list(
+        &mut self,
+        view: &View,
+        decision: &Decision,
+        list: &Tag,
+    ) -> Result<bool, ImportError> {
+        let target = &self.pruner.target;
+        let Some(held) = view.tags.get(list) else {
+            return Ok(false);
+        };
+        match target.manifest(self.name, ManifestId::Tag(list)).await? {
+            None => return Ok(true),
+            Some(now) if now.digest != held.digest => return Ok(false),
+            Some(_) => {}
+        }
+        if !self.done.keeps_tags {
+            match target.delete(self.name, ManifestId::Tag(list)).await? {
+                Deletion::Refused => self.done.keeps_tags = true,
+                Deletion::Absent => {}
+                Deletion::Deleted => self.deleted_list(list),
+            }
+            return Ok(true);
+        }
+        let same = view
+            .tags
+            .iter()
+            .filter(|(_, other)| other.digest == held.digest);
+        let same: Vec<&Tag> = same.map(|(tag, _)| tag).collect();
+        let all_go = same.iter().all(|tag| decision.lists.contains(*tag));
+        let id = ManifestId::Digest(&held.digest);
+        match all_go {
+            true if target.delete(self.name, id).await? != Deletion::Refused => {
+                same.into_iter().for_each(|list| self.deleted_list(list));
+            }
+            _ => {
+                self.done.stuck.insert(list.clone());
+            }
+        }
+        Ok(true)
+    }
+
+    fn deleted_list(&mut self, list: &Tag) {
+        self.done.lists.insert(list.clone());
+        let observer = &self.pruner.observer;
+        observer.deleted(self.name, ManifestId::Tag(list));
+    }
+
+    /// Deletes a manifest if nothing has begun to need it, and returns whether anything is
+    /// different now.
+    async fn delete_manifest(
+        &mut self,
+        view: &View,
+        decision: &Decision,
+        digest: &Digest,
+    ) -> Result<bool, ImportError> {
+        let target = &self.pruner.target;
+        let lists: Vec<&Tag> = self.deciding().lists_of(view, digest).collect();
+        for list in lists {
+            if self.done.stuck.contains(list) {
+                // Without its subject the list would be an orphan.
+                self.done.refused.insert(digest.clone());
+                return Ok(true);
+            }
+            if !self.done.lists.contains(list) {
+                return Ok(false);
+            }
+        }
+        if self.done.keeps_tags {
+            for tag in decision
+                .tags
+                .iter()
+                .filter(|(_, on)| *on == digest)
+                .map(|(tag, _)| tag)
+            {
+                let now = target.manifest(self.name, ManifestId::Tag(tag)).await?;
+                if now.is_some_and(|now| now.digest != *digest) {
+                    return Ok(false);
+                }
+            }
+        }
+        let subject = BTreeSet::from([digest.clone()]);
+        if !target.referrers(self.name, &subject).await?.is_empty() {
+            return Ok(false);
+        }
+        // Last, so that nothing is asked between this and the deletion.
+        let tags = target.tags(self.name).await?;
+        if !tags.is_subset(&view.listed) {
+            return Ok(false);
+        }
+        match target.delete(self.name, ManifestId::Digest(digest)).await? {
+            Deletion::Absent => return Ok(false),
+            Deletion::Refused => {
+                self.done.refused.insert(digest.clone());
+                return Ok(true);
+            }
+            Deletion::Deleted => {}
+        }
+        self.done.manifests.insert(digest.clone());
+        if self.done.keeps_tags {
+            let tags = decision.tags.iter().filter(|(_, on)| *on == digest);
+            let tags = tags.map(|(tag, on)| (tag.clone(), on.clone()));
+            self.done.tags.extend(tags);
+        }
+        let observer = &self.pruner.observer;
+        observer.deleted(self.name, ManifestId::Digest(digest));
+        Ok(true)
+    }
+}
+
+/// What was visible when the prune began.
+struct Seen {
+    tags: BTreeMap<Tag, Digest>,
+    referrers: BTreeSet<(Digest, Digest)>,
+}
+
+impl Seen {
+    fn of(view: &View) -> Self {
+        let tags = view.tags.iter();
+        Self {
+            tags: tags
+                .map(|(tag, held)| (tag.clone(), held.digest.clone()))
+                .collect(),
+            referrers: view.referrers.clone(),
+        }
+    }
+}
+
+fn appeared(before: &Seen, now: &View) -> BTreeSet<Appeared> {
+    // What changed in a list of referrers is named below.
+    let tags = now.tags.iter();
+    let tags = tags.filter(|(tag, _)| !matches!(tag.kind(), TagKind::Referrers { .. }));
+    let tags = tags.filter(|(tag, held)| {
+        let there = before.tags.get(*tag);
+        there.is_none_or(|there| *there != held.digest)
+    });
+    let tags = tags.map(|(tag, held)| Appeared {
+        tag: Some(tag.clone()),
+        digest: held.digest.clone(),
+        subject: None,
+    });
+    let referrers = now.referrers.difference(&before.referrers);
+    let referrers = referrers.map(|(subject, referrer)| Appeared {
+        tag: None,
+        digest: referrer.clone(),
+        subject: Some(subject.clone()),
+    });
+    tags.chain(referrers).collect()
+}
