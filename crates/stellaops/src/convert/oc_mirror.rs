@@ -1,3 +1,5 @@
+use mirror_plan::TagPattern;
+
 use super::converted::{Converted, ImageEntry, JobKey, Selects, TagRule, platforms};
 use super::names::{self, ImageName};
 use super::node::Node;
@@ -66,11 +68,11 @@ fn mirror(node: &Node, to: &JobKey, converted: &mut Converted, notes: &mut Vec<N
         .unwrap_or_default()
     {
         let pattern = text_of(item, "name");
-        match patterns::same_here(&pattern).and_then(|()| patterns::compiled(&pattern)) {
-            Ok(regex) => blocked.push((item.line, regex)),
+        match patterns::same_here(&pattern) {
+            Ok(pattern) => blocked.push((item.line, pattern)),
             Err(why) => notes.push(Note::left_out(
                 item.line,
-                format!("blockedImages {pattern:?} was not applied: {why}"),
+                format!("blockedImages: a pattern was not applied: {why}"),
             )),
         }
     }
@@ -112,7 +114,7 @@ fn text_of(item: &Node, key: &str) -> String {
 
 fn image(
     item: &Node,
-    blocked: &[(usize, regex::Regex)],
+    blocked: &[(usize, TagPattern)],
     to: &JobKey,
     converted: &mut Converted,
     notes: &mut Vec<Note>,
@@ -128,15 +130,15 @@ fn image(
         let registry = to.registry.as_ref().map(ToString::to_string);
         format!("{}/{repository}", registry.unwrap_or_default())
     });
-    let matches = |regex: &regex::Regex| {
-        regex.is_match(name)
-            || regex.is_match(&reference)
+    let matches = |pattern: &TagPattern| {
+        pattern.is_found_in(name)
+            || pattern.is_found_in(&reference)
             || at_target
                 .as_deref()
-                .is_some_and(|text| regex.is_match(text))
+                .is_some_and(|text| pattern.is_found_in(text))
     };
-    if let Some((line, regex)) = blocked.iter().find(|(_, regex)| matches(regex)) {
-        let text = format!("{name} is blocked by {:?} of line {line}", regex.as_str());
+    if let Some((line, pattern)) = blocked.iter().find(|(_, pattern)| matches(pattern)) {
+        let text = format!("{name} is blocked by {:?} of line {line}", pattern.as_str());
         notes.push(Note::setting(item.line, text));
         return Ok(());
     }

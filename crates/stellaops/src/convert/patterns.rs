@@ -1,7 +1,18 @@
-use regex::Regex;
+use mirror_plan::TagPattern;
 
-/// Checks that a regular expression of Go means the same here, or says what differs.
-pub(super) fn same_here(pattern: &str) -> Result<(), String> {
+/// Reads a regular expression of Go that means the same here, or says what differs.
+pub(super) fn same_here(pattern: &str) -> Result<TagPattern, String> {
+    check(pattern).map_err(|why| format!("{pattern:?}: {why}"))?;
+    compiled(pattern)
+}
+
+fn compiled(pattern: &str) -> Result<TagPattern, String> {
+    pattern
+        .parse()
+        .map_err(|error: mirror_plan::TagPatternError| error.to_string())
+}
+
+fn check(pattern: &str) -> Result<(), String> {
     let mut rest = pattern;
     let mut in_class = false;
     while let Some(c) = rest.chars().next() {
@@ -45,35 +56,28 @@ pub(super) fn same_here(pattern: &str) -> Result<(), String> {
         }
         rest = &rest[used..];
     }
-    compiled(pattern).map(|_| ())
-}
-
-/// Compiles a pattern that is looked for anywhere in a text.
-pub(super) fn compiled(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|error| {
-        let text = error.to_string();
-        // The lines before the last draw the pattern.
-        let last = text.lines().last().unwrap_or_default();
-        last.trim_start_matches("error: ").to_owned()
-    })
+    Ok(())
 }
 
 /// Returns one pattern that matches what any of `patterns` matches, where each is anchored as regsync anchors it: by putting
 /// `^` before it and `$` behind it, so that `a|b` is `^a|b$`.
 pub(super) fn anchored(patterns: &[&str]) -> Result<String, String> {
     for pattern in patterns {
-        same_here(pattern).map_err(|why| format!("{pattern:?}: {why}"))?;
+        same_here(pattern)?;
     }
-    if patterns.iter().all(|pattern| is_plain(pattern)) {
+    let joined = if patterns.iter().all(|pattern| is_plain(pattern)) {
         let bare: Vec<&str> = patterns.iter().map(|pattern| bare(pattern)).collect();
-        return Ok(match bare.as_slice() {
+        match bare.as_slice() {
             [one] => format!("^{one}$"),
             many => format!("^(?:{})$", many.join("|")),
-        });
-    }
-    // Groups keep alternatives and flags of one pattern from the next.
-    let each: Vec<String> = patterns.iter().map(|p| format!("(?:^{p}$)")).collect();
-    Ok(each.join("|"))
+        }
+    } else {
+        // Groups keep alternatives and flags of one pattern from the next.
+        let each: Vec<String> = patterns.iter().map(|p| format!("(?:^{p}$)")).collect();
+        each.join("|")
+    };
+    compiled(&joined)?;
+    Ok(joined)
 }
 
 /// Returns whether a pattern has neither alternatives nor flags, which an enclosing group would change.
@@ -139,17 +143,17 @@ mod tests {
         ] {
             let pattern = anchored(patterns).unwrap();
             assert_eq!(pattern, expected);
-            let ours = Regex::new(&pattern).unwrap();
-            let theirs: Vec<Regex> = patterns
+            let ours = compiled(&pattern).unwrap();
+            let theirs: Vec<TagPattern> = patterns
                 .iter()
-                .map(|pattern| Regex::new(&format!("^{pattern}$")).unwrap())
+                .map(|pattern| compiled(&format!("^{pattern}$")).unwrap())
                 .collect();
             for tag in [
                 "latest", "v1.2", "v1", "v1-x", "x-v2", "3", "3.14", "33", "lts", "STABLE",
                 "stable", "price$",
             ] {
-                let wanted = theirs.iter().any(|regex| regex.is_match(tag));
-                assert_eq!(ours.is_match(tag), wanted, "{pattern} on {tag}");
+                let wanted = theirs.iter().any(|theirs| theirs.is_found_in(tag));
+                assert_eq!(ours.is_found_in(tag), wanted, "{pattern} on {tag}");
             }
         }
     }

@@ -170,7 +170,7 @@ fn by_regex(node: &Node) -> Found {
     if pattern.is_empty() {
         return Ok(vec![(Wanted::Rule(TagRule::default()), Vec::new())]);
     }
-    patterns::same_here(pattern).map_err(|why| format!("{pattern:?}: {why}"))?;
+    patterns::same_here(pattern)?;
     let rule = TagRule {
         regex: Some(pattern.to_owned()),
         ..TagRule::default()

@@ -90,7 +90,7 @@ fn a_file_that_is_not_yaml_says_where() {
 #[test]
 fn text_of_the_file_cannot_leave_its_comment_or_scalar() {
     let text = "version: 1\n\"a\\njobs: {}\\n#\": 1\nsync:\n- {source: \"x\\ny: z\", target: t.test/a, type: image}\n\
-                - {source: r.test/a, target: t.test/a, type: repository, tags: {allow: [\"a\\nb'c\"]}}\n";
+                - {source: r.test/a, target: t.test/a, type: repository, tags: {allow: [\"a\u{2028}b'c\"]}}\n";
     let found = outcome_of_hostile(text);
     assert!(
         !found
@@ -100,7 +100,7 @@ fn text_of_the_file_cannot_leave_its_comment_or_scalar() {
     let read: serde_json::Value = serde_saphyr::from_str(&found).unwrap();
     assert_eq!(
         read["jobs"]["t-test"]["images"][0]["tags"]["regex"],
-        "^a\nb'c$"
+        "^a\u{2028}b'c$"
     );
 }
 

@@ -180,6 +180,7 @@ fn small_layers() -> Vec<Vec<u8>> {
 }
 
 /// Kills what `words` sends to a registry of each kind, at each moment.
+#[expect(clippy::print_stdout, reason = "the lint exempts only test functions")]
 async fn kill_at_registries(site: &Site, what: &str, words: impl Fn(&str) -> String) {
     let objects = objects(site).await;
     for persona in [Persona::SpecFull, Persona::Dist2] {
@@ -262,6 +263,7 @@ async fn discover(site: &Site, host: &str) -> usize {
 }
 
 /// Kills what `words` writes into the folder `store`, at each moment.
+#[expect(clippy::print_stdout, reason = "the lint exempts only test functions")]
 async fn kill_at_folder(site: &Site, what: &str, words: &str) {
     let objects = objects(site).await;
     let whole = timed(site, words).await;
