@@ -6,25 +6,23 @@
 //! `sha256sum`. Processor time of a peer is that of its process.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use benches::{Server, arguments_behind, cpu, is_full, peak_memory, serve_until_told};
+use benches::{
+    DockerRegistry, IMAGES, REPOSITORY, Server, arguments_behind, cpu, fill, is_full, peak_memory,
+    proxy, serve_until_told, tag,
+};
 use import_validator::{ImportValidator, ValidatedBundle};
 use mirror_export::{ExportRequest, ExportTimes, Exporter, FileOutput};
 use mirror_import::{ImportOptions, Importer, LayoutTarget, RegistryTarget, Target};
-use oci_content::{Descriptor, Manifest, Registry, Tag};
+use oci_content::{Manifest, Registry, Tag};
 use registry_client::{Client, ClientOptions};
 use test_registry::{Persona, TestRegistry};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const ADDED_MS: u64 = 20;
-const IMAGES: u64 = 10;
-const REPOSITORY: &str = "mirror/app";
 
 #[tokio::main]
 async fn main() {
@@ -257,186 +255,6 @@ async fn serve(arguments: &[String]) {
     println!("{}", registry.host());
     let told = tokio::task::spawn_blocking(serve_until_told).await;
     told.expect("it does not panic");
-}
-
-/// Debian's docker-registry in a folder of its own. It ends when this is dropped.
-struct DockerRegistry {
-    child: std::process::Child,
-    address: String,
-}
-
-impl DockerRegistry {
-    fn start(folder: &Path) -> Option<Self> {
-        std::fs::create_dir(folder).expect("the folder can be written");
-        let config = folder.join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: \"{}\"}}}}\n\
-             http: {{addr: \"127.0.0.1:0\"}}\n",
-            folder.join("data").display()
-        );
-        std::fs::write(&config, text).expect("the folder can be written");
-        let mut child = std::process::Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            // REGISTRY_* overrides the configuration.
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .ok()?;
-        let mut lines = BufReader::new(child.stderr.take()?).lines();
-        let address = lines.by_ref().find_map(|line| {
-            let line = line.ok()?;
-            let (_, behind) = line.split_once("listening on ")?;
-            Some(behind.split(['"', ',', ' ']).next()?.to_owned())
-        });
-        // Kept reading, so that it can keep writing.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(Self {
-            child,
-            address: address?,
-        })
-    }
-
-    /// Returns a process through which each request takes longer.
-    fn behind(&self, added: u64) -> Server {
-        let added = added.to_string();
-        Server::start(&["--proxy", &self.address, &added]).expect("this program starts")
-    }
-}
-
-impl Drop for DockerRegistry {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// The child process: forwards everything, and delays what a client sends after an answer (that is,
-/// a request) by a number of milliseconds.
-async fn proxy(arguments: &[String]) {
-    let added = Duration::from_millis(arguments[1].parse().expect("a number"));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-    let listener = listener.expect("loopback is there");
-    println!("{}", listener.local_addr().expect("it listens"));
-    let target = arguments[0].clone();
-    let accept = async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let Ok(server) = tokio::net::TcpStream::connect(&target).await else {
-                continue;
-            };
-            drop((client.set_nodelay(true), server.set_nodelay(true)));
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            let answered = Arc::new(AtomicBool::new(true));
-            let answers = Arc::clone(&answered);
-            tokio::spawn(async move {
-                let mut buffer = vec![0; 256 << 10];
-                while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
-                    if answered.swap(false, Ordering::SeqCst) {
-                        tokio::time::sleep(added).await;
-                    }
-                    if to_server.write_all(&buffer[..count]).await.is_err() {
-                        break;
-                    }
-                }
-            });
-            tokio::spawn(async move {
-                let mut buffer = vec![0; 256 << 10];
-                while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
-                    answers.store(true, Ordering::SeqCst);
-                    if to_client.write_all(&buffer[..count]).await.is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    };
-    let told = tokio::task::spawn_blocking(serve_until_told);
-    tokio::select! {
-        () = accept => {}
-        told = told => told.expect("it does not panic"),
-    }
-}
-
-/// Bytes that do not compress: a counter through a multiplicative hash.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut out = Vec::with_capacity(bytes + 8);
-    while out.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out.extend_from_slice(&state.to_le_bytes());
-    }
-    out.truncate(bytes);
-    out
-}
-
-fn tag(number: u64) -> String {
-    format!("v{number}")
-}
-
-fn fill(registry: &TestRegistry, layer_bytes: usize) {
-    let repository = REPOSITORY;
-    for number in 0..IMAGES {
-        let children: Vec<Descriptor> = (0..2u64)
-            .map(|platform| {
-                let layers = (0..3u64)
-                    .map(|layer| noise(1 + number * 100 + platform * 10 + layer, layer_bytes));
-                let tag = format!("v{number}-{platform}");
-                let image = registry.image_with_layers(repository, &tag, layers);
-                registry.untag(repository, &tag);
-                image
-            })
-            .collect();
-        let listed: Vec<String> = children
-            .iter()
-            .zip(["amd64", "arm64"])
-            .map(|(child, architecture)| {
-                format!(
-                    r#"{{"mediaType":"{}","digest":"{}","size":{},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#,
-                    child.media_type, child.digest, child.size,
-                )
-            })
-            .collect();
-        let index = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
-            oci_content::media_type::IMAGE_INDEX,
-            listed.join(","),
-        );
-        let index = registry.put_manifest(repository, oci_content::media_type::IMAGE_INDEX, index);
-        registry.tag(repository, &tag(number), &index.digest);
-        let sbom = registry.referrer(
-            repository,
-            &index,
-            "application/vnd.cyclonedx+json",
-            noise(number + 5000, 200_000),
-        );
-        registry.referrer(
-            repository,
-            &index,
-            "application/vnd.in-toto+json",
-            noise(number + 6000, 20_000),
-        );
-        for (subject, seed) in [(&index, 7000), (&sbom, 8000)] {
-            registry.referrer(
-                repository,
-                subject,
-                "application/vnd.cncf.notary.signature",
-                noise(number + seed, 2_000),
-            );
-        }
-        for (child, seed) in children.iter().zip([9000, 9500]) {
-            registry.referrer(
-                repository,
-                child,
-                "application/spdx+json",
-                noise(number + seed, 50_000),
-            );
-        }
-    }
 }
 
 fn client() -> Client {

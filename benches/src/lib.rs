@@ -1,8 +1,16 @@
 //! Benchmarks of the libraries, one file each under `benches/`; this crate holds what they share.
 
-use std::io::{self, BufRead as _, BufReader};
+mod docker_registry;
+mod images;
+mod proxy;
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+pub use docker_registry::DockerRegistry;
+pub use images::{IMAGES, REPOSITORY, fill, legacy_tags, noise, tag};
+pub use proxy::proxy;
 
 /// A registry in a process of its own, so that its work can be told from the client's: this program
 /// again, with other arguments. It ends when this is dropped.
@@ -37,6 +45,16 @@ impl Server {
         }
     }
 
+    /// Starts this program as a [`proxy`] for an address.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn proxy(address: &str, added_milliseconds: u64) -> Self {
+        let added = added_milliseconds.to_string();
+        Self::start(&["--proxy", address, &added]).expect("this program starts")
+    }
+
     /// Returns the processor time that it has taken.
     pub fn cpu(&self) -> Duration {
         cpu(&self.child.id().to_string())
@@ -64,6 +82,12 @@ pub fn is_full() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
+/// Says where a child process listens, as [`Server::start`] reads it.
+pub fn announce(greeting: &str) {
+    // A parent that is gone needs no answer.
+    drop(writeln!(io::stdout(), "{greeting}"));
+}
+
 /// Blocks until the parent process has ended or closes this one's stdin.
 pub fn serve_until_told() {
     // In both cases stdin ends.
@@ -87,7 +111,12 @@ pub fn cpu(process: &str) -> Duration {
 
 /// Returns the peak resident set of this process, in bytes. Zero without `/proc`.
 pub fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    peak_memory_of("self")
+}
+
+/// Returns the peak resident set of a process, in bytes. Zero once it has ended, and without `/proc`.
+pub fn peak_memory_of(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     let kibibytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kibibytes.unwrap_or_default() * 1024
