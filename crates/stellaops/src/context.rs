@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use oci_content::{Capability, FileSystemGaps, Registry, with_causes};
+use oci_referrers::{ManifestCache, ManifestFolder};
 use registry_client::{
     Client, ClientOptions, DockerConfig, Endpoint, RequestEvent, RequestObserver, SilenceEvent,
     WaitEvent, WaitReason,
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) progress: Progress,
     /// What the file systems that are written to cannot do.
     pub(crate) gaps: FileSystemGaps,
+    manifests: Option<Arc<ManifestFolder>>,
     /// The files that may hold logins, whether or not they exist.
     logins: Vec<PathBuf>,
     observer: Arc<Observer>,
@@ -92,6 +94,8 @@ impl Context {
             metrics,
             progress,
             gaps: FileSystemGaps::default(),
+            manifests: cache_folder()
+                .map(|folder| Arc::new(ManifestFolder::new(folder.join("manifests")))),
             logins,
             observer,
         })
@@ -140,12 +144,26 @@ impl Context {
     /// Returns the cache of probe results: shared with other runs in `$XDG_CACHE_HOME/stellaops` if there is such a
     /// place, in memory otherwise.
     pub(crate) fn probe_cache(&self) -> ProbeCache {
-        let folder = variable("XDG_CACHE_HOME")
-            .or_else(|| variable("HOME").map(|home| home.join(".cache")))
-            .map(|cache| cache.join("stellaops"));
-        match folder {
+        match cache_folder() {
             Some(folder) => ProbeCache::open(&folder).with_gaps(self.gaps.clone()),
             None => ProbeCache::in_memory(),
+        }
+    }
+
+    /// Returns the cache of manifests in `$XDG_CACHE_HOME/stellaops/manifests`, if there is such a place.
+    pub(crate) fn manifest_cache(&self) -> Option<Arc<dyn ManifestCache>> {
+        let manifests = self.manifests.clone()?;
+        Some(manifests)
+    }
+
+    /// Warns once if the cache of manifests could not be used.
+    pub(crate) fn warn_of_caches(&self) {
+        for note in self
+            .manifests
+            .iter()
+            .flat_map(|manifests| manifests.notes())
+        {
+            self.log.warn(&note);
         }
     }
 
@@ -155,6 +173,13 @@ impl Context {
             ApiConfig::Unsupported => Some(Capability::Unsupported),
         }
     }
+}
+
+/// Returns the folder of the caches: `$XDG_CACHE_HOME/stellaops`.
+fn cache_folder() -> Option<PathBuf> {
+    variable("XDG_CACHE_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("stellaops"))
 }
 
 fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Failure> {

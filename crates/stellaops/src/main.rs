@@ -152,6 +152,7 @@ async fn in_context<T>(
     };
     let written = write_metrics(&cli.global, &context);
     log.warn_of_gaps(&context.gaps);
+    context.warn_of_caches();
     if let (Err(_), Err(unwritten)) = (&result, &written) {
         log.error(&unwritten.to_string());
     }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mirror_export::{ExportRequest, Exporter, FileOutput};
-use mirror_import::{ImportOptions, ImportReport, RegistryTarget};
+use mirror_import::{ImportOptions, ImportReport, Importer, Mirror, RegistryTarget};
+use mirror_plan::{PlanRequest, Planner};
 use oci_content::{Descriptor, Digest, Manifest, Tag, referrers_tag};
 use oci_referrers::{ManifestCache, ManifestFolder};
 use tempfile::TempDir;
 use test_registry::{Persona, RecordedRequest, TestRegistry};
 
-use crate::support::{Bundle, PATIENCE, client, import, open, options, writes};
+use crate::support::{PATIENCE, client, open, options, writes};
 
 const APP: &str = "team/app";
 const IMAGES: usize = 10;
@@ -20,7 +20,7 @@ const REFERRERS: usize = 4 * SETS;
 
 /// A source of ten images that share a layer, with 45 referrers, a third of them on other
 /// referrers, and 15 legacy tags; and a target.
-struct Mirror {
+struct Site {
     source: TestRegistry,
     target: TestRegistry,
     images: Vec<Descriptor>,
@@ -29,7 +29,7 @@ struct Mirror {
     uncached: bool,
 }
 
-impl Mirror {
+impl Site {
     async fn new(persona: Persona) -> Self {
         Self::with(persona, IMAGES, SETS).await
     }
@@ -75,7 +75,7 @@ impl Mirror {
         Some(Arc::new(ManifestFolder::new(folder)))
     }
 
-    /// Exports everything and imports it, as a run of the mirror does.
+    /// Mirrors everything.
     async fn night(&self) -> ImportReport {
         self.night_with(options()).await
     }
@@ -89,22 +89,13 @@ impl Mirror {
         self.target.clear_requests();
         let reference = |number| format!("{}/{APP}:{number}.0", self.source.host());
         let images = (0..self.images.len()).map(|number| reference(number).parse().unwrap());
-        let request = ExportRequest::new(images.collect());
-        let folder = tempfile::tempdir().unwrap();
-        let output = FileOutput::new(folder.path().join("b.tgz"));
-        let exporter = Exporter::new(client(), Arc::new(())).manifest_cache(self.cache());
-        exporter.export(&request, &output).await.unwrap();
-        let bundle = Bundle {
-            folder,
-            image: self.images[0].digest.clone(),
-            sbom: self.sboms[0].clone(),
-            referrers,
-        };
+        let planner = Planner::new(client(), Arc::new(())).manifest_cache(self.cache());
         let target = RegistryTarget::new(client(), self.target.registry());
         let target = target.patience(PATIENCE).manifest_cache(self.cache());
-        let report = import(bundle.validated(), Arc::new(target), options)
-            .await
-            .unwrap();
+        let importer = Importer::new(Arc::new(target), options, Arc::new(()));
+        let mirror = Mirror::new(planner, importer, Arc::new(()));
+        let request = PlanRequest::new(images.collect());
+        let report = mirror.copy(&request).await.unwrap();
         let found = (report.referrers_expected, report.referrers_found);
         assert_eq!(found, (referrers, referrers));
         report
@@ -151,16 +142,13 @@ async fn a_second_night_asks_for_every_list_tag_and_object_once_and_reads_no_man
     // payload, and the empty config that they share. Of each legacy tag: config and payload.
     let blobs = IMAGES * 2 + 1 + 45 + 1 + 15 * 2;
     for persona in [Persona::SpecFull, Persona::Dist2] {
-        let mirror = Mirror::new(persona).await;
-        mirror.night().await;
-        let first = mirror.source.requests().len() + mirror.target.requests().len();
-        mirror.night().await;
-        let (source, target) = (mirror.source.requests(), mirror.target.requests());
+        let site = Site::new(persona).await;
+        site.night().await;
+        let first = site.source.requests().len() + site.target.requests().len();
+        site.night().await;
+        let (source, target) = (site.source.requests(), site.target.requests());
         let second = source.len() + target.len();
         let (mut at_source, mut at_target) = (counted(&source), counted(&target));
-        // An export of a bundle reads every blob; a mirror without a file does not.
-        assert_eq!(at_source.remove("GET blobs"), Some(blobs));
-        let second = second - blobs;
         assert!(
             first * 10 > second * 38,
             "{persona}: {first}, then {second}"
@@ -197,15 +185,15 @@ async fn a_second_night_asks_for_every_list_tag_and_object_once_and_reads_no_man
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_cache_the_same_is_asked_for_and_read() {
-    let mut mirror = Mirror::new(Persona::SpecFull).await;
-    mirror.night().await;
+    let mut site = Site::new(Persona::SpecFull).await;
+    site.night().await;
     let second = counted(&{
-        mirror.night().await;
-        mirror.target.requests()
+        site.night().await;
+        site.target.requests()
     });
-    mirror.uncached = true;
-    mirror.night().await;
-    let uncached = counted(&mirror.target.requests());
+    site.uncached = true;
+    site.night().await;
+    let uncached = counted(&site.target.requests());
     let sum = |counts: &BTreeMap<String, usize>| counts.values().sum::<usize>();
     assert_eq!(sum(&uncached), sum(&second));
     assert_eq!(uncached["GET manifest"], second["HEAD manifest"]);
@@ -232,7 +220,7 @@ enum Loss {
     EmptyConfig,
 }
 
-impl Mirror {
+impl Site {
     fn lose(&self, loss: Loss) {
         let (target, image, sbom) = (&self.target, &self.images[1].digest, &self.sboms[1].digest);
         let legacy: Tag = format!("sha256-{}.sig", image.encoded()).parse().unwrap();
@@ -267,9 +255,9 @@ impl Mirror {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_vanished_at_the_target_since_the_last_night_is_put_back() {
     for persona in [Persona::SpecFull, Persona::Dist2] {
-        let mirror = Mirror::with(persona, 3, 4).await;
-        mirror.night().await;
-        let whole = mirror.target.tags(APP);
+        let site = Site::with(persona, 3, 4).await;
+        site.night().await;
+        let whole = site.target.tags(APP);
         for loss in [
             Loss::Listing,
             Loss::Manifest,
@@ -284,27 +272,25 @@ async fn what_vanished_at_the_target_since_the_last_night_is_put_back() {
             Loss::Payload,
             Loss::EmptyConfig,
         ] {
-            mirror.lose(loss);
-            mirror.night().await;
-            let written = writes(&mirror.target);
+            site.lose(loss);
+            site.night().await;
+            let written = writes(&site.target);
             assert!(!written.is_empty(), "{persona}, {loss:?}");
             assert!(written.len() < 10, "{persona}, {loss:?}: {written:?}");
             assert!(
-                whole
-                    .iter()
-                    .all(|tag| mirror.target.tags(APP).contains(tag)),
+                whole.iter().all(|tag| site.target.tags(APP).contains(tag)),
                 "{persona}, {loss:?}"
             );
-            for manifest in mirror.images.iter().chain(&mirror.sboms) {
-                let kept = mirror.target.manifest(APP, &manifest.digest);
-                assert_eq!(kept, mirror.source.manifest(APP, &manifest.digest));
+            for manifest in site.images.iter().chain(&site.sboms) {
+                let kept = site.target.manifest(APP, &manifest.digest);
+                assert_eq!(kept, site.source.manifest(APP, &manifest.digest));
                 for place in 0..2 {
-                    let blob = mirror.blob(&manifest.digest, place);
-                    assert!(mirror.target.has_blob(APP, &blob), "{persona}, {loss:?}");
+                    let blob = site.blob(&manifest.digest, place);
+                    assert!(site.target.has_blob(APP, &blob), "{persona}, {loss:?}");
                 }
             }
-            mirror.night().await;
-            assert!(writes(&mirror.target).is_empty(), "{persona}, {loss:?}");
+            site.night().await;
+            assert!(writes(&site.target).is_empty(), "{persona}, {loss:?}");
         }
     }
 }
@@ -312,16 +298,16 @@ async fn what_vanished_at_the_target_since_the_last_night_is_put_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_new_image_costs_what_it_needs_and_one_look_at_the_rest() {
     for persona in [Persona::SpecFull, Persona::Dist2] {
-        let mirror = Mirror::new(persona).await;
-        mirror.night().await;
-        mirror.night().await;
-        let unchanged = mirror.target.requests().len();
-        let image = &mirror.images[5];
-        let new = mirror
+        let site = Site::new(persona).await;
+        site.night().await;
+        site.night().await;
+        let unchanged = site.target.requests().len();
+        let image = &site.images[5];
+        let new = site
             .source
             .referrer(APP, image, "application/vnd.example", "new");
-        mirror.night_of(REFERRERS + 1, options()).await;
-        let requests = mirror.target.requests();
+        site.night_of(REFERRERS + 1, options()).await;
+        let requests = site.target.requests();
         assert!(
             requests.len() < unchanged + 40,
             "{persona}: {}",
@@ -335,18 +321,18 @@ async fn one_new_image_costs_what_it_needs_and_one_look_at_the_rest() {
         };
         // What was sent is read back, and the rest of its subject's list with it.
         assert_eq!(of("GET", &new.digest), 1, "{persona}");
-        assert_eq!(of("GET", &mirror.sboms[0].digest), 0, "{persona}");
+        assert_eq!(of("GET", &site.sboms[0].digest), 0, "{persona}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_wants_everything_verified_gets_everything_read() {
-    let mirror = Mirror::new(Persona::SpecFull).await;
-    mirror.night().await;
+    let site = Site::new(Persona::SpecFull).await;
+    site.night().await;
     let mut verify = options();
     verify.verify_existing = true;
-    mirror.night_with(verify).await;
-    let requests = counted(&mirror.target.requests());
+    site.night_with(verify).await;
+    let requests = counted(&site.target.requests());
     // Each manifest by digest, and each referrer once more in the proof.
     assert_eq!(requests["GET manifest"], IMAGES + REFERRERS + 45);
     assert!(requests["GET blobs"] > 90 && requests["GET tag"] == IMAGES);

@@ -92,6 +92,7 @@ pub(crate) fn target(
         mapping.prefix = Some(prefix.parse().map_err(|error| wrong(format!("{error}")))?);
     }
     let target = RegistryTarget::new(context.client.clone(), registry.clone());
+    let target = target.manifest_cache(context.manifest_cache());
     Ok((Arc::new(target), Some(registry)))
 }
 

@@ -152,7 +152,8 @@ async fn run_export(
         context.client.clone(),
         Arc::clone(&observer) as Arc<dyn ExportObserver>,
     )
-    .with_gaps(context.gaps.clone());
+    .with_gaps(context.gaps.clone())
+    .manifest_cache(context.manifest_cache());
     let result = exporter.export(request, output).await;
     observer.planning.end();
     observer.current.end();

@@ -1,9 +1,11 @@
 //! `stellaops mirror`, from registry to registry.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 use test_registry::{Fault, Persona, Route, TestRegistry};
 
-use crate::run::{Site, registry_with_image};
+use crate::run::{Ran, Site, registry_with_image};
 
 async fn open(persona: Persona) -> TestRegistry {
     TestRegistry::builder(persona).without_auth().start().await
@@ -183,4 +185,65 @@ async fn a_policy_forbids_a_copy_and_says_what_is_not_met() {
     assert_eq!(ran.code, 11, "{}", ran.stderr);
     assert!(ran.stdout.contains("vex"), "{}", ran.stdout);
     assert_eq!(target.resolve("app", "1.0"), None);
+}
+
+/// Counts the manifests that were read by digest.
+fn read(registry: &TestRegistry) -> usize {
+    let requests = registry.requests().into_iter();
+    let manifests = requests.filter(|request| request.path.contains("/manifests/sha256:"));
+    manifests.filter(|request| request.method == "GET").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_night_reads_lists_and_no_manifest_and_nothing_depends_on_the_cache() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let target = open(Persona::SpecFull).await;
+    let site = Site::new();
+    let (from, to) = (source.host(), target.host());
+    let copy = format!("mirror copy {from}/app:1.0 --to {to}/mirror");
+    let first = site.stellaops(&copy).await.done();
+    let folder = site.path("cache/stellaops/manifests");
+    let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    source.clear_requests();
+    target.clear_requests();
+    let second = site.stellaops(&copy).await.done();
+    assert_eq!((read(&source), read(&target)), (0, 0));
+    let line = |ran: &Ran| {
+        let mut lines = ran.stdout.lines();
+        lines
+            .find(|line| line.contains("referrers found"))
+            .map(str::to_owned)
+    };
+    assert_eq!(line(&first), line(&second));
+
+    // A bundle does not depend on it either.
+    let export = format!("bundle export {from}/app:1.0 --overwrite --output");
+    site.stellaops(&format!("{export} warm.tgz")).await.done();
+    std::fs::remove_dir_all(site.path("cache")).unwrap();
+    source.clear_requests();
+    site.stellaops(&format!("{export} cold.tgz")).await.done();
+    assert!(read(&source) > 0);
+    let bytes = |name: &str| std::fs::read(site.path(name)).unwrap();
+    assert!(bytes("warm.tgz") == bytes("cold.tgz"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_where_nothing_can_be_kept_is_one_warning() {
+    let source = registry_with_image(Persona::SpecFull).await;
+    let target = open(Persona::SpecFull).await;
+    let site = Site::new();
+    std::fs::write(site.path("cache"), "in the way").unwrap();
+    let (from, to) = (source.host(), target.host());
+    let copy = format!("mirror copy {from}/app:1.0 --to {to}/mirror");
+    for _ in 0..2 {
+        let ran = site.stellaops(&copy).await.done();
+        let warnings: Vec<_> = ran
+            .stderr
+            .lines()
+            .filter(|line| line.contains("not kept"))
+            .collect();
+        assert_eq!(warnings.len(), 1, "{}", ran.stderr);
+        assert!(warnings[0].contains("[WARN]") && warnings[0].contains("/stellaops/manifests"));
+    }
 }

@@ -33,10 +33,12 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Returns the names of the files, without the cache, which is always there.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut names: Vec<_> = std::fs::read_dir(self.folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "cache")
             .collect();
         names.sort();
         names
@@ -120,6 +122,7 @@ fn command(program: &Path, folder: &Path) -> Command {
         .env_clear()
         .env("PATH", format!("{}:{path}", binaries.display()))
         .env("HOME", folder.join("home"))
+        .env("XDG_CACHE_HOME", folder.join("cache"))
         .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_STATE_HOME", folder.join("state"));
     command

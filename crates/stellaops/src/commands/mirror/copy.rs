@@ -140,7 +140,8 @@ pub(crate) async fn copy(
     let planning = Arc::new(Planning::new(context, &context.progress, "mirror"));
     let sending = Arc::new(Sending::new(&context.progress, "copy"));
     let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(&planning);
-    let planner = Planner::new(context.client.clone(), Arc::clone(&observer));
+    let planner = Planner::new(context.client.clone(), Arc::clone(&observer))
+        .manifest_cache(context.manifest_cache());
     let told: Arc<dyn ImportObserver> = Arc::<Sending>::clone(&sending);
     let importer = Importer::new(target, options, told);
     let mirror = Mirror::new(planner, importer, observer).allow_incomplete(allow_incomplete);
