@@ -47,6 +47,7 @@ mod report;
 mod sequence;
 mod source;
 mod stored_blob;
+mod survey;
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -71,4 +72,5 @@ pub use report::{
     TagAction, TransferCounts,
 };
 pub use source::{Provenance, Source};
+pub use survey::{Survey, SurveyedImage};
 pub use target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};

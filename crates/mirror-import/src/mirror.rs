@@ -10,6 +10,7 @@ use crate::importer::Importer;
 use crate::layout_target::LayoutTarget;
 use crate::planned::PlannedSource;
 use crate::report::ImportReport;
+use crate::survey::Survey;
 use crate::target::Target as _;
 
 /// Copies images, with everything that refers to them, from registries or folders into a target, without a
@@ -85,6 +86,20 @@ impl Mirror {
             }
         }
         Ok(self.planner.find(request, |_| Ok(())).await?)
+    }
+
+    /// Compares what was found with what the target has. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// When no image can be carried, the policy forbids them, or the target does not answer all
+    /// questions.
+    pub async fn survey(&self, found: &Found) -> Result<(Survey, Vec<String>), MirrorError> {
+        let plan = found.plan(&Known::default())?;
+        found.judge(&plan, false, &*self.observer)?;
+        let missing = plan.missing.clone();
+        let source = Arc::new(PlannedSource::new(plan));
+        Ok((self.importer.survey(source).await?, missing))
     }
 
     /// Copies what was found.
