@@ -149,7 +149,8 @@ impl<'a> Lines<'a> {
                     self.job(name, &mut file)?;
                 }
             }
-            _ => return self.unexpected("\"jobs:\""),
+            Some(_) => return self.fail("\"jobs:\" has something after it"),
+            None => return self.unexpected("\"jobs:\""),
         }
         match self.next {
             None => Ok(file),
@@ -191,7 +192,8 @@ impl<'a> Lines<'a> {
                     self.pin(text, job, &mut pins)?;
                 }
             }
-            _ => return self.unexpected("\"pins:\""),
+            Some(_) => return self.fail("\"pins:\" has something after it"),
+            None => return self.unexpected("\"pins:\""),
         }
         job.rules.insert(rule, pins);
         Ok(())

@@ -1,5 +1,3 @@
-use std::fmt;
-
 use oci_content::{Digest, Reference};
 use proptest::prelude::*;
 
@@ -15,8 +13,11 @@ fn image(text: &str) -> Reference {
 }
 
 fn rule(repository: &str, regex: &str) -> ImageRule {
-    let mut tags = TagRule::default();
-    tags.regex = (!regex.is_empty()).then(|| regex.parse().unwrap());
+    let regex = (!regex.is_empty()).then(|| regex.parse().unwrap());
+    let tags = TagRule {
+        regex,
+        ..TagRule::default()
+    };
     ImageRule::Repository(repository.parse().unwrap(), tags)
 }
 
@@ -219,37 +220,31 @@ fn rules_that_only_one_side_has_are_named() {
     assert_eq!(job.digest(&image("r.test/db:2")), Some(&digest("db 2")));
 }
 
-/// A job: rules with what each pins.
-#[derive(Clone)]
-struct Rules(Vec<(String, String, Vec<(String, u8)>)>);
+/// A rule of a job: its repository, its pattern, and the tags that it selects.
+type Pins = (String, String, Vec<String>);
 
-impl fmt::Debug for Rules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+fn rules() -> impl Strategy<Value = Vec<Pins>> {
+    let pins = prop::collection::vec("[a-z0-9][a-z.-]{0,5}", 0..4);
+    prop::collection::vec(("[a-z]{1,3}", "[ -~äß]{0,6}", pins), 0..5)
 }
 
-fn rules() -> impl Strategy<Value = Rules> {
-    let pins = prop::collection::vec(("[a-z0-9][a-z.-]{0,5}", any::<u8>()), 0..4);
-    let one = ("[a-z]{1,3}", "[ -~äß]{0,6}", pins);
-    prop::collection::vec(one, 0..5).prop_map(Rules)
-}
-
-fn locked(jobs: &[(String, Rules)], backwards: bool) -> LockFile {
+fn locked(jobs: &[(String, Vec<Pins>)], backwards: bool) -> LockFile {
     let mut file = LockFile::new();
     for (name, rules) in jobs {
         let mut job = JobLock::new();
-        let mut rules = rules.0.clone();
+        let mut rules = rules.clone();
         if backwards {
             rules.reverse();
         }
         for (repository, pattern, pins) in rules {
             let repository = format!("r.test/{repository}");
-            let mut tags = TagRule::default();
-            tags.regex = pattern.parse().ok();
+            let tags = TagRule {
+                regex: pattern.parse().ok(),
+                ..TagRule::default()
+            };
             let rule = ImageRule::Repository(repository.parse().unwrap(), tags);
             job.add_rule(&rule);
-            for (tag, _) in pins {
+            for tag in pins {
                 // An image has one digest, whichever rule selects it.
                 let image = image(&format!("{repository}:{tag}"));
                 job.pin(&rule, &image, digest(&image.to_string()));
