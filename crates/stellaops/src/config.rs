@@ -1,4 +1,7 @@
+mod center;
 mod images;
+mod job;
+mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,11 +9,14 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use mirror_plan::JobName;
 use oci_content::Registry;
 use registry_client::RequestRate;
 use serde::{Deserialize, Deserializer};
 
+use self::center::CenterConfig;
 pub(crate) use self::images::ImageConfig;
+pub(crate) use self::job::{JobConfig, JobTarget};
 
 use crate::budget;
 use crate::exit::{Exit, Failure};
@@ -27,6 +33,10 @@ pub(crate) struct Config {
     /// Settings by registry, named as in references.
     #[serde(deserialize_with = "by_registry")]
     pub(crate) registries: BTreeMap<Registry, RegistryConfig>,
+    /// What is mirrored where, by name.
+    pub(crate) jobs: BTreeMap<JobName, JobConfig>,
+    /// The settings of the service.
+    center: Option<CenterConfig>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -163,10 +173,17 @@ fn platforms<'de, D: Deserializer<'de>>(
 }
 
 impl Config {
-    /// Returns the configured registries: those with settings, and those of the images to export.
+    /// Returns the configured registries: those with settings, and those of the images and targets.
     pub(crate) fn registries(&self) -> BTreeSet<Registry> {
+        let jobs = || self.jobs.values();
         let images = self.export.images.iter();
-        let named = images.map(|image| image.rule.registry().clone());
+        let images = images.chain(jobs().flat_map(|job| &job.images));
+        let of_images = images.map(|image| image.rule.registry());
+        let of_targets = jobs().filter_map(|job| match &job.to {
+            JobTarget::Registry(to) => Some(&to.registry),
+            JobTarget::Layout(_) | JobTarget::Bundle => None,
+        });
+        let named = of_images.chain(of_targets).cloned();
         self.registries.keys().cloned().chain(named).collect()
     }
 

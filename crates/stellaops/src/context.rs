@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mirror_plan::JobName;
 use oci_content::{Capability, FileSystemGaps, Registry, with_causes};
 use oci_referrers::{ManifestCache, ManifestFolder};
 use registry_client::{
@@ -104,6 +105,19 @@ impl Context {
     /// Returns the number of HTTP requests sent so far.
     pub(crate) fn requests(&self) -> u64 {
         self.observer.requests.load(Ordering::Relaxed)
+    }
+
+    /// Returns a context whose requests are also counted for a job.
+    pub(crate) fn for_job(&self, job: &JobName) -> Self {
+        let counted = Counted {
+            inner: Arc::clone(&self.observer),
+            metrics: Arc::clone(&self.metrics),
+            job: job.clone(),
+        };
+        Self {
+            client: self.client.with_observer(Arc::new(counted)),
+            ..self.clone()
+        }
     }
 
     /// Describes where logins were looked for.
@@ -412,6 +426,30 @@ impl Observer {
         let fields = json!({ "registry": registry, "silent_seconds": seconds });
         let fields = fields.as_object().cloned().unwrap_or_default();
         self.log.write(LogLevel::Info, &message, fields);
+    }
+}
+
+/// Counts the bytes of a job, and passes everything on.
+#[derive(Debug)]
+struct Counted {
+    inner: Arc<Observer>,
+    metrics: Arc<Metrics>,
+    job: JobName,
+}
+
+impl RequestObserver for Counted {
+    fn request(&self, event: &RequestEvent<'_>) {
+        self.metrics
+            .job_bytes(&self.job, event.body_bytes, event.sent_bytes);
+        self.inner.request(event);
+    }
+
+    fn waiting(&self, event: &WaitEvent<'_>) {
+        self.inner.waiting(event);
+    }
+
+    fn silent(&self, event: &SilenceEvent<'_>) {
+        self.inner.silent(event);
     }
 }
 

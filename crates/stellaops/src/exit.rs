@@ -14,6 +14,7 @@ pub(crate) enum Exit {
     Network = 9,
     Access = 10,
     Incomplete = 11,
+    Todo = 12,
 }
 
 /// Why a command failed: one sentence that names the thing and the next step, and the exit code.
@@ -22,6 +23,8 @@ pub(crate) struct Failure {
     code: u8,
     message: String,
     quote: Vec<String>,
+    /// Whether it is what was asked for, and only told by an exit code.
+    is_answer: bool,
 }
 
 impl Failure {
@@ -30,6 +33,7 @@ impl Failure {
             code: exit as u8,
             message: message.into(),
             quote: Vec::new(),
+            is_answer: false,
         }
     }
 
@@ -39,7 +43,19 @@ impl Failure {
             code,
             message: message.into(),
             quote: Vec::new(),
+            is_answer: false,
         }
+    }
+
+    /// Makes an answer of it, such as that there is something to do: it has an exit code, and is no error.
+    #[must_use]
+    pub(crate) fn into_answer(mut self) -> Self {
+        self.is_answer = true;
+        self
+    }
+
+    pub(crate) fn is_answer(&self) -> bool {
+        self.is_answer
     }
 
     /// Returns whether the exit code is this one.

@@ -65,6 +65,9 @@ impl Log {
 
     /// Writes why a command fails, followed by the quoted lines in the text form.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if failure.is_answer() {
+            return self.info(&failure.to_string());
+        }
         let quote = failure.quote().join("\n");
         let mut fields = Map::new();
         if !quote.is_empty() {

@@ -13,6 +13,7 @@ mod convert;
 mod environment;
 mod exit;
 mod failure;
+mod job_lock;
 mod log;
 mod metrics;
 mod metrics_listen;
@@ -141,6 +142,9 @@ async fn in_context<T>(
     let configured = context.config.registries();
     for registry in configured.iter().chain(named.iter().flatten()) {
         context.metrics.expect(registry);
+    }
+    for job in context.config.jobs.keys() {
+        context.metrics.expect_job(job);
     }
     if let Some(address) = cli.global.metrics_listen {
         *server = Some(MetricsServer::start(address, Arc::clone(&context.metrics)).await?);

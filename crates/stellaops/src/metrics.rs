@@ -1,8 +1,10 @@
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use mirror_plan::JobName;
 use oci_content::{Capability, DiscoveryMethod, ErrorCode, FileSystemGaps, Registry};
 
 /// Buckets in seconds: from a round trip on a fast network to the default time limit of an image.
@@ -11,6 +13,27 @@ const BUCKETS: [f64; 11] = [
 ];
 const BUDGET_WAITS: &str = "registry_budget_waits_total";
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+/// What became of an image in a run of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ImageOutcome {
+    /// Its tag was made or moved.
+    Copied,
+    /// It was there already, and was proved again.
+    Present,
+    /// The run failed.
+    Failed,
+}
+
+impl ImageOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Copied => "copied",
+            Self::Present => "present",
+            Self::Failed => "failed",
+        }
+    }
+}
 
 /// The metrics that an operator queries. Names and labels are fixed; dashboards rely on them.
 pub(crate) struct Metrics {
@@ -53,6 +76,14 @@ impl Metrics {
             (
                 "store_requests_total",
                 "Requests that the served store has answered, by method and status",
+            ),
+            (
+                "mirror_images_total",
+                "Images of a job's runs, by what became of them",
+            ),
+            (
+                "mirror_bytes_total",
+                "Bytes of bodies that a job's runs received (in) and sent (out)",
             ),
             (
                 "registry_rate_limit_waits_total",
@@ -165,6 +196,58 @@ impl Metrics {
         self.recorder
             .register_histogram(&Key::from_name("store_request_duration_seconds"), &METADATA)
             .record(seconds);
+    }
+
+    /// Creates the counters of a job at 0.
+    pub(crate) fn expect_job(&self, job: &JobName) {
+        for outcome in [
+            ImageOutcome::Copied,
+            ImageOutcome::Present,
+            ImageOutcome::Failed,
+        ] {
+            self.job_images(job, outcome, 0);
+        }
+        self.job_bytes(job, 0, 0);
+    }
+
+    pub(crate) fn job_images(&self, job: &JobName, outcome: ImageOutcome, images: u64) {
+        let labels = vec![
+            label("job", job.as_str()),
+            label("outcome", outcome.as_str()),
+        ];
+        self.recorder
+            .register_counter(&Key::from_parts("mirror_images_total", labels), &METADATA)
+            .increment(images);
+    }
+
+    pub(crate) fn job_bytes(&self, job: &JobName, received: u64, sent: u64) {
+        for (direction, bytes) in [("in", received), ("out", sent)] {
+            let labels = vec![label("job", job.as_str()), label("direction", direction)];
+            self.recorder
+                .register_counter(&Key::from_parts("mirror_bytes_total", labels), &METADATA)
+                .increment(bytes);
+        }
+    }
+
+    pub(crate) fn job_ran(&self, job: &JobName, time: Duration) {
+        let labels = vec![label("job", job.as_str())];
+        self.recorder
+            .register_histogram(
+                &Key::from_parts("mirror_run_duration_seconds", labels),
+                &METADATA,
+            )
+            .record(time.as_secs_f64());
+    }
+
+    pub(crate) fn job_succeeded(&self, job: &JobName, at: SystemTime) {
+        let labels = vec![label("job", job.as_str())];
+        let since = at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let key = Key::from_parts("mirror_last_success_timestamp_seconds", labels);
+        self.recorder
+            .register_gauge(&key, &METADATA)
+            .set(since.as_secs_f64());
     }
 
     fn count(

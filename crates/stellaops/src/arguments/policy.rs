@@ -37,14 +37,15 @@ pub(crate) fn read(args: &PolicyArgs) -> Result<Option<(Policy, SystemTime)>, Fa
     let Some(path) = &args.policy else {
         return Ok(None);
     };
-    Ok(Some((parse(path)?, SystemTime::now())))
+    let name = format!("--policy {}", path.display());
+    Ok(Some((of_file(path, &name)?, SystemTime::now())))
 }
 
-fn parse(path: &Path) -> Result<Policy, Failure> {
-    let name = format!("--policy {}", path.display());
+/// Reads a policy file; `name` says where it was named.
+pub(crate) fn of_file(path: &Path, name: &str) -> Result<Policy, Failure> {
     let wrong = |reason: &str| Failure::new(Exit::Usage, format!("{name}: {reason}"));
     let bytes = small_file::read(path, MAX_BYTES).map_err(|error| wrong(&error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text"))?;
     Policy::parse(&text)
-        .map_err(|error| yaml_error::failure(&name, &text, error.place(), &error.to_string()))
+        .map_err(|error| yaml_error::failure(name, &text, error.place(), &error.to_string()))
 }

@@ -41,7 +41,7 @@ use crate::render;
 )]
 #[command(after_help = "Results go to stdout, everything else to stderr.\n\
     Exit codes: 0 done, 2 usage, 3 malformed bundle, 4 integrity, 5 authenticity, 6 a limit, 7 unsafe entry, \
-    8 local I/O, 9 network, 10 access, 11 incomplete.")]
+    8 local I/O, 9 network, 10 access, 11 incomplete, 12 something to do.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

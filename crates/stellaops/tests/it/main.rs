@@ -16,6 +16,7 @@ mod documented;
 mod export;
 mod import;
 mod inspect;
+mod jobs;
 mod kill;
 mod ledger;
 mod metrics;

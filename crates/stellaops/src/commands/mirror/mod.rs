@@ -2,6 +2,9 @@
 
 mod convert;
 pub(crate) mod copy;
+mod job;
+mod plan;
+mod run;
 
 use clap::Subcommand;
 
@@ -10,6 +13,8 @@ use crate::commands::run::Run;
 #[derive(Debug, Subcommand)]
 pub(crate) enum MirrorCommand {
     Copy(copy::CopyArgs),
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
     Convert(convert::ConvertArgs),
 }
 
@@ -18,6 +23,8 @@ impl MirrorCommand {
     pub(crate) fn chosen(&self) -> &dyn Run {
         match self {
             Self::Copy(args) => args,
+            Self::Run(args) => args,
+            Self::Plan(args) => args,
             Self::Convert(args) => args,
         }
     }

@@ -1,0 +1,332 @@
+//! The jobs of the configuration, as `mirror plan` and `mirror run` take them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use clap::Args;
+use mirror_import::{
+    ImportErrorKind, ImportRemedy, LayoutTarget, Mapping, MirrorError, RegistryTarget, Target,
+};
+use mirror_plan::{
+    ImageRule, JobLock, JobName, LockDifference, LockFile, PlanRequest, Selected, Selector,
+};
+use oci_content::{Reference, with_causes};
+
+use crate::arguments::policy;
+use crate::config::{JobConfig, JobTarget};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::failure;
+use crate::planning;
+use crate::render;
+use crate::selection;
+use crate::small_file;
+
+/// A larger lock file is not read.
+const MAX_LOCK_BYTES: u64 = 64 << 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// The jobs [default: all of the configuration]
+    #[arg(value_name = "JOB")]
+    pub(crate) jobs: Vec<JobName>,
+    /// The lock file, which pins what the rules select
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lock: Option<PathBuf>,
+    /// Take the images that the lock file pins, instead of those that the rules select now
+    #[arg(long, requires = "lock")]
+    pub(crate) locked: bool,
+}
+
+/// A job that goes to a registry or a folder.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) name: &'a JobName,
+    pub(crate) config: &'a JobConfig,
+}
+
+/// What a job mirrors now.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    /// What each rule selects; empty if the images come from a lock file.
+    pub(crate) selected: Vec<Selected>,
+    /// The images, each once.
+    pub(crate) images: Vec<Reference>,
+}
+
+impl JobArgs {
+    /// Returns the jobs to run. Those that write bundles are the service's: to name one is an error, others are skipped.
+    pub(crate) fn chosen<'a>(&self, context: &'a Context) -> Result<Vec<Job<'a>>, Failure> {
+        let jobs = &context.config.jobs;
+        if jobs.is_empty() {
+            let message = "the configuration has no jobs; name a file with `jobs:` by --config";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        if let Some(unknown) = self.jobs.iter().find(|name| !jobs.contains_key(*name)) {
+            let known: Vec<_> = jobs.keys().map(JobName::as_str).collect();
+            let message = format!(
+                "the configuration has no job {unknown}; it has {}",
+                known.join(", ")
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let named: BTreeSet<&JobName> = self.jobs.iter().collect();
+        let mut chosen = Vec::new();
+        for (name, config) in jobs {
+            let is_named = named.contains(name);
+            if !named.is_empty() && !is_named {
+                continue;
+            }
+            if matches!(config.to, JobTarget::Bundle) {
+                let what = format!("job {name} writes bundles, which is for the service");
+                if is_named {
+                    let message =
+                        format!("{what}; `stellaops bundle export` writes one from export.images");
+                    return Err(Failure::new(Exit::Usage, message));
+                }
+                context.log.info(&format!("Skipping {name}: {what}"));
+                continue;
+            }
+            chosen.push(Job { name, config });
+        }
+        Ok(chosen)
+    }
+
+    /// Reads the lock file, if one is named and it exists; a missing one is an error only if it is to be obeyed.
+    pub(crate) fn read_lock(&self) -> Result<Option<LockFile>, Failure> {
+        let Some(path) = &self.lock else {
+            return Ok(None);
+        };
+        if !self.locked && !path.exists() {
+            return Ok(None);
+        }
+        let name = format!("--lock {}", path.display());
+        let bytes = small_file::read(path, MAX_LOCK_BYTES)
+            .map_err(|error| Failure::new(Exit::Usage, format!("{name}: {error}")))?;
+        let file = LockFile::parse(&bytes).map_err(|error| {
+            let message = format!(
+                "{name}: {}; `stellaops mirror run --lock` writes the file, and nothing else should; remove it to start anew",
+                render::foreign(&error.to_string())
+            );
+            Failure::new(Exit::Usage, message)
+        })?;
+        Ok(Some(file))
+    }
+
+    fn lock_name(&self) -> String {
+        let path = self.lock.as_deref().unwrap_or(Path::new(""));
+        path.display().to_string()
+    }
+
+    /// Returns what a job mirrors: what the lock file pins, or what the rules select now.
+    pub(crate) async fn choose(
+        &self,
+        context: &Context,
+        selector: &mut Selector,
+        job: &Job<'_>,
+        lock: Option<&LockFile>,
+    ) -> Result<Choice, Failure> {
+        let mut choice = Choice {
+            selected: Vec::new(),
+            images: Vec::new(),
+        };
+        if self.locked {
+            let lock = lock.and_then(|lock| lock.job(job.name));
+            choice.images = self.pinned(job, lock)?;
+        } else {
+            choice.selected = selection::select(context, selector, &job.config.images).await?;
+            let all = choice.selected.iter().flat_map(|rule| &rule.images);
+            choice.images = all.cloned().collect();
+        }
+        let mut seen = BTreeSet::new();
+        choice.images.retain(|image| seen.insert(image.clone()));
+        Ok(choice)
+    }
+
+    fn pinned(&self, job: &Job<'_>, lock: Option<&JobLock>) -> Result<Vec<Reference>, Failure> {
+        let file = self.lock_name();
+        let differs = |what: String| {
+            let message = format!(
+                "{what}; `stellaops mirror run {} --lock {file}` selects anew",
+                job.name
+            );
+            Failure::new(Exit::Todo, message)
+        };
+        let Some(lock) = lock else {
+            return Err(differs(format!("{file} has no job {}", job.name)));
+        };
+        let rules = job.rules();
+        let differences = lock.differences(&rules);
+        if let Some(first) = differences.first() {
+            let what = match first {
+                LockDifference::NotLocked(rule) => {
+                    format!(
+                        "job {} has the rule {rule}, which {file} does not have",
+                        job.name
+                    )
+                }
+                LockDifference::NotConfigured(rule) => {
+                    format!(
+                        "{file} has the rule {rule}, which job {} does not have",
+                        job.name
+                    )
+                }
+                _ => format!("{file} and job {} have different rules", job.name),
+            };
+            let more = match differences.len() - 1 {
+                0 => String::new(),
+                more => format!(", and {more} more differ"),
+            };
+            return Err(differs(format!("{what}{more}")));
+        }
+        Ok(rules
+            .iter()
+            .filter_map(|rule| lock.pins(rule))
+            .flatten()
+            .collect())
+    }
+
+    /// Explains a failure of a job: an image that a lock file pins may be gone.
+    pub(crate) fn explained(&self, job: &Job<'_>, failure: Failure) -> Failure {
+        if self.locked && failure.is(Exit::Access) {
+            let file = self.lock_name();
+            let name = job.name;
+            failure.and(&format!(
+                "{file} pins it; `stellaops mirror run {name} --lock {file}` selects anew"
+            ))
+        } else {
+            failure
+        }
+    }
+}
+
+impl Job<'_> {
+    pub(crate) fn rules(&self) -> Vec<ImageRule> {
+        let entries = self.config.images.iter();
+        entries.map(|entry| entry.rule.clone()).collect()
+    }
+
+    /// Returns where the job puts its images, and how repositories are named there.
+    pub(crate) fn target(&self, context: &Context) -> (Arc<dyn Target>, Mapping) {
+        let mut mapping = Mapping::default();
+        let target: Arc<dyn Target> = match &self.config.to {
+            JobTarget::Registry(to) => {
+                mapping.clone_from(&to.mapping);
+                let registry = to.registry.clone();
+                Arc::new(RegistryTarget::new(context.client.clone(), registry))
+            }
+            JobTarget::Layout(folder) => {
+                Arc::new(LayoutTarget::new(folder).with_gaps(context.gaps.clone()))
+            }
+            // Never chosen.
+            JobTarget::Bundle => Arc::new(LayoutTarget::new("")),
+        };
+        (target, mapping)
+    }
+
+    /// Returns what is asked of the source.
+    pub(crate) fn request(
+        &self,
+        context: &Context,
+        images: Vec<Reference>,
+    ) -> Result<PlanRequest, Failure> {
+        let mut request = planning::request(context, images);
+        request.platforms.clone_from(&self.config.platforms);
+        request.sha512 = true;
+        if let Some(path) = &self.config.policy {
+            let name = format!(
+                "configuration: jobs: {}: policy {}",
+                self.name,
+                path.display()
+            );
+            request.policy = Some((policy::of_file(path, &name)?, SystemTime::now()));
+        }
+        self.check_prefixes(&request.images)?;
+        Ok(request)
+    }
+
+    /// Refuses a target whose repositories the rules select from: each run would mirror what the one before made.
+    fn check_prefixes(&self, images: &[Reference]) -> Result<(), Failure> {
+        let JobTarget::Registry(to) = &self.config.to else {
+            return Ok(());
+        };
+        let Some(prefix) = &to.mapping.prefix else {
+            return Ok(());
+        };
+        let below = |image: &&Reference| {
+            let name = image.repository().as_str();
+            let rest = name.strip_prefix(prefix.as_str());
+            image.registry() == &to.registry
+                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match images.iter().find(below) {
+            Some(image) => {
+                let message = format!(
+                    "job {}: {image} is below the target {}/{prefix}, so each run would mirror what the one before made; \
+                     leave it out, or choose another prefix",
+                    self.name, to.registry
+                );
+                Err(Failure::new(Exit::Usage, message))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the failure of a job, with what to write in the configuration.
+pub(crate) fn failure(error: &MirrorError) -> Failure {
+    match error {
+        MirrorError::Incomplete(_) => {
+            Failure::new(Exit::Incomplete, error.to_string()).and("nothing was sent")
+        }
+        MirrorError::Import(error) => match error.remedy() {
+            Some(ImportRemedy::Map(from)) => Failure::new(Exit::Usage, with_causes(error)).and(
+                &format!("`keep_host: true` in `to` does that, or `map: [\"{from}=REPOSITORY\"]`"),
+            ),
+            _ if error.kind() == ImportErrorKind::Unavailable => {
+                Failure::new(Exit::Incomplete, with_causes(error))
+            }
+            _ => failure::of_import(error),
+        },
+        _ => failure::of_mirror(error),
+    }
+}
+
+/// The outcomes of several jobs: each failure is logged, and the first one decides the exit code.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    failed: Vec<(JobName, Failure)>,
+}
+
+impl Failures {
+    pub(crate) fn add(&mut self, job: &JobName, failure: Failure) {
+        self.failed.push((job.clone(), failure));
+    }
+
+    /// Ends a command that went through `jobs` jobs.
+    pub(crate) fn end(mut self, context: &Context, jobs: usize) -> Result<(), Failure> {
+        if jobs == 1 {
+            return self
+                .failed
+                .pop()
+                .map_or(Ok(()), |(_, failure)| Err(failure));
+        }
+        let Some((_, first)) = self.failed.first() else {
+            return Ok(());
+        };
+        let code = first.code();
+        let mut names = Vec::new();
+        for (name, failure) in self.failed {
+            names.push(name.to_string());
+            context.log.failure(&context.explained(failure));
+        }
+        let message = format!(
+            "{} of {jobs} jobs did not succeed: {}",
+            names.len(),
+            names.join(", ")
+        );
+        Err(Failure::with_code(code, message))
+    }
+}

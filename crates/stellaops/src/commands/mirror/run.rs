@@ -1,0 +1,242 @@
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
+
+use clap::Args;
+use mirror_import::{ImportOptions, ImportReport, MirrorError, TagAction};
+use mirror_plan::{JobLock, JobName, LockFile, Selected, Selector};
+use oci_content::{Registry, replace_file};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::copy;
+use super::job::{self, Failures, Job, JobArgs};
+use crate::arguments::TextFormat;
+use crate::commands::import;
+use crate::commands::run::{Run, Running};
+use crate::config::JobTarget;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::job_lock::JobHeld;
+use crate::metrics::ImageOutcome;
+use crate::receipts::Receipts;
+use crate::render;
+
+/// Run the jobs of the configuration: copy what their rules select, with everything that refers to it, and prove it
+#[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) jobs: JobArgs,
+    /// Output format
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub(crate) format: TextFormat,
+}
+
+const EXAMPLES: &str = "\
+    stellaops mirror run --config stellaops.yaml\n\
+    stellaops mirror run nightly --config stellaops.yaml --lock mirror.lock\n\
+    stellaops mirror run --config stellaops.yaml --lock mirror.lock --locked";
+
+impl Run for RunArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        Some(Vec::new())
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RunDocument {
+    schema_version: u32,
+    jobs: Vec<JobRun>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JobRun {
+    job: JobName,
+    target: String,
+    /// `done`, `nothing-selected` or `failed`.
+    outcome: &'static str,
+    receipt: Option<PathBuf>,
+    report: Option<Value>,
+    error: Option<String>,
+}
+
+/// What a run of a job has brought about, whether it succeeded or not.
+#[derive(Default)]
+struct Progressed {
+    report: Option<ImportReport>,
+    receipt: Option<PathBuf>,
+}
+
+async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
+    let jobs = args.jobs.chosen(context)?;
+    let known = args.jobs.read_lock()?;
+    let mut lock = known.clone().unwrap_or_default();
+    lock.retain(|name| context.config.jobs.contains_key(name));
+    let mut selector = Selector::new(context.client.clone());
+    let mut failures = Failures::default();
+    let mut document = RunDocument {
+        schema_version: 1,
+        jobs: Vec::new(),
+    };
+    for job in &jobs {
+        let own = context.for_job(job.name);
+        let started = Instant::now();
+        let mut progressed = Progressed::default();
+        let ran = run_job(
+            &own,
+            args,
+            &mut selector,
+            job,
+            known.as_ref(),
+            &mut progressed,
+        )
+        .await;
+        context.metrics.job_ran(job.name, started.elapsed());
+        let target = job.target(&own).0.name();
+        if let TextFormat::Text = args.format {
+            let report = progressed.report.as_ref().map(import::text);
+            let text = report.unwrap_or_default();
+            render::text(&format!("job {} -> {target}\n{text}", job.name))?;
+        }
+        let mut done = JobRun {
+            job: job.name.clone(),
+            target,
+            outcome: "done",
+            receipt: progressed.receipt,
+            report: progressed.report.as_ref().map(import::json).transpose()?,
+            error: None,
+        };
+        match ran {
+            Ok(pinned) => {
+                if done.report.is_none() {
+                    done.outcome = "nothing-selected";
+                }
+                lock.set(job.name.clone(), pinned);
+                context.metrics.job_succeeded(job.name, SystemTime::now());
+            }
+            Err(failure) => {
+                let failure = args.jobs.explained(job, failure);
+                done.outcome = "failed";
+                done.error = Some(failure.to_string());
+                failures.add(job.name, failure);
+            }
+        }
+        document.jobs.push(done);
+    }
+    if let TextFormat::Json = args.format {
+        render::json(&document)?;
+    }
+    let written = match &args.jobs.lock {
+        Some(path) if !args.jobs.locked => {
+            replace_file(path, lock.to_yaml().as_bytes(), &context.gaps).map_err(|error| {
+                let message = format!("--lock {}: {error}", path.display());
+                Failure::new(Exit::LocalIo, message)
+            })
+        }
+        _ => Ok(()),
+    };
+    failures.end(context, jobs.len()).and(written)
+}
+
+/// Runs one job, and returns what its rules select, pinned.
+async fn run_job(
+    context: &Context,
+    args: &RunArgs,
+    selector: &mut Selector,
+    job: &Job<'_>,
+    lock: Option<&LockFile>,
+    progressed: &mut Progressed,
+) -> Result<JobLock, Failure> {
+    let receipts = Receipts::of_job(job.name.as_str(), context.gaps.clone())?;
+    let _held = JobHeld::take(job.name.as_str(), receipts.folder(), &context.gaps)?;
+    let choice = args.jobs.choose(context, selector, job, lock).await?;
+    if choice.images.is_empty() {
+        context.log.warn(&format!(
+            "job {}: nothing is selected, so nothing is copied",
+            job.name
+        ));
+        return Ok(pinned(&choice.selected, None));
+    }
+    let images = choice.images.len();
+    let request = job.request(context, choice.images)?;
+    let (target, mapping) = job.target(context);
+    let mut options = ImportOptions::default();
+    options.mapping = mapping;
+    // The names at the target are those of the source: a tag that moved there moves here, and the receipt says what it was.
+    options.overwrite_tags = true;
+    let result = copy::copy(context, &request, target, options, false).await;
+    let report = match &result {
+        Ok(report) => Some(report),
+        Err(MirrorError::Import(error)) => error.report(),
+        Err(_) => None,
+    };
+    if let Some(report) = report {
+        progressed.report = Some(report.clone());
+        progressed.receipt = Some(receipts.write(report)?);
+    }
+    match result {
+        Ok(report) => {
+            count(context, job.name, &report);
+            if let JobTarget::Registry(to) = &job.config.to
+                && to.prune
+            {
+                context.log.info(&format!(
+                    "job {}: `stellaops mirror prune {}` shows what no rule selects any more",
+                    job.name, job.name
+                ));
+            }
+            Ok(pinned(&choice.selected, Some(&report)))
+        }
+        Err(error) => {
+            let outcome = ImageOutcome::Failed;
+            context.metrics.job_images(job.name, outcome, images as u64);
+            Err(job::failure(&error))
+        }
+    }
+}
+
+/// Counts the images of a job by what became of their tags.
+fn count(context: &Context, job: &JobName, report: &ImportReport) {
+    let mut present = 0;
+    for image in &report.images {
+        let mut tags = report.tags.iter();
+        let is_present = image.tag.as_ref().is_none_or(|tag| {
+            tags.any(|made| {
+                made.tag == *tag && made.digest == image.digest && made.action == TagAction::Present
+            })
+        });
+        present += u64::from(is_present);
+    }
+    let made = report.images.len() as u64 - present;
+    context.metrics.job_images(job, ImageOutcome::Copied, made);
+    context
+        .metrics
+        .job_images(job, ImageOutcome::Present, present);
+}
+
+/// Pins what the rules selected to the digests that were copied.
+fn pinned(selected: &[Selected], report: Option<&ImportReport>) -> JobLock {
+    let mut lock = JobLock::new();
+    let images = report
+        .map(|report| report.images.as_slice())
+        .unwrap_or_default();
+    let digests: std::collections::BTreeMap<_, _> = images
+        .iter()
+        .map(|image| (&image.source, &image.digest))
+        .collect();
+    for selected in selected {
+        lock.add_rule(&selected.rule);
+        for image in &selected.images {
+            if let Some(digest) = digests.get(image) {
+                lock.pin(&selected.rule, image, (*digest).clone());
+            }
+        }
+    }
+    lock
+}
