@@ -74,6 +74,25 @@ impl DockerConfig {
         self
     }
 
+    /// Returns the key in `auths` under which a login to a registry, or to one of its repositories or
+    /// folders of repositories, is found by this source and by other tools.
+    pub fn key(registry: &Registry, folder: Option<&RepositoryName>) -> String {
+        match (names(registry).len(), folder) {
+            // The name that Docker itself uses; Podman's tools know it too.
+            (2.., None) => DOCKER_HUB.to_owned(),
+            (2.., Some(folder)) => format!("docker.io/{folder}"),
+            (_, None) => registry.to_string(),
+            (_, Some(folder)) => format!("{registry}/{folder}"),
+        }
+    }
+
+    /// Returns whether a key in `auths` is for exactly this registry and folder, in any of the forms
+    /// in which tools write it.
+    pub fn is_key(key: &str, registry: &Registry, folder: Option<&RepositoryName>) -> bool {
+        let (host, own) = split_key(key);
+        names(registry).contains(&host.as_str()) && own == folder.map_or("", |name| name.as_str())
+    }
+
     async fn in_file(
         &self,
         path: &Path,

@@ -15,6 +15,7 @@ use registry_probe::ProbeCache;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::commands::run::Run;
 use crate::config::{ApiConfig, Config, RegistryConfig};
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure};
@@ -40,13 +41,16 @@ pub(crate) struct Context {
     manifests: Option<Arc<ManifestFolder>>,
     /// The files that may hold logins, whether or not they exist.
     logins: Vec<PathBuf>,
+    /// Whether a denied request is explained by where logins were looked for.
+    explains_logins: bool,
     observer: Arc<Observer>,
 }
 
 impl Context {
-    /// Creates the context of a command. Without `network` the command talks only to its own registry, so proxies and
-    /// certificate folders are not read and nothing is warned about.
-    pub(crate) fn new(global: &Global, log: Arc<Log>, network: bool) -> Result<Self, Failure> {
+    /// Creates the context of a command. If the command talks only to its own registry, proxies and certificate folders
+    /// are not read and nothing is warned about.
+    pub(crate) fn new(global: &Global, log: Arc<Log>, command: &dyn Run) -> Result<Self, Failure> {
+        let network = command.registries().is_some();
         let config = match &global.config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
@@ -63,7 +67,7 @@ impl Context {
         });
         let environment = Environment::of_process();
         let logins = match &global.registry_config {
-            Some(path) if path.is_file() => vec![path.clone()],
+            Some(path) if path.is_file() || command.changes_logins() => vec![path.clone()],
             Some(path) => {
                 let path = path.display();
                 let message = format!("--registry-config {path}: there is no such file");
@@ -98,6 +102,7 @@ impl Context {
             manifests: cache_folder()
                 .map(|folder| Arc::new(ManifestFolder::new(folder.join("manifests")))),
             logins,
+            explains_logins: !command.changes_logins(),
             observer,
         })
     }
@@ -120,6 +125,11 @@ impl Context {
         }
     }
 
+    /// Returns the files that may hold logins, in the order in which they are read; the first one is written to.
+    pub(crate) fn login_files(&self) -> &[PathBuf] {
+        &self.logins
+    }
+
     /// Describes where logins were looked for.
     pub(crate) fn logins(&self) -> String {
         let file = |path: &PathBuf| match path.symlink_metadata() {
@@ -132,7 +142,7 @@ impl Context {
 
     /// Adds where logins were looked for to a failure, if a registry denied access.
     pub(crate) fn explained(&self, failure: Failure) -> Failure {
-        if failure.is(Exit::Access) && self.observer.was_denied() {
+        if self.explains_logins && failure.is(Exit::Access) && self.observer.was_denied() {
             failure.and(&self.logins())
         } else {
             failure

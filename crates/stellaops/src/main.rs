@@ -15,6 +15,7 @@ mod exit;
 mod failure;
 mod job_lock;
 mod log;
+mod logins_file;
 mod metrics;
 mod metrics_listen;
 mod opened_bundle;
@@ -135,7 +136,7 @@ async fn in_context<T>(
 ) -> Result<(), Failure> {
     let command = cli.command.chosen();
     let named = command.registries();
-    let context = Context::new(&cli.global, Arc::clone(log), named.is_some())?;
+    let context = Context::new(&cli.global, Arc::clone(log), command)?;
     if let Some(path) = &cli.global.metrics_file {
         Metrics::check_file(path).map_err(|error| metrics_file_failure(path, &error))?;
     }

@@ -455,3 +455,50 @@ async fn the_first_file_with_credentials_for_the_registry_wins_and_the_old_form_
         .unwrap_err();
     assert!(error.to_string().contains("cannot be read"), "{error}");
 }
+
+#[test]
+fn a_key_is_the_one_that_is_found_again_and_other_forms_of_it_are_known() {
+    for (registry, folder, key, others) in [
+        (
+            "r.test:5000",
+            "",
+            "r.test:5000",
+            ["https://r.test:5000/v2/", "R.test:5000"],
+        ),
+        (
+            "r.test",
+            "team/a",
+            "r.test/team/a",
+            ["r.test/team/a/", "R.TEST/team/a"],
+        ),
+        (
+            "docker.io",
+            "",
+            "https://index.docker.io/v1/",
+            ["docker.io", "registry-1.docker.io/v2"],
+        ),
+        (
+            "index.docker.io",
+            "team",
+            "docker.io/team",
+            ["index.docker.io/team", "registry-1.docker.io/team"],
+        ),
+    ] {
+        let registry = registry.parse().unwrap();
+        let folder: Option<RepositoryName> = folder.parse().ok();
+        assert_eq!(DockerConfig::key(&registry, folder.as_ref()), key);
+        for key in others.into_iter().chain([key]) {
+            assert!(
+                DockerConfig::is_key(key, &registry, folder.as_ref()),
+                "{key}"
+            );
+            let other = "r.test:5001".parse().unwrap();
+            assert!(!DockerConfig::is_key(key, &other, folder.as_ref()), "{key}");
+            let deeper = "team/b".parse().unwrap();
+            assert!(
+                !DockerConfig::is_key(key, &registry, Some(&deeper)),
+                "{key}"
+            );
+        }
+    }
+}

@@ -13,11 +13,13 @@ mod help;
 mod import;
 mod inspect;
 mod list;
+mod login;
+mod logout;
 mod manifest;
 mod mirror;
 mod pack;
 mod probe;
-mod run;
+pub(crate) mod run;
 mod serve;
 mod validate;
 mod version;
@@ -69,7 +71,7 @@ pub(crate) fn command_line() -> clap::Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Ask a registry what it can do
+    /// Ask a registry what it can do, and log in
     #[command(subcommand)]
     Registry(RegistryCommand),
     /// Find what refers to an image
@@ -93,6 +95,8 @@ pub(crate) enum Command {
 pub(crate) enum RegistryCommand {
     Probe(probe::ProbeArgs),
     Diagnose(diagnose::DiagnoseArgs),
+    Login(login::LoginArgs),
+    Logout(logout::LogoutArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -123,6 +127,8 @@ impl Command {
         match self {
             Self::Registry(RegistryCommand::Probe(args)) => args,
             Self::Registry(RegistryCommand::Diagnose(args)) => args,
+            Self::Registry(RegistryCommand::Login(args)) => args,
+            Self::Registry(RegistryCommand::Logout(args)) => args,
             Self::Referrers(ReferrersCommand::Discover(args)) => args,
             Self::Bundle(BundleCommand::Export(args)) => args,
             Self::Bundle(BundleCommand::Validate(args)) => args,

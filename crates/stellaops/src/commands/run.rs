@@ -18,6 +18,11 @@ pub(crate) trait Run: fmt::Debug + Sync {
         false
     }
 
+    /// Returns whether the command changes the file of logins, which then need not be there.
+    fn changes_logins(&self) -> bool {
+        false
+    }
+
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a>;
 }
 

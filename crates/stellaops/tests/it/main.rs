@@ -19,6 +19,7 @@ mod inspect;
 mod jobs;
 mod kill;
 mod ledger;
+mod login;
 mod metrics;
 mod mirror;
 mod policy;
