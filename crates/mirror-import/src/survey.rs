@@ -79,7 +79,7 @@ impl Importer {
             blob_bytes: 0,
         };
         let entries = plan.entries(false);
-        let answers = target.held(&entries).await;
+        let answers = target.held(&entries, Check::Size).await;
         let mut names: BTreeMap<RepositoryName, Names> = BTreeMap::new();
         for (entry, held) in entries.into_iter().zip(answers) {
             let names = names.entry(entry.repository.clone()).or_default();
@@ -173,7 +173,7 @@ impl Survey {
             self.manifests += usize::from(!has);
         }
         drop(answers);
-        let comparison = Comparison::of(name, plan, &target.discovery(name)?).await;
+        let comparison = Comparison::of(name, plan, &target.discovery(name, Check::Size)?).await;
         let (mut missing, reasons) = comparison.missing();
         if let Some(reason) = reasons.first()
             && !missing.is_empty()

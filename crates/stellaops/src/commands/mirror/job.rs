@@ -12,7 +12,7 @@ use mirror_import::{
 use mirror_plan::{
     ImageRule, JobLock, JobName, LockDifference, LockFile, PlanRequest, Selected, Selector,
 };
-use oci_content::{Reference, with_causes};
+use oci_content::{ImageSource, Reference, with_causes};
 
 use crate::arguments::policy;
 use crate::config::{JobConfig, JobTarget};
@@ -215,7 +215,8 @@ impl Job<'_> {
             JobTarget::Registry(to) => {
                 mapping.clone_from(&to.mapping);
                 let registry = to.registry.clone();
-                Arc::new(RegistryTarget::new(context.client.clone(), registry))
+                let target = RegistryTarget::new(context.client.clone(), registry);
+                Arc::new(target.manifest_cache(context.manifest_cache()))
             }
             JobTarget::Layout(folder) => {
                 Arc::new(LayoutTarget::new(folder).with_gaps(context.gaps.clone()))
@@ -232,6 +233,7 @@ impl Job<'_> {
         context: &Context,
         images: Vec<Reference>,
     ) -> Result<PlanRequest, Failure> {
+        let images = images.into_iter().map(ImageSource::from).collect();
         let mut request = planning::request(context, images);
         request.platforms.clone_from(&self.config.platforms);
         request.sha512 = true;
