@@ -112,15 +112,19 @@ impl Context {
         self.observer.requests.load(Ordering::Relaxed)
     }
 
-    /// Returns a context whose requests are also counted for a job.
-    pub(crate) fn for_job(&self, job: &JobName) -> Self {
+    /// Returns a context whose requests are also counted for a job, and sent in its window.
+    pub(crate) fn for_job(&self, job: &JobName, window: Option<DailyWindow>) -> Self {
         let counted = Counted {
             inner: Arc::clone(&self.observer),
             metrics: Arc::clone(&self.metrics),
             job: job.clone(),
         };
+        let mut client = self.client.with_observer(Arc::new(counted));
+        if let Some(window) = window {
+            client = client.with_window(Arc::new(window));
+        }
         Self {
-            client: self.client.with_observer(Arc::new(counted)),
+            client,
             ..self.clone()
         }
     }

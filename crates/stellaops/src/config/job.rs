@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::images::ImageConfig;
 use super::schedule::{NotifyConfig, ScheduleConfig};
 use super::{parsed, platforms};
+use crate::window::DailyWindow;
 
 /// What is mirrored where.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,11 +24,17 @@ pub(crate) struct JobConfig {
     /// The file of the policy that the images must satisfy.
     pub(crate) policy: Option<PathBuf>,
     pub(crate) to: JobTarget,
-    #[expect(dead_code, reason = "checked here, and run by the service")]
     schedule: Option<ScheduleConfig>,
     #[serde(default)]
     #[expect(dead_code, reason = "checked here, and sent by the service")]
     notify: Vec<NotifyConfig>,
+}
+
+impl JobConfig {
+    /// Returns the time of day in which the job may speak to registries.
+    pub(crate) fn window(&self) -> Option<DailyWindow> {
+        self.schedule.as_ref()?.window()
+    }
 }
 
 /// Where a job puts what it mirrors.

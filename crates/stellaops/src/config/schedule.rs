@@ -5,16 +5,24 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use url::{Host, Url};
 
-use crate::window::{Hours, Zone};
+use crate::window::{DailyWindow, Hours, Zone};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked here, and obeyed by the service")]
 pub(crate) struct ScheduleConfig {
+    #[expect(dead_code, reason = "checked here, and obeyed by the service")]
     cron: Cron,
     time_zone: Option<Zone>,
+    #[expect(dead_code, reason = "checked here, and obeyed by the service")]
     jitter_seconds: Option<u64>,
     window: Option<Hours>,
+}
+
+impl ScheduleConfig {
+    /// Returns the time of day in which runs may speak to registries.
+    pub(crate) fn window(&self) -> Option<DailyWindow> {
+        Some(DailyWindow::new(self.window?, self.time_zone.clone()))
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -173,7 +173,8 @@ async fn plan(
     options.mapping = mapping;
     let planning = Arc::new(Planning::new(context, &context.progress, "plan"));
     let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(&planning);
-    let planner = Planner::new(context.client.clone(), Arc::clone(&observer));
+    let planner = Planner::new(context.client.clone(), Arc::clone(&observer))
+        .manifest_cache(context.manifest_cache());
     let mirror = Mirror::new(
         planner,
         Importer::new(target, options, Arc::new(())),

@@ -78,14 +78,15 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     let known = args.jobs.read_lock()?;
     let mut lock = known.clone().unwrap_or_default();
     lock.retain(|name| context.config.jobs.contains_key(name));
-    let mut selector = Selector::new(context.client.clone());
     let mut failures = Failures::default();
     let mut document = RunDocument {
         schema_version: 1,
         jobs: Vec::new(),
     };
     for job in &jobs {
-        let own = context.for_job(job.name);
+        let own = context.for_job(job.name, job.config.window());
+        // Each job has its own, because a job may have a window for its requests.
+        let mut selector = Selector::new(own.client.clone());
         let started = Instant::now();
         let mut progressed = Progressed::default();
         let ran = run_job(
