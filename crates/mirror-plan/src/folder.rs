@@ -37,7 +37,7 @@ pub(crate) fn open(request: &PlanRequest) -> Result<Vec<FolderImage>, PlanError>
         let (referrers, origin) = match folders.get(&place) {
             Some(known) => known.clone(),
             None => {
-                let referrers = LayoutReferrers::open_folder(folder)?;
+                let referrers = LayoutReferrers::open_folder(wanted)?;
                 let origin = Arc::new(Origin::Layout(referrers.layout().clone()));
                 let opened = (referrers, origin);
                 folders.entry(place).or_insert(opened).clone()

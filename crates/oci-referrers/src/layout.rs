@@ -1,13 +1,12 @@
 mod contents;
 mod images;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use oci_content::{
-    Digest, ImageLayout, LayoutError, LegacyTag, Manifest, SourceKind, SourceRepository,
-    referrers_tag,
+    Digest, ImageLayout, LayoutError, LayoutReference, LegacyTag, Manifest, SourceKind,
+    SourceRepository, referrers_tag,
 };
 
 use self::contents::{Contents, Named};
@@ -42,13 +41,13 @@ impl LayoutReferrers {
         })
     }
 
-    /// Opens the layout in a folder that a user has named.
+    /// Opens the layout in the folder of a reference.
     ///
     /// # Errors
     ///
     /// When the folder does not exist, is not a layout, or its `index.json` cannot be read.
-    pub fn open_folder(folder: &Path) -> Result<Self, LayoutImageError> {
-        images::open(folder)
+    pub fn open_folder(wanted: &LayoutReference) -> Result<Self, LayoutImageError> {
+        images::open(wanted)
     }
 
     /// Returns the same folder as one repository sees it: a tag that another repository has in

@@ -233,8 +233,8 @@ impl LayoutReferrers {
     }
 }
 
-/// Opens the layout in a folder that a user has named.
-pub(super) fn open(folder: &Path) -> Result<LayoutReferrers, LayoutImageError> {
+pub(super) fn open(wanted: &LayoutReference) -> Result<LayoutReferrers, LayoutImageError> {
+    let folder = wanted.folder();
     let shown = folder.display();
     match std::fs::metadata(folder) {
         Ok(metadata) if !metadata.is_dir() => {
@@ -245,10 +245,14 @@ pub(super) fn open(folder: &Path) -> Result<LayoutReferrers, LayoutImageError> {
             ));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let hint = if folder.starts_with("~") {
-                "; shells expand ~ only at the start of a word"
-            } else {
-                ""
+            let whole = wanted.name().map(|name| format!("{shown}:{name}"));
+            let whole = whole.filter(|whole| Path::new(whole).is_dir());
+            let hint = match whole {
+                Some(whole) => format!("; the folder {whole} is written oci:{whole}/"),
+                None if folder.starts_with("~") => {
+                    "; shells expand ~ only at the start of a word".to_owned()
+                }
+                None => String::new(),
             };
             let message = format!("there is no folder {shown}{hint}");
             return Err(LayoutImageError::new(

@@ -6,6 +6,8 @@ use oci_content::{
 
 use std::collections::BTreeMap;
 
+use std::path::Path;
+
 use super::*;
 
 fn put(layout: &ImageLayout, json: &str) -> Descriptor {
@@ -129,7 +131,7 @@ fn wanted(layout: &ImageLayout, rest: &str) -> LayoutReference {
 
 /// Returns the names of the images that are selected.
 fn selected(layout: &ImageLayout, rest: &str) -> Vec<String> {
-    let folder = LayoutReferrers::open_folder(layout.root()).unwrap();
+    let folder = LayoutReferrers::open_folder(&LayoutReference::new(layout.root())).unwrap();
     let images = folder.images(&wanted(layout, rest)).unwrap();
     images
         .iter()
@@ -138,7 +140,7 @@ fn selected(layout: &ImageLayout, rest: &str) -> Vec<String> {
 }
 
 fn refused(layout: &ImageLayout, rest: &str) -> (LayoutImageErrorKind, String) {
-    let folder = LayoutReferrers::open_folder(layout.root()).unwrap();
+    let folder = LayoutReferrers::open_folder(&LayoutReference::new(layout.root())).unwrap();
     let error = folder.image(&wanted(layout, rest)).unwrap_err();
     let place = layout.root().display().to_string();
     (error.kind(), error.to_string().replace(&place, "F"))
@@ -201,7 +203,7 @@ fn an_image_is_named_by_what_its_folder_says_of_it() {
     ] {
         assert_eq!(selected(&layout, &rest), [name], "{rest}");
     }
-    let moved = LayoutReferrers::open_folder(layout.root()).unwrap();
+    let moved = LayoutReferrers::open_folder(&LayoutReference::new(layout.root())).unwrap();
     let moved = moved.image(&wanted(&layout, &format!(":2.0@{}", a.digest)));
     assert_eq!(moved.unwrap().tag_moved_to, Some(c.digest));
 }
@@ -299,14 +301,21 @@ fn a_reference_that_leads_to_no_one_image_says_what_there_is() {
         "schemaVersion": 2, "manifests": [called(&a, "both", ""), both],
     });
     std::fs::write(layout.root().join("index.json"), index.to_string()).unwrap();
-    let folder = LayoutReferrers::open_folder(layout.root()).unwrap();
+    let folder = LayoutReferrers::open_folder(&LayoutReference::new(layout.root())).unwrap();
     let all = folder.images(&wanted(&layout, "")).unwrap_err();
     assert_eq!(all.kind(), Kind::Ambiguous);
     let (kind, message) = refused(&layout, ":both");
     assert_eq!(kind, Kind::Ambiguous);
     assert!(message.contains(&a.digest.to_string()), "{message}");
 
-    let open = |folder: &Path| LayoutReferrers::open_folder(folder).unwrap_err();
+    let open =
+        |folder: &Path| LayoutReferrers::open_folder(&LayoutReference::new(folder)).unwrap_err();
+    std::fs::create_dir(outer.path().join("a:b")).unwrap();
+    let colon: LayoutReference = format!("oci:{}/a:b", outer.path().display())
+        .parse()
+        .unwrap();
+    let error = LayoutReferrers::open_folder(&colon).unwrap_err();
+    assert!(error.to_string().ends_with("/a:b/"), "{error}");
     let error = open(&outer.path().join("nowhere"));
     assert_eq!(error.kind(), Kind::NotFound);
     assert!(
@@ -360,7 +369,7 @@ fn tags_of_other_repositories_count_unless_those_have_the_subject() {
             named(&index(&[&listed]), "y", tag.as_str()),
         ])
         .unwrap();
-    let folder = LayoutReferrers::open_folder(layout.root()).unwrap();
+    let folder = LayoutReferrers::open_folder(&LayoutReference::new(layout.root())).unwrap();
     let found = |rest: &str| {
         let image = folder.image(&wanted(&layout, rest)).unwrap();
         let graph = block_on(folder.of(&image).discovery().run([image.digest]));

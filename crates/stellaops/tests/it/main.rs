@@ -14,6 +14,7 @@ mod discover;
 mod disk;
 mod documented;
 mod export;
+mod folders;
 mod import;
 mod inspect;
 mod jobs;

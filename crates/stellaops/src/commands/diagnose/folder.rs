@@ -30,7 +30,7 @@ const COPY_AGAIN: &str = "copy the image into the folder again, or name another 
 /// Runs all checks until one fails that the others need.
 pub(super) async fn check(reference: &LayoutReference) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let folder = match LayoutReferrers::open_folder(reference.folder()) {
+    let folder = match LayoutReferrers::open_folder(reference) {
         Ok(folder) => folder,
         Err(error) => return vec![unusable("folder", error)],
     };
@@ -82,6 +82,9 @@ fn unusable(check: &'static str, error: LayoutImageError) -> Finding {
         PlanErrorKind::LocalIo => finding
             .cause("this user may not read the folder, or its disk fails")
             .remedy("check the permissions of the folder"),
+        _ if check == "folder" => finding.remedy(
+            "name the folder of an image layout: oci:FOLDER[:TAG|@DIGEST]; FOLDER ends at the last colon",
+        ),
         _ => finding.remedy("name an image that is there: oci:FOLDER[:TAG|@DIGEST]"),
     }
 }

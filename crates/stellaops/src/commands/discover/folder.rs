@@ -23,7 +23,7 @@ pub(super) async fn discover(
     timeout: Duration,
 ) -> Result<Found, Failure> {
     let mut found = Found::nothing(reference.digest().cloned(), timeout);
-    let folder = match LayoutReferrers::open_folder(reference.folder()) {
+    let folder = match LayoutReferrers::open_folder(reference) {
         Ok(folder) => folder,
         Err(error) => {
             found.no_image(error)?;
