@@ -83,7 +83,7 @@ async fn all_shows_every_fact_with_its_reason() {
 async fn a_damaged_cache_is_a_warning_and_a_throttled_registry_is_asked_again() {
     let registry = registry_with_image(Persona::SpecFull).await;
     let site = Site::new();
-    let folder = site.path("home/.cache/stellaops");
+    let folder = site.path("cache/stellaops");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("registry-probes.json"), "{\"schemaVer").unwrap();
     registry.fault(Route::referrers(), Fault::statuses([403]));
