@@ -16,6 +16,8 @@
 //! It reads no configuration and writes to no terminal. It needs a tokio runtime and spawns
 //! transfers on it.
 
+mod audit;
+mod audit_report;
 mod base;
 mod blob_task;
 mod error;
@@ -52,6 +54,8 @@ mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use audit::{AuditObserver, Auditor};
+pub use audit_report::{AuditFinding, AuditReport, AuditStatus, AuditedObject, DriftKind};
 pub use error::{ImportError, ImportErrorKind, ImportRemedy};
 pub use importer::Importer;
 pub use layout_target::LayoutTarget;

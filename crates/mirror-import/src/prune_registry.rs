@@ -149,7 +149,7 @@ impl RegistryTarget {
 }
 
 /// Classifies a question without an answer.
-fn unsettled(what: String, problem: &Problem) -> ImportError {
+pub(crate) fn unsettled(what: String, problem: &Problem) -> ImportError {
     let kind = match problem.code {
         ErrorCode::Denied => ImportErrorKind::Access,
         ErrorCode::Network

@@ -21,7 +21,6 @@ mod metrics_listen;
 mod opened_bundle;
 mod planning;
 mod progress;
-#[cfg_attr(not(test), expect(dead_code, reason = "`mirror run` writes them"))]
 mod receipts;
 mod remedy;
 mod render;

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use mirror_import::{AuditReport, DriftKind};
 use mirror_plan::JobName;
 use oci_content::{Capability, DiscoveryMethod, ErrorCode, FileSystemGaps, Registry};
 
@@ -12,6 +13,8 @@ const BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0,
 ];
 const BUDGET_WAITS: &str = "registry_budget_waits_total";
+const DRIFT: &str = "mirror_drift";
+
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
 /// What became of an image in a run of a job.
@@ -97,6 +100,8 @@ impl Metrics {
         for (name, text) in described {
             recorder.describe_counter(name.into(), None, text.into());
         }
+        let text = "What differs at the target of a job from its newest receipt, by kind";
+        recorder.describe_gauge(DRIFT.into(), None, text.into());
         Self { recorder, handle }
     }
 
@@ -181,6 +186,17 @@ impl Metrics {
     /// Counts a wait for the budget of a registry.
     pub(crate) fn held(&self, registry: &Registry, budget: &'static str) {
         self.count(BUDGET_WAITS, registry, "budget", budget, 1);
+    }
+
+    /// Sets what an audit of a job's target has found.
+    pub(crate) fn drifted(&self, job: &str, report: &AuditReport) {
+        for kind in [DriftKind::Missing, DriftKind::Changed, DriftKind::Extra] {
+            let labels = vec![label("job", job), label("kind", &kind.to_string())];
+            let count = u32::try_from(report.count(kind)).unwrap_or(u32::MAX);
+            self.recorder
+                .register_gauge(&Key::from_parts(DRIFT, labels), &METADATA)
+                .set(f64::from(count));
+        }
     }
 
     /// Counts a request to the served store. Methods that no registry uses are counted as `other`.

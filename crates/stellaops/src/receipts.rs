@@ -6,8 +6,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use mirror_import::ImportReport;
+use mirror_import::{ImportReport, PruneKind, PruneReport};
 use oci_content::{FileSystemGaps, replace_file};
+use serde::Serialize;
 
 use crate::context::state;
 use crate::exit::{Exit, Failure};
@@ -62,8 +63,52 @@ impl Receipts {
         &self.folder
     }
 
+    /// Returns the names of all jobs that have receipts, sorted.
+    pub(crate) fn jobs() -> Result<Vec<String>, Failure> {
+        let Some(all) = state("receipts") else {
+            return Ok(Vec::new());
+        };
+        let entries = match fs::read_dir(&all) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
+        };
+        let entries = entries.map_err(|error| {
+            let message = format!("{} cannot be listed: {error}", all.display());
+            Failure::new(Exit::LocalIo, message)
+        })?;
+        let folders = entries.iter().filter(|entry| entry.path().is_dir());
+        let mut names: Vec<String> = folders
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns the newest receipt of an import that was proved, and where it is; `None` if there is
+    /// none.
+    pub(crate) fn newest_proved(&self) -> Result<Option<(PathBuf, ImportReport)>, Failure> {
+        for path in self.newest_first()? {
+            if let Record::Import(report) = read_record(&path)?
+                && report.proved
+            {
+                return Ok(Some((path, *report)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Writes a receipt, and returns where it is.
     pub(crate) fn write(&self, report: &ImportReport) -> Result<PathBuf, Failure> {
+        self.write_record(report)
+    }
+
+    /// Writes the report of a prune among the receipts, and returns where it is.
+    pub(crate) fn write_prune(&self, report: &PruneReport) -> Result<PathBuf, Failure> {
+        self.write_record(report)
+    }
+
+    fn write_record(&self, report: &impl Serialize) -> Result<PathBuf, Failure> {
         let fail = |error: &dyn fmt::Display| {
             let folder = self.folder.display();
             let message = format!(
@@ -120,8 +165,29 @@ impl Receipts {
     }
 }
 
+/// A file among the receipts of a job.
+#[derive(Debug)]
+pub(crate) enum Record {
+    Import(Box<ImportReport>),
+    Prune(Box<PruneReport>),
+}
+
 /// Reads a receipt, of `mirror run` or of `bundle import`.
 pub(crate) fn read(path: &Path) -> Result<ImportReport, Failure> {
+    match read_record(path)? {
+        Record::Import(report) => Ok(*report),
+        Record::Prune(_) => {
+            let message = format!(
+                "{} is the report of a prune, and no receipt of what was brought",
+                path.display()
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
+}
+
+/// Reads a file among the receipts of a job.
+pub(crate) fn read_record(path: &Path) -> Result<Record, Failure> {
     parse(path).map_err(|reason| {
         let message = format!(
             "the receipt {} cannot be relied on: {reason}; put it back from a backup, or move it away to do without what it \
@@ -132,7 +198,7 @@ pub(crate) fn read(path: &Path) -> Result<ImportReport, Failure> {
     })
 }
 
-fn parse(path: &Path) -> Result<ImportReport, String> {
+fn parse(path: &Path) -> Result<Record, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     file.take(MAX_RECEIPT_BYTES + 1)
@@ -146,15 +212,20 @@ fn parse(path: &Path) -> Result<ImportReport, String> {
     #[serde(rename_all = "camelCase")]
     struct Version {
         schema_version: u32,
+        kind: Option<PruneKind>,
     }
     let damaged = |error: serde_json::Error| format!("it is damaged: {error}");
-    let Version { schema_version } = serde_json::from_slice(&bytes).map_err(damaged)?;
-    if schema_version != SCHEMA_VERSION {
+    let version: Version = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if version.schema_version != SCHEMA_VERSION {
         return Err(format!(
-            "it is of version {schema_version}, and this program knows version {SCHEMA_VERSION}"
+            "it is of version {}, and this program knows version {SCHEMA_VERSION}",
+            version.schema_version
         ));
     }
-    serde_json::from_slice(&bytes).map_err(damaged)
+    Ok(match version.kind {
+        Some(_) => Record::Prune(serde_json::from_slice(&bytes).map_err(damaged)?),
+        None => Record::Import(serde_json::from_slice(&bytes).map_err(damaged)?),
+    })
 }
 
 /// Returns a file name that sorts after `last`: the time, down to the nanosecond, or the nanosecond after that of `last`.

@@ -5,6 +5,7 @@
 )]
 
 mod any;
+mod audit;
 mod deltas;
 mod faults;
 mod folders;

@@ -23,6 +23,7 @@ mod ledger;
 mod login;
 mod metrics;
 mod mirror;
+mod mirror_audit;
 mod policy;
 mod probe;
 mod progress;

@@ -1,9 +1,11 @@
 //! `stellaops mirror`: from registry to registry, without a file in between.
 
+mod audit;
 mod convert;
 pub(crate) mod copy;
 mod job;
 mod plan;
+mod prune;
 mod run;
 
 use clap::Subcommand;
@@ -15,6 +17,8 @@ pub(crate) enum MirrorCommand {
     Copy(copy::CopyArgs),
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
+    Audit(audit::AuditArgs),
+    Prune(prune::PruneArgs),
     Convert(convert::ConvertArgs),
 }
 
@@ -25,6 +29,8 @@ impl MirrorCommand {
             Self::Copy(args) => args,
             Self::Run(args) => args,
             Self::Plan(args) => args,
+            Self::Audit(args) => args,
+            Self::Prune(args) => args,
             Self::Convert(args) => args,
         }
     }

@@ -1,0 +1,295 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use mirror_import::{
+    AuditFinding, AuditObserver, AuditReport, AuditStatus, Auditor, DriftKind, ImportOptions,
+    ImportReport, MapRule, RegistryTarget, Target,
+};
+use oci_content::{Reference, Registry};
+use serde::Serialize;
+
+use super::copy;
+use crate::arguments::{TableFormat, bundle_path};
+use crate::commands::import;
+use crate::commands::run::{Run, Running};
+use crate::commands::validate;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::failure;
+use crate::planning;
+use crate::progress::{Current, Progress};
+use crate::receipts::{self, Receipts};
+use crate::render;
+
+/// Ask a target whether everything that was brought is still there, unchanged, and discoverable
+#[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
+pub(crate) struct AuditArgs {
+    /// The jobs whose newest receipts are audited [default: every job that has receipts]
+    #[arg(value_name = "JOB", conflicts_with = "receipt")]
+    pub(crate) jobs: Vec<String>,
+    /// The receipt of an import or a copy, instead of those of jobs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Send again what the source still has, and audit once more
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Repair from this bundle, instead of from the source
+    #[arg(long, value_name = "BUNDLE", requires_all = ["repair", "receipt"], value_parser = bundle_path())]
+    pub(crate) file: Option<PathBuf>,
+    /// Move tags back that somebody has moved
+    #[arg(long, requires = "repair")]
+    pub(crate) overwrite_tags: bool,
+    /// Output format
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) format: TableFormat,
+}
+
+const EXAMPLES: &str = "\
+    stellaops mirror audit --receipt receipt.json\n\
+    stellaops mirror audit nightly --config stellaops.yaml --repair\n\
+    stellaops mirror audit --receipt receipt.json --repair --file bundle.tgz";
+
+impl Run for AuditArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        Some(Vec::new())
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+/// A receipt to audit.
+struct Audited {
+    job: Option<String>,
+    path: PathBuf,
+    receipt: ImportReport,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuditDocument {
+    schema_version: u32,
+    audits: Vec<OneAudit>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OneAudit {
+    job: Option<String>,
+    receipt: PathBuf,
+    repaired: bool,
+    #[serde(flatten)]
+    report: AuditReport,
+}
+
+async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
+    let mut document = AuditDocument {
+        schema_version: 1,
+        audits: Vec::new(),
+    };
+    let mut failed: Option<Failure> = None;
+    for audited in receipts(context, args)? {
+        let target = target(context, &audited.receipt)?;
+        let (mut report, mut result) = audit(context, &target, &audited.receipt).await;
+        let mut repaired = false;
+        if args.repair && report.status == AuditStatus::Drifted {
+            repair(context, args, &audited.receipt, &target).await?;
+            (report, result) = audit(context, &target, &audited.receipt).await;
+            repaired = true;
+        }
+        if let Some(job) = &audited.job {
+            context.metrics.drifted(job, &report);
+        }
+        if let Err(failure) = result {
+            context.log.debug(&failure.to_string());
+            failed.get_or_insert(failure);
+        }
+        document.audits.push(OneAudit {
+            job: audited.job,
+            receipt: audited.path,
+            repaired,
+            report,
+        });
+    }
+    match args.format {
+        TableFormat::Json => render::json(&document)?,
+        TableFormat::Table => render::text(&text(&document.audits))?,
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Finds the receipts: the one that is named, or the newest proved one of each job.
+fn receipts(context: &Context, args: &AuditArgs) -> Result<Vec<Audited>, Failure> {
+    if let Some(path) = &args.receipt {
+        return Ok(vec![Audited {
+            job: None,
+            path: path.clone(),
+            receipt: receipts::read(path)?,
+        }]);
+    }
+    let mut jobs = args.jobs.clone();
+    if jobs.is_empty() {
+        jobs = Receipts::jobs()?;
+    }
+    let mut audited = Vec::new();
+    for job in jobs {
+        let own = Receipts::of_job(&job, context.gaps.clone())?;
+        let Some((path, receipt)) = own.newest_proved()? else {
+            let message = format!(
+                "job {job} has no receipt of a run that was proved in {}; `stellaops mirror run {job}` writes one",
+                own.folder().display()
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        };
+        context
+            .log
+            .info(&format!("Job {job}: auditing by {}", path.display()));
+        audited.push(Audited {
+            job: Some(job),
+            path,
+            receipt,
+        });
+    }
+    if audited.is_empty() {
+        let message = "there are no receipts of jobs; name one with --receipt, or `stellaops mirror run` writes them";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    Ok(audited)
+}
+
+fn target(context: &Context, receipt: &ImportReport) -> Result<RegistryTarget, Failure> {
+    let registry: Registry = receipt.target.parse().map_err(|_| {
+        let message = format!(
+            "{} is a folder, and only registries are audited; importing the same bundle again hashes everything in it",
+            receipt.target
+        );
+        Failure::new(Exit::Usage, message)
+    })?;
+    Ok(RegistryTarget::new(context.client.clone(), registry))
+}
+
+async fn audit(
+    context: &Context,
+    target: &RegistryTarget,
+    receipt: &ImportReport,
+) -> (AuditReport, Result<(), Failure>) {
+    let observer = Arc::new(Observer::new(&context.progress));
+    let told: Arc<dyn AuditObserver> = Arc::<Observer>::clone(&observer);
+    let (report, result) = Auditor::new(target.clone(), told).audit(receipt).await;
+    observer.current.end();
+    (report, result.map_err(|error| failure::of_import(&error)))
+}
+
+/// Sends again what the source or the bundle still has.
+async fn repair(
+    context: &Context,
+    args: &AuditArgs,
+    receipt: &ImportReport,
+    target: &RegistryTarget,
+) -> Result<(), Failure> {
+    let target: Arc<dyn Target> = Arc::new(target.clone());
+    let mut options = ImportOptions::default();
+    options.overwrite_tags = args.overwrite_tags;
+    options.verify_existing = true;
+    for record in &receipt.repositories {
+        let rule: Result<MapRule, _> = format!("{}={}", record.source, record.target).parse();
+        let rule = rule.map_err(|error| failure::of_import(&error))?;
+        options.mapping.rules.push(rule);
+    }
+    if let Some(path) = &args.file {
+        let validator = validate::validator(true, false);
+        let bundle = validate::validated_by(&context.progress, &validator, path)?;
+        validate::warn(&context.log, &bundle);
+        let sent = import::import(bundle, target, options, &context.progress).await;
+        return sent.map(drop);
+    }
+    let images = receipt.graph.iter().flat_map(|graph| &graph.images);
+    let images = images.map(|image| pinned(&image.reference, image));
+    let request = planning::request(context, images.collect());
+    let copied = copy::copy(context, &request, target, options, false).await;
+    copied.map(drop).map_err(|error| failure::of_mirror(&error))
+}
+
+/// Returns the reference of an image with the digest that was brought.
+fn pinned(reference: &Reference, image: &oci_content::ImageRecord) -> Reference {
+    let text = format!("{reference}@{}", image.digest);
+    match reference.digest() {
+        Some(_) => reference.clone(),
+        None => text.parse().unwrap_or_else(|_| reference.clone()),
+    }
+}
+
+fn text(audits: &[OneAudit]) -> String {
+    let mut text = String::new();
+    for audit in audits {
+        let report = &audit.report;
+        text.push_str(&format!(
+            "{}\n  receipt {}\n",
+            report.target,
+            audit.receipt.display()
+        ));
+        let mut table = render::Table::new(["KIND", "WHAT", "WHERE", "CAUSE"]);
+        for finding in &report.findings {
+            table.row([
+                finding.kind.to_string(),
+                finding.object.to_string(),
+                place(finding),
+                finding.cause().to_owned(),
+            ]);
+        }
+        if !report.findings.is_empty() {
+            text.push_str(&table.to_string());
+        }
+        for question in &report.unanswered {
+            text.push_str(&format!("no answer: {}\n", render::foreign(question)));
+        }
+        text.push_str(&format!(
+            "{} tags, {} manifests, {} blobs and {} referrers compared: {} missing, {} changed, {} extra\n",
+            report.tags,
+            report.manifests,
+            report.blobs,
+            report.referrers,
+            report.count(DriftKind::Missing),
+            report.count(DriftKind::Changed),
+            report.count(DriftKind::Extra),
+        ));
+    }
+    text
+}
+
+fn place(finding: &AuditFinding) -> String {
+    let repository = &finding.repository;
+    let mut place = match &finding.tag {
+        Some(tag) => format!("{repository}:{tag}"),
+        None => format!("{repository}@{}", finding.digest),
+    };
+    if let Some(subject) = &finding.subject {
+        place = format!("{place} of {subject}");
+    }
+    if let Some(found) = &finding.found {
+        place = format!("{place} is {found}");
+    }
+    place
+}
+
+#[derive(Debug)]
+struct Observer {
+    current: Current,
+}
+
+impl Observer {
+    fn new(progress: &Progress) -> Self {
+        let current = Current::default();
+        current.begin(|| progress.phase("audit", None));
+        Self { current }
+    }
+}
+
+impl AuditObserver for Observer {
+    fn looked(&self) {
+        self.current.with(|phase| phase.one_done());
+    }
+}

@@ -1,0 +1,293 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clap::Args;
+use mirror_import::{
+    PruneHistory, PruneObserver, PruneOptions, PruneReport, PruneRequest, PruneTarget, Pruner,
+    RegistryTarget,
+};
+use mirror_plan::{JobName, Selector};
+use oci_content::{Reference, Registry, RepositoryName, SourceRepository};
+use registry_client::ManifestId;
+use serde::Serialize;
+
+use super::job::{Failures, Job, JobArgs};
+use crate::arguments::TableFormat;
+use crate::commands::run::{Run, Running};
+use crate::config::JobTarget;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::failure;
+use crate::job_lock::JobHeld;
+use crate::progress::{Current, Progress};
+use crate::receipts::{Receipts, Record, read_record};
+use crate::render;
+
+/// Show what jobs brought and no rule selects any more, and delete it with --yes
+#[derive(Debug, Args)]
+#[command(long_about = EXAMPLES)]
+pub(crate) struct PruneArgs {
+    /// The jobs [default: all of the configuration]
+    #[arg(value_name = "JOB")]
+    pub(crate) jobs: Vec<JobName>,
+    /// Delete what is shown
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Output format
+    #[arg(long, default_value = "table", value_name = "FORMAT")]
+    pub(crate) format: TableFormat,
+}
+
+const EXAMPLES: &str = "\
+    stellaops mirror prune --config stellaops.yaml\n\
+    stellaops mirror prune nightly --config stellaops.yaml --yes";
+
+impl Run for PruneArgs {
+    fn registries(&self) -> Option<Vec<Registry>> {
+        Some(Vec::new())
+    }
+
+    fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
+        Box::pin(run(context, self))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PruneDocument {
+    schema_version: u32,
+    jobs: Vec<JobPrune>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JobPrune {
+    job: JobName,
+    report: Option<PruneReport>,
+    error: Option<String>,
+}
+
+async fn run(context: &Context, args: &PruneArgs) -> Result<(), Failure> {
+    let of = |jobs: &[JobName]| JobArgs {
+        jobs: jobs.to_vec(),
+        lock: None,
+        locked: false,
+    };
+    let chosen = of(&args.jobs);
+    let jobs = chosen.chosen(context)?;
+    let everybody = of(&[]);
+    let mut selector = Selector::new(context.client.clone());
+    let mut images: BTreeMap<&JobName, Vec<Reference>> = BTreeMap::new();
+    // Every job that uses a target says what has to stay there: if one cannot, nothing is deleted.
+    let all = everybody.chosen(context)?;
+    for job in &all {
+        let choice = everybody.choose(context, &mut selector, job, None).await?;
+        images.insert(job.name, choice.images);
+    }
+    let mut failures = Failures::default();
+    let mut document = PruneDocument {
+        schema_version: 1,
+        jobs: Vec::new(),
+    };
+    for job in &jobs {
+        let own = context.for_job(job.name);
+        let (report, result) = match prune(&own, args, job, &all, &images).await {
+            Ok((report, result)) => (Some(report), result),
+            Err(failure) => (None, Err(failure)),
+        };
+        document.jobs.push(JobPrune {
+            job: job.name.clone(),
+            error: result.as_ref().err().map(ToString::to_string),
+            report,
+        });
+        if let Err(failure) = result {
+            failures.add(job.name, failure);
+        }
+    }
+    match args.format {
+        TableFormat::Json => render::json(&document)?,
+        TableFormat::Table => render::text(&text(&document, args.yes))?,
+    }
+    failures.end(context, jobs.len())
+}
+
+/// Plans or prunes one job; what was deleted is among its receipts, whatever the result.
+async fn prune(
+    context: &Context,
+    args: &PruneArgs,
+    job: &Job<'_>,
+    all: &[Job<'_>],
+    images: &BTreeMap<&JobName, Vec<Reference>>,
+) -> Result<(PruneReport, Result<(), Failure>), Failure> {
+    let JobTarget::Registry(to) = &job.config.to else {
+        let message = format!(
+            "job {} goes to a folder, and only registries are pruned",
+            job.name
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    if images.get(job.name).is_none_or(Vec::is_empty) {
+        let message = format!(
+            "job {} selects nothing, and then everything that it brought would go; nothing was deleted",
+            job.name
+        );
+        return Err(Failure::new(Exit::Incomplete, message));
+    }
+    let receipts = Receipts::of_job(job.name.as_str(), context.gaps.clone())?;
+    let _held = match args.yes {
+        true => Some(JobHeld::take(
+            job.name.as_str(),
+            receipts.folder(),
+            &context.gaps,
+        )?),
+        false => None,
+    };
+    let target = Arc::new(RegistryTarget::new(
+        context.client.clone(),
+        to.registry.clone(),
+    ));
+    let history = history(context, &receipts, &*target)?;
+    let mut request = PruneRequest::new(history);
+    for other in all {
+        let JobTarget::Registry(own) = &other.config.to else {
+            continue;
+        };
+        if own.registry != to.registry {
+            continue;
+        }
+        let (_, mapping) = other.target(context);
+        for image in images.get(other.name).into_iter().flatten() {
+            let place = mapping.target(&SourceRepository::from(image));
+            let place = place.map_err(|error| failure::of_import(&error))?;
+            match (image.tag(), image.digest()) {
+                (Some(tag), _) => drop(request.tags.insert((place, tag.clone()))),
+                (None, Some(digest)) => drop(request.digests.insert((place, digest.clone()))),
+                (None, None) => {}
+            }
+        }
+    }
+    let observer = Arc::new(Observer::new(&context.progress));
+    let told: Arc<dyn PruneObserver> = Arc::<Observer>::clone(&observer);
+    let pruner = Pruner::new(target, PruneOptions::default(), told);
+    let pruned = if args.yes {
+        let (report, result) = pruner.run(&request).await;
+        if !report.is_empty() {
+            receipts.write_prune(&report)?;
+        }
+        Ok((report, result.map_err(|error| failure::of_import(&error))))
+    } else {
+        let planned = pruner.plan(&request).await;
+        let planned = planned.map_err(|error| failure::of_import(&error))?;
+        Ok((planned, Ok(())))
+    };
+    observer.current.end();
+    pruned
+}
+
+/// Reads what the receipts of a job say, and what the receipts of jobs say that this configuration does not have.
+fn history(
+    context: &Context,
+    receipts: &Receipts,
+    target: &dyn PruneTarget,
+) -> Result<PruneHistory, Failure> {
+    let mut history = PruneHistory::new(target.identity());
+    for path in receipts.newest_first()?.iter().rev() {
+        match read_record(path)? {
+            Record::Import(report) => {
+                let added = history.add(&report);
+                added.map_err(|error| {
+                    failure::of_import(&error).and(&format!("it is {}", path.display()))
+                })?;
+            }
+            Record::Prune(report) => history.pruned(&report),
+        }
+    }
+    for name in Receipts::jobs()? {
+        let is_configured = name
+            .parse::<JobName>()
+            .is_ok_and(|name| context.config.jobs.contains_key(&name));
+        if is_configured {
+            continue;
+        }
+        let others = Receipts::of_job(&name, context.gaps.clone())?;
+        for path in others.newest_first()? {
+            if let Record::Import(report) = read_record(&path)? {
+                let added = history.protect(&report);
+                added.map_err(|error| {
+                    failure::of_import(&error).and(&format!("it is {}", path.display()))
+                })?;
+            }
+        }
+    }
+    Ok(history)
+}
+
+fn text(document: &PruneDocument, is_done: bool) -> String {
+    let mut text = String::new();
+    for job in &document.jobs {
+        text.push_str(&format!("job {}\n", job.job));
+        let Some(report) = &job.report else {
+            continue;
+        };
+        for own in &report.repositories {
+            let name = &own.repository;
+            for (tag, digest) in &own.tags {
+                text.push_str(&format!("- {name}:{tag} {}\n", render::short(digest)));
+            }
+            if !own.manifests.is_empty() {
+                let count = render::count(own.manifests.len(), "manifest");
+                text.push_str(&format!("- {name}: {count}\n"));
+            }
+            for kept in &own.kept {
+                let what = match &kept.tag {
+                    Some(tag) => format!("{name}:{tag}"),
+                    None => format!("{name}@{}", kept.digest),
+                };
+                let by = kept.by.as_ref().map(|by| format!(" ({by})"));
+                let by = by.unwrap_or_default();
+                text.push_str(&format!("  {what} stays: {}{by}\n", kept.reason));
+            }
+            for new in &own.appeared {
+                let what = match (&new.tag, &new.subject) {
+                    (Some(tag), _) => format!("{name}:{tag}"),
+                    (None, Some(subject)) => format!("{name}@{} on {subject}", new.digest),
+                    (None, None) => format!("{name}@{}", new.digest),
+                };
+                text.push_str(&format!("  {what} appeared in the meantime\n"));
+            }
+        }
+        text.push_str(&format!(
+            "{} of {} and {} {}\n",
+            report.pruned_tags(),
+            render::count(report.tags, "tag"),
+            render::count(report.pruned_manifests(), "manifest"),
+            match (is_done, report.is_empty()) {
+                (true, _) => "deleted",
+                (false, true) => "would go",
+                (false, false) => "would go; --yes deletes them",
+            }
+        ));
+    }
+    text
+}
+
+#[derive(Debug)]
+struct Observer {
+    current: Current,
+}
+
+impl Observer {
+    fn new(progress: &Progress) -> Self {
+        let current = Current::default();
+        current.begin(|| progress.phase("prune", None));
+        Self { current }
+    }
+}
+
+impl PruneObserver for Observer {
+    fn looking(&self, _: &RepositoryName) {}
+
+    fn deleted(&self, _: &RepositoryName, _: ManifestId<'_>) {
+        self.current.with(|phase| phase.one_done());
+    }
+}
