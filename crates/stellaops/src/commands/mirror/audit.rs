@@ -6,7 +6,7 @@ use mirror_import::{
     AuditFinding, AuditObserver, AuditReport, AuditStatus, Auditor, DriftKind, ImportOptions,
     ImportReport, MapRule, RegistryTarget, Target,
 };
-use oci_content::{Reference, Registry};
+use oci_content::{ImageSource, Reference, Registry};
 use serde::Serialize;
 
 use super::copy;
@@ -208,7 +208,7 @@ async fn repair(
     }
     let images = receipt.graph.iter().flat_map(|graph| &graph.images);
     let images = images.map(|image| pinned(&image.reference, image));
-    let request = planning::request(context, images.collect());
+    let request = planning::request(context, images.map(ImageSource::from).collect());
     let copied = copy::copy(context, &request, target, options, false).await;
     copied.map(drop).map_err(|error| failure::of_mirror(&error))
 }

@@ -90,7 +90,7 @@ async fn run(context: &Context, args: &PruneArgs) -> Result<(), Failure> {
         jobs: Vec::new(),
     };
     for job in &jobs {
-        let own = context.for_job(job.name);
+        let own = context.for_job(job.name, job.config.window());
         let (report, result) = match prune(&own, args, job, &all, &images).await {
             Ok((report, result)) => (Some(report), result),
             Err(failure) => (None, Err(failure)),
