@@ -174,7 +174,7 @@ async fn a_policy_forbids_a_copy_and_says_what_is_not_met() {
     let source = registry_with_image(Persona::SpecFull).await;
     let target = open(Persona::SpecFull).await;
     let site = Site::new();
-    let policy = "version: 1\nrules:\n- name: vex\n  images: ['**']\n  require: {category: vex}\n";
+    let policy = "version: 1\nrules:\n- name: vex\n  images: ['**']\n  require: {artifact_type: application/vnd.example.absent}\n";
     std::fs::write(site.path("p.yaml"), policy).unwrap();
     let (from, to) = (source.host(), target.host());
     let ran = site
@@ -183,7 +183,7 @@ async fn a_policy_forbids_a_copy_and_says_what_is_not_met() {
         ))
         .await;
     assert_eq!(ran.code, 11, "{}", ran.stderr);
-    assert!(ran.stdout.contains("vex"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("vnd.example.absent"), "{}", ran.stdout);
     assert_eq!(target.resolve("app", "1.0"), None);
 }
 
