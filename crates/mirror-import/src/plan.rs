@@ -195,7 +195,7 @@ impl RepositoryPlan {
             if let Some(need) = needs.get_mut(referrer)
                 && !need.needed.contains(subject)
             {
-                need.named.insert(subject.clone());
+                need.named.push(subject.clone());
             }
         }
         self.waves = waves(&needs);
@@ -239,7 +239,7 @@ impl RepositoryPlan {
                 self.attestations.insert(child.digest.clone());
             }
             need.children.push(child.digest.clone());
-            need.needed.insert(child.digest.clone());
+            need.needed.push(child.digest.clone());
         }
         for blob in manifest.blobs() {
             let blobs = if source.leaves_out(&blob.digest) {
@@ -256,13 +256,16 @@ impl RepositoryPlan {
 }
 
 /// What must be at the target before a manifest, whether the bundle holds it or not.
+///
+/// There is one for each manifest, with a digest or two: sets would take several times the memory. A
+/// digest may be listed twice.
 #[derive(Debug, Default)]
 struct Need {
     children: Vec<Digest>,
     /// The manifests that it names by digest: its children and its subject.
-    needed: BTreeSet<Digest>,
+    needed: Vec<Digest>,
     /// Its subjects according to legacy tags.
-    named: BTreeSet<Digest>,
+    named: Vec<Digest>,
 }
 
 /// Every manifest of a repository.
