@@ -248,6 +248,11 @@ async fn a_lock_file_that_does_not_fit_says_what_differs() {
         .mirror("run --lock l.yaml --locked")
         .await
         .failed(2, &["l.yaml"]);
+    scene
+        .mirror("run --lock none/l.yaml")
+        .await
+        .failed(8, &["--lock none/l.yaml"]);
+    assert!(scene.target.tags("mirror/team/app").is_empty());
     scene.mirror("run --lock l.yaml").await.done();
 
     scene.configure("    - repository: SOURCE/team/app\n      tags: {regex: \"^1.0\"}\n");

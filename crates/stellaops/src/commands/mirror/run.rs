@@ -1,4 +1,5 @@
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use clap::Args;
@@ -17,7 +18,7 @@ use crate::config::JobTarget;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::job_lock::JobHeld;
-use crate::metrics::ImageOutcome;
+use crate::metrics::{ImageOutcome, Metrics};
 use crate::receipts::Receipts;
 use crate::render;
 
@@ -76,6 +77,10 @@ struct Progressed {
 async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     let jobs = args.jobs.chosen(context)?;
     let known = args.jobs.read_lock()?;
+    if let Some(path) = args.jobs.lock.as_ref().filter(|_| !args.jobs.locked) {
+        // Told before anything is copied.
+        Metrics::check_file(path).map_err(|error| unwritten(path, &error))?;
+    }
     let mut lock = known.clone().unwrap_or_default();
     lock.retain(|name| context.config.jobs.contains_key(name));
     let mut failures = Failures::default();
@@ -135,14 +140,16 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     }
     let written = match &args.jobs.lock {
         Some(path) if !args.jobs.locked => {
-            replace_file(path, lock.to_yaml().as_bytes(), &context.gaps).map_err(|error| {
-                let message = format!("--lock {}: {error}", path.display());
-                Failure::new(Exit::LocalIo, message)
-            })
+            replace_file(path, lock.to_yaml().as_bytes(), &context.gaps)
+                .map_err(|error| unwritten(path, &error))
         }
         _ => Ok(()),
     };
     failures.end(context, jobs.len()).and(written)
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::LocalIo, format!("--lock {}: {error}", path.display()))
 }
 
 /// Runs one job, and returns what its rules select, pinned.
