@@ -94,9 +94,13 @@ impl PruneTarget for RegistryTarget {
             400 | 405 | 415 | 501 => return Ok(Deletion::Refused),
             _ => return Err(ImportError::refused(&what, &response)),
         }
-        // If it is still shown, the next look would take it for somebody else's.
+        // What was accepted need not have happened.
         let mut patience = Patience::new(self.profile().patience);
-        while self.is_there(&repository, id).await? && patience.wait().await {}
+        while self.is_there(&repository, id).await? {
+            if !patience.wait().await {
+                return Ok(Deletion::Refused);
+            }
+        }
         Ok(Deletion::Deleted)
     }
 

@@ -1,11 +1,13 @@
 use std::collections::BTreeSet;
 
 use oci_content::{
-    Completeness, Digest, MirrorGraph, Reference, RepositoryName, SourceRepository, Tag,
+    Completeness, Digest, DiscoveryRecord, MirrorGraph, Reference, RepositoryName,
+    SourceRepository, Tag,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::ledger_report::LedgerReport;
+use crate::prune_report::PruneReport;
 use import_validator::Finding;
 
 /// What an import did, and the proof that it arrived; written as a receipt to carry back.
@@ -75,6 +77,41 @@ pub struct ImportReport {
 }
 
 impl ImportReport {
+    /// Takes out what a later prune has deleted, so that an audit does not miss it.
+    pub fn forget(&mut self, pruned: &PruneReport) {
+        if pruned.dry_run || self.target_identity.as_ref() != Some(&pruned.target_identity) {
+            return;
+        }
+        for gone in &pruned.repositories {
+            let is_gone = |digest: &Digest| gone.manifests.contains(digest);
+            self.tags.retain(|tag| {
+                let deleted = gone.tags.get(&tag.tag) == Some(&tag.digest);
+                tag.repository != gone.repository || !deleted
+            });
+            let records = self.repositories.iter_mut();
+            for record in records.filter(|record| record.target == gone.repository) {
+                record.made.retain(|digest| !is_gone(digest));
+                record.present.retain(|digest| !is_gone(digest));
+                let Some(graph) = &mut self.graph else {
+                    continue;
+                };
+                graph.images.retain(|image| {
+                    let is_own = SourceRepository::from(&image.reference) == record.source;
+                    !is_own || !is_gone(&image.digest)
+                });
+                let own = |found: &DiscoveryRecord| found.repository == record.source;
+                graph
+                    .discovery
+                    .retain(|found| !own(found) || !is_gone(&found.subject));
+                for found in graph.discovery.iter_mut().filter(|found| own(found)) {
+                    found
+                        .artifacts
+                        .retain(|artifact| !is_gone(&artifact.digest));
+                }
+            }
+        }
+    }
+
     /// Returns the warnings about questions that the export could not settle. Even if the proof
     /// succeeds, referrers may exist that the bundle does not hold.
     pub fn unsettled(&self) -> impl Iterator<Item = &Finding> {

@@ -85,14 +85,18 @@ impl Receipts {
         Ok(names)
     }
 
-    /// Returns the newest receipt of an import that was proved, and where it is; `None` if there is
-    /// none.
+    /// Returns the newest receipt of an import that was proved, without what was pruned since, and where it is; `None` if
+    /// there is none.
     pub(crate) fn newest_proved(&self) -> Result<Option<(PathBuf, ImportReport)>, Failure> {
+        let mut pruned = Vec::new();
         for path in self.newest_first()? {
-            if let Record::Import(report) = read_record(&path)?
-                && report.proved
-            {
-                return Ok(Some((path, *report)));
+            match read_record(&path)? {
+                Record::Prune(report) => pruned.push(report),
+                Record::Import(mut report) if report.proved => {
+                    pruned.iter().for_each(|pruned| report.forget(pruned));
+                    return Ok(Some((path, *report)));
+                }
+                Record::Import(_) => {}
             }
         }
         Ok(None)

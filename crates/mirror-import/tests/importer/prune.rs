@@ -166,6 +166,17 @@ async fn a_registry_that_deletes_nothing_is_named_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_accepts_a_deletion_and_does_nothing_is_named() {
+    let site = Site::new(Persona::SpecFull).await;
+    let route = Route::manifests().method("DELETE");
+    site.registry.fault(route, Fault::statuses([202]).forever());
+    let (report, result) = site.prune().await;
+    assert_eq!(result.unwrap_err().kind(), ImportErrorKind::Access);
+    assert!(report.is_empty() && !report.finished, "{report:?}");
+    site.is_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_foreign_tag_holds_stays_with_what_refers_to_it() {
     let site = Site::new(Persona::Ghcr).await;
     site.registry.tag("app", "mine", &site.bundle.image);

@@ -24,6 +24,7 @@ mod login;
 mod metrics;
 mod mirror;
 mod mirror_audit;
+mod mirror_prune;
 mod policy;
 mod probe;
 mod progress;

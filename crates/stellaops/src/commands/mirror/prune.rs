@@ -160,8 +160,12 @@ async fn prune(
             let place = mapping.target(&SourceRepository::from(image));
             let place = place.map_err(|error| failure::of_import(&error))?;
             match (image.tag(), image.digest()) {
-                (Some(tag), _) => drop(request.tags.insert((place, tag.clone()))),
-                (None, Some(digest)) => drop(request.digests.insert((place, digest.clone()))),
+                (Some(tag), _) => {
+                    request.tags.insert((place, tag.clone()));
+                }
+                (None, Some(digest)) => {
+                    request.digests.insert((place, digest.clone()));
+                }
                 (None, None) => {}
             }
         }
