@@ -5,6 +5,7 @@ mod regsync;
 mod skopeo;
 
 use super::*;
+use crate::config::Config;
 
 /// A file that was converted: the configuration without comments, and the notes as `line weight text`.
 struct Outcome {
@@ -32,11 +33,22 @@ fn outcome(kind: Kind, text: &str, to: Option<&str>) -> Outcome {
             note.text
         );
     }
+    is_read_back(&whole, converted.jobs());
     Outcome {
         yaml: yaml.join("\n"),
         comments: comments.join("\n"),
         notes,
     }
+}
+
+/// Requires that our own reader, which refuses what it does not know, takes the configuration.
+#[track_caller]
+fn is_read_back(yaml: &str, jobs: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mirror.yaml");
+    std::fs::write(&path, yaml).unwrap();
+    let config = Config::read(&path).unwrap_or_else(|failure| panic!("{failure}\n{yaml}"));
+    assert_eq!(config.jobs.len(), jobs, "{yaml}");
 }
 
 impl Outcome {
@@ -105,5 +117,8 @@ fn text_of_the_file_cannot_leave_its_comment_or_scalar() {
 }
 
 fn outcome_of_hostile(text: &str) -> String {
-    convert(Kind::Regsync, text, None).unwrap().yaml("a\nb.yml")
+    let converted = convert(Kind::Regsync, text, None).unwrap();
+    let yaml = converted.yaml("a\nb.yml");
+    is_read_back(&yaml, converted.jobs());
+    yaml
 }
