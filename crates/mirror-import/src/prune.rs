@@ -42,6 +42,8 @@ pub struct Pruner {
 pub struct PruneOptions {
     /// The share of the tags that are ours which may go, in percent; any share by default.
     pub max_percent: Option<u8>,
+    /// The number of tags that may go; any number by default.
+    pub max_tags: Option<u64>,
 }
 
 /// What is pruned, and what is not.
@@ -135,8 +137,7 @@ impl Pruner {
     /// # Errors
     ///
     /// As for [`plan`](Self::plan); before anything is deleted,
-    /// [`Incomplete`](ImportErrorKind::Incomplete) if more would go than
-    /// [`PruneOptions::max_percent`] allows; [`Access`](ImportErrorKind::Access) if the target does
+    /// [`Incomplete`](ImportErrorKind::Incomplete) if more would go than the options allow; [`Access`](ImportErrorKind::Access) if the target does
     /// not delete.
     ///
     /// # Cancellation
@@ -162,6 +163,13 @@ impl Pruner {
                 plan.pruned_tags(),
                 plan.tags
             );
+            let error = ImportError::new(ImportErrorKind::Incomplete, message);
+            return Err(error.with_remedy(ImportRemedy::PruneMore));
+        }
+        let going = plan.pruned_tags() as u64;
+        if let Some(max) = self.options.max_tags.filter(|max| going > *max) {
+            let message =
+                format!("{going} tags would go, which is more than {max}; nothing was deleted");
             let error = ImportError::new(ImportErrorKind::Incomplete, message);
             return Err(error.with_remedy(ImportRemedy::PruneMore));
         }

@@ -56,7 +56,6 @@ pub(crate) struct RegistryTo {
     /// Whether each run removes what no rule selects any more.
     pub(crate) prune: bool,
     /// The most tags that a prune removes without being asked to.
-    #[expect(dead_code, reason = "checked here, and obeyed by a prune")]
     pub(crate) max_prune: Option<u64>,
 }
 

@@ -9,12 +9,9 @@ use crate::exit::{Exit, Failure};
 use crate::small_file::read_option;
 use crate::{render, yaml_error};
 
-/// Write our configuration from that of another tool
-///
-/// The configuration goes to stdout. Everything in the file that has no counterpart is named on stderr and in comments, with
-/// its line; passwords are not copied. Exit 11 if images that the file selects are not in the configuration.
+/// Write our configuration from that of another tool; what has no counterpart is named, and passwords are not copied
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(long_about = EXAMPLES)]
 pub(crate) struct ConvertArgs {
     /// The tool that the file was written for
     #[arg(long, value_name = "KIND")]

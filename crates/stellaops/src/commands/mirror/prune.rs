@@ -68,12 +68,50 @@ struct JobPrune {
 }
 
 async fn run(context: &Context, args: &PruneArgs) -> Result<(), Failure> {
+    let mode = if args.yes { Mode::Any } else { Mode::Show };
+    let (document, failures) = prune_jobs(context, &args.jobs, mode).await?;
+    match args.format {
+        TableFormat::Json => render::json(&document)?,
+        TableFormat::Table => render::text(&text(&document, args.yes))?,
+    }
+    failures.end(context, document.jobs.len())
+}
+
+/// How much a prune may delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nothing.
+    Show,
+    /// Any number of tags.
+    Any,
+    /// A quarter of a job's tags, or as many as its configuration says.
+    Limited,
+}
+
+/// The share of a job's tags, in percent, that goes without being asked for.
+const MAX_PERCENT: u8 = 25;
+
+/// Prunes jobs after they have run, and returns the report, and the failures if there are any.
+pub(crate) async fn after_run(
+    context: &Context,
+    jobs: &[JobName],
+) -> Result<(impl Serialize + use<>, String, Failures), Failure> {
+    let (document, failures) = prune_jobs(context, jobs, Mode::Limited).await?;
+    let text = text(&document, true);
+    Ok((document, text, failures))
+}
+
+async fn prune_jobs(
+    context: &Context,
+    jobs: &[JobName],
+    mode: Mode,
+) -> Result<(PruneDocument, Failures), Failure> {
     let of = |jobs: &[JobName]| JobArgs {
         jobs: jobs.to_vec(),
         lock: None,
         locked: false,
     };
-    let chosen = of(&args.jobs);
+    let chosen = of(jobs);
     let jobs = chosen.chosen(context)?;
     let everybody = of(&[]);
     let mut selector = Selector::new(context.client.clone());
@@ -91,7 +129,7 @@ async fn run(context: &Context, args: &PruneArgs) -> Result<(), Failure> {
     };
     for job in &jobs {
         let own = context.for_job(job.name, job.config.window());
-        let (report, result) = match prune(&own, args, job, &all, &images).await {
+        let (report, result) = match prune(&own, mode, job, &all, &images).await {
             Ok((report, result)) => (Some(report), result),
             Err(failure) => (None, Err(failure)),
         };
@@ -104,17 +142,13 @@ async fn run(context: &Context, args: &PruneArgs) -> Result<(), Failure> {
             failures.add(job.name, failure);
         }
     }
-    match args.format {
-        TableFormat::Json => render::json(&document)?,
-        TableFormat::Table => render::text(&text(&document, args.yes))?,
-    }
-    failures.end(context, jobs.len())
+    Ok((document, failures))
 }
 
 /// Plans or prunes one job; what was deleted is among its receipts, whatever the result.
 async fn prune(
     context: &Context,
-    args: &PruneArgs,
+    mode: Mode,
     job: &Job<'_>,
     all: &[Job<'_>],
     images: &BTreeMap<&JobName, Vec<Reference>>,
@@ -134,13 +168,13 @@ async fn prune(
         return Err(Failure::new(Exit::Incomplete, message));
     }
     let receipts = Receipts::of_job(job.name.as_str(), context.gaps.clone())?;
-    let _held = match args.yes {
-        true => Some(JobHeld::take(
+    let _held = match mode {
+        Mode::Show => None,
+        Mode::Any | Mode::Limited => Some(JobHeld::take(
             job.name.as_str(),
             receipts.folder(),
             &context.gaps,
         )?),
-        false => None,
     };
     let target = Arc::new(RegistryTarget::new(
         context.client.clone(),
@@ -172,8 +206,13 @@ async fn prune(
     }
     let observer = Arc::new(Observer::new(&context.progress));
     let told: Arc<dyn PruneObserver> = Arc::<Observer>::clone(&observer);
-    let pruner = Pruner::new(target, PruneOptions::default(), told);
-    let pruned = if args.yes {
+    let mut options = PruneOptions::default();
+    if mode == Mode::Limited {
+        options.max_tags = to.max_prune;
+        options.max_percent = to.max_prune.is_none().then_some(MAX_PERCENT);
+    }
+    let pruner = Pruner::new(target, options, told);
+    let pruned = if mode != Mode::Show {
         let (report, result) = pruner.run(&request).await;
         if !report.is_empty() {
             receipts.write_prune(&report)?;

@@ -9,8 +9,8 @@ use oci_content::{Registry, replace_file};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::copy;
 use super::job::{self, Failures, Job, JobArgs};
+use super::{copy, prune};
 use crate::arguments::TextFormat;
 use crate::commands::import;
 use crate::commands::run::{Run, Running};
@@ -28,6 +28,9 @@ use crate::render;
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) jobs: JobArgs,
+    /// Then delete what the jobs brought and no rule selects any more, like `prune: true` in the configuration
+    #[arg(long, conflicts_with = "locked")]
+    pub(crate) prune: bool,
     /// Output format
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub(crate) format: TextFormat,
@@ -53,6 +56,9 @@ impl Run for RunArgs {
 struct RunDocument {
     schema_version: u32,
     jobs: Vec<JobRun>,
+    /// What `mirror prune` prints of each job that was pruned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pruned: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -84,9 +90,12 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     let mut lock = known.clone().unwrap_or_default();
     lock.retain(|name| context.config.jobs.contains_key(name));
     let mut failures = Failures::default();
+    // The jobs to prune.
+    let mut due = Vec::new();
     let mut document = RunDocument {
         schema_version: 1,
         jobs: Vec::new(),
+        pruned: None,
     };
     for job in &jobs {
         let own = context.for_job(job.name, job.config.window());
@@ -124,6 +133,10 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
                     done.outcome = "nothing-selected";
                 }
                 lock.set(job.name.clone(), pinned);
+                let configured = matches!(&job.config.to, JobTarget::Registry(to) if to.prune && !args.jobs.locked);
+                if args.prune || configured {
+                    due.push(job.name.clone());
+                }
                 context.metrics.job_succeeded(job.name, SystemTime::now());
             }
             Err(failure) => {
@@ -135,6 +148,11 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
         }
         document.jobs.push(done);
     }
+    let pruned = if due.is_empty() {
+        Ok(())
+    } else {
+        prune_after(context, args, &due, &mut document).await
+    };
     if let TextFormat::Json = args.format {
         render::json(&document)?;
     }
@@ -145,7 +163,25 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
         }
         _ => Ok(()),
     };
-    failures.end(context, jobs.len()).and(written)
+    failures.end(context, jobs.len()).and(pruned).and(written)
+}
+
+/// Prunes the jobs that ran.
+async fn prune_after(
+    context: &Context,
+    args: &RunArgs,
+    due: &[JobName],
+    document: &mut RunDocument,
+) -> Result<(), Failure> {
+    let (pruned, text, failures) = prune::after_run(context, due).await?;
+    match args.format {
+        TextFormat::Text => render::text(&format!("prune\n{text}"))?,
+        TextFormat::Json => {
+            let value = serde_json::to_value(pruned);
+            document.pruned = value.ok().map(|mut value| value["jobs"].take());
+        }
+    }
+    failures.end(context, due.len())
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Failure {
@@ -191,14 +227,6 @@ async fn run_job(
     match result {
         Ok(report) => {
             count(context, job.name, &report);
-            if let JobTarget::Registry(to) = &job.config.to
-                && to.prune
-            {
-                context.log.info(&format!(
-                    "job {}: `stellaops mirror prune {}` shows what no rule selects any more",
-                    job.name, job.name
-                ));
-            }
             Ok(pinned(&choice.selected, Some(&report)))
         }
         Err(error) => {
