@@ -305,17 +305,17 @@ impl Bench {
         // Without a target, each row has a repository of its own at the source.
         let prefix = target.is_none().then(|| format!("{home}-{added}"));
         let to = target.unwrap_or(source);
-        let (from_proxy, to_proxy) = (
-            Server::proxy(&source.address, added),
-            Server::proxy(&to.address, added),
-        );
-        // One registry has one address, or nobody can know that it is one.
-        let near = &from_proxy.greeting;
-        let far = if target.is_none() {
-            near
-        } else {
-            &to_proxy.greeting
+        // Nothing is in between unless it is to add time.
+        let proxied =
+            |registry: &Registry| (added > 0).then(|| Server::proxy(&registry.address, added));
+        let (from_proxy, to_proxy) = (proxied(source), target.and_then(proxied));
+        let address = |proxy: &Option<Server>, registry: &Registry| match proxy {
+            Some(proxy) => proxy.greeting.clone(),
+            None => registry.address.clone(),
         };
+        let near = &address(&from_proxy, source);
+        // One registry has one address, or nobody can know that it is one.
+        let far = &target.map_or_else(|| near.clone(), |target| address(&to_proxy, target));
         let copy = || self.copy(copier, near, far, prefix.as_deref(), &home);
         source.forget_requests();
         to.forget_requests();
