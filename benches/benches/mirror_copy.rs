@@ -300,7 +300,8 @@ impl Bench {
         added: u64,
     ) -> Option<f64> {
         let name = copier.name();
-        let home = name.replace(' ', "-");
+        // Also the name of a repository.
+        let home = name.replace(", ", "-").replace([' ', '-'], "");
         drop(std::fs::remove_dir_all(self.folder.join(&home)));
         // Without a target, each row has a repository of its own at the source.
         let prefix = target.is_none().then(|| format!("{home}-{added}"));
@@ -471,7 +472,7 @@ impl Registry {
     }
 }
 
-/// Returns how many requests two registries answered; 0 where one does not say.
+/// Returns how many requests two registries answered; docker-registry does not say, and counts as none.
 fn requests(source: &Registry, target: Option<&Registry>) -> usize {
     // What was written last is on its way.
     std::thread::sleep(Duration::from_millis(50));
