@@ -459,6 +459,14 @@ impl Deciding<'_> {
         })
     }
 
+    /// Returns what a tag lists the referrers of, if it is the list of a subject of ours.
+    pub(crate) fn subject_of(&self, list: &Tag, held: &StoredManifest) -> Option<Digest> {
+        match self.role(list, held) {
+            Role::Lists(subject) => Some(subject),
+            _ => None,
+        }
+    }
+
     /// Returns what the lists of our subjects name and is not ours.
     pub(crate) fn listed(&self, view: &View) -> BTreeSet<Digest> {
         let lists = view.tags.iter();

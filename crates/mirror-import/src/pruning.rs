@@ -200,6 +200,11 @@ impl Pruning<'_> {
             Some(now) if now.digest != held.digest => return Ok(false),
             Some(_) => {}
         }
+        // What was deleted may be back, and is listed still.
+        let subject = self.deciding().subject_of(list, held).into_iter().collect();
+        if !target.referrers(self.name, &subject).await?.is_empty() {
+            return Ok(false);
+        }
         if !self.done.keeps_tags {
             match target.delete(self.name, ManifestId::Tag(list)).await? {
                 Deletion::Refused => self.done.keeps_tags = true,

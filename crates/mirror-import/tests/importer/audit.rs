@@ -103,7 +103,8 @@ async fn a_moved_tag_a_lost_blob_and_a_lost_image_are_named() {
     let (findings, result) = found(Persona::SpecFull, |registry, bundle| {
         let image = registry.manifest("app", &bundle.image).unwrap();
         let image = Manifest::parse(image, None).unwrap();
-        registry.lose("app", &image.blobs().last().unwrap().digest);
+        let route = Route::blobs().reference(&image.blobs().last().unwrap().digest);
+        registry.fault(route, Fault::statuses([404]).forever());
     })
     .await;
     let kinds: Vec<_> = findings.iter().map(|own| (own.0, own.1)).collect();

@@ -169,7 +169,8 @@ async fn a_registry_that_deletes_nothing_is_named_and_loses_nothing() {
 async fn a_registry_that_accepts_a_deletion_and_does_nothing_is_named() {
     let site = Site::new(Persona::SpecFull).await;
     let route = Route::manifests().method("DELETE");
-    site.registry.fault(route, Fault::statuses([202]).forever());
+    let accepted = Fault::body(202, "text/plain", "");
+    site.registry.fault(route, accepted.forever());
     let (report, result) = site.prune().await;
     assert_eq!(result.unwrap_err().kind(), ImportErrorKind::Access);
     assert!(report.is_empty() && !report.finished, "{report:?}");

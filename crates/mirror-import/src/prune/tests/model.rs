@@ -98,10 +98,6 @@ impl State {
                 left.extend(node.entries.iter().flatten().cloned());
                 left.extend(node.subject.clone());
                 left.extend(referrers(&digest));
-                let legacy = self.tags.iter().filter(|(tag, _)| {
-                    matches!(tag.kind(), TagKind::Legacy(legacy) if *legacy.subject() == digest)
-                });
-                left.extend(legacy.map(|(_, on)| on.clone()));
             }
         }
         needed
@@ -192,6 +188,8 @@ pub(super) struct Watched {
     pub(super) is_stale: bool,
     pub(super) violations: Vec<String>,
     pub(super) deletions: usize,
+    /// What was deleted, to bring it back.
+    graves: BTreeMap<Digest, StoredManifest>,
     seen: Seen,
     stale: BTreeMap<String, BTreeSet<(Digest, Digest)>>,
     stale_tags: Option<BTreeMap<Tag, Digest>>,
@@ -211,6 +209,7 @@ impl Watched {
             is_stale: false,
             violations: Vec::new(),
             deletions: 0,
+            graves: BTreeMap::new(),
             seen: Seen::default(),
             stale: BTreeMap::new(),
             stale_tags: None,
@@ -292,7 +291,9 @@ impl Watched {
                 // What was deleted comes back, by somebody else's hand.
                 let gone = self.rights.deleted.iter().next_back().cloned();
                 if let Some(gone) = gone {
-                    self.state.put(&StoredManifest::new(gone.clone()));
+                    if let Some(content) = self.graves.get(&gone).cloned() {
+                        self.state.put(&content);
+                    }
                     let mut tags = self.rights.deleted_tags.iter();
                     let is_list = |tag: &&Tag| matches!(tag.kind(), TagKind::Referrers { .. });
                     if let Some(tag) = tags.find(|tag| !is_list(tag)).cloned() {
@@ -330,6 +331,10 @@ impl Watched {
             if let Some(seen) = self.seen.referrers.get(subject) {
                 now.retain(|own| seen.contains(own) || self.is_ours(own));
             }
+            let legacy = self.seen.tags.iter().filter(|(tag, _)| {
+                matches!(tag.kind(), TagKind::Legacy(legacy) if legacy.subject() == subject)
+            });
+            now.extend(legacy.map(|(_, on)| on.clone()));
             now
         })
     }
@@ -338,32 +343,33 @@ impl Watched {
         self.rights.made.contains(digest) && !self.rights.deleted.contains(digest)
     }
 
+    /// A list goes only after somebody asked what it lists, and there was nothing.
+    fn check_list(&mut self, list: &Tag) {
+        let mut asked = self.seen.referrers.iter();
+        match asked.find(|(subject, _)| referrers_tag(subject) == *list) {
+            None => self.violation(format!("nobody asked what list {list} names")),
+            Some((_, seen)) => {
+                if seen
+                    .iter()
+                    .any(|own| self.state.manifests.contains_key(own))
+                {
+                    self.violation(format!("list {list} was deleted and named something"));
+                }
+            }
+        }
+    }
+
     fn delete_tag(&mut self, tag: &Tag) -> Deletion {
         if !self.state.deletes_tags {
             return Deletion::Refused;
         }
-        let Some(now) = self.state.tags.get(tag).cloned() else {
+        if !self.state.tags.contains_key(tag) {
             return Deletion::Absent;
-        };
+        }
         let seen = self.seen.tags.get(tag).cloned();
         match seen {
             None => self.violation(format!("{tag} was deleted and never looked at")),
-            Some(_) if matches!(tag.kind(), TagKind::Referrers { .. }) => {
-                let listed = self
-                    .state
-                    .manifests
-                    .get(&now)
-                    .filter(|_| seen == Some(now.clone()));
-                let entries = listed
-                    .and_then(|list| list.entries.clone())
-                    .unwrap_or_default();
-                if entries
-                    .iter()
-                    .any(|entry| self.state.manifests.contains_key(entry))
-                {
-                    self.violation(format!("list {tag} was deleted and named something"));
-                }
-            }
+            Some(_) if matches!(tag.kind(), TagKind::Referrers { .. }) => self.check_list(tag),
             Some(seen) => {
                 if !self.rights.may_delete_tag(tag, &seen) {
                     self.violation(format!("tag {tag} is not ours to delete"));
@@ -417,14 +423,7 @@ impl Watched {
             }
         }
         for list in &lists {
-            let entries = self.state.entries(list);
-            if self.seen.tags.get(list) == Some(digest)
-                && entries
-                    .iter()
-                    .any(|entry| self.state.manifests.contains_key(entry))
-            {
-                self.violation(format!("list {list} was deleted and named something"));
-            }
+            self.check_list(list);
         }
         // Deleting by digest takes the tags along.
         let tags: Vec<Tag> = self
@@ -442,7 +441,9 @@ impl Watched {
             self.state.tags.remove(&tag);
             self.rights.deleted_tags.insert(tag);
         }
-        self.state.manifests.remove(digest);
+        let content = self.state.manifests.remove(digest);
+        self.graves
+            .extend(content.map(|content| (digest.clone(), content)));
         self.rights.deleted.insert(digest.clone());
         self.deletions += 1;
         Deletion::Deleted
