@@ -510,6 +510,6 @@ async fn a_request_without_images_does_not_touch_its_output() {
     let request = site.request(&registry, &[], "b.tgz");
     std::fs::write(site.path("b.tgz"), "there").unwrap();
     let error = export(&request).await.unwrap_err();
-    assert_eq!(error.to_string(), "there is no image to export");
+    assert_eq!(error.to_string(), "there is no image to mirror");
     assert_eq!(site.files(), ["b.tgz"]);
 }
