@@ -1,5 +1,7 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use bundle_format::StreamName;
-use oci_content::RepositoryName;
+use oci_content::{Digest, RepositoryName, Tag};
 
 use crate::ledger::Ledger;
 use crate::mapping::Mapping;
@@ -15,6 +17,9 @@ pub struct ImportOptions {
     pub mount_from: Vec<RepositoryName>,
     /// Whether a tag that exists at the target with another digest may be moved. Not by default.
     pub overwrite_tags: bool,
+    /// Tags that may be moved although [`overwrite_tags`](Self::overwrite_tags) is not set, each with
+    /// the digests that it may have had: those that earlier imports gave it. None by default.
+    pub own_tags: BTreeMap<(RepositoryName, Tag), BTreeSet<Digest>>,
     /// Whether this is a dry run, which plans and checks but sends nothing. Not by default.
     pub dry_run: bool,
     /// The ledger that records the sequences of imported bundles. `None` by default: nothing is

@@ -127,6 +127,20 @@ impl PruneHistory {
         self.repositories.values().map(|own| own.tags.len()).sum()
     }
 
+    /// Returns whether a receipt names an image, by its tag, or by its digest if it has none.
+    pub fn knows(
+        &self,
+        repository: &RepositoryName,
+        tag: Option<&Tag>,
+        digest: Option<&Digest>,
+    ) -> bool {
+        let own = self.repositories.get(repository);
+        own.is_some_and(|own| match tag {
+            Some(tag) => own.last.contains_key(tag),
+            None => digest.is_some_and(|digest| own.pinned.contains(digest)),
+        })
+    }
+
     pub(crate) fn repositories(&self) -> &BTreeMap<RepositoryName, RepositoryHistory> {
         &self.repositories
     }

@@ -145,10 +145,10 @@ impl PruneReport {
         let digest = &first.digest;
         let message = match self.pruned_manifests() {
             0 => format!(
-                "{target} refuses to delete manifests, {digest} first of all; deleting has to be allowed in the                  configuration of the registry"
+                "{target} refuses to delete manifests, {digest} first of all; deleting has to be allowed in the configuration of the registry"
             ),
             _ => format!(
-                "{target} refused to delete {} manifests, {digest} first of all; something that is not visible may                  still name them",
+                "{target} refused to delete {} manifests, {digest} first of all; something that is not visible may still name them",
                 refused.len()
             ),
         };

@@ -221,7 +221,7 @@ impl Target for RegistryTarget {
     }
 
     fn own_repository(&self, source: &SourceRepository) -> Option<RepositoryName> {
-        let is_own = canonical(source.registry()) == canonical(&self.registry);
+        let is_own = source.registry().is_same(&self.registry);
         is_own.then(|| source.name().clone())
     }
 
@@ -402,12 +402,6 @@ impl Target for RegistryTarget {
             .proving(true);
         Ok(self.with_further(name, sources.discovery(None)))
     }
-}
-
-/// Returns the host of a registry without the default port.
-fn canonical(registry: &Registry) -> &str {
-    let api_host = registry.api_host();
-    api_host.strip_suffix(":443").unwrap_or(api_host)
 }
 
 #[cfg(test)]

@@ -157,11 +157,17 @@ impl<'a> Sequence<'a> {
             let Some(held) = before.remove(&name) else {
                 continue;
             };
+            let own = self
+                .options
+                .own_tags
+                .get(&(entry.repository.clone(), tag.clone()));
+            let is_own = |held: &Digest| own.is_some_and(|own| own.contains(held));
             if let Some(held) = held.as_ref().filter(|held| *held != digest)
                 && !self.options.overwrite_tags
+                && !is_own(held)
             {
                 let message = format!(
-                    "{} is {held} at the target and {digest} in the bundle; nothing was sent",
+                    "{} is {held} at the target and {digest} at the source; nothing was sent",
                     self.target.entry_name(&entry)
                 );
                 let error = ImportError::new(ImportErrorKind::Access, message);

@@ -1,5 +1,7 @@
 //! What the names of registries, repositories and tags have in common.
 
+use std::borrow::Cow;
+
 use crate::bounded::clip;
 
 /// A string that is not a valid reference, registry, repository name or tag, and why.
@@ -15,7 +17,7 @@ pub struct ReferenceError {
 impl ReferenceError {
     pub(crate) fn new(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
         Self {
-            text: clip(text),
+            text: clip(&without_login(text)),
             what,
             reason: reason.into(),
             has_scheme: false,
@@ -26,6 +28,19 @@ impl ReferenceError {
     /// the scheme is chosen instead.
     pub fn has_scheme(&self) -> bool {
         self.has_scheme
+    }
+}
+
+/// Hides a user and a password before a host: neither belongs in a reference, and the password not in
+/// a message.
+fn without_login(text: &str) -> Cow<'_, str> {
+    match text.split_once('@') {
+        Some((login, rest))
+            if login.contains(':') && !login.contains('/') && !rest.starts_with("sha") =>
+        {
+            Cow::Owned(format!("***@{rest}"))
+        }
+        _ => Cow::Borrowed(text),
     }
 }
 

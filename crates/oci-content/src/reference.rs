@@ -288,6 +288,8 @@ mod tests {
             assert_eq!(error.to_string(), message);
             assert_eq!(error.has_scheme(), text == "https://a.b/c", "{text}");
         }
+        let login = "bob:hunter2@a.b/app".parse::<Reference>().unwrap_err();
+        assert!(login.to_string().starts_with("\"***@a.b/app\""), "{login}");
         let long_tag = format!("a.b/app:{}", "t".repeat(129));
         for text in [
             "a.b/../etc",

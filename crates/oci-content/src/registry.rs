@@ -44,6 +44,22 @@ impl Registry {
         }
     }
 
+    /// Returns whether another name certainly stands for the same registry: the default port may be
+    /// left out, Docker Hub and the loopback interface have several names.
+    pub fn is_same(&self, other: &Self) -> bool {
+        fn canonical(registry: &Registry) -> (&str, Option<&str>) {
+            let host = registry.api_host();
+            let host = host.strip_suffix(":443").unwrap_or(host);
+            let names = ["localhost", "127.0.0.1", "[::1]"];
+            let local = names.iter().find_map(|name| host.strip_prefix(name));
+            match local.filter(|rest| rest.is_empty() || rest.starts_with(':')) {
+                Some(port) => ("localhost", Some(port)),
+                None => (host, None),
+            }
+        }
+        canonical(self) == canonical(other)
+    }
+
     /// Returns whether this is a loopback address or name, for which plain HTTP is the default.
     pub fn is_loopback(&self) -> bool {
         let host = self.host();
@@ -120,6 +136,26 @@ fn ends_in_number(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_has_several_names() {
+        let is_same = |one: &str, other: &str| {
+            let other: Registry = other.parse().unwrap();
+            one.parse::<Registry>().unwrap().is_same(&other)
+        };
+        for (one, other, same) in [
+            ("a.test", "A.test:443", true),
+            ("a.test", "a.test:80", false),
+            ("docker.io", "registry-1.docker.io", true),
+            ("localhost:5000", "127.0.0.1:5000", true),
+            ("localhost:5000", "[::1]:5000", true),
+            ("localhost:5000", "localhost:5001", false),
+            ("127.0.0.1:5000", "127.0.0.2:5000", false),
+            ("localhost.test", "127.0.0.1.test", false),
+        ] {
+            assert_eq!(is_same(one, other), same, "{one} {other}");
+        }
+    }
 
     #[test]
     fn loopback_is_the_machine_itself() {

@@ -257,13 +257,15 @@ fn scalar(text: &str, in_flow: bool) -> usize {
     text.len()
 }
 
-/// Returns whether a value contains a user and a password, as a URL can.
+/// Returns whether a value contains a user and a password, as a URL can, with or without its scheme.
 fn has_login(value: &str) -> bool {
-    value.split_once("://").is_some_and(|(_, rest)| {
-        rest.split('/')
-            .next()
-            .is_some_and(|host| host.contains('@'))
-    })
+    let (is_url, rest) = match value.split_once("://") {
+        Some((_, rest)) => (true, rest),
+        None => (false, value),
+    };
+    let host = rest.split('/').next().unwrap_or(rest);
+    let login = host.split_once('@').map(|(login, _)| login);
+    login.is_some_and(|login| is_url || login.contains(':'))
 }
 
 /// Returns the key for a value whose own line has no key; empty if there is none.
@@ -321,6 +323,12 @@ mod tests {
                 3,
                 3,
                 ("  ***", 2),
+            ),
+            (
+                "reference: user:hunter2@r.test/a\n",
+                1,
+                12,
+                ("reference: ***", 11),
             ),
             (
                 "reference: https://user:hunter2@r.test/a\n",

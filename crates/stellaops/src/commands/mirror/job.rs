@@ -260,7 +260,7 @@ impl Job<'_> {
         let below = |image: &&Reference| {
             let name = image.repository().as_str();
             let rest = name.strip_prefix(prefix.as_str());
-            image.registry() == &to.registry
+            image.registry().is_same(&to.registry)
                 && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         match images.iter().find(below) {

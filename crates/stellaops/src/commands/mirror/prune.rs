@@ -182,17 +182,20 @@ async fn prune(
     ));
     let history = history(context, &receipts, &*target)?;
     let mut request = PruneRequest::new(history);
+    let mut is_current = false;
     for other in all {
         let JobTarget::Registry(own) = &other.config.to else {
             continue;
         };
-        if own.registry != to.registry {
+        if !own.registry.is_same(&to.registry) {
             continue;
         }
         let (_, mapping) = other.target(context);
         for image in images.get(other.name).into_iter().flatten() {
             let place = mapping.target(&SourceRepository::from(image));
             let place = place.map_err(|error| failure::of_import(&error))?;
+            let (tag, digest) = (image.tag(), image.digest());
+            is_current |= other.name == job.name && request.history.knows(&place, tag, digest);
             match (image.tag(), image.digest()) {
                 (Some(tag), _) => {
                     request.tags.insert((place, tag.clone()));
@@ -203,6 +206,14 @@ async fn prune(
                 (None, None) => {}
             }
         }
+    }
+    if request.history.tags() > 0 && !is_current {
+        let message = format!(
+            "job {} has not brought anything of what it selects now, and everything that it brought before would go; \
+             nothing was deleted; run the job first",
+            job.name
+        );
+        return Err(Failure::new(Exit::Incomplete, message));
     }
     let observer = Arc::new(Observer::new(&context.progress));
     let told: Arc<dyn PruneObserver> = Arc::<Observer>::clone(&observer);

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -5,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use clap::Args;
 use mirror_import::{ImportOptions, ImportReport, MirrorError, TagAction};
 use mirror_plan::{JobLock, JobName, LockFile, Selected, Selector};
-use oci_content::{Registry, replace_file};
+use oci_content::{Digest, MirrorGraph, Registry, replace_file};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::job_lock::JobHeld;
 use crate::metrics::{ImageOutcome, Metrics};
-use crate::receipts::Receipts;
+use crate::receipts::{self, Receipts, Record};
 use crate::render;
 
 /// Run the jobs of the configuration: copy what their rules select, with everything that refers to it, and prove it
@@ -28,6 +29,9 @@ use crate::render;
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) jobs: JobArgs,
+    /// Move tags that point to something else at the target and that no earlier run made
+    #[arg(long)]
+    pub(crate) overwrite_tags: bool,
     /// Then delete what the jobs brought and no rule selects any more, like `prune: true` in the configuration
     #[arg(long, conflicts_with = "locked")]
     pub(crate) prune: bool,
@@ -87,8 +91,7 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
         // Told before anything is copied.
         Metrics::check_file(path).map_err(|error| unwritten(path, &error))?;
     }
-    let mut lock = known.clone().unwrap_or_default();
-    lock.retain(|name| context.config.jobs.contains_key(name));
+    let mut pins = Vec::new();
     let mut failures = Failures::default();
     // The jobs to prune.
     let mut due = Vec::new();
@@ -132,7 +135,7 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
                 if done.report.is_none() {
                     done.outcome = "nothing-selected";
                 }
-                lock.set(job.name.clone(), pinned);
+                pins.push((job.name.clone(), pinned));
                 let configured = matches!(&job.config.to, JobTarget::Registry(to) if to.prune && !args.jobs.locked);
                 if args.prune || configured {
                     due.push(job.name.clone());
@@ -158,6 +161,12 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     }
     let written = match &args.jobs.lock {
         Some(path) if !args.jobs.locked => {
+            // Other jobs may have been run with the same file in the meantime.
+            let mut lock = args.jobs.read_lock()?.unwrap_or_default();
+            lock.retain(|name| context.config.jobs.contains_key(name));
+            for (name, job) in pins {
+                lock.set(name, job);
+            }
             replace_file(path, lock.to_yaml().as_bytes(), &context.gaps)
                 .map_err(|error| unwritten(path, &error))
         }
@@ -212,8 +221,23 @@ async fn run_job(
     let (target, mapping) = job.target(context);
     let mut options = ImportOptions::default();
     options.mapping = mapping;
-    // The names at the target are those of the source: a tag that moved there moves here, and the receipt says what it was.
-    options.overwrite_tags = true;
+    // A tag that moved at the source moves here too, if it is what an earlier run made it.
+    options.overwrite_tags = args.overwrite_tags;
+    let mut before = None;
+    for path in receipts.newest_first()? {
+        match receipts::read_record(&path) {
+            Ok(Record::Import(report)) if report.target == target.name() => {
+                for tag in &report.tags {
+                    let name = (tag.repository.clone(), tag.tag.clone());
+                    let own = options.own_tags.entry(name).or_default();
+                    own.insert(tag.digest.clone());
+                }
+                before = before.or_else(|| report.graph.filter(|_| report.proved));
+            }
+            Ok(_) => {}
+            Err(failure) => context.log.warn(&format!("job {}: {failure}", job.name)),
+        }
+    }
     let result = copy::copy(context, &request, target, options, false).await;
     let report = match &result {
         Ok(report) => Some(report),
@@ -227,6 +251,9 @@ async fn run_job(
     match result {
         Ok(report) => {
             count(context, job.name, &report);
+            if let (Some(before), Some(now)) = (&before, &report.graph) {
+                warn_of_lost(context, job.name, before, now);
+            }
             Ok(pinned(&choice.selected, Some(&report)))
         }
         Err(error) => {
@@ -234,6 +261,30 @@ async fn run_job(
             context.metrics.job_images(job.name, outcome, images as u64);
             Err(job::failure(&error))
         }
+    }
+}
+
+/// Names the referrers that the run before brought and that the source does not have any more. They stay at the target.
+fn warn_of_lost(context: &Context, job: &JobName, before: &MirrorGraph, now: &MirrorGraph) {
+    const SHOWN: usize = 20;
+    let images = now.images.iter().map(|image| &image.digest);
+    let records = now.discovery.iter().map(|record| &record.subject);
+    let there: HashSet<&Digest> = now.referrers().map(|(_, own)| &own.digest).collect();
+    let known: HashSet<&Digest> = images.chain(records).chain(there.iter().copied()).collect();
+    let mut lost = before
+        .referrers()
+        .filter(|(record, own)| known.contains(&record.subject) && !there.contains(&own.digest));
+    for (record, own) in lost.by_ref().take(SHOWN) {
+        context.log.warn(&format!(
+            "job {job}: {} no longer has {} {} of {}, which an earlier run brought; it stays at the target",
+            record.repository, own.category, own.digest, record.subject
+        ));
+    }
+    match lost.count() {
+        0 => {}
+        more => context.log.warn(&format!(
+            "job {job}: the sources no longer have {more} more referrers that an earlier run brought"
+        )),
     }
 }
 
