@@ -184,6 +184,7 @@ impl Pruner {
                     keeps_tags,
                     ..Done::default()
                 },
+                listed: BTreeSet::new(),
             };
             let mut pruned = PrunedRepository::new(name.clone());
             let result = pruning.run(&mut pruned).await;

@@ -54,6 +54,8 @@ pub(crate) struct Pruning<'a> {
     pub(crate) history: &'a RepositoryHistory,
     pub(crate) selection: Selection,
     pub(crate) done: Done,
+    /// The tags that every list since the last look has had.
+    pub(crate) listed: BTreeSet<Tag>,
 }
 
 /// How far a step came.
@@ -74,6 +76,7 @@ impl Pruning<'_> {
         loop {
             let view = self.pruner.look(self.name, self.deciding(), last.as_ref());
             let view = view.await?;
+            self.listed.clone_from(&view.listed);
             let decision = self.deciding().decide(&view);
             pruned.kept.clone_from(&decision.kept);
             let before = first.get_or_insert_with(|| Seen::of(&view));
@@ -276,7 +279,10 @@ impl Pruning<'_> {
         }
         // Last, so that nothing is asked between this and the deletion.
         let tags = target.tags(self.name).await?;
-        if !tags.is_subset(&view.listed) {
+        // A tag that was away and is back can be another one.
+        let is_known = tags.is_subset(&self.listed);
+        self.listed.retain(|tag| tags.contains(tag));
+        if !is_known {
             return Ok(false);
         }
         match target.delete(self.name, ManifestId::Digest(digest)).await? {
