@@ -121,12 +121,13 @@ impl Pruning<'_> {
         Ok(referrers.collect())
     }
 
+    /// Deletes what can go now. When somebody else has changed something, what was decided about the
+    /// rest may be wrong as well, and the step ends there.
     async fn step(&mut self, view: &View, decision: &Decision) -> Result<Step, ImportError> {
         let mut step = Step::Disturbed;
-        if !decision.dead.is_empty() {
-            for (list, dead) in &decision.dead {
-                let target = &self.pruner.target;
-                target.remove_from_list(self.name, list, dead).await?;
+        for (list, dead) in &decision.dead {
+            if !self.clear_list(list, dead).await? {
+                return Ok(step);
             }
             step = Step::Forward;
         }
@@ -138,22 +139,48 @@ impl Pruning<'_> {
                         return Ok(Step::Forward);
                     }
                     Some(_) => step = Step::Forward,
-                    None => {}
+                    None => return Ok(step),
                 }
             }
             return Ok(step);
         }
         for list in &decision.lists {
-            if self.delete_list(view, decision, list).await? {
-                step = Step::Forward;
+            if !self.delete_list(view, decision, list).await? {
+                return Ok(step);
             }
+            step = Step::Forward;
         }
         for digest in self.deciding().free(view, decision) {
-            if self.delete_manifest(view, decision, &digest).await? {
-                step = Step::Forward;
+            if self.waits_for_list(view, &digest) {
+                continue;
             }
+            if !self.delete_manifest(view, decision, &digest).await? {
+                return Ok(step);
+            }
+            step = Step::Forward;
         }
         Ok(step)
+    }
+
+    /// Takes entries out of a list, unless one of them is there again.
+    async fn clear_list(&self, list: &Tag, dead: &BTreeSet<Digest>) -> Result<bool, ImportError> {
+        let target = &self.pruner.target;
+        for digest in dead {
+            let id = ManifestId::Digest(digest);
+            if target.manifest(self.name, id).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        target.remove_from_list(self.name, list, dead).await?;
+        Ok(true)
+    }
+
+    /// Returns whether the list of what refers to a manifest has to go first, and cannot yet.
+    fn waits_for_list(&self, view: &View, subject: &Digest) -> bool {
+        let deciding = self.deciding();
+        let is_left =
+            |list: &Tag| !self.done.stuck.contains(list) && !self.done.lists.contains(list);
+        deciding.lists_of(view, subject).any(is_left)
     }
 
     /// Deletes a tag if it is still what was decided about; `None` if it is not.
@@ -249,16 +276,12 @@ impl Pruning<'_> {
         digest: &Digest,
     ) -> Result<bool, ImportError> {
         let target = &self.pruner.target;
-        let lists: Vec<&Tag> = self.deciding().lists_of(view, digest).collect();
-        for list in lists {
-            if self.done.stuck.contains(list) {
-                // Without its subject the list would be an orphan.
-                self.done.refused.insert(digest.clone());
-                return Ok(true);
-            }
-            if !self.done.lists.contains(list) {
-                return Ok(false);
-            }
+        let deciding = self.deciding();
+        let is_stuck = |list: &Tag| self.done.stuck.contains(list);
+        if deciding.lists_of(view, digest).any(is_stuck) {
+            // Without its subject the list would be an orphan.
+            self.done.refused.insert(digest.clone());
+            return Ok(true);
         }
         if self.done.keeps_tags {
             for tag in decision

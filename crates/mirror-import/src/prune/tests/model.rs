@@ -173,6 +173,7 @@ struct Seen {
     tags: BTreeMap<Tag, Digest>,
     /// By subject.
     referrers: BTreeMap<Digest, BTreeSet<Digest>>,
+    absent: BTreeSet<Digest>,
 }
 
 #[derive(Debug)]
@@ -494,7 +495,14 @@ impl PruneTarget for Model {
                     _ => now,
                 }
             }
-            ManifestId::Digest(digest) => Some(digest.clone()),
+            ManifestId::Digest(digest) => {
+                if watched.state.manifests.contains_key(digest) {
+                    watched.seen.absent.remove(digest);
+                } else {
+                    watched.seen.absent.insert(digest.clone());
+                }
+                Some(digest.clone())
+            }
             _ => None,
         };
         Ok(digest.and_then(|digest| watched.state.manifests.get(&digest).cloned()))
@@ -553,7 +561,8 @@ impl PruneTarget for Model {
         watched.call()?;
         let mut entries = watched.state.entries(list);
         for entry in entries.iter().filter(|entry| gone.contains(*entry)) {
-            if watched.state.manifests.contains_key(entry) {
+            let was_absent = watched.seen.absent.contains(entry);
+            if watched.state.manifests.contains_key(entry) && !was_absent {
                 let text = format!("{entry} was taken out of list {list}, and is there");
                 watched.violations.push(text);
             }
