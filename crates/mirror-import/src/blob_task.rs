@@ -58,7 +58,12 @@ impl BlobTask {
     ) -> Result<BlobPut, ImportError> {
         let content = self.source.blob(&self.digest);
         let (digest, size) = (&self.digest, self.size);
-        let send = |from| self.target.put_blob(name, digest, size, &content, from);
+        let put = |from| self.target.put_blob(name, digest, size, &content, from);
+        let send = async |from| match put(from).await {
+            // What turns out not to be the blob is read once more, as for a pull.
+            Err(error) if error.kind() == ImportErrorKind::Integrity => put(None).await,
+            done => done,
+        };
         let about = |error: ImportError| error.about(digest);
         let mut done = send(mount_from).await.map_err(about)?;
         let mut there = self.shown(name).await?;

@@ -238,16 +238,7 @@ impl Target for LayoutTarget {
         _: Option<&RepositoryName>,
     ) -> Result<BlobPut, ImportError> {
         let (layout, name) = (self.open()?, self.name());
-        let mut refetched = false;
-        loop {
-            match write(&layout, &name, content, digest, size).await {
-                // What a source gives is read once more, as for a pull.
-                Err(error) if error.kind() == ImportErrorKind::Integrity && !refetched => {
-                    refetched = true;
-                }
-                done => break done?,
-            }
-        }
+        write(&layout, &name, content, digest, size).await?;
         Ok(BlobPut::Sent)
     }
 

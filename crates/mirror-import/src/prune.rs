@@ -18,7 +18,7 @@ use crate::pruning::{Pruning, Selection};
 /// - What goes: tags that a receipt for this very target records as made, with the digest that they
 ///   still have, if nothing selects them; and the manifests that receipts record as made, if no
 ///   remaining tag and no remaining referrer needs them.
-/// - What stays: everything that a remaining tag holds, whoever made it, with what it lists, what it
+/// - What stays: everything that a remaining tag holds, also one of others, with what it lists, what it
 ///   refers to and our referrers of all that. An image that somebody else's referrer refers to stays
 ///   with its tag.
 /// - Tags go first, then referrers before their subjects, indexes before what they list. The lists

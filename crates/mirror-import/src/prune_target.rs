@@ -132,6 +132,6 @@ pub enum Deletion {
     Deleted,
     /// It was not there.
     Absent,
-    /// The target does not delete it, whoever asks.
+    /// The target does not delete it for any client.
     Refused,
 }

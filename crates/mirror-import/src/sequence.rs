@@ -584,7 +584,11 @@ impl Sent<'_> {
 type HeldName = Result<Option<Digest>, ImportError>;
 
 /// Refuses a target that does not answer for every entry: the rest would count as proved.
-fn answers_for_all(what: &str, entries: usize, answers: usize) -> Result<(), ImportError> {
+pub(crate) fn answers_for_all(
+    what: &str,
+    entries: usize,
+    answers: usize,
+) -> Result<(), ImportError> {
     if entries == answers {
         return Ok(());
     }

@@ -9,6 +9,7 @@ use crate::importer::Importer;
 use crate::plan::{ImportPlan, RepositoryPlan};
 use crate::proof::Comparison;
 use crate::report::MissingReferrer;
+use crate::sequence::answers_for_all;
 use crate::source::Source;
 use crate::target::{Check, Entry, Holding, Target};
 
@@ -80,6 +81,7 @@ impl Importer {
         };
         let entries = plan.entries(false);
         let answers = target.held(&entries, Check::Size).await;
+        answers_for_all("held", entries.len(), answers.len())?;
         let mut names: BTreeMap<RepositoryName, Names> = BTreeMap::new();
         for (entry, held) in entries.into_iter().zip(answers) {
             let names = names.entry(entry.repository.clone()).or_default();

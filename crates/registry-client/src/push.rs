@@ -35,7 +35,7 @@ impl Repository {
     /// one piece (end-4a and end-6).
     ///
     /// - The bytes are hashed again while they are sent, and the last ones are only sent if the
-    ///   digest matches. Bytes that turn out not to be the blob are read and sent once more.
+    ///   digest matches.
     /// - A blob that is refused as too large (413), usually by a proxy in front of the registry, is
     ///   sent [in
     ///   chunks](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-a-blob-in-chunks)
@@ -156,22 +156,12 @@ impl Push<'_> {
         let mut budget = Budget::new(client.options().retry);
         let mut reached = 0;
         let mut in_vain = 0;
-        let mut refetched = false;
         loop {
             let open = match session.take() {
                 Some(session) => session,
                 None => self.start().await?,
             };
-            let sent = match self.send(open, &mut chunk).await {
-                Err(error) if error.kind() == ErrorKind::Integrity && !refetched => {
-                    // What a source gives is read once more, as for a pull.
-                    refetched = true;
-                    self.slot.clear();
-                    continue;
-                }
-                sent => sent?,
-            };
-            let (error, left) = match sent {
+            let (error, left) = match self.send(open, &mut chunk).await? {
                 Sent::Done => {
                     if let Some(bytes) = chunk {
                         host.remember_max_body(bytes);

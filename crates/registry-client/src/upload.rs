@@ -124,12 +124,6 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Forgets everything, because the bytes so far were not those of the blob.
-    pub(crate) fn clear(&self) {
-        self.put(None);
-        lock(&self.checkpoints.0).clear();
-    }
-
     fn take(&self, at: u64) -> Option<Reader> {
         let reader = lock(&self.reader).take();
         reader.filter(|reader| reader.at == at)

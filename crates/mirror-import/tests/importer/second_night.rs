@@ -326,7 +326,7 @@ async fn one_new_image_costs_what_it_needs_and_one_look_at_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_wants_everything_verified_gets_everything_read() {
+async fn an_import_that_verifies_everything_reads_everything() {
     let site = Site::new(Persona::SpecFull).await;
     site.night().await;
     let mut verify = options();
