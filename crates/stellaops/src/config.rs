@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use self::center::CenterConfig;
 pub(crate) use self::images::ImageConfig;
-pub(crate) use self::job::{JobConfig, JobTarget};
+pub(crate) use self::job::{JobConfig, JobTarget, MirrorTo};
 
 use crate::budget;
 use crate::exit::{Exit, Failure};
@@ -180,8 +180,8 @@ impl Config {
         let images = images.chain(jobs().flat_map(|job| &job.images));
         let of_images = images.map(|image| image.rule.registry());
         let of_targets = jobs().filter_map(|job| match &job.to {
-            JobTarget::Registry(to) => Some(&to.registry),
-            JobTarget::Layout(_) | JobTarget::Bundle => None,
+            JobTarget::Mirror(MirrorTo::Registry(to)) => Some(&to.registry),
+            JobTarget::Mirror(MirrorTo::Layout(_)) | JobTarget::Bundle => None,
         });
         let named = of_images.chain(of_targets).cloned();
         self.registries.keys().cloned().chain(named).collect()

@@ -27,6 +27,13 @@ pub(crate) fn request(context: &Context, images: Vec<ImageSource>) -> PlanReques
     request
 }
 
+/// Returns the request of a mirror, which carries objects with any digest.
+pub(crate) fn mirror_request(context: &Context, images: Vec<ImageSource>) -> PlanRequest {
+    let mut request = request(context, images);
+    request.sha512 = true;
+    request
+}
+
 /// Reports the search for images and referrers to the log, the metrics and the terminal.
 #[derive(Debug)]
 pub(crate) struct Planning {

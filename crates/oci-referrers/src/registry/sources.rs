@@ -91,7 +91,7 @@ impl RegistrySources {
     }
 
     /// Sets whether the discovery is to show that the registry has the manifests that it lists:
-    /// each that the cache has is looked up by HEAD, whoever lists it. Not by default.
+    /// each that the cache has is looked up by HEAD, even if the API lists it. Not by default.
     #[must_use]
     pub fn proving(mut self, proving: bool) -> Self {
         self.proving = proving;

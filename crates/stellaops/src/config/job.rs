@@ -40,11 +40,17 @@ impl JobConfig {
 /// Where a job puts what it mirrors.
 #[derive(Clone, Debug)]
 pub(crate) enum JobTarget {
+    Mirror(MirrorTo),
+    /// A series of bundles. Its settings are checked here, and used by the service.
+    Bundle,
+}
+
+/// A place for images.
+#[derive(Clone, Debug)]
+pub(crate) enum MirrorTo {
     Registry(RegistryTo),
     /// An image layout folder.
     Layout(PathBuf),
-    /// A series of bundles. Its settings are checked here, and used by the service.
-    Bundle,
 }
 
 /// `REGISTRY[/PREFIX]`.
@@ -121,17 +127,17 @@ impl JobTarget {
                 mapping.prefix = prefix;
                 mapping.keep_host = keys.keep_host.unwrap_or_default();
                 mapping.rules = keys.map.into_iter().map(|rule| rule.0).collect();
-                Ok(Self::Registry(RegistryTo {
+                Ok(Self::Mirror(MirrorTo::Registry(RegistryTo {
                     registry,
                     mapping,
                     prune: keys.prune.unwrap_or_default(),
                     max_prune: keys.max_prune,
-                }))
+                })))
             }
             (None, Some(folder), None) if folder.as_os_str().is_empty() => {
                 Err("`to.oci` names no folder".into())
             }
-            (None, Some(folder), None) => Ok(Self::Layout(folder)),
+            (None, Some(folder), None) => Ok(Self::Mirror(MirrorTo::Layout(folder))),
             (None, None, Some(path)) => {
                 check_bundle(&path)?;
                 for (key, number) in [("full_every", keys.full_every), ("keep", keys.keep)] {

@@ -10,6 +10,7 @@ use oci_content::{ImageSource, Reference, Registry};
 use serde::Serialize;
 
 use super::copy;
+use super::counting::Counting;
 use crate::arguments::{TableFormat, bundle_path};
 use crate::commands::import;
 use crate::commands::run::{Run, Running};
@@ -18,7 +19,6 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::failure;
 use crate::planning;
-use crate::progress::{Current, Progress};
 use crate::receipts::{self, Receipts};
 use crate::render;
 
@@ -176,10 +176,10 @@ async fn audit(
     target: &RegistryTarget,
     receipt: &ImportReport,
 ) -> (AuditReport, Result<(), Failure>) {
-    let observer = Arc::new(Observer::new(&context.progress));
-    let told: Arc<dyn AuditObserver> = Arc::<Observer>::clone(&observer);
+    let observer = Arc::new(Counting::new(&context.progress, "audit"));
+    let told: Arc<dyn AuditObserver> = Arc::<Counting>::clone(&observer);
     let (report, result) = Auditor::new(target.clone(), told).audit(receipt).await;
-    observer.current.end();
+    observer.end();
     (report, result.map_err(|error| failure::of_import(&error)))
 }
 
@@ -208,7 +208,7 @@ async fn repair(
     }
     let images = receipt.graph.iter().flat_map(|graph| &graph.images);
     let images = images.map(|image| pinned(&image.reference, image));
-    let request = planning::request(context, images.map(ImageSource::from).collect());
+    let request = planning::mirror_request(context, images.map(ImageSource::from).collect());
     let copied = copy::copy(context, &request, target, options, false).await;
     copied.map(drop).map_err(|error| failure::of_mirror(&error))
 }
@@ -273,23 +273,4 @@ fn place(finding: &AuditFinding) -> String {
         place = format!("{place} is {found}");
     }
     place
-}
-
-#[derive(Debug)]
-struct Observer {
-    current: Current,
-}
-
-impl Observer {
-    fn new(progress: &Progress) -> Self {
-        let current = Current::default();
-        current.begin(|| progress.phase("audit", None));
-        Self { current }
-    }
-}
-
-impl AuditObserver for Observer {
-    fn looked(&self) {
-        self.current.with(|phase| phase.one_done());
-    }
 }

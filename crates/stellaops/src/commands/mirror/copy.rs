@@ -85,7 +85,7 @@ impl Run for CopyArgs {
 }
 
 async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
-    let mut request = planning::request(context, args.references.clone());
+    let mut request = planning::mirror_request(context, args.references.clone());
     request.platforms.clone_from(&args.platform);
     request.policy = policy::read(&args.policy)?;
     request.legacy_tags = args.legacy_tags.into();
@@ -135,19 +135,22 @@ pub(crate) async fn copy(
     options: ImportOptions,
     allow_incomplete: bool,
 ) -> Result<ImportReport, MirrorError> {
-    let mut request = request.clone();
-    request.sha512 = true;
-    let planning = Arc::new(Planning::new(context, &context.progress, "mirror"));
     let sending = Arc::new(Sending::new(&context.progress, "copy"));
-    let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(&planning);
-    let planner = Planner::new(context.client.clone(), Arc::clone(&observer))
-        .manifest_cache(context.manifest_cache());
     let told: Arc<dyn ImportObserver> = Arc::<Sending>::clone(&sending);
     let importer = Importer::new(target, options, told);
-    let mirror = Mirror::new(planner, importer, observer).allow_incomplete(allow_incomplete);
-    let found = mirror.find(&request).await;
+    let planning = Arc::new(Planning::new(context, &context.progress, "mirror"));
+    let mirror = mirror(context, importer, &planning).allow_incomplete(allow_incomplete);
+    let found = mirror.find(request).await;
     planning.end();
     let result = mirror.send(&found?).await;
     sending.end();
     result
+}
+
+/// Creates the mirror of a command, which reports its search by `planning`.
+pub(crate) fn mirror(context: &Context, importer: Importer, planning: &Arc<Planning>) -> Mirror {
+    let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(planning);
+    let planner = Planner::new(context.client.clone(), Arc::clone(&observer))
+        .manifest_cache(context.manifest_cache());
+    Mirror::new(planner, importer, observer)
 }

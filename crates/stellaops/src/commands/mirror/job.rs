@@ -15,7 +15,7 @@ use mirror_plan::{
 use oci_content::{ImageSource, Reference, with_causes};
 
 use crate::arguments::policy;
-use crate::config::{JobConfig, JobTarget};
+use crate::config::{JobConfig, JobTarget, MirrorTo};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::failure;
@@ -45,6 +45,7 @@ pub(crate) struct JobArgs {
 pub(crate) struct Job<'a> {
     pub(crate) name: &'a JobName,
     pub(crate) config: &'a JobConfig,
+    pub(crate) to: &'a MirrorTo,
 }
 
 /// What a job mirrors now.
@@ -56,44 +57,45 @@ pub(crate) struct Choice {
     pub(crate) images: Vec<Reference>,
 }
 
-impl JobArgs {
-    /// Returns the jobs to run. Those that write bundles are the service's: to name one is an error, others are skipped.
-    pub(crate) fn chosen<'a>(&self, context: &'a Context) -> Result<Vec<Job<'a>>, Failure> {
-        let jobs = &context.config.jobs;
-        if jobs.is_empty() {
-            let message = "the configuration has no jobs; name a file with `jobs:` by --config";
-            return Err(Failure::new(Exit::Usage, message));
-        }
-        if let Some(unknown) = self.jobs.iter().find(|name| !jobs.contains_key(*name)) {
-            let known: Vec<_> = jobs.keys().map(JobName::as_str).collect();
-            let message = format!(
-                "the configuration has no job {unknown}; it has {}",
-                known.join(", ")
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
-        let named: BTreeSet<&JobName> = self.jobs.iter().collect();
-        let mut chosen = Vec::new();
-        for (name, config) in jobs {
-            let is_named = named.contains(name);
-            if !named.is_empty() && !is_named {
-                continue;
-            }
-            if matches!(config.to, JobTarget::Bundle) {
-                let what = format!("job {name} writes bundles, which is for the service");
-                if is_named {
-                    let message =
-                        format!("{what}; `stellaops bundle export` writes one from export.images");
-                    return Err(Failure::new(Exit::Usage, message));
-                }
-                context.log.info(&format!("Skipping {name}: {what}"));
-                continue;
-            }
-            chosen.push(Job { name, config });
-        }
-        Ok(chosen)
+/// Returns the jobs with these names, or all. Those that write bundles are the service's: to name one is an error, others
+/// are skipped.
+pub(crate) fn chosen<'a>(context: &'a Context, names: &[JobName]) -> Result<Vec<Job<'a>>, Failure> {
+    let jobs = &context.config.jobs;
+    if jobs.is_empty() {
+        let message = "the configuration has no jobs; name a file with `jobs:` by --config";
+        return Err(Failure::new(Exit::Usage, message));
     }
+    if let Some(unknown) = names.iter().find(|name| !jobs.contains_key(*name)) {
+        let known: Vec<_> = jobs.keys().map(JobName::as_str).collect();
+        let message = format!(
+            "the configuration has no job {unknown}; it has {}",
+            known.join(", ")
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let named: BTreeSet<&JobName> = names.iter().collect();
+    let mut chosen = Vec::new();
+    for (name, config) in jobs {
+        let is_named = named.contains(name);
+        if !named.is_empty() && !is_named {
+            continue;
+        }
+        let JobTarget::Mirror(to) = &config.to else {
+            let what = format!("job {name} writes bundles, which is for the service");
+            if is_named {
+                let message =
+                    format!("{what}; `stellaops bundle export` writes one from export.images");
+                return Err(Failure::new(Exit::Usage, message));
+            }
+            context.log.info(&format!("Skipping {name}: {what}"));
+            continue;
+        };
+        chosen.push(Job { name, config, to });
+    }
+    Ok(chosen)
+}
 
+impl JobArgs {
     /// Reads the lock file, if one is named and it exists; a missing one is an error only if it is to be obeyed.
     pub(crate) fn read_lock(&self) -> Result<Option<LockFile>, Failure> {
         let Some(path) = &self.lock else {
@@ -128,21 +130,12 @@ impl JobArgs {
         job: &Job<'_>,
         lock: Option<&LockFile>,
     ) -> Result<Choice, Failure> {
-        let mut choice = Choice {
-            selected: Vec::new(),
-            images: Vec::new(),
-        };
         if self.locked {
             let lock = lock.and_then(|lock| lock.job(job.name));
-            choice.images = self.pinned(job, lock)?;
-        } else {
-            choice.selected = selection::select(context, selector, &job.config.images).await?;
-            let all = choice.selected.iter().flat_map(|rule| &rule.images);
-            choice.images = all.cloned().collect();
+            let images = self.pinned(job, lock)?;
+            return Ok(Choice::of(Vec::new(), images));
         }
-        let mut seen = BTreeSet::new();
-        choice.images.retain(|image| seen.insert(image.clone()));
-        Ok(choice)
+        job.select(context, selector).await
     }
 
     fn pinned(&self, job: &Job<'_>, lock: Option<&JobLock>) -> Result<Vec<Reference>, Failure> {
@@ -202,7 +195,27 @@ impl JobArgs {
     }
 }
 
+impl Choice {
+    fn of(selected: Vec<Selected>, mut images: Vec<Reference>) -> Self {
+        let mut seen = BTreeSet::new();
+        images.retain(|image| seen.insert(image.clone()));
+        Self { selected, images }
+    }
+}
+
 impl Job<'_> {
+    /// Returns what the rules select now.
+    pub(crate) async fn select(
+        &self,
+        context: &Context,
+        selector: &mut Selector,
+    ) -> Result<Choice, Failure> {
+        let selected = selection::select(context, selector, &self.config.images).await?;
+        let images = selected.iter().flat_map(|rule| &rule.images);
+        let images = images.cloned().collect();
+        Ok(Choice::of(selected, images))
+    }
+
     pub(crate) fn rules(&self) -> Vec<ImageRule> {
         let entries = self.config.images.iter();
         entries.map(|entry| entry.rule.clone()).collect()
@@ -211,18 +224,16 @@ impl Job<'_> {
     /// Returns where the job puts its images, and how repositories are named there.
     pub(crate) fn target(&self, context: &Context) -> (Arc<dyn Target>, Mapping) {
         let mut mapping = Mapping::default();
-        let target: Arc<dyn Target> = match &self.config.to {
-            JobTarget::Registry(to) => {
+        let target: Arc<dyn Target> = match self.to {
+            MirrorTo::Registry(to) => {
                 mapping.clone_from(&to.mapping);
                 let registry = to.registry.clone();
                 let target = RegistryTarget::new(context.client.clone(), registry);
                 Arc::new(target.manifest_cache(context.manifest_cache()))
             }
-            JobTarget::Layout(folder) => {
+            MirrorTo::Layout(folder) => {
                 Arc::new(LayoutTarget::new(folder).with_gaps(context.gaps.clone()))
             }
-            // Never chosen.
-            JobTarget::Bundle => Arc::new(LayoutTarget::new("")),
         };
         (target, mapping)
     }
@@ -234,9 +245,8 @@ impl Job<'_> {
         images: Vec<Reference>,
     ) -> Result<PlanRequest, Failure> {
         let images = images.into_iter().map(ImageSource::from).collect();
-        let mut request = planning::request(context, images);
+        let mut request = planning::mirror_request(context, images);
         request.platforms.clone_from(&self.config.platforms);
-        request.sha512 = true;
         if let Some(path) = &self.config.policy {
             let name = format!(
                 "configuration: jobs: {}: policy {}",
@@ -251,7 +261,7 @@ impl Job<'_> {
 
     /// Refuses a target whose repositories the rules select from: each run would mirror what the one before made.
     fn check_prefixes(&self, images: &[Reference]) -> Result<(), Failure> {
-        let JobTarget::Registry(to) = &self.config.to else {
+        let MirrorTo::Registry(to) = self.to else {
             return Ok(());
         };
         let Some(prefix) = &to.mapping.prefix else {

@@ -3,6 +3,7 @@
 mod audit;
 mod convert;
 pub(crate) mod copy;
+mod counting;
 mod job;
 mod plan;
 mod prune;

@@ -2,14 +2,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clap::Args;
-use mirror_import::{ImportOptions, Importer, Mirror, Survey, SurveyedImage};
+use mirror_import::{ImportOptions, Importer, Survey, SurveyedImage};
 use mirror_plan::{
-    Found, JobLock, JobName, JudgedTag, LockFile, PlanObserver, Planner, RepositoryTags, Selected,
-    Selector, TagRule, TagVerdict,
+    Found, JobLock, JobName, JudgedTag, LockFile, RepositoryTags, Selected, Selector, TagRule,
+    TagVerdict,
 };
 use oci_content::{Digest, Reference, Registry};
 use serde::Serialize;
 
+use super::copy;
 use super::job::{self, Choice, Failures, Job, JobArgs};
 use crate::arguments::TableFormat;
 use crate::commands::run::{Run, Running};
@@ -109,7 +110,7 @@ struct ImagePlan {
 }
 
 async fn run(context: &Context, args: &PlanArgs) -> Result<(), Failure> {
-    let jobs = args.jobs.chosen(context)?;
+    let jobs = job::chosen(context, &args.jobs.jobs)?;
     let lock = args.jobs.read_lock()?;
     let mut selector = Selector::new(context.client.clone());
     let (mut plans, mut failures) = (Vec::new(), Failures::default());
@@ -172,14 +173,8 @@ async fn plan(
     let mut options = ImportOptions::default();
     options.mapping = mapping;
     let planning = Arc::new(Planning::new(context, &context.progress, "plan"));
-    let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(&planning);
-    let planner = Planner::new(context.client.clone(), Arc::clone(&observer))
-        .manifest_cache(context.manifest_cache());
-    let mirror = Mirror::new(
-        planner,
-        Importer::new(target, options, Arc::new(())),
-        observer,
-    );
+    let importer = Importer::new(target, options, Arc::new(()));
+    let mirror = copy::mirror(context, importer, &planning);
     let found = mirror.find(&request).await;
     planning.end();
     let found = found.map_err(|error| job::failure(&error))?;

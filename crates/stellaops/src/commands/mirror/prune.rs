@@ -7,19 +7,18 @@ use mirror_import::{
     RegistryTarget,
 };
 use mirror_plan::{JobName, Selector};
-use oci_content::{Reference, Registry, RepositoryName, SourceRepository};
-use registry_client::ManifestId;
+use oci_content::{Reference, Registry, SourceRepository};
 use serde::Serialize;
 
-use super::job::{Failures, Job, JobArgs};
+use super::counting::Counting;
+use super::job::{self, Failures, Job};
 use crate::arguments::TableFormat;
 use crate::commands::run::{Run, Running};
-use crate::config::JobTarget;
+use crate::config::MirrorTo;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::failure;
 use crate::job_lock::JobHeld;
-use crate::progress::{Current, Progress};
 use crate::receipts::{Receipts, Record, read_record};
 use crate::render;
 
@@ -106,20 +105,13 @@ async fn prune_jobs(
     jobs: &[JobName],
     mode: Mode,
 ) -> Result<(PruneDocument, Failures), Failure> {
-    let of = |jobs: &[JobName]| JobArgs {
-        jobs: jobs.to_vec(),
-        lock: None,
-        locked: false,
-    };
-    let chosen = of(jobs);
-    let jobs = chosen.chosen(context)?;
-    let everybody = of(&[]);
+    let jobs = job::chosen(context, jobs)?;
     let mut selector = Selector::new(context.client.clone());
     let mut images: BTreeMap<&JobName, Vec<Reference>> = BTreeMap::new();
     // Every job that uses a target says what has to stay there: if one cannot, nothing is deleted.
-    let all = everybody.chosen(context)?;
+    let all = job::chosen(context, &[])?;
     for job in &all {
-        let choice = everybody.choose(context, &mut selector, job, None).await?;
+        let choice = job.select(context, &mut selector).await?;
         images.insert(job.name, choice.images);
     }
     let mut failures = Failures::default();
@@ -153,7 +145,7 @@ async fn prune(
     all: &[Job<'_>],
     images: &BTreeMap<&JobName, Vec<Reference>>,
 ) -> Result<(PruneReport, Result<(), Failure>), Failure> {
-    let JobTarget::Registry(to) = &job.config.to else {
+    let MirrorTo::Registry(to) = job.to else {
         let message = format!(
             "job {} goes to a folder, and only registries are pruned",
             job.name
@@ -184,7 +176,7 @@ async fn prune(
     let mut request = PruneRequest::new(history);
     let mut is_current = false;
     for other in all {
-        let JobTarget::Registry(own) = &other.config.to else {
+        let MirrorTo::Registry(own) = other.to else {
             continue;
         };
         if !own.registry.is_same(&to.registry) {
@@ -215,8 +207,8 @@ async fn prune(
         );
         return Err(Failure::new(Exit::Incomplete, message));
     }
-    let observer = Arc::new(Observer::new(&context.progress));
-    let told: Arc<dyn PruneObserver> = Arc::<Observer>::clone(&observer);
+    let observer = Arc::new(Counting::new(&context.progress, "prune"));
+    let told: Arc<dyn PruneObserver> = Arc::<Counting>::clone(&observer);
     let mut options = PruneOptions::default();
     if mode == Mode::Limited {
         options.max_tags = to.max_prune;
@@ -234,7 +226,7 @@ async fn prune(
         let planned = planned.map_err(|error| failure::of_import(&error))?;
         Ok((planned, Ok(())))
     };
-    observer.current.end();
+    observer.end();
     pruned
 }
 
@@ -323,25 +315,4 @@ fn text(document: &PruneDocument, is_done: bool) -> String {
         ));
     }
     text
-}
-
-#[derive(Debug)]
-struct Observer {
-    current: Current,
-}
-
-impl Observer {
-    fn new(progress: &Progress) -> Self {
-        let current = Current::default();
-        current.begin(|| progress.phase("prune", None));
-        Self { current }
-    }
-}
-
-impl PruneObserver for Observer {
-    fn looking(&self, _: &RepositoryName) {}
-
-    fn deleted(&self, _: &RepositoryName, _: ManifestId<'_>) {
-        self.current.with(|phase| phase.one_done());
-    }
 }

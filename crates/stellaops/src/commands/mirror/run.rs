@@ -15,7 +15,7 @@ use super::{copy, prune};
 use crate::arguments::TextFormat;
 use crate::commands::import;
 use crate::commands::run::{Run, Running};
-use crate::config::JobTarget;
+use crate::config::MirrorTo;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::job_lock::JobHeld;
@@ -85,7 +85,7 @@ struct Progressed {
 }
 
 async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
-    let jobs = args.jobs.chosen(context)?;
+    let jobs = job::chosen(context, &args.jobs.jobs)?;
     let known = args.jobs.read_lock()?;
     if let Some(path) = args.jobs.lock.as_ref().filter(|_| !args.jobs.locked) {
         // Told before anything is copied.
@@ -136,7 +136,8 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
                     done.outcome = "nothing-selected";
                 }
                 pins.push((job.name.clone(), pinned));
-                let configured = matches!(&job.config.to, JobTarget::Registry(to) if to.prune && !args.jobs.locked);
+                let configured =
+                    matches!(job.to, MirrorTo::Registry(to) if to.prune && !args.jobs.locked);
                 if args.prune || configured {
                     due.push(job.name.clone());
                 }
