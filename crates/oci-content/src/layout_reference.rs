@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::digest::{Digest, DigestError};
-use crate::name::{ReferenceError, text_form};
+use crate::name::{ReferenceError, names_digest, text_form};
 use crate::reference::Reference;
 use crate::registry::Registry;
 use crate::repository_name::RepositoryName;
@@ -149,11 +149,13 @@ impl FromStr for LayoutReference {
             }
             _ => (rest, None),
         };
-        let (folder, name) = match full_name(rest).or_else(|| rest.rsplit_once(':')) {
-            Some((folder, name)) if full_name(rest).is_some() || !name.contains('/') => {
-                (folder, Some(name))
-            }
-            _ => (rest, None),
+        let by_tag = || {
+            rest.rsplit_once(':')
+                .filter(|(_, name)| !name.contains('/'))
+        };
+        let (folder, name) = match full_name(rest).or_else(by_tag) {
+            Some((folder, name)) => (folder, Some(name)),
+            None => (rest, None),
         };
         if folder.is_empty() {
             return fail("it names no folder");
@@ -167,16 +169,6 @@ impl FromStr for LayoutReference {
             digest,
         })
     }
-}
-
-/// Returns whether what follows an `@` is meant as a digest, and not part of a path.
-fn names_digest(text: &str) -> bool {
-    let number = text
-        .strip_prefix("sha")
-        .and_then(|rest| rest.split_once(':'));
-    number.is_some_and(|(number, rest)| {
-        !rest.contains('/') && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-    })
 }
 
 /// Splits a folder from a full reference with an explicit tag.

@@ -34,14 +34,25 @@ impl ReferenceError {
 /// Hides a user and a password before a host: neither belongs in a reference, and the password not in
 /// a message.
 fn without_login(text: &str) -> Cow<'_, str> {
-    match text.split_once('@') {
-        Some((login, rest))
-            if login.contains(':') && !login.contains('/') && !rest.starts_with("sha") =>
+    let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + 3));
+    match rest.split_once('@') {
+        Some((login, host))
+            if login.contains(':') && !login.contains('/') && !names_digest(host) =>
         {
-            Cow::Owned(format!("***@{rest}"))
+            Cow::Owned(format!("{scheme}***@{host}"))
         }
         _ => Cow::Borrowed(text),
     }
+}
+
+/// Returns whether what follows an `@` is meant as a digest, and not part of a path.
+pub(crate) fn names_digest(text: &str) -> bool {
+    let number = text
+        .strip_prefix("sha")
+        .and_then(|rest| rest.split_once(':'));
+    number.is_some_and(|(number, rest)| {
+        !rest.contains('/') && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// Implements the traits of a validated string: it is only created by `FromStr`, and is displayed,

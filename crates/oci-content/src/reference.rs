@@ -288,8 +288,14 @@ mod tests {
             assert_eq!(error.to_string(), message);
             assert_eq!(error.has_scheme(), text == "https://a.b/c", "{text}");
         }
-        let login = "bob:hunter2@a.b/app".parse::<Reference>().unwrap_err();
-        assert!(login.to_string().starts_with("\"***@a.b/app\""), "{login}");
+        for (text, shown) in [
+            ("bob:hunter2@a.b/app", "\"***@a.b/app\""),
+            ("https://bob:hunter2@a.b/app", "\"https://***@a.b/app\""),
+            ("bob:hunter2@shared.test/App", "\"***@shared.test/App\""),
+        ] {
+            let error = text.parse::<Reference>().unwrap_err().to_string();
+            assert!(error.starts_with(shown), "{error}");
+        }
         let long_tag = format!("a.b/app:{}", "t".repeat(129));
         for text in [
             "a.b/../etc",

@@ -16,8 +16,8 @@ pub struct Registry(Box<str>);
 string_type!(Registry);
 
 impl Registry {
-    /// Returns `oci`, in whose place images from layout folders are named. It is not a host, and
-    /// nothing is requested from it.
+    /// Returns `oci`, which stands for the registry in the names of images from layout folders. It is
+    /// not a host, and nothing is requested from it.
     pub fn layouts() -> Self {
         Self(LAYOUTS.into())
     }
