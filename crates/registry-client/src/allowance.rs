@@ -86,8 +86,8 @@ impl Allowance {
         if let Ok(place) = requests.line.try_acquire() {
             return Some(place);
         }
-        let (reason, estimate) = requests.reason();
-        let place = waiter.wait(reason, || estimate, requests.line.acquire());
+        let estimate = || requests.pace.estimate();
+        let place = waiter.wait(requests.reason(), estimate, requests.line.acquire());
         place.await.ok()
     }
 
@@ -95,12 +95,12 @@ impl Allowance {
     /// [passes](Turn::pass).
     pub(crate) async fn turn(&self, waiter: Waiter<'_>) -> Option<Turn<'_>> {
         let requests = self.requests.as_ref()?;
-        let (reason, estimate) = requests.reason();
-        if estimate.is_zero() {
+        let estimate = || requests.pace.estimate();
+        if estimate().is_zero() {
             return Some(requests.pace.turn().await);
         }
         let turn = requests.pace.turn();
-        Some(waiter.wait(reason, || estimate, turn).await)
+        Some(waiter.wait(requests.reason(), estimate, turn).await)
     }
 
     /// Counts a request that is sent without a turn.
@@ -121,8 +121,8 @@ impl Allowance {
 }
 
 impl Requests {
-    fn reason(&self) -> (WaitReason<'_>, Duration) {
-        (WaitReason::Requests(self.rate), self.pace.estimate())
+    fn reason(&self) -> WaitReason<'_> {
+        WaitReason::Requests(self.rate)
     }
 }
 

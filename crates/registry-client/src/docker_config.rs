@@ -77,12 +77,12 @@ impl DockerConfig {
     /// Returns the key in `auths` under which a login to a registry, or to one of its repositories or
     /// folders of repositories, is found by this source and by other tools.
     pub fn key(registry: &Registry, folder: Option<&RepositoryName>) -> String {
-        match (names(registry).len(), folder) {
+        let host = names(registry)[0];
+        match folder {
+            Some(folder) => format!("{host}/{folder}"),
             // The name that Docker itself uses; Podman's tools know it too.
-            (2.., None) => DOCKER_HUB.to_owned(),
-            (2.., Some(folder)) => format!("docker.io/{folder}"),
-            (_, None) => registry.to_string(),
-            (_, Some(folder)) => format!("{registry}/{folder}"),
+            None if host == "docker.io" => DOCKER_HUB.to_owned(),
+            None => host.to_owned(),
         }
     }
 

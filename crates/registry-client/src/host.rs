@@ -82,39 +82,25 @@ impl Host {
 
     /// Waits for the gate to open, for a slot, and for the turn of one more request.
     ///
+    /// `is_fed` says that it is an upload whose source makes requests itself. As many such uploads
+    /// as other requests can be in flight, beside them.
+    ///
     /// # Errors
     /// The answer that closed the gate, when it opens too late for the budget.
     pub(crate) async fn enter(
         self: &Arc<Self>,
         budget: &mut Budget,
         waiter: Waiter<'_>,
+        is_fed: bool,
     ) -> Result<Place, Response> {
-        self.enter_with(&self.permits, budget, waiter).await
-    }
-
-    /// Like [`enter`](Self::enter), for an upload whose source makes requests itself. As many such
-    /// uploads as other requests can be in flight, beside them.
-    pub(crate) async fn enter_fed(
-        self: &Arc<Self>,
-        budget: &mut Budget,
-        waiter: Waiter<'_>,
-    ) -> Result<Place, Response> {
-        self.enter_with(&self.fed, budget, waiter).await
-    }
-
-    async fn enter_with(
-        self: &Arc<Self>,
-        permits: &Arc<Semaphore>,
-        budget: &mut Budget,
-        waiter: Waiter<'_>,
-    ) -> Result<Place, Response> {
+        let permits = if is_fed { &self.fed } else { &self.permits };
         loop {
             self.pass_gate(budget).await?;
             let permit = Arc::clone(permits).acquire_owned().await.ok();
             let place = Place {
                 host: Arc::clone(self),
                 permit,
-                is_fed: Arc::ptr_eq(permits, &self.fed),
+                is_fed,
             };
             let turn = self.allowance.turn(waiter).await;
             // It may have closed while this request was waiting.
@@ -240,7 +226,7 @@ mod tests {
             observer: None,
             held: &host.allowance.held,
         };
-        host.enter(budget, waiter).await
+        host.enter(budget, waiter, false).await
     }
 
     fn host(max: usize) -> Arc<Host> {

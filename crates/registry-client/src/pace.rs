@@ -59,7 +59,7 @@ impl Pace {
         *paid = from.checked_add(time(self.cost, units)).unwrap_or(from);
     }
 
-    /// Estimates how long a caller would wait who comes now.
+    /// Estimates how long a caller that comes now would wait.
     pub(crate) fn estimate(&self) -> Duration {
         let before = time(self.cost, self.waiting.load(Ordering::Relaxed).into());
         self.next().saturating_duration_since(Instant::now()) + before

@@ -138,7 +138,6 @@ struct Download {
     range_refused: bool,
     /// Whether the bytes so far are discarded, and the caller does not know it yet.
     restarted: bool,
-    is_complete: bool,
     /// The body that is being received.
     body: Option<Box<Body>>,
     /// The time that the current transfer waited for its body.
@@ -184,7 +183,6 @@ impl Download {
             begun: received > 0,
             range_refused: false,
             restarted: false,
-            is_complete: false,
             body: None,
             took: Duration::ZERO,
             budget: Budget::new(repository.client().options().retry),
@@ -201,13 +199,9 @@ impl Download {
             if std::mem::take(&mut self.restarted) {
                 return Ok(Step::Restart);
             }
-            if self.is_complete {
-                return Ok(Step::End);
-            }
             let Some(body) = &mut self.body else {
                 if self.begun && self.received == self.size {
-                    self.is_complete = true;
-                    continue;
+                    return Ok(Step::End);
                 }
                 self.took = Duration::ZERO;
                 match self.request().await? {
@@ -233,8 +227,7 @@ impl Download {
                 // All bytes have arrived; how the connection ended does not matter.
                 Ok(None) | Err(_) if left == 0 => {
                     self.body = None;
-                    self.is_complete = true;
-                    continue;
+                    return Ok(Step::End);
                 }
                 Ok(None) => self.integrity(self.length(self.received)),
                 Err(failure) => failure,
@@ -343,7 +336,6 @@ impl Download {
         self.received = 0;
         self.begun = false;
         self.restarted = true;
-        self.is_complete = false;
     }
 
     fn length(&self, found: u64) -> VerifyError {

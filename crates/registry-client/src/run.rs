@@ -17,7 +17,7 @@ use crate::exchange::{self, About, Collected, MAX_ERROR_BODY, Payload};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::network::Outside;
-use crate::observer::{self, Endpoint};
+use crate::observer;
 use crate::origin;
 use crate::realm;
 use crate::response::Response;
@@ -72,9 +72,10 @@ impl Call<'_> {
         loop {
             waiter.windows(self.windows(&home)).await;
             // A request that a waiting one depends on does not line up behind it.
-            let line = match self.anonymous {
-                true => None,
-                false => home.allowance.line(waiter).await,
+            let line = if self.anonymous {
+                None
+            } else {
+                home.allowance.line(waiter).await
             };
             // Before taking a slot: a token request may need one at the same host.
             let carried = auth
@@ -218,29 +219,23 @@ impl Call<'_> {
         carried: &Carried,
         state: &mut State,
         waiter: Waiter<'_>,
-        line: Option<SemaphorePermit<'_>>,
+        mut line: Option<SemaphorePermit<'_>>,
     ) -> Result<Attempt, Failure> {
         let options = &self.network.options;
         let mut url = self.url.clone();
         state.host = Arc::clone(&state.home);
-        let mut line = line;
         let mut headers = self.headers.clone();
         if let Some(authorization) = carried.header() {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let home = self.network.home(self.registry)?;
-        let is_blob = matches!(self.endpoint, Endpoint::Blob | Endpoint::Upload);
-        let bytes = state.home.allowance.bytes().filter(|_| is_blob);
+        let bytes = state.home.allowance.bytes();
+        let is_fed = matches!(&self.payload, Payload::Part(part) if part.source.makes_requests());
         let mut outside = None;
         let mut hops = 0;
         loop {
-            let entered = match &self.payload {
-                Payload::Part(part) if part.source.makes_requests() => {
-                    state.host.enter_fed(&mut state.budget, waiter).await
-                }
-                _ => state.host.enter(&mut state.budget, waiter).await,
-            };
-            let place = match entered {
+            let entered = state.host.enter(&mut state.budget, waiter, is_fed);
+            let place = match entered.await {
                 Ok(place) => place,
                 Err(answer) => return Ok(Attempt::Gated(answer)),
             };

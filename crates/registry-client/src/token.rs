@@ -258,7 +258,7 @@ impl TokenRequest<'_> {
             held: &home.allowance.held,
         };
         loop {
-            let place = match host.enter(&mut budget, waiter).await {
+            let place = match host.enter(&mut budget, waiter, false).await {
                 Ok(place) => place,
                 Err(answer) => return Err(self.refused(answer, refresh_token)),
             };

@@ -39,6 +39,16 @@ pub(crate) struct UploadState {
 }
 
 impl UploadState {
+    fn new(is_complete: bool) -> Self {
+        Self {
+            sent: AtomicU64::new(0),
+            complete: AtomicBool::new(is_complete),
+            is_waiting: AtomicBool::new(false),
+            last: Mutex::new(Instant::now()),
+            failure: Mutex::new(None),
+        }
+    }
+
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -134,7 +144,7 @@ impl Slot {
     }
 }
 
-/// The state of the hash of a blob after so many bytes, so that an upload can continue from there
+/// The state of the hash after a number of bytes of a blob, so that an upload can continue from there
 /// without reading everything again.
 #[derive(Clone, Debug, Default)]
 struct Checkpoints(Arc<Mutex<Vec<(u64, Hasher)>>>);
@@ -249,13 +259,7 @@ pub(crate) async fn body(
 ) -> Result<(reqwest::Body, Arc<UploadState>), Failure> {
     let local = |error| local(part.digest, error);
     let mut reader = part.open().await.map_err(local)?;
-    let state = Arc::new(UploadState {
-        sent: AtomicU64::new(0),
-        complete: AtomicBool::new(part.bytes() == 0),
-        is_waiting: AtomicBool::new(false),
-        last: Mutex::new(Instant::now()),
-        failure: Mutex::new(None),
-    });
+    let state = Arc::new(UploadState::new(part.bytes() == 0));
     if part.size == 0 {
         let read = poll_fn(|context| reader.poll_read(context, 0)).await;
         read.map_err(local)?;
@@ -363,13 +367,7 @@ mod tests {
             range: 0..size,
             slot: &slot,
         };
-        let state = Arc::new(UploadState {
-            sent: AtomicU64::new(0),
-            complete: AtomicBool::new(false),
-            is_waiting: AtomicBool::new(false),
-            last: Mutex::new(Instant::now()),
-            failure: Mutex::new(None),
-        });
+        let state = Arc::new(UploadState::new(false));
         let chunks = Chunks {
             reader: Some(part.open().await.unwrap()),
             left: size,
