@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use oci_content::{
-    Digest, ImageLayout, LayoutError, LayoutReference, LegacyTag, Manifest, SourceKind,
-    SourceRepository, referrers_tag,
+    Digest, ImageLayout, LayoutError, LegacyTag, Manifest, SourceKind, SourceRepository,
+    referrers_tag,
 };
 
 use self::contents::{Contents, Named};
@@ -39,15 +39,6 @@ impl LayoutReferrers {
             contents: Arc::new(Contents::read(layout)?),
             repository: None,
         })
-    }
-
-    /// Opens the layout in the folder of a reference.
-    ///
-    /// # Errors
-    ///
-    /// When the folder does not exist, is not a layout, or its `index.json` cannot be read.
-    pub fn open_folder(wanted: &LayoutReference) -> Result<Self, LayoutImageError> {
-        images::open(wanted)
     }
 
     /// Returns the same folder as one repository sees it: a tag that another repository has in

@@ -283,7 +283,8 @@ impl Shared {
         self.server.respond(Request::from_parts(parts, body)).await
     }
 
-    /// Finds what was lost, and hides pushed content for as long as the test demands.
+    /// Restores what was lost if it is pushed again, and hides pushed content for as long as the test
+    /// demands.
     fn delay_push(
         &self,
         name: &str,

@@ -2,7 +2,6 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
 use oci_content::{
     Digest, ImageLayout, LayoutError, LayoutErrorKind, LayoutReference, Reference,
@@ -62,6 +61,53 @@ pub enum LayoutImageErrorKind {
 const SHOWN: usize = 8;
 
 impl LayoutReferrers {
+    /// Opens the layout in the folder of a reference.
+    ///
+    /// # Errors
+    ///
+    /// When the folder does not exist, is not a layout, or its `index.json` cannot be read.
+    pub fn open_folder(wanted: &LayoutReference) -> Result<Self, LayoutImageError> {
+        let folder = wanted.folder();
+        let shown = folder.display();
+        match std::fs::metadata(folder) {
+            Ok(metadata) if !metadata.is_dir() => {
+                let message = format!("{shown} is a file, not the folder of an image layout");
+                return Err(LayoutImageError::new(
+                    LayoutImageErrorKind::NotALayout,
+                    message,
+                ));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let whole = wanted.name().map(|name| format!("{shown}:{name}"));
+                let whole = whole.filter(|whole| Path::new(whole).is_dir());
+                let hint = match whole {
+                    Some(whole) => format!("; the folder {whole} is written oci:{whole}/"),
+                    None if folder.starts_with("~") => {
+                        "; shells expand ~ only at the start of a word".to_owned()
+                    }
+                    None => String::new(),
+                };
+                let message = format!("there is no folder {shown}{hint}");
+                return Err(LayoutImageError::new(
+                    LayoutImageErrorKind::NotFound,
+                    message,
+                ));
+            }
+            // What else is wrong shows when the layout is opened.
+            _ => {}
+        }
+        let layout = ImageLayout::open(folder)?;
+        Self::open(layout).map_err(|error| match error.kind() {
+            LayoutErrorKind::NotALayout | LayoutErrorKind::NotFound | LayoutErrorKind::Corrupt => {
+                LayoutImageError {
+                    kind: LayoutImageErrorKind::Malformed,
+                    ..error.into()
+                }
+            }
+            _ => error.into(),
+        })
+    }
+
     /// Returns the images that a reference selects: all images of the folder if it has neither name
     /// nor digest, else one. They are sorted by reference.
     ///
@@ -72,10 +118,7 @@ impl LayoutReferrers {
         if wanted.name().is_some() || wanted.digest().is_some() {
             return self.image(wanted).map(|image| vec![image]);
         }
-        let entries = self.contents.images();
-        let mut images: Vec<_> = entries.map(|entry| named(entry, wanted)).collect();
-        images.sort_by_cached_key(|image| (image.reference.to_string(), image.digest.clone()));
-        images.dedup();
+        let images = named_images(self.contents.images(), wanted);
         let mut pairs = images.iter().zip(images.iter().skip(1));
         if let Some((one, other)) = pairs.find(|(one, other)| one.reference == other.reference) {
             let message = format!(
@@ -135,9 +178,7 @@ impl LayoutReferrers {
         name: &str,
     ) -> Result<LayoutImage, LayoutImageError> {
         let found: Vec<_> = called(&self.contents, name).collect();
-        let mut images: Vec<_> = found.iter().map(|entry| named(entry, wanted)).collect();
-        images.sort_by_cached_key(|image| (image.reference.to_string(), image.digest.clone()));
-        images.dedup();
+        let mut images = named_images(found.iter().copied(), wanted);
         let folder = wanted.folder().display();
         match images.pop() {
             Some(image) if images.is_empty() => Ok(image),
@@ -233,52 +274,6 @@ impl LayoutReferrers {
     }
 }
 
-pub(super) fn open(wanted: &LayoutReference) -> Result<LayoutReferrers, LayoutImageError> {
-    let folder = wanted.folder();
-    let shown = folder.display();
-    match std::fs::metadata(folder) {
-        Ok(metadata) if !metadata.is_dir() => {
-            let message = format!("{shown} is a file, not the folder of an image layout");
-            return Err(LayoutImageError::new(
-                LayoutImageErrorKind::NotALayout,
-                message,
-            ));
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let whole = wanted.name().map(|name| format!("{shown}:{name}"));
-            let whole = whole.filter(|whole| Path::new(whole).is_dir());
-            let hint = match whole {
-                Some(whole) => format!("; the folder {whole} is written oci:{whole}/"),
-                None if folder.starts_with("~") => {
-                    "; shells expand ~ only at the start of a word".to_owned()
-                }
-                None => String::new(),
-            };
-            let message = format!("there is no folder {shown}{hint}");
-            return Err(LayoutImageError::new(
-                LayoutImageErrorKind::NotFound,
-                message,
-            ));
-        }
-        // What else is wrong shows when the layout is opened.
-        _ => {}
-    }
-    let layout = ImageLayout::open(folder)?;
-    let contents = Contents::read(layout).map_err(|error| match error.kind() {
-        LayoutErrorKind::NotALayout | LayoutErrorKind::NotFound | LayoutErrorKind::Corrupt => {
-            LayoutImageError {
-                kind: LayoutImageErrorKind::Malformed,
-                ..error.into()
-            }
-        }
-        _ => error.into(),
-    })?;
-    Ok(LayoutReferrers {
-        contents: Arc::new(contents),
-        repository: None,
-    })
-}
-
 /// Returns the entries with a name: a `ref.name`, the tag of one, or the full name.
 fn called<'a>(contents: &'a Contents, name: &'a str) -> impl Iterator<Item = &'a Entry> {
     let own = |entry: &&Entry| entry.name.as_deref() == Some(name);
@@ -290,6 +285,17 @@ fn called<'a>(contents: &'a Contents, name: &'a str) -> impl Iterator<Item = &'a
             || full.is_some_and(|full| full.to_string() == name)
             || !exact && entry.tag.as_ref().is_some_and(|tag| tag.as_str() == name)
     })
+}
+
+/// Names images by their entries, sorted, each once.
+fn named_images<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    wanted: &LayoutReference,
+) -> Vec<LayoutImage> {
+    let mut images: Vec<_> = entries.map(|entry| named(entry, wanted)).collect();
+    images.sort_by_cached_key(|image| (image.reference.to_string(), image.digest.clone()));
+    images.dedup();
+    images
 }
 
 /// Names an image of a folder by its entry in `index.json`.

@@ -44,7 +44,7 @@ pub struct ManifestFolder {
 struct State {
     /// The bytes that were added since all files were counted; `None` before the first count.
     uncounted: Option<u64>,
-    /// Writing has failed, and is not tried again.
+    /// Reading or writing has failed; nothing is kept any more.
     failed: bool,
     notes: Vec<String>,
 }
@@ -85,11 +85,7 @@ impl ManifestFolder {
 
     fn read(&self, digest: &Digest) -> io::Result<Option<Manifest>> {
         let path = self.path(digest);
-        let known = match fs::symlink_metadata(&path) {
-            Ok(known) => known,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let known = fs::symlink_metadata(&path)?;
         if known.is_file() && known.len() <= MAX_MANIFEST_BYTES {
             let mut raw = Vec::new();
             let mut file = File::open(&path)?;
@@ -222,10 +218,15 @@ impl ManifestFolder {
 
 impl ManifestCache for ManifestFolder {
     fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        self.read(digest).unwrap_or_else(|error| {
-            self.fail(&error);
-            None
-        })
+        match self.read(digest) {
+            Ok(found) => found,
+            // Another process may remove it at any time.
+            Err(error) if is_absent(&error) => None,
+            Err(error) => {
+                self.fail(&error);
+                None
+            }
+        }
     }
 
     fn keep(&self, manifest: &Manifest) {

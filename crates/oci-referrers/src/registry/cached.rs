@@ -17,7 +17,7 @@ pub(crate) struct Cached {
 /// The manifests that the registry is asked for by HEAD although the cache has them.
 #[derive(Clone, Debug)]
 pub(crate) enum Asks {
-    /// None: the list that names a digest has been asked for already.
+    /// None: the source that named the digest has asked already.
     None,
     /// Those that the referrers API of the registry has not listed. Clients keep referrers tags,
     /// and forget to remove what they delete.

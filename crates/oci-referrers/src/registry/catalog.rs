@@ -17,9 +17,11 @@ use crate::source::{Answer, Problem, Warning};
 const PAGE_SIZE: u32 = 1_000;
 /// The most empty pages in a row whose next links are followed.
 const MAX_EMPTY_PAGES: usize = 100;
-/// What is longer is neither a tag nor the name of a repository:
+/// What is longer is not a tag:
 /// <https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pulling-manifests>
-const MAX_NAME_BYTES: usize = 255;
+const MAX_TAG_BYTES: usize = 128;
+/// What is longer is not the name of a repository.
+const MAX_REPOSITORY_BYTES: usize = 255;
 
 /// The tags of one repository whose names contain digests, listed at most once for all sources.
 #[derive(Debug)]
@@ -186,7 +188,7 @@ pub async fn list_repositories(
     list_all(&client.catalog(registry), max_repositories).await
 }
 
-async fn list_all<T: FromStr>(list: &impl Listed, max: usize) -> Result<Vec<T>, Problem> {
+async fn list_all<T: FromStr>(list: &impl PagedList, max: usize) -> Result<Vec<T>, Problem> {
     let mut walk = ListingWalk::default();
     let limits = Limits {
         max_tags: max,
@@ -213,7 +215,7 @@ async fn list_all<T: FromStr>(list: &impl Listed, max: usize) -> Result<Vec<T>, 
 
 /// A list in pages.
 #[async_trait]
-trait Listed: Sync {
+trait PagedList: Sync {
     fn words(&self) -> Words;
 
     async fn first(&self, page_size: Option<u32>) -> Result<Response, Problem>;
@@ -230,16 +232,19 @@ trait Listed: Sync {
 struct Words {
     list: &'static str,
     entries: &'static str,
+    /// What is longer is not a name of this list, in bytes.
+    max_name_bytes: usize,
     /// Whether a 404 with the code `NAME_UNKNOWN` means that there are no entries.
     unknown_is_empty: bool,
 }
 
 #[async_trait]
-impl Listed for Reader {
+impl PagedList for Reader {
     fn words(&self) -> Words {
         Words {
             list: "tag listing",
             entries: "tags",
+            max_name_bytes: MAX_TAG_BYTES,
             unknown_is_empty: true,
         }
     }
@@ -263,11 +268,12 @@ impl Listed for Reader {
 }
 
 #[async_trait]
-impl Listed for Catalog {
+impl PagedList for Catalog {
     fn words(&self) -> Words {
         Words {
             list: "catalog",
             entries: "repositories",
+            max_name_bytes: MAX_REPOSITORY_BYTES,
             unknown_is_empty: false,
         }
     }
@@ -301,7 +307,7 @@ struct ListingWalk {
 }
 
 impl ListingWalk {
-    async fn run(&mut self, list: &impl Listed, limits: Limits) -> Result<ListingEnd, Problem> {
+    async fn run(&mut self, list: &impl PagedList, limits: Limits) -> Result<ListingEnd, Problem> {
         let words = list.words();
         let what = words.list;
         let mut page_size = Some(PAGE_SIZE);
@@ -375,14 +381,15 @@ impl ListingWalk {
     /// the last one.
     fn take(
         &mut self,
-        list: &impl Listed,
+        list: &impl PagedList,
         page: &Response,
         max: usize,
     ) -> Result<(usize, Option<String>), Problem> {
         let parsed = list.parse(page.body(), max.saturating_add(1));
         let (mut names, unread) =
             parsed.map_err(|reason| Problem::new(ErrorCode::TagListFailed, reason))?;
-        for name in names.iter().filter(|name| name.len() <= MAX_NAME_BYTES) {
+        let max_bytes = list.words().max_name_bytes;
+        for name in names.iter().filter(|name| name.len() <= max_bytes) {
             if self.seen.len() > max {
                 break;
             }
@@ -405,7 +412,7 @@ fn refuses_parameter(status: u16) -> bool {
 /// Finds the page after `page`. `Link` decides. Since some registries omit it, a full page, or one
 /// whose size the registry has chosen, may not be the last even without a `Link`.
 fn next(
-    list: &impl Listed,
+    list: &impl PagedList,
     page: &Response,
     page_size: Option<u32>,
     count: usize,
