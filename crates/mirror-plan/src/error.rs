@@ -60,19 +60,6 @@ impl PlanError {
         }
     }
 
-    /// Creates the error for something that could not be listed; `what` is a sentence without its
-    /// reason.
-    pub(crate) fn caused_by_problem(
-        kind: PlanErrorKind,
-        what: impl Into<String>,
-        problem: Problem,
-    ) -> Self {
-        Self {
-            source: Some(Box::new(problem)),
-            ..Self::new(kind, what)
-        }
-    }
-
     #[must_use]
     pub(crate) fn with_remedy(mut self, remedy: PlanRemedy) -> Self {
         self.remedy = Some(remedy);

@@ -99,7 +99,7 @@ impl Origin {
             Self::Repository(repository) => {
                 let head = repository.head_blob(digest).await.ok();
                 let head = head.filter(|head| head.status() == 200)?;
-                head.header("content-length")?.parse().ok()
+                head.content_length()
             }
             Self::Layout(layout) => layout.blob_size(digest).ok()?,
         }

@@ -35,7 +35,7 @@ pub struct PlanRequest {
     /// Whether [`FoundImage::descriptors`](crate::FoundImage::descriptors) are kept. Not by
     /// default, since they take memory.
     pub keep_descriptors: bool,
-    /// The legacy tags to look for.
+    /// The legacy tags to look for. Of folders, `Known` carries the same as `All`.
     pub legacy_tags: LegacyTags,
     /// The time limit for everything that is asked about one image before its blobs: the probe of
     /// its registry, resolving its reference, and the discovery of its referrers; 120 s by default.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use oci_content::{MAX_FOREIGN_CHARS, Reference, bounded};
+use oci_content::{Digest, MAX_FOREIGN_CHARS, Reference, bounded};
 
 use super::emit::quote;
 use super::{JobLock, LockFile, named};
@@ -172,14 +172,21 @@ impl<'a> Lines<'a> {
             return self.fail(format!("the job {name} is there twice"));
         }
         let mut job = JobLock::new();
+        let mut seen = BTreeMap::new();
         while has_rules && let Some(rule) = self.after("  - rule: ") {
-            self.rule(rule, &mut job)?;
+            self.rule(rule, &mut job, &mut seen)?;
         }
         file.set(name, job);
         Ok(())
     }
 
-    fn rule(&mut self, text: &str, job: &mut JobLock) -> Result<(), LockFileError> {
+    /// Reads a rule of `job`; `seen` are the pins of the job so far.
+    fn rule(
+        &mut self,
+        text: &str,
+        job: &mut JobLock,
+        seen: &mut BTreeMap<Reference, Digest>,
+    ) -> Result<(), LockFileError> {
         let rule = self.unquoted(text)?;
         if job.rules.contains_key(&rule) {
             return self.fail("the rule is there twice in the job");
@@ -189,7 +196,7 @@ impl<'a> Lines<'a> {
             Some(" []") => {}
             Some("") => {
                 while let Some(text) = self.after("    - ") {
-                    self.pin(text, job, &mut pins)?;
+                    self.pin(text, seen, &mut pins)?;
                 }
             }
             Some(_) => return self.fail("\"pins:\" has something after it"),
@@ -202,8 +209,8 @@ impl<'a> Lines<'a> {
     fn pin(
         &mut self,
         text: &str,
-        job: &JobLock,
-        pins: &mut BTreeMap<Reference, oci_content::Digest>,
+        seen: &mut BTreeMap<Reference, Digest>,
+        pins: &mut BTreeMap<Reference, Digest>,
     ) -> Result<(), LockFileError> {
         let text = self.unquoted(text)?;
         let image: Reference = match text.parse() {
@@ -217,11 +224,12 @@ impl<'a> Lines<'a> {
         if pins.contains_key(&name) {
             return self.fail(format!("{name} is pinned twice by the rule"));
         }
-        if job.digest(&name).is_some_and(|other| other != digest) {
+        if seen.get(&name).is_some_and(|other| other != digest) {
             return self.fail(format!(
                 "{name} is pinned to another digest by another rule of the job"
             ));
         }
+        seen.insert(name.clone(), digest.clone());
         pins.insert(name, digest.clone());
         Ok(())
     }

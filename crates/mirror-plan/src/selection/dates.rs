@@ -124,11 +124,8 @@ async fn child_manifest(
                 "{} of {image}, whose date a rule asks for, could not be read",
                 child.digest
             );
-            Err(PlanError::caused_by_problem(
-                PlanErrorKind::of_problem(&problem),
-                what,
-                problem,
-            ))
+            let kind = PlanErrorKind::of_problem(&problem);
+            Err(PlanError::new(kind, what).caused_by(problem))
         }
         Err(error) => Err(PlanError::new(PlanErrorKind::Network, error.to_string())),
     }

@@ -35,8 +35,6 @@ pub struct Selector {
     client: Client,
     catalogs: BTreeMap<Registry, Vec<String>>,
     tags: BTreeMap<SourceRepository, Vec<Tag>>,
-    /// The number of all tags.
-    held: usize,
 }
 
 /// What a rule selects.
@@ -70,7 +68,6 @@ impl Selector {
             client,
             catalogs: BTreeMap::new(),
             tags: BTreeMap::new(),
-            held: 0,
         }
     }
 
@@ -91,14 +88,13 @@ impl Selector {
                 self.read_catalog(glob.registry()).await?;
             }
         }
-        let mut wanted = BTreeSet::new();
-        for rule in rules {
-            wanted.extend(self.repositories_of(rule).0);
-        }
-        self.read_tags(wanted).await?;
+        let about = rules.iter().map(|rule| self.repositories_of(rule));
+        let about: Vec<_> = about.collect();
+        let wanted = about.iter().flat_map(|(repositories, _)| repositories);
+        self.read_tags(wanted.cloned().collect()).await?;
         let mut selected = Vec::with_capacity(rules.len());
-        for rule in rules {
-            selected.push(self.judge(rule).await?);
+        for (rule, (repositories, warnings)) in rules.iter().zip(about) {
+            selected.push(self.judge(rule, repositories, warnings).await?);
         }
         Ok(selected)
     }
@@ -115,45 +111,40 @@ impl Selector {
                 _ => PlanErrorKind::of_problem(&problem),
             };
             let what = format!("the repositories of {registry} could not be listed");
-            PlanError::caused_by_problem(kind, what, problem)
+            PlanError::new(kind, what)
+                .caused_by(problem)
                 .with_remedy(PlanRemedy::NameRepositories)
         })?;
         self.catalogs.insert(registry.clone(), names);
         Ok(())
     }
 
-    async fn read_tags(&mut self, wanted: BTreeSet<SourceRepository>) -> Result<(), PlanError> {
+    async fn read_tags(&mut self, mut wanted: BTreeSet<SourceRepository>) -> Result<(), PlanError> {
+        wanted.retain(|repository| !self.tags.contains_key(repository));
+        let mut held: usize = self.tags.values().map(Vec::len).sum();
         let client = &self.client;
-        let new = wanted
-            .into_iter()
-            .filter(|repository| !self.tags.contains_key(repository));
-        let reads = new
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|repository| async move {
-                let client = client.repository(repository.registry(), repository.name());
-                let listed = list_tags(&client, MAX_TAGS).await.map_err(|problem| {
-                    let kind = PlanErrorKind::of_problem(&problem);
-                    let what = format!("the tags of {repository} could not be listed");
-                    PlanError::caused_by_problem(kind, what, problem)
-                        .with_remedy(PlanRemedy::NameImages)
-                })?;
-                Ok::<_, PlanError>((repository, listed))
-            });
+        let reads = wanted.into_iter().map(|repository| async move {
+            let client = client.repository(repository.registry(), repository.name());
+            let listed = list_tags(&client, MAX_TAGS).await.map_err(|problem| {
+                let kind = PlanErrorKind::of_problem(&problem);
+                let what = format!("the tags of {repository} could not be listed");
+                PlanError::new(kind, what)
+                    .caused_by(problem)
+                    .with_remedy(PlanRemedy::NameImages)
+            })?;
+            Ok::<_, PlanError>((repository, listed))
+        });
         let mut reads = stream::iter(reads).buffer_unordered(MAX_CONCURRENT_LISTINGS);
-        let mut read = Vec::new();
         while let Some((repository, tags)) = reads.try_next().await? {
-            self.held += tags.len();
-            if self.held > MAX_ALL_TAGS {
+            held += tags.len();
+            if held > MAX_ALL_TAGS {
                 let message = format!(
                     "the rules are about more than {MAX_ALL_TAGS} tags; select fewer repositories"
                 );
                 return Err(PlanError::new(PlanErrorKind::Limit, message));
             }
-            read.push((repository, tags));
+            self.tags.insert(repository, tags);
         }
-        drop(reads);
-        self.tags.extend(read);
         Ok(())
     }
 
@@ -182,8 +173,12 @@ impl Selector {
         (found, warnings)
     }
 
-    async fn judge(&self, rule: &ImageRule) -> Result<Selected, PlanError> {
-        let (repositories, warnings) = self.repositories_of(rule);
+    async fn judge(
+        &self,
+        rule: &ImageRule,
+        repositories: Vec<SourceRepository>,
+        warnings: Vec<String>,
+    ) -> Result<Selected, PlanError> {
         let mut selected = Selected {
             rule: rule.clone(),
             images: Vec::new(),
@@ -236,9 +231,8 @@ impl Selector {
             .get(repository)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let candidates = tags.iter().filter(|tag| rule.condition(tag).is_none());
-        let candidates: Vec<Tag> = candidates.cloned().collect();
-        if !rule.needs_dates(candidates.len()) {
+        let candidates = rule.to_date(tags);
+        if candidates.is_empty() {
             return Ok(rule.judge(tags.iter().cloned(), &BTreeMap::new()));
         }
         let client = self

@@ -124,10 +124,18 @@ impl TagRule {
         None
     }
 
-    /// Returns whether the dates of so many tags decide which are selected.
-    pub(crate) fn needs_dates(&self, tags: usize) -> bool {
-        let newest = self.newest.map_or(usize::MAX, NonZeroUsize::get);
-        self.order == TagOrder::Created && tags > newest
+    /// Returns the tags whose dates decide which are selected; none if no dates are needed.
+    pub(crate) fn to_date(&self, tags: &[Tag]) -> Vec<Tag> {
+        let Some(newest) = self.newest.filter(|_| self.order == TagOrder::Created) else {
+            return Vec::new();
+        };
+        let tags = tags.iter().filter(|tag| self.condition(tag).is_none());
+        let tags: Vec<Tag> = tags.cloned().collect();
+        if tags.len() > newest.get() {
+            tags
+        } else {
+            Vec::new()
+        }
     }
 
     /// Sorts tags, the newest first.
