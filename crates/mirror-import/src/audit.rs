@@ -4,21 +4,19 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
 use oci_content::{
-    Completeness, Digest, Manifest, MirrorGraph, RepositoryName, SourceRepository, Tag, with_causes,
+    Digest, Manifest, MirrorGraph, RepositoryName, SourceRepository, Tag, with_causes,
 };
 use registry_client::{ErrorKind, ManifestId};
 
 use crate::audit_report::{AuditFinding, AuditReport, AuditedObject, DriftKind};
 use crate::error::{ImportError, ImportErrorKind};
 use crate::manifest_push;
+use crate::proof::ROOTS_AT_ONCE;
+use crate::prune_registry::settled;
 use crate::registry_target::RegistryTarget;
 use crate::report::{ImportReport, ImportedRepository};
 use crate::target::{Check, Holding, Target as _};
 
-/// The number of calls at once.
-const AT_ONCE: usize = 16;
-/// The number of subjects that are discovered at once.
-const ROOTS_AT_ONCE: usize = 256;
 /// The number of questions without an answer after which an audit ends.
 const MAX_UNANSWERED: usize = 16;
 
@@ -46,13 +44,16 @@ impl AuditObserver for () {
     fn looked(&self) {}
 }
 
+/// Blobs with their sizes, each with a manifest that names it.
+type Blobs = BTreeMap<Digest, (u64, Digest)>;
+
 /// The audit of one repository.
 struct Auditing<'a> {
     auditor: &'a Auditor,
     graph: &'a MirrorGraph,
     record: &'a ImportedRepository,
     report: &'a mut AuditReport,
-    worst: &'a mut Option<ImportErrorKind>,
+    first: &'a mut Option<ImportErrorKind>,
 }
 
 impl Auditor {
@@ -74,14 +75,14 @@ impl Auditor {
             Ok(graph) => graph,
             Err(error) => return (report, Err(error)),
         };
-        let mut worst = None;
+        let mut first = None;
         for record in &receipt.repositories {
             let mut auditing = Auditing {
                 auditor: self,
                 graph,
                 record,
                 report: &mut report,
-                worst: &mut worst,
+                first: &mut first,
             };
             auditing.run(receipt).await;
             if report.unanswered.len() >= MAX_UNANSWERED {
@@ -89,7 +90,7 @@ impl Auditor {
             }
         }
         report.settle();
-        let result = conclude(&report, worst);
+        let result = conclude(&report, first);
         (report, result)
     }
 
@@ -110,17 +111,15 @@ impl Auditor {
         Err(ImportError::new(ImportErrorKind::Usage, message))
     }
 
+    fn at_once(&self) -> usize {
+        self.target.profile().max_concurrent.get()
+    }
+
     async fn tag(&self, name: &RepositoryName, tag: &Tag) -> Result<Option<Digest>, ImportError> {
         let repository = self.target.reader(name);
         let what = format!("{}/{name}:{tag}", self.target.name());
-        let response = repository.get_manifest(ManifestId::Tag(tag)).await;
-        let response = response.map_err(|error| ImportError::request(&what, error))?;
-        match response.status().as_u16() {
-            200 => Ok(Some(Digest::of(response.body()))),
-            404 => Ok(None),
-            403 if manifest_push::denies_absent_tags(&repository).await? => Ok(None),
-            _ => Err(ImportError::refused(&what, &response)),
-        }
+        let read = manifest_push::read(&repository, ManifestId::Tag(tag), &what).await?;
+        Ok(read.map(|response| Digest::of(response.body())))
     }
 
     /// Reads a manifest; an error means that there is no answer.
@@ -158,8 +157,8 @@ enum Read {
 impl<'a> Auditing<'a> {
     async fn run(&mut self, receipt: &ImportReport) {
         self.tags(receipt).await;
-        let manifests = self.manifests().await;
-        self.blobs(&manifests).await;
+        let (manifests, blobs) = self.manifests().await;
+        self.blobs(&blobs).await;
         self.referrers(&manifests).await;
     }
 
@@ -168,7 +167,7 @@ impl<'a> Auditing<'a> {
         let tags = receipt.tags.iter().filter(|tag| tag.repository == *name);
         let answers =
             stream::iter(tags).map(|tag| async move { (tag, auditor.tag(name, &tag.tag).await) });
-        let mut answers = answers.buffered(AT_ONCE).boxed();
+        let mut answers = answers.buffered(self.auditor.at_once()).boxed();
         while let Some((tag, answer)) = answers.next().await {
             self.report.tags += 1;
             let kind = match answer {
@@ -189,8 +188,9 @@ impl<'a> Auditing<'a> {
         }
     }
 
-    /// Reads every manifest that was brought.
-    async fn manifests(&mut self) -> BTreeMap<Digest, Manifest> {
+    /// Reads every manifest that was brought, and returns those that are whole, and the blobs that
+    /// they name, each with its size and one of the manifests.
+    async fn manifests(&mut self) -> (BTreeSet<Digest>, Blobs) {
         let (auditor, record) = (self.auditor, self.record);
         let all = record.made.union(&record.present);
         let images = self.images();
@@ -204,13 +204,16 @@ impl<'a> Auditing<'a> {
             auditor.observer.looked();
             (digest, answer)
         });
-        let mut answers = answers.buffered(AT_ONCE).boxed();
-        let mut read = BTreeMap::new();
+        let mut answers = answers.buffered(auditor.at_once()).boxed();
+        let (mut read, mut blobs) = (BTreeSet::new(), Blobs::new());
         while let Some((digest, answer)) = answers.next().await {
             self.report.manifests += 1;
             let kind = match answer {
                 Ok(Read::Whole(manifest)) => {
-                    read.insert(digest.clone(), *manifest);
+                    for blob in manifest.blobs() {
+                        blobs.insert(blob.digest.clone(), (blob.size, digest.clone()));
+                    }
+                    read.insert(digest.clone());
                     continue;
                 }
                 Ok(Read::Changed) => DriftKind::Changed,
@@ -233,24 +236,18 @@ impl<'a> Auditing<'a> {
             finding.subject = referrers.get(digest).map(|subject| (*subject).clone());
             self.report.findings.push(finding);
         }
-        read
+        (read, blobs)
     }
 
-    /// Looks up every blob that the manifests name.
-    async fn blobs(&mut self, manifests: &BTreeMap<Digest, Manifest>) {
+    /// Looks up the blobs that the manifests name.
+    async fn blobs(&mut self, blobs: &Blobs) {
         let (auditor, name) = (self.auditor, &self.record.target);
-        let mut blobs: BTreeMap<&Digest, (u64, &Digest)> = BTreeMap::new();
-        for (digest, manifest) in manifests {
-            for blob in manifest.blobs() {
-                blobs.insert(&blob.digest, (blob.size, digest));
-            }
-        }
         let answers = stream::iter(blobs).map(|(digest, (size, of))| async move {
-            let answer = auditor.target.blob(name, digest, size, Check::Size).await;
+            let answer = auditor.target.blob(name, digest, *size, Check::Size).await;
             auditor.observer.looked();
             (digest, of, answer)
         });
-        let mut answers = answers.buffered(AT_ONCE).boxed();
+        let mut answers = answers.buffered(auditor.at_once()).boxed();
         while let Some((digest, of, answer)) = answers.next().await {
             self.report.blobs += 1;
             let kind = match answer {
@@ -271,12 +268,12 @@ impl<'a> Auditing<'a> {
     }
 
     /// Discovers what refers to everything that was brought.
-    async fn referrers(&mut self, manifests: &BTreeMap<Digest, Manifest>) {
+    async fn referrers(&mut self, manifests: &BTreeSet<Digest>) {
         type Edge = (Digest, Digest, Option<Tag>);
         let records = self.graph.discovery.iter();
         let records = records.filter(|found| found.repository == self.record.source);
         let mut expected: BTreeSet<Edge> = BTreeSet::new();
-        let mut roots: BTreeSet<Digest> = manifests.keys().cloned().collect();
+        let mut roots = manifests.clone();
         for found in records {
             roots.insert(found.subject.clone());
             for artifact in &found.artifacts {
@@ -304,16 +301,11 @@ impl<'a> Auditing<'a> {
                 let (subject, digest) = (known.subject.clone(), known.digest.clone());
                 found.insert((subject, digest, known.tag.clone()));
             }
-            if graph.status() == Completeness::Incomplete {
-                let problem = graph.errors().next();
-                let what = format!("{}/{}", self.auditor.target.name(), self.record.target);
-                let error = match problem {
-                    Some(problem) => crate::prune_registry::unsettled(what, problem),
-                    None => ImportError::new(ImportErrorKind::Incomplete, what),
-                };
-                if self.unanswered(&error) {
-                    return;
-                }
+            let what = || format!("{}/{}", self.auditor.target.name(), self.record.target);
+            if let Err(error) = settled(&graph, what)
+                && self.unanswered(&error)
+            {
+                return;
             }
         }
         let pairs: BTreeSet<(&Digest, &Digest)> = found
@@ -369,16 +361,16 @@ impl<'a> Auditing<'a> {
 
     /// Notes a question without an answer, and returns whether there are too many of them.
     fn unanswered(&mut self, error: &ImportError) -> bool {
-        self.worst.get_or_insert(error.kind());
+        self.first.get_or_insert(error.kind());
         self.report.unanswered.push(with_causes(error));
         self.report.unanswered.len() >= MAX_UNANSWERED
     }
 }
 
-fn conclude(report: &AuditReport, worst: Option<ImportErrorKind>) -> Result<(), ImportError> {
-    if let (Some(kind), Some(first)) = (worst, report.unanswered.first()) {
+fn conclude(report: &AuditReport, unanswered: Option<ImportErrorKind>) -> Result<(), ImportError> {
+    if let (Some(kind), Some(first)) = (unanswered, report.unanswered.first()) {
         let message = format!(
-            "{} questions got no answer, so nobody can say whether everything is there: {first}",
+            "{} questions got no answer, so it is not known whether everything is there: {first}",
             report.unanswered.len()
         );
         return Err(ImportError::new(kind, message));

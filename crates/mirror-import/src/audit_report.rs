@@ -1,6 +1,6 @@
 use std::fmt;
 
-use oci_content::{Digest, RepositoryName, Tag};
+use oci_content::{Digest, RepositoryName, Tag, schema_version_1};
 use serde::{Deserialize, Serialize};
 
 /// What an audit found at a target, compared with a receipt.
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub struct AuditReport {
     /// The version of the form: 1.
+    #[serde(deserialize_with = "schema_version_1")]
     pub schema_version: u32,
     /// The target.
     pub target: String,
@@ -37,7 +38,7 @@ pub enum AuditStatus {
     Clean,
     /// Something is missing or changed.
     Drifted,
-    /// A question got no answer, so nobody can say.
+    /// A question got no answer, so it is not known.
     Incomplete,
 }
 

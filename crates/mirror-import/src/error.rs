@@ -60,8 +60,9 @@ pub enum ImportRemedy {
     /// Set [`ImportOptions::stream`](crate::ImportOptions::stream) to this stream, which is the
     /// bundle's.
     Stream(StreamName),
-    /// Raise [`PruneOptions::max_percent`](crate::PruneOptions::max_percent) if so many tags are
-    /// to go.
+    /// Raise [`PruneOptions::max_percent`](crate::PruneOptions::max_percent) or
+    /// [`PruneOptions::max_tags`](crate::PruneOptions::max_tags), whichever was exceeded, if that
+    /// many tags are meant to go.
     PruneMore,
     /// Add a [`Mapping`](crate::Mapping) rule that keeps this repository apart from another one.
     Map(SourceRepository),

@@ -94,6 +94,24 @@ fn needs_base(source: &dyn Source, manifest: &Manifest) -> bool {
     blobs.any(|blob| source.leaves_out(&blob.digest))
 }
 
+/// Reads what is under a name; `None` if the registry itself says that there is nothing.
+pub(crate) async fn read(
+    repository: &Repository,
+    id: ManifestId<'_>,
+    what: &str,
+) -> Result<Option<Response>, ImportError> {
+    let response = repository.get_manifest(id).await;
+    let response = response.map_err(|error| ImportError::request(what, error))?;
+    match response.status().as_u16() {
+        200 => Ok(Some(response)),
+        404 if !response.is_foreign() => Ok(None),
+        403 if matches!(id, ManifestId::Tag(_)) && denies_absent_tags(repository).await? => {
+            Ok(None)
+        }
+        _ => Err(ImportError::refused(what, &response)),
+    }
+}
+
 /// Returns whether a 403 on a tag means that there is no such tag, as it does in Artifactory's
 /// virtual repositories.
 ///

@@ -23,11 +23,6 @@ impl PlannedSource {
     pub fn new(plan: MirrorPlan) -> Self {
         Self { plan }
     }
-
-    /// Returns the plan.
-    pub fn plan(&self) -> &MirrorPlan {
-        &self.plan
-    }
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use crate::report::{ImportReport, MissingReferrer};
 
 /// The number of images and subjects that are discovered at once: the result is compared, and then
 /// dropped.
-const ROOTS_AT_ONCE: usize = 256;
+pub(crate) const ROOTS_AT_ONCE: usize = 256;
 
 /// The referrers that a discovery at the target found in a repository, compared with those of the
 /// graph.
@@ -122,12 +122,9 @@ impl<'p> Comparison<'p> {
 
     /// Returns what was not found, and the reasons of an incomplete discovery, in words.
     pub(crate) fn missing(&self) -> (Vec<MissingReferrer>, Vec<String>) {
-        let missing = self.lost().map(|(subject, referrer, tag)| MissingReferrer {
-            repository: self.name.to_string(),
-            subject: subject.clone(),
-            referrer: referrer.clone(),
-            tag: tag.clone(),
-        });
+        let missing = self
+            .lost()
+            .map(|edge| MissingReferrer::new(self.name, edge));
         (missing.collect(), self.reasons.clone())
     }
 }

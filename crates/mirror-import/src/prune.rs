@@ -18,7 +18,7 @@ use crate::pruning::{Pruning, Selection};
 /// - What goes: tags that a receipt for this very target records as made, with the digest that they
 ///   still have, if nothing selects them; and the manifests that receipts record as made, if no
 ///   remaining tag and no remaining referrer needs them.
-/// - What stays: everything that a remaining tag holds, also one of others, with what it lists, what it
+/// - What stays: everything that a remaining tag holds, including tags that others made, with what it lists, what it
 ///   refers to and our referrers of all that. An image that somebody else's referrer refers to stays
 ///   with its tag.
 /// - Tags go first, then referrers before their subjects, indexes before what they list. The lists
@@ -115,8 +115,9 @@ impl Pruner {
         let mut report = PruneReport::new(self.target.identity());
         report.dry_run = true;
         report.finished = true;
+        let mut selections = Selection::by_repository(request);
         for (name, history) in request.history.repositories() {
-            let selection = Selection::of(request, name);
+            let selection = selections.remove(name).unwrap_or_default();
             let done = Done::default();
             let deciding = selection.deciding(history, &done);
             let view = self.look(name, deciding, None).await?;
@@ -137,8 +138,8 @@ impl Pruner {
     /// # Errors
     ///
     /// As for [`plan`](Self::plan); before anything is deleted,
-    /// [`Incomplete`](ImportErrorKind::Incomplete) if more would go than the options allow; [`Access`](ImportErrorKind::Access) if the target does
-    /// not delete.
+    /// [`Incomplete`](ImportErrorKind::Incomplete) if more would go than the options allow;
+    /// [`Access`](ImportErrorKind::Access) if the target does not delete.
     ///
     /// # Cancellation
     ///
@@ -174,12 +175,13 @@ impl Pruner {
             return Err(error.with_remedy(ImportRemedy::PruneMore));
         }
         let mut keeps_tags = false;
+        let mut selections = Selection::by_repository(request);
         for (name, history) in request.history.repositories() {
             let mut pruning = Pruning {
                 pruner: self,
                 name,
                 history,
-                selection: Selection::of(request, name),
+                selection: selections.remove(name).unwrap_or_default(),
                 done: Done {
                     keeps_tags,
                     ..Done::default()
@@ -224,7 +226,7 @@ impl Pruner {
         let reason = match &request.incomplete {
             Some(reason) => format!("what is selected could not be settled: {reason}"),
             None if request.tags.is_empty() && request.digests.is_empty() => {
-                "nothing is selected, and then everything would go".to_owned()
+                "nothing is selected, so everything would go".to_owned()
             }
             None => return Ok(()),
         };

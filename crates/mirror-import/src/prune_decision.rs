@@ -113,25 +113,23 @@ impl Deciding<'_> {
     /// Returns what stays and what other people's referrers need, as far as it was read.
     pub(crate) fn reach(&self, view: &View) -> BTreeSet<Digest> {
         let named = self.named(view);
-        let roots = self.tagged(view).chain(&named);
+        let tagged = self.staying(view).map(|(_, held)| &held.digest);
+        let roots = tagged.chain(&named);
         let roots = roots.chain(self.foreign(view).map(|(_, referrer)| referrer));
         let wanted = self.wanted(view);
         self.below(view, roots.chain(&wanted))
     }
 
-    /// Returns what the tags that stay hold.
-    fn tagged<'v>(&self, view: &'v View) -> impl Iterator<Item = &'v Digest> {
+    /// Returns the tags that stay, with what they hold.
+    fn staying<'v>(&self, view: &'v View) -> impl Iterator<Item = (&'v Tag, &'v StoredManifest)> {
         let tags = view.tags.iter();
-        let tags = tags.filter(|(tag, held)| matches!(self.role(tag, held), Role::Stays));
-        tags.map(|(_, held)| &held.digest)
+        tags.filter(|(tag, held)| matches!(self.role(tag, held), Role::Stays))
     }
 
     /// Returns what is not ours and has a list or a legacy tag that stays, or a referrer of ours:
     /// referrers go with their subject only.
     pub(crate) fn named(&self, view: &View) -> BTreeSet<Digest> {
-        let tags = view.tags.iter();
-        let tags = tags.filter(|(tag, held)| matches!(self.role(tag, held), Role::Stays));
-        let subjects = tags.filter_map(|(tag, _)| match tag.kind() {
+        let subjects = self.staying(view).filter_map(|(tag, _)| match tag.kind() {
             TagKind::Referrers { subject, .. } => subject,
             TagKind::Legacy(legacy) => Some(legacy.subject().clone()),
             _ => None,
@@ -183,7 +181,6 @@ impl Deciding<'_> {
         }
         let mut below = BTreeSet::new();
         let mut left: Vec<&Digest> = roots.into_iter().collect();
-        let empty = BTreeMap::new();
         while let Some(digest) = left.pop() {
             if !below.insert(digest.clone()) {
                 continue;
@@ -193,8 +190,8 @@ impl Deciding<'_> {
                 left.extend(&node.subject);
             }
             left.extend(referrers.get(digest).into_iter().flatten());
-            let known = self.history.referrers.get(digest).unwrap_or(&empty);
-            left.extend(known.keys());
+            let known = self.history.referrers.get(digest);
+            left.extend(known.into_iter().flat_map(BTreeMap::keys));
         }
         below
     }

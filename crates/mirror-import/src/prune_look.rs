@@ -31,8 +31,7 @@ impl Looking<'_> {
         let by_digest = self.deciding.wanted_digests().cloned();
         let by_digest = by_digest.chain(self.deciding.named(&self.view)).collect();
         self.read(by_digest).await?;
-        self.read_wanted().await?;
-        let wanted = self.deciding.wanted(&self.view);
+        let wanted = self.read_wanted().await?;
         let ours = self.deciding.history.made.iter();
         let ours = ours.filter(|digest| self.deciding.is_ours(digest) && !wanted.contains(*digest));
         let ours: BTreeSet<Digest> = ours.cloned().collect();
@@ -85,9 +84,9 @@ impl Looking<'_> {
         Ok(())
     }
 
-    /// Reads what is wanted, as far as it can keep more: not the images that an index lists, and not
+    /// Reads and returns what is wanted, as far as it can keep more: not the images that an index lists, and not
     /// the referrers whose subject is wanted anyway.
-    async fn read_wanted(&mut self) -> Result<(), ImportError> {
+    async fn read_wanted(&mut self) -> Result<BTreeSet<Digest>, ImportError> {
         let history = self.deciding.history;
         let referrers = history.referrers.values().flat_map(|own| own.keys());
         let referrers: BTreeSet<&Digest> = referrers.collect();
@@ -110,7 +109,7 @@ impl Looking<'_> {
             }
             let open = wanted.difference(&quiet).cloned().collect();
             if !self.read(open).await? {
-                return Ok(());
+                return Ok(wanted);
             }
         }
     }
@@ -140,7 +139,7 @@ impl Looking<'_> {
         let left: Vec<Digest> = left.collect();
         if view.nodes.len() + left.len() > MAX_MANIFESTS {
             let message = format!(
-                "{name} has more than {MAX_MANIFESTS} manifests to read, and nothing was deleted in it"
+                "{name} has more than {MAX_MANIFESTS} manifests to read, which is more than a prune reads"
             );
             return Err(ImportError::new(ImportErrorKind::Incomplete, message));
         }

@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use oci_content::{Completeness, Digest, ErrorCode, Manifest, RepositoryName, Tag};
 use oci_referrers::{
-    LegacyTags, ManifestFailure, ManifestSource as _, Problem, RegistryManifests, RegistrySources,
-    list_tags,
+    LegacyTags, ManifestFailure, ManifestSource as _, Problem, ReferrerGraph, RegistryManifests,
+    RegistrySources, list_tags,
 };
 use registry_client::{ManifestId, Repository};
 
@@ -64,13 +64,9 @@ impl PruneTarget for RegistryTarget {
             .with_further(name, sources.discovery(None))
             .depth(Some(1));
         let graph = discovery.run(subjects.iter().cloned()).await;
-        if graph.status() == Completeness::Incomplete {
-            let what = format!("what refers to images of {}/{name}", self.name());
-            return Err(match graph.errors().next() {
-                Some(problem) => unsettled(what, problem),
-                None => ImportError::new(ImportErrorKind::Incomplete, what),
-            });
-        }
+        settled(&graph, || {
+            format!("what refers to images of {}/{name}", self.name())
+        })?;
         let edges = graph.edges().into_iter();
         Ok(edges
             .map(|(subject, referrer)| (subject.clone(), referrer.clone()))
@@ -122,8 +118,9 @@ impl RegistryTarget {
     ) -> Result<bool, ImportError> {
         let what = format!("{}/{} {id}", repository.registry(), repository.name());
         let head = repository.head_manifest(id).await;
-        let head = head.map_err(|error| ImportError::request(what, error))?;
-        Ok(head.status() == 200)
+        let head = head.map_err(|error| ImportError::request(&what, error))?;
+        // Registries that do not serve HEAD answer it with an error status.
+        Ok(head.status() == 200 || manifest_push::read(repository, id, &what).await?.is_some())
     }
 
     /// Reads what a tag stands for.
@@ -133,27 +130,35 @@ impl RegistryTarget {
         id: ManifestId<'_>,
     ) -> Result<Option<StoredManifest>, ImportError> {
         let what = format!("{}/{}:{id}", repository.registry(), repository.name());
-        let response = repository.get_manifest(id).await;
-        let response = response.map_err(|error| ImportError::request(&what, error))?;
-        match response.status().as_u16() {
-            200 => {
-                let content_type = response.header("content-type");
-                let manifest = Manifest::parse(response.body().clone(), content_type);
-                let manifest = manifest.map_err(|error| {
-                    let message = format!("{what} cannot be read, so nobody knows what it needs");
-                    ImportError::caused(ImportErrorKind::Incomplete, message, error)
-                })?;
-                Ok(Some(StoredManifest::from(&manifest)))
-            }
-            404 => Ok(None),
-            403 if manifest_push::denies_absent_tags(repository).await? => Ok(None),
-            _ => Err(ImportError::refused(&what, &response)),
-        }
+        let Some(response) = manifest_push::read(repository, id, &what).await? else {
+            return Ok(None);
+        };
+        let content_type = response.header("content-type");
+        let manifest = Manifest::parse(response.body().clone(), content_type);
+        let manifest = manifest.map_err(|error| {
+            let message = format!("{what} cannot be read, so it is not known what it needs");
+            ImportError::caused(ImportErrorKind::Incomplete, message, error)
+        })?;
+        Ok(Some(StoredManifest::from(&manifest)))
     }
 }
 
+/// Fails if a discovery is incomplete; `what` says what it was about.
+pub(crate) fn settled(
+    graph: &ReferrerGraph,
+    what: impl FnOnce() -> String,
+) -> Result<(), ImportError> {
+    if graph.status() != Completeness::Incomplete {
+        return Ok(());
+    }
+    Err(match graph.errors().next() {
+        Some(problem) => unsettled(what(), problem),
+        None => ImportError::new(ImportErrorKind::Incomplete, what()),
+    })
+}
+
 /// Classifies a question without an answer.
-pub(crate) fn unsettled(what: String, problem: &Problem) -> ImportError {
+fn unsettled(what: String, problem: &Problem) -> ImportError {
     let kind = match problem.code {
         ErrorCode::Denied => ImportErrorKind::Access,
         ErrorCode::Network

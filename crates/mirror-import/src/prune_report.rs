@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use oci_content::{Digest, RepositoryName, Tag};
+use oci_content::{Digest, RepositoryName, Tag, schema_version_1};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ImportError, ImportErrorKind};
@@ -12,6 +12,7 @@ use crate::error::{ImportError, ImportErrorKind};
 #[non_exhaustive]
 pub struct PruneReport {
     /// The version of the form: 1.
+    #[serde(deserialize_with = "schema_version_1")]
     pub schema_version: u32,
     /// What this is, among receipts of imports: `prune`.
     pub kind: PruneKind,
@@ -145,10 +146,10 @@ impl PruneReport {
         let digest = &first.digest;
         let message = match self.pruned_manifests() {
             0 => format!(
-                "{target} refuses to delete manifests, {digest} first of all; deleting has to be allowed in the configuration of the registry"
+                "{target} refuses to delete manifests, starting with {digest}; enable deletion in the registry's configuration"
             ),
             _ => format!(
-                "{target} refused to delete {} manifests, {digest} first of all; something that is not visible may still name them",
+                "{target} refused to delete {} manifests, starting with {digest}; something that is not visible may still name them",
                 refused.len()
             ),
         };
@@ -175,7 +176,7 @@ impl PruneReport {
     }
 
     /// Returns whether more than `percent` of the tags that are ours go.
-    pub fn exceeds(&self, percent: u8) -> bool {
+    pub(crate) fn exceeds(&self, percent: u8) -> bool {
         self.pruned_tags() * 100 > self.tags * usize::from(percent)
     }
 }

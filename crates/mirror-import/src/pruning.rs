@@ -17,20 +17,24 @@ use crate::prune_target::Deletion;
 const MAX_LOOKS: usize = 8;
 
 /// What is selected in one repository.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Selection {
     tags: BTreeSet<Tag>,
     digests: BTreeSet<Digest>,
 }
 
 impl Selection {
-    pub(crate) fn of(request: &PruneRequest, name: &RepositoryName) -> Self {
-        let tags = request.tags.iter().filter(|(own, _)| own == name);
-        let digests = request.digests.iter().filter(|(own, _)| own == name);
-        Self {
-            tags: tags.map(|(_, tag)| tag.clone()).collect(),
-            digests: digests.map(|(_, digest)| digest.clone()).collect(),
+    pub(crate) fn by_repository(request: &PruneRequest) -> BTreeMap<RepositoryName, Self> {
+        let mut all: BTreeMap<RepositoryName, Self> = BTreeMap::new();
+        for (name, tag) in &request.tags {
+            let own = all.entry(name.clone()).or_default();
+            own.tags.insert(tag.clone());
         }
+        for (name, digest) in &request.digests {
+            let own = all.entry(name.clone()).or_default();
+            own.digests.insert(digest.clone());
+        }
+        all
     }
 
     pub(crate) fn deciding<'a>(
@@ -205,6 +209,9 @@ impl Pruning<'_> {
             return Ok(None);
         }
         let deletion = target.delete(self.name, ManifestId::Tag(tag)).await?;
+        if deletion == Deletion::Absent {
+            return Ok(None);
+        }
         if deletion == Deletion::Deleted {
             self.done.tags.insert(tag.clone(), digest.clone());
             let observer = &self.pruner.observer;
@@ -238,7 +245,7 @@ impl Pruning<'_> {
         if !self.done.keeps_tags {
             match target.delete(self.name, ManifestId::Tag(list)).await? {
                 Deletion::Refused => self.done.keeps_tags = true,
-                Deletion::Absent => {}
+                Deletion::Absent => return Ok(false),
                 Deletion::Deleted => self.deleted_list(list),
             }
             return Ok(true);

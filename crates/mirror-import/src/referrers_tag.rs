@@ -131,8 +131,8 @@ pub(crate) async fn remove(
     let (registry, name) = (repository.registry(), repository.name());
     let what = format!("referrers tag {registry}/{name}:{list}");
     let mut conditional = true;
+    let mut current = Current::read(repository, list, None, &what).await?;
     for _ in 0..MAX_ATTEMPTS {
-        let current = Current::read(repository, list, None, &what).await?;
         let entries: Vec<&Value> = current.without(gone).collect();
         if entries.len() == current.entries.len() {
             return Ok(());
@@ -148,14 +148,18 @@ pub(crate) async fn remove(
             .put_manifest(list, bytes, media_type::IMAGE_INDEX, condition)
             .await;
         let response = answer.map_err(|error| ImportError::request(&what, error))?;
-        match response.status().as_u16() {
-            200..=299 => {}
-            412 if condition != Precondition::None => {
-                let now = Current::read(repository, list, None, &what).await?;
-                conditional = now.digest != current.digest;
-            }
-            _ => return Err(ImportError::refused(&what, &response)),
+        let is_refused = response.status() == 412 && condition != Precondition::None;
+        if !response.status().is_success() && !is_refused {
+            return Err(ImportError::refused(&what, &response));
         }
+        let now = Current::read(repository, list, None, &what).await?;
+        if is_refused {
+            conditional = now.digest != current.digest;
+        }
+        current = now;
+    }
+    if current.without(gone).count() == current.entries.len() {
+        return Ok(());
     }
     let message =
         format!("{what}: other writers were faster {MAX_ATTEMPTS} times; run the prune again");
@@ -188,7 +192,7 @@ impl Current {
         // stop.
         let not_an_index = |found: &str| {
             let message =
-                format!("{what} holds {found}; remove that tag at the target, then run it again");
+                format!("{what} holds {found}; remove that tag at the target, then try again");
             Err(ImportError::new(ImportErrorKind::Access, message))
         };
         let there = Self {

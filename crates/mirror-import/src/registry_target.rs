@@ -141,20 +141,15 @@ impl RegistryTarget {
             // What else the tag holds, or that it holds nothing, has to be read: registries that do
             // not serve HEAD answer it with 404 as well.
         }
-        let response = repository.get_manifest(id).await.map_err(failed)?;
-        match response.status().as_u16() {
-            200 if entry.descriptor.digest.matches(response.body()) => {
-                Ok(Some(entry.descriptor.digest.clone()))
+        let read = manifest_push::read(&repository, id, &what).await?;
+        Ok(read.map(|response| {
+            let digest = &entry.descriptor.digest;
+            if digest.matches(response.body()) {
+                digest.clone()
+            } else {
+                Digest::of(response.body())
             }
-            200 => Ok(Some(Digest::of(response.body()))),
-            404 => Ok(None),
-            403 if entry.tag.is_some()
-                && manifest_push::denies_absent_tags(&repository).await? =>
-            {
-                Ok(None)
-            }
-            _ => Err(ImportError::refused(&what, &response)),
-        }
+        }))
     }
 
     /// Puts a manifest under the tag of an entry, or adds to the list that is there.

@@ -7,6 +7,7 @@ use oci_content::{
 use serde::{Deserialize, Serialize};
 
 use crate::ledger_report::LedgerReport;
+use crate::plan::Edge;
 use crate::prune_report::PruneReport;
 use import_validator::Finding;
 
@@ -228,6 +229,17 @@ pub struct BaseReport {
     pub bytes: u64,
     /// The number of blobs that were mounted from another repository of the target.
     pub mounted: usize,
+}
+
+impl MissingReferrer {
+    pub(crate) fn new(repository: &RepositoryName, (subject, referrer, tag): &Edge) -> Self {
+        Self {
+            repository: repository.to_string(),
+            subject: subject.clone(),
+            referrer: referrer.clone(),
+            tag: tag.clone(),
+        }
+    }
 }
 
 /// A referrer that the target does not list.

@@ -145,21 +145,17 @@ impl Survey {
             self.blob_bytes += plan.blobs.values().sum::<u64>();
             let edges = plan.edges.iter();
             self.referrers
-                .extend(edges.map(|(subject, referrer, tag)| MissingReferrer {
-                    repository: name.to_string(),
-                    subject: subject.clone(),
-                    referrer: referrer.clone(),
-                    tag: tag.clone(),
-                }));
+                .extend(edges.map(|edge| MissingReferrer::new(name, edge)));
             return Ok(());
         }
         let at_once = target.profile().max_concurrent.get();
-        let asked = blobs.map(|(digest, size)| async move {
-            let holding = target.blob(name, digest, *size, Check::Size).await?;
-            Ok::<_, ImportError>((holding, *size))
-        });
-        let asked: Vec<_> = asked.collect();
-        let mut answers = stream::iter(asked).buffer_unordered(at_once);
+        let mut answers = stream::iter(blobs)
+            .map(|(digest, size)| async move {
+                let holding = target.blob(name, digest, *size, Check::Size).await?;
+                Ok::<_, ImportError>((holding, *size))
+            })
+            .buffer_unordered(at_once)
+            .boxed();
         while let Some((holding, size)) = answers.try_next().await? {
             if holding != Holding::Whole {
                 self.blobs += 1;
@@ -167,15 +163,22 @@ impl Survey {
             }
         }
         drop(answers);
-        let asked = plan.descriptors.values();
-        let asked = asked.map(|manifest| target.has_manifest(name, manifest, Check::Size));
-        let asked: Vec<_> = asked.collect();
-        let mut answers = stream::iter(asked).buffer_unordered(at_once);
+        let comparison = Comparison::of(name, plan, &target.discovery(name, Check::Size)?).await;
+        let found = comparison.found().map(|(_, referrer, _)| referrer);
+        let found: BTreeSet<&Digest> = found.collect();
+        let left = plan.descriptors.iter();
+        let left = left.filter(|(digest, _)| !found.contains(*digest));
+        let mut answers =
+            stream::iter(left)
+                .map(|(_, manifest)| async move {
+                    target.has_manifest(name, manifest, Check::Size).await
+                })
+                .buffer_unordered(at_once)
+                .boxed();
         while let Some(has) = answers.try_next().await? {
             self.manifests += usize::from(!has);
         }
         drop(answers);
-        let comparison = Comparison::of(name, plan, &target.discovery(name, Check::Size)?).await;
         let (mut missing, reasons) = comparison.missing();
         if let Some(reason) = reasons.first()
             && !missing.is_empty()
@@ -189,17 +192,13 @@ impl Survey {
             .iter()
             .map(|edge| (edge.subject.clone(), edge.referrer.clone()))
             .collect();
-        for (subject, referrer, tag) in &plan.edges {
+        for edge in &plan.edges {
+            let (subject, referrer, tag) = edge;
             let is_wrong = tag
                 .as_ref()
                 .is_some_and(|tag| names.wrong_tags.contains(tag));
             if is_wrong && !missed.contains(&(subject.clone(), referrer.clone())) {
-                missing.push(MissingReferrer {
-                    repository: name.to_string(),
-                    subject: subject.clone(),
-                    referrer: referrer.clone(),
-                    tag: tag.clone(),
-                });
+                missing.push(MissingReferrer::new(name, edge));
             }
         }
         self.referrers.extend(missing);
