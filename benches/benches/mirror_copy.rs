@@ -134,7 +134,7 @@ struct Registry {
     requests: Arc<Mutex<Vec<String>>>,
     _process: Process,
     /// Its content, which goes with it.
-    _folder: Option<tempfile::TempDir>,
+    _folder: tempfile::TempDir,
 }
 
 /// A child process that ends when this is dropped.
@@ -231,7 +231,7 @@ impl Bench {
             address: address.expect("it says where it listens"),
             requests,
             _process: Process::Store(child),
-            _folder: Some(folder),
+            _folder: folder,
         }
     }
 
@@ -242,7 +242,7 @@ impl Bench {
             address: registry.address.clone(),
             requests: Arc::default(),
             _process: Process::Docker(registry),
-            _folder: Some(folder),
+            _folder: folder,
         })
     }
 
@@ -315,7 +315,8 @@ impl Bench {
             None => registry.address.clone(),
         };
         let near = &address(&from_proxy, source);
-        // One registry has one address, or nobody can know that it is one.
+        // A registry has to have one address here, or no copier can tell that source and target are
+        // the same.
         let far = &target.map_or_else(|| near.clone(), |target| address(&to_proxy, target));
         let copy = || self.copy(copier, near, far, prefix.as_deref(), &home);
         source.forget_requests();

@@ -237,7 +237,7 @@ fn with_referrers(output: &Path, count: usize, layers: usize) {
         .map(|seed| {
             bundle.put(
                 "application/vnd.oci.image.layer.v1.tar+gzip",
-                noise(seed as u64),
+                benches::noise(seed as u64, 10 << 20),
             )
         })
         .collect();
@@ -274,18 +274,6 @@ fn with_referrers(output: &Path, count: usize, layers: usize) {
         bundle.manifest.graph.discovery.push(record);
     }
     bundle.write(output).expect("the bundle can be written");
-}
-
-/// 10 MiB that do not repeat.
-fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let words = (0..10 << 17).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.collect()
 }
 
 struct Bundle {

@@ -51,7 +51,7 @@ impl DockerRegistry {
         })
     }
 
-    /// Starts a process through which each request takes longer by so many milliseconds.
+    /// Starts a proxy that delays each request by `added` milliseconds.
     ///
     /// # Panics
     ///

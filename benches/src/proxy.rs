@@ -14,7 +14,7 @@ use crate::{announce, serve_until_told};
 ///
 /// # Panics
 ///
-/// If they are not, or loopback is not there.
+/// If the arguments are malformed, or loopback cannot be bound.
 pub async fn proxy(arguments: &[String]) {
     let added = Duration::from_millis(arguments[1].parse().expect("a number"));
     let listener = TcpListener::bind("127.0.0.1:0").await;
