@@ -92,8 +92,8 @@ arrived() {
 
 delete_manifest() { [[ $(curl -s -o /dev/null -w '%{http_code}' -X DELETE "http://$1/v2/app/manifests/$2") == 202 ]]; }
 
-# peers_copy SOURCE OUT: what oras and regctl bring of the same graph, for the reader: nothing is
-# checked.
+# peers_copy SOURCE OUT: what oras, regctl, crane and skopeo bring of the same graph, for the reader:
+# nothing is checked.
 peers_copy() {
   local source="$WORK/copy-$1" from=${COPY_REFERENCE[$1]} tool target
   for tool in oras regctl crane skopeo; do

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use oci_content::{Platform, Registry, RepositoryName};
+use oci_content::{Platform, ReferenceError, Registry, RepositoryName};
 
 use super::names::{self, ImageName};
 use super::note::Note;
@@ -151,15 +151,10 @@ impl Converted {
 }
 
 impl JobKey {
-    /// Returns where an image goes; `None` if the name would be too long.
-    pub(super) fn below(&self, image: &ImageName) -> Option<RepositoryName> {
-        self.place(image).parse().ok()
-    }
-
-    fn place(&self, source: &ImageName) -> String {
-        format!("{}/{}", self.prefix, source.repository)
-            .trim_start_matches('/')
-            .to_owned()
+    /// Returns where a repository goes; an error if the name would be too long.
+    pub(super) fn below(&self, repository: &str) -> Result<RepositoryName, ReferenceError> {
+        let name = format!("{}/{repository}", self.prefix);
+        name.trim_start_matches('/').parse()
     }
 }
 
@@ -172,8 +167,9 @@ impl Job {
 }
 
 /// Parses platforms into a sorted list.
-pub(super) fn platforms(texts: &[(usize, &str)]) -> Result<Vec<String>, String> {
-    let parse = |(line, text): &(usize, &str)| {
+pub(super) fn platforms<T: AsRef<str>>(texts: &[(usize, T)]) -> Result<Vec<String>, String> {
+    let parse = |(line, text): &(usize, T)| {
+        let text = text.as_ref();
         let platform = Platform::parse(text).map(|platform| platform.to_string());
         platform.ok_or_else(|| format!("platform {text:?} of line {line} is not OS/ARCH"))
     };

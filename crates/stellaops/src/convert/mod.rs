@@ -20,7 +20,7 @@ mod yaml;
 pub(crate) use converted::Converted;
 use converted::JobKey;
 pub(crate) use names::{Target, target};
-use node::NodeError;
+use node::{Node, NodeError};
 use note::Note;
 pub(crate) use note::Weight;
 
@@ -38,9 +38,7 @@ pub(crate) type Unreadable = (String, (u64, u64));
 /// Converts a file; `to` is the target where the tool takes it from its command line.
 pub(crate) fn convert(kind: Kind, text: &str, to: Option<Target>) -> Result<Converted, Unreadable> {
     let document = node::parse(text).map_err(|NodeError { reason, place }| (reason, place))?;
-    let kind_of_file = document.root.members().unwrap_or_default().iter();
-    let mut kind_of_file = kind_of_file.filter(|(key, _)| *key.name == *"kind");
-    if kind_of_file.any(|(_, node)| node.text() == Some("ConfigMap")) {
+    if document.root.get("kind").and_then(Node::text) == Some("ConfigMap") {
         let reason = "it is a ConfigMap; convert the file that its data holds";
         return Err((reason.to_owned(), (document.root.line as u64, 1)));
     }

@@ -55,6 +55,15 @@ impl ImageName {
         })
     }
 
+    /// Parses the name of a repository, which has neither tag nor digest.
+    pub(super) fn parse_repository(text: &str) -> Result<Self, String> {
+        let name = Self::parse(text)?;
+        if name.tag.is_some() || name.digest.is_some() {
+            return Err("a repository is named, and it has a tag or digest".into());
+        }
+        Ok(name)
+    }
+
     /// Returns the name without tag and digest.
     pub(super) fn source(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
@@ -122,7 +131,9 @@ pub(super) fn prefix(source: &RepositoryName, target: &RepositoryName) -> Option
 /// Returns a name as it may be shown: a login in it is hidden.
 pub(super) fn shown(name: &str) -> String {
     match name.rsplit_once('@') {
-        Some((_, rest)) if !rest.starts_with("sha") => format!("***@{rest}"),
+        Some((_, rest)) if !(rest.starts_with("sha256:") || rest.starts_with("sha512:")) => {
+            format!("***@{rest}")
+        }
         _ => name.to_owned(),
     }
 }

@@ -53,6 +53,13 @@ impl Node {
         }
     }
 
+    /// Returns the value of a key of a mapping.
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+        let mut members = self.members()?.iter();
+        let member = members.find(|(key, _)| *key.name == *name);
+        member.map(|(_, node)| node)
+    }
+
     /// Returns the items of a list; of anything else but null, itself as the only item.
     pub(super) fn items(&self) -> &[Self] {
         match &self.value {

@@ -57,7 +57,7 @@ impl Note {
     }
 }
 
-/// The members of a mapping, each to be asked for by name. What nobody asked for is unknown.
+/// The members of a mapping, each to be asked for by name. A key that was never asked for is unknown.
 #[derive(Debug)]
 pub(super) struct Members<'a> {
     of: String,

@@ -40,9 +40,8 @@ pub(super) fn convert(root: &Node, to: &JobKey, converted: &mut Converted) {
 fn mirror(node: &Node, to: &JobKey, converted: &mut Converted, notes: &mut Vec<Note>) {
     let mut members = Members::new(node, "mirror", notes);
     if let Some((key, node)) = members.take_keyed("platform") {
-        let channels = node.members().unwrap_or_default().iter();
-        let channels = channels.filter(|(key, _)| *key.name == *"channels");
-        let names = channels.flat_map(|(_, list)| list.items()).map(name_of);
+        let channels = node.get("channels").map(Node::items).unwrap_or_default();
+        let names = channels.iter().map(name_of);
         notes.push(not_images(key.line, "platform", names));
     }
     if let Some((key, node)) = members.take_keyed("operators") {
@@ -106,9 +105,7 @@ fn name_of(item: &Node) -> String {
 }
 
 fn text_of(item: &Node, key: &str) -> String {
-    let members = item.members().unwrap_or_default().iter();
-    let found = members.filter(|(name, _)| *name.name == *key);
-    let text = found.filter_map(|(_, node)| node.text()).next();
+    let text = item.get(key).and_then(Node::text);
     text.unwrap_or_default().to_owned()
 }
 
@@ -126,7 +123,7 @@ fn image(
     let fail = |why: String| (name.to_owned(), why);
     let source = ImageName::parse(name).map_err(fail)?;
     let reference = source.reference();
-    let at_target = to.below(&source).map(|repository| {
+    let at_target = to.below(source.repository.as_str()).ok().map(|repository| {
         let registry = to.registry.as_ref().map(ToString::to_string);
         format!("{}/{repository}", registry.unwrap_or_default())
     });
@@ -149,15 +146,10 @@ fn image(
         return Err(fail(format!("targetTag {tag}: tags keep their names here")));
     }
     let target = match repository {
-        Some(text) => {
-            let path = format!("{}/{text}", to.prefix);
-            let path = path.trim_start_matches('/').parse();
-            Some(path.map_err(|e: oci_content::ReferenceError| fail(e.to_string()))?)
-        }
-        None => to.below(&source),
+        Some(text) => Some(to.below(text).map_err(|error| fail(error.to_string()))?),
+        None => to.below(source.repository.as_str()).ok(),
     };
     let mut key = to.clone();
-    let wanted: Vec<(usize, &str)> = wanted.iter().map(|(line, text)| (*line, &**text)).collect();
     key.platforms = platforms(&wanted).map_err(fail)?;
     let mut own = Vec::new();
     if source.tag.is_none() && source.digest.is_some() {

@@ -296,8 +296,10 @@ fn repository(
     rules: Vec<Rule>,
     converted: &mut Converted,
 ) -> Result<(), String> {
-    let source = repository_name(sync.source).map_err(|why| format!("source: {why}"))?;
-    let target = repository_name(sync.target).map_err(|why| format!("target: {why}"))?;
+    let source =
+        ImageName::parse_repository(sync.source).map_err(|why| format!("source: {why}"))?;
+    let target =
+        ImageName::parse_repository(sync.target).map_err(|why| format!("target: {why}"))?;
     sync.key.registry = Some(target.registry.clone());
     for (tags, mut notes) in rules {
         notes.extend(sync.notes.iter().cloned());
@@ -309,15 +311,6 @@ fn repository(
         converted.add(sync.key.clone(), Some((&source, &target.repository)), entry);
     }
     Ok(())
-}
-
-/// Parses a name that is to have no tag.
-fn repository_name(text: &str) -> Result<ImageName, String> {
-    let name = ImageName::parse(text)?;
-    if name.tag.is_some() || name.digest.is_some() {
-        return Err("a repository is named, and it has a tag or digest".into());
-    }
-    Ok(name)
 }
 
 fn registry(

@@ -79,13 +79,7 @@ fn registry(
             continue;
         };
         for (key, node) in images {
-            let image =
-                ImageName::parse(&format!("{name}/{}", key.name)).and_then(|image| {
-                    match (&image.tag, &image.digest) {
-                        (None, None) => Ok(image),
-                        _ => Err("a repository is named, and it has a tag or digest".to_owned()),
-                    }
-                });
+            let image = ImageName::parse_repository(&format!("{name}/{}", key.name));
             let found = image.and_then(|image| Ok((read(node)?, image)));
             match found {
                 Ok((rules, image)) => {
@@ -136,7 +130,7 @@ fn add(
         tags,
         notes,
     };
-    let target = to.below(image);
+    let target = to.below(image.repository.as_str()).ok();
     converted.add(
         to.clone(),
         target.as_ref().map(|target| (image, target)),

@@ -4,7 +4,7 @@ use semver::VersionReq;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Requirement {
     pub(super) text: String,
-    /// Whether it names a pre-release, which the peers understand as leave to select those of other versions too.
+    /// Whether it names a pre-release, which the peers take as permission to select those of other versions too.
     pub(super) has_prerelease: bool,
 }
 

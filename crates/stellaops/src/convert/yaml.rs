@@ -4,7 +4,8 @@ use super::converted::{Converted, Job, JobKey, RegistryEntry, Selects, TagRule};
 use super::note::Note;
 use crate::render;
 
-/// Where images go if the file names no target. The name belongs to nobody, so that nothing is sent before it is replaced.
+/// Where images go if the file names no target. The name is reserved and never resolves, so nothing is sent before it is
+/// replaced.
 const NO_TARGET: &str = "target.invalid";
 
 impl Converted {
