@@ -21,7 +21,7 @@
 //! - **Patient.** All requests to a host obey its `Retry-After`, a broken transfer continues where
 //!   it stopped, and a [`RequestObserver`] is told of every request and every wait.
 //! - **Within a budget.** [`HostOptions`] limit the requests per second to a registry, the bytes of
-//!   blobs per second, and the times of day in which it is spoken to; a [`Stopwatch`] leaves such
+//!   blobs per second, and the times of day in which it is used; a [`Stopwatch`] leaves such
 //!   waits out.
 //!
 //! ```

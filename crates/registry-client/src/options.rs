@@ -144,7 +144,7 @@ pub struct HostOptions {
     /// Blobs that the registry redirects to another host count as well. After a pause, a tenth of a
     /// second's worth passes at once. A transfer that waits is not stalled.
     pub bytes_per_second: Option<NonZeroU64>,
-    /// The times in which this registry may be spoken to. Default: always.
+    /// The times in which requests may go to this registry. Default: always.
     ///
     /// It is looked at before each try of a call; a request that was sent in time is finished, with
     /// its redirects and the token that it needs.

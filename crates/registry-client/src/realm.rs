@@ -122,7 +122,7 @@ pub(crate) fn check(
     if realm.scheme() != "https" && !local && !(same_host && registry_url.scheme() == "http") {
         return Err(Refused(format!(
             "the token service {origin} is not https; plain HTTP is only for one at the registry's own host, \
-             where the registry itself is set to be spoken to in plain HTTP"
+             where the registry itself is set to be reached over plain HTTP"
         )));
     }
     check_address(realm, registry_url, located)

@@ -55,7 +55,7 @@ pub(crate) struct ExportConfig {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ImportConfig {
     /// The only stream whose bundles are accepted.
-    #[serde(deserialize_with = "stream")]
+    #[serde(deserialize_with = "parsed")]
     pub(crate) stream: Option<bundle_format::StreamName>,
     /// Whether bundles without a sequence are refused.
     pub(crate) require_sequence: bool,
@@ -87,7 +87,7 @@ pub(crate) struct RegistryConfig {
     pub(crate) requests_per_second: Option<RequestRate>,
     #[serde(deserialize_with = "budget::bytes")]
     pub(crate) bytes_per_second: Option<NonZeroU64>,
-    /// The time of day in which the registry may be spoken to.
+    /// The time of day in which requests may go to the registry.
     pub(crate) window: Option<Hours>,
     /// The zone of `window`; by default the machine's.
     pub(crate) time_zone: Option<Zone>,
@@ -151,13 +151,6 @@ fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(
 ) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map(Some).map_err(serde::de::Error::custom)
-}
-
-fn stream<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<bundle_format::StreamName>, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    name.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn platforms<'de, D: Deserializer<'de>>(

@@ -41,7 +41,6 @@ use crate::commands::Cli;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
-use crate::metrics::Metrics;
 use crate::metrics_listen::MetricsServer;
 use crate::signals::Signals;
 
@@ -137,7 +136,7 @@ async fn in_context<T>(
     let named = command.registries();
     let context = Context::new(&cli.global, Arc::clone(log), command)?;
     if let Some(path) = &cli.global.metrics_file {
-        Metrics::check_file(path).map_err(|error| metrics_file_failure(path, &error))?;
+        small_file::check_writable(path).map_err(|error| metrics_file_failure(path, &error))?;
     }
     let configured = context.config.registries();
     for registry in configured.iter().chain(named.iter().flatten()) {

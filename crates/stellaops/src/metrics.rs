@@ -1,4 +1,3 @@
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -284,26 +283,6 @@ impl Metrics {
     pub(crate) fn render(&self) -> String {
         self.handle.run_upkeep();
         self.handle.render()
-    }
-
-    /// Checks whether a file can be written later, without changing it.
-    pub(crate) fn check_file(path: &Path) -> std::io::Result<()> {
-        let metadata = match path.metadata() {
-            Ok(metadata) => Some(metadata),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        match metadata {
-            Some(folder) if folder.is_dir() => Err(ErrorKind::IsADirectory.into()),
-            // A device or a pipe is opened only when there is something to write.
-            Some(other) if !other.is_file() => Ok(()),
-            _ => {
-                let folder = path
-                    .parent()
-                    .filter(|folder| !folder.as_os_str().is_empty());
-                tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map(drop)
-            }
-        }
     }
 
     /// Replaces a file with the metrics in one step, as a textfile collector expects; writes to a pipe or a device.

@@ -1,8 +1,8 @@
 //! The receipts of `mirror run`: one file for each run of a job, in `$XDG_STATE_HOME/stellaops/receipts/JOB/`.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::context::state;
 use crate::exit::{Exit, Failure};
+use crate::small_file;
 
 /// The version of a receipt's form.
 const SCHEMA_VERSION: u32 = 1;
@@ -86,7 +87,7 @@ impl Receipts {
     }
 
     /// Returns the newest receipt of an import that was proved, without what was pruned since, and where it is; `None` if
-    /// there is none.
+    /// no receipt is proved.
     pub(crate) fn newest_proved(&self) -> Result<Option<(PathBuf, ImportReport)>, Failure> {
         let mut pruned = Vec::new();
         for path in self.newest_first()? {
@@ -102,17 +103,8 @@ impl Receipts {
         Ok(None)
     }
 
-    /// Writes a receipt, and returns where it is.
-    pub(crate) fn write(&self, report: &ImportReport) -> Result<PathBuf, Failure> {
-        self.write_record(report)
-    }
-
-    /// Writes the report of a prune among the receipts, and returns where it is.
-    pub(crate) fn write_prune(&self, report: &PruneReport) -> Result<PathBuf, Failure> {
-        self.write_record(report)
-    }
-
-    fn write_record(&self, report: &impl Serialize) -> Result<PathBuf, Failure> {
+    /// Writes the receipt of a run, or the report of a prune, and returns where it is.
+    pub(crate) fn write(&self, report: &impl Serialize) -> Result<PathBuf, Failure> {
         let fail = |error: &dyn fmt::Display| {
             let folder = self.folder.display();
             let message = format!(
@@ -203,14 +195,8 @@ pub(crate) fn read_record(path: &Path) -> Result<Record, Failure> {
 }
 
 fn parse(path: &Path) -> Result<Record, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(MAX_RECEIPT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_RECEIPT_BYTES {
-        return Err(format!("it is larger than {MAX_RECEIPT_BYTES} bytes"));
-    }
+    let read = small_file::read(path, MAX_RECEIPT_BYTES);
+    let bytes = read.map_err(|error| error.to_string())?;
     /// The version, which is read first: a later version may have other members.
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -25,3 +25,23 @@ pub(crate) fn read_option(path: &Path, option: &str) -> Result<Vec<u8>, Failure>
         Failure::new(Exit::Usage, message)
     })
 }
+
+/// Fails if a file cannot be replaced or created. What is there is left as it is.
+pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
+    let metadata = match path.metadata() {
+        Ok(metadata) => Some(metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    match metadata {
+        Some(folder) if folder.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        // A device or a pipe is opened only when there is something to write.
+        Some(other) if !other.is_file() => Ok(()),
+        _ => {
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map(drop)
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Times of day in which registries may be spoken to, as the configuration gives them.
+//! Times of day in which requests may go to registries, as the configuration gives them.
 
 use std::fmt;
 use std::str::FromStr;

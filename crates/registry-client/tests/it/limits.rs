@@ -181,7 +181,7 @@ async fn the_observer_hears_of_each_request_without_its_secrets() {
 }
 
 #[tokio::test]
-async fn whoever_is_silent_for_five_seconds_is_told() {
+async fn silence_of_five_seconds_is_reported() {
     let server = Server::start(|seen, _| match seen.target.contains("/tags/list") {
         true => answer(200).delay(Duration::from_millis(5500)),
         false => answer(200),

@@ -255,6 +255,11 @@ async fn a_lock_file_that_does_not_fit_says_what_differs() {
     assert!(scene.target.tags("mirror/team/app").is_empty());
     scene.mirror("run --lock l.yaml").await.done();
 
+    // Another rule that selects the same: the images agree, and the file would be rewritten.
+    scene.configure("    - repository: SOURCE/team/app\n      tags: {regex: \"^1[.]\"}\n");
+    scene.mirror("plan").await.done();
+    assert_eq!(scene.mirror("plan --lock l.yaml").await.code, 12);
+
     scene.configure("    - repository: SOURCE/team/app\n      tags: {regex: \"^1.0\"}\n");
     let rule = format!("{}/team/app {{regex: \"^1.0\"}}", scene.source.host());
     scene

@@ -48,7 +48,7 @@ impl Mirrored {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_rule_selects_any_more_is_shown_and_goes_with_leave() {
+async fn what_no_rule_selects_any_more_is_shown_and_goes_with_yes() {
     let mirrored = Mirrored::new().await;
     let shown = mirrored.mirror("prune").await.done();
     assert!(shown.stdout.contains("- mirror/app:1.0"), "{shown:?}");

@@ -6,7 +6,7 @@ use mirror_import::{
     AuditFinding, AuditObserver, AuditReport, AuditStatus, Auditor, DriftKind, ImportOptions,
     ImportReport, MapRule, RegistryTarget, Target,
 };
-use oci_content::{ImageSource, Reference, Registry};
+use oci_content::{ImageSource, Registry};
 use serde::Serialize;
 
 use super::copy;
@@ -96,9 +96,13 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
         let (mut report, mut result) = audit(context, &target, &audited.receipt).await;
         let mut repaired = false;
         if args.repair && report.status == AuditStatus::Drifted {
-            repair(context, args, &audited.receipt, &target).await?;
-            (report, result) = audit(context, &target, &audited.receipt).await;
-            repaired = true;
+            match repair(context, args, &audited.receipt, &target).await {
+                Ok(()) => {
+                    (report, result) = audit(context, &target, &audited.receipt).await;
+                    repaired = true;
+                }
+                Err(failure) => result = Err(failure),
+            }
         }
         if let Some(job) = &audited.job {
             context.metrics.drifted(job, &report);
@@ -207,19 +211,10 @@ async fn repair(
         return sent.map(drop);
     }
     let images = receipt.graph.iter().flat_map(|graph| &graph.images);
-    let images = images.map(|image| pinned(&image.reference, image));
+    let images = images.map(|image| image.reference.clone().pinned_to(image.digest.clone()));
     let request = planning::mirror_request(context, images.map(ImageSource::from).collect());
     let copied = copy::copy(context, &request, target, options, false).await;
     copied.map(drop).map_err(|error| failure::of_mirror(&error))
-}
-
-/// Returns the reference of an image with the digest that was brought.
-fn pinned(reference: &Reference, image: &oci_content::ImageRecord) -> Reference {
-    let text = format!("{reference}@{}", image.digest);
-    match reference.digest() {
-        Some(_) => reference.clone(),
-        None => text.parse().unwrap_or_else(|_| reference.clone()),
-    }
 }
 
 fn text(audits: &[OneAudit]) -> String {

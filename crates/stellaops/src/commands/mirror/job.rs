@@ -1,6 +1,6 @@
 //! The jobs of the configuration, as `mirror plan` and `mirror run` take them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use mirror_import::{
 use mirror_plan::{
     ImageRule, JobLock, JobName, LockDifference, LockFile, PlanRequest, Selected, Selector,
 };
-use oci_content::{ImageSource, Reference, with_causes};
+use oci_content::{Digest, ImageSource, Reference, with_causes};
 
 use crate::arguments::policy;
 use crate::config::{JobConfig, JobTarget, MirrorTo};
@@ -285,6 +285,24 @@ impl Job<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Pins what rules select to the digests of the images.
+pub(crate) fn pinned<'a>(
+    selected: &[Selected],
+    digests: impl IntoIterator<Item = (&'a Reference, &'a Digest)>,
+) -> JobLock {
+    let digests: BTreeMap<_, _> = digests.into_iter().collect();
+    let mut lock = JobLock::new();
+    for selected in selected {
+        lock.add_rule(&selected.rule);
+        for image in &selected.images {
+            if let Some(digest) = digests.get(image) {
+                lock.pin(&selected.rule, image, (*digest).clone());
+            }
+        }
+    }
+    lock
 }
 
 /// Returns the failure of a job, with what to write in the configuration.

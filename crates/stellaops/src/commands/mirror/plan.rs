@@ -166,7 +166,11 @@ async fn plan(
     let choice = args.jobs.choose(context, selector, job, lock).await?;
     let (target, mapping) = job.target(context);
     let mut plan = JobPlan::new(job, target.name(), &choice);
+    let locked = lock.and_then(|lock| lock.job(job.name));
+    // A lock file that says something else is written anew.
+    let writes_lock = args.jobs.lock.is_some() && !args.jobs.locked;
     if choice.images.is_empty() {
+        plan.has_work = writes_lock && locked != Some(&job::pinned(&choice.selected, []));
         return Ok(plan);
     }
     let request = job.request(context, choice.images)?;
@@ -181,23 +185,11 @@ async fn plan(
     let surveyed = mirror.survey(&found).await;
     let (survey, missing) = surveyed.map_err(|error| job::failure(&error))?;
     plan.missing = missing;
-    let lock = lock.filter(|_| args.jobs.lock.is_some());
-    plan.fill(&found, &survey, lock.and_then(|lock| lock.job(job.name)));
-    if let Some(lock) = lock
-        && !args.jobs.locked
-    {
-        // A lock that says something else would be written anew.
-        let same = lock.job(job.name).is_some_and(|lock| {
-            lock.differences(&job.rules()).is_empty()
-                && plan
-                    .images
-                    .iter()
-                    .all(|image| image.locked.as_ref() == Some(&image.digest))
-        });
-        plan.has_work |= !same;
-    } else if args.jobs.lock.is_some() && !args.jobs.locked {
-        plan.has_work = true;
-    }
+    plan.fill(&found, &survey, locked);
+    let now = plan.images.iter();
+    let now = now.map(|image| (&image.source, &image.digest));
+    let rewrites = writes_lock && locked != Some(&job::pinned(&choice.selected, now));
+    plan.has_work |= rewrites;
     Ok(plan)
 }
 
@@ -236,10 +228,10 @@ impl JobPlan {
             .collect();
         let graphs = found.images.iter();
         let graphs: BTreeMap<_, _> = graphs
-            .map(|image| (image.reference().to_string(), image.graph()))
+            .map(|image| (image.reference(), image.graph()))
             .collect();
         let referrers = |image: &SurveyedImage| {
-            let graph = graphs.get(&image.source.to_string());
+            let graph = graphs.get(&image.source);
             let edges = graph.into_iter().flat_map(|graph| &graph.referrers);
             let edges: BTreeSet<_> = edges.map(|edge| (&edge.subject, &edge.digest)).collect();
             edges.intersection(&missing).count()

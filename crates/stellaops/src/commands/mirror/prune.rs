@@ -60,7 +60,7 @@ struct PruneDocument {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct JobPrune {
+pub(super) struct JobPrune {
     job: JobName,
     report: Option<PruneReport>,
     error: Option<String>,
@@ -68,12 +68,16 @@ struct JobPrune {
 
 async fn run(context: &Context, args: &PruneArgs) -> Result<(), Failure> {
     let mode = if args.yes { Mode::Any } else { Mode::Show };
-    let (document, failures) = prune_jobs(context, &args.jobs, mode).await?;
+    let (jobs, failures) = prune_jobs(context, &args.jobs, mode).await?;
+    let count = jobs.len();
     match args.format {
-        TableFormat::Json => render::json(&document)?,
-        TableFormat::Table => render::text(&text(&document, args.yes))?,
+        TableFormat::Json => render::json(&PruneDocument {
+            schema_version: 1,
+            jobs,
+        })?,
+        TableFormat::Table => render::text(&text(&jobs, args.yes))?,
     }
-    failures.end(context, document.jobs.len())
+    failures.end(context, count)
 }
 
 /// How much a prune may delete.
@@ -90,21 +94,19 @@ enum Mode {
 /// The share of a job's tags, in percent, that goes without being asked for.
 const MAX_PERCENT: u8 = 25;
 
-/// Prunes jobs after they have run, and returns the report, and the failures if there are any.
-pub(crate) async fn after_run(
+/// Prunes jobs after they have run, and returns what was deleted, and what failed.
+pub(super) async fn after_run(
     context: &Context,
     jobs: &[JobName],
-) -> Result<(impl Serialize + use<>, String, Failures), Failure> {
-    let (document, failures) = prune_jobs(context, jobs, Mode::Limited).await?;
-    let text = text(&document, true);
-    Ok((document, text, failures))
+) -> Result<(Vec<JobPrune>, Failures), Failure> {
+    prune_jobs(context, jobs, Mode::Limited).await
 }
 
 async fn prune_jobs(
     context: &Context,
     jobs: &[JobName],
     mode: Mode,
-) -> Result<(PruneDocument, Failures), Failure> {
+) -> Result<(Vec<JobPrune>, Failures), Failure> {
     let jobs = job::chosen(context, jobs)?;
     let mut selector = Selector::new(context.client.clone());
     let mut images: BTreeMap<&JobName, Vec<Reference>> = BTreeMap::new();
@@ -115,17 +117,14 @@ async fn prune_jobs(
         images.insert(job.name, choice.images);
     }
     let mut failures = Failures::default();
-    let mut document = PruneDocument {
-        schema_version: 1,
-        jobs: Vec::new(),
-    };
+    let mut pruned = Vec::new();
     for job in &jobs {
         let own = context.for_job(job.name, job.config.window());
         let (report, result) = match prune(&own, mode, job, &all, &images).await {
             Ok((report, result)) => (Some(report), result),
             Err(failure) => (None, Err(failure)),
         };
-        document.jobs.push(JobPrune {
+        pruned.push(JobPrune {
             job: job.name.clone(),
             error: result.as_ref().err().map(ToString::to_string),
             report,
@@ -134,7 +133,7 @@ async fn prune_jobs(
             failures.add(job.name, failure);
         }
     }
-    Ok((document, failures))
+    Ok((pruned, failures))
 }
 
 /// Plans or prunes one job; what was deleted is among its receipts, whatever the result.
@@ -182,13 +181,12 @@ async fn prune(
         if !own.registry.is_same(&to.registry) {
             continue;
         }
-        let (_, mapping) = other.target(context);
         for image in images.get(other.name).into_iter().flatten() {
-            let place = mapping.target(&SourceRepository::from(image));
+            let place = own.mapping.target(&SourceRepository::from(image));
             let place = place.map_err(|error| failure::of_import(&error))?;
             let (tag, digest) = (image.tag(), image.digest());
             is_current |= other.name == job.name && request.history.knows(&place, tag, digest);
-            match (image.tag(), image.digest()) {
+            match (tag, digest) {
                 (Some(tag), _) => {
                     request.tags.insert((place, tag.clone()));
                 }
@@ -217,10 +215,16 @@ async fn prune(
     let pruner = Pruner::new(target, options, told);
     let pruned = if mode != Mode::Show {
         let (report, result) = pruner.run(&request).await;
-        if !report.is_empty() {
-            receipts.write_prune(&report)?;
+        let mut result = result.map_err(|error| failure::of_import(&error));
+        if !report.is_empty()
+            && let Err(unwritten) = receipts.write(&report)
+        {
+            match &result {
+                Ok(()) => result = Err(unwritten),
+                Err(_) => context.log.failure(&unwritten),
+            }
         }
-        Ok((report, result.map_err(|error| failure::of_import(&error))))
+        Ok((report, result))
     } else {
         let planned = pruner.plan(&request).await;
         let planned = planned.map_err(|error| failure::of_import(&error))?;
@@ -268,9 +272,9 @@ fn history(
     Ok(history)
 }
 
-fn text(document: &PruneDocument, is_done: bool) -> String {
+pub(super) fn text(jobs: &[JobPrune], is_done: bool) -> String {
     let mut text = String::new();
-    for job in &document.jobs {
+    for job in jobs {
         text.push_str(&format!("job {}\n", job.job));
         let Some(report) = &job.report else {
             continue;

@@ -1,17 +1,18 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use clap::Args;
 use mirror_import::{ImportOptions, ImportReport, MirrorError, TagAction};
-use mirror_plan::{JobLock, JobName, LockFile, Selected, Selector};
+use mirror_plan::{JobLock, JobName, LockFile, Selector};
 use oci_content::{Digest, MirrorGraph, Registry, replace_file};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::copy;
 use super::job::{self, Failures, Job, JobArgs};
-use super::{copy, prune};
+use super::prune::{self, JobPrune};
 use crate::arguments::TextFormat;
 use crate::commands::import;
 use crate::commands::run::{Run, Running};
@@ -19,9 +20,10 @@ use crate::config::MirrorTo;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::job_lock::JobHeld;
-use crate::metrics::{ImageOutcome, Metrics};
+use crate::metrics::ImageOutcome;
 use crate::receipts::{self, Receipts, Record};
 use crate::render;
+use crate::small_file;
 
 /// Run the jobs of the configuration: copy what their rules select, with everything that refers to it, and prove it
 #[derive(Debug, Args)]
@@ -62,7 +64,7 @@ struct RunDocument {
     jobs: Vec<JobRun>,
     /// What `mirror prune` prints of each job that was pruned.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pruned: Option<Value>,
+    pruned: Option<Vec<JobPrune>>,
 }
 
 #[derive(Serialize)]
@@ -89,7 +91,7 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     let known = args.jobs.read_lock()?;
     if let Some(path) = args.jobs.lock.as_ref().filter(|_| !args.jobs.locked) {
         // Told before anything is copied.
-        Metrics::check_file(path).map_err(|error| unwritten(path, &error))?;
+        small_file::check_writable(path).map_err(|error| unwritten(path, &error))?;
     }
     let mut pins = Vec::new();
     let mut failures = Failures::default();
@@ -157,23 +159,43 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     } else {
         prune_after(context, args, &due, &mut document).await
     };
-    if let TextFormat::Json = args.format {
-        render::json(&document)?;
-    }
-    let written = match &args.jobs.lock {
-        Some(path) if !args.jobs.locked => {
-            // Other jobs may have been run with the same file in the meantime.
-            let mut lock = args.jobs.read_lock()?.unwrap_or_default();
-            lock.retain(|name| context.config.jobs.contains_key(name));
-            for (name, job) in pins {
-                lock.set(name, job);
-            }
-            replace_file(path, lock.to_yaml().as_bytes(), &context.gaps)
-                .map_err(|error| unwritten(path, &error))
-        }
-        _ => Ok(()),
+    let printed = match args.format {
+        TextFormat::Json => render::json(&document),
+        TextFormat::Text => Ok(()),
     };
-    failures.end(context, jobs.len()).and(pruned).and(written)
+    let written = write_lock(context, args, pins);
+    let mut first = failures.end(context, jobs.len());
+    for other in [pruned, printed, written] {
+        match (&first, other) {
+            (Ok(()), other) => first = other,
+            (Err(_), Err(more)) => context.log.failure(&context.explained(more)),
+            (Err(_), Ok(())) => {}
+        }
+    }
+    first
+}
+
+/// Writes what was selected into the lock file, if there is one to write.
+fn write_lock(
+    context: &Context,
+    args: &RunArgs,
+    pins: Vec<(JobName, JobLock)>,
+) -> Result<(), Failure> {
+    let Some(path) = args.jobs.lock.as_ref().filter(|_| !args.jobs.locked) else {
+        return Ok(());
+    };
+    // Other jobs may have been run with the same file in the meantime.
+    let mut lock = args.jobs.read_lock()?.unwrap_or_default();
+    lock.retain(|name| context.config.jobs.contains_key(name));
+    for (name, job) in pins {
+        lock.set(name, job);
+    }
+    replace_file(path, lock.to_yaml().as_bytes(), &context.gaps)
+        .map_err(|error| unwritten(path, &error))
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::LocalIo, format!("--lock {}: {error}", path.display()))
 }
 
 /// Prunes the jobs that ran.
@@ -183,19 +205,12 @@ async fn prune_after(
     due: &[JobName],
     document: &mut RunDocument,
 ) -> Result<(), Failure> {
-    let (pruned, text, failures) = prune::after_run(context, due).await?;
-    match args.format {
-        TextFormat::Text => render::text(&format!("prune\n{text}"))?,
-        TextFormat::Json => {
-            let value = serde_json::to_value(pruned);
-            document.pruned = value.ok().map(|mut value| value["jobs"].take());
-        }
+    let (pruned, failures) = prune::after_run(context, due).await?;
+    if let TextFormat::Text = args.format {
+        render::text(&format!("prune\n{}", prune::text(&pruned, true)))?;
     }
+    document.pruned = Some(pruned);
     failures.end(context, due.len())
-}
-
-fn unwritten(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::LocalIo, format!("--lock {}: {error}", path.display()))
 }
 
 /// Runs one job, and returns what its rules select, pinned.
@@ -215,7 +230,7 @@ async fn run_job(
             "job {}: nothing is selected, so nothing is copied",
             job.name
         ));
-        return Ok(pinned(&choice.selected, None));
+        return Ok(job::pinned(&choice.selected, []));
     }
     let images = choice.images.len();
     let request = job.request(context, choice.images)?;
@@ -225,17 +240,29 @@ async fn run_job(
     // A tag that moved at the source moves here too, if it is what an earlier run made it.
     options.overwrite_tags = args.overwrite_tags;
     let mut before = None;
+    let (identity, mut pruned) = (target.identity(None), BTreeSet::new());
     for path in receipts.newest_first()? {
         match receipts::read_record(&path) {
-            Ok(Record::Import(report)) if report.target == target.name() => {
+            Ok(Record::Import(report))
+                if report.target_identity.as_deref() == Some(identity.as_str()) =>
+            {
                 for tag in &report.tags {
                     let name = (tag.repository.clone(), tag.tag.clone());
-                    let own = options.own_tags.entry(name).or_default();
-                    own.insert(tag.digest.clone());
+                    if !pruned.contains(&name) {
+                        let own = options.own_tags.entry(name).or_default();
+                        own.insert(tag.digest.clone());
+                    }
                 }
                 before = before.or_else(|| report.graph.filter(|_| report.proved));
             }
-            Ok(_) => {}
+            Ok(Record::Import(_)) => {}
+            // What was pruned and is there again is somebody else's.
+            Ok(Record::Prune(report)) => {
+                pruned.extend(report.repositories.iter().flat_map(|own| {
+                    let tags = own.tags.keys();
+                    tags.map(|tag| (own.repository.clone(), tag.clone()))
+                }))
+            }
             Err(failure) => context.log.warn(&format!("job {}: {failure}", job.name)),
         }
     }
@@ -247,7 +274,11 @@ async fn run_job(
     };
     if let Some(report) = report {
         progressed.report = Some(report.clone());
-        progressed.receipt = Some(receipts.write(report)?);
+        match receipts.write(report) {
+            Ok(path) => progressed.receipt = Some(path),
+            Err(unwritten) if result.is_ok() => return Err(unwritten),
+            Err(unwritten) => context.log.failure(&unwritten),
+        }
     }
     match result {
         Ok(report) => {
@@ -255,7 +286,9 @@ async fn run_job(
             if let (Some(before), Some(now)) = (&before, &report.graph) {
                 warn_of_lost(context, job.name, before, now);
             }
-            Ok(pinned(&choice.selected, Some(&report)))
+            let copied = report.images.iter();
+            let copied = copied.map(|image| (&image.source, &image.digest));
+            Ok(job::pinned(&choice.selected, copied))
         }
         Err(error) => {
             let outcome = ImageOutcome::Failed;
@@ -306,25 +339,4 @@ fn count(context: &Context, job: &JobName, report: &ImportReport) {
     context
         .metrics
         .job_images(job, ImageOutcome::Present, present);
-}
-
-/// Pins what the rules selected to the digests that were copied.
-fn pinned(selected: &[Selected], report: Option<&ImportReport>) -> JobLock {
-    let mut lock = JobLock::new();
-    let images = report
-        .map(|report| report.images.as_slice())
-        .unwrap_or_default();
-    let digests: std::collections::BTreeMap<_, _> = images
-        .iter()
-        .map(|image| (&image.source, &image.digest))
-        .collect();
-    for selected in selected {
-        lock.add_rule(&selected.rule);
-        for image in &selected.images {
-            if let Some(digest) = digests.get(image) {
-                lock.pin(&selected.rule, image, (*digest).clone());
-            }
-        }
-    }
-    lock
 }
