@@ -51,7 +51,8 @@ pub struct LayoutStore {
 struct State {
     /// Locked during every change. Holds the repositories that were pushed to since the start.
     changes: Mutex<HashSet<RepositoryName>>,
-    view: Mutex<Option<(Stamp, Arc<View>)>>,
+    /// The last view, with the state of `index.json` that it shows; `None` if that has changed.
+    view: Mutex<Option<(Option<Stamp>, Arc<View>)>>,
     checked: Checked,
 }
 
@@ -95,7 +96,7 @@ impl LayoutStore {
         let stamp = std::fs::symlink_metadata(self.layout.root().join("index.json"));
         let stamp = Stamp::of(&stamp.map_err(StoreError::failed)?);
         if let Some((known, view)) = &*kept
-            && *known == stamp
+            && *known == Some(stamp)
             && !view.is_damaged()
         {
             return Ok(Arc::clone(view));
@@ -106,15 +107,17 @@ impl LayoutStore {
             self.bare.as_ref(),
             old.as_deref(),
         )?);
-        *kept = Some((stamp, Arc::clone(&view)));
+        *kept = Some((Some(stamp), Arc::clone(&view)));
         Ok(view)
     }
 
-    /// Forgets the view, because the stamp may not change when the file changes twice within one
-    /// tick of the file system.
+    /// Forgets the stamp of the view, because it may not change when the file changes twice within
+    /// one tick of the file system. What the view knows of manifests stays true.
     fn changed(&self) {
         let view = self.state.view.lock();
-        *view.unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some((stamp, _)) = &mut *view.unwrap_or_else(PoisonError::into_inner) {
+            *stamp = None;
+        }
     }
 
     /// Returns the `ref.name` of a tag.
