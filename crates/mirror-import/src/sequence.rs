@@ -3,7 +3,7 @@
 //! Streams are boxed: a closure over references inside of one would keep the future of the import
 //! from being `Send`.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -72,8 +72,13 @@ impl<'a> Sequence<'a> {
         answers_for_all("publish", entries.len(), published.len())?;
         self.observer.proving();
         self.prove_entries(entries, &published, &sent).await?;
-        report.blobs_checked = self.prove_blobs(&sent).await?;
-        self.prove_referrers(look, report).await?;
+        // Together, because a target that is far away is mostly waited for.
+        let blobs = self.prove_blobs(&sent);
+        let referrers = self.prove_referrers(look);
+        let (checked, (missing, reasons)) = futures::try_join!(blobs, referrers)?;
+        report.blobs_checked = checked;
+        report.missing.extend(missing);
+        proof::conclude(report, &reasons)?;
         report.proved = true;
         Ok(())
     }
@@ -200,8 +205,9 @@ impl<'a> Sequence<'a> {
         !self.options.dry_run && !self.options.verify_existing && !self.profile.is_sure
     }
 
-    /// Puts every blob into every repository that needs it, the largest first, so that the last
-    /// transfer is a short one.
+    /// Puts every blob into every repository that needs it, by turns the largest and the smallest
+    /// that is left: while the bytes of a few large ones keep the network busy, the small ones are
+    /// mostly waited for.
     async fn put_blobs(
         &self,
         sent: &mut Sent<'a>,
@@ -218,11 +224,20 @@ impl<'a> Sequence<'a> {
         }
         let mut queue: Vec<_> = blobs.into_iter().collect();
         queue.sort_by_key(|(_, (size, _))| *size);
+        let mut queue = VecDeque::from(queue);
+        let mut is_large_due = true;
         let mut tasks = JoinSet::new();
         loop {
-            while tasks.len() < self.at_once()
-                && let Some((digest, (size, repositories))) = queue.pop()
-            {
+            while tasks.len() < self.at_once() {
+                let next = if is_large_due {
+                    queue.pop_back()
+                } else {
+                    queue.pop_front()
+                };
+                let Some((digest, (size, repositories))) = next else {
+                    break;
+                };
+                is_large_due = !is_large_due;
                 let task = self.blob_task(digest, size);
                 let repositories = repositories.into_iter().cloned().collect();
                 // Spawned, so that reading and hashing use more than one processor.
@@ -482,24 +497,24 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    /// Runs a discovery at the target and compares the result with the graph.
+    /// Runs a discovery at the target and compares the result with the graph. Returns what was not
+    /// found, and the reasons of an incomplete discovery, in words.
     async fn prove_referrers(
         &self,
         mut look: FirstLook<'a>,
-        report: &mut ImportReport,
-    ) -> Result<(), ImportError> {
+    ) -> Result<(Vec<MissingReferrer>, Vec<String>), ImportError> {
         let repositories = self.plan.repositories.iter();
         let repositories = repositories.map(|(name, plan)| (name, plan, look.take(name)));
         let mut proofs = stream::iter(repositories)
             .map(|(name, plan, looked)| self.prove_repository(name, plan, looked))
             .buffered(REPOSITORIES_AT_ONCE)
             .boxed();
-        let mut reasons = Vec::new();
-        while let Some((missing, why)) = proofs.try_next().await? {
-            report.missing.extend(missing);
+        let (mut missing, mut reasons) = (Vec::new(), Vec::new());
+        while let Some((lost, why)) = proofs.try_next().await? {
+            missing.extend(lost);
             reasons.extend(why);
         }
-        proof::conclude(report, &reasons)
+        Ok((missing, reasons))
     }
 
     /// Compares what one repository lists with the graph. Waits for referrers that are not listed,
