@@ -6,7 +6,7 @@
 //! the rows, not the numbers of two runs. Each row also says what of the referrers can be found at the target afterwards;
 //! only ours has looked.
 //!
-//! `STELLAOPS` names the program; otherwise it is looked for in the target directory. With `--long` among the arguments,
+//! `STELLAOPS` names the program; otherwise the one of the target directory is used, which a full run builds first. With `--long` among the arguments,
 //! 2,000 images with ten referrers each are compared with 1,000.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
@@ -63,10 +63,21 @@ async fn main() {
     }
 }
 
-/// Finds the program: the one that is named, or the one beside this one.
+/// Finds the program: the one that is named, or the one beside this one, which a full run builds
+/// anew.
 fn program() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("STELLAOPS") {
         return Some(named.into());
+    }
+    if is_full() {
+        let mut build = Command::new(env!("CARGO"));
+        let built = build
+            .args(["build", "--release", "--locked", "-p", "stellaops"])
+            .status();
+        assert!(
+            built.is_ok_and(|status| status.success()),
+            "stellaops is built"
+        );
     }
     let own = std::env::current_exe().ok()?;
     let beside = own.parent()?.parent()?.join("stellaops");
@@ -301,7 +312,7 @@ impl Bench {
     ) -> Option<f64> {
         let name = copier.name();
         // Also the name of a repository.
-        let home = name.replace(", ", "-").replace([' ', '-'], "");
+        let home = name.replace([',', ' ', '-'], "").to_lowercase();
         drop(std::fs::remove_dir_all(self.folder.join(&home)));
         // Without a target, each row has a repository of its own at the source.
         let prefix = target.is_none().then(|| format!("{home}-{added}"));
