@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::{Digest, MirrorGraph};
+use oci_content::{Digest, MirrorGraph, Reference};
 use oci_referrers::{JudgedBundle, JudgedImage, MAX_DATED_DOCUMENT_BYTES, Policy, document_date};
 use registry_client::MemorySink;
 
@@ -21,7 +21,8 @@ const MAX_CONCURRENT_DOCUMENTS: usize = 4;
 pub(crate) struct Judged {
     /// The policy, and the time from which ages count.
     policy: Option<(Policy, SystemTime)>,
-    images: Vec<JudgedImage>,
+    /// The images, by the references that were asked for.
+    images: Vec<(Reference, JudgedImage)>,
 }
 
 impl Judged {
@@ -39,6 +40,11 @@ impl Judged {
             let Some(mut image) = found.judged.take() else {
                 continue;
             };
+            let asked = image.reference.clone();
+            if let Some(source) = request.copies_of.get(&asked) {
+                image.target = Some(format!("{}/{}", asked.registry(), asked.repository()));
+                image.reference = source.clone();
+            }
             let known = found.graph.referrers.iter().zip(&found.bills);
             let known: BTreeMap<&Digest, _> = known
                 .map(|(referrer, bill)| (&referrer.digest, bill))
@@ -59,7 +65,7 @@ impl Judged {
                 });
                 referrer.created = own.max().or(referrer.created);
             }
-            images.push(image);
+            images.push((asked, image));
         }
         Ok(Self {
             policy: request.policy.clone(),
@@ -83,8 +89,8 @@ impl Judged {
         let records = graph.images.iter();
         let images: BTreeSet<_> = records.map(|record| &record.reference).collect();
         let mut bundle = JudgedBundle::new(signed);
-        for image in &self.images {
-            if images.contains(&image.reference) {
+        for (asked, image) in &self.images {
+            if images.contains(asked) {
                 let mut image = image.clone();
                 image
                     .referrers

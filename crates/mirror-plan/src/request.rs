@@ -27,6 +27,9 @@ pub struct PlanRequest {
     /// The policy that the images must satisfy before anything is sent or written, and the time
     /// from which ages count.
     pub policy: Option<(Policy, SystemTime)>,
+    /// What the images are copies of; none by default. The policy knows a copy by the name of its
+    /// source, and its own registry and repository as the target.
+    pub copies_of: BTreeMap<Reference, Reference>,
     /// The objects that need not be fetched, because the target has them already; none by default.
     pub held: Option<Held>,
     /// Whether objects that are addressed by SHA-512 are carried. Not by default, because a bundle
@@ -56,6 +59,7 @@ impl PlanRequest {
             platforms: Vec::new(),
             require_artifact_types: Vec::new(),
             policy: None,
+            copies_of: BTreeMap::new(),
             held: None,
             sha512: false,
             keep_descriptors: false,

@@ -153,3 +153,32 @@ async fn the_newest_proved_receipt_of_a_job_is_audited_and_counted() {
     assert_eq!(ran.code, 8, "{ran:?}");
     assert!(ran.stderr.contains("2026-01-03T00_00_00Z.json"), "{ran:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_judges_what_the_target_has_by_the_names_of_the_sources() {
+    let mirrored = Mirrored::new().await;
+    let (site, target) = (&mirrored.site, &mirrored.target);
+    let policy = |host: &str, artifact_type: &str| {
+        let rule = format!(
+            "version: 1\nrules:\n- name: own\n  images: ['{host}/**']\n  require: {{artifact_type: {artifact_type}}}\n"
+        );
+        std::fs::write(site.path("p.yaml"), rule).unwrap();
+    };
+    let audit = "mirror audit --receipt r.json --policy p.yaml";
+    let absent = "application/vnd.example.absent";
+    policy(&target.host(), absent);
+    site.stellaops(audit).await.done();
+    policy(&mirrored.source.host(), absent);
+    let ran = site.stellaops(audit).await;
+    assert_eq!(ran.code, 11, "{ran:?}");
+    assert!(ran.stdout.contains(absent), "{ran:?}");
+    assert!(
+        ran.stderr.contains("does not satisfy the policy"),
+        "{ran:?}"
+    );
+    let ran = site.stellaops(&format!("{audit} --format json")).await;
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let audit = &document["audits"][0];
+    assert_eq!(audit["status"], "clean");
+    assert_eq!(audit["policy"]["findings"].as_array().unwrap().len(), 1);
+}

@@ -1,16 +1,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use clap::Args;
+use import_validator::Report;
 use mirror_import::{
     AuditFinding, AuditObserver, AuditReport, AuditStatus, Auditor, DriftKind, ImportOptions,
     ImportReport, MapRule, RegistryTarget, Target,
 };
-use oci_content::{ImageSource, Registry};
+use mirror_plan::{Known, PlanErrorKind, PlanObserver, Planner};
+use oci_content::{ImageSource, Reference, Registry, SourceRepository};
+use oci_referrers::Policy;
 use serde::Serialize;
 
 use super::copy;
 use super::counting::Counting;
+use crate::arguments::policy::{self, PolicyArgs};
 use crate::arguments::{TableFormat, bundle_path};
 use crate::commands::import;
 use crate::commands::run::{Run, Running};
@@ -18,8 +23,9 @@ use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::failure;
-use crate::planning;
+use crate::planning::{self, Planning};
 use crate::receipts::{self, Receipts};
+use crate::remedy;
 use crate::render;
 
 /// Ask a target whether everything that was brought is still there, unchanged, and discoverable
@@ -41,6 +47,8 @@ pub(crate) struct AuditArgs {
     /// Move tags back that somebody has moved
     #[arg(long, requires = "repair")]
     pub(crate) overwrite_tags: bool,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
     /// Output format
     #[arg(long, default_value = "table", value_name = "FORMAT")]
     pub(crate) format: TableFormat,
@@ -83,6 +91,9 @@ struct OneAudit {
     repaired: bool,
     #[serde(flatten)]
     report: AuditReport,
+    /// What a policy demands and the target does not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<Report>,
 }
 
 async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
@@ -91,8 +102,10 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
         audits: Vec::new(),
     };
     let mut failed: Option<Failure> = None;
+    let demanded = policy::read(&args.policy)?;
     for audited in receipts(context, args)? {
-        let target = target(context, &audited.receipt)?;
+        let registry = registry(&audited.receipt)?;
+        let target = RegistryTarget::new(context.client.clone(), registry.clone());
         let (mut report, mut result) = audit(context, &target, &audited.receipt).await;
         let mut repaired = false;
         if args.repair && report.status == AuditStatus::Drifted {
@@ -107,6 +120,20 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
         if let Some(job) = &audited.job {
             context.metrics.drifted(job, &report);
         }
+        let mut policy = None;
+        if let Some(demanded) = &demanded {
+            match judge(context, demanded, &audited.receipt, &registry).await {
+                Ok(judged) => policy = Some(judged),
+                Err(failure) => result = result.and(Err(failure)),
+            }
+        }
+        if policy
+            .as_ref()
+            .is_some_and(|policy| policy.exit_code() != 0)
+        {
+            let message = format!("{registry} does not satisfy the policy");
+            result = result.and(Err(Failure::new(Exit::Incomplete, message)));
+        }
         if let Err(failure) = result {
             context.log.debug(&failure.to_string());
             failed.get_or_insert(failure);
@@ -116,6 +143,7 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
             receipt: audited.path,
             repaired,
             report,
+            policy,
         });
     }
     match args.format {
@@ -164,15 +192,14 @@ fn receipts(context: &Context, args: &AuditArgs) -> Result<Vec<Audited>, Failure
     Ok(audited)
 }
 
-fn target(context: &Context, receipt: &ImportReport) -> Result<RegistryTarget, Failure> {
-    let registry: Registry = receipt.target.parse().map_err(|_| {
+fn registry(receipt: &ImportReport) -> Result<Registry, Failure> {
+    receipt.target.parse().map_err(|_| {
         let message = format!(
             "{} is a folder, and only registries are audited; importing the same bundle again hashes everything in it",
             receipt.target
         );
         Failure::new(Exit::Usage, message)
-    })?;
-    Ok(RegistryTarget::new(context.client.clone(), registry))
+    })
 }
 
 async fn audit(
@@ -185,6 +212,46 @@ async fn audit(
     let (report, result) = Auditor::new(target.clone(), told).audit(receipt).await;
     observer.end();
     (report, result.map_err(|error| failure::of_import(&error)))
+}
+
+/// Applies a policy to what the target has now of the images of a receipt. Its rules know an image by the name of its
+/// source, as they did when it was copied.
+async fn judge(
+    context: &Context,
+    policy: &(Policy, SystemTime),
+    receipt: &ImportReport,
+    registry: &Registry,
+) -> Result<Report, Failure> {
+    let mut request = planning::mirror_request(context, Vec::new());
+    request.policy = Some(policy.clone());
+    for image in &receipt.images {
+        let mut own = receipt.repositories.iter();
+        let source = SourceRepository::from(&image.source);
+        let Some(own) = own.find(|own| own.source == source) else {
+            continue;
+        };
+        let (registry, name) = (registry.clone(), own.target.clone());
+        let copy = Reference::with_digest(registry, name, image.digest.clone());
+        request.copies_of.insert(copy.clone(), image.source.clone());
+        request.images.push(copy);
+    }
+    let planning = Arc::new(Planning::new(context, &context.progress, "audit"));
+    let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(&planning);
+    let planner = Planner::new(context.client.clone(), observer);
+    let found = planner.find(&request, |_| Ok(())).await;
+    planning.end();
+    let judged = found.and_then(|found| {
+        let plan = found.plan(&Known::default())?;
+        found.judge(&plan, false, &*planning)
+    });
+    let violations = match judged {
+        Ok(()) => Vec::new(),
+        Err(error) if error.kind() == PlanErrorKind::Policy => error.violations().to_vec(),
+        Err(error) => return Err(failure::of_plan(&error)),
+    };
+    let mut report = Report::of_policy(&registry.to_string(), &violations);
+    remedy::add_to(&mut report.findings);
+    Ok(report)
 }
 
 /// Sends again what the source or the bundle still has.
@@ -237,6 +304,9 @@ fn text(audits: &[OneAudit]) -> String {
         }
         if !report.findings.is_empty() {
             text.push_str(&table.to_string());
+        }
+        if let Some(policy) = &audit.policy {
+            text.push_str(&validate::findings(policy, None));
         }
         for question in &report.unanswered {
             text.push_str(&format!("no answer: {}\n", render::foreign(question)));
