@@ -6,6 +6,7 @@
 mod announce;
 mod arguments;
 mod budget;
+mod center;
 mod cli;
 mod commands;
 mod config;
@@ -44,6 +45,11 @@ use crate::exit::{Exit, Failure};
 use crate::log::Log;
 use crate::metrics_listen::MetricsServer;
 use crate::signals::Signals;
+
+/// Runs the service, and returns its exit code.
+pub fn export_center() -> ExitCode {
+    center::run()
+}
 
 /// Runs the command line, and returns its exit code.
 pub fn stellaops() -> ExitCode {
