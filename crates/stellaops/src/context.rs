@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::commands::run::Run;
-use crate::config::{ApiConfig, Config, RegistryConfig};
+use crate::config::{ApiConfig, Config, RegistryConfig, Secret};
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure};
 use crate::log::{Log, LogLevel};
@@ -263,7 +263,8 @@ fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Fai
         options.extra_roots.push(roots(path, "--ca-file")?);
     }
     if let (Some(certificate), Some(key)) = (&global.client_cert, &global.client_key) {
-        let identity = identity((certificate, "--client-cert"), (key, "--client-key"))?;
+        let key = Secret::File(key.clone());
+        let identity = identity((certificate, "--client-cert"), (&key, "--client-key"))?;
         options.client_identity = Some(identity);
     }
     Ok(options)
@@ -279,16 +280,20 @@ fn roots(path: &Path, option: &str) -> Result<Vec<u8>, Failure> {
     Ok(pem)
 }
 
-/// Reads a client certificate and its key, each from its file.
+/// Reads a client certificate from its file, and its key.
 fn identity(
     (certificate, certificate_option): (&Path, &str),
-    (key, key_option): (&Path, &str),
+    (key, key_option): (&Secret, &str),
 ) -> Result<Vec<u8>, Failure> {
     let mut pem = read_option(certificate, certificate_option)?;
+    let value = key
+        .read()
+        .map_err(|error| Failure::new(Exit::Usage, format!("{key_option} {error}")))?;
     pem.push(b'\n');
-    pem.extend(read_option(key, key_option)?);
+    pem.extend(value.as_bytes());
+    pem.push(b'\n');
     ClientOptions::check_identity(&pem).map_err(|error| {
-        let (certificate, key) = (certificate.display(), key.display());
+        let certificate = certificate.display();
         let message = format!(
             "{certificate_option} {certificate}, {key_option} {key}: {}",
             with_causes(&error)
