@@ -6,6 +6,7 @@
 mod center;
 mod model;
 mod state;
+mod token;
 mod view;
 
 use std::process::ExitCode;
