@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use futures::stream;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use oci_content::Digest;
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
 use crate::call::{Call, parse_digest};
 use crate::error::{ApiError, ErrorCode};
 use crate::precondition::Precondition;
+use crate::range::ByteRange;
 use crate::response::value;
 use crate::shared::Shared;
 use crate::store::{Blob, BlobSource, StoreErrorKind};
@@ -44,9 +44,9 @@ pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Re
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
         if call.parts.method == Method::GET {
-            match requested_range(headers, size, &digest) {
-                RangeRequest::Whole => {}
-                RangeRequest::Part(part) => {
+            match ByteRange::requested(headers, size, &format!("\"{digest}\"")) {
+                ByteRange::Whole => {}
+                ByteRange::Part(part) => {
                     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                     let text = format!("bytes {}-{}/{size}", part.start, part.end - 1);
                     response
@@ -54,7 +54,7 @@ pub(crate) async fn read(shared: &Shared, call: Call, digest: &str) -> Result<Re
                         .insert(header::CONTENT_RANGE, value(text));
                     range = part;
                 }
-                RangeRequest::Unsatisfiable => {
+                ByteRange::Unsatisfiable => {
                     let message = format!("the blob has {size} bytes");
                     return Err(ApiError::new(
                         StatusCode::RANGE_NOT_SATISFIABLE,
@@ -105,46 +105,6 @@ pub(crate) async fn remove(
     Ok(response)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum RangeRequest {
-    Whole,
-    Part(Range<u64>),
-    Unsatisfiable,
-}
-
-/// Parses `Range` by <https://www.rfc-editor.org/rfc/rfc9110#section-14.2>. A header that is not
-/// understood is ignored, and so are several ranges.
-fn requested_range(headers: &HeaderMap, size: u64, digest: &Digest) -> RangeRequest {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(range) = text(header::RANGE).and_then(|range| range.strip_prefix("bytes=")) else {
-        return RangeRequest::Whole;
-    };
-    // A client that resumes names the entity that it has a part of. A blob never changes, so only
-    // its own tag matches.
-    if text(header::IF_RANGE).is_some_and(|tag| tag != format!("\"{digest}\"")) {
-        return RangeRequest::Whole;
-    }
-    let Some((first, last)) = range.trim().split_once('-') else {
-        return RangeRequest::Whole;
-    };
-    let number = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| text.parse().unwrap_or(u64::MAX))
-    };
-    let part = match (number(first), number(last)) {
-        (Some(first), Some(last)) if first > last => return RangeRequest::Whole,
-        (Some(first), Some(last)) => first..last.saturating_add(1).min(size),
-        (Some(first), None) if last.is_empty() => first..size,
-        (None, Some(suffix)) if first.is_empty() => size.saturating_sub(suffix)..size,
-        _ => return RangeRequest::Whole,
-    };
-    if part.is_empty() {
-        RangeRequest::Unsatisfiable
-    } else {
-        RangeRequest::Part(part)
-    }
-}
-
 /// The bytes that are read from a file at once, which is the most that an answer holds in memory.
 const READ_BYTES: u64 = 256 * 1024;
 
@@ -170,39 +130,4 @@ fn body(blob: Blob, range: Range<u64>, place: OwnedSemaphorePermit) -> Body {
             )))
         }
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_those_of_rfc_9110() {
-        use RangeRequest::{Part, Unsatisfiable, Whole};
-        let digest = Digest::of(b"");
-        for (text, expected) in [
-            ("bytes=0-0", Part(0..1)),
-            ("bytes=2-", Part(2..10)),
-            ("bytes=2-5", Part(2..6)),
-            ("bytes=2-50", Part(2..10)),
-            ("bytes=-3", Part(7..10)),
-            ("bytes=-30", Part(0..10)),
-            ("bytes=9-99999999999999999999999", Part(9..10)),
-            ("bytes=10-", Unsatisfiable),
-            ("bytes=-0", Unsatisfiable),
-            ("bytes=99999999999999999999999-", Unsatisfiable),
-            ("bytes=5-2", Whole),
-            ("bytes=0-1,4-5", Whole),
-            ("bytes=-", Whole),
-            ("bytes=a-b", Whole),
-            ("lines=1-2", Whole),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RANGE, text.parse().unwrap());
-            assert_eq!(requested_range(&headers, 10, &digest), expected, "{text}");
-            headers.insert(header::IF_RANGE, "\"other\"".parse().unwrap());
-            assert_eq!(requested_range(&headers, 10, &digest), Whole, "{text}");
-        }
-        assert_eq!(requested_range(&HeaderMap::new(), 10, &digest), Whole);
-    }
 }

@@ -1,24 +1,29 @@
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
+use std::num::NonZeroUsize;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum::serve::Listener;
+use axum::serve::{Listener, ListenerExt as _};
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
-/// Limits on the connections of a server.
+use crate::server::RunningServer;
+
+/// Limits on the connections of a server. [`RegistryServerBuilder`](crate::RegistryServerBuilder)
+/// documents each limit and its default.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ConnectionLimits {
+pub struct ConnectionLimits {
     pub(crate) max_connections: usize,
     /// The time for the head of a request, from the moment that it is expected.
     pub(crate) head_timeout: Duration,
@@ -44,6 +49,92 @@ impl Default for ConnectionLimits {
             shutdown_timeout: Duration::from_secs(30),
             guarded: false,
         }
+    }
+}
+
+impl ConnectionLimits {
+    /// Limits the number of open connections.
+    #[must_use]
+    pub fn max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.max_connections = connections.get();
+        self
+    }
+
+    /// Limits the time to the complete head of the next request.
+    #[must_use]
+    pub fn head_timeout(mut self, time: Duration) -> Self {
+        self.head_timeout = time;
+        self
+    }
+
+    /// Limits the time in which 16 KiB of a body, or its end, must be transferred.
+    #[must_use]
+    pub fn stall_timeout(mut self, time: Duration) -> Self {
+        self.stall_timeout = time;
+        self
+    }
+
+    /// Limits the time that unfinished answers have after the server was stopped.
+    #[must_use]
+    pub fn shutdown_timeout(mut self, time: Duration) -> Self {
+        self.shutdown_timeout = time;
+        self
+    }
+
+    /// Sets whether clients have to be [admitted](crate::Exchange::admitted): in time, and those
+    /// that are not share half of the connections. Default: `false`.
+    #[must_use]
+    pub fn guarded(mut self, guarded: bool) -> Self {
+        self.guarded = guarded;
+        self
+    }
+
+    /// Serves `router` on `listener` until the handle is shut down or dropped.
+    ///
+    /// A handler that counts its requests with [`Exchange`](crate::Exchange) keeps their
+    /// connections from being closed as idle.
+    ///
+    /// # Errors
+    ///
+    /// When the address of the listener cannot be determined.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn serve(self, listener: TcpListener, router: Router) -> io::Result<RunningServer> {
+        let address = listener.local_addr()?;
+        let listener = listener.tap_io(|connection| {
+            // Otherwise a small answer can wait for the client's next acknowledgement. A failure
+            // costs only that wait.
+            let _refused = connection.set_nodelay(true);
+        });
+        Ok(RunningServer::start(address, listener, router, self))
+    }
+
+    /// Serves `router` over TLS on `listener` until the handle is shut down or dropped. Each
+    /// handshake uses the configuration that is newest then.
+    ///
+    /// HTTP/2 is used if the client and `alpn_protocols` of the configuration agree on it; those of
+    /// [`tls_config`](crate::tls_config) offer it. At most 256 handshakes run concurrently: one
+    /// more replaces the oldest. A handshake may take 10 seconds.
+    ///
+    /// # Errors
+    ///
+    /// When the address of the listener cannot be determined.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[cfg(feature = "tls")]
+    pub fn serve_tls(
+        self,
+        listener: TcpListener,
+        router: Router,
+        config: watch::Receiver<Arc<rustls::ServerConfig>>,
+    ) -> io::Result<RunningServer> {
+        let address = listener.local_addr()?;
+        let listener = crate::tls::TlsListener::new(listener, config, self.max_connections);
+        Ok(RunningServer::start(address, listener, router, self))
     }
 }
 
@@ -255,7 +346,6 @@ impl Connection {
     }
 
     /// Records that a user has sent a correct password.
-    #[cfg(feature = "basic-auth")]
     pub(crate) fn admitted(&self) {
         self.known.store(true, Ordering::Relaxed);
     }

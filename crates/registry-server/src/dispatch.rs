@@ -8,42 +8,29 @@ use http::{HeaderValue, Method, StatusCode};
 use oci_content::Registry;
 
 use crate::call::{Call, Query, parse_repository};
-use crate::connections::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::{ApiError, ErrorCode};
+use crate::exchange::Exchange;
 use crate::response::json;
 use crate::shared::Shared;
 use crate::store::Repository;
-use crate::traffic::{Incoming, Outgoing, Record};
 use crate::{blobs, lists, manifests, origin, uploads};
 
 /// Answers one request.
 pub(crate) async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let connection = parts.extensions.get::<Arc<Connection>>().cloned();
-    let handled = connection.as_ref().map(Connection::request);
     let observer = shared.observer.clone();
-    let mut record = Record::new(observer, parts.method.clone(), parts.uri.path());
-    let time = shared.connections.stall_timeout;
-    let body = Body::new(Incoming::new(body, time, connection.clone()));
-    let answered = match admit(&shared, &parts, connection.as_deref()).await {
+    let (mut exchange, request) = Exchange::begin(request, &shared.connections, observer);
+    let (parts, body) = request.into_parts();
+    let answered = match admit(&shared, &parts).await {
         Ok(user) => {
-            record.user.clone_from(&user);
+            if let Some(user) = &user {
+                exchange.admitted(Arc::clone(user));
+            }
             dispatch(&shared, parts, user, body).await
         }
         Err(error) => Err(error),
     };
-    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
-    record.status = Some(response.status());
-    let running = connection.as_ref().map(Connection::answer);
-    drop(handled);
-    response = response.map(|body| {
-        Body::new(Outgoing {
-            body,
-            record,
-            running,
-        })
-    });
+    let mut response = exchange.answer(answered.unwrap_or_else(IntoResponse::into_response));
     // Optional, but clients that descend from Docker look for it:
     // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#legacy-docker-support-http-headers
     response.headers_mut().insert(
@@ -54,23 +41,11 @@ pub(crate) async fn answer(State(shared): State<Arc<Shared>>, request: Request) 
 }
 
 /// Admits a request or refuses it. Returns the user, if there are users.
-#[cfg_attr(
-    not(feature = "basic-auth"),
-    expect(unused_variables, reason = "there are no users")
-)]
-async fn admit(
-    shared: &Shared,
-    parts: &Parts,
-    connection: Option<&Connection>,
-) -> Result<Option<Arc<str>>, ApiError> {
+async fn admit(shared: &Shared, parts: &Parts) -> Result<Option<Arc<str>>, ApiError> {
     origin::check(parts, shared.options.hosts.as_deref())?;
     #[cfg(feature = "basic-auth")]
     if let Some(users) = &shared.users {
-        let user = users.admit(&parts.headers).await?;
-        if let Some(connection) = connection {
-            connection.admitted();
-        }
-        return Ok(Some(user));
+        return users.admit(&parts.headers).await.map(Some);
     }
     Ok(None)
 }

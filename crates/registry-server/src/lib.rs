@@ -20,6 +20,10 @@
 //! # }
 //! ```
 //!
+//! What surrounds the registry is public as well, for servers of other APIs: [`ConnectionLimits`]
+//! serves any router, [`Exchange`] accounts for its requests, [`RequestOrigin`] recognises requests
+//! that a page of another site has made a browser send, [`ByteRange`] reads `Range`.
+//!
 //! # Scope
 //!
 //! The API of the [distribution specification
@@ -37,6 +41,7 @@ mod connections;
 mod dispatch;
 mod endpoint;
 mod error;
+mod exchange;
 #[cfg(feature = "basic-auth")]
 mod htpasswd;
 mod layout_store;
@@ -46,6 +51,7 @@ mod manifests;
 mod memory;
 mod origin;
 mod precondition;
+mod range;
 mod response;
 mod server;
 mod sessions;
@@ -59,15 +65,19 @@ mod traffic;
 mod uploads;
 
 pub use builder::RegistryServerBuilder;
+pub use connections::ConnectionLimits;
 pub use endpoint::Endpoint;
 pub use error::{ApiError, ErrorCode};
+pub use exchange::Exchange;
 #[cfg(feature = "basic-auth")]
 pub use htpasswd::{Htpasswd, HtpasswdError};
 pub use layout_store::LayoutStore;
 pub use memory::MemoryStore;
+pub use origin::{MalformedHost, RequestOrigin};
 pub use precondition::Precondition;
+pub use range::ByteRange;
 pub use server::{RegistryServer, RunningServer};
 pub use store::{Blob, BlobUpload, Repository, Store, StoreError, StoreErrorKind, StoredManifest};
 #[cfg(feature = "tls")]
-pub use tls::{TlsError, TlsErrorKind, tls_config};
+pub use tls::{TlsError, TlsErrorKind, mutual_tls_config, tls_config};
 pub use traffic::{AnsweredRequest, ServerObserver};

@@ -6,21 +6,83 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::error::{ApiError, ErrorCode};
 
+/// Where a request says that it comes from and whom it is for, which shows requests that a page of
+/// another site has made a browser send.
+#[derive(Clone, Debug)]
+pub struct RequestOrigin<'a> {
+    headers: &'a HeaderMap,
+    asked: Option<Authority>,
+}
+
+/// A request whose `Host` is malformed, or that names several hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Host is malformed, or the request names several hosts")]
+#[non_exhaustive]
+pub struct MalformedHost;
+
+impl<'a> RequestOrigin<'a> {
+    /// Reads the head of a request.
+    ///
+    /// # Errors
+    ///
+    /// When it does not say clearly for which host it is.
+    pub fn of(parts: &'a Parts) -> Result<Self, MalformedHost> {
+        // It is in the target for HTTP/2 and for proxies.
+        let mut asked = parts.uri.authority().cloned();
+        for value in parts.headers.get_all(header::HOST) {
+            let host = Authority::try_from(value.as_bytes()).map_err(|_| MalformedHost)?;
+            if asked.as_ref().is_some_and(|asked| *asked != host) {
+                return Err(MalformedHost);
+            }
+            asked = Some(host);
+        }
+        Ok(Self {
+            headers: &parts.headers,
+            asked,
+        })
+    }
+
+    /// Returns the host that the request is for, in lower case and without its port. Browsers always
+    /// send one.
+    pub fn host(&self) -> Option<String> {
+        Some(self.asked.as_ref()?.host().to_ascii_lowercase())
+    }
+
+    /// Returns whether the request is for loopback, by address or by a name that is always loopback.
+    pub fn is_for_loopback(&self) -> bool {
+        self.host().is_some_and(|host| is_loopback(&host))
+    }
+
+    /// Returns whether no other site is behind the request, as far as `Sec-Fetch-Site` and `Origin`
+    /// say. Only browsers send them.
+    pub fn is_same_origin(&self) -> bool {
+        let site = self.headers.get("sec-fetch-site");
+        if site.is_some_and(|site| site != "same-origin" && site != "none") {
+            return false;
+        }
+        self.headers.get_all(header::ORIGIN).iter().all(|origin| {
+            let origin = origin.to_str().ok();
+            let origin = origin.and_then(|origin| origin.split_once("://"));
+            let origin = origin.and_then(|(_, host)| host.parse::<Authority>().ok());
+            origin.is_some() && origin == self.asked
+        })
+    }
+}
+
 /// Refuses requests that only a page of another site makes a browser send: for a host that is not
 /// in `hosts`, if there are any, and writes from another origin.
 pub(crate) fn check(parts: &Parts, hosts: Option<&[String]>) -> Result<(), ApiError> {
-    let asked = asked(parts)?;
-    if let (Some(hosts), Some(asked)) = (hosts, &asked) {
-        let host = asked.host().to_ascii_lowercase();
-        if !is_loopback(&host) && !hosts.contains(&host) {
-            return Err(denied(format!(
-                "this registry does not serve the host {host:?}"
-            )));
-        }
-    }
-    if ![Method::GET, Method::HEAD].contains(&parts.method)
-        && !is_same_origin(&parts.headers, asked.as_ref())
+    let origin = RequestOrigin::of(parts)
+        .map_err(|error| ApiError::bad_request(ErrorCode::Denied, error.to_string()))?;
+    if let (Some(hosts), Some(host)) = (hosts, origin.host())
+        && !origin.is_for_loopback()
+        && !hosts.contains(&host)
     {
+        return Err(denied(format!(
+            "this registry does not serve the host {host:?}"
+        )));
+    }
+    if ![Method::GET, Method::HEAD].contains(&parts.method) && !origin.is_same_origin() {
         return Err(denied("writes from another origin are refused".into()));
     }
     Ok(())
@@ -28,21 +90,6 @@ pub(crate) fn check(parts: &Parts, hosts: Option<&[String]>) -> Result<(), ApiEr
 
 fn denied(message: String) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
-}
-
-/// Returns the authority that the request names, which is in its target for HTTP/2 and for proxies.
-fn asked(parts: &Parts) -> Result<Option<Authority>, ApiError> {
-    let mut named = parts.uri.authority().cloned();
-    for value in parts.headers.get_all(header::HOST) {
-        let host = Authority::try_from(value.as_bytes())
-            .map_err(|_| ApiError::bad_request(ErrorCode::Denied, "Host is malformed"))?;
-        if named.as_ref().is_some_and(|named| *named != host) {
-            let message = "the request names several hosts";
-            return Err(ApiError::bad_request(ErrorCode::Denied, message));
-        }
-        named = Some(host);
-    }
-    Ok(named)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -55,19 +102,6 @@ fn is_loopback(host: &str) -> bool {
         // <https://www.rfc-editor.org/rfc/rfc6761#section-6.3>: these names are always loopback.
         Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
-}
-
-fn is_same_origin(headers: &HeaderMap, asked: Option<&Authority>) -> bool {
-    let site = headers.get("sec-fetch-site");
-    if site.is_some_and(|site| site != "same-origin" && site != "none") {
-        return false;
-    }
-    headers.get_all(header::ORIGIN).iter().all(|origin| {
-        let origin = origin.to_str().ok();
-        let origin = origin.and_then(|origin| origin.split_once("://"));
-        let origin = origin.and_then(|(_, host)| host.parse::<Authority>().ok());
-        origin.is_some() && origin.as_ref() == asked
-    })
 }
 
 #[cfg(test)]

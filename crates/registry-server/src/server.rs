@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::serve::{Listener, ListenerExt as _};
+use axum::serve::Listener;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::connections;
+use crate::connections::{self, ConnectionLimits};
 use crate::dispatch::answer;
 use crate::shared::Shared;
 
@@ -52,20 +52,11 @@ impl RegistryServer {
     ///
     /// Outside a tokio runtime.
     pub fn serve(&self, listener: TcpListener) -> io::Result<RunningServer> {
-        let address = listener.local_addr()?;
-        let listener = listener.tap_io(|connection| {
-            // Otherwise a small answer can wait for the client's next acknowledgement. A failure
-            // costs only that wait.
-            let _refused = connection.set_nodelay(true);
-        });
-        Ok(self.run(address, listener))
+        self.shared.connections.serve(listener, self.router())
     }
 
-    /// Serves over TLS on `listener` until the handle is shut down or dropped.
-    ///
-    /// HTTP/2 is used if the client and `alpn_protocols` of the configuration agree on it; those of
-    /// [`tls_config`](crate::tls_config) offer it. At most 256 handshakes run concurrently: one
-    /// more replaces the oldest. A handshake may take 10 seconds.
+    /// Serves over TLS on `listener` until the handle is shut down or dropped, as
+    /// [`ConnectionLimits::serve_tls`](crate::ConnectionLimits::serve_tls) does.
     ///
     /// # Errors
     ///
@@ -80,31 +71,10 @@ impl RegistryServer {
         listener: TcpListener,
         config: Arc<rustls::ServerConfig>,
     ) -> io::Result<RunningServer> {
-        let address = listener.local_addr()?;
-        let most = self.shared.connections.max_connections;
-        let listener = crate::tls::TlsListener::new(listener, config, most);
-        Ok(self.run(address, listener))
-    }
-
-    fn run<L>(&self, address: SocketAddr, listener: L) -> RunningServer
-    where
-        L: Listener<Addr = SocketAddr>,
-    {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let service = self.router();
-        let limits = self.shared.connections;
-        let task = tokio::spawn(async move {
-            let stopped = async move {
-                // A message and a dropped sender both mean stop.
-                let _sent = stopped.await;
-            };
-            connections::serve(listener, service, limits, stopped).await;
-        });
-        RunningServer {
-            address,
-            stop: Some(stop),
-            task: Some(task),
-        }
+        let config = tokio::sync::watch::channel(config).1;
+        self.shared
+            .connections
+            .serve_tls(listener, self.router(), config)
     }
 }
 
@@ -119,6 +89,30 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
+    pub(crate) fn start<L>(
+        address: SocketAddr,
+        listener: L,
+        router: Router,
+        limits: ConnectionLimits,
+    ) -> Self
+    where
+        L: Listener<Addr = SocketAddr>,
+    {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let stopped = async move {
+                // A message and a dropped sender both mean stop.
+                let _sent = stopped.await;
+            };
+            connections::serve(listener, router, limits, stopped).await;
+        });
+        Self {
+            address,
+            stop: Some(stop),
+            task: Some(task),
+        }
+    }
+
     /// Returns the address that the server listens on.
     pub fn addr(&self) -> SocketAddr {
         self.address

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::Listener;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -30,13 +32,42 @@ const MAX_HANDSHAKES: usize = 256;
 ///
 /// When either cannot be read, and when the key does not belong to the certificate.
 pub fn tls_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates)
+    server_config(certificates, key, None)
+}
+
+/// Creates the configuration of a TLS server like [`tls_config`], and demands certificates of
+/// clients: those that one of `authorities` (PEM) has issued.
+///
+/// # Errors
+///
+/// As for [`tls_config`], and when there is no authority that can be used.
+pub fn mutual_tls_config(
+    certificates: &[u8],
+    key: &[u8],
+    authorities: &[u8],
+) -> Result<ServerConfig, TlsError> {
+    server_config(certificates, key, Some(authorities))
+}
+
+fn certificates_of(
+    pem: &[u8],
+    kind: TlsErrorKind,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::new(TlsErrorKind::Certificate, error))?;
+        .map_err(|error| TlsError::new(kind, error))?;
     if chain.is_empty() {
-        let error = pem::Error::NoItemsFound;
-        return Err(TlsError::new(TlsErrorKind::Certificate, error));
+        return Err(TlsError::new(kind, pem::Error::NoItemsFound));
     }
+    Ok(chain)
+}
+
+fn server_config(
+    certificates: &[u8],
+    key: &[u8],
+    authorities: Option<&[u8]>,
+) -> Result<ServerConfig, TlsError> {
+    let chain = certificates_of(certificates, TlsErrorKind::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| TlsError::new(TlsErrorKind::Key, error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -45,9 +76,26 @@ pub fn tls_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, TlsEr
         .key_provider
         .load_private_key(key.clone_key())
         .map_err(|error| TlsError::new(TlsErrorKind::Key, error))?;
+    let clients = match authorities {
+        Some(authorities) => {
+            let refused = |error| TlsError::new(TlsErrorKind::Authority, error);
+            let mut roots = RootCertStore::empty();
+            for authority in certificates_of(authorities, TlsErrorKind::Authority)? {
+                roots.add(authority).map_err(refused)?;
+            }
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| TlsError::new(TlsErrorKind::Authority, error))?
+        }
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .and_then(|builder| {
+            builder
+                .with_client_cert_verifier(clients)
+                .with_single_cert(chain, key)
+        })
         .map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => TlsError::new(TlsErrorKind::Mismatch, error),
             error => TlsError::new(TlsErrorKind::Certificate, error),
@@ -71,6 +119,9 @@ pub enum TlsErrorKind {
     /// The certificate is not PEM, or cannot be used.
     #[error("no certificate that can be used (PEM)")]
     Certificate,
+    /// The certificates of authorities are not PEM, or cannot be used.
+    #[error("no certificate of an authority that can be used (PEM)")]
+    Authority,
     /// The private key is not PEM, has a passphrase, or cannot be used.
     #[error("no private key that can be used (PEM, without a passphrase)")]
     Key,
@@ -94,7 +145,7 @@ impl TlsError {
 /// A listener that returns connections after their handshake.
 pub(crate) struct TlsListener {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    config: watch::Receiver<Arc<ServerConfig>>,
     handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
     /// In the order of their start. Some may have finished.
     oldest: VecDeque<AbortHandle>,
@@ -104,12 +155,12 @@ pub(crate) struct TlsListener {
 impl TlsListener {
     pub(crate) fn new(
         listener: TcpListener,
-        config: Arc<ServerConfig>,
+        config: watch::Receiver<Arc<ServerConfig>>,
         max_connections: usize,
     ) -> Self {
         Self {
             listener,
-            acceptor: config.into(),
+            config,
             handshakes: JoinSet::new(),
             oldest: VecDeque::new(),
             max_handshakes: max_connections.min(MAX_HANDSHAKES),
@@ -137,7 +188,8 @@ impl Listener for TlsListener {
                     // As without TLS, a small answer must not wait for the client's next
                     // acknowledgement.
                     let _refused = connection.set_nodelay(true);
-                    let handshake = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(connection));
+                    let acceptor = TlsAcceptor::from(Arc::clone(&self.config.borrow()));
+                    let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(connection));
                     let handshake = self.handshakes.spawn(async move {
                         // A client whose handshake fails knows it already, and nobody else needs
                         // to.

@@ -2,6 +2,7 @@ mod center;
 mod images;
 mod job;
 mod schedule;
+mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,9 +15,17 @@ use oci_content::Registry;
 use registry_client::RequestRate;
 use serde::{Deserialize, Deserializer};
 
-use self::center::CenterConfig;
+#[expect(unused_imports, reason = "used by the service")]
+pub(crate) use self::center::{CenterConfig, TlsConfig};
 pub(crate) use self::images::ImageConfig;
+#[expect(unused_imports, reason = "used by the service")]
+pub(crate) use self::job::{BundlePath, BundleTo};
 pub(crate) use self::job::{JobConfig, JobTarget, MirrorTo};
+#[expect(unused_imports, reason = "used by the service")]
+pub(crate) use self::schedule::{Cron, Hook, NotifyConfig, RunEnd, ScheduleConfig};
+pub(crate) use self::secret::Secret;
+#[expect(unused_imports, reason = "used by the service")]
+pub(crate) use self::secret::SecretValue;
 
 use crate::budget;
 use crate::exit::{Exit, Failure};
@@ -36,7 +45,7 @@ pub(crate) struct Config {
     /// What is mirrored where, by name.
     pub(crate) jobs: BTreeMap<JobName, JobConfig>,
     /// The settings of the service.
-    center: Option<CenterConfig>,
+    pub(crate) center: CenterConfig,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,7 +106,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) ca_file: Option<PathBuf>,
     /// A client certificate for this registry only; its key follows.
     pub(crate) client_cert: Option<PathBuf>,
-    pub(crate) client_key: Option<PathBuf>,
+    #[serde(deserialize_with = "secret::optional_key")]
+    pub(crate) client_key: Option<Secret>,
     /// Whether verification of the registry's certificate is switched off.
     pub(crate) insecure_skip_verify: bool,
 }
@@ -174,7 +184,7 @@ impl Config {
         let of_images = images.map(|image| image.rule.registry());
         let of_targets = jobs().filter_map(|job| match &job.to {
             JobTarget::Mirror(MirrorTo::Registry(to)) => Some(&to.registry),
-            JobTarget::Mirror(MirrorTo::Layout(_)) | JobTarget::Bundle => None,
+            JobTarget::Mirror(MirrorTo::Layout(_)) | JobTarget::Bundle(_) => None,
         });
         let named = of_images.chain(of_targets).cloned();
         self.registries.keys().cloned().chain(named).collect()
@@ -240,13 +250,10 @@ mod tests {
         ));
         let lab = &config.registries["lab.example.com"];
         assert!(lab.insecure_skip_verify);
-        for (file, name) in [
-            (&lab.ca_file, "ca.pem"),
-            (&lab.client_cert, "c.pem"),
-            (&lab.client_key, "k.pem"),
-        ] {
+        for (file, name) in [(&lab.ca_file, "ca.pem"), (&lab.client_cert, "c.pem")] {
             assert_eq!(file.as_deref(), Some(Path::new(name)));
         }
+        assert_eq!(lab.client_key, Some(Secret::File("k.pem".into())));
         let hub = &config.registries["hub.example.com"];
         assert_eq!(hub.requests_per_second, RequestRate::per_second(0.5));
         assert_eq!(hub.bytes_per_second, NonZeroU64::new(20_000_000));

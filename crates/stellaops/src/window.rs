@@ -22,6 +22,13 @@ pub(crate) struct Hours {
 #[derive(Clone, Debug)]
 pub(crate) struct Zone(TimeZone);
 
+impl Zone {
+    #[expect(dead_code, reason = "used by the service")]
+    pub(crate) fn time_zone(&self) -> &TimeZone {
+        &self.0
+    }
+}
+
 /// A window that opens every day.
 #[derive(Clone, Debug)]
 pub(crate) struct DailyWindow {

@@ -1,6 +1,8 @@
 //! The jobs of a mirror, as the configuration writes them.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 
 use bundle_format::VolumeSize;
 use mirror_import::{ImportError, MapRule, Mapping};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::images::ImageConfig;
 use super::schedule::{NotifyConfig, ScheduleConfig};
+use super::secret::{self, Secret};
 use super::{parsed, platforms};
 use crate::window::DailyWindow;
 
@@ -24,10 +27,10 @@ pub(crate) struct JobConfig {
     /// The file of the policy that the images must satisfy.
     pub(crate) policy: Option<PathBuf>,
     pub(crate) to: JobTarget,
-    schedule: Option<ScheduleConfig>,
+    pub(crate) schedule: Option<ScheduleConfig>,
     #[serde(default)]
     #[expect(dead_code, reason = "checked here, and sent by the service")]
-    notify: Vec<NotifyConfig>,
+    pub(crate) notify: Vec<NotifyConfig>,
 }
 
 impl JobConfig {
@@ -41,8 +44,92 @@ impl JobConfig {
 #[derive(Clone, Debug)]
 pub(crate) enum JobTarget {
     Mirror(MirrorTo),
-    /// A series of bundles. Its settings are checked here, and used by the service.
-    Bundle,
+    /// A series of bundles.
+    #[expect(dead_code, reason = "checked here, and used by the service")]
+    Bundle(BundleTo),
+}
+
+/// A series of bundles.
+#[derive(Clone, Debug)]
+#[expect(dead_code, reason = "checked here, and used by the service")]
+pub(crate) struct BundleTo {
+    pub(crate) path: BundlePath,
+    pub(crate) sign_key: Option<Secret>,
+    pub(crate) volume_size: Option<VolumeSize>,
+    /// Every which bundle is a full one, with deltas between; all are if it is absent.
+    pub(crate) full_every: Option<NonZeroU64>,
+    /// The number of bundles that are kept, besides those that they are deltas on; all are if it is absent.
+    pub(crate) keep: Option<NonZeroU64>,
+}
+
+/// The path of a series of bundles, in whose file name `{sequence}` stands for the number of each.
+#[derive(Clone, Debug)]
+pub(crate) struct BundlePath {
+    folder: PathBuf,
+    before: String,
+    after: String,
+}
+
+impl BundlePath {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        const SEQUENCE: &str = "{sequence}";
+        if text.is_empty() {
+            return Err("`to.bundle` names no file");
+        }
+        if text.replace(SEQUENCE, "").contains(['{', '}']) {
+            return Err("`to.bundle` has braces around something other than {sequence}");
+        }
+        let (folder, name) = match text.rsplit_once('/') {
+            Some(("", name)) => ("/", name),
+            Some((folder, name)) => (folder, name),
+            None => ("", text),
+        };
+        match name.split_once(SEQUENCE) {
+            Some((before, after)) if !after.contains(SEQUENCE) && !folder.contains(SEQUENCE) => {
+                Ok(Self {
+                    folder: folder.into(),
+                    before: before.to_owned(),
+                    after: after.to_owned(),
+                })
+            }
+            None if !folder.contains(SEQUENCE) => {
+                Err("`to.bundle` has no {sequence}, so each bundle would replace the one before")
+            }
+            _ => Err("`to.bundle` has {sequence} once, in the name of the file"),
+        }
+    }
+
+    /// Returns the file of a bundle.
+    #[cfg_attr(not(test), expect(dead_code, reason = "used by the service"))]
+    pub(crate) fn file(&self, sequence: u64) -> PathBuf {
+        self.folder
+            .join(format!("{}{sequence}{}", self.before, self.after))
+    }
+
+    /// Returns the folder of the series; empty for the current one.
+    #[expect(dead_code, reason = "used by the service")]
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the number of a bundle of the series by its file name, if it is one. Names of files beside a bundle, such as
+    /// its checksum or its volumes, are none.
+    #[cfg_attr(not(test), expect(dead_code, reason = "used by the service"))]
+    pub(crate) fn sequence(&self, file_name: &str) -> Option<u64> {
+        let number = file_name.strip_prefix(&self.before)?;
+        let number = number.strip_suffix(&self.after)?;
+        let is_canonical = number.bytes().all(|byte| byte.is_ascii_digit())
+            && (number == "0" || !number.starts_with('0'));
+        is_canonical.then(|| number.parse().ok()).flatten()
+    }
+}
+
+/// The path, as the configuration writes it.
+impl fmt::Display for BundlePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = format!("{}{{sequence}}{}", self.before, self.after);
+        write!(f, "{}", self.folder.join(name).display())
+    }
 }
 
 /// A place for images.
@@ -76,7 +163,8 @@ struct Keys {
     map: Vec<MapRuleText>,
     prune: Option<bool>,
     max_prune: Option<u64>,
-    sign_key: Option<String>,
+    #[serde(default, deserialize_with = "secret::optional_key")]
+    sign_key: Option<Secret>,
     #[serde(default, deserialize_with = "parsed")]
     volume_size: Option<VolumeSize>,
     full_every: Option<u64>,
@@ -139,13 +227,20 @@ impl JobTarget {
             }
             (None, Some(folder), None) => Ok(Self::Mirror(MirrorTo::Layout(folder))),
             (None, None, Some(path)) => {
-                check_bundle(&path)?;
-                for (key, number) in [("full_every", keys.full_every), ("keep", keys.keep)] {
-                    if number == Some(0) {
-                        return Err(format!("`to.{key}` must be at least 1"));
-                    }
-                }
-                Ok(Self::Bundle)
+                let number = |key: &str, number: Option<u64>| {
+                    let number = number.map(|number| {
+                        NonZeroU64::new(number)
+                            .ok_or_else(|| format!("`to.{key}` must be at least 1"))
+                    });
+                    number.transpose()
+                };
+                Ok(Self::Bundle(BundleTo {
+                    path: BundlePath::parse(&path)?,
+                    sign_key: keys.sign_key,
+                    volume_size: keys.volume_size,
+                    full_every: number("full_every", keys.full_every)?,
+                    keep: number("keep", keys.keep)?,
+                }))
             }
             _ => Err("give exactly one of `registry`, `oci` and `bundle` in `to`".into()),
         }
@@ -166,20 +261,6 @@ fn registry_and_prefix(text: &str) -> Result<(Registry, Option<RepositoryName>),
     Ok((registry, prefix))
 }
 
-/// Checks the path of a series of bundles, in which `{sequence}` stands for the number of each.
-fn check_bundle(path: &str) -> Result<(), String> {
-    let rest = path.replace("{sequence}", "");
-    if path.is_empty() {
-        Err("`to.bundle` names no file".into())
-    } else if rest.contains(['{', '}']) {
-        Err("`to.bundle` has braces around something other than {sequence}".into())
-    } else if rest == path {
-        Err("`to.bundle` has no {sequence}, so each bundle would replace the one before".into())
-    } else {
-        Ok(())
-    }
-}
-
 /// Reads the images of a job, of which there is at least one.
 fn some_images<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ImageConfig>, D::Error> {
     let images = Vec::deserialize(deserializer)?;
@@ -187,4 +268,45 @@ fn some_images<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ImageCo
         return Err(D::Error::custom("a job has at least one entry in `images`"));
     }
     Ok(images)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_series_has_its_sequence_once_in_the_file_name() {
+        for (text, third) in [
+            ("/srv/nightly-{sequence}.tgz", "/srv/nightly-3.tgz"),
+            ("/{sequence}.tgz", "/3.tgz"),
+            ("{sequence}", "3"),
+            ("a/b-{sequence}", "a/b-3"),
+        ] {
+            let path = BundlePath::parse(text).unwrap();
+            assert_eq!(path.file(3), Path::new(third));
+            assert_eq!(path.to_string(), text);
+        }
+        for text in [
+            "",
+            "/srv/nightly.tgz",
+            "/srv/{sequence}/nightly.tgz",
+            "/srv/{date}-{sequence}.tgz",
+            "{sequence}-{sequence}.tgz",
+            "{sequence}/",
+        ] {
+            assert!(BundlePath::parse(text).is_err(), "{text}");
+        }
+        let path = BundlePath::parse("/srv/n-{sequence}.tgz").unwrap();
+        for (name, sequence) in [
+            ("n-0.tgz", Some(0)),
+            ("n-12.tgz", Some(12)),
+            ("n-012.tgz", None),
+            ("n-.tgz", None),
+            ("n-1.tgz.sha256", None),
+            (".n-1.tgz.partial", None),
+            ("n-99999999999999999999.tgz", None),
+        ] {
+            assert_eq!(path.sequence(name), sequence, "{name}");
+        }
+    }
 }

@@ -1,21 +1,25 @@
 //! When jobs run and who is told, as the configuration writes it. The service does both.
 
+use std::fmt;
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use url::{Host, Url};
 
+use super::secret::Secret;
 use crate::window::{DailyWindow, Hours, Zone};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "checked here, and obeyed by the service")]
 pub(crate) struct ScheduleConfig {
-    #[expect(dead_code, reason = "checked here, and obeyed by the service")]
-    cron: Cron,
-    time_zone: Option<Zone>,
-    #[expect(dead_code, reason = "checked here, and obeyed by the service")]
-    jitter_seconds: Option<u64>,
-    window: Option<Hours>,
+    pub(crate) cron: Cron,
+    /// The zone of `cron` and `window`; by default the machine's.
+    pub(crate) time_zone: Option<Zone>,
+    /// The most seconds by which a run begins later, chosen anew for each run.
+    #[serde(default, deserialize_with = "jitter")]
+    pub(crate) jitter_seconds: u32,
+    pub(crate) window: Option<Hours>,
 }
 
 impl ScheduleConfig {
@@ -25,20 +29,34 @@ impl ScheduleConfig {
     }
 }
 
+/// Reads `jitter_seconds`, at most a day.
+fn jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    const DAY: u32 = 24 * 60 * 60;
+    let seconds = u32::deserialize(deserializer)?;
+    if seconds > DAY {
+        return Err(de::Error::custom(format!(
+            "a jitter of {seconds} seconds is longer than a day"
+        )));
+    }
+    Ok(seconds)
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "checked here, and obeyed by the service")]
 pub(crate) struct NotifyConfig {
-    url: Hook,
-    on: Vec<RunStatus>,
-    /// A file, or `env:VAR`.
-    secret: Option<String>,
+    pub(crate) url: Hook,
+    /// The ends of runs that are reported.
+    #[serde(deserialize_with = "some_ends")]
+    pub(crate) on: Vec<RunEnd>,
+    /// What deliveries are signed with.
+    pub(crate) secret: Option<Secret>,
 }
 
 /// How a run can end.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum RunStatus {
+pub(crate) enum RunEnd {
     Succeeded,
     Incomplete,
     Failed,
@@ -46,11 +64,28 @@ enum RunStatus {
     Expired,
 }
 
+/// Reads the ends that are reported, of which there is at least one.
+fn some_ends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RunEnd>, D::Error> {
+    let ends = Vec::deserialize(deserializer)?;
+    if ends.is_empty() {
+        return Err(de::Error::custom(
+            "`on` has at least one end of a run, such as failed",
+        ));
+    }
+    Ok(ends)
+}
+
 /// Five fields: minute, hour, day of the month, month, day of the week.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-#[expect(dead_code, reason = "checked here, and obeyed by the service")]
-struct Cron(String);
+pub(crate) struct Cron(String);
+
+impl Cron {
+    #[expect(dead_code, reason = "obeyed by the service")]
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl TryFrom<String> for Cron {
     type Error = String;
@@ -119,29 +154,64 @@ impl TryFrom<String> for Cron {
     }
 }
 
-/// Where a run is reported to.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-#[expect(dead_code, reason = "checked here, and obeyed by the service")]
-struct Hook(Url);
+/// Where a run is reported to: a URL, or a secret that is one.
+#[derive(Clone)]
+pub(crate) enum Hook {
+    Url(Url),
+    Secret(Secret),
+}
 
-impl TryFrom<String> for Hook {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, &'static str> {
-        // It may hold a secret, so it is not quoted.
-        let url = Url::parse(&text).map_err(|_| "`url` is not a URL")?;
-        let loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
-            None => false,
-        };
-        match url.scheme() {
-            "https" => Ok(Self(url)),
-            "http" if loopback => Ok(Self(url)),
-            _ => Err("`url` must be https, or http on loopback"),
+impl Hook {
+    /// Returns the URL to send to. The error does not quote it, since it may hold a secret.
+    #[expect(dead_code, reason = "obeyed by the service")]
+    pub(crate) fn resolved(&self) -> Result<Url, String> {
+        match self {
+            Self::Url(url) => Ok(url.clone()),
+            Self::Secret(secret) => {
+                let value = secret.read()?;
+                let text = value.as_text().ok_or("`url` is not UTF-8 text")?;
+                Ok(hook_url(text)?)
+            }
         }
+    }
+}
+
+/// The host only: paths and queries of hooks hold secrets.
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => write!(f, "Hook({}, ***)", url.host_str().unwrap_or_default()),
+            Self::Secret(_) => f.write_str("Hook(***)"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Hook {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)
+            .map_err(|_| de::Error::custom("`url` is not text"))?;
+        if text.starts_with("env:") || text.starts_with("file:") {
+            return Secret::parse(&text)
+                .map(Self::Secret)
+                .map_err(de::Error::custom);
+        }
+        hook_url(&text).map(Self::Url).map_err(de::Error::custom)
+    }
+}
+
+fn hook_url(text: &str) -> Result<Url, &'static str> {
+    // It may hold a secret, so it is not quoted.
+    let url = Url::parse(text).map_err(|_| "`url` is not a URL")?;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        _ => Err("`url` must be https, or http on loopback"),
     }
 }
 
@@ -179,7 +249,7 @@ mod tests {
             ("ftp://a.test", false),
             ("x", false),
         ] {
-            assert_eq!(Hook::try_from(url.to_owned()).is_ok(), fits, "{url}");
+            assert_eq!(hook_url(url).is_ok(), fits, "{url}");
         }
     }
 }

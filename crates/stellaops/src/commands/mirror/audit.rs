@@ -1,20 +1,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use clap::Args;
 use import_validator::Report;
 use mirror_import::{
-    AuditFinding, AuditObserver, AuditReport, AuditStatus, Auditor, DriftKind, ImportOptions,
-    ImportReport, MapRule, RegistryTarget, Target,
+    AuditFinding, AuditReport, AuditStatus, DriftKind, ImportReport, RegistryTarget, Target,
 };
-use mirror_plan::{Known, PlanErrorKind, PlanObserver, Planner};
-use oci_content::{ImageSource, Reference, Registry, SourceRepository};
-use oci_referrers::Policy;
+use oci_content::Registry;
 use serde::Serialize;
 
-use super::copy;
-use super::counting::Counting;
 use crate::arguments::policy::{self, PolicyArgs};
 use crate::arguments::{TableFormat, bundle_path};
 use crate::commands::import;
@@ -22,10 +16,8 @@ use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::failure;
-use crate::planning::{self, Planning};
-use crate::receipts::{self, Receipts};
-use crate::remedy;
+use crate::jobs::audit::{self, audit, target};
+use crate::receipts;
 use crate::render;
 
 /// Ask a target whether everything that was brought is still there, unchanged, and discoverable
@@ -72,7 +64,7 @@ impl Run for AuditArgs {
 /// A receipt to audit.
 struct Audited {
     job: Option<String>,
-    path: PathBuf,
+    place: String,
     receipt: ImportReport,
 }
 
@@ -87,7 +79,7 @@ struct AuditDocument {
 #[serde(rename_all = "camelCase")]
 struct OneAudit {
     job: Option<String>,
-    receipt: PathBuf,
+    receipt: String,
     repaired: bool,
     #[serde(flatten)]
     report: AuditReport,
@@ -104,8 +96,7 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
     let mut failed: Option<Failure> = None;
     let demanded = policy::read(&args.policy)?;
     for audited in receipts(context, args)? {
-        let registry = registry(&audited.receipt)?;
-        let target = RegistryTarget::new(context.client.clone(), registry.clone());
+        let target = target(context, &audited.receipt)?;
         let (mut report, mut result) = audit(context, &target, &audited.receipt).await;
         let mut repaired = false;
         if args.repair && report.status == AuditStatus::Drifted {
@@ -122,7 +113,7 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
         }
         let mut policy = None;
         if let Some(demanded) = &demanded {
-            match judge(context, demanded, &audited.receipt, &registry).await {
+            match audit::judge(context, demanded, &audited.receipt).await {
                 Ok(judged) => policy = Some(judged),
                 Err(failure) => result = result.and(Err(failure)),
             }
@@ -131,7 +122,7 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
             .as_ref()
             .is_some_and(|policy| policy.exit_code() != 0)
         {
-            let message = format!("{registry} does not satisfy the policy");
+            let message = format!("{} does not satisfy the policy", audited.receipt.target);
             result = result.and(Err(Failure::new(Exit::Incomplete, message)));
         }
         if let Err(failure) = result {
@@ -140,7 +131,7 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
         }
         document.audits.push(OneAudit {
             job: audited.job,
-            receipt: audited.path,
+            receipt: audited.place,
             repaired,
             report,
             policy,
@@ -158,30 +149,28 @@ fn receipts(context: &Context, args: &AuditArgs) -> Result<Vec<Audited>, Failure
     if let Some(path) = &args.receipt {
         return Ok(vec![Audited {
             job: None,
-            path: path.clone(),
+            place: path.display().to_string(),
             receipt: receipts::read(path)?,
         }]);
     }
     let mut jobs = args.jobs.clone();
     if jobs.is_empty() {
-        jobs = Receipts::jobs()?;
+        jobs = context.jobs_with_receipts()?;
     }
     let mut audited = Vec::new();
     for job in jobs {
-        let own = Receipts::of_job(&job, context.gaps.clone())?;
-        let Some((path, receipt)) = own.newest_proved()? else {
+        let own = context.receipts_of(&job)?;
+        let Some((place, receipt)) = own.newest_proved()? else {
             let message = format!(
                 "job {job} has no receipt of a run that was proved in {}; `stellaops mirror run {job}` writes one",
-                own.folder().display()
+                own.place()
             );
             return Err(Failure::new(Exit::Usage, message));
         };
-        context
-            .log
-            .info(&format!("Job {job}: auditing by {}", path.display()));
+        context.log.info(&format!("Job {job}: auditing by {place}"));
         audited.push(Audited {
             job: Some(job),
-            path,
+            place,
             receipt,
         });
     }
@@ -192,68 +181,6 @@ fn receipts(context: &Context, args: &AuditArgs) -> Result<Vec<Audited>, Failure
     Ok(audited)
 }
 
-fn registry(receipt: &ImportReport) -> Result<Registry, Failure> {
-    receipt.target.parse().map_err(|_| {
-        let message = format!(
-            "{} is a folder, and only registries are audited; importing the same bundle again hashes everything in it",
-            receipt.target
-        );
-        Failure::new(Exit::Usage, message)
-    })
-}
-
-async fn audit(
-    context: &Context,
-    target: &RegistryTarget,
-    receipt: &ImportReport,
-) -> (AuditReport, Result<(), Failure>) {
-    let observer = Arc::new(Counting::new(&context.progress, "audit"));
-    let told: Arc<dyn AuditObserver> = Arc::<Counting>::clone(&observer);
-    let (report, result) = Auditor::new(target.clone(), told).audit(receipt).await;
-    observer.end();
-    (report, result.map_err(|error| failure::of_import(&error)))
-}
-
-/// Applies a policy to what the target has now of the images of a receipt. Its rules know an image by the name of its
-/// source, as they did when it was copied.
-async fn judge(
-    context: &Context,
-    policy: &(Policy, SystemTime),
-    receipt: &ImportReport,
-    registry: &Registry,
-) -> Result<Report, Failure> {
-    let mut request = planning::mirror_request(context, Vec::new());
-    request.policy = Some(policy.clone());
-    for image in &receipt.images {
-        let mut own = receipt.repositories.iter();
-        let source = SourceRepository::from(&image.source);
-        let Some(own) = own.find(|own| own.source == source) else {
-            continue;
-        };
-        let (registry, name) = (registry.clone(), own.target.clone());
-        let copy = Reference::with_digest(registry, name, image.digest.clone());
-        request.copies_of.insert(copy.clone(), image.source.clone());
-        request.images.push(copy);
-    }
-    let planning = Arc::new(Planning::new(context, &context.progress, "audit"));
-    let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(&planning);
-    let planner = Planner::new(context.client.clone(), observer);
-    let found = planner.find(&request, |_| Ok(())).await;
-    planning.end();
-    let judged = found.and_then(|found| {
-        let plan = found.plan(&Known::default())?;
-        found.judge(&plan, false, &*planning)
-    });
-    let violations = match judged {
-        Ok(()) => Vec::new(),
-        Err(error) if error.kind() == PlanErrorKind::Policy => error.violations().to_vec(),
-        Err(error) => return Err(failure::of_plan(&error)),
-    };
-    let mut report = Report::of_policy(&registry.to_string(), &violations);
-    remedy::add_to(&mut report.findings);
-    Ok(report)
-}
-
 /// Sends again what the source or the bundle still has.
 async fn repair(
     context: &Context,
@@ -261,38 +188,23 @@ async fn repair(
     receipt: &ImportReport,
     target: &RegistryTarget,
 ) -> Result<(), Failure> {
+    let Some(path) = &args.file else {
+        return audit::repair(context, receipt, target, args.overwrite_tags).await;
+    };
+    let options = audit::repair_options(receipt, args.overwrite_tags)?;
+    let validator = validate::validator(true, false);
+    let bundle = validate::validated_by(&context.progress, &validator, path)?;
+    validate::warn(&context.log, &bundle);
     let target: Arc<dyn Target> = Arc::new(target.clone());
-    let mut options = ImportOptions::default();
-    options.overwrite_tags = args.overwrite_tags;
-    options.verify_existing = true;
-    for record in &receipt.repositories {
-        let rule: Result<MapRule, _> = format!("{}={}", record.source, record.target).parse();
-        let rule = rule.map_err(|error| failure::of_import(&error))?;
-        options.mapping.rules.push(rule);
-    }
-    if let Some(path) = &args.file {
-        let validator = validate::validator(true, false);
-        let bundle = validate::validated_by(&context.progress, &validator, path)?;
-        validate::warn(&context.log, &bundle);
-        let sent = import::import(bundle, target, options, &context.progress).await;
-        return sent.map(drop);
-    }
-    let images = receipt.graph.iter().flat_map(|graph| &graph.images);
-    let images = images.map(|image| image.reference.clone().pinned_to(image.digest.clone()));
-    let request = planning::mirror_request(context, images.map(ImageSource::from).collect());
-    let copied = copy::copy(context, &request, target, options, false).await;
-    copied.map(drop).map_err(|error| failure::of_mirror(&error))
+    let sent = import::import(bundle, target, options, &context.progress).await;
+    sent.map(drop)
 }
 
 fn text(audits: &[OneAudit]) -> String {
     let mut text = String::new();
     for audit in audits {
         let report = &audit.report;
-        text.push_str(&format!(
-            "{}\n  receipt {}\n",
-            report.target,
-            audit.receipt.display()
-        ));
+        text.push_str(&format!("{}\n  receipt {}\n", report.target, audit.receipt));
         let mut table = render::Table::new(["KIND", "WHAT", "WHERE", "CAUSE"]);
         for finding in &report.findings {
             table.row([

@@ -1,0 +1,7 @@
+//! `export-center`, the service.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stellaops::export_center()
+}
