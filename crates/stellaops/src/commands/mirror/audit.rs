@@ -249,7 +249,7 @@ async fn judge(
         Err(error) if error.kind() == PlanErrorKind::Policy => error.violations().to_vec(),
         Err(error) => return Err(failure::of_plan(&error)),
     };
-    let mut report = Report::of_policy(&registry.to_string(), &violations);
+    let mut report = Report::of_policy(registry.as_ref(), &violations);
     remedy::add_to(&mut report.findings);
     Ok(report)
 }
