@@ -35,6 +35,7 @@ mod patience;
 mod plan;
 mod planned;
 mod proof;
+mod proving;
 mod prune;
 mod prune_decision;
 mod prune_history;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use oci_content::{Descriptor, Digest, RepositoryName, Tag, TagKind};
+use oci_content::{Descriptor, Digest, RepositoryName, Tag};
 use tokio::task::JoinSet;
 
 use crate::base::BaseSearch;
@@ -16,14 +16,10 @@ use crate::error::{ImportError, ImportErrorKind, ImportRemedy};
 use crate::first_look::{FirstLook, HeldTags};
 use crate::observed::{ImportObserver, Observed};
 use crate::options::ImportOptions;
-use crate::patience::Patience;
-use crate::plan::{Edge, ImportPlan, RepositoryPlan};
-use crate::proof::{self, Comparison};
-use crate::report::{
-    ImportReport, ImportedRepository, ImportedTag, MissingReferrer, TagAction, TransferCounts,
-};
-use crate::source::Source as _;
-use crate::target::{BlobPut, Check, Entry, Holding, Published, Target, TargetProfile};
+use crate::plan::{Edge, ImportPlan};
+use crate::proof;
+use crate::report::{ImportReport, ImportedRepository, ImportedTag, TagAction, TransferCounts};
+use crate::target::{BlobPut, Check, Entry, Target, TargetProfile};
 
 /// The number of repositories whose lists of referrers are read, maintained or discovered at once.
 pub(crate) const REPOSITORIES_AT_ONCE: usize = 4;
@@ -91,11 +87,15 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    fn at_once(&self) -> usize {
+    pub(crate) fn at_once(&self) -> usize {
         self.profile.max_concurrent.get()
     }
 
-    async fn held(&self, entries: &[Entry], check: Check) -> Result<Vec<HeldName>, ImportError> {
+    pub(crate) async fn held(
+        &self,
+        entries: &[Entry],
+        check: Check,
+    ) -> Result<Vec<HeldName>, ImportError> {
         let held = self.target.held(entries, check).await;
         answers_for_all("held", entries.len(), held.len())?;
         Ok(held)
@@ -343,7 +343,7 @@ impl<'a> Sequence<'a> {
 
     /// Adds to the lists of referrers of a repository. A manifest that only a legacy tag relates
     /// has no subject and belongs in no list.
-    async fn add_referrers<'p>(
+    pub(crate) async fn add_referrers<'p>(
         &self,
         name: &RepositoryName,
         edges: impl Iterator<Item = (&'p Digest, &'p Descriptor)>,
@@ -365,127 +365,7 @@ impl<'a> Sequence<'a> {
             .await
     }
 
-    /// Reads back every tag that was made, and every image without a tag that was sent. The others
-    /// have been asked for before.
-    async fn prove_entries(
-        &self,
-        entries: Vec<Entry>,
-        published: &[Published],
-        sent: &Sent<'_>,
-    ) -> Result<(), ImportError> {
-        let made = entries.into_iter().zip(published);
-        let made = made.filter(|(entry, published)| match &entry.tag {
-            // A merged list has a new digest; the discovery proves what it lists.
-            Some(tag) => {
-                **published != Published::Merged || !matches!(tag.kind(), TagKind::Referrers { .. })
-            }
-            None => {
-                let digest = &entry.descriptor.digest;
-                entry.is_image && sent.has_manifest(&entry.repository, digest)
-            }
-        });
-        let mut left: Vec<Entry> = made.map(|(entry, _)| entry).collect();
-        let mut patience = Patience::new(self.profile.patience);
-        loop {
-            let held = self.held(&left, Check::Content).await?;
-            let held = left.into_iter().zip(held);
-            let mut unproven: Vec<_> = held
-                .filter(|(entry, held)| {
-                    !matches!(held, Ok(Some(there)) if *there == entry.descriptor.digest)
-                })
-                .collect();
-            if unproven.is_empty() {
-                return Ok(());
-            }
-            if patience.wait().await {
-                left = unproven.into_iter().map(|(entry, _)| entry).collect();
-                continue;
-            }
-            let (entry, there) = unproven.swap_remove(0);
-            let message = format!(
-                "{} should be {}, and there is no proof that the image arrived",
-                self.target.entry_name(&entry),
-                entry.descriptor.digest
-            );
-            let kind = ImportErrorKind::Incomplete;
-            return Err(match there {
-                Ok(Some(other)) => {
-                    ImportError::new(kind, format!("{message}: at the target it is {other}"))
-                }
-                Ok(None) => ImportError::new(kind, format!("{message}: it is not at the target")),
-                Err(error) => {
-                    ImportError::caused(kind, format!("{message}: it cannot be read"), error)
-                }
-            });
-        }
-    }
-
-    /// Looks once more for every blob that was sent, or that a manifest names that was sent: an
-    /// object that nothing named may have been collected since. The others have been looked for
-    /// once. A blob that is gone is sent again, once. Returns the number of all blobs.
-    async fn prove_blobs(&self, sent: &Sent<'_>) -> Result<usize, ImportError> {
-        let (mut counted, mut seen) = (BTreeSet::new(), BTreeSet::new());
-        let mut wanted = Vec::new();
-        let mut count = 0;
-        for (name, plan) in &self.plan.repositories {
-            let named = self.blobs_of_sent(name, plan, sent).await?;
-            let blobs = plan.blobs.iter().map(|blob| (blob, true));
-            let left_out = plan.left_out.iter().map(|blob| (blob, false));
-            for ((digest, size), held) in blobs.chain(left_out) {
-                if !self.profile.is_shared || counted.insert(digest) {
-                    count += usize::from(held || !self.profile.is_sure);
-                }
-                let is_named = named.as_ref().is_none_or(|named| named.contains(digest));
-                if (is_named || sent.blobs.contains(&(name, digest)))
-                    && (!self.profile.is_shared || seen.insert(digest))
-                {
-                    wanted.push((name, digest, *size, held));
-                }
-            }
-        }
-        if self.profile.is_sure {
-            return Ok(count);
-        }
-        let checks = stream::iter(wanted).map(|(name, digest, size, held)| async move {
-            let there = self.target.blob(name, digest, size, Check::Size).await?;
-            if there == Holding::Whole {
-                return Ok(());
-            }
-            if held {
-                self.blob_task(digest, size).put(name, None).await?;
-                return Ok(());
-            }
-            let message = format!(
-                "{}/{name}: the target had {digest} when the import began, and no longer has it; import the base again",
-                self.target.name(),
-            );
-            Err(ImportError::new(ImportErrorKind::BaseMissing, message))
-        });
-        let checks = checks.buffer_unordered(self.at_once()).boxed();
-        checks.try_collect::<()>().await?;
-        Ok(count)
-    }
-
-    /// Returns the blobs of the manifests that were sent into a repository; `None` stands for all.
-    async fn blobs_of_sent(
-        &self,
-        name: &RepositoryName,
-        plan: &RepositoryPlan,
-        sent: &Sent<'_>,
-    ) -> Result<Option<HashSet<Digest>>, ImportError> {
-        let mut blobs = HashSet::new();
-        let manifests = sent.manifests.get(name);
-        if manifests.is_some_and(|sent| sent.len() == plan.descriptors.len()) {
-            return Ok(None);
-        }
-        for digest in manifests.into_iter().flatten() {
-            let manifest = self.source.manifest(digest).await?;
-            blobs.extend(manifest.blobs().map(|blob| blob.digest.clone()));
-        }
-        Ok(Some(blobs))
-    }
-
-    fn blob_task(&self, digest: &Digest, size: u64) -> BlobTask {
+    pub(crate) fn blob_task(&self, digest: &Digest, size: u64) -> BlobTask {
         BlobTask {
             target: Arc::clone(self.target),
             source: self.source.clone(),
@@ -496,107 +376,24 @@ impl<'a> Sequence<'a> {
             size,
         }
     }
-
-    /// Runs a discovery at the target and compares the result with the graph. Returns what was not
-    /// found, and the reasons of an incomplete discovery, in words.
-    async fn prove_referrers(
-        &self,
-        mut look: FirstLook<'a>,
-    ) -> Result<(Vec<MissingReferrer>, Vec<String>), ImportError> {
-        let repositories = self.plan.repositories.iter();
-        let repositories = repositories.map(|(name, plan)| (name, plan, look.take(name)));
-        let mut proofs = stream::iter(repositories)
-            .map(|(name, plan, looked)| self.prove_repository(name, plan, looked))
-            .buffered(REPOSITORIES_AT_ONCE)
-            .boxed();
-        let (mut missing, mut reasons) = (Vec::new(), Vec::new());
-        while let Some((lost, why)) = proofs.try_next().await? {
-            missing.extend(lost);
-            reasons.extend(why);
-        }
-        Ok((missing, reasons))
-    }
-
-    /// Compares what one repository lists with the graph. Waits for referrers that are not listed,
-    /// then sends them again, one at a time, and finally adds them to the lists that clients
-    /// maintain.
-    async fn prove_repository(
-        &self,
-        name: &RepositoryName,
-        plan: &RepositoryPlan,
-        looked: Option<Comparison<'_>>,
-    ) -> Result<(Vec<MissingReferrer>, Vec<String>), ImportError> {
-        let discovery = || self.target.discovery(name, Check::Content);
-        let mut comparison = match looked {
-            // Nothing was sent for what was found before anything was sent.
-            Some(mut looked) => {
-                if !looked.is_whole() {
-                    looked.again(&discovery()?).await;
-                }
-                looked
-            }
-            None => Comparison::of(name, plan, &discovery()?).await,
-        };
-        self.wait_for(name, &mut comparison).await?;
-        if comparison.is_whole() || self.profile.is_sure {
-            return Ok(comparison.missing());
-        }
-        for lost in comparison.missing().0 {
-            let Some(tag) = lost.tag else {
-                self.target
-                    .put_manifest(name, &lost.referrer, self.source)
-                    .await?;
-                continue;
-            };
-            let mut entry = Entry::new(name.clone(), plan.descriptors[&lost.referrer].clone());
-            entry.tag = Some(tag);
-            self.target.publish(&[entry], self.source).await?;
-        }
-        self.wait_for(name, &mut comparison).await?;
-        // What the target still does not list itself goes under the referrers tag, which every
-        // client reads as well.
-        let (missing, _) = comparison.missing();
-        let untagged = missing.iter().filter(|lost| lost.tag.is_none());
-        let edges = untagged.map(|lost| (&lost.subject, &plan.descriptors[&lost.referrer]));
-        self.add_referrers(name, edges).await?;
-        if !comparison.is_whole() {
-            comparison.again(&discovery()?).await;
-        }
-        Ok(comparison.missing())
-    }
-
-    /// Looks again for what was not found, until everything is found or the time is up.
-    async fn wait_for(
-        &self,
-        name: &RepositoryName,
-        comparison: &mut Comparison<'_>,
-    ) -> Result<(), ImportError> {
-        let mut patience = Patience::new(self.profile.patience);
-        while !comparison.is_whole() && patience.wait().await {
-            // Sources cache answers, so each attempt uses new ones.
-            let discovery = self.target.discovery(name, Check::Content)?;
-            comparison.again(&discovery).await;
-        }
-        Ok(())
-    }
 }
 
 /// What was sent, and what was not there before.
 #[derive(Debug, Default)]
-struct Sent<'p> {
-    blobs: HashSet<(&'p RepositoryName, &'p Digest)>,
-    manifests: BTreeMap<&'p RepositoryName, HashSet<&'p Digest>>,
+pub(crate) struct Sent<'p> {
+    pub(crate) blobs: HashSet<(&'p RepositoryName, &'p Digest)>,
+    pub(crate) manifests: BTreeMap<&'p RepositoryName, HashSet<&'p Digest>>,
 }
 
 impl Sent<'_> {
-    fn has_manifest(&self, name: &RepositoryName, digest: &Digest) -> bool {
+    pub(crate) fn has_manifest(&self, name: &RepositoryName, digest: &Digest) -> bool {
         let sent = self.manifests.get(name);
         sent.is_some_and(|sent| sent.contains(digest))
     }
 }
 
 /// What a name resolves to.
-type HeldName = Result<Option<Digest>, ImportError>;
+pub(crate) type HeldName = Result<Option<Digest>, ImportError>;
 
 /// Refuses a target that does not answer for every entry: the rest would count as proved.
 pub(crate) fn answers_for_all(
