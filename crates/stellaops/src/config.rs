@@ -1,4 +1,5 @@
 mod center;
+mod cron;
 mod images;
 mod job;
 mod schedule;
@@ -17,12 +18,12 @@ use serde::{Deserialize, Deserializer};
 
 #[expect(unused_imports, reason = "used by the service")]
 pub(crate) use self::center::{CenterConfig, TlsConfig};
+pub(crate) use self::cron::Cron;
 pub(crate) use self::images::ImageConfig;
+pub(crate) use self::job::{BundlePath, BundleTo, JobConfig, JobTarget, MirrorTo};
+pub(crate) use self::schedule::ScheduleConfig;
 #[expect(unused_imports, reason = "used by the service")]
-pub(crate) use self::job::{BundlePath, BundleTo};
-pub(crate) use self::job::{JobConfig, JobTarget, MirrorTo};
-#[expect(unused_imports, reason = "used by the service")]
-pub(crate) use self::schedule::{Cron, Hook, NotifyConfig, RunEnd, ScheduleConfig};
+pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd};
 pub(crate) use self::secret::Secret;
 #[expect(unused_imports, reason = "used by the service")]
 pub(crate) use self::secret::SecretValue;
