@@ -6,7 +6,7 @@
 mod center;
 mod model;
 mod state;
-mod token;
+pub(crate) mod token;
 mod view;
 
 use std::process::ExitCode;

@@ -29,7 +29,6 @@ pub(crate) struct JobConfig {
     pub(crate) to: JobTarget,
     pub(crate) schedule: Option<ScheduleConfig>,
     #[serde(default)]
-    #[expect(dead_code, reason = "checked here, and sent by the service")]
     pub(crate) notify: Vec<NotifyConfig>,
 }
 
@@ -45,7 +44,6 @@ impl JobConfig {
 pub(crate) enum JobTarget {
     Mirror(MirrorTo),
     /// A series of bundles.
-    #[expect(dead_code, reason = "checked here, and used by the service")]
     Bundle(BundleTo),
 }
 
@@ -100,7 +98,6 @@ impl BundlePath {
     }
 
     /// Returns the file of a bundle.
-    #[cfg_attr(not(test), expect(dead_code, reason = "used by the service"))]
     pub(crate) fn file(&self, sequence: u64) -> PathBuf {
         self.folder
             .join(format!("{}{sequence}{}", self.before, self.after))
