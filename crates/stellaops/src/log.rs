@@ -168,17 +168,17 @@ impl Log {
         if failure.is_answer() {
             return self.info(&failure.to_string());
         }
+        self.quoted(LogLevel::Error, failure);
+    }
+
+    /// Writes a message about a file, followed by its quoted lines in the text form.
+    pub(crate) fn quoted(&self, level: LogLevel, failure: &Failure) {
         let quote = failure.quote().join("\n");
         let mut fields = Map::new();
         if !quote.is_empty() {
             fields.insert("quote".into(), quote.into());
         }
-        self.write_with(
-            LogLevel::Error,
-            &failure.to_string(),
-            fields,
-            failure.quote(),
-        );
+        self.write_with(level, &failure.to_string(), fields, failure.quote());
     }
 
     pub(crate) fn warn(&self, message: &str) {

@@ -69,6 +69,16 @@ fn time(text: &str) -> Option<Time> {
     Time::new(number(hours, 1..=2)?, number(minutes, 2..=2)?, 0, 0).ok()
 }
 
+impl Hours {
+    pub(crate) fn contains(self, time: Time) -> bool {
+        if self.from < self.until {
+            (self.from..self.until).contains(&time)
+        } else {
+            time >= self.from || time < self.until
+        }
+    }
+}
+
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [from, until] = [self.from, self.until].map(|time| (time.hour(), time.minute()));
@@ -118,13 +128,9 @@ impl DailyWindow {
     }
 
     fn opens_after(&self, now: &ZonedDateTime) -> Duration {
-        let Hours { from, until } = self.hours;
+        let from = self.hours.from;
         let time = now.time();
-        let is_open = match from < until {
-            true => (from..until).contains(&time),
-            false => time >= from || time < until,
-        };
-        if is_open {
+        if self.hours.contains(time) {
             return Duration::ZERO;
         }
         let today = now.date();

@@ -16,7 +16,7 @@ mod schedule;
 mod state;
 mod systemd;
 mod timers;
-mod token;
+pub(crate) mod token;
 mod view;
 
 use std::path::{Path, PathBuf};

@@ -31,7 +31,6 @@ pub(crate) struct JobConfig {
     /// When a registry is asked whether what the job brought is still there.
     pub(crate) audit: Option<AuditConfig>,
     #[serde(default)]
-    #[expect(dead_code, reason = "checked here, and sent by the service")]
     pub(crate) notify: Vec<NotifyConfig>,
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, de};
 use url::{Host, Url};
 
@@ -23,6 +24,12 @@ pub(crate) struct ScheduleConfig {
 }
 
 impl ScheduleConfig {
+    /// Returns the zone of the schedule.
+    pub(crate) fn zone(&self) -> TimeZone {
+        let zone = self.time_zone.as_ref();
+        zone.map_or_else(TimeZone::system, |zone| zone.time_zone().clone())
+    }
+
     /// Returns the time of day in which runs may speak to registries.
     pub(crate) fn window(&self) -> Option<DailyWindow> {
         Some(DailyWindow::new(self.window?, self.time_zone.clone()))
@@ -119,7 +126,6 @@ pub(crate) enum Hook {
 
 impl Hook {
     /// Returns the URL to send to. The error does not quote it, since it may hold a secret.
-    #[expect(dead_code, reason = "obeyed by the service")]
     pub(crate) fn resolved(&self) -> Result<Url, String> {
         match self {
             Self::Url(url) => Ok(url.clone()),
