@@ -15,16 +15,12 @@ use oci_content::Registry;
 use registry_client::RequestRate;
 use serde::{Deserialize, Deserializer};
 
-#[expect(unused_imports, reason = "used by the service")]
 pub(crate) use self::center::{CenterConfig, TlsConfig};
 pub(crate) use self::images::ImageConfig;
-#[expect(unused_imports, reason = "used by the service")]
 pub(crate) use self::job::{BundlePath, BundleTo};
 pub(crate) use self::job::{JobConfig, JobTarget, MirrorTo};
-#[expect(unused_imports, reason = "used by the service")]
 pub(crate) use self::schedule::{Cron, Hook, NotifyConfig, RunEnd, ScheduleConfig};
 pub(crate) use self::secret::Secret;
-#[expect(unused_imports, reason = "used by the service")]
 pub(crate) use self::secret::SecretValue;
 
 use crate::budget;

@@ -4,7 +4,9 @@
 
 #[expect(clippy::module_inception, reason = "the service is called a center")]
 mod center;
+mod http;
 mod model;
+mod page;
 mod state;
 mod token;
 mod view;
