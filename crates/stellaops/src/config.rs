@@ -23,9 +23,7 @@ use oci_content::Registry;
 use registry_client::RequestRate;
 use serde::{Deserialize, Deserializer};
 
-pub(crate) use self::center::CenterConfig;
-#[expect(unused_imports, reason = "used by the service")]
-pub(crate) use self::center::TlsConfig;
+pub(crate) use self::center::{CenterConfig, TlsConfig};
 pub(crate) use self::check::{Finding, Severity, findings};
 pub(crate) use self::cron::Cron;
 pub(crate) use self::images::ImageConfig;
@@ -33,11 +31,11 @@ pub(crate) use self::job::{BundlePath, BundleTo, JobConfig, JobTarget, MirrorTo}
 pub(crate) use self::place::Places;
 pub(crate) use self::reference::markdown;
 pub(crate) use self::schedule::ScheduleConfig;
-#[expect(unused_imports, reason = "used by the service")]
+#[expect(unused_imports, reason = "used by the webhooks")]
 pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd};
 pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
-#[expect(unused_imports, reason = "used by the service")]
+#[expect(unused_imports, reason = "used by the webhooks")]
 pub(crate) use self::secret::SecretValue;
 
 use crate::budget;

@@ -23,6 +23,9 @@ pub(super) struct CenterCli {
     /// Configuration file (YAML)
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+    /// Answer requests for this host as well, which a proxy passes on [default: loopback and the names in the certificate]
+    #[arg(long, value_name = "NAME")]
+    pub(super) allow_host: Vec<String>,
     #[command(flatten)]
     pub(super) connections: Connections,
     #[command(flatten)]

@@ -1,16 +1,16 @@
 //! `export-center`, the service: it runs the jobs of the configuration, on schedule and on demand.
 
-#![expect(dead_code, reason = "the API is joined later")]
-
 mod arguments;
 mod audit_job;
 mod bundle_job;
 #[expect(clippy::module_inception, reason = "the service is called a center")]
 mod center;
 mod checks;
+mod http;
 mod live;
 mod mirror_job;
 pub(crate) mod model;
+mod page;
 mod runner;
 mod schedule;
 mod state;
@@ -29,11 +29,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::{CenterCli, CenterCommand};
 use self::center::Center;
+use self::http::Http;
 use self::state::State;
 use self::systemd::ServiceManager;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::render;
 use crate::signals::Signals;
 
 /// How long runs may take to end at a safe point.
@@ -97,7 +99,7 @@ fn serve(cli: CenterCli) -> Result<(), Failure> {
         Arc::clone(&log),
         runtime.handle().clone(),
     );
-    let ended = opened.and_then(|center| runtime.block_on(until_told(&center)));
+    let ended = opened.and_then(|center| runtime.block_on(until_told(&center, &cli.allow_host)));
     if let Err(failure) = &ended {
         log.failure_to_file(failure);
     }
@@ -107,21 +109,23 @@ fn serve(cli: CenterCli) -> Result<(), Failure> {
 }
 
 /// Serves until a signal ends it.
-async fn until_told(center: &Center) -> Result<(), Failure> {
+async fn until_told(center: &Center, allowed_hosts: &[String]) -> Result<(), Failure> {
     let log = center.log();
     let manager = ServiceManager::of_environment();
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup())
         .map_err(|error| Failure::new(Exit::LocalIo, format!("no signal handler: {error}")))?;
-    center.recover().map_err(|error| error.failure())?;
+    let http = Http::start(center.clone(), allowed_hosts).await?;
     let config = center.config();
     log.info(&format!(
-        "export-center {} runs {} jobs, with its state in {}",
+        "export-center {} has {}, its state in {}, and its page at {}",
         env!("STELLAOPS_VERSION"),
-        config.jobs.len(),
-        config.center.state.display()
+        render::count(config.jobs.len(), "job"),
+        config.center.state.display(),
+        http.url()
     ));
     drop(config);
+    center.recover().map_err(|error| error.failure())?;
     manager.ready();
     loop {
         let wait = center.fire_due();
@@ -138,6 +142,9 @@ async fn until_told(center: &Center) -> Result<(), Failure> {
                     log.error(&format!("The log file cannot be opened anew, and stays as it is: {error}"));
                 }
                 center.reload();
+                if let Err(failure) = http.reload() {
+                    log.failure(&failure);
+                }
                 manager.ready();
             }
             _ = signals.next() => break,
@@ -145,8 +152,9 @@ async fn until_told(center: &Center) -> Result<(), Failure> {
     }
     manager.stopping();
     log.info("The service ends; what runs goes on at its next start");
+    let ended = async { tokio::join!(center.stop(PATIENCE), http.shutdown()) };
     tokio::select! {
-        () = center.stop(PATIENCE) => {}
+        _ = ended => {}
         // Somebody is in a hurry.
         _ = signals.next() => {}
     }
