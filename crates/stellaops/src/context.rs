@@ -32,6 +32,8 @@ use crate::window::DailyWindow;
 /// What every command works with: configuration, registries, log and metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
+    /// The file that `--config` names.
+    pub(crate) config_file: Option<PathBuf>,
     pub(crate) config: Arc<Config>,
     pub(crate) client: Client,
     /// The options of `client`.
@@ -77,12 +79,19 @@ pub(crate) struct Purpose {
     pub(crate) changes_logins: bool,
 }
 
+impl Purpose {
+    pub(crate) const SERVICE: Self = Self {
+        network: true,
+        changes_logins: false,
+    };
+}
+
 impl Context {
     /// Creates the context of a command.
     pub(crate) fn new(global: &Global, log: Arc<Log>, command: &dyn Run) -> Result<Self, Failure> {
         let config = match &global.config {
-            Some(path) => Config::read(path)?,
-            None => Config::default(),
+            Some(path) if !command.reads_config() => Config::read(path)?,
+            _ => Config::default(),
         };
         let gaps = FileSystemGaps::default();
         let receipts = state("receipts").map(|folder| {
@@ -102,7 +111,11 @@ impl Context {
             network: command.registries().is_some(),
             changes_logins: command.changes_logins(),
         };
-        Self::of_process(&process, &global.connections, config, purpose)
+        let context = Self::of_process(&process, &global.connections, config, purpose)?;
+        Ok(Self {
+            config_file: global.config.clone(),
+            ..context
+        })
     }
 
     /// Creates the context of a process. If its purpose is only to talk to its own registry, proxies and certificate folders
@@ -146,6 +159,7 @@ impl Context {
         let client = Client::new(options.clone())
             .map_err(|error| Failure::new(Exit::Usage, with_causes(&error)))?;
         Ok(Self {
+            config_file: None,
             config: Arc::new(config),
             client,
             options,

@@ -36,7 +36,6 @@ impl Default for CenterConfig {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked here, and used by the service")]
 pub(crate) struct TlsConfig {
     /// The certificate with its chain, in PEM.
     pub(crate) cert: PathBuf,

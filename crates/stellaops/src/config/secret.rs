@@ -66,7 +66,6 @@ impl Secret {
     }
 
     /// Returns the file of the secret, if it is in one.
-    #[expect(dead_code, reason = "used by the check of the configuration")]
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
             Self::Variable(_) => None,

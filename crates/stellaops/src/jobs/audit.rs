@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use import_validator::Report;
 use mirror_import::{
-    AuditObserver, AuditReport, Auditor, ImportOptions, ImportReport, MapRule, RegistryTarget,
-    Target,
+    AuditFinding, AuditObserver, AuditReport, Auditor, ImportOptions, ImportReport, MapRule,
+    RegistryTarget, Target,
 };
 use mirror_plan::{Known, PlanErrorKind, PlanObserver, Planner};
 use oci_content::{ImageSource, Reference, Registry, SourceRepository};
@@ -119,4 +119,20 @@ pub(crate) async fn repair(
     let request = planning::mirror_request(context, images.map(ImageSource::from).collect());
     let copied = copy::copy(context, &request, target, options, false).await;
     copied.map(drop).map_err(|error| failure::of_mirror(&error))
+}
+
+/// Returns where a finding is.
+pub(crate) fn place(finding: &AuditFinding) -> String {
+    let repository = &finding.repository;
+    let mut place = match &finding.tag {
+        Some(tag) => format!("{repository}:{tag}"),
+        None => format!("{repository}@{}", finding.digest),
+    };
+    if let Some(subject) = &finding.subject {
+        place = format!("{place} of {subject}");
+    }
+    if let Some(found) = &finding.found {
+        place = format!("{place} is {found}");
+    }
+    place
 }
