@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 
 pub(crate) use self::center::{CenterConfig, TlsConfig};
 pub(crate) use self::images::ImageConfig;
+#[expect(unused_imports, reason = "used by the service")]
 pub(crate) use self::job::{BundlePath, BundleTo};
 pub(crate) use self::job::{JobConfig, JobTarget, MirrorTo};
 pub(crate) use self::schedule::{Cron, Hook, NotifyConfig, RunEnd, ScheduleConfig};
