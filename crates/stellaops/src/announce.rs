@@ -15,6 +15,7 @@ use crate::remedy;
 
 /// Logs and counts what a probe found.
 pub(crate) fn probed(context: &Context, report: &ProbeReport) {
+    context.board.probed(report);
     if report.cached.is_none() {
         context.metrics.probed(&report.registry, report.capability);
     }

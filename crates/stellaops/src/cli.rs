@@ -12,6 +12,33 @@ pub(crate) struct Global {
     /// Configuration file (YAML)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) connections: Connections,
+    #[command(flatten)]
+    pub(crate) messages: Messages,
+    /// Serve metrics at http://ADDR/metrics while the command runs
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Keep serving metrics after the command until they have been read once, for at most this many seconds
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        requires = "metrics_listen"
+    )]
+    pub(crate) metrics_linger: Option<u64>,
+    /// Write metrics to this file at the end, in Prometheus' text format
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+}
+
+/// How registries are spoken to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Connections {
     /// Credentials file, as docker and podman write it [default: those that podman reads]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) registry_config: Option<PathBuf>,
@@ -30,6 +57,12 @@ pub(crate) struct Global {
     /// Key of the client certificate (PEM)
     #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
     pub(crate) client_key: Option<PathBuf>,
+}
+
+/// What is told, and where.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Messages {
     /// Lowest severity of messages to show
     #[arg(
         long,
@@ -45,21 +78,4 @@ pub(crate) struct Global {
     /// Also write the messages to this file
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
-    /// Serve metrics at http://ADDR/metrics while the command runs
-    #[arg(long, global = true, value_name = "ADDR")]
-    pub(crate) metrics_listen: Option<SocketAddr>,
-    /// Keep serving metrics after the command until they have been read once, for at most this many seconds
-    #[arg(
-        long,
-        global = true,
-        value_name = "SECONDS",
-        requires = "metrics_listen"
-    )]
-    pub(crate) metrics_linger: Option<u64>,
-    /// Write metrics to this file at the end, in Prometheus' text format
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) metrics_file: Option<PathBuf>,
-    /// Show no progress
-    #[arg(long, global = true)]
-    pub(crate) no_progress: bool,
 }

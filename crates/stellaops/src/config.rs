@@ -1,8 +1,16 @@
 mod center;
+mod check;
+mod cron;
 mod images;
 mod job;
+mod keys;
+mod place;
+mod reference;
 mod schedule;
+mod schema;
 mod secret;
+#[cfg(test)]
+mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,12 +24,18 @@ use registry_client::RequestRate;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use self::center::{CenterConfig, TlsConfig};
+pub(crate) use self::check::{Finding, Severity, findings};
+pub(crate) use self::cron::Cron;
 pub(crate) use self::images::ImageConfig;
+pub(crate) use self::job::{BundlePath, BundleTo, JobConfig, JobTarget, MirrorTo};
+pub(crate) use self::place::Places;
+pub(crate) use self::reference::markdown;
+pub(crate) use self::schedule::ScheduleConfig;
 #[expect(unused_imports, reason = "used by the service")]
-pub(crate) use self::job::{BundlePath, BundleTo};
-pub(crate) use self::job::{JobConfig, JobTarget, MirrorTo};
-pub(crate) use self::schedule::{Cron, Hook, NotifyConfig, RunEnd, ScheduleConfig};
+pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd};
+pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
+#[expect(unused_imports, reason = "used by the service")]
 pub(crate) use self::secret::SecretValue;
 
 use crate::budget;
@@ -188,18 +202,24 @@ impl Config {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = read_option(path, "configuration")?;
-        let name = format!("configuration {}", path.display());
-        match String::from_utf8(text) {
-            Ok(text) => Self::parse(&text, &name),
-            Err(_) => Err(Failure::new(
-                Exit::Usage,
-                format!("{name}: it is not UTF-8 text"),
-            )),
-        }
+        Self::parse(&Self::text(path)?, &Self::name(path))
     }
 
-    fn parse(text: &str, name: &str) -> Result<Self, Failure> {
+    /// Returns how messages call the configuration in a file.
+    pub(crate) fn name(path: &Path) -> String {
+        format!("configuration {}", path.display())
+    }
+
+    /// Reads the text of a configuration.
+    pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+        let text = read_option(path, "configuration")?;
+        String::from_utf8(text).map_err(|_| {
+            let message = format!("{}: it is not UTF-8 text", Self::name(path));
+            Failure::new(Exit::Usage, message)
+        })
+    }
+
+    pub(crate) fn parse(text: &str, name: &str) -> Result<Self, Failure> {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }

@@ -14,14 +14,17 @@ use registry_client::{
 use registry_probe::ProbeCache;
 use serde_json::json;
 
-use crate::cli::Global;
+use crate::cli::{Connections, Global};
 use crate::commands::run::Run;
 use crate::config::{ApiConfig, Config, RegistryConfig, Secret};
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure};
+use crate::findings::Findings;
 use crate::log::{Log, LogLevel};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::receipts::{FolderReceipts, ReceiptStore, Receipts};
+use crate::registry_board::RegistryBoard;
 use crate::render;
 use crate::small_file::read_option;
 use crate::window::DailyWindow;
@@ -29,6 +32,8 @@ use crate::window::DailyWindow;
 /// What every command works with: configuration, registries, log and metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
+    /// The file that `--config` names.
+    pub(crate) config_file: Option<PathBuf>,
     pub(crate) config: Arc<Config>,
     pub(crate) client: Client,
     /// The options of `client`.
@@ -36,8 +41,13 @@ pub(crate) struct Context {
     pub(crate) log: Arc<Log>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) progress: Progress,
+    pub(crate) board: Arc<RegistryBoard>,
+    /// Collects what discoveries find, for a run that has to say so at its end.
+    pub(crate) findings: Option<Arc<Findings>>,
     /// What the file systems that are written to cannot do.
     pub(crate) gaps: FileSystemGaps,
+    receipts: Option<Arc<dyn ReceiptStore>>,
+    cache: Option<PathBuf>,
     manifests: Option<Arc<ManifestFolder>>,
     /// The files that may hold logins, whether or not they exist.
     logins: Vec<PathBuf>,
@@ -46,28 +56,85 @@ pub(crate) struct Context {
     observer: Arc<Observer>,
 }
 
+/// What a process has once, whatever its configuration says.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) log: Arc<Log>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) progress: Progress,
+    pub(crate) board: Arc<RegistryBoard>,
+    pub(crate) gaps: FileSystemGaps,
+    /// Where the receipts of jobs are kept, if there is a place.
+    pub(crate) receipts: Option<Arc<dyn ReceiptStore>>,
+    /// The folder of the caches, if there is a place.
+    pub(crate) cache: Option<PathBuf>,
+}
+
+/// What a command does, as far as its context has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Purpose {
+    /// Whether it talks to registries other than its own.
+    pub(crate) network: bool,
+    /// Whether it changes the file of logins, which then need not be there.
+    pub(crate) changes_logins: bool,
+}
+
+impl Purpose {
+    pub(crate) const SERVICE: Self = Self {
+        network: true,
+        changes_logins: false,
+    };
+}
+
 impl Context {
-    /// Creates the context of a command. If the command talks only to its own registry, proxies and certificate folders
-    /// are not read and nothing is warned about.
+    /// Creates the context of a command.
     pub(crate) fn new(global: &Global, log: Arc<Log>, command: &dyn Run) -> Result<Self, Failure> {
-        let network = command.registries().is_some();
         let config = match &global.config {
-            Some(path) => Config::read(path)?,
-            None => Config::default(),
+            Some(path) if !command.reads_config() => Config::read(path)?,
+            _ => Config::default(),
         };
-        let metrics = Arc::new(Metrics::new());
-        let progress = Progress::new(!global.no_progress, Arc::clone(&log));
-        let observer = Arc::new(Observer {
-            log: Arc::clone(&log),
-            progress: progress.clone(),
-            metrics: Arc::clone(&metrics),
-            requests: AtomicU64::new(0),
-            denied: Mutex::default(),
-            told: Mutex::default(),
+        let gaps = FileSystemGaps::default();
+        let receipts = state("receipts").map(|folder| {
+            let store = FolderReceipts::new(folder, gaps.clone());
+            Arc::new(store) as Arc<dyn ReceiptStore>
         });
+        let process = Process {
+            progress: Progress::new(!global.no_progress, Arc::clone(&log)),
+            log,
+            metrics: Arc::default(),
+            board: Arc::default(),
+            gaps,
+            receipts,
+            cache: cache_folder(),
+        };
+        let purpose = Purpose {
+            network: command.registries().is_some(),
+            changes_logins: command.changes_logins(),
+        };
+        let context = Self::of_process(&process, &global.connections, config, purpose)?;
+        Ok(Self {
+            config_file: global.config.clone(),
+            ..context
+        })
+    }
+
+    /// Creates the context of a process. If its purpose is only to talk to its own registry, proxies and certificate folders
+    /// are not read and nothing is warned about.
+    pub(crate) fn of_process(
+        process: &Process,
+        connections: &Connections,
+        config: Config,
+        purpose: Purpose,
+    ) -> Result<Self, Failure> {
+        let Purpose {
+            network,
+            changes_logins,
+        } = purpose;
+        let log = Arc::clone(&process.log);
+        let observer = Arc::new(Observer::new(process));
         let environment = Environment::of_process();
-        let logins = match &global.registry_config {
-            Some(path) if path.is_file() || command.changes_logins() => vec![path.clone()],
+        let logins = match &connections.registry_config {
+            Some(path) if path.is_file() || changes_logins => vec![path.clone()],
             Some(path) => {
                 let path = path.display();
                 let message = format!("--registry-config {path}: there is no such file");
@@ -75,7 +142,7 @@ impl Context {
             }
             None => environment.credential_files(),
         };
-        let mut options = client_options(global, &config)?;
+        let mut options = client_options(connections, &config)?;
         options.credentials = Some(Arc::new(DockerConfig::from_files(logins.clone())));
         let told: Arc<dyn RequestObserver> = Arc::<Observer>::clone(&observer);
         options.observer = Some(told);
@@ -92,17 +159,24 @@ impl Context {
         let client = Client::new(options.clone())
             .map_err(|error| Failure::new(Exit::Usage, with_causes(&error)))?;
         Ok(Self {
+            config_file: None,
             config: Arc::new(config),
             client,
             options,
             log,
-            metrics,
-            progress,
-            gaps: FileSystemGaps::default(),
-            manifests: cache_folder()
+            metrics: Arc::clone(&process.metrics),
+            progress: process.progress.clone(),
+            board: Arc::clone(&process.board),
+            findings: None,
+            gaps: process.gaps.clone(),
+            receipts: process.receipts.clone(),
+            cache: process.cache.clone(),
+            manifests: process
+                .cache
+                .as_ref()
                 .map(|folder| Arc::new(ManifestFolder::new(folder.join("manifests")))),
             logins,
-            explains_logins: !command.changes_logins(),
+            explains_logins: !changes_logins,
             observer,
         })
     }
@@ -127,6 +201,46 @@ impl Context {
             client,
             ..self.clone()
         }
+    }
+
+    /// Returns a context whose log lines and progress are those of one run, which collects its own findings and gaps.
+    pub(crate) fn for_run(&self, log: Arc<Log>, progress: Progress) -> Self {
+        let process = Process {
+            log: Arc::clone(&log),
+            metrics: Arc::clone(&self.metrics),
+            progress: progress.clone(),
+            board: Arc::clone(&self.board),
+            gaps: FileSystemGaps::default(),
+            receipts: self.receipts.clone(),
+            cache: self.cache.clone(),
+        };
+        let observer = Arc::new(Observer::new(&process));
+        let told: Arc<dyn RequestObserver> = Arc::<Observer>::clone(&observer);
+        Self {
+            client: self.client.with_observer(told),
+            log,
+            progress,
+            findings: Some(Arc::default()),
+            gaps: process.gaps,
+            observer,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the receipts of a job.
+    pub(crate) fn receipts_of(&self, job: &str) -> Result<Receipts, Failure> {
+        let store = self.receipts.clone().ok_or_else(|| {
+            let message = "there is no place for receipts: set XDG_STATE_HOME or HOME";
+            Failure::new(Exit::Usage, message)
+        })?;
+        Receipts::of_job(job, store)
+    }
+
+    /// Returns the names of all jobs that have receipts, sorted.
+    pub(crate) fn jobs_with_receipts(&self) -> Result<Vec<String>, Failure> {
+        self.receipts
+            .as_ref()
+            .map_or(Ok(Vec::new()), |receipts| receipts.jobs())
     }
 
     /// Returns the files that may hold logins, in the order in which they are read; the first one is written to.
@@ -169,16 +283,16 @@ impl Context {
         }
     }
 
-    /// Returns the cache of probe results: shared with other runs in `$XDG_CACHE_HOME/stellaops` if there is such a
-    /// place, in memory otherwise.
+    /// Returns the cache of probe results: shared with other runs in the folder of the caches if there is one, in memory
+    /// otherwise.
     pub(crate) fn probe_cache(&self) -> ProbeCache {
-        match cache_folder() {
-            Some(folder) => ProbeCache::open(&folder).with_gaps(self.gaps.clone()),
+        match &self.cache {
+            Some(folder) => ProbeCache::open(folder).with_gaps(self.gaps.clone()),
             None => ProbeCache::in_memory(),
         }
     }
 
-    /// Returns the cache of manifests in `$XDG_CACHE_HOME/stellaops/manifests`, if there is such a place.
+    /// Returns the cache of manifests in the folder of the caches, if there is one.
     pub(crate) fn manifest_cache(&self) -> Option<Arc<dyn ManifestCache>> {
         let manifests = self.manifests.clone()?;
         Some(manifests)
@@ -210,10 +324,10 @@ fn cache_folder() -> Option<PathBuf> {
         .map(|cache| cache.join("stellaops"))
 }
 
-fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Failure> {
+fn client_options(connections: &Connections, config: &Config) -> Result<ClientOptions, Failure> {
     let mut options = ClientOptions::default();
     options.user_agent = concat!("stellaops/", env!("CARGO_PKG_VERSION")).to_owned();
-    for registry in &global.plain_http {
+    for registry in &connections.plain_http {
         options.plain_http.insert(registry.as_str().to_owned());
     }
     for (name, registry) in &config.registries {
@@ -255,14 +369,14 @@ fn client_options(global: &Global, config: &Config) -> Result<ClientOptions, Fai
             }
         };
     }
-    for registry in &global.insecure {
+    for registry in &connections.insecure {
         let host = options.hosts.entry(registry.as_str().to_owned());
         host.or_default().insecure = true;
     }
-    if let Some(path) = &global.ca_file {
+    if let Some(path) = &connections.ca_file {
         options.extra_roots.push(roots(path, "--ca-file")?);
     }
-    if let (Some(certificate), Some(key)) = (&global.client_cert, &global.client_key) {
+    if let (Some(certificate), Some(key)) = (&connections.client_cert, &connections.client_key) {
         let key = Secret::File(key.clone());
         let identity = identity((certificate, "--client-cert"), (&key, "--client-key"))?;
         options.client_identity = Some(identity);
@@ -339,6 +453,7 @@ struct Observer {
     log: Arc<Log>,
     progress: Progress,
     metrics: Arc<Metrics>,
+    board: Arc<RegistryBoard>,
     requests: AtomicU64,
     /// Requests whose last answer was 401 or 403, up to [`MAX_DENIED`].
     denied: Mutex<BTreeSet<String>>,
@@ -350,6 +465,24 @@ struct Observer {
 const MAX_DENIED: usize = 1000;
 
 impl Observer {
+    fn new(process: &Process) -> Self {
+        Self {
+            log: Arc::clone(&process.log),
+            progress: process.progress.clone(),
+            metrics: Arc::clone(&process.metrics),
+            board: Arc::clone(&process.board),
+            requests: AtomicU64::new(0),
+            denied: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Shows what requests to a registry wait for.
+    fn show_wait(&self, registry: &Registry, what: String, time: Option<Duration>) {
+        self.board.waits(registry, &what, time);
+        self.progress.waits(what, time);
+    }
+
     /// Counts a request for the progress of a discovery: the subject it was about, or the manifest it read.
     fn show(&self, event: &RequestEvent<'_>) {
         let name = event.url.path_segments().and_then(Iterator::last);
@@ -422,7 +555,7 @@ impl Observer {
         if event.waited.is_zero() {
             self.metrics.held(registry, budget);
         }
-        self.progress.waits(what, Some(event.wait));
+        self.show_wait(registry, what, Some(event.wait));
         if self.is_due(registry, budget, INTERVAL) {
             let fields = json!({ "registry": registry, "budget": budget, "wait_seconds": seconds });
             let fields = fields.as_object().cloned().unwrap_or_default();
@@ -435,7 +568,7 @@ impl Observer {
         const INTERVAL: Duration = Duration::from_secs(9);
         let seconds = silence.as_secs();
         let what = format!("no answer from {registry} for {seconds} s");
-        self.progress.waits(what, None);
+        self.show_wait(registry, what, None);
         if !self.is_due(registry, "answer", INTERVAL) {
             return;
         }
@@ -523,7 +656,7 @@ impl RequestObserver for Observer {
             Some(429) => format!("rate limit of {}", event.registry),
             _ => format!("retrying {}", event.registry),
         };
-        self.progress.waits(what, Some(event.wait));
+        self.show_wait(event.registry, what, Some(event.wait));
         if event.status.is_some_and(|status| status.as_u16() == 429) {
             let seconds = event.wait.as_secs_f64().ceil();
             let message = format!(

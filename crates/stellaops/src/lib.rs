@@ -15,7 +15,9 @@ mod convert;
 mod environment;
 mod exit;
 mod failure;
+mod findings;
 mod job_lock;
+mod jobs;
 mod log;
 mod logins_file;
 mod metrics;
@@ -24,6 +26,7 @@ mod opened_bundle;
 mod planning;
 mod progress;
 mod receipts;
+mod registry_board;
 mod remedy;
 mod render;
 mod selection;
@@ -54,20 +57,20 @@ pub fn export_center() -> ExitCode {
 /// Runs the command line, and returns its exit code.
 pub fn stellaops() -> ExitCode {
     let cli = commands::parse();
-    let global = &cli.global;
+    let messages = &cli.global.messages;
     let log = match Log::new(
-        global.log_level,
-        global.log_format,
-        global.log_file.as_deref(),
+        messages.log_level,
+        messages.log_format,
+        messages.log_file.as_deref(),
     ) {
         Ok(log) => Arc::new(log),
         Err(error) => {
-            let path = global
+            let path = messages
                 .log_file
                 .as_deref()
                 .unwrap_or(Path::new(""))
                 .display();
-            let fallback = Log::new(global.log_level, global.log_format, None);
+            let fallback = Log::new(messages.log_level, messages.log_format, None);
             let failure = Failure::new(Exit::LocalIo, format!("--log-file {path}: {error}"));
             if let Ok(fallback) = fallback {
                 fallback.error(&failure.to_string());

@@ -100,6 +100,9 @@ impl PlanObserver for Planning {
             } => {
                 let registry = origin.repository().map(|repository| repository.registry());
                 let context = &self.context;
+                if let Some(findings) = &context.findings {
+                    findings.add(reference, graph);
+                }
                 announce::discovered(context, reference, registry, root, graph, timeout, false);
                 for (warning, times) in announce::folded_warnings(graph.warnings()) {
                     let about = warning

@@ -22,6 +22,7 @@ pub(crate) struct Progress {
     log: Arc<Log>,
     waits: Arc<Mutex<Option<Wait>>>,
     asked: Arc<Mutex<Asked>>,
+    watched: Arc<Mutex<Watched>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,33 @@ enum Shown {
     Nowhere,
     Terminal,
     Messages,
+    /// Nowhere by itself: somebody [asks](Progress::now) for it.
+    Watched,
+}
+
+/// How far a command is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// The phase, in a word; empty before the first one.
+    pub(crate) phase: &'static str,
+    pub(crate) done: u64,
+    /// 0 if it is not known.
+    pub(crate) total: u64,
+    pub(crate) bytes: u64,
+    /// 0 if it is not known.
+    pub(crate) bytes_total: u64,
+    /// What the command waits for.
+    pub(crate) waits_for: Option<String>,
+}
+
+/// The last phase that began.
+#[derive(Debug, Default)]
+enum Watched {
+    #[default]
+    Nothing,
+    Phase(ProgressBar, View),
+    /// It has ended, and this is how far it was.
+    Ended(Now),
 }
 
 /// Something that a command waits for.
@@ -71,7 +99,32 @@ impl Progress {
             log,
             waits: Arc::default(),
             asked: Arc::default(),
+            watched: Arc::default(),
         }
+    }
+
+    /// Creates a progress that is watched by [`now`](Self::now).
+    pub(crate) fn watched(log: Arc<Log>) -> Self {
+        Self {
+            shown: Shown::Watched,
+            log,
+            waits: Arc::default(),
+            asked: Arc::default(),
+            watched: Arc::default(),
+        }
+    }
+
+    /// Returns how far a watched command is.
+    pub(crate) fn now(&self) -> Now {
+        let mut now = match &*locked(&self.watched) {
+            Watched::Nothing => Now::default(),
+            Watched::Phase(bar, view) => view.now(bar),
+            Watched::Ended(now) => now.clone(),
+        };
+        let wait = locked(&self.waits);
+        let wait = wait.as_ref().filter(|wait| wait.until > Instant::now());
+        now.waits_for = wait.map(|wait| wait.what.clone());
+        now
     }
 
     /// Returns a copy that shows nothing, for a command that runs as part of another.
@@ -99,6 +152,9 @@ impl Progress {
         let mut ticker = None;
         match self.shown {
             Shown::Nowhere => {}
+            Shown::Watched => {
+                *locked(&self.watched) = Watched::Phase(bar.clone(), view.clone());
+            }
             Shown::Terminal => {
                 let view = view.clone();
                 let line = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
@@ -131,6 +187,7 @@ impl Progress {
             bar,
             view,
             log: Arc::clone(&self.log),
+            watched: Arc::clone(&self.watched),
             _ticker: ticker,
         }
     }
@@ -183,6 +240,7 @@ pub(crate) struct Phase {
     bar: ProgressBar,
     view: View,
     log: Arc<Log>,
+    watched: Arc<Mutex<Watched>>,
     /// Ends the messages when it is dropped.
     _ticker: Option<Sender<()>>,
 }
@@ -212,6 +270,13 @@ impl Phase {
 
 impl Drop for Phase {
     fn drop(&mut self) {
+        let mut watched = locked(&self.watched);
+        if let Watched::Phase(bar, view) = &*watched
+            && Arc::ptr_eq(&view.done, &self.view.done)
+        {
+            *watched = Watched::Ended(view.now(bar));
+        }
+        drop(watched);
         self.bar.finish_and_clear();
         self.log.bars().remove(&self.bar);
     }
@@ -293,6 +358,22 @@ impl From<&ProgressBar> for Measure {
 }
 
 impl View {
+    fn now(&self, bar: &ProgressBar) -> Now {
+        let bytes_total = bar.length().unwrap_or_default();
+        Now {
+            phase: self.name,
+            done: self.done.load(Ordering::Relaxed),
+            total: self.total,
+            // Bytes that are counted twice, as after a broken transfer, must not exceed the total.
+            bytes: match bytes_total {
+                0 => bar.position(),
+                total => bar.position().min(total),
+            },
+            bytes_total,
+            waits_for: None,
+        }
+    }
+
     /// Formats the progress as one line of at most `columns` columns; the least important parts are dropped first.
     fn line(&self, measure: &Measure, columns: usize) -> String {
         let mut parts = Vec::new();
@@ -457,6 +538,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_watched_stays_at_its_last_state_when_a_phase_ends() {
+        let log = Log::new(
+            crate::log::LogLevel::Error,
+            crate::log::LogFormat::Text,
+            None,
+        );
+        let progress = Progress::watched(Arc::new(log.unwrap()));
+        assert_eq!(progress.now(), Now::default());
+        let phase = progress.phase("download", Some(("blob", 3)));
+        phase.bytes_in_all(Some(30));
+        phase.bytes(10);
+        phase.one_done();
+        progress.waits("rate limit of r.test".into(), None);
+        let wanted = Now {
+            phase: "download",
+            done: 1,
+            total: 3,
+            bytes: 10,
+            bytes_total: 30,
+            waits_for: Some("rate limit of r.test".into()),
+        };
+        assert_eq!(progress.now(), wanted);
+        drop(phase);
+        assert_eq!(progress.now(), wanted);
+    }
+
+    #[test]
     fn a_bar_that_nobody_sees_knows_its_rate() {
         let log = Arc::new(
             Log::new(
@@ -471,6 +579,7 @@ mod tests {
             log,
             waits: Arc::default(),
             asked: Arc::default(),
+            watched: Arc::default(),
         };
         let phase = progress.phase("import", Some(("object", 2)));
         phase.bytes_in_all(Some(100 * MIB));

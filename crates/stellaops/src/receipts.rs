@@ -1,44 +1,64 @@
-//! The receipts of `mirror run`: one file for each run of a job, in `$XDG_STATE_HOME/stellaops/receipts/JOB/`.
+//! The receipts of jobs: what each run brought to its target, and what was pruned there since.
+
+mod folder;
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::sync::Arc;
 
 use mirror_import::{ImportReport, PruneKind, PruneReport};
-use oci_content::{FileSystemGaps, replace_file};
 use serde::Serialize;
 
-use crate::context::state;
+pub(crate) use self::folder::FolderReceipts;
 use crate::exit::{Exit, Failure};
+use crate::job_lock::JobHeld;
 use crate::small_file;
 
 /// The version of a receipt's form.
 const SCHEMA_VERSION: u32 = 1;
 /// A larger file is refused: a receipt of 100,000 manifests has about 40 MiB.
 const MAX_RECEIPT_BYTES: u64 = 1 << 30;
-/// More files than this are refused: a run each hour makes 8,760 a year.
-const MAX_RECEIPTS: usize = 100_000;
+
+/// Where receipts are kept.
+///
+/// - A receipt is written as a whole or not at all, and is newer than all earlier ones, even if the clock was set back.
+/// - A receipt is never changed.
+pub(crate) trait ReceiptStore: fmt::Debug + Send + Sync {
+    /// Returns the names of all jobs that have receipts, sorted.
+    fn jobs(&self) -> Result<Vec<String>, Failure>;
+
+    /// Returns the names of a job's receipts, the newest first; none if the job has not run yet.
+    fn newest_first(&self, job: &str) -> Result<Vec<String>, Failure>;
+
+    fn read(&self, job: &str, name: &str) -> io::Result<Vec<u8>>;
+
+    /// Writes the next receipt of a job, and returns its name.
+    fn write(&self, job: &str, text: &str) -> io::Result<String>;
+
+    /// Returns where a job's receipts are, for people.
+    fn place(&self, job: &str) -> String;
+
+    /// Returns where a receipt is, for people.
+    fn place_of(&self, job: &str, name: &str) -> String;
+
+    /// Takes the lock on a job, if more than one process can run it; fails if another run holds it.
+    fn hold(&self, job: &str) -> Result<Option<JobHeld>, Failure>;
+}
 
 /// The receipts of one job.
 ///
-/// - A receipt is written atomically, and its name sorts after all earlier ones, even if the clock was set back.
-/// - A file that cannot be read or understood is an error that names it. It is never skipped: what it records as made would
-///   then count as somebody else's.
+/// A receipt that cannot be read or understood is an error that names it. It is never skipped: what it records as made would
+/// then count as somebody else's.
 #[derive(Clone, Debug)]
 pub(crate) struct Receipts {
-    folder: PathBuf,
-    gaps: FileSystemGaps,
+    job: String,
+    store: Arc<dyn ReceiptStore>,
 }
 
 impl Receipts {
     /// Returns the receipts of a job.
-    pub(crate) fn of_job(job: &str, gaps: FileSystemGaps) -> Result<Self, Failure> {
-        let Some(all) = state("receipts") else {
-            let message = "there is no place for receipts: set XDG_STATE_HOME or HOME";
-            return Err(Failure::new(Exit::Usage, message));
-        };
+    pub(crate) fn of_job(job: &str, store: Arc<dyn ReceiptStore>) -> Result<Self, Failure> {
         let is_file_name = |name: &str| {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
             !name.is_empty()
@@ -54,48 +74,46 @@ impl Receipts {
             return Err(Failure::new(Exit::Usage, message));
         }
         Ok(Self {
-            folder: all.join(job),
-            gaps,
+            job: job.to_owned(),
+            store,
         })
     }
 
-    /// Returns the folder, which exists once there is a receipt.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Returns where the receipts are, for people.
+    pub(crate) fn place(&self) -> String {
+        self.store.place(&self.job)
     }
 
-    /// Returns the names of all jobs that have receipts, sorted.
-    pub(crate) fn jobs() -> Result<Vec<String>, Failure> {
-        let Some(all) = state("receipts") else {
-            return Ok(Vec::new());
-        };
-        let entries = match fs::read_dir(&all) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
-        };
-        let entries = entries.map_err(|error| {
-            let message = format!("{} cannot be listed: {error}", all.display());
-            Failure::new(Exit::LocalIo, message)
-        })?;
-        let folders = entries.iter().filter(|entry| entry.path().is_dir());
-        let mut names: Vec<String> = folders
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| !name.starts_with('.'))
-            .collect();
-        names.sort();
-        Ok(names)
+    /// Returns where a receipt is, for people.
+    pub(crate) fn place_of(&self, name: &str) -> String {
+        self.store.place_of(&self.job, name)
+    }
+
+    /// Takes the lock on the job, held until it is dropped; fails if another run holds it.
+    pub(crate) fn hold(&self) -> Result<Option<JobHeld>, Failure> {
+        self.store.hold(&self.job)
+    }
+
+    /// Returns the names of all receipts, the newest first; none if the job has not run yet.
+    pub(crate) fn newest_first(&self) -> Result<Vec<String>, Failure> {
+        self.store.newest_first(&self.job)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Result<Record, Failure> {
+        let bytes = self.store.read(&self.job, name);
+        parse(bytes).map_err(|reason| unreliable(&self.place_of(name), &reason))
     }
 
     /// Returns the newest receipt of an import that was proved, without what was pruned since, and where it is; `None` if
     /// no receipt is proved.
-    pub(crate) fn newest_proved(&self) -> Result<Option<(PathBuf, ImportReport)>, Failure> {
+    pub(crate) fn newest_proved(&self) -> Result<Option<(String, ImportReport)>, Failure> {
         let mut pruned = Vec::new();
-        for path in self.newest_first()? {
-            match read_record(&path)? {
+        for name in self.newest_first()? {
+            match self.read(&name)? {
                 Record::Prune(report) => pruned.push(report),
                 Record::Import(mut report) if report.proved => {
                     pruned.iter().for_each(|pruned| report.forget(pruned));
-                    return Ok(Some((path, *report)));
+                    return Ok(Some((self.place_of(&name), *report)));
                 }
                 Record::Import(_) => {}
             }
@@ -104,98 +122,51 @@ impl Receipts {
     }
 
     /// Writes the receipt of a run, or the report of a prune, and returns where it is.
-    pub(crate) fn write(&self, report: &impl Serialize) -> Result<PathBuf, Failure> {
-        let fail = |error: &dyn fmt::Display| {
-            let folder = self.folder.display();
+    pub(crate) fn write(&self, report: &impl Serialize) -> Result<String, Failure> {
+        let text = serde_json::to_string(report).map_err(io::Error::from);
+        let written = text.and_then(|text| self.store.write(&self.job, &format!("{text}\n")));
+        let name = written.map_err(|error| {
             let message = format!(
-                "the receipt cannot be written to {folder}: {error}; what was mirrored is at the target, and without a \
-                 receipt it is never pruned"
+                "the receipt cannot be written to {}: {error}; what was mirrored is at the target, and without a receipt it \
+                 is never pruned",
+                self.place()
             );
             Failure::new(Exit::LocalIo, message)
-        };
-        fs::create_dir_all(&self.folder).map_err(|error| fail(&error))?;
-        let last = self.newest_first()?.into_iter().next();
-        let name = name_after(SystemTime::now(), last.as_deref());
-        let path = self.folder.join(name);
-        let text = serde_json::to_string(report).map_err(|error| fail(&error))?;
-        replace_file(&path, format!("{text}\n").as_bytes(), &self.gaps)
-            .map_err(|error| fail(&error))?;
-        Ok(path)
-    }
-
-    /// Returns the files of all receipts, the newest first; none if the job has not run yet.
-    pub(crate) fn newest_first(&self) -> Result<Vec<PathBuf>, Failure> {
-        let fail = |reason: String| {
-            let message = format!(
-                "the receipts in {} cannot be listed: {reason}",
-                self.folder.display()
-            );
-            Failure::new(Exit::LocalIo, message)
-        };
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(fail(error.to_string())),
-        };
-        let mut paths = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(|error| fail(error.to_string()))?.path();
-            let is_json = path
-                .extension()
-                .is_some_and(|extension| extension == "json");
-            let hidden = path.file_name().is_some_and(|name| {
-                // What a run that was killed left over.
-                name.as_encoded_bytes().starts_with(b".")
-            });
-            if !is_json || hidden {
-                continue;
-            }
-            if paths.len() == MAX_RECEIPTS {
-                return Err(fail(format!("there are more than {MAX_RECEIPTS}")));
-            }
-            paths.push(path);
-        }
-        paths.sort();
-        paths.reverse();
-        Ok(paths)
+        })?;
+        Ok(self.place_of(&name))
     }
 }
 
-/// A file among the receipts of a job.
+/// A receipt.
 #[derive(Debug)]
 pub(crate) enum Record {
     Import(Box<ImportReport>),
     Prune(Box<PruneReport>),
 }
 
-/// Reads a receipt, of `mirror run` or of `bundle import`.
+/// Reads a receipt from a file, of `mirror run` or of `bundle import`.
 pub(crate) fn read(path: &Path) -> Result<ImportReport, Failure> {
-    match read_record(path)? {
+    let place = path.display().to_string();
+    let bytes = small_file::read(path, MAX_RECEIPT_BYTES);
+    match parse(bytes).map_err(|reason| unreliable(&place, &reason))? {
         Record::Import(report) => Ok(*report),
         Record::Prune(_) => {
-            let message = format!(
-                "{} is the report of a prune, and no receipt of what was brought",
-                path.display()
-            );
+            let message =
+                format!("{place} is the report of a prune, and no receipt of what was brought");
             Err(Failure::new(Exit::Usage, message))
         }
     }
 }
 
-/// Reads a file among the receipts of a job.
-pub(crate) fn read_record(path: &Path) -> Result<Record, Failure> {
-    parse(path).map_err(|reason| {
-        let message = format!(
-            "the receipt {} cannot be relied on: {reason}; put it back from a backup, or move it away to do without what it \
-             records",
-            path.display()
-        );
-        Failure::new(Exit::LocalIo, message)
-    })
+fn unreliable(place: &str, reason: &str) -> Failure {
+    let message = format!(
+        "the receipt {place} cannot be relied on: {reason}; put it back from a backup, or move it away to do without what it \
+         records"
+    );
+    Failure::new(Exit::LocalIo, message)
 }
 
-fn parse(path: &Path) -> Result<Record, String> {
-    let read = small_file::read(path, MAX_RECEIPT_BYTES);
+fn parse(read: io::Result<Vec<u8>>) -> Result<Record, String> {
     let bytes = read.map_err(|error| error.to_string())?;
     /// The version, which is read first: a later version may have other members.
     #[derive(serde::Deserialize)]
@@ -218,30 +189,17 @@ fn parse(path: &Path) -> Result<Record, String> {
     })
 }
 
-/// Returns a file name that sorts after `last`: the time, down to the nanosecond, or the nanosecond after that of `last`.
-fn name_after(now: SystemTime, last: Option<&Path>) -> String {
-    let last = last
-        .and_then(Path::file_stem)
-        .and_then(|stem| stem.to_str());
-    let last = last.and_then(|stem| humantime::parse_rfc3339(&stem.replace('_', ":")).ok());
-    let time = match last {
-        Some(last) if last >= now => last + Duration::from_nanos(1),
-        _ => now,
-    };
-    let time = humantime::format_rfc3339_nanos(time).to_string();
-    // A colon is not allowed in the names of some file systems.
-    format!("{}.json", time.replace(':', "_"))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use oci_content::FileSystemGaps;
+
     use super::*;
 
     fn receipts(folder: &Path) -> Receipts {
-        Receipts {
-            folder: folder.join("job"),
-            gaps: FileSystemGaps::default(),
-        }
+        let store = FolderReceipts::new(folder.to_owned(), FileSystemGaps::default());
+        Receipts::of_job("job", Arc::new(store)).unwrap()
     }
 
     fn report(target: &str) -> ImportReport {
@@ -258,23 +216,20 @@ mod tests {
     #[test]
     fn receipts_are_listed_newest_first_even_if_the_clock_was_set_back() {
         let folder = tempfile::tempdir().unwrap();
+        let job = folder.path().join("job");
         let receipts = receipts(folder.path());
-        assert_eq!(receipts.newest_first().unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(receipts.newest_first().unwrap(), Vec::<String>::new());
         let first = receipts.write(&report("first")).unwrap();
-        let future = receipts
-            .folder()
-            .join("2999-12-31T23_59_59.999999999Z.json");
+        let future = job.join("2999-12-31T23_59_59.999999999Z.json");
         fs::rename(&first, &future).unwrap();
         receipts.write(&report("second")).unwrap();
         receipts.write(&report("third")).unwrap();
-        fs::write(receipts.folder().join(".partial-x.json"), "half").unwrap();
-        fs::write(receipts.folder().join("notes.txt"), "").unwrap();
-        let targets: Vec<_> = receipts
-            .newest_first()
-            .unwrap()
-            .iter()
-            .map(|path| read(path).unwrap().target)
-            .collect();
+        fs::write(job.join(".partial-x.json"), "half").unwrap();
+        fs::write(job.join("notes.txt"), "").unwrap();
+        let mut targets = Vec::new();
+        for name in receipts.newest_first().unwrap() {
+            targets.push(read(&job.join(name)).unwrap().target);
+        }
         assert_eq!(targets, ["third", "second", "first"]);
     }
 
@@ -316,7 +271,8 @@ mod tests {
     #[test]
     fn a_job_is_a_folder_of_its_own() {
         for name in ["", ".", "..", "a/b", ".hidden", "x y", &"a".repeat(129)] {
-            let error = Receipts::of_job(name, FileSystemGaps::default());
+            let store = FolderReceipts::new("x".into(), FileSystemGaps::default());
+            let error = Receipts::of_job(name, Arc::new(store));
             assert!(error.unwrap_err().is(Exit::Usage), "{name}");
         }
     }

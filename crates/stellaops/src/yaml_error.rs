@@ -8,8 +8,12 @@ const KNOWN: &[&str] = &[
     "base",
     "bundle",
     "bytes_per_second",
+    "ca_file",
     "category",
     "center",
+    "cert",
+    "client_ca",
+    "client_cert",
     "cron",
     "deny",
     "except",
@@ -361,6 +365,42 @@ mod tests {
                 "{yaml}"
             );
         }
+    }
+
+    #[test]
+    fn every_key_of_the_configuration_is_known_or_may_hold_a_secret() {
+        let schema = crate::config::schema();
+        let mut open = vec![(String::new(), schema)];
+        let mut hidden = std::collections::BTreeSet::new();
+        while let Some((name, schema)) = open.pop() {
+            if !name.is_empty() && !KNOWN.contains(&name.as_str()) {
+                hidden.insert(name);
+            }
+            let properties = schema["properties"]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            open.extend(properties);
+            let below = ["items", "additionalProperties"].map(|below| schema.get(below));
+            let below = below
+                .into_iter()
+                .flatten()
+                .filter(|below| below.is_object());
+            open.extend(below.map(|below| (String::new(), below.clone())));
+        }
+        let hidden: Vec<_> = hidden.iter().map(String::as_str).collect();
+        assert_eq!(
+            hidden,
+            [
+                "client_key",
+                "key",
+                "notify",
+                "secret",
+                "sign_key",
+                "tokens",
+                "url"
+            ]
+        );
     }
 
     #[test]

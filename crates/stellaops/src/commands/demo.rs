@@ -19,6 +19,8 @@ use crate::commands::run::{Run, Running};
 use crate::commands::{export, import, probe, validate};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::failure;
+use crate::jobs;
 use crate::render;
 
 /// Run the whole workflow on an embedded registry: nothing to install, no network
@@ -68,7 +70,9 @@ async fn run(context: &Context) -> Result<(), Failure> {
     let bundle = folder.0.join("bundle.tgz");
     let request = ExportRequest::new(vec![reference.clone()]);
     let output = FileOutput::new(&bundle);
-    let summary = export::export(context, &request, &output, &context.progress.silent()).await?;
+    let exported =
+        jobs::export::export(context, &request, &output, &context.progress.silent()).await;
+    let summary = exported.map_err(|error| failure::of_export(&error))?;
     render::text(&export::table(&summary))?;
     source.shutdown().await;
 

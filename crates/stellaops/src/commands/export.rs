@@ -1,13 +1,8 @@
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
-use mirror_export::{
-    ExportDocument, ExportError, ExportErrorKind, ExportEvent, ExportObserver, ExportRequest,
-    ExportSummary, Exporter, FileOutput,
-};
-use mirror_plan::{PlanEvent, PlanObserver, Selector};
+use mirror_export::{ExportDocument, ExportErrorKind, ExportRequest, ExportSummary, FileOutput};
+use mirror_plan::Selector;
 use oci_content::{ArtifactCategory, Completeness, ImageSource, Platform, Registry};
 
 use crate::arguments::policy::PolicyArgs;
@@ -18,8 +13,8 @@ use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::failure;
-use crate::planning::{self, Planning};
-use crate::progress::{Current, Phase, Progress};
+use crate::jobs::export::export;
+use crate::planning;
 use crate::render::{self, Table};
 use crate::selection;
 
@@ -100,7 +95,7 @@ impl Run for ExportArgs {
 
 async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     let (request, output) = request(context, args).await?;
-    let summary = match run_export(context, &request, &output, &context.progress).await {
+    let summary = match export(context, &request, &output, &context.progress).await {
         Err(error) if error.kind() == ExportErrorKind::Policy => {
             let as_json = args.format == TableFormat::Json;
             let file = output.path.to_string_lossy();
@@ -123,43 +118,6 @@ async fn run(context: &Context, args: &ExportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Exports, with log lines and metrics.
-pub(crate) async fn export(
-    context: &Context,
-    request: &ExportRequest,
-    output: &FileOutput,
-    progress: &Progress,
-) -> Result<ExportSummary, Failure> {
-    let result = run_export(context, request, output, progress).await;
-    result.map_err(|error| failure::of_export(&error))
-}
-
-async fn run_export(
-    context: &Context,
-    request: &ExportRequest,
-    output: &FileOutput,
-    progress: &Progress,
-) -> Result<ExportSummary, ExportError> {
-    let observer = Arc::new(Observer {
-        planning: Planning::new(context, progress, "export"),
-        context: context.clone(),
-        progress: progress.clone(),
-        current: Current::default(),
-        size: AtomicU64::new(0),
-        hashed: Mutex::default(),
-    });
-    let exporter = Exporter::new(
-        context.client.clone(),
-        Arc::clone(&observer) as Arc<dyn ExportObserver>,
-    )
-    .with_gaps(context.gaps.clone())
-    .manifest_cache(context.manifest_cache());
-    let result = exporter.export(request, output).await;
-    observer.planning.end();
-    observer.current.end();
-    result
-}
-
 /// Combines the command line and the configuration; the command line wins.
 async fn request(
     context: &Context,
@@ -169,7 +127,7 @@ async fn request(
     let output: PathBuf = args.output.clone().or_else(|| config.output.clone()).ok_or_else(|| {
         Failure::new(Exit::Usage, "no bundle to write: name one with --output, or as export.output in the configuration")
     })?;
-    output::check(&output)?;
+    output::check(&output, "--output")?;
     let images = if args.references.is_empty() {
         let mut selector = Selector::new(context.client.clone());
         let selected = selection::select(context, &mut selector, &config.images).await?;
@@ -208,107 +166,12 @@ async fn request(
     request.sequence = args.sequence.unwrap_or_default();
     if let Some(base) = args.base.as_ref().or(config.base.as_ref()) {
         base::is_not_the_output(base, &output.path)?;
-        request.base = Some(base::open(base)?);
+        request.base = Some(base::open(base, "--base")?);
     }
     let sign_key = args.sign_key.as_deref();
     request.sign_key = sign_key.map(signature::signing_key).transpose()?;
     request.plan.legacy_tags = args.legacy_tags.into();
     Ok((request, output))
-}
-
-/// Reports an export to the log, the metrics and the terminal.
-#[derive(Debug)]
-struct Observer {
-    planning: Planning,
-    context: Context,
-    progress: Progress,
-    current: Current,
-    /// The size of the bundle in bytes.
-    size: AtomicU64,
-    hashed: Mutex<Hashed>,
-}
-
-/// How much of the bundle has been hashed for the checksum.
-#[derive(Debug, Default)]
-struct Hashed {
-    bytes: u64,
-    /// Whether hashing is all that is left, and shown as progress.
-    is_shown: bool,
-}
-
-impl PlanObserver for Observer {
-    fn planning(&self, event: PlanEvent<'_>) {
-        self.planning.planning(event);
-    }
-}
-
-impl ExportObserver for Observer {
-    fn event(&self, event: ExportEvent) {
-        let log = &self.context.log;
-        match event {
-            ExportEvent::Planned {
-                bytes,
-                blobs,
-                blob_bytes,
-                kept,
-                left_out,
-                ..
-            } => {
-                let kept = match kept {
-                    0 => String::new(),
-                    kept => format!(
-                        ", {} kept from an interrupted export",
-                        render::count(kept, "blob")
-                    ),
-                };
-                let left_out = match left_out {
-                    0 => String::new(),
-                    left_out => format!(", {} left to the base", render::count(left_out, "blob")),
-                };
-                let blobs_text = render::count(blobs, "blob");
-                log.info(&format!(
-                    "Writing {} with {blobs_text} to download{kept}{left_out}",
-                    render::bytes(bytes)
-                ));
-                self.size.store(bytes, Ordering::Relaxed);
-                self.planning.end();
-                self.current.begin(|| {
-                    let of = Some(("blob", blobs as u64));
-                    let phase = self.progress.phase("download", of);
-                    phase.bytes_in_all(Some(blob_bytes));
-                    phase
-                });
-            }
-            ExportEvent::Received { bytes, .. } => self.current.with(|phase| phase.bytes(bytes)),
-            ExportEvent::Discarded { bytes, .. } => {
-                self.current.with(|phase| phase.bytes_again(bytes))
-            }
-            ExportEvent::Transferred { .. } => self.current.with(Phase::one_done),
-            ExportEvent::Syncing => self.current.begin(|| self.progress.phase("fsync", None)),
-            ExportEvent::Hashed { bytes, .. } => {
-                let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
-                hashed.bytes += bytes;
-                if hashed.is_shown {
-                    self.current.with(|phase| phase.bytes(bytes));
-                }
-            }
-            ExportEvent::Checksumming => {
-                let mut hashed = self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
-                hashed.is_shown = true;
-                self.current.begin(|| {
-                    let phase = self.progress.phase("checksum", None);
-                    phase.bytes_in_all(Some(self.size.load(Ordering::Relaxed)));
-                    phase.bytes(hashed.bytes);
-                    phase
-                });
-            }
-            _ => {}
-        }
-    }
-
-    fn requests(&self) -> u64 {
-        self.context.requests()
-    }
 }
 
 pub(crate) fn table(summary: &ExportSummary) -> String {

@@ -18,7 +18,8 @@ use crate::commands::validate;
 use crate::context::{Context, ledger as ledger_folder};
 use crate::exit::{Exit, Failure};
 use crate::failure;
-use crate::progress::{Current, Phase, Progress};
+use crate::jobs::sending::Sending;
+use crate::progress::Progress;
 use crate::remedy;
 use crate::render;
 
@@ -114,7 +115,7 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
         None => Some(source.to_string()),
     });
     if let Some(path) = &args.base {
-        let base = base::open(path)?;
+        let base = base::open(path, "--base")?;
         for source in base.repositories() {
             let target = options.mapping.target(source);
             options
@@ -362,57 +363,5 @@ fn unrecorded(ledger: &LedgerReport) -> Option<&'static str> {
         LedgerVerdict::Unverified => Some("no ledger: no key was given to verify the bundle with"),
         LedgerVerdict::Unnumbered => Some("no ledger: the bundle has no sequence"),
         _ => None,
-    }
-}
-
-/// Shows the progress of what is sent.
-#[derive(Debug)]
-pub(crate) struct Sending {
-    progress: Progress,
-    current: Current,
-    /// What is done, in a word.
-    name: &'static str,
-}
-
-impl Sending {
-    pub(crate) fn new(progress: &Progress, name: &'static str) -> Self {
-        Self {
-            progress: progress.clone(),
-            current: Current::default(),
-            name,
-        }
-    }
-
-    /// Ends what is shown.
-    pub(crate) fn end(&self) {
-        self.current.end();
-    }
-}
-
-impl ImportObserver for Sending {
-    fn planned(&self, objects: usize, bytes: u64) {
-        self.current.begin(|| {
-            let phase = self
-                .progress
-                .phase(self.name, Some(("object", objects as u64)));
-            phase.bytes_in_all(Some(bytes));
-            phase
-        });
-    }
-
-    fn advanced(&self, bytes: u64) {
-        self.current.with(|phase| phase.bytes(bytes));
-    }
-
-    fn set_back(&self, bytes: u64) {
-        self.current.with(|phase| phase.bytes_again(bytes));
-    }
-
-    fn arrived(&self, _: u64) {
-        self.current.with(Phase::one_done);
-    }
-
-    fn proving(&self) {
-        self.current.begin(|| self.progress.phase("proof", None));
     }
 }

@@ -4,6 +4,7 @@
 //! examples. It is listed here three times: as a module, in the enum of its group, and in [`Command::chosen`].
 
 mod completions;
+mod config;
 mod demo;
 mod diagnose;
 mod diff;
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     /// Copy images and everything that refers to them from registry to registry
     #[command(subcommand)]
     Mirror(mirror::MirrorCommand),
+    /// Check the configuration, and see what it may contain
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Use the local store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -138,6 +142,7 @@ impl Command {
             Self::Bundle(BundleCommand::Manifest(args)) => args,
             Self::Bundle(BundleCommand::Diff(args)) => args,
             Self::Mirror(command) => command.chosen(),
+            Self::Config(command) => command.chosen(),
             Self::Store(StoreCommand::Serve(args)) => args,
             Self::Store(StoreCommand::List(args)) => args,
             Self::Demo(args) => args,

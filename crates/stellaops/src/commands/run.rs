@@ -23,6 +23,11 @@ pub(crate) trait Run: fmt::Debug + Sync {
         false
     }
 
+    /// Returns whether the command reads the configuration itself, and so runs even if it is wrong.
+    fn reads_config(&self) -> bool {
+        false
+    }
+
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a>;
 }
 

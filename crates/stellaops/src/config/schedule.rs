@@ -3,15 +3,16 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, de};
 use url::{Host, Url};
 
+use super::cron::Cron;
 use super::secret::Secret;
 use crate::window::{DailyWindow, Hours, Zone};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked here, and obeyed by the service")]
 pub(crate) struct ScheduleConfig {
     pub(crate) cron: Cron,
     /// The zone of `cron` and `window`; by default the machine's.
@@ -23,9 +24,50 @@ pub(crate) struct ScheduleConfig {
 }
 
 impl ScheduleConfig {
+    /// Returns the zone of the schedule.
+    pub(crate) fn zone(&self) -> TimeZone {
+        let zone = self.time_zone.as_ref();
+        zone.map_or_else(TimeZone::system, |zone| zone.time_zone().clone())
+    }
+
     /// Returns the time of day in which runs may speak to registries.
     pub(crate) fn window(&self) -> Option<DailyWindow> {
         Some(DailyWindow::new(self.window?, self.time_zone.clone()))
+    }
+}
+
+/// When the target of a job is audited.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "AuditKeys")]
+pub(crate) struct AuditConfig {
+    pub(crate) schedule: ScheduleConfig,
+    /// Whether what is missing or changed is sent again.
+    pub(crate) repair: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditKeys {
+    cron: Cron,
+    time_zone: Option<Zone>,
+    #[serde(default, deserialize_with = "jitter")]
+    jitter_seconds: u32,
+    window: Option<Hours>,
+    #[serde(default)]
+    repair: bool,
+}
+
+impl From<AuditKeys> for AuditConfig {
+    fn from(keys: AuditKeys) -> Self {
+        Self {
+            schedule: ScheduleConfig {
+                cron: keys.cron,
+                time_zone: keys.time_zone,
+                jitter_seconds: keys.jitter_seconds,
+                window: keys.window,
+            },
+            repair: keys.repair,
+        }
     }
 }
 
@@ -75,85 +117,6 @@ fn some_ends<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RunEnd>, 
     Ok(ends)
 }
 
-/// Five fields: minute, hour, day of the month, month, day of the week.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Cron(String);
-
-impl Cron {
-    #[expect(dead_code, reason = "obeyed by the service")]
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Cron {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        const FIELDS: [(&str, u8, u8, &[&str]); 5] = [
-            ("minute", 0, 59, &[]),
-            ("hour", 0, 23, &[]),
-            ("day of the month", 1, 31, &[]),
-            (
-                "month",
-                1,
-                12,
-                &[
-                    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov",
-                    "dec",
-                ],
-            ),
-            (
-                "day of the week",
-                0,
-                7,
-                &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
-            ),
-        ];
-        let given: Vec<_> = text.split_whitespace().collect();
-        if given.len() != FIELDS.len() {
-            return Err(format!(
-                "{text:?} is not a schedule: it has five fields, minute, hour, day of the month, month and day of the week"
-            ));
-        }
-        for (field, (name, least, most, names)) in given.iter().zip(FIELDS) {
-            let value = |text: &str| {
-                let lower = text.to_ascii_lowercase();
-                if names.contains(&&*lower) {
-                    return true;
-                }
-                let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-                digits
-                    && text
-                        .parse::<u8>()
-                        .is_ok_and(|number| (least..=most).contains(&number))
-            };
-            let step = |text: &str| {
-                text.parse::<u8>()
-                    .is_ok_and(|step| (1..=most).contains(&step))
-            };
-            let part = |part: &str| {
-                let (range, steps) = match part.split_once('/') {
-                    Some((range, steps)) => (range, step(steps)),
-                    None => (part, true),
-                };
-                let range = match range.split_once('-') {
-                    Some((from, to)) => value(from) && value(to),
-                    None => range == "*" || value(range),
-                };
-                range && steps
-            };
-            if !field.split(',').all(part) {
-                return Err(format!(
-                    "{text:?} is not a schedule: {field:?} is not a {name}"
-                ));
-            }
-        }
-        Ok(Self(text))
-    }
-}
-
 /// Where a run is reported to: a URL, or a secret that is one.
 #[derive(Clone)]
 pub(crate) enum Hook {
@@ -163,7 +126,6 @@ pub(crate) enum Hook {
 
 impl Hook {
     /// Returns the URL to send to. The error does not quote it, since it may hold a secret.
-    #[expect(dead_code, reason = "obeyed by the service")]
     pub(crate) fn resolved(&self) -> Result<Url, String> {
         match self {
             Self::Url(url) => Ok(url.clone()),
@@ -220,26 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schedules_and_hooks_are_checked() {
-        for cron in [
-            "0 2 * * *",
-            "*/15 0-6,22 1 jan,JUL mon-fri",
-            "59 23 31 12 7",
-        ] {
-            assert!(Cron::try_from(cron.to_owned()).is_ok(), "{cron}");
-        }
-        for cron in [
-            "",
-            "@daily",
-            "0 2 * *",
-            "60 2 * * *",
-            "0 2 0 * *",
-            "*/0 2 * * *",
-            "0 2 * * x",
-            "0- 2 * * *",
-        ] {
-            assert!(Cron::try_from(cron.to_owned()).is_err(), "{cron}");
-        }
+    fn hooks_are_checked() {
         for (url, fits) in [
             ("https://a.test/x", true),
             ("http://127.0.0.1:1/x", true),

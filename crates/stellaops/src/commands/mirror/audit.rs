@@ -2,24 +2,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use mirror_import::{
-    AuditFinding, AuditObserver, AuditReport, AuditStatus, Auditor, DriftKind, ImportOptions,
-    ImportReport, MapRule, RegistryTarget, Target,
-};
-use oci_content::{ImageSource, Registry};
+use mirror_import::{AuditReport, AuditStatus, DriftKind, ImportReport, RegistryTarget, Target};
+use oci_content::Registry;
 use serde::Serialize;
 
-use super::copy;
-use super::counting::Counting;
 use crate::arguments::{TableFormat, bundle_path};
 use crate::commands::import;
 use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::failure;
-use crate::planning;
-use crate::receipts::{self, Receipts};
+use crate::jobs::audit::{self, audit, place, target};
+use crate::receipts;
 use crate::render;
 
 /// Ask a target whether everything that was brought is still there, unchanged, and discoverable
@@ -64,7 +58,7 @@ impl Run for AuditArgs {
 /// A receipt to audit.
 struct Audited {
     job: Option<String>,
-    path: PathBuf,
+    place: String,
     receipt: ImportReport,
 }
 
@@ -79,7 +73,7 @@ struct AuditDocument {
 #[serde(rename_all = "camelCase")]
 struct OneAudit {
     job: Option<String>,
-    receipt: PathBuf,
+    receipt: String,
     repaired: bool,
     #[serde(flatten)]
     report: AuditReport,
@@ -113,7 +107,7 @@ async fn run(context: &Context, args: &AuditArgs) -> Result<(), Failure> {
         }
         document.audits.push(OneAudit {
             job: audited.job,
-            receipt: audited.path,
+            receipt: audited.place,
             repaired,
             report,
         });
@@ -130,30 +124,28 @@ fn receipts(context: &Context, args: &AuditArgs) -> Result<Vec<Audited>, Failure
     if let Some(path) = &args.receipt {
         return Ok(vec![Audited {
             job: None,
-            path: path.clone(),
+            place: path.display().to_string(),
             receipt: receipts::read(path)?,
         }]);
     }
     let mut jobs = args.jobs.clone();
     if jobs.is_empty() {
-        jobs = Receipts::jobs()?;
+        jobs = context.jobs_with_receipts()?;
     }
     let mut audited = Vec::new();
     for job in jobs {
-        let own = Receipts::of_job(&job, context.gaps.clone())?;
-        let Some((path, receipt)) = own.newest_proved()? else {
+        let own = context.receipts_of(&job)?;
+        let Some((place, receipt)) = own.newest_proved()? else {
             let message = format!(
                 "job {job} has no receipt of a run that was proved in {}; `stellaops mirror run {job}` writes one",
-                own.folder().display()
+                own.place()
             );
             return Err(Failure::new(Exit::Usage, message));
         };
-        context
-            .log
-            .info(&format!("Job {job}: auditing by {}", path.display()));
+        context.log.info(&format!("Job {job}: auditing by {place}"));
         audited.push(Audited {
             job: Some(job),
-            path,
+            place,
             receipt,
         });
     }
@@ -164,29 +156,6 @@ fn receipts(context: &Context, args: &AuditArgs) -> Result<Vec<Audited>, Failure
     Ok(audited)
 }
 
-fn target(context: &Context, receipt: &ImportReport) -> Result<RegistryTarget, Failure> {
-    let registry: Registry = receipt.target.parse().map_err(|_| {
-        let message = format!(
-            "{} is a folder, and only registries are audited; importing the same bundle again hashes everything in it",
-            receipt.target
-        );
-        Failure::new(Exit::Usage, message)
-    })?;
-    Ok(RegistryTarget::new(context.client.clone(), registry))
-}
-
-async fn audit(
-    context: &Context,
-    target: &RegistryTarget,
-    receipt: &ImportReport,
-) -> (AuditReport, Result<(), Failure>) {
-    let observer = Arc::new(Counting::new(&context.progress, "audit"));
-    let told: Arc<dyn AuditObserver> = Arc::<Counting>::clone(&observer);
-    let (report, result) = Auditor::new(target.clone(), told).audit(receipt).await;
-    observer.end();
-    (report, result.map_err(|error| failure::of_import(&error)))
-}
-
 /// Sends again what the source or the bundle still has.
 async fn repair(
     context: &Context,
@@ -194,38 +163,23 @@ async fn repair(
     receipt: &ImportReport,
     target: &RegistryTarget,
 ) -> Result<(), Failure> {
+    let Some(path) = &args.file else {
+        return audit::repair(context, receipt, target, args.overwrite_tags).await;
+    };
+    let options = audit::repair_options(receipt, args.overwrite_tags)?;
+    let validator = validate::validator(true, false);
+    let bundle = validate::validated_by(&context.progress, &validator, path)?;
+    validate::warn(&context.log, &bundle);
     let target: Arc<dyn Target> = Arc::new(target.clone());
-    let mut options = ImportOptions::default();
-    options.overwrite_tags = args.overwrite_tags;
-    options.verify_existing = true;
-    for record in &receipt.repositories {
-        let rule: Result<MapRule, _> = format!("{}={}", record.source, record.target).parse();
-        let rule = rule.map_err(|error| failure::of_import(&error))?;
-        options.mapping.rules.push(rule);
-    }
-    if let Some(path) = &args.file {
-        let validator = validate::validator(true, false);
-        let bundle = validate::validated_by(&context.progress, &validator, path)?;
-        validate::warn(&context.log, &bundle);
-        let sent = import::import(bundle, target, options, &context.progress).await;
-        return sent.map(drop);
-    }
-    let images = receipt.graph.iter().flat_map(|graph| &graph.images);
-    let images = images.map(|image| image.reference.clone().pinned_to(image.digest.clone()));
-    let request = planning::mirror_request(context, images.map(ImageSource::from).collect());
-    let copied = copy::copy(context, &request, target, options, false).await;
-    copied.map(drop).map_err(|error| failure::of_mirror(&error))
+    let sent = import::import(bundle, target, options, &context.progress).await;
+    sent.map(drop)
 }
 
 fn text(audits: &[OneAudit]) -> String {
     let mut text = String::new();
     for audit in audits {
         let report = &audit.report;
-        text.push_str(&format!(
-            "{}\n  receipt {}\n",
-            report.target,
-            audit.receipt.display()
-        ));
+        text.push_str(&format!("{}\n  receipt {}\n", report.target, audit.receipt));
         let mut table = render::Table::new(["KIND", "WHAT", "WHERE", "CAUSE"]);
         for finding in &report.findings {
             table.row([
@@ -253,19 +207,4 @@ fn text(audits: &[OneAudit]) -> String {
         ));
     }
     text
-}
-
-fn place(finding: &AuditFinding) -> String {
-    let repository = &finding.repository;
-    let mut place = match &finding.tag {
-        Some(tag) => format!("{repository}:{tag}"),
-        None => format!("{repository}@{}", finding.digest),
-    };
-    if let Some(subject) = &finding.subject {
-        place = format!("{place} of {subject}");
-    }
-    if let Some(found) = &finding.found {
-        place = format!("{place} is {found}");
-    }
-    place
 }

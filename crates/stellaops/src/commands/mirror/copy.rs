@@ -1,11 +1,8 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
-use mirror_import::{
-    ImportObserver, ImportOptions, ImportReport, Importer, Mirror, MirrorError, Target,
-};
-use mirror_plan::{PlanErrorKind, PlanObserver, PlanRequest, Planner};
+use mirror_import::{ImportOptions, MirrorError};
+use mirror_plan::PlanErrorKind;
 use oci_content::{Completeness, ImageSource, Platform, Registry};
 
 use crate::arguments::destination::{self, MappingArgs};
@@ -13,13 +10,14 @@ use crate::arguments::policy::{self, PolicyArgs};
 use crate::arguments::source::{FORM, registries, source};
 use crate::arguments::{LegacyTagsArg, TextFormat};
 use crate::commands::export::platform;
-use crate::commands::import::{self, Sending};
+use crate::commands::import;
 use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::failure;
-use crate::planning::{self, Planning};
+use crate::jobs::copy::copy;
+use crate::planning;
 use crate::render;
 
 /// Copy images and everything that refers to them from registry to registry, and prove that all of it arrived
@@ -125,32 +123,4 @@ async fn run(context: &Context, args: &CopyArgs) -> Result<(), Failure> {
             "what was copied is incomplete, as allowed; the output names what is missing",
         )),
     }
-}
-
-/// Copies images, with log lines, metrics and progress.
-pub(crate) async fn copy(
-    context: &Context,
-    request: &PlanRequest,
-    target: Arc<dyn Target>,
-    options: ImportOptions,
-    allow_incomplete: bool,
-) -> Result<ImportReport, MirrorError> {
-    let sending = Arc::new(Sending::new(&context.progress, "copy"));
-    let told: Arc<dyn ImportObserver> = Arc::<Sending>::clone(&sending);
-    let importer = Importer::new(target, options, told);
-    let planning = Arc::new(Planning::new(context, &context.progress, "mirror"));
-    let mirror = mirror(context, importer, &planning).allow_incomplete(allow_incomplete);
-    let found = mirror.find(request).await;
-    planning.end();
-    let result = mirror.send(&found?).await;
-    sending.end();
-    result
-}
-
-/// Creates the mirror of a command, which reports its search by `planning`.
-pub(crate) fn mirror(context: &Context, importer: Importer, planning: &Arc<Planning>) -> Mirror {
-    let observer: Arc<dyn PlanObserver> = Arc::<Planning>::clone(planning);
-    let planner = Planner::new(context.client.clone(), Arc::clone(&observer))
-        .manifest_cache(context.manifest_cache());
-    Mirror::new(planner, importer, observer)
 }

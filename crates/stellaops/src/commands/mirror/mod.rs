@@ -2,8 +2,7 @@
 
 mod audit;
 mod convert;
-pub(crate) mod copy;
-mod counting;
+mod copy;
 mod job;
 mod plan;
 mod prune;

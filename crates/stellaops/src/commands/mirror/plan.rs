@@ -10,12 +10,13 @@ use mirror_plan::{
 use oci_content::{Digest, Reference, Registry};
 use serde::Serialize;
 
-use super::copy;
-use super::job::{self, Choice, Failures, Job, JobArgs};
+use super::job::{self, Failures, JobArgs};
 use crate::arguments::TableFormat;
 use crate::commands::run::{Run, Running};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::jobs::copy;
+use crate::jobs::job::{Choice, Job, failure, pinned};
 use crate::planning::Planning;
 use crate::render::{self, Table};
 
@@ -170,7 +171,7 @@ async fn plan(
     // A lock file that says something else is written anew.
     let writes_lock = args.jobs.lock.is_some() && !args.jobs.locked;
     if choice.images.is_empty() {
-        plan.has_work = writes_lock && locked != Some(&job::pinned(&choice.selected, []));
+        plan.has_work = writes_lock && locked != Some(&pinned(&choice.selected, []));
         return Ok(plan);
     }
     let request = job.request(context, choice.images)?;
@@ -181,14 +182,14 @@ async fn plan(
     let mirror = copy::mirror(context, importer, &planning);
     let found = mirror.find(&request).await;
     planning.end();
-    let found = found.map_err(|error| job::failure(&error))?;
+    let found = found.map_err(|error| failure(&error))?;
     let surveyed = mirror.survey(&found).await;
-    let (survey, missing) = surveyed.map_err(|error| job::failure(&error))?;
+    let (survey, missing) = surveyed.map_err(|error| failure(&error))?;
     plan.missing = missing;
     plan.fill(&found, &survey, locked);
     let now = plan.images.iter();
     let now = now.map(|image| (&image.source, &image.digest));
-    let rewrites = writes_lock && locked != Some(&job::pinned(&choice.selected, now));
+    let rewrites = writes_lock && locked != Some(&pinned(&choice.selected, now));
     plan.has_work |= rewrites;
     Ok(plan)
 }

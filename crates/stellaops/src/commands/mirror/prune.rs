@@ -1,25 +1,15 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use clap::Args;
-use mirror_import::{
-    PruneHistory, PruneObserver, PruneOptions, PruneReport, PruneRequest, PruneTarget, Pruner,
-    RegistryTarget,
-};
-use mirror_plan::{JobName, Selector};
-use oci_content::{Reference, Registry, SourceRepository};
+use mirror_import::PruneReport;
+use mirror_plan::JobName;
+use oci_content::Registry;
 use serde::Serialize;
 
-use super::counting::Counting;
-use super::job::{self, Failures, Job};
+use super::job::{self, Failures};
 use crate::arguments::TableFormat;
 use crate::commands::run::{Run, Running};
-use crate::config::MirrorTo;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::failure;
-use crate::job_lock::JobHeld;
-use crate::receipts::{Receipts, Record, read_record};
+use crate::exit::Failure;
+use crate::jobs::prune::{Mode, prune, selections};
 use crate::render;
 
 /// Show what jobs brought and no rule selects any more, and delete it with --yes
@@ -80,20 +70,6 @@ async fn run(context: &Context, args: &PruneArgs) -> Result<(), Failure> {
     failures.end(context, count)
 }
 
-/// How much a prune may delete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// Nothing.
-    Show,
-    /// Any number of tags.
-    Any,
-    /// A quarter of a job's tags, or as many as its configuration says.
-    Limited,
-}
-
-/// The share of a job's tags, in percent, that goes without being asked for.
-const MAX_PERCENT: u8 = 25;
-
 /// Prunes jobs after they have run, and returns what was deleted, and what failed.
 pub(super) async fn after_run(
     context: &Context,
@@ -108,14 +84,8 @@ async fn prune_jobs(
     mode: Mode,
 ) -> Result<(Vec<JobPrune>, Failures), Failure> {
     let jobs = job::chosen(context, jobs)?;
-    let mut selector = Selector::new(context.client.clone());
-    let mut images: BTreeMap<&JobName, Vec<Reference>> = BTreeMap::new();
-    // Every job that uses a target says what has to stay there: if one cannot, nothing is deleted.
     let all = job::chosen(context, &[])?;
-    for job in &all {
-        let choice = job.select(context, &mut selector).await?;
-        images.insert(job.name, choice.images);
-    }
+    let images = selections(context, &all).await?;
     let mut failures = Failures::default();
     let mut pruned = Vec::new();
     for job in &jobs {
@@ -134,142 +104,6 @@ async fn prune_jobs(
         }
     }
     Ok((pruned, failures))
-}
-
-/// Plans or prunes one job; what was deleted is among its receipts, whatever the result.
-async fn prune(
-    context: &Context,
-    mode: Mode,
-    job: &Job<'_>,
-    all: &[Job<'_>],
-    images: &BTreeMap<&JobName, Vec<Reference>>,
-) -> Result<(PruneReport, Result<(), Failure>), Failure> {
-    let MirrorTo::Registry(to) = job.to else {
-        let message = format!(
-            "job {} goes to a folder, and only registries are pruned",
-            job.name
-        );
-        return Err(Failure::new(Exit::Usage, message));
-    };
-    if images.get(job.name).is_none_or(Vec::is_empty) {
-        let message = format!(
-            "job {} selects nothing, and then everything that it brought would go; nothing was deleted",
-            job.name
-        );
-        return Err(Failure::new(Exit::Incomplete, message));
-    }
-    let receipts = Receipts::of_job(job.name.as_str(), context.gaps.clone())?;
-    let _held = match mode {
-        Mode::Show => None,
-        Mode::Any | Mode::Limited => Some(JobHeld::take(
-            job.name.as_str(),
-            receipts.folder(),
-            &context.gaps,
-        )?),
-    };
-    let target = Arc::new(RegistryTarget::new(
-        context.client.clone(),
-        to.registry.clone(),
-    ));
-    let history = history(context, &receipts, &*target)?;
-    let mut request = PruneRequest::new(history);
-    let mut is_current = false;
-    for other in all {
-        let MirrorTo::Registry(own) = other.to else {
-            continue;
-        };
-        if !own.registry.is_same(&to.registry) {
-            continue;
-        }
-        for image in images.get(other.name).into_iter().flatten() {
-            let place = own.mapping.target(&SourceRepository::from(image));
-            let place = place.map_err(|error| failure::of_import(&error))?;
-            let (tag, digest) = (image.tag(), image.digest());
-            is_current |= other.name == job.name && request.history.knows(&place, tag, digest);
-            match (tag, digest) {
-                (Some(tag), _) => {
-                    request.tags.insert((place, tag.clone()));
-                }
-                (None, Some(digest)) => {
-                    request.digests.insert((place, digest.clone()));
-                }
-                (None, None) => {}
-            }
-        }
-    }
-    if request.history.tags() > 0 && !is_current {
-        let message = format!(
-            "job {} has not brought anything of what it selects now, and everything that it brought before would go; \
-             nothing was deleted; run the job first",
-            job.name
-        );
-        return Err(Failure::new(Exit::Incomplete, message));
-    }
-    let observer = Arc::new(Counting::new(&context.progress, "prune"));
-    let told: Arc<dyn PruneObserver> = Arc::<Counting>::clone(&observer);
-    let mut options = PruneOptions::default();
-    if mode == Mode::Limited {
-        options.max_tags = to.max_prune;
-        options.max_percent = to.max_prune.is_none().then_some(MAX_PERCENT);
-    }
-    let pruner = Pruner::new(target, options, told);
-    let pruned = if mode != Mode::Show {
-        let (report, result) = pruner.run(&request).await;
-        let mut result = result.map_err(|error| failure::of_import(&error));
-        if !report.is_empty()
-            && let Err(unwritten) = receipts.write(&report)
-        {
-            match &result {
-                Ok(()) => result = Err(unwritten),
-                Err(_) => context.log.failure(&unwritten),
-            }
-        }
-        Ok((report, result))
-    } else {
-        let planned = pruner.plan(&request).await;
-        let planned = planned.map_err(|error| failure::of_import(&error))?;
-        Ok((planned, Ok(())))
-    };
-    observer.end();
-    pruned
-}
-
-/// Reads what the receipts of a job say, and what the receipts of jobs say that this configuration does not have.
-fn history(
-    context: &Context,
-    receipts: &Receipts,
-    target: &dyn PruneTarget,
-) -> Result<PruneHistory, Failure> {
-    let mut history = PruneHistory::new(target.identity());
-    for path in receipts.newest_first()?.iter().rev() {
-        match read_record(path)? {
-            Record::Import(report) => {
-                let added = history.add(&report);
-                added.map_err(|error| {
-                    failure::of_import(&error).and(&format!("it is {}", path.display()))
-                })?;
-            }
-            Record::Prune(report) => history.pruned(&report),
-        }
-    }
-    for name in Receipts::jobs()? {
-        let is_configured = name
-            .parse::<JobName>()
-            .is_ok_and(|name| context.config.jobs.contains_key(&name));
-        if is_configured {
-            continue;
-        }
-        let others = Receipts::of_job(&name, context.gaps.clone())?;
-        for path in others.newest_first()? {
-            if let Record::Import(report) = read_record(&path)? {
-                let added = history.protect(&report);
-                added.map_err(|error| {
-                    failure::of_import(&error).and(&format!("it is {}", path.display()))
-                })?;
-            }
-        }
-    }
-    Ok(history)
 }
 
 pub(super) fn text(jobs: &[JobPrune], is_done: bool) -> String {

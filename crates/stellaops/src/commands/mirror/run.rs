@@ -1,17 +1,15 @@
-use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::path::Path;
+use std::time::Instant;
 
 use clap::Args;
-use mirror_import::{ImportOptions, ImportReport, MirrorError, TagAction};
+use jiff::Timestamp;
 use mirror_plan::{JobLock, JobName, LockFile, Selector};
-use oci_content::{Digest, MirrorGraph, Registry, replace_file};
+use oci_content::{Registry, replace_file};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::copy;
-use super::job::{self, Failures, Job, JobArgs};
+use super::job::{self, Failures, JobArgs};
 use super::prune::{self, JobPrune};
 use crate::arguments::TextFormat;
 use crate::commands::import;
@@ -19,9 +17,8 @@ use crate::commands::run::{Run, Running};
 use crate::config::MirrorTo;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::job_lock::JobHeld;
-use crate::metrics::ImageOutcome;
-use crate::receipts::{self, Receipts, Record};
+use crate::jobs::job::Job;
+use crate::jobs::mirror::{self, Progressed};
 use crate::render;
 use crate::small_file;
 
@@ -74,16 +71,9 @@ struct JobRun {
     target: String,
     /// `done`, `nothing-selected` or `failed`.
     outcome: &'static str,
-    receipt: Option<PathBuf>,
+    receipt: Option<String>,
     report: Option<Value>,
     error: Option<String>,
-}
-
-/// What a run of a job has brought about, whether it succeeded or not.
-#[derive(Default)]
-struct Progressed {
-    report: Option<ImportReport>,
-    receipt: Option<PathBuf>,
 }
 
 async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
@@ -143,7 +133,7 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
                 if args.prune || configured {
                     due.push(job.name.clone());
                 }
-                context.metrics.job_succeeded(job.name, SystemTime::now());
+                context.metrics.job_succeeded(job.name, Timestamp::now());
             }
             Err(failure) => {
                 let failure = args.jobs.explained(job, failure);
@@ -222,121 +212,16 @@ async fn run_job(
     lock: Option<&LockFile>,
     progressed: &mut Progressed,
 ) -> Result<JobLock, Failure> {
-    let receipts = Receipts::of_job(job.name.as_str(), context.gaps.clone())?;
-    let _held = JobHeld::take(job.name.as_str(), receipts.folder(), &context.gaps)?;
+    let receipts = context.receipts_of(job.name.as_str())?;
+    let _held = receipts.hold()?;
     let choice = args.jobs.choose(context, selector, job, lock).await?;
-    if choice.images.is_empty() {
-        context.log.warn(&format!(
-            "job {}: nothing is selected, so nothing is copied",
-            job.name
-        ));
-        return Ok(job::pinned(&choice.selected, []));
-    }
-    let images = choice.images.len();
-    let request = job.request(context, choice.images)?;
-    let (target, mapping) = job.target(context);
-    let mut options = ImportOptions::default();
-    options.mapping = mapping;
-    // A tag that moved at the source moves here too, if it is what an earlier run made it.
-    options.overwrite_tags = args.overwrite_tags;
-    let mut before = None;
-    let (identity, mut pruned) = (target.identity(None), BTreeSet::new());
-    for path in receipts.newest_first()? {
-        match receipts::read_record(&path) {
-            Ok(Record::Import(report))
-                if report.target_identity.as_deref() == Some(identity.as_str()) =>
-            {
-                for tag in &report.tags {
-                    let name = (tag.repository.clone(), tag.tag.clone());
-                    if !pruned.contains(&name) {
-                        let own = options.own_tags.entry(name).or_default();
-                        own.insert(tag.digest.clone());
-                    }
-                }
-                before = before.or_else(|| report.graph.filter(|_| report.proved));
-            }
-            Ok(Record::Import(_)) => {}
-            // What was pruned and is there again is somebody else's.
-            Ok(Record::Prune(report)) => {
-                pruned.extend(report.repositories.iter().flat_map(|own| {
-                    let tags = own.tags.keys();
-                    tags.map(|tag| (own.repository.clone(), tag.clone()))
-                }))
-            }
-            Err(failure) => context.log.warn(&format!("job {}: {failure}", job.name)),
-        }
-    }
-    let result = copy::copy(context, &request, target, options, false).await;
-    let report = match &result {
-        Ok(report) => Some(report),
-        Err(MirrorError::Import(error)) => error.report(),
-        Err(_) => None,
-    };
-    if let Some(report) = report {
-        progressed.report = Some(report.clone());
-        match receipts.write(report) {
-            Ok(path) => progressed.receipt = Some(path),
-            Err(unwritten) if result.is_ok() => return Err(unwritten),
-            Err(unwritten) => context.log.failure(&unwritten),
-        }
-    }
-    match result {
-        Ok(report) => {
-            count(context, job.name, &report);
-            if let (Some(before), Some(now)) = (&before, &report.graph) {
-                warn_of_lost(context, job.name, before, now);
-            }
-            let copied = report.images.iter();
-            let copied = copied.map(|image| (&image.source, &image.digest));
-            Ok(job::pinned(&choice.selected, copied))
-        }
-        Err(error) => {
-            let outcome = ImageOutcome::Failed;
-            context.metrics.job_images(job.name, outcome, images as u64);
-            Err(job::failure(&error))
-        }
-    }
-}
-
-/// Names the referrers that the run before brought and that the source does not have any more. They stay at the target.
-fn warn_of_lost(context: &Context, job: &JobName, before: &MirrorGraph, now: &MirrorGraph) {
-    const SHOWN: usize = 20;
-    let images = now.images.iter().map(|image| &image.digest);
-    let records = now.discovery.iter().map(|record| &record.subject);
-    let there: HashSet<&Digest> = now.referrers().map(|(_, own)| &own.digest).collect();
-    let known: HashSet<&Digest> = images.chain(records).chain(there.iter().copied()).collect();
-    let mut lost = before
-        .referrers()
-        .filter(|(record, own)| known.contains(&record.subject) && !there.contains(&own.digest));
-    for (record, own) in lost.by_ref().take(SHOWN) {
-        context.log.warn(&format!(
-            "job {job}: {} no longer has {} {} of {}, which an earlier run brought; it stays at the target",
-            record.repository, own.category, own.digest, record.subject
-        ));
-    }
-    match lost.count() {
-        0 => {}
-        more => context.log.warn(&format!(
-            "job {job}: the sources no longer have {more} more referrers that an earlier run brought"
-        )),
-    }
-}
-
-/// Counts the images of a job by what became of their tags.
-fn count(context: &Context, job: &JobName, report: &ImportReport) {
-    let mut present = 0;
-    for image in &report.images {
-        let mut tags = report.tags.iter();
-        let is_present = image.tag.as_ref().is_none_or(|tag| {
-            tags.any(|made| {
-                made.tag == *tag && made.digest == image.digest && made.action == TagAction::Present
-            })
-        });
-        present += u64::from(is_present);
-    }
-    let made = report.images.len() as u64 - present;
-    context.metrics.job_images(job, ImageOutcome::Copied, made);
-    context
-        .metrics
-        .job_images(job, ImageOutcome::Present, present);
+    mirror::run(
+        context,
+        job,
+        &receipts,
+        choice,
+        args.overwrite_tags,
+        progressed,
+    )
+    .await
 }
