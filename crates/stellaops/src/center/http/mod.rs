@@ -26,14 +26,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use oci_content::Registry;
 use registry_server::{AnsweredRequest, ConnectionLimits, Exchange, RunningServer, ServerObserver};
-use rustls::ServerConfig;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use self::error::{ApiError, ErrorCode, TraceId};
-use self::secrets::Secrets;
+use self::secrets::{NewestTls, Secrets};
 use super::center::Center;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
@@ -68,7 +67,8 @@ impl Http {
         let listen = config.center.listen;
         let has_tokens = config.center.tokens.is_some();
         let is_tls = config.center.tls.is_some();
-        if !listen.ip().is_loopback() && !(is_tls && has_tokens) {
+        let is_guarded = is_tls && has_tokens;
+        if !listen.ip().is_loopback() && !is_guarded {
             let message = format!(
                 "center.listen: {listen} is not a loopback address: serving there requires center.tls and center.tokens; or listen on 127.0.0.1"
             );
@@ -158,7 +158,7 @@ impl Api {
     fn serve(
         self,
         listener: TcpListener,
-        tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+        tls: Option<NewestTls>,
     ) -> std::io::Result<RunningServer> {
         let (limits, router) = (self.limits, self.router());
         match tls {

@@ -33,6 +33,9 @@ pub(crate) struct Secrets {
 /// What changes when a file is replaced or written; `None` if it cannot be found.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
+/// The configuration of TLS for connections to come.
+pub(crate) type NewestTls = watch::Receiver<Arc<ServerConfig>>;
+
 /// The configuration of TLS, and the names in its certificate.
 type Tls = (ServerConfig, Vec<String>);
 
@@ -41,7 +44,7 @@ impl Secrets {
     pub(crate) fn read(
         center: &Center,
         allowed_hosts: &[Registry],
-    ) -> Result<(Self, Option<watch::Receiver<Arc<ServerConfig>>>), Failure> {
+    ) -> Result<(Self, Option<NewestTls>), Failure> {
         let config = center.config();
         let config = &config.center;
         let seen = stamps(config);

@@ -531,7 +531,7 @@ async fn events_are_those_after_the_last_one_and_end_with_the_run() {
         .post("/v1/exports/runs", "{\"profileId\": \"nightly\"}")
         .await
         .json();
-    let target = format!("{}", started["links"]["events"].as_str().unwrap());
+    let target = started["links"]["events"].as_str().unwrap().to_owned();
     let cancel = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         site.post(
