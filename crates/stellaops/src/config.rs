@@ -23,9 +23,7 @@ use oci_content::Registry;
 use registry_client::RequestRate;
 use serde::{Deserialize, Deserializer};
 
-pub(crate) use self::center::CenterConfig;
-#[expect(unused_imports, reason = "used by the service")]
-pub(crate) use self::center::TlsConfig;
+pub(crate) use self::center::{CenterConfig, TlsConfig};
 pub(crate) use self::check::{Finding, Severity, findings};
 pub(crate) use self::images::ImageConfig;
 #[expect(unused_imports, reason = "used by the service")]
@@ -33,12 +31,9 @@ pub(crate) use self::job::{BundlePath, BundleTo};
 pub(crate) use self::job::{JobConfig, JobTarget, MirrorTo};
 pub(crate) use self::place::Places;
 pub(crate) use self::reference::markdown;
-#[expect(unused_imports, reason = "used by the service")]
-pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd, ScheduleConfig};
+pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd, is_loopback};
 pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
-#[expect(unused_imports, reason = "used by the service")]
-pub(crate) use self::secret::SecretValue;
 
 use crate::budget;
 use crate::exit::{Exit, Failure};

@@ -4,7 +4,10 @@
 
 #[expect(clippy::module_inception, reason = "the service is called a center")]
 mod center;
+mod http;
 mod model;
+mod notify;
+mod page;
 mod state;
 pub(crate) mod token;
 mod view;

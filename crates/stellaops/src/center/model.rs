@@ -8,6 +8,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use mirror_plan::JobName;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The number of a run, such as `20261130-000017`: the day of its creation in UTC, and a number that no other run of the
 /// state folder has. Later runs sort after earlier ones.
@@ -70,7 +71,9 @@ impl From<RunId> for String {
 }
 
 /// How far a run is, or how it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RunStatus {
     Queued,
@@ -122,7 +125,7 @@ impl FromStr for RunStatus {
 }
 
 /// What a run does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RunKind {
     /// It writes the next bundle of a series.
