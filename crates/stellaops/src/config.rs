@@ -25,13 +25,12 @@ use serde::{Deserialize, Deserializer};
 
 pub(crate) use self::center::{CenterConfig, TlsConfig};
 pub(crate) use self::check::{Finding, Severity, findings};
+pub(crate) use self::cron::Cron;
 pub(crate) use self::images::ImageConfig;
-#[expect(unused_imports, reason = "used by the service")]
-pub(crate) use self::job::{BundlePath, BundleTo};
-pub(crate) use self::job::{JobConfig, JobTarget, MirrorTo};
+pub(crate) use self::job::{BundlePath, BundleTo, JobConfig, JobTarget, MirrorTo};
 pub(crate) use self::place::Places;
 pub(crate) use self::reference::markdown;
-pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd, is_loopback};
+pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd, ScheduleConfig, is_loopback};
 pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
 

@@ -79,6 +79,13 @@ pub(crate) struct Purpose {
     pub(crate) changes_logins: bool,
 }
 
+impl Purpose {
+    pub(crate) const SERVICE: Self = Self {
+        network: true,
+        changes_logins: false,
+    };
+}
+
 impl Context {
     /// Creates the context of a command.
     pub(crate) fn new(global: &Global, log: Arc<Log>, command: &dyn Run) -> Result<Self, Failure> {

@@ -130,6 +130,13 @@ impl Log {
         log
     }
 
+    /// Writes why the process ends to the file, and not to stderr.
+    pub(crate) fn failure_to_file(&self, failure: &Failure) {
+        let message = escape(&failure.to_string());
+        let line = self.line(LogLevel::Error, &message, Map::new(), failure.quote());
+        self.append(&line.stamped);
+    }
+
     /// Opens the file anew, after something else has moved it away. If that fails, the file that is open stays in use.
     pub(crate) fn reopen(&self) -> io::Result<()> {
         let Some(log_file) = &self.sinks.file else {
@@ -225,6 +232,34 @@ impl Log {
         if level > self.sinks.level {
             return;
         }
+        let line = self.line(level, &message, fields, quote);
+        // One write per line, so that lines of different threads do not mix.
+        let shown = if self.sinks.is_stamped {
+            &line.stamped
+        } else {
+            &line.plain
+        };
+        self.bars()
+            .suspend(|| io::stderr().write_all(shown.as_bytes()).ok());
+        self.append(&line.stamped);
+    }
+
+    fn append(&self, line: &str) {
+        let own = self.run.as_ref().and_then(|run| run.file.as_ref());
+        let shared = self.sinks.file.as_ref().map(|log_file| &log_file.file);
+        for sink in [shared, own].into_iter().flatten() {
+            locked(sink).write_all(line.as_bytes()).ok();
+        }
+    }
+
+    /// Formats a message that is escaped already.
+    fn line(
+        &self,
+        level: LogLevel,
+        message: &str,
+        fields: Map<String, Value>,
+        quote: &[String],
+    ) -> Line {
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         let word = match level {
             LogLevel::Error => "ERROR",
@@ -235,19 +270,16 @@ impl Log {
         // Indented, so that none of them can be mistaken for a log line.
         let quote: String = quote.iter().map(|line| format!("  {line}\n")).collect();
         let own = self.run.iter().flat_map(|run| &run.fields);
-        let (terminal, file) = match self.sinks.format {
+        match self.sinks.format {
             LogFormat::Text => {
                 let own: String = own
                     .map(|(name, value)| format!("{name}={value} "))
                     .collect();
-                let line = format!("[{word}] {message}\n{quote}");
-                let stamped = format!("{now} {own}{line}");
-                let shown = if self.sinks.is_stamped {
-                    stamped.clone()
-                } else {
-                    line
-                };
-                (shown, stamped)
+                let plain = format!("[{word}] {message}\n{quote}");
+                Line {
+                    stamped: format!("{now} {own}{plain}"),
+                    plain,
+                }
             }
             LogFormat::Json => {
                 let mut document = Map::new();
@@ -257,18 +289,20 @@ impl Log {
                 document.insert("message".into(), message.into());
                 document.extend(fields);
                 let line = escape_json(&format!("{}\n", Value::Object(document)));
-                (line.clone(), line)
+                Line {
+                    stamped: line.clone(),
+                    plain: line,
+                }
             }
-        };
-        // One write per line, so that lines of different threads do not mix.
-        self.bars()
-            .suspend(|| io::stderr().write_all(terminal.as_bytes()).ok());
-        let own = self.run.as_ref().and_then(|run| run.file.as_ref());
-        let shared = self.sinks.file.as_ref().map(|log_file| &log_file.file);
-        for sink in [shared, own].into_iter().flatten() {
-            locked(sink).write_all(file.as_bytes()).ok();
         }
     }
+}
+
+/// A message as it is written.
+struct Line {
+    stamped: String,
+    /// Without the time, in the text form.
+    plain: String,
 }
 
 impl RunLog {

@@ -1,11 +1,16 @@
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use metrics::{Key, Label, Level, Metadata, Recorder as _};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 use mirror_import::{AuditReport, DriftKind};
 use mirror_plan::JobName;
 use oci_content::{Capability, DiscoveryMethod, ErrorCode, FileSystemGaps, Registry};
+
+use crate::center::model::{Run, RunKind, RunStatus};
 
 /// Buckets in seconds: from a round trip on a fast network to the default time limit of an image.
 const BUCKETS: [f64; 11] = [
@@ -13,6 +18,16 @@ const BUCKETS: [f64; 11] = [
 ];
 const BUDGET_WAITS: &str = "registry_budget_waits_total";
 const DRIFT: &str = "mirror_drift";
+
+const DRIFT_KINDS: [DriftKind; 3] = [DriftKind::Missing, DriftKind::Changed, DriftKind::Extra];
+/// Buckets in seconds of what takes a night at most.
+const RUN_BUCKETS: [f64; 10] = [
+    1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 21600.0,
+];
+const RUNS: &str = "export_runs_total";
+const RUNS_FAILED: &str = "export_runs_failed_total";
+const RUN_DURATION: &str = "export_run_duration_seconds";
+const BUNDLE_BYTES: &str = "export_bytes_total";
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
@@ -59,10 +74,17 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let builder = PrometheusBuilder::new();
         // An empty list would be the only error.
-        let recorder = builder
-            .set_buckets(&BUCKETS)
-            .unwrap_or_default()
-            .build_recorder();
+        let of_runs = [RUN_DURATION, "mirror_run_duration_seconds"].map(str::to_owned);
+        let builder = of_runs.into_iter().fold(
+            builder.set_buckets(&BUCKETS).unwrap_or_default(),
+            |builder, name| {
+                let matcher = Matcher::Full(name);
+                builder
+                    .set_buckets_for_metric(matcher, &RUN_BUCKETS)
+                    .unwrap_or_default()
+            },
+        );
+        let recorder = builder.build_recorder();
         let handle = recorder.handle();
         let described = [
             (
@@ -92,6 +114,12 @@ impl Metrics {
             (
                 "mirror_bytes_total",
                 "Bytes of bodies that a job's runs received (in) and sent (out)",
+            ),
+            (RUNS, "Runs of a job that have ended, by how"),
+            (RUNS_FAILED, "Runs that have failed"),
+            (
+                BUNDLE_BYTES,
+                "Bytes of the bundles that the runs of a job wrote",
             ),
             (
                 "registry_rate_limit_waits_total",
@@ -195,9 +223,15 @@ impl Metrics {
 
     /// Sets what an audit of a job's target has found.
     pub(crate) fn drifted(&self, job: &str, report: &AuditReport) {
-        for kind in [DriftKind::Missing, DriftKind::Changed, DriftKind::Extra] {
+        let counts = DRIFT_KINDS.map(|kind| report.count(kind) as u64);
+        self.drift(job, counts);
+    }
+
+    /// Sets the numbers of what is missing, changed and extra at a job's target.
+    pub(crate) fn drift(&self, job: &str, counts: [u64; 3]) {
+        for (kind, count) in DRIFT_KINDS.into_iter().zip(counts) {
             let labels = vec![label("job", job), label("kind", &kind.to_string())];
-            let count = u32::try_from(report.count(kind)).unwrap_or(u32::MAX);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
             self.recorder
                 .register_gauge(&Key::from_parts(DRIFT, labels), &METADATA)
                 .set(f64::from(count));
@@ -231,6 +265,45 @@ impl Metrics {
         self.job_bytes(job, 0, 0);
     }
 
+    /// Creates the counters of the runs of a job at 0.
+    pub(crate) fn expect_runs(&self, job: &JobName) {
+        for status in RunStatus::ALL
+            .into_iter()
+            .filter(|status| status.is_final())
+        {
+            self.add(RUNS, run_labels(job, status), 0);
+        }
+        self.add(RUNS_FAILED, profile(job), 0);
+        self.add(BUNDLE_BYTES, profile(job), 0);
+    }
+
+    /// Counts a run that has ended.
+    pub(crate) fn run_ended(&self, run: &Run, took: Duration) {
+        self.add(RUNS, run_labels(&run.job, run.status), 1);
+        if run.status == RunStatus::Failed {
+            self.add(RUNS_FAILED, profile(&run.job), 1);
+        }
+        let bundles = run.outputs.iter().filter(|output| output.kind == "bundle");
+        let bytes = bundles.map(|output| output.size).sum();
+        self.add(BUNDLE_BYTES, profile(&run.job), bytes);
+        let key = Key::from_parts(RUN_DURATION, profile(&run.job));
+        self.recorder
+            .register_histogram(&key, &METADATA)
+            .record(took.as_secs_f64());
+        if run.status == RunStatus::Succeeded
+            && run.kind != RunKind::Audit
+            && let Some(finished) = run.finished
+        {
+            self.job_succeeded(&run.job, finished);
+        }
+    }
+
+    fn add(&self, name: &'static str, labels: Vec<Label>, by: u64) {
+        self.recorder
+            .register_counter(&Key::from_parts(name, labels), &METADATA)
+            .increment(by);
+    }
+
     pub(crate) fn job_images(&self, job: &JobName, outcome: ImageOutcome, images: u64) {
         let labels = vec![
             label("job", job.as_str()),
@@ -260,15 +333,12 @@ impl Metrics {
             .record(time.as_secs_f64());
     }
 
-    pub(crate) fn job_succeeded(&self, job: &JobName, at: SystemTime) {
+    pub(crate) fn job_succeeded(&self, job: &JobName, at: Timestamp) {
         let labels = vec![label("job", job.as_str())];
-        let since = at
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
         let key = Key::from_parts("mirror_last_success_timestamp_seconds", labels);
         self.recorder
             .register_gauge(&key, &METADATA)
-            .set(since.as_secs_f64());
+            .set(at.as_duration().as_secs_f64());
     }
 
     fn count(
@@ -299,6 +369,16 @@ impl Metrics {
 
 fn label(name: &'static str, value: &str) -> Label {
     Label::new(name, value.to_owned())
+}
+
+fn profile(job: &JobName) -> Vec<Label> {
+    vec![label("profile", job.as_str())]
+}
+
+fn run_labels(job: &JobName, status: RunStatus) -> Vec<Label> {
+    let mut labels = profile(job);
+    labels.push(label("status", status.as_str()));
+    labels
 }
 
 #[cfg(test)]

@@ -119,6 +119,14 @@ impl DailyWindow {
         }
     }
 
+    /// Returns whether the window was open at some time since `since`, and is closed now.
+    pub(crate) fn is_over(&self, since: Timestamp, now: Timestamp) -> bool {
+        let zoned = |time: Timestamp| time.to_zoned_datetime(self.zone.0.clone());
+        let left = self.opens_after(&zoned(since));
+        let opened = since.checked_add(left).is_ok_and(|opened| opened <= now);
+        opened && !self.opens_after(&zoned(now)).is_zero()
+    }
+
     fn opens_after(&self, now: &ZonedDateTime) -> Duration {
         let from = self.hours.from;
         let time = now.time();
@@ -247,6 +255,23 @@ mod tests {
             let zone = Zone(now.time_zone().clone());
             let window = DailyWindow::new(hours.parse().unwrap(), Some(zone));
             assert_eq!(window.opens_after(&now).as_secs(), seconds, "{hours} {now}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_over_once_it_has_been_open_and_is_closed() {
+        let zone = TimeZone::get("UTC").map(Zone).unwrap();
+        let window = DailyWindow::new("01:00-05:00".parse().unwrap(), Some(zone));
+        for (since, now, is_over) in [
+            ("2026-11-30T02:00:00Z", "2026-11-30T04:59:59Z", false),
+            ("2026-11-30T02:00:00Z", "2026-11-30T05:00:00Z", true),
+            ("2026-11-30T02:00:00Z", "2026-12-01T03:00:00Z", false),
+            ("2026-11-30T00:59:00Z", "2026-11-30T00:59:30Z", false),
+            ("2026-11-30T09:00:00Z", "2026-11-30T23:00:00Z", false),
+            ("2026-11-30T09:00:00Z", "2026-12-01T09:00:00Z", true),
+        ] {
+            let [since, now] = [since, now].map(|time| time.parse().unwrap());
+            assert_eq!(window.is_over(since, now), is_over, "{since} {now}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `--base`: the bundle that a delta is based on.
+//! The bundle that a delta is based on.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,9 +9,9 @@ use bundle_format::{BaseBundle, Limits, ManifestErrorKind};
 use crate::exit::{Exit, Failure};
 use crate::opened_bundle::OpenedBundle;
 
-/// Reads a base: a bundle, the folder of an extracted one, or its `manifest.yaml` alone.
-pub(crate) fn open(path: &Path) -> Result<BaseBundle, Failure> {
-    let name = format!("--base {}", path.display());
+/// Reads a base: a bundle, the folder of an extracted one, or its `manifest.yaml` alone. `option` is what names it.
+pub(crate) fn open(path: &Path, option: &str) -> Result<BaseBundle, Failure> {
+    let name = format!("{option} {}", path.display());
     let io = |error: io::Error| Failure::new(Exit::LocalIo, format!("{name}: {error}"));
     let yaml = match bare_manifest(path).map_err(io)? {
         Some(yaml) => yaml,

@@ -10,10 +10,10 @@ const OTHERS: [&str; 20] = [
     "br", "age", "gpg", "json", "yaml", "yml", "html",
 ];
 
-/// Refuses a name that cannot be intended.
-pub(crate) fn check(output: &Path) -> Result<(), Failure> {
+/// Refuses a name that cannot be intended. `option` is what gives it.
+pub(crate) fn check(output: &Path, option: &str) -> Result<(), Failure> {
     let refused = |reason: &str| {
-        let message = format!("--output {}: {reason}", output.display());
+        let message = format!("{option} {}: {reason}", output.display());
         Err(Failure::new(Exit::Usage, message))
     };
     if output.as_os_str() == "-" {
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn names_that_say_another_format_are_refused_and_all_others_taken() {
         for name in ["-", "b.zip", "b.tar.zst", "B.ZIP", "dir.d/b.Json"] {
-            let failure = check(Path::new(name)).unwrap_err();
+            let failure = check(Path::new(name), "--output").unwrap_err();
             assert!(failure.is(Exit::Usage), "{failure}");
             assert!(failure.to_string().contains(name), "{failure}");
         }
@@ -54,7 +54,7 @@ mod tests {
             "x.zip/b.tgz",
             ".zip",
         ] {
-            assert!(check(Path::new(name)).is_ok(), "{name}");
+            assert!(check(Path::new(name), "--output").is_ok(), "{name}");
         }
     }
 }

@@ -136,6 +136,16 @@ pub(crate) enum RunKind {
     Audit,
 }
 
+impl RunKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Mirror => "mirror",
+            Self::Audit => "audit",
+        }
+    }
+}
+
 /// Who wanted a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

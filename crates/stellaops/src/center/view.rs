@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use mirror_plan::JobName;
 use oci_content::{Capability, Registry};
+use serde::{Deserialize, Serialize};
 
 use super::model::{Run, RunId, RunKind, RunOutput, RunStatus};
 use super::state::StateError;
@@ -63,10 +64,33 @@ pub(crate) enum RunEventKind {
     Finished,
 }
 
+impl RunEventKind {
+    const ALL: [Self; 4] = [
+        Self::Started,
+        Self::Progress,
+        Self::ArtifactReady,
+        Self::Finished,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Progress => "progress",
+            Self::ArtifactReady => "artifact_ready",
+            Self::Finished => "finished",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
 /// Something that happened in a run.
 #[derive(Clone, Debug)]
 pub(crate) struct RunEvent {
-    /// Counts the events of the run, from 1.
+    /// Counts the events of the run that are kept, from 1. A `progress`, which is not kept, has the number of the event
+    /// before it.
     pub(crate) number: u64,
     pub(crate) kind: RunEventKind,
     pub(crate) run: Run,
@@ -89,7 +113,8 @@ pub(crate) struct RegistryView {
 }
 
 /// What the newest audit of a job found at its target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct AuditView {
     pub(crate) job: JobName,
     pub(crate) at: Timestamp,

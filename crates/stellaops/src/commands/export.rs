@@ -127,7 +127,7 @@ async fn request(
     let output: PathBuf = args.output.clone().or_else(|| config.output.clone()).ok_or_else(|| {
         Failure::new(Exit::Usage, "no bundle to write: name one with --output, or as export.output in the configuration")
     })?;
-    output::check(&output)?;
+    output::check(&output, "--output")?;
     let images = if args.references.is_empty() {
         let mut selector = Selector::new(context.client.clone());
         let selected = selection::select(context, &mut selector, &config.images).await?;
@@ -166,7 +166,7 @@ async fn request(
     request.sequence = args.sequence.unwrap_or_default();
     if let Some(base) = args.base.as_ref().or(config.base.as_ref()) {
         base::is_not_the_output(base, &output.path)?;
-        request.base = Some(base::open(base)?);
+        request.base = Some(base::open(base, "--base")?);
     }
     let sign_key = args.sign_key.as_deref();
     request.sign_key = sign_key.map(signature::signing_key).transpose()?;

@@ -115,7 +115,7 @@ async fn run(context: &Context, args: &ImportArgs) -> Result<(), Failure> {
         None => Some(source.to_string()),
     });
     if let Some(path) = &args.base {
-        let base = base::open(path)?;
+        let base = base::open(path, "--base")?;
         for source in base.repositories() {
             let target = options.mapping.target(source);
             options

@@ -47,7 +47,7 @@ impl Run for PackArgs {
 
 /// Packs an extracted bundle into the same bytes that the export wrote.
 fn run(context: &Context, args: &PackArgs) -> Result<(), Failure> {
-    output::check(&args.output)?;
+    output::check(&args.output, "--output")?;
     let bundle = validate::validated(&context.progress, &args.folder, false)?;
     validate::warn(&context.log, &bundle);
     let output = match args.volume_size {

@@ -77,7 +77,7 @@ pub(crate) fn validator(check_referrers: bool, strict: bool) -> ImportValidator 
 /// Compares what a delta leaves out with its base, if one is given.
 fn with_base(validator: ImportValidator, base: Option<&Path>) -> Result<ImportValidator, Failure> {
     Ok(match base {
-        Some(path) => validator.base(base::open(path)?),
+        Some(path) => validator.base(base::open(path, "--base")?),
         None => validator,
     })
 }

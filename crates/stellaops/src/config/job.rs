@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::images::ImageConfig;
-use super::schedule::{NotifyConfig, ScheduleConfig};
+use super::schedule::{AuditConfig, NotifyConfig, ScheduleConfig};
 use super::secret::{self, Secret};
 use super::{parsed, platforms};
 use crate::window::DailyWindow;
@@ -28,6 +28,8 @@ pub(crate) struct JobConfig {
     pub(crate) policy: Option<PathBuf>,
     pub(crate) to: JobTarget,
     pub(crate) schedule: Option<ScheduleConfig>,
+    /// When a registry is asked whether what the job brought is still there.
+    pub(crate) audit: Option<AuditConfig>,
     #[serde(default)]
     pub(crate) notify: Vec<NotifyConfig>,
 }
@@ -47,9 +49,22 @@ pub(crate) enum JobTarget {
     Bundle(BundleTo),
 }
 
+/// The target as the command line takes it, or the path of the series.
+impl fmt::Display for JobTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mirror(MirrorTo::Registry(to)) => match &to.mapping.prefix {
+                Some(prefix) => write!(f, "{}/{prefix}", to.registry),
+                None => write!(f, "{}", to.registry),
+            },
+            Self::Mirror(MirrorTo::Layout(folder)) => write!(f, "oci:{}", folder.display()),
+            Self::Bundle(to) => write!(f, "{}", to.path),
+        }
+    }
+}
+
 /// A series of bundles.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "checked here, and used by the service")]
 pub(crate) struct BundleTo {
     pub(crate) path: BundlePath,
     pub(crate) sign_key: Option<Secret>,
@@ -104,14 +119,12 @@ impl BundlePath {
     }
 
     /// Returns the folder of the series; empty for the current one.
-    #[expect(dead_code, reason = "used by the service")]
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Returns the number of a bundle of the series by its file name, if it is one. Names of files beside a bundle, such as
     /// its checksum or its volumes, are none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "used by the service"))]
     pub(crate) fn sequence(&self, file_name: &str) -> Option<u64> {
         let number = file_name.strip_prefix(&self.before)?;
         let number = number.strip_suffix(&self.after)?;

@@ -36,6 +36,41 @@ impl ScheduleConfig {
     }
 }
 
+/// When the target of a job is audited.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "AuditKeys")]
+pub(crate) struct AuditConfig {
+    pub(crate) schedule: ScheduleConfig,
+    /// Whether what is missing or changed is sent again.
+    pub(crate) repair: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditKeys {
+    cron: Cron,
+    time_zone: Option<Zone>,
+    #[serde(default, deserialize_with = "jitter")]
+    jitter_seconds: u32,
+    window: Option<Hours>,
+    #[serde(default)]
+    repair: bool,
+}
+
+impl From<AuditKeys> for AuditConfig {
+    fn from(keys: AuditKeys) -> Self {
+        Self {
+            schedule: ScheduleConfig {
+                cron: keys.cron,
+                time_zone: keys.time_zone,
+                jitter_seconds: keys.jitter_seconds,
+                window: keys.window,
+            },
+            repair: keys.repair,
+        }
+    }
+}
+
 /// Reads `jitter_seconds`, at most a day.
 fn jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     const DAY: u32 = 24 * 60 * 60;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mirror_import::{
-    AuditObserver, AuditReport, Auditor, ImportOptions, ImportReport, MapRule, RegistryTarget,
-    Target,
+    AuditFinding, AuditObserver, AuditReport, Auditor, ImportOptions, ImportReport, MapRule,
+    RegistryTarget, Target,
 };
 use oci_content::{ImageSource, Registry};
 
@@ -70,4 +70,20 @@ pub(crate) async fn repair(
     let request = planning::mirror_request(context, images.map(ImageSource::from).collect());
     let copied = copy::copy(context, &request, target, options, false).await;
     copied.map(drop).map_err(|error| failure::of_mirror(&error))
+}
+
+/// Returns where a finding is.
+pub(crate) fn place(finding: &AuditFinding) -> String {
+    let repository = &finding.repository;
+    let mut place = match &finding.tag {
+        Some(tag) => format!("{repository}:{tag}"),
+        None => format!("{repository}@{}", finding.digest),
+    };
+    if let Some(subject) = &finding.subject {
+        place = format!("{place} of {subject}");
+    }
+    if let Some(found) = &finding.found {
+        place = format!("{place} is {found}");
+    }
+    place
 }

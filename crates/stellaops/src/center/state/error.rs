@@ -1,17 +1,92 @@
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Why the state of the service could not be read or written.
+use rusqlite::ErrorCode;
+
+use crate::exit::{Exit, Failure};
+
+/// Why the database of the service could not be read or written.
 #[derive(Debug)]
 pub(crate) struct StateError {
-    path: PathBuf,
+    database: PathBuf,
+    kind: StateErrorKind,
     source: Box<dyn Error + Send + Sync>,
+}
+
+/// The classes of [`StateError`], by what an operator can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StateErrorKind {
+    /// What the database holds cannot be relied on: a backup has to be put back.
+    Damaged,
+    /// There is no room for what is to be written.
+    Full,
+    /// The folder or the database cannot be written.
+    ReadOnly,
+    /// The disk or the machine failed.
+    Io,
+}
+
+impl StateError {
+    pub(super) fn new(database: &Path, source: rusqlite::Error) -> Self {
+        let kind = match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StateErrorKind::Damaged,
+            Some(ErrorCode::DiskFull) => StateErrorKind::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                StateErrorKind::ReadOnly
+            }
+            Some(_) => StateErrorKind::Io,
+            // A value that is not what this program writes.
+            None => StateErrorKind::Damaged,
+        };
+        Self {
+            database: database.to_owned(),
+            kind,
+            source: Box::new(source),
+        }
+    }
+
+    /// Creates the error of a database whose content is wrong although it can be read.
+    pub(super) fn damaged(database: &Path, reason: impl Into<String>) -> Self {
+        Self {
+            database: database.to_owned(),
+            kind: StateErrorKind::Damaged,
+            source: reason.into().into(),
+        }
+    }
+
+    pub(super) fn io(database: &Path, source: std::io::Error) -> Self {
+        Self {
+            database: database.to_owned(),
+            kind: StateErrorKind::Io,
+            source: Box::new(source),
+        }
+    }
+
+    /// Returns the failure of a start, which ends with 8.
+    pub(crate) fn failure(&self) -> Failure {
+        Failure::new(Exit::LocalIo, oci_content::with_causes(self))
+    }
 }
 
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the state in {}", self.path.display())
+        let database = self.database.display();
+        match self.kind {
+            StateErrorKind::Damaged => write!(
+                f,
+                "{database} is damaged, and is left as it is; stop the service, move the file and those beside it that begin \
+                 with its name away, and put back a backup that `export-center backup` wrote"
+            ),
+            StateErrorKind::Full => {
+                write!(f, "{database} cannot be written, because the disk is full")
+            }
+            StateErrorKind::ReadOnly => write!(
+                f,
+                "{database} cannot be written; the service needs its folder and the files in it for itself"
+            ),
+            StateErrorKind::Io => write!(f, "{database} cannot be read or written"),
+        }
     }
 }
 

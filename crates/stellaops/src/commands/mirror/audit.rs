@@ -2,9 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use mirror_import::{
-    AuditFinding, AuditReport, AuditStatus, DriftKind, ImportReport, RegistryTarget, Target,
-};
+use mirror_import::{AuditReport, AuditStatus, DriftKind, ImportReport, RegistryTarget, Target};
 use oci_content::Registry;
 use serde::Serialize;
 
@@ -14,7 +12,7 @@ use crate::commands::run::{Run, Running};
 use crate::commands::validate;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::jobs::audit::{self, audit, target};
+use crate::jobs::audit::{self, audit, place, target};
 use crate::receipts;
 use crate::render;
 
@@ -209,19 +207,4 @@ fn text(audits: &[OneAudit]) -> String {
         ));
     }
     text
-}
-
-fn place(finding: &AuditFinding) -> String {
-    let repository = &finding.repository;
-    let mut place = match &finding.tag {
-        Some(tag) => format!("{repository}:{tag}"),
-        None => format!("{repository}@{}", finding.digest),
-    };
-    if let Some(subject) = &finding.subject {
-        place = format!("{place} of {subject}");
-    }
-    if let Some(found) = &finding.found {
-        place = format!("{place} is {found}");
-    }
-    place
 }

@@ -1,8 +1,9 @@
 use std::io;
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use clap::Args;
+use jiff::Timestamp;
 use mirror_plan::{JobLock, JobName, LockFile, Selector};
 use oci_content::{Registry, replace_file};
 use serde::Serialize;
@@ -132,7 +133,7 @@ async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
                 if args.prune || configured {
                     due.push(job.name.clone());
                 }
-                context.metrics.job_succeeded(job.name, SystemTime::now());
+                context.metrics.job_succeeded(job.name, Timestamp::now());
             }
             Err(failure) => {
                 let failure = args.jobs.explained(job, failure);
