@@ -10,6 +10,8 @@ mod http;
 mod live;
 mod mirror_job;
 pub(crate) mod model;
+#[expect(dead_code, reason = "joined with the runs later")]
+mod notify;
 mod page;
 mod runner;
 mod schedule;
@@ -36,6 +38,7 @@ use self::systemd::ServiceManager;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::render;
 use crate::signals::Signals;
 
 /// How long runs may take to end at a safe point.
@@ -99,8 +102,7 @@ fn serve(cli: CenterCli) -> Result<(), Failure> {
         Arc::clone(&log),
         runtime.handle().clone(),
     );
-    let allowed_hosts = cli.allow_host;
-    let ended = opened.and_then(|center| runtime.block_on(until_told(&center, &allowed_hosts)));
+    let ended = opened.and_then(|center| runtime.block_on(until_told(&center, &cli.allow_host)));
     if let Err(failure) = &ended {
         log.failure_to_file(failure);
     }
@@ -116,18 +118,17 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
     let mut signals = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup())
         .map_err(|error| Failure::new(Exit::LocalIo, format!("no signal handler: {error}")))?;
-    // Before anything runs: an address that is in use ends the start.
     let http = Http::start(center.clone(), allowed_hosts).await?;
-    center.recover().map_err(|error| error.failure())?;
     let config = center.config();
     log.info(&format!(
-        "export-center {} runs {} jobs, with its state in {}, and answers at {}",
+        "export-center {} has {}, its state in {}, and its page at {}",
         env!("STELLAOPS_VERSION"),
-        config.jobs.len(),
+        render::count(config.jobs.len(), "job"),
         config.center.state.display(),
         http.url()
     ));
     drop(config);
+    center.recover().map_err(|error| error.failure())?;
     manager.ready();
     loop {
         let wait = center.fire_due();
@@ -152,8 +153,9 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
     }
     manager.stopping();
     log.info("The service ends; what runs goes on at its next start");
+    let ended = async { tokio::join!(center.stop(PATIENCE), http.shutdown()) };
     tokio::select! {
-        _ended = async { tokio::join!(center.stop(PATIENCE), http.shutdown()) } => {}
+        _ = ended => {}
         // Somebody is in a hurry.
         _ = signals.next() => {}
     }
