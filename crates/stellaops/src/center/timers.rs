@@ -217,7 +217,7 @@ impl Center {
                         due.count, run.id
                     ));
                 }
-                Ok(Some(run))
+                Ok(Some(*run))
             }
         }
     }

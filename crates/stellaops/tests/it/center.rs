@@ -460,7 +460,10 @@ async fn kills_at_any_moment_lose_no_run_and_make_none_twice() {
         scene.site.stellaops(&validated).await.done();
     }
     let service = Service::start(&scene.site);
-    assert_eq!(scene.out().len(), 3 * rounds as usize);
+    // A file that was being replaced when the service was killed is left under a hidden name.
+    let names = scene.out().into_iter();
+    let whole = names.filter(|name| !name.starts_with(".partial-"));
+    assert_eq!(whole.count(), 3 * rounds as usize, "{:?}", scene.out());
     let runs = service.get("/v1/exports/runs?limit=200").json();
     assert!(!runs.to_string().contains("\"running\""), "{runs}");
 }

@@ -32,7 +32,7 @@ pub(crate) struct Firing {
 /// What became of a time of a schedule.
 #[derive(Clone, Debug)]
 pub(crate) enum Fired {
-    Run(Run),
+    Run(Box<Run>),
     /// This run of the job is under way, so the time stays due.
     Busy(RunId),
 }
@@ -60,7 +60,7 @@ impl State {
                            ORDER BY number DESC LIMIT 1 OFFSET ?3)";
             transaction.execute(sql, params![job, purpose, MAX_FIRED])?;
             set_mark(transaction, job, purpose, &firing.mark)?;
-            Ok(Fired::Run(run))
+            Ok(Fired::Run(Box::new(run)))
         })
     }
 
