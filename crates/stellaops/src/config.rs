@@ -30,13 +30,9 @@ pub(crate) use self::images::ImageConfig;
 pub(crate) use self::job::{BundlePath, BundleTo, JobConfig, JobTarget, MirrorTo};
 pub(crate) use self::place::Places;
 pub(crate) use self::reference::markdown;
-pub(crate) use self::schedule::ScheduleConfig;
-#[expect(unused_imports, reason = "used by the webhooks")]
-pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd};
+pub(crate) use self::schedule::{Hook, NotifyConfig, RunEnd, ScheduleConfig, is_loopback};
 pub(crate) use self::schema::schema;
 pub(crate) use self::secret::Secret;
-#[expect(unused_imports, reason = "used by the webhooks")]
-pub(crate) use self::secret::SecretValue;
 
 use crate::budget;
 use crate::exit::{Exit, Failure};

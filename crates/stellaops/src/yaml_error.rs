@@ -5,6 +5,7 @@ use crate::render::foreign;
 /// key may be a misspelled one that does.
 const KNOWN: &[&str] = &[
     "artifact_type",
+    "audit",
     "base",
     "bundle",
     "bytes_per_second",
@@ -55,6 +56,7 @@ const KNOWN: &[&str] = &[
     "repositories",
     "repository",
     "requests_per_second",
+    "repair",
     "require",
     "require_sequence",
     "required",

@@ -10,6 +10,8 @@ mod http;
 mod live;
 mod mirror_job;
 pub(crate) mod model;
+#[expect(dead_code, reason = "joined with the runs later")]
+mod notify;
 mod page;
 mod runner;
 mod schedule;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
+use oci_content::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::{CenterCli, CenterCommand};
@@ -109,7 +112,7 @@ fn serve(cli: CenterCli) -> Result<(), Failure> {
 }
 
 /// Serves until a signal ends it.
-async fn until_told(center: &Center, allowed_hosts: &[String]) -> Result<(), Failure> {
+async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), Failure> {
     let log = center.log();
     let manager = ServiceManager::of_environment();
     let mut signals = Signals::new()?;
@@ -142,9 +145,7 @@ async fn until_told(center: &Center, allowed_hosts: &[String]) -> Result<(), Fai
                     log.error(&format!("The log file cannot be opened anew, and stays as it is: {error}"));
                 }
                 center.reload();
-                if let Err(failure) = http.reload() {
-                    log.failure(&failure);
-                }
+                http.reload();
                 manager.ready();
             }
             _ = signals.next() => break,

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::path::Path;
 
-use bundle_format::SigningKey;
+use bundle_format::{SigningKey, StreamName};
 use jiff::civil::DateTime;
 use jiff::{Timestamp, ToSpan as _};
 use mirror_plan::JobName;
 use oci_content::{Registry, with_causes};
 use registry_client::ClientOptions;
 
-use super::job::{BundleTo, JobConfig, JobTarget};
+use super::job::{BundleTo, JobConfig, JobTarget, MirrorTo};
 use super::schedule::{Hook, NotifyConfig, ScheduleConfig};
 use super::{CenterConfig, Config, RegistryConfig, Secret};
-use crate::arguments::policy;
+use crate::arguments::{output, policy};
 use crate::center::token::Tokens;
 use crate::small_file;
 
@@ -206,7 +206,15 @@ impl Check {
         });
         if let Some(schedule) = &job.schedule {
             self.at("schedule", |check| {
-                check.schedule(schedule, Timestamp::now())
+                check.schedule(schedule, Timestamp::now());
+            });
+        }
+        if let Some(audit) = &job.audit {
+            self.at("audit", |check| {
+                check.schedule(&audit.schedule, Timestamp::now());
+                if !matches!(job.to, JobTarget::Mirror(MirrorTo::Registry(_))) {
+                    check.error("only registries are audited: it goes with `to.registry`");
+                }
             });
         }
         self.at("notify", |check| {
@@ -217,7 +225,11 @@ impl Check {
     }
 
     fn bundle(&mut self, to: &BundleTo) {
-        self.at("bundle", |check| check.folder_of(&to.path.file(1)));
+        self.at("bundle", |check| {
+            check.folder_of(&to.path.file(1));
+            let fits = output::check(&to.path.file(1), "to.bundle");
+            check.good(fits.map_err(|failure| failure.to_string()));
+        });
         if let Some(secret) = &to.sign_key {
             self.at("sign_key", |check| {
                 if let Some(pem) = check.secret(secret) {
@@ -228,11 +240,16 @@ impl Check {
         }
     }
 
-    /// Refuses two jobs that write the same files.
+    /// Refuses two jobs that write the same files, and a job whose name is not that of a stream.
     fn series(&mut self, config: &Config, name: &JobName, job: &JobConfig) {
         let JobTarget::Bundle(to) = &job.to else {
             return;
         };
+        if let Err(reason) = name.as_str().parse::<StreamName>() {
+            self.error(format!(
+                "its bundles are a stream of that name, and {reason}"
+            ));
+        }
         let is_same = |other: &JobConfig| match &other.to {
             JobTarget::Bundle(other) => other.path.file(1) == to.path.file(1),
             JobTarget::Mirror(_) => false,

@@ -337,6 +337,12 @@ static JOB: Section = Section {
         )
         .otherwise("on demand only"),
         Key::new(
+            "audit",
+            Form::Section(&AUDIT),
+            "When the service asks the target whether everything that the job brought is still there; with `to.registry`.",
+        )
+        .otherwise("never"),
+        Key::new(
             "notify",
             Form::List(&Form::Section(&NOTIFY)),
             "Who is told how a run ended.",
@@ -514,36 +520,49 @@ static TO: Section = Section {
     one_of: &["registry", "oci", "bundle"],
 };
 
+const CRON: Key = Key::new(
+    "cron",
+    Form::Text("MINUTE HOUR DAY MONTH WEEKDAY", None),
+    "When a run begins, in the five fields of cron.",
+)
+.example("\"0 2 * * *\"");
+const SCHEDULE_ZONE: Key = Key::new("time_zone", ZONE, "The time zone of `cron` and `window`.")
+    .otherwise("the machine's")
+    .example("Europe/Berlin");
+const JITTER: Key = Key::new(
+    "jitter_seconds",
+    Form::Integer(0, Some(86_400)),
+    "The most by which a run begins later; the delay of each is random.",
+)
+.default("0")
+.unit("seconds")
+.example("300");
+const SCHEDULE_WINDOW: Key = Key::new(
+    "window",
+    WINDOW,
+    "The time of day in which runs speak to registries; it may end on the next day.",
+)
+.otherwise("at any time")
+.example("\"01:00-05:00\"");
+
 static SCHEDULE: Section = Section {
+    keys: &[CRON, SCHEDULE_ZONE, JITTER, SCHEDULE_WINDOW],
+    one_of: &[],
+};
+
+static AUDIT: Section = Section {
     keys: &[
+        CRON,
+        SCHEDULE_ZONE,
+        JITTER,
+        SCHEDULE_WINDOW,
         Key::new(
-            "cron",
-            Form::Text("MINUTE HOUR DAY MONTH WEEKDAY", None),
-            "When a run begins, in the five fields of cron.",
+            "repair",
+            Form::Boolean,
+            "Whether what is missing or changed is sent again.",
         )
-        .example("\"0 2 * * *\""),
-        Key::new(
-            "time_zone",
-            ZONE,
-            "The time zone of `cron` and `window`.",
-        )
-        .otherwise("the machine's")
-        .example("Europe/Berlin"),
-        Key::new(
-            "jitter_seconds",
-            Form::Integer(0, Some(86_400)),
-            "The most by which a run begins later; the delay of each is random.",
-        )
-        .default("0")
-        .unit("seconds")
-        .example("300"),
-        Key::new(
-            "window",
-            WINDOW,
-            "The time of day in which the job's runs speak to registries; it may end on the next day.",
-        )
-        .otherwise("at any time")
-        .example("\"01:00-05:00\""),
+        .default("false")
+        .example("true"),
     ],
     one_of: &[],
 };

@@ -85,7 +85,6 @@ fn jitter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "checked here, and obeyed by the service")]
 pub(crate) struct NotifyConfig {
     pub(crate) url: Hook,
     /// The ends of runs that are reported.
@@ -164,16 +163,20 @@ impl<'de> Deserialize<'de> for Hook {
 fn hook_url(text: &str) -> Result<Url, &'static str> {
     // It may hold a secret, so it is not quoted.
     let url = Url::parse(text).map_err(|_| "`url` is not a URL")?;
-    let loopback = match url.host() {
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err("`url` must be https, or http on loopback"),
+    }
+}
+
+/// Returns whether the host of a URL is this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => IpAddr::from(address).to_canonical().is_loopback(),
         None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if loopback => Ok(url),
-        _ => Err("`url` must be https, or http on loopback"),
     }
 }
 
