@@ -10,7 +10,6 @@ mod http;
 mod live;
 mod mirror_job;
 pub(crate) mod model;
-#[expect(dead_code, reason = "joined with the runs later")]
 mod notify;
 mod page;
 mod runner;
@@ -129,6 +128,11 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
     ));
     drop(config);
     center.recover().map_err(|error| error.failure())?;
+    let own = center.clone();
+    let notifying = tokio::spawn(async move {
+        let config = || own.config();
+        own.inner.notifier.run(config).await;
+    });
     manager.ready();
     loop {
         let wait = center.fire_due();
@@ -152,6 +156,7 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
         }
     }
     manager.stopping();
+    notifying.abort();
     log.info("The service ends; what runs goes on at its next start");
     let ended = async { tokio::join!(center.stop(PATIENCE), http.shutdown()) };
     tokio::select! {
