@@ -37,4 +37,5 @@ mod settings;
 
 mod signals;
 mod signature;
+mod support;
 mod volumes;
