@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use oci_content::Registry;
 
 use super::token::TokenCommand;
 use crate::cli::{Connections, Messages};
@@ -23,9 +24,10 @@ pub(super) struct CenterCli {
     /// Configuration file (YAML)
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Answer requests for this host as well, which a proxy passes on [default: loopback and the names in the certificate]
-    #[arg(long, value_name = "NAME")]
-    pub(super) allow_host: Vec<String>,
+    /// Also answer requests for this host, as a reverse proxy passes them on; others than loopback, the listening address
+    /// and the names in the certificate are refused
+    #[arg(long, value_name = "HOST")]
+    pub(super) allow_host: Vec<Registry>,
     #[command(flatten)]
     pub(super) connections: Connections,
     #[command(flatten)]

@@ -10,7 +10,6 @@ mod http;
 mod live;
 mod mirror_job;
 pub(crate) mod model;
-#[expect(dead_code, reason = "joined with the runs later")]
 mod notify;
 mod page;
 mod runner;
@@ -27,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
+use oci_content::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::{CenterCli, CenterCommand};
@@ -111,7 +111,7 @@ fn serve(cli: CenterCli) -> Result<(), Failure> {
 }
 
 /// Serves until a signal ends it.
-async fn until_told(center: &Center, allowed_hosts: &[String]) -> Result<(), Failure> {
+async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), Failure> {
     let log = center.log();
     let manager = ServiceManager::of_environment();
     let mut signals = Signals::new()?;
@@ -128,6 +128,11 @@ async fn until_told(center: &Center, allowed_hosts: &[String]) -> Result<(), Fai
     ));
     drop(config);
     center.recover().map_err(|error| error.failure())?;
+    let own = center.clone();
+    let notifying = tokio::spawn(async move {
+        let config = || own.config();
+        own.inner.notifier.run(config).await;
+    });
     manager.ready();
     loop {
         let wait = center.fire_due();
@@ -144,15 +149,14 @@ async fn until_told(center: &Center, allowed_hosts: &[String]) -> Result<(), Fai
                     log.error(&format!("The log file cannot be opened anew, and stays as it is: {error}"));
                 }
                 center.reload();
-                if let Err(failure) = http.reload() {
-                    log.failure(&failure);
-                }
+                http.reload();
                 manager.ready();
             }
             _ = signals.next() => break,
         }
     }
     manager.stopping();
+    notifying.abort();
     log.info("The service ends; what runs goes on at its next start");
     let ended = async { tokio::join!(center.stop(PATIENCE), http.shutdown()) };
     tokio::select! {

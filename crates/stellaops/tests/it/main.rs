@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod budget;
+mod center;
 mod config;
 mod convert;
 mod delta;

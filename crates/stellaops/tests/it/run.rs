@@ -93,6 +93,11 @@ impl Site {
             .await
     }
 
+    /// Returns another binary as a command.
+    pub(crate) fn command_of(&self, program: &str) -> Command {
+        command(Path::new(program), self.folder.path())
+    }
+
     /// Returns the binary as a command, for those who do not wait for its end.
     pub(crate) fn command(&self) -> Command {
         command(

@@ -105,6 +105,10 @@ impl Access {
         }
     }
 
+    pub(crate) fn has_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// Replaces the hosts, from the next request on.
     pub(crate) fn replace_hosts(&self, hosts: Hosts) {
         *self.hosts.write().unwrap_or_else(PoisonError::into_inner) = hosts;

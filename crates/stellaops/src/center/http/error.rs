@@ -159,10 +159,12 @@ impl IntoResponse for ApiError {
 /// Completes an answer with what depends on its request: the body of an error.
 pub(crate) fn complete(mut response: Response, trace: TraceId, wants_page: bool) -> Response {
     let status = response.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let is_json = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
-        // What the router itself refuses.
-        None if status.is_client_error() || status.is_server_error() => {
+        // What the router itself refuses; JSON is the answer of a handler.
+        None if (status.is_client_error() || status.is_server_error()) && !is_json => {
             let code = if status.is_client_error() {
                 ErrorCode::Invalid
             } else {

@@ -102,7 +102,7 @@ fn written(event: &RunEvent) -> Event {
         RunEventKind::Finished => "finished",
     };
     let data = match &event.output {
-        Some(output) => text(&ArtifactReady::new(&event.run, output)),
+        Some(output) => text(&ArtifactReady::new(&event.run, output, event.at)),
         None => text(&RunResource::from(&event.run)),
     };
     Event::default()

@@ -21,23 +21,13 @@ pub(crate) async fn live() -> &'static str {
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)),
 )]
 pub(crate) async fn ready(State(api): State<Api>) -> Result<Response, ApiError> {
-    let ready = blocking(move || Ok(api.center.ready())).await?;
-    match ready {
-        Ok(()) => json(
-            StatusCode::OK,
-            &Readiness {
-                status: ReadinessStatus::Ready,
-                reasons: Vec::new(),
-            },
-        ),
-        Err(reasons) => json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &Readiness {
-                status: ReadinessStatus::NotReady,
-                reasons,
-            },
-        ),
-    }
+    let reasons = blocking(move || Ok(api.problems())).await?;
+    let (code, status) = if reasons.is_empty() {
+        (StatusCode::OK, ReadinessStatus::Ready)
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, ReadinessStatus::NotReady)
+    };
+    json(code, &Readiness { status, reasons })
 }
 
 /// Returns the metrics in the text format of Prometheus

@@ -24,16 +24,15 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use oci_content::Registry;
 use registry_server::{AnsweredRequest, ConnectionLimits, Exchange, RunningServer, ServerObserver};
-use rustls::ServerConfig;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
-use self::access::Access;
 use self::error::{ApiError, ErrorCode, TraceId};
-use self::secrets::Secrets;
+use self::secrets::{NewestTls, Secrets};
 use super::center::Center;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
@@ -50,7 +49,7 @@ const MAX_DOWNLOADS: usize = 64;
 /// How often the files of tokens and certificates are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 /// The time for answers that are not finished when the service ends.
-const FAREWELL: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_secs(25);
 
 /// The running server.
 #[derive(Debug)]
@@ -63,12 +62,13 @@ pub(crate) struct Http {
 
 impl Http {
     /// Listens where the configuration says, for loopback and the hosts that are named.
-    pub(crate) async fn start(center: Center, allowed_hosts: &[String]) -> Result<Self, Failure> {
+    pub(crate) async fn start(center: Center, allowed_hosts: &[Registry]) -> Result<Self, Failure> {
         let config = center.config();
         let listen = config.center.listen;
         let has_tokens = config.center.tokens.is_some();
         let is_tls = config.center.tls.is_some();
-        if !listen.ip().is_loopback() && !(is_tls && has_tokens) {
+        let is_guarded = is_tls && has_tokens;
+        if !listen.ip().is_loopback() && !is_guarded {
             let message = format!(
                 "center.listen: {listen} is not a loopback address: serving there requires center.tls and center.tokens; or listen on 127.0.0.1"
             );
@@ -84,7 +84,7 @@ impl Http {
             Failure::new(Exit::LocalIo, format!("center.listen: {listen}: {error}"))
         })?;
         let api = Api {
-            access: Arc::clone(secrets.access()),
+            secrets: Arc::clone(&secrets),
             limits: ConnectionLimits::default()
                 .max_connections(NonZeroUsize::new(MAX_CONNECTIONS).unwrap_or(NonZeroUsize::MIN))
                 .shutdown_timeout(FAREWELL)
@@ -124,12 +124,12 @@ impl Http {
     }
 
     /// Reads the files of tokens and certificates again, which the configuration now in force names. Those that cannot be
-    /// read are used as they were.
-    pub(crate) fn reload(&self) -> Result<(), Failure> {
-        self.secrets.reload()
+    /// used stay as they were.
+    pub(crate) fn reload(&self) {
+        self.secrets.reload();
     }
 
-    /// Accepts no more connections, and finishes the answers that are under way within 10 seconds.
+    /// Accepts no more connections, and finishes the answers that are under way within 25 seconds.
     pub(crate) async fn shutdown(self) {
         self.looking.abort();
         self.running.shutdown().await;
@@ -140,7 +140,7 @@ impl Http {
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     center: Center,
-    access: Arc<Access>,
+    secrets: Arc<Secrets>,
     limits: ConnectionLimits,
     observer: Arc<dyn ServerObserver>,
     watchers: Arc<Semaphore>,
@@ -148,10 +148,17 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    /// Returns why the service cannot work.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = self.center.ready().err().unwrap_or_default();
+        problems.extend(self.secrets.fault());
+        problems
+    }
+
     fn serve(
         self,
         listener: TcpListener,
-        tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+        tls: Option<NewestTls>,
     ) -> std::io::Result<RunningServer> {
         let (limits, router) = (self.limits, self.router());
         match tls {
@@ -199,7 +206,7 @@ async fn exchange(State(api): State<Api>, request: Request, next: Next) -> Respo
     let path = request.uri().path();
     let is_page = path == "/" || path.starts_with("/runs/");
     let (parts, body) = request.into_parts();
-    let admitted = api.access.admit(&parts);
+    let admitted = api.secrets.access().admit(&parts);
     request = Request::from_parts(parts, body);
     let response = match admitted {
         Ok(caller) => {

@@ -33,13 +33,14 @@ pub(crate) async fn status(State(api): State<Api>, uri: Uri) -> Result<Response,
         None => None,
     };
     let page = blocking(move || {
-        let view = status_view(&api.center, before)?;
+        let view = status_view(&api, before)?;
         Ok(page::status(&view))
     });
     Ok(html(page.await?))
 }
 
-fn status_view(center: &Center, before: Option<RunId>) -> Result<StatusView, ApiError> {
+fn status_view(api: &Api, before: Option<RunId>) -> Result<StatusView, ApiError> {
+    let center = &api.center;
     let under_way = |status| RunQuery {
         status: Some(status),
         limit: MAX_RUNNING,
@@ -62,7 +63,7 @@ fn status_view(center: &Center, before: Option<RunId>) -> Result<StatusView, Api
     runs.truncate(RECENT);
     Ok(StatusView {
         clock: clock(),
-        problems: center.ready().err().unwrap_or_default(),
+        problems: api.problems(),
         ended,
         running,
         jobs,

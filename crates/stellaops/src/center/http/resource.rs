@@ -224,12 +224,14 @@ pub(crate) struct Message {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ArtifactReady {
     run_id: String,
+    #[schema(value_type = String, format = DateTime)]
+    ready_at: Timestamp,
     #[serde(flatten)]
     output: Output,
 }
 
 impl ArtifactReady {
-    pub(crate) fn new(run: &Run, output: &RunOutput) -> Self {
+    pub(crate) fn new(run: &Run, output: &RunOutput, ready_at: Timestamp) -> Self {
         let known = run
             .outputs
             .iter()
@@ -237,6 +239,7 @@ impl ArtifactReady {
         let number = known.map_or(1, |index| number_of(run, index));
         Self {
             run_id: run.id.to_string(),
+            ready_at,
             output: Output::new(run, output, number),
         }
     }

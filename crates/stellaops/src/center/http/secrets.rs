@@ -2,7 +2,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci_content::with_causes;
+use oci_content::{Registry, with_causes};
 use registry_server::{TlsError, mutual_tls_config, tls_config};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
@@ -26,10 +26,15 @@ pub(crate) struct Secrets {
     tls: Option<watch::Sender<Arc<ServerConfig>>>,
     /// The state of the files when they were last read.
     seen: Mutex<Vec<Stamp>>,
+    /// Why they could not be used when they were last read.
+    fault: Mutex<Option<String>>,
 }
 
 /// What changes when a file is replaced or written; `None` if it cannot be found.
 type Stamp = Option<(u64, u64, i64, i64)>;
+
+/// The configuration of TLS for connections to come.
+pub(crate) type NewestTls = watch::Receiver<Arc<ServerConfig>>;
 
 /// The configuration of TLS, and the names in its certificate.
 type Tls = (ServerConfig, Vec<String>);
@@ -38,8 +43,8 @@ impl Secrets {
     /// Reads the files that the configuration names.
     pub(crate) fn read(
         center: &Center,
-        allowed_hosts: &[String],
-    ) -> Result<(Self, Option<watch::Receiver<Arc<ServerConfig>>>), Failure> {
+        allowed_hosts: &[Registry],
+    ) -> Result<(Self, Option<NewestTls>), Failure> {
         let config = center.config();
         let config = &config.center;
         let seen = stamps(config);
@@ -53,7 +58,7 @@ impl Secrets {
         };
         let allowed_hosts: Vec<_> = allowed_hosts
             .iter()
-            .map(|host| without_port(host))
+            .map(|host| without_port(host.as_str()))
             .collect();
         let hosts = Hosts::new(
             config.listen,
@@ -67,6 +72,7 @@ impl Secrets {
             access: Arc::new(access),
             tls: sender,
             seen: Mutex::new(seen),
+            fault: Mutex::default(),
         };
         Ok((secrets, receiver))
     }
@@ -75,19 +81,46 @@ impl Secrets {
         &self.access
     }
 
-    /// Reads the files again. What cannot be read stays as it was.
-    pub(crate) fn reload(&self) -> Result<(), Failure> {
+    /// Returns why the files could not be used when they were last read.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reads the files again. What cannot be used stays as it was, which is logged.
+    pub(crate) fn reload(&self) {
+        let result = self.replace();
+        if let Err(failure) = &result {
+            self.center.log().failure(failure);
+            let message = "The tokens and the certificate in force stay as they were";
+            self.center.log().warn(message);
+        }
+        let fault = result.err().map(|failure| failure.to_string());
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    fn replace(&self) -> Result<(), Failure> {
         let config = self.center.config();
         let config = &config.center;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(config);
-        if let Some(tokens) = tokens(&self.center, config)? {
+        if (config.tokens.is_some(), config.tls.is_some())
+            != (self.access.has_tokens(), self.tls.is_some())
+        {
+            let message =
+                "center.tokens and center.tls are added or removed by a restart of the service";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        // Everything is read before anything is replaced.
+        let tokens = tokens(&self.center, config)?;
+        let tls = config.tls.as_ref().map(tls).transpose()?;
+        if let Some(tokens) = tokens {
             self.access.replace_tokens(tokens);
         }
-        if let (Some(sender), Some(files)) = (&self.tls, &config.tls) {
-            let (tls, names) = tls(files)?;
+        if let (Some(sender), Some((tls, names))) = (&self.tls, tls) {
             let names = names.into_iter().chain(self.allowed_hosts.clone());
             self.access.replace_hosts(Hosts::new(config.listen, names));
-            // It is kept for connections to come.
             sender.send_replace(Arc::new(tls));
         }
         Ok(())
@@ -95,18 +128,13 @@ impl Secrets {
 
     /// Reads the files again if one of them has changed.
     pub(crate) fn look(&self) {
-        let config = self.center.config();
-        let now = stamps(&config.center);
+        let now = stamps(&self.center.config().center);
         let is_same = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == now;
-        if is_same {
-            return;
-        }
-        let log = self.center.log();
-        match self.reload() {
-            Ok(()) => {
-                log.info("The tokens and the certificate were read again: a file has changed")
-            }
-            Err(failure) => log.error(&format!("{failure}; what was read before is used")),
+        if !is_same {
+            self.center
+                .log()
+                .info("A file of tokens or of the certificate has changed, and is read again");
+            self.reload();
         }
     }
 }

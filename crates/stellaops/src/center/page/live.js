@@ -48,7 +48,7 @@
     if (document.hidden) return;
     let next;
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      const answer = await fetch(location.pathname + location.search, { headers: { accept: "text/html" } });
       if (!answer.ok) throw new Error(`HTTP status ${answer.status}`);
       next = new DOMParser().parseFromString(await answer.text(), "text/html");
     } catch (error) {

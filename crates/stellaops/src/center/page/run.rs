@@ -7,7 +7,7 @@ use super::table::table;
 use super::words::{badge, kind, progress, trigger};
 use super::{advice, whole};
 use crate::center::http::Output;
-use crate::center::model::{Run, RunMessage, RunStatus};
+use crate::center::model::{Run, RunStatus};
 use crate::render;
 
 /// What the page of a run shows.
@@ -43,34 +43,58 @@ pub(crate) fn run(view: &RunView) -> Markup {
     whole(&title, &main)
 }
 
+/// The most messages of a kind that the page shows; the API has all of them.
+const MAX_MESSAGES: usize = 100;
+
 /// Writes what went wrong and what to do, then the warnings.
 fn said(run: &Run) -> Markup {
     let is_bad = run.status == RunStatus::Failed;
+    // Failures of one kind have one next step.
+    let mut by_step: Vec<(&str, Vec<&str>)> = Vec::new();
+    for error in run.errors.iter().take(MAX_MESSAGES) {
+        let step = advice::next_step(error.code);
+        match by_step.iter_mut().find(|(known, _)| *known == step) {
+            Some((_, messages)) => messages.push(&error.message),
+            None => by_step.push((step, vec![&error.message])),
+        }
+    }
     html! {
-        @if !run.errors.is_empty() {
+        @if !by_step.is_empty() {
             section aria-labelledby="errors" {
                 h2 id="errors" { (if is_bad { "What failed" } else { "What went wrong" }) }
                 ul.troubles role="list" {
-                    @for error in &run.errors {
+                    @for (step, messages) in &by_step {
                         li class=(if is_bad { "trouble bad" } else { "trouble warn" }) {
-                            p.sentence { (error.message) }
-                            p.next { strong { "What to do: " } (with_code(advice::next_step(error.code))) }
+                            @for message in messages { p.sentence { (with_code(message)) } }
+                            p.next { strong { "What to do: " } (with_code(step)) }
                         }
                     }
                 }
+                (beyond(run.errors.len()))
             }
         }
         @if !run.warnings.is_empty() {
             section aria-labelledby="warnings" {
                 h2 id="warnings" { "Warnings" }
-                (messages(&run.warnings))
+                (list(run.warnings.iter().map(|warning| warning.message.as_str())))
             }
         }
     }
 }
 
-fn messages(messages: &[RunMessage]) -> Markup {
-    html! { ul.messages { @for message in messages { li { (message.message) } } } }
+/// Writes messages, as many as the page shows.
+fn list<'a>(messages: impl ExactSizeIterator<Item = &'a str>) -> Markup {
+    let all = messages.len();
+    html! {
+        ul.messages { @for message in messages.take(MAX_MESSAGES) { li { (with_code(message)) } } }
+        (beyond(all))
+    }
+}
+
+fn beyond(all: usize) -> Markup {
+    html! {
+        @if all > MAX_MESSAGES { p.detail { "And " (all - MAX_MESSAGES) " more, which the API has." } }
+    }
 }
 
 fn facts(view: &RunView) -> Markup {
@@ -99,23 +123,23 @@ fn facts(view: &RunView) -> Markup {
 }
 
 fn referrers(run: &Run) -> Markup {
-    let rows: Vec<_> = run
-        .referrers
-        .by_category
-        .iter()
-        .map(|(name, count)| vec![html! { (name) }, html! { (count) }])
-        .collect();
+    let missing = &run.referrers.missing;
     html! {
         section aria-labelledby="referrers" {
             h2 id="referrers" { "Referrers" }
-            @if rows.is_empty() { p.none { "None were found." } }
-            @else {
+            @if run.referrers.total > 0 {
                 p { (render::count(run.referrers.total, "referrer")) " in all." }
-                div.small { (table("Referrers by category", &["Category", "Number"], &rows)) }
+                dl.facts.counts {
+                    @for (name, count) in &run.referrers.by_category { dt { (name) } dd { (count) } }
+                }
+            } @else if run.status == RunStatus::Succeeded {
+                p.none { "None were found." }
+            } @else {
+                p.none { "The run has counted none so far." }
             }
-            @if !run.referrers.missing.is_empty() {
-                h3 { (run.referrers.missing.len()) " missing" }
-                ul.messages { @for missing in &run.referrers.missing { li { (missing) } } }
+            @if !missing.is_empty() {
+                h3 { (missing.len()) " missing" }
+                (list(missing.iter().map(String::as_str)))
             }
         }
     }

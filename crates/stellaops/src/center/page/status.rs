@@ -166,7 +166,7 @@ fn of_audit(audit: &AuditView, clock: &Clock) -> Option<Trouble> {
             audit.missing, audit.changed
         ),
         more: Some(html! { a href="#audits" { "what was found" } }),
-        next: "See whether a retention rule or a person removes it there. `stellaops mirror audit --repair` puts it back."
+        next: "See whether a retention rule or a person removes it there. `stellaops mirror audit --config FILE --repair` puts it back."
             .to_owned(),
     })
 }
@@ -187,7 +187,7 @@ fn needs_attention(troubles: &[Trouble], view: &StatusView) -> Markup {
                     @for trouble in troubles {
                         li class=(if trouble.is_bad { "trouble bad" } else { "trouble warn" }) {
                             h2 { (trouble.badge) " " span.what { (trouble.what) } }
-                            p.sentence { (trouble.sentence) }
+                            p.sentence { (with_code(&trouble.sentence)) }
                             p.next { strong { "What to do: " } (with_code(&trouble.next)) }
                             @if let Some(more) = &trouble.more { p.detail { (more) } }
                         }
@@ -290,7 +290,7 @@ fn job_row(job: &JobView, view: &StatusView) -> Vec<Markup> {
         },
         html! {
             @match ended.and_then(size) {
-                Some(bytes) => (render::bytes(bytes)),
+                Some(bytes) => span.short { (render::bytes(bytes)) },
                 None => { "–" }
             }
         },
@@ -346,7 +346,7 @@ fn capability(registry: &RegistryView) -> Markup {
             Some(_) => (mark("warn", "!", "unknown")),
             None => { "not probed yet" }
         }
-        @if let Some(failure) = &registry.failure { span.detail { (failure) } }
+        @if registry.failure.is_some() { span.detail { "its probe failed: see above" } }
     }
 }
 
@@ -409,7 +409,7 @@ fn history(view: &StatusView) -> Markup {
 fn history_row(run: &Run, view: &StatusView) -> Vec<Markup> {
     let said = run.errors.first().or(run.warnings.first());
     vec![
-        html! { a href=(link(&run.id)) { (run.id) } },
+        html! { a.id href=(link(&run.id)) { (run.id) } },
         html! { (run.job) span.detail { (kind(run.kind)) } },
         badge(run.status),
         html! {
@@ -420,13 +420,13 @@ fn history_row(run: &Run, view: &StatusView) -> Vec<Markup> {
         },
         html! {
             @match (run.started, run.finished) {
-                (Some(from), Some(to)) => (span(seconds(from, to))),
+                (Some(from), Some(to)) => span.short { (span(seconds(from, to))) },
                 _ => { "–" }
             }
         },
         html! {
             @match said {
-                Some(message) => span.said { (message.message) },
+                Some(message) => span.said { (with_code(&message.message)) },
                 None => { "–" }
             }
         },

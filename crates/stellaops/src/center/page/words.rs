@@ -44,7 +44,8 @@ pub(super) fn referrers(run: &Run) -> Markup {
     let mut categories: Vec<_> = run.referrers.by_category.iter().collect();
     categories.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
     html! {
-        @if run.referrers.total == 0 { "none" }
+        @if run.referrers.total == 0 && run.status == RunStatus::Succeeded { "none" }
+        @else if run.referrers.total == 0 { "–" }
         @else {
             (run.referrers.total)
             span.detail {

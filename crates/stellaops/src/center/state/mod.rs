@@ -1,6 +1,7 @@
 //! What the service keeps in its state folder: a database, the logs of runs, and caches.
 
 mod audits;
+mod deliveries;
 mod error;
 mod receipts;
 mod runs;
