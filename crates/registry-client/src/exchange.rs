@@ -102,6 +102,10 @@ pub(crate) async fn send(
     match answer {
         Ok(response) => {
             report.status = Some(response.status());
+            let observer = report.observer.as_ref();
+            if observer.is_some_and(|observer| observer.wants_headers()) {
+                report.headers = Some(response.headers().clone());
+            }
             Ok(Open {
                 response,
                 report,
@@ -276,6 +280,7 @@ struct Report {
     attempt: u32,
     started: Instant,
     status: Option<StatusCode>,
+    headers: Option<HeaderMap>,
     error: Option<ErrorKind>,
     body_bytes: u64,
     sent_bytes: u64,
@@ -300,6 +305,7 @@ impl Report {
             attempt: about.attempt,
             started: Instant::now(),
             status: None,
+            headers: None,
             error: None,
             body_bytes: 0,
             sent_bytes: match payload {
@@ -347,6 +353,7 @@ impl Drop for Report {
             repository: self.repository.as_ref(),
             url: &self.url,
             status: self.status,
+            headers: self.headers.as_ref(),
             error: self.error,
             elapsed: self.started.elapsed(),
             attempt: self.attempt,

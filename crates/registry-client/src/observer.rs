@@ -3,7 +3,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use oci_content::{Registry, RepositoryName};
 use url::Url;
 
@@ -18,6 +18,11 @@ use crate::window::Window;
 pub trait RequestObserver: fmt::Debug + Send + Sync {
     /// Is called when a request is over.
     fn request(&self, event: &RequestEvent<'_>);
+
+    /// Returns whether the headers of answers are wanted, which are not kept otherwise.
+    fn wants_headers(&self) -> bool {
+        false
+    }
 
     /// Is called when a call waits before it tries again, or for [the client's own
     /// budget](crate::HostOptions).
@@ -99,7 +104,7 @@ impl fmt::Display for Endpoint {
 
 /// An HTTP request that is over, including its body.
 ///
-/// It contains no headers. If it has neither a status nor an error, the caller dropped the request
+/// If it has neither a status nor an error, the caller dropped the request
 /// before there was an answer.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -117,6 +122,10 @@ pub struct RequestEvent<'a> {
     pub url: &'a Url,
     /// The status of the answer.
     pub status: Option<StatusCode>,
+    /// The headers of the answer, if the observer [wants them](RequestObserver::wants_headers).
+    ///
+    /// They may contain secrets, such as cookies and signed locations.
+    pub headers: Option<&'a HeaderMap>,
     /// What broke the request; also set if the head arrived and the body failed.
     pub error: Option<ErrorKind>,
     /// The time from sending to the end of the body. For a blob this includes the time spent in the

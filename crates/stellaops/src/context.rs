@@ -14,8 +14,9 @@ use registry_client::{
 use registry_probe::ProbeCache;
 use serde_json::json;
 
+use crate::answer_headers;
 use crate::cli::{Connections, Global};
-use crate::commands::run::Run;
+use crate::commands::run::{ConfigUse, Run};
 use crate::config::{ApiConfig, Config, RegistryConfig, Secret};
 use crate::environment::Environment;
 use crate::exit::{Exit, Failure};
@@ -32,7 +33,7 @@ use crate::window::DailyWindow;
 /// What every command works with: configuration, registries, log and metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
-    /// The file that `--config` names.
+    /// The file that `--config` names, or the one that the command reads otherwise.
     pub(crate) config_file: Option<PathBuf>,
     pub(crate) config: Arc<Config>,
     pub(crate) client: Client,
@@ -89,8 +90,13 @@ impl Purpose {
 impl Context {
     /// Creates the context of a command.
     pub(crate) fn new(global: &Global, log: Arc<Log>, command: &dyn Run) -> Result<Self, Failure> {
-        let config = match &global.config {
-            Some(path) if !command.reads_config() => Config::read(path)?,
+        let config_file = command.config_use().file(global.config.as_deref());
+        let config = match (&config_file, command.config_use()) {
+            (Some(path), ConfigUse::Demanded) => Config::read(path)?,
+            (Some(path), ConfigUse::IfRight) => Config::read(path).unwrap_or_else(|failure| {
+                log.quoted(LogLevel::Warn, &failure);
+                Config::default()
+            }),
             _ => Config::default(),
         };
         let gaps = FileSystemGaps::default();
@@ -111,10 +117,18 @@ impl Context {
             network: command.registries().is_some(),
             changes_logins: command.changes_logins(),
         };
-        let context = Self::of_process(&process, &global.connections, config, purpose)?;
+        let context = Self::of_process(&process, &global.connections, config, purpose);
+        let context = match (context, command.config_use()) {
+            (Err(failure), ConfigUse::IfRight) => {
+                process.log.quoted(LogLevel::Warn, &failure);
+                let config = Config::default();
+                Self::of_process(&process, &global.connections, config, purpose)
+            }
+            (context, _) => context,
+        };
         Ok(Self {
-            config_file: global.config.clone(),
-            ..context
+            config_file,
+            ..context?
         })
     }
 
@@ -184,6 +198,19 @@ impl Context {
     /// Returns the number of HTTP requests sent so far.
     pub(crate) fn requests(&self) -> u64 {
         self.observer.requests.load(Ordering::Relaxed)
+    }
+
+    /// Returns a context whose requests another observer sees, which is made from the one that sees them now.
+    pub(crate) fn observed_by<O: RequestObserver + 'static>(
+        &self,
+        observer: impl FnOnce(Arc<dyn RequestObserver>) -> Arc<O>,
+    ) -> Self {
+        let inner: Arc<dyn RequestObserver> = Arc::<Observer>::clone(&self.observer);
+        let observer: Arc<dyn RequestObserver> = observer(inner);
+        Self {
+            client: self.client.with_observer(observer),
+            ..self.clone()
+        }
     }
 
     /// Returns a context whose requests are also counted for a job, and sent in its window.
@@ -596,6 +623,10 @@ impl RequestObserver for Counted {
         self.inner.request(event);
     }
 
+    fn wants_headers(&self) -> bool {
+        self.inner.wants_headers()
+    }
+
     fn waiting(&self, event: &WaitEvent<'_>) {
         self.inner.waiting(event);
     }
@@ -606,6 +637,10 @@ impl RequestObserver for Counted {
 }
 
 impl RequestObserver for Observer {
+    fn wants_headers(&self) -> bool {
+        self.log.is_debug()
+    }
+
     fn silent(&self, event: &SilenceEvent<'_>) {
         let host = event.url.host_str().unwrap_or_default();
         let own = event.registry.api_host().starts_with(host);
@@ -636,8 +671,17 @@ impl RequestObserver for Observer {
             .request(event.registry, &status, event.elapsed.as_secs_f64());
         if self.log.is_debug() {
             let millis = event.elapsed.as_millis();
+            let retry = match event.attempt {
+                0 | 1 => String::new(),
+                more => format!(", try {more}"),
+            };
+            let headers = event.headers.map(answer_headers::shown).unwrap_or_default();
+            let headers: String = headers
+                .iter()
+                .map(|(name, value)| format!("; {name}: {value}"))
+                .collect();
             self.log.debug(&format!(
-                "{} {} -> {answer} ({millis} ms)",
+                "{} {} -> {answer} ({millis} ms{retry}){headers}",
                 event.method,
                 render::foreign(event.url.as_str())
             ));

@@ -4,6 +4,7 @@
 //! configuration, log, metrics, and how jobs run.
 
 mod announce;
+mod answer_headers;
 mod arguments;
 mod budget;
 mod center;

@@ -93,6 +93,32 @@ pub(crate) fn failure(file: &str, yaml: &str, place: Option<(u64, u64)>, reason:
     Failure::new(Exit::Usage, format!("{file}: {}", foreign(&reason))).quoting(quote)
 }
 
+/// Returns a file that could be parsed without comments and without values that may be secret.
+pub(crate) fn without_secrets(yaml: &str) -> String {
+    masked(yaml, |part| part.is_secret)
+}
+
+/// Returns a file without comments and values, with the keys that it seems to have.
+pub(crate) fn without_values(yaml: &str) -> String {
+    masked(yaml, |part| part.is_secret || part.is_value)
+}
+
+fn masked(yaml: &str, is_hidden: impl Fn(&Part<'_>) -> bool) -> String {
+    let lines: Vec<&str> = yaml.trim_start_matches('\u{feff}').lines().collect();
+    let mut out = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        for part in parts(line, key_above(&lines[..at], line)) {
+            if is_hidden(&part) && !part.text.trim().is_empty() {
+                out.push_str(HIDDEN);
+            } else {
+                out.push_str(&crate::log::escape(part.text));
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
 /// One line of a file, with secrets hidden.
 struct Quoted {
     number: String,
@@ -184,6 +210,8 @@ impl Quoted {
 struct Part<'a> {
     text: &'a str,
     is_secret: bool,
+    /// Whether it is a scalar that is not a key.
+    is_value: bool,
 }
 
 /// Splits a line into values and everything else, such as keys. Values before any key belong to `above`. The pieces together
@@ -201,6 +229,7 @@ fn parts<'a>(line: &'a str, above: &'a str) -> Vec<Part<'a>> {
         } else {
             lead
         };
+        let mut is_value = false;
         let (end, is_secret) = match rest.as_bytes()[0] {
             _ if lead > 0 => (lead, false),
             b'{' | b'[' => {
@@ -226,12 +255,17 @@ fn parts<'a>(line: &'a str, above: &'a str) -> Vec<Part<'a>> {
                     }
                     (rest.len() - after.len() + 1, false)
                 } else {
+                    is_value = true;
                     (end, !KNOWN.contains(&key) || has_login(&rest[..end]))
                 }
             }
         };
         let (text, left) = rest.split_at(end);
-        parts.push(Part { text, is_secret });
+        parts.push(Part {
+            text,
+            is_secret,
+            is_value,
+        });
         rest = left;
     }
     parts
@@ -241,8 +275,8 @@ fn bare(key: &str) -> &str {
     key.trim().trim_matches(['"', '\''])
 }
 
-/// Returns where a scalar ends: at its closing quote, before the colon of a key, in a flow collection also before its
-/// delimiters, or at the end of the line.
+/// Returns where a scalar ends: at its closing quote, before the colon of a key or a comment, in a flow collection also
+/// before its delimiters, or at the end of the line.
 fn scalar(text: &str, in_flow: bool) -> usize {
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
     let mut escaped = false;
@@ -256,7 +290,8 @@ fn scalar(text: &str, in_flow: bool) -> usize {
         }
         let next = text[at + c.len_utf8()..].chars().next();
         let ends_key = c == ':' && next.is_none_or(|next| matches!(next, ' ' | '\t'));
-        if ends_key || (in_flow && matches!(c, ',' | '}' | ']')) {
+        let begins_comment = c == '#' && text[..at].ends_with([' ', '\t']);
+        if ends_key || begins_comment || (in_flow && matches!(c, ',' | '}' | ']')) {
             return at;
         }
     }
@@ -358,7 +393,7 @@ mod tests {
                 "images: x # token abc\n",
                 1,
                 1,
-                ("images: x # token abc", 0),
+                ("images: x ***", 0),
             ),
         ] {
             assert_eq!(
@@ -430,6 +465,22 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_whole_file_is_shown_without_secrets_or_without_values() {
+        let yaml = "# token abc\ncenter:\n  listen: 127.0.0.1:1 # hunter2\n  tokens: /etc/t\njobs:\n  j:\n    notify:\n    - {url: \"https://a.test/hunter2\", on: [failed]}\n";
+        assert_eq!(
+            without_secrets(yaml),
+            "***\ncenter:\n  listen: 127.0.0.1:1 ***\n  tokens: ***\njobs:\n  j:\n    notify:\n    - {url: ***, on: [failed]}\n"
+        );
+        let broken =
+            "center:\n  state: hunter2\n  x: |\n    tenant: hunter2\n    -----BEGIN hunter2\n";
+        let shown = without_values(broken);
+        assert!(
+            !shown.contains("hunter2") && shown.contains("tenant: ***"),
+            "{shown}"
+        );
     }
 
     #[test]

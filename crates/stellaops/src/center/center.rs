@@ -11,18 +11,19 @@ use jiff::Timestamp;
 use mirror_plan::JobName;
 use oci_content::{FileSystemGaps, with_causes};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore};
 
 use super::checks;
 use super::live::{self, Live, Stop};
 use super::model::{Run, RunId, RunKind, Trigger};
+use super::notify::{DeliveryStore, Notifier};
 use super::state::{Asked, NewRun, State, StateError};
 use super::timers::{Purpose, Timer};
 use super::view::{AuditView, JobView, RegistryView, RunEvent, RunQuery, SubmitError, Submitted};
 use crate::cli::Connections;
 use crate::config::{Config, JobConfig, JobTarget};
 use crate::context::{self, Context, Process};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -34,8 +35,6 @@ const MAX_RUNS: usize = 4;
 const MAX_LOG_BYTES: u64 = 64 << 10;
 /// How long it counts that the state could be written, or not.
 const CHECKED: Duration = Duration::from_secs(5);
-/// The ends of runs that a slow reader may be behind.
-const MAX_ENDED: usize = 1024;
 
 /// The running service: what the API and the page may ask of it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,7 +61,7 @@ pub(super) struct Inner {
     pub(super) woken: Notify,
     /// A run has begun or ended.
     pub(super) emptied: Notify,
-    pub(super) ended: broadcast::Sender<Run>,
+    pub(super) notifier: Notifier,
     pub(super) runtime: Handle,
 }
 
@@ -99,6 +98,9 @@ impl Center {
         };
         let context =
             Context::of_process(&process, &connections, config, context::Purpose::SERVICE)?;
+        let store: Arc<dyn DeliveryStore> = Arc::<State>::clone(&state);
+        let notifier = Notifier::new(store, Arc::clone(&process.log))
+            .map_err(|error| Failure::new(Exit::LocalIo, with_causes(&error)))?;
         let center = Self {
             inner: Arc::new(Inner {
                 state,
@@ -114,7 +116,7 @@ impl Center {
                 places: Arc::new(Semaphore::new(MAX_RUNS)),
                 woken: Notify::new(),
                 emptied: Notify::new(),
-                ended: broadcast::channel(MAX_ENDED).0,
+                notifier,
                 runtime,
             }),
         };
@@ -381,12 +383,6 @@ impl Center {
     /// Returns the configuration now in force.
     pub(crate) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.current().context.config)
-    }
-
-    /// Returns the runs that end from now on, for somebody who tells others.
-    #[expect(dead_code, reason = "webhooks will listen to it")]
-    pub(crate) fn ended(&self) -> broadcast::Receiver<Run> {
-        self.inner.ended.subscribe()
     }
 
     pub(super) fn current(&self) -> Arc<Current> {

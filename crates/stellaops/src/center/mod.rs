@@ -5,12 +5,12 @@ mod audit_job;
 mod bundle_job;
 #[expect(clippy::module_inception, reason = "the service is called a center")]
 mod center;
+mod certificates;
 mod checks;
 mod http;
 mod live;
 mod mirror_job;
 pub(crate) mod model;
-#[expect(dead_code, reason = "joined with the runs later")]
 mod notify;
 mod page;
 mod runner;
@@ -129,6 +129,12 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
     ));
     drop(config);
     center.recover().map_err(|error| error.failure())?;
+    let own = center.clone();
+    let notifying = tokio::spawn(async move {
+        let config = || own.config();
+        own.inner.notifier.run(config).await;
+    });
+    let watching = tokio::spawn(certificates::watch(center.clone()));
     manager.ready();
     loop {
         let wait = center.fire_due();
@@ -152,6 +158,8 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
         }
     }
     manager.stopping();
+    notifying.abort();
+    watching.abort();
     log.info("The service ends; what runs goes on at its next start");
     let ended = async { tokio::join!(center.stop(PATIENCE), http.shutdown()) };
     tokio::select! {

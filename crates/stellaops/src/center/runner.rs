@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::center::{Center, kind};
 use super::live::{Live, LiveRun, Stop};
 use super::model::{Run, RunId, RunKind, RunMessage, RunOutput, RunProgress, RunStatus, Trigger};
+use super::notify::{Delivery, deliveries};
 use super::state::{NewEvent, State, StateError};
 use super::view::RunEventKind;
 use super::{audit_job, bundle_job, mirror_job};
@@ -115,9 +116,13 @@ impl Center {
             run.progress = RunProgress::default();
             if let Some((status, message)) = obstacle {
                 run.status = status;
-                run.finished = Some(Timestamp::now());
+                let now = Timestamp::now();
+                run.finished = Some(now);
                 run.errors.push(message);
-                self.tell_unbegun(run)?;
+                let events = [NewEvent::finished(now)];
+                let told = self.deliveries(&run);
+                self.inner.state.end_run(&run, &events, &told)?;
+                self.tell_unbegun(run);
                 continue;
             }
             let events = self.inner.state.save_run(&run, &[])?;
@@ -132,20 +137,21 @@ impl Center {
         Ok(())
     }
 
-    /// Keeps and tells the end of a run that does not begin.
-    pub(super) fn tell_unbegun(&self, run: Run) -> Result<(), StateError> {
-        let finished = NewEvent {
-            kind: RunEventKind::Finished,
-            at: run.finished.unwrap_or(run.created),
-            output: None,
-        };
-        self.inner.state.save_run(&run, &[finished])?;
+    /// Tells the end of a run that does not begin.
+    pub(super) fn tell_unbegun(&self, run: Run) {
         let log = self.log_of_run(&run);
         for error in &run.errors {
             log.error(&error.message);
         }
-        self.tell_end(run, &log);
-        Ok(())
+        self.tell_end(&run, &log);
+    }
+
+    /// Returns who is to be told of the end of a run.
+    fn deliveries(&self, run: &Run) -> Vec<Delivery> {
+        let config = self.config();
+        let job = config.jobs.get(&run.job);
+        job.map(|job| deliveries(run, &job.notify, Timestamp::now()))
+            .unwrap_or_default()
     }
 
     /// Begins a run, or goes on with one that has this many events.
@@ -321,18 +327,17 @@ impl Center {
             }
             None => Arc::new(self.log_of_run(&run)),
         };
-        let event = |kind, output| NewEvent {
-            kind,
+        let ready = run.outputs.iter().map(|output| NewEvent {
+            kind: RunEventKind::ArtifactReady,
             at: now,
-            output,
-        };
-        let ready = run.outputs.iter().cloned();
-        let ready = ready.map(|output| event(RunEventKind::ArtifactReady, Some(output)));
+            output: Some(output.clone()),
+        });
         let mut events: Vec<_> = ready.collect();
-        events.push(event(RunEventKind::Finished, None));
+        events.push(NewEvent::finished(now));
+        let deliveries = self.deliveries(&run);
         let mut is_told = false;
         let number = loop {
-            match self.inner.state.save_run(&run, &events) {
+            match self.inner.state.end_run(&run, &events, &deliveries) {
                 Ok(number) => break number,
                 Err(error) => {
                     if !is_told {
@@ -358,13 +363,13 @@ impl Center {
             run: run.clone(),
             events: number,
         });
-        self.tell_end(run, &log);
+        self.tell_end(&run, &log);
         self.leave(id);
         self.inner.woken.notify_one();
     }
 
     /// Logs, counts and tells the end of a run.
-    fn tell_end(&self, run: Run, log: &Log) {
+    fn tell_end(&self, run: &Run, log: &Log) {
         let since = run.started.unwrap_or(run.created);
         let took = run.finished.map(|finished| finished.duration_since(since));
         let took = took.and_then(|took| Duration::try_from(took).ok());
@@ -374,9 +379,8 @@ impl Center {
             run.status.as_str(),
             took.as_secs()
         ));
-        self.metrics().run_ended(&run, took);
-        // There may be nobody who listens.
-        self.inner.ended.send(run).ok();
+        self.metrics().run_ended(run, took);
+        self.inner.notifier.wake();
     }
 
     fn log_of_run(&self, run: &Run) -> Log {

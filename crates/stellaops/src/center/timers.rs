@@ -8,6 +8,7 @@ use oci_content::with_causes;
 
 use super::center::{Center, kind, locked};
 use super::model::{Run, RunId, RunKind, RunMessage, RunStatus, Trigger};
+use super::notify::deliveries;
 use super::schedule::{Due, Occurrence, Schedule};
 use super::state::{Fired, Firing, Mark, NewRun, StateError};
 use crate::config::{JobConfig, ScheduleConfig};
@@ -145,8 +146,8 @@ impl Center {
         for run in runs {
             if run.status != RunStatus::Expired {
                 self.begin(run, 0);
-            } else if let Err(error) = self.tell_unbegun(run) {
-                self.log().error(&with_causes(&error));
+            } else {
+                self.tell_unbegun(run);
             }
         }
         wait
@@ -195,7 +196,7 @@ impl Center {
             },
             expired: expired(purpose.schedule(config), &due, now),
         };
-        match state.fire(&firing)? {
+        match state.fire(&firing, |run| deliveries(run, &config.notify, now))? {
             Fired::Busy(id) => {
                 if timer.told.as_ref() != Some(&id) {
                     self.log().info(&format!(
@@ -217,7 +218,7 @@ impl Center {
                         due.count, run.id
                     ));
                 }
-                Ok(Some(run))
+                Ok(Some(*run))
             }
         }
     }

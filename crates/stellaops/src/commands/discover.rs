@@ -310,7 +310,7 @@ impl Found {
             .filter(|referrer| wanted(referrer, args))
     }
 
-    fn document(&self, args: &DiscoverArgs, requests: u64) -> DiscoveryDocument {
+    pub(crate) fn document(&self, args: &DiscoverArgs, requests: u64) -> DiscoveryDocument {
         let reference = args.reference.clone();
         let mut document = DiscoveryDocument::new(reference, self.subject.as_ref(), &self.graph)
             .errors(self.errors.iter().cloned())

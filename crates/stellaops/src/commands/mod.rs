@@ -6,7 +6,7 @@
 mod completions;
 mod config;
 mod demo;
-mod diagnose;
+pub(crate) mod diagnose;
 mod diff;
 mod discover;
 mod export;
@@ -22,6 +22,7 @@ mod pack;
 mod probe;
 pub(crate) mod run;
 mod serve;
+mod support;
 mod validate;
 mod version;
 
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     /// Copy images and everything that refers to them from registry to registry
     #[command(subcommand)]
     Mirror(mirror::MirrorCommand),
+    /// Collect what a maintainer needs to know
+    #[command(subcommand)]
+    Support(support::SupportCommand),
     /// Check the configuration, and see what it may contain
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -143,6 +147,7 @@ impl Command {
             Self::Bundle(BundleCommand::Diff(args)) => args,
             Self::Mirror(command) => command.chosen(),
             Self::Config(command) => command.chosen(),
+            Self::Support(command) => command.chosen(),
             Self::Store(StoreCommand::Serve(args)) => args,
             Self::Store(StoreCommand::List(args)) => args,
             Self::Demo(args) => args,

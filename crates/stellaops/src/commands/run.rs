@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use futures::future::BoxFuture;
 use oci_content::Registry;
@@ -23,12 +24,41 @@ pub(crate) trait Run: fmt::Debug + Sync {
         false
     }
 
-    /// Returns whether the command reads the configuration itself, and so runs even if it is wrong.
-    fn reads_config(&self) -> bool {
-        false
+    /// Returns what the command does about the configuration.
+    fn config_use(&self) -> ConfigUse {
+        ConfigUse::Demanded
     }
 
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a>;
+}
+
+/// What a command does about the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigUse {
+    /// It does not run if the configuration is wrong.
+    Demanded,
+    /// It runs with the defaults if the configuration is wrong.
+    IfRight,
+    /// It reads the file itself.
+    Own,
+}
+
+/// Where the unit of the service expects the configuration.
+const SERVICE_FILE: &str = "/etc/stellaops/export-center.yaml";
+
+impl ConfigUse {
+    /// Returns the file of the configuration. Commands about the service find its file without being told.
+    pub(crate) fn file(self, named: Option<&Path>) -> Option<PathBuf> {
+        let of_service = Path::new(SERVICE_FILE);
+        let is_read = match self {
+            Self::Demanded => false,
+            Self::IfRight => of_service.exists(),
+            Self::Own => true,
+        };
+        named
+            .or_else(|| is_read.then_some(of_service))
+            .map(Path::to_owned)
+    }
 }
 
 /// A running command.

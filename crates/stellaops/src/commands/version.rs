@@ -1,7 +1,7 @@
 //! `version`: version, commit and features of this program.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::arguments::TextFormat;
 use crate::commands::run::{Run, Running};
@@ -33,16 +33,27 @@ impl Run for VersionArgs {
     }
 }
 
+/// Returns the version, the commit and the features as a document.
+pub(crate) fn document() -> Value {
+    json!({
+        "schemaVersion": 1,
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": commit(),
+        "features": FEATURES,
+    })
+}
+
+fn commit() -> Option<&'static str> {
+    Some(COMMIT).filter(|commit| !commit.is_empty())
+}
+
 fn run(args: &VersionArgs) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    let commit = Some(COMMIT).filter(|commit| !commit.is_empty());
     match args.format {
-        TextFormat::Json => render::json(&json!({
-            "schemaVersion": 1, "version": version, "commit": commit, "features": FEATURES,
-        })),
+        TextFormat::Json => render::json(&document()),
         TextFormat::Text => render::text(&format!(
             "stellaops {version}\ncommit: {}\nfeatures: {}",
-            commit.unwrap_or("not known"),
+            commit().unwrap_or("not known"),
             FEATURES.join(", ")
         )),
     }

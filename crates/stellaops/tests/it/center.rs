@@ -38,7 +38,13 @@ impl Answer {
 impl Service {
     /// Starts a service on `c.yaml`, and waits until it listens.
     fn start(site: &Site) -> Self {
+        Self::start_with(site, &[])
+    }
+
+    /// Starts a service that has more variables in its environment.
+    fn start_with(site: &Site, variables: &[(&str, &str)]) -> Self {
         let mut child = center(site, "--config c.yaml")
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -460,7 +466,10 @@ async fn kills_at_any_moment_lose_no_run_and_make_none_twice() {
         scene.site.stellaops(&validated).await.done();
     }
     let service = Service::start(&scene.site);
-    assert_eq!(scene.out().len(), 3 * rounds as usize);
+    // A file that was being replaced when the service was killed is left under a hidden name.
+    let names = scene.out().into_iter();
+    let whole = names.filter(|name| !name.starts_with(".partial-"));
+    assert_eq!(whole.count(), 3 * rounds as usize, "{:?}", scene.out());
     let runs = service.get("/v1/exports/runs?limit=200").json();
     assert!(!runs.to_string().contains("\"running\""), "{runs}");
 }
@@ -529,6 +538,27 @@ async fn a_missed_night_is_made_up_for_once() {
     let service = Service::start(&scene.site);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(service.runs().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_makes_no_run_and_stops_no_schedule() {
+    let scene = Scene::new().await;
+    let cron = cron_of_two_hours_ago();
+    scene.configure_mirror(&format!(
+        "    schedule: {{cron: \"{cron}\", time_zone: UTC}}\n"
+    ));
+    let service = Service::start(&scene.site);
+    assert_eq!(service.terminate(), 0);
+    // As if all until the day after tomorrow had been done.
+    scene.sleep_since(-48);
+    let service = Service::start(&scene.site);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(service.runs().is_empty());
+    let jobs = service.get("/v1/exports/profiles").json().to_string();
+    let now = jiff::Timestamp::now();
+    let day = |time: jiff::Timestamp| time.to_string()[..10].to_owned();
+    let days = [0, 1].map(|days| day(now + jiff::SignedDuration::from_hours(24 * days)));
+    assert!(days.iter().any(|day| jobs.contains(day)), "{jobs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -714,4 +744,65 @@ async fn the_service_manager_is_told_when_it_is_ready_reloads_and_ends() {
     signal(&child, "TERM");
     told("STOPPING=1");
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// Takes one delivery, and returns what was sent.
+fn delivered(listener: &std::net::TcpListener) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let length = stream.read(&mut part).unwrap();
+        bytes.extend_from_slice(&part[..length]);
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_lowercase();
+            let (_, size) = head.split_once("content-length: ").unwrap();
+            let size: usize = size.lines().next().unwrap().trim().parse().unwrap();
+            if body.len() >= size {
+                break;
+            }
+        }
+    }
+    write!(
+        stream,
+        "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"
+    )
+    .unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_run_says_why_and_is_told_even_after_a_kill() {
+    let scene = Scene::new().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("http://{}/hook", listener.local_addr().unwrap());
+    scene.configure(&format!(
+        "  nightly:\n    images: [{{reference: \"SOURCE/team/none:1.0\"}}]\n    to: {{bundle: \"out/nightly-{{sequence}}.tgz\"}}\n    \
+         notify: [{{url: \"{hook}\", on: [failed], secret: env:HOOK_SECRET}}]\n"
+    ));
+    let service = Service::start(&scene.site);
+    let id = service.submit("nightly");
+    let run = service.ended(&id);
+    assert_eq!(run["status"], "failed", "{run:#}");
+    assert!(run["errors"].to_string().contains("team/none"), "{run:#}");
+    assert!(scene.out().is_empty(), "{:?}", scene.out());
+    let metrics = service.get("/metrics").body;
+    let failed = "export_runs_failed_total{profile=\"nightly\"} 1";
+    assert!(metrics.contains(failed), "{metrics}");
+    let page = service.get("/").body;
+    assert!(page.contains("nightly"), "{page}");
+    // The secret is not there, so nothing could be sent so far.
+    service.kill();
+    let service = Service::start_with(&scene.site, &[("HOOK_SECRET", "hunter2")]);
+    let sent = delivered(&listener);
+    assert!(
+        sent.contains(&id) && sent.to_lowercase().contains("x-stellaops-signature: t="),
+        "{sent}"
+    );
+    assert!(!scene.log().contains("hunter2"));
+    drop(service);
 }

@@ -38,4 +38,5 @@ mod settings;
 
 mod signals;
 mod signature;
+mod support;
 mod volumes;

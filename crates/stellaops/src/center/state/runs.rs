@@ -4,8 +4,9 @@ use jiff::{Timestamp, tz::TimeZone};
 use mirror_plan::JobName;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params, params};
 
-use super::{State, StateError, from_json, integer, natural, to_json};
+use super::{State, StateError, deliveries, from_json, integer, natural, to_json};
 use crate::center::model::{Run, RunId, RunKind, RunOutput, RunStatus, Trigger};
+use crate::center::notify::Delivery;
 use crate::center::view::{RunEventKind, RunQuery};
 
 /// How long the key of a caller gives the same run again.
@@ -38,6 +39,17 @@ pub(crate) struct NewEvent {
     pub(crate) kind: RunEventKind,
     pub(crate) at: Timestamp,
     pub(crate) output: Option<RunOutput>,
+}
+
+impl NewEvent {
+    /// Creates the last event of a run.
+    pub(crate) fn finished(at: Timestamp) -> Self {
+        Self {
+            kind: RunEventKind::Finished,
+            at,
+            output: None,
+        }
+    }
 }
 
 /// An event that is kept.
@@ -78,24 +90,17 @@ impl State {
 
     /// Replaces what is known of a run, and adds events. Returns the number of its last event.
     pub(crate) fn save_run(&self, run: &Run, events: &[NewEvent]) -> Result<u64, StateError> {
-        self.write(|transaction| {
-            save(transaction, run)?;
-            let number: i64 = transaction.query_row(
-                "SELECT number FROM runs WHERE id = ?1",
-                [run.id.as_str()],
-                |row| row.get(0),
-            )?;
-            for event in events {
-                let output = event.output.as_ref().map(to_json).transpose()?;
-                let sql = "INSERT INTO events (run, number, kind, at, output)
-                           SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4 FROM events WHERE run = ?1";
-                let values = params![number, event.kind.as_str(), event.at.to_string(), output];
-                transaction.execute(sql, values)?;
-            }
-            let sql = "SELECT COALESCE(MAX(number), 0) FROM events WHERE run = ?1";
-            let last = transaction.query_row(sql, [number], |row| row.get(0))?;
-            Ok(natural(last))
-        })
+        self.write(|transaction| save(transaction, run, events))
+    }
+
+    /// Writes the end of a run, with its last events and who is to be told. Returns the number of its last event.
+    pub(crate) fn end_run(
+        &self,
+        run: &Run,
+        events: &[NewEvent],
+        deliveries: &[Delivery],
+    ) -> Result<u64, StateError> {
+        self.write(|transaction| end(transaction, run, events, deliveries))
     }
 
     pub(crate) fn run(&self, id: &RunId) -> Result<Option<Run>, StateError> {
@@ -295,10 +300,32 @@ pub(super) fn insert(transaction: &Transaction<'_>, new: &NewRun) -> rusqlite::R
     Ok(run)
 }
 
-pub(super) fn save(transaction: &Transaction<'_>, run: &Run) -> rusqlite::Result<()> {
-    let sql = "UPDATE runs SET status = ?2, document = ?3 WHERE id = ?1";
+fn save(transaction: &Transaction<'_>, run: &Run, events: &[NewEvent]) -> rusqlite::Result<u64> {
+    let sql = "UPDATE runs SET status = ?2, document = ?3 WHERE id = ?1 RETURNING number";
     let values = params![run.id.as_str(), run.status.as_str(), to_json(run)?];
-    transaction.execute(sql, values).map(drop)
+    let number: i64 = transaction.query_row(sql, values, |row| row.get(0))?;
+    for event in events {
+        let output = event.output.as_ref().map(to_json).transpose()?;
+        let sql = "INSERT INTO events (run, number, kind, at, output)
+                   SELECT ?1, COALESCE(MAX(number), 0) + 1, ?2, ?3, ?4 FROM events WHERE run = ?1";
+        let values = params![number, event.kind.as_str(), event.at.to_string(), output];
+        transaction.execute(sql, values)?;
+    }
+    let sql = "SELECT COALESCE(MAX(number), 0) FROM events WHERE run = ?1";
+    let last = transaction.query_row(sql, [number], |row| row.get(0))?;
+    Ok(natural(last))
+}
+
+pub(super) fn end(
+    transaction: &Transaction<'_>,
+    run: &Run,
+    events: &[NewEvent],
+    deliveries: &[Delivery],
+) -> rusqlite::Result<u64> {
+    for delivery in deliveries {
+        deliveries::insert(transaction, delivery)?;
+    }
+    save(transaction, run, events)
 }
 
 /// Returns the number in the name of a run; that of no run if it is too large for one.

@@ -2,9 +2,10 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use rusqlite::{OptionalExtension as _, params};
 
-use super::runs::{insert, save, under_way};
-use super::{NewRun, State, StateError};
+use super::runs::{end, insert, under_way};
+use super::{NewEvent, NewRun, State, StateError};
 use crate::center::model::{Run, RunId, RunMessage, RunStatus};
+use crate::center::notify::Delivery;
 
 /// The most times of a schedule that are remembered as used: two days of a schedule that fires each minute.
 const MAX_FIRED: i64 = 2 * 24 * 60;
@@ -32,14 +33,19 @@ pub(crate) struct Firing {
 /// What became of a time of a schedule.
 #[derive(Clone, Debug)]
 pub(crate) enum Fired {
-    Run(Run),
+    Run(Box<Run>),
     /// This run of the job is under way, so the time stays due.
     Busy(RunId),
 }
 
 impl State {
-    /// Makes the run of a schedule's time, and remembers that the time is used.
-    pub(crate) fn fire(&self, firing: &Firing) -> Result<Fired, StateError> {
+    /// Makes the run of a schedule's time, and remembers that the time is used. `deliveries` says who is to be told if the run
+    /// has expired.
+    pub(crate) fn fire(
+        &self,
+        firing: &Firing,
+        deliveries: impl FnOnce(&Run) -> Vec<Delivery>,
+    ) -> Result<Fired, StateError> {
         self.write(|transaction| {
             let (new, purpose) = (&firing.run, firing.purpose);
             if let Some(busy) = under_way(transaction, &new.job)? {
@@ -50,7 +56,8 @@ impl State {
                 run.status = RunStatus::Expired;
                 run.finished = Some(new.at);
                 run.errors.push(message.clone());
-                save(transaction, &run)?;
+                let finished = NewEvent::finished(new.at);
+                end(transaction, &run, &[finished], &deliveries(&run))?;
             }
             let job = new.job.as_str();
             let sql = "INSERT INTO fired (job, purpose, local) VALUES (?1, ?2, ?3)";
@@ -60,7 +67,7 @@ impl State {
                            ORDER BY number DESC LIMIT 1 OFFSET ?3)";
             transaction.execute(sql, params![job, purpose, MAX_FIRED])?;
             set_mark(transaction, job, purpose, &firing.mark)?;
-            Ok(Fired::Run(run))
+            Ok(Fired::Run(Box::new(run)))
         })
     }
 

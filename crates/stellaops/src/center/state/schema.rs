@@ -81,6 +81,13 @@ CREATE TABLE audits (
     document TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE deliveries (
+    id TEXT PRIMARY KEY,
+    due INTEGER NOT NULL,
+    document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_by_due ON deliveries (due);
+
 CREATE TABLE probes (
     registry TEXT PRIMARY KEY,
     document TEXT NOT NULL

@@ -245,8 +245,14 @@ fn a_time_of_a_schedule_is_used_once() {
         expired: None,
     };
     assert_eq!(state.mark("nightly", "run").unwrap(), None);
-    assert!(matches!(state.fire(&firing).unwrap(), Fired::Run(_)));
-    assert!(matches!(state.fire(&firing).unwrap(), Fired::Busy(_)));
+    assert!(matches!(
+        state.fire(&firing, |_| Vec::new()).unwrap(),
+        Fired::Run(_)
+    ));
+    assert!(matches!(
+        state.fire(&firing, |_| Vec::new()).unwrap(),
+        Fired::Busy(_)
+    ));
     assert!(state.has_fired("nightly", "run", local).unwrap());
     assert!(!state.has_fired("nightly", "audit", local).unwrap());
     assert_eq!(state.mark("nightly", "run").unwrap(), Some(mark));

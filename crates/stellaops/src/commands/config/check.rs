@@ -1,11 +1,11 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::arguments::TextFormat;
-use crate::commands::run::{Run, Running};
+use crate::commands::run::{ConfigUse, Run, Running};
 use crate::config::{Config, Finding, JobTarget, Places, Severity, findings};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -25,12 +25,9 @@ pub(crate) struct CheckArgs {
 const EXAMPLES: &str = "\
     stellaops config check --config /etc/stellaops/export-center.yaml";
 
-/// Where the packages and the units of the service expect the configuration.
-const DEFAULT_FILE: &str = "/etc/stellaops/export-center.yaml";
-
 impl Run for CheckArgs {
-    fn reads_config(&self) -> bool {
-        true
+    fn config_use(&self) -> ConfigUse {
+        ConfigUse::Own
     }
 
     fn run<'a>(&'a self, context: &'a Context) -> Running<'a> {
@@ -39,10 +36,7 @@ impl Run for CheckArgs {
 }
 
 fn run(context: &Context, args: &CheckArgs) -> Result<(), Failure> {
-    let file = match &context.config_file {
-        Some(file) => file.clone(),
-        None => PathBuf::from(DEFAULT_FILE),
-    };
+    let file = context.config_file.clone().unwrap_or_default();
     let text = Config::text(&file)?;
     let name = Config::name(&file);
     let config = match Config::parse(&text, &name) {

@@ -1,6 +1,6 @@
 use clap::{Args, ValueEnum};
 
-use crate::commands::run::{Run, Running};
+use crate::commands::run::{ConfigUse, Run, Running};
 use crate::config;
 use crate::context::Context;
 use crate::render;
@@ -25,8 +25,8 @@ const EXAMPLES: &str = "\
     stellaops config schema --format markdown";
 
 impl Run for SchemaArgs {
-    fn reads_config(&self) -> bool {
-        true
+    fn config_use(&self) -> ConfigUse {
+        ConfigUse::Own
     }
 
     fn run<'a>(&'a self, _: &'a Context) -> Running<'a> {
