@@ -53,10 +53,10 @@ const KNOWN: &[&str] = &[
     "regex",
     "registries",
     "registry",
+    "repair",
     "repositories",
     "repository",
     "requests_per_second",
-    "repair",
     "require",
     "require_sequence",
     "required",
@@ -73,6 +73,7 @@ const KNOWN: &[&str] = &[
     "timeout_seconds",
     "tls",
     "to",
+    "tokens",
     "undated",
     "unused",
     "version",
@@ -389,12 +390,7 @@ mod tests {
                 1,
                 ("\"pass\\u{1b}word\": ***", 0),
             ),
-            (
-                "images: x # token abc\n",
-                1,
-                1,
-                ("images: x ***", 0),
-            ),
+            ("images: x # token abc\n", 1, 1, ("images: x ***", 0)),
         ] {
             assert_eq!(
                 shown(yaml, line, column),
@@ -428,15 +424,7 @@ mod tests {
         let hidden: Vec<_> = hidden.iter().map(String::as_str).collect();
         assert_eq!(
             hidden,
-            [
-                "client_key",
-                "key",
-                "notify",
-                "secret",
-                "sign_key",
-                "tokens",
-                "url"
-            ]
+            ["client_key", "key", "notify", "secret", "sign_key", "url"]
         );
     }
 
