@@ -1,5 +1,5 @@
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use metrics::{Key, Label, Level, Metadata, Recorder as _};
@@ -18,6 +18,7 @@ const BUCKETS: [f64; 11] = [
 ];
 const BUDGET_WAITS: &str = "registry_budget_waits_total";
 const DRIFT: &str = "mirror_drift";
+const CERTIFICATE: &str = "registry_certificate_expiry_timestamp_seconds";
 
 const DRIFT_KINDS: [DriftKind; 3] = [DriftKind::Missing, DriftKind::Changed, DriftKind::Extra];
 /// Buckets in seconds of what takes a night at most.
@@ -26,6 +27,8 @@ const RUN_BUCKETS: [f64; 10] = [
 ];
 const RUNS: &str = "export_runs_total";
 const RUNS_FAILED: &str = "export_runs_failed_total";
+const LAST_SUCCESS: &str = "mirror_last_success_timestamp_seconds";
+const MIRROR_DURATION: &str = "mirror_run_duration_seconds";
 const RUN_DURATION: &str = "export_run_duration_seconds";
 const BUNDLE_BYTES: &str = "export_bytes_total";
 
@@ -74,7 +77,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let builder = PrometheusBuilder::new();
         // An empty list would be the only error.
-        let of_runs = [RUN_DURATION, "mirror_run_duration_seconds"].map(str::to_owned);
+        let of_runs = [RUN_DURATION, MIRROR_DURATION].map(str::to_owned);
         let builder = of_runs.into_iter().fold(
             builder.set_buckets(&BUCKETS).unwrap_or_default(),
             |builder, name| {
@@ -135,6 +138,20 @@ impl Metrics {
         }
         let text = "What differs at the target of a job from its newest receipt, by kind";
         recorder.describe_gauge(DRIFT.into(), None, text.into());
+        let text = "When the first of the certificates that a registry shows ends, in Unix time";
+        recorder.describe_gauge(CERTIFICATE.into(), None, text.into());
+        let text = "When a job last succeeded, in Unix time";
+        recorder.describe_gauge(LAST_SUCCESS.into(), None, text.into());
+        for (name, text) in [
+            (RUN_DURATION, "Time that runs of a job took"),
+            (MIRROR_DURATION, "Time that mirroring took in runs of a job"),
+            (
+                "registry_request_duration_seconds",
+                "Time until requests to a registry were answered",
+            ),
+        ] {
+            recorder.describe_histogram(name.into(), None, text.into());
+        }
         Self { recorder, handle }
     }
 
@@ -214,6 +231,15 @@ impl Metrics {
             status,
             1,
         );
+    }
+
+    /// Sets when the first of the certificates of a registry ends.
+    pub(crate) fn certificate_ends(&self, registry: &Registry, at: SystemTime) {
+        let labels = vec![label("registry", registry.as_str())];
+        let since = at.duration_since(SystemTime::UNIX_EPOCH);
+        self.recorder
+            .register_gauge(&Key::from_parts(CERTIFICATE, labels), &METADATA)
+            .set(since.unwrap_or_default().as_secs_f64());
     }
 
     /// Counts a wait for the budget of a registry.
@@ -326,16 +352,13 @@ impl Metrics {
     pub(crate) fn job_ran(&self, job: &JobName, time: Duration) {
         let labels = vec![label("job", job.as_str())];
         self.recorder
-            .register_histogram(
-                &Key::from_parts("mirror_run_duration_seconds", labels),
-                &METADATA,
-            )
+            .register_histogram(&Key::from_parts(MIRROR_DURATION, labels), &METADATA)
             .record(time.as_secs_f64());
     }
 
     pub(crate) fn job_succeeded(&self, job: &JobName, at: Timestamp) {
         let labels = vec![label("job", job.as_str())];
-        let key = Key::from_parts("mirror_last_success_timestamp_seconds", labels);
+        let key = Key::from_parts(LAST_SUCCESS, labels);
         self.recorder
             .register_gauge(&key, &METADATA)
             .set(at.as_duration().as_secs_f64());

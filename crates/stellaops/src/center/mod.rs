@@ -5,6 +5,7 @@ mod audit_job;
 mod bundle_job;
 #[expect(clippy::module_inception, reason = "the service is called a center")]
 mod center;
+mod certificates;
 mod checks;
 mod http;
 mod live;
@@ -133,6 +134,7 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
         let config = || own.config();
         own.inner.notifier.run(config).await;
     });
+    let watching = tokio::spawn(certificates::watch(center.clone()));
     manager.ready();
     loop {
         let wait = center.fire_due();
@@ -157,6 +159,7 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
     }
     manager.stopping();
     notifying.abort();
+    watching.abort();
     log.info("The service ends; what runs goes on at its next start");
     let ended = async { tokio::join!(center.stop(PATIENCE), http.shutdown()) };
     tokio::select! {

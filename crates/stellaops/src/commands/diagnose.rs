@@ -11,11 +11,11 @@ mod wire;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::slice;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use oci_content::{ImageSource, Reference, Registry, with_causes};
-use registry_client::Client;
+use registry_client::{Client, ClientOptions};
 use registry_probe::Probe;
 use serde_json::json;
 
@@ -175,7 +175,7 @@ async fn check(
 /// Checks everything from the name to the first answer; `None` if a check fails.
 async fn reach(
     place: &Place,
-    options: &registry_client::ClientOptions,
+    options: &ClientOptions,
     findings: &mut Vec<Finding>,
 ) -> Option<FirstAnswer> {
     let mut keep = |finding: Finding| findings.push(finding);
@@ -209,4 +209,18 @@ fn split<T>(step: Result<(T, Finding), Finding>) -> (Option<T>, Finding) {
         Ok((brought, finding)) => (Some(brought), finding),
         Err(finding) => (None, finding),
     }
+}
+
+/// Returns when the first of the certificates that a registry shows ends; `None` if it speaks plain HTTP or cannot be
+/// reached within `timeout`.
+pub(crate) async fn certificate_end(
+    registry: &Registry,
+    options: &ClientOptions,
+    timeout: Duration,
+) -> Option<SystemTime> {
+    let place = Place::new(registry, options, timeout).ok()?;
+    if !place.speaks_tls {
+        return None;
+    }
+    tls::certificate_end(&place, options).await
 }

@@ -6,7 +6,7 @@
 mod completions;
 mod config;
 mod demo;
-mod diagnose;
+pub(crate) mod diagnose;
 mod diff;
 mod discover;
 mod export;

@@ -541,6 +541,27 @@ async fn a_missed_night_is_made_up_for_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_makes_no_run_and_stops_no_schedule() {
+    let scene = Scene::new().await;
+    let cron = cron_of_two_hours_ago();
+    scene.configure_mirror(&format!(
+        "    schedule: {{cron: \"{cron}\", time_zone: UTC}}\n"
+    ));
+    let service = Service::start(&scene.site);
+    assert_eq!(service.terminate(), 0);
+    // As if all until the day after tomorrow had been done.
+    scene.sleep_since(-48);
+    let service = Service::start(&scene.site);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(service.runs().is_empty());
+    let jobs = service.get("/v1/exports/profiles").json().to_string();
+    let now = jiff::Timestamp::now();
+    let day = |time: jiff::Timestamp| time.to_string()[..10].to_owned();
+    let days = [0, 1].map(|days| day(now + jiff::SignedDuration::from_hours(24 * days)));
+    assert!(days.iter().any(|day| jobs.contains(day)), "{jobs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missed_night_whose_window_has_passed_is_told_and_not_run() {
     let scene = Scene::new().await;
     let hour = hour();

@@ -61,7 +61,7 @@ pub(crate) async fn bundle(
 #[utoipa::path(
     get, path = "/v1/exports/runs/{runId}/manifest", operation_id = "downloadManifest", tag = "files",
     params(("runId" = String, Path, pattern = "^[0-9]{8}-[0-9]{6,18}$")),
-    responses((status = 200, body = String, content_type = "application/yaml")),
+    responses((status = 200, body = Object, content_type = "application/yaml")),
 )]
 pub(crate) async fn manifest(
     State(api): State<Api>,

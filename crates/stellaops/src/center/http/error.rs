@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use oci_content::with_causes;
@@ -121,6 +121,17 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, message)
     }
 
+    /// Creates the answer to a method that the path does not take.
+    pub(crate) fn method(method: &Method, allowed: Option<&'static str>) -> Self {
+        let message = format!("this path does not take {method}");
+        let error = Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Method, message);
+        match allowed {
+            Some(allowed) => error.header(header::ALLOW, HeaderValue::from_static(allowed)),
+            // The router adds it.
+            None => error,
+        }
+    }
+
     pub(crate) fn internal(error: &dyn Error) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Self::new(status, ErrorCode::Internal, with_causes(error))
@@ -151,6 +162,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
+        for (name, value) in &self.headers {
+            response.headers_mut().append(name, value.clone());
+        }
         response.extensions_mut().insert(self);
         response
     }
@@ -176,9 +190,6 @@ pub(crate) fn complete(mut response: Response, trace: TraceId, wants_page: bool)
         None => return response,
     };
     let headers = response.headers_mut();
-    for (name, value) in &error.headers {
-        headers.append(name, value.clone());
-    }
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let (kind, body) = if wants_page {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
-use self::error::{ApiError, ErrorCode, TraceId};
+use self::error::{ApiError, TraceId};
 use self::secrets::{NewestTls, Secrets};
 use super::center::Center;
 use crate::exit::{Exit, Failure};
@@ -170,7 +170,7 @@ impl Api {
     fn router(self) -> Router {
         let run = "/v1/exports/runs/{run}";
         let below = |name: &str| format!("{run}/{name}");
-        Router::new()
+        let routes = Router::new()
             .route("/v1/exports/profiles", get(runs::profiles))
             .route("/v1/exports/runs", get(runs::list).post(runs::submit))
             .route(run, get(runs::read).post(runs::act))
@@ -189,8 +189,11 @@ impl Api {
             .route("/icon.svg", get(pages::icon))
             .fallback(nothing)
             .method_not_allowed_fallback(wrong_method)
-            .layer(middleware::from_fn_with_state(self.clone(), exchange))
-            .with_state(self)
+            .with_state(self.clone());
+        // Around the routes, so that a request that is refused learns nothing of them.
+        Router::new()
+            .fallback_service(routes)
+            .layer(middleware::from_fn_with_state(self, exchange))
     }
 }
 
@@ -246,9 +249,15 @@ async fn nothing() -> ApiError {
     )
 }
 
-async fn wrong_method(method: Method) -> ApiError {
-    let message = format!("this path does not take {method}");
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Method, message)
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    // Two resources of the API are one route here.
+    let path = uri.path();
+    let allowed = match path.strip_prefix("/v1/exports/runs/") {
+        Some(run) if runs::is_cancel(run) => Some("POST"),
+        Some(run) if !run.contains('/') => Some("GET,HEAD"),
+        _ => None,
+    };
+    ApiError::method(&method, allowed)
 }
 
 /// Runs what may wait for the disk.

@@ -1,6 +1,6 @@
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use mirror_plan::JobName;
 
@@ -17,6 +17,7 @@ use crate::center::view::{RunQuery, SubmitError, Submitted};
 /// The largest body of a request.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 const MAX_KEY_BYTES: usize = 255;
+const CANCEL: &str = ":cancel";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Lists the jobs of the configuration
@@ -141,11 +142,20 @@ pub(crate) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, A
 pub(crate) async fn read(
     State(api): State<Api>,
     Path(id): Path<String>,
+    method: Method,
     uri: Uri,
 ) -> Result<Response, ApiError> {
+    if is_cancel(&id) {
+        return Err(ApiError::method(&method, Some("POST")));
+    }
     Query::parse(&uri, &[])?;
     let run = find(&api, &id).await?;
     json(StatusCode::OK, &RunResource::from(&run))
+}
+
+/// Returns whether the last part of a path, decoded or not, is that of [`act`].
+pub(crate) fn is_cancel(part: &str) -> bool {
+    part.ends_with(CANCEL) || part.to_ascii_lowercase().ends_with("%3acancel")
 }
 
 /// Ends a run; what was downloaded is kept
@@ -160,15 +170,16 @@ pub(crate) async fn read(
 pub(crate) async fn act(
     State(api): State<Api>,
     Path(target): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    Query::parse(&uri, &[])?;
-    check_json(&headers)?;
-    let Some(id) = target.strip_suffix(":cancel") else {
-        let message = "POST is for …/runs and for …/runs/{runId}:cancel";
-        return Err(ApiError::not_found(message));
+    let Some(id) = target.strip_suffix(CANCEL) else {
+        return Err(ApiError::method(request.method(), Some("GET,HEAD")));
     };
+    Query::parse(request.uri(), &[])?;
+    // It needs no body, and a form has one.
+    if !request.body().is_end_stream() {
+        check_json(request.headers())?;
+    }
     let run = find(&api, id).await?;
     if run.status.is_final() {
         let message = format!("the run {id} has ended already: {}", run.status.as_str());

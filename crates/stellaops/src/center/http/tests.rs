@@ -326,6 +326,26 @@ async fn wrong_requests_are_answered_in_one_form() {
     let delete = site.ask("DELETE", run, &[], "").await;
     delete.error(405, "ERR_EXPORT_METHOD");
     assert_eq!(delete.header("allow"), Some("GET,HEAD,POST"));
+    for (method, target, allow) in [
+        ("POST", "/v1/exports/runs/20261130-000001", "GET,HEAD"),
+        ("OPTIONS", "/v1/exports/runs/20261130-000001", "GET,HEAD"),
+        ("GET", "/v1/exports/runs/20261130-000001:cancel", "POST"),
+        ("PUT", "/v1/exports/runs/20261130-000001%3Acancel", "POST"),
+        (
+            "POST",
+            "/v1/exports/runs/20261130-000001/events",
+            "GET,HEAD",
+        ),
+    ] {
+        let answer = site.ask(method, target, &[], "").await;
+        answer.error(405, "ERR_EXPORT_METHOD");
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {target}");
+    }
+    let form = [("content-type", "text/plain")];
+    let cancel = "/v1/exports/runs/20261130-000001:cancel";
+    site.ask("POST", cancel, &form, "a=b")
+        .await
+        .error(415, "ERR_EXPORT_INVALID");
     site.get("/v1/exports/runs/x")
         .await
         .error(404, "ERR_EXPORT_NOT_FOUND");

@@ -39,10 +39,17 @@ impl StateError {
             // A value that is not what this program writes.
             None => StateErrorKind::Damaged,
         };
+        let source = match source {
+            // Its own source says the same once more.
+            rusqlite::Error::SqliteFailure(error, Some(said)) => {
+                format!("{said} (SQLite code {})", error.extended_code).into()
+            }
+            other => Box::new(other) as Box<dyn Error + Send + Sync>,
+        };
         Self {
             database: database.to_owned(),
             kind,
-            source: Box::new(source),
+            source,
         }
     }
 

@@ -10,8 +10,9 @@ mod schema;
 mod series;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,7 +60,9 @@ impl State {
             Failure::new(Exit::LocalIo, message)
         };
         for folder in [folder, &folder.join("runs"), &folder.join("cache")] {
-            fs::create_dir_all(folder).map_err(unusable)?;
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(0o750);
+            builder.create(folder).map_err(unusable)?;
         }
         let lock = take_lock(folder, gaps)?;
         let database = folder.join(DATABASE);

@@ -106,6 +106,19 @@ pub(super) async fn is_spoken(place: &Place, options: &ClientOptions, address: S
     matches!(shaken, Ok(Ok(_))) || witness.saw_any()
 }
 
+/// Returns when the first of the certificates that a registry shows ends, trusted or not; `None` if it shows none.
+pub(super) async fn certificate_end(place: &Place, options: &ClientOptions) -> Option<SystemTime> {
+    let (connector, witness) = connector(place, options).ok()?;
+    let name = ServerName::try_from(place.host.clone()).ok()?;
+    let (addresses, _) = place.resolve().await.ok()?;
+    let (address, _) = place.connect(&addresses).await.ok()?;
+    let stream = place.stream(address).await.ok()?;
+    // What was shown counts, not whether it was accepted.
+    drop(timeout(place.timeout, connector.connect(name, stream)).await);
+    let chain = witness.chain();
+    chain.iter().map(|certificate| certificate.not_after).min()
+}
+
 /// Verifies like the client, with the settings of this registry.
 fn connector(
     place: &Place,
