@@ -4,7 +4,10 @@ use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use registry_server::{MemoryStore, RegistryServer, RunningServer, TlsErrorKind, tls_config};
+use registry_server::{
+    ConnectionLimits, MemoryStore, RegistryServer, RunningServer, TlsErrorKind, mutual_tls_config,
+    tls_config,
+};
 use reqwest::{Certificate, Client, ClientBuilder, Version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,6 +65,52 @@ async fn a_client_without_http_2_gets_http_1_1() {
     let server = served(&identity).await;
     let answer = ping(&identity, server.addr(), ClientBuilder::http1_only).await;
     assert_eq!(answer, (200, Version::HTTP_11));
+}
+
+#[tokio::test]
+async fn only_clients_with_a_certificate_of_the_authority_are_answered() {
+    let (identity, client, stranger) = (identity(), identity(), identity());
+    let [own, key] = [&identity.certificate, &identity.key].map(String::as_bytes);
+    let config = mutual_tls_config(own, key, client.certificate.as_bytes()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = RegistryServer::builder(Arc::new(MemoryStore::new())).build();
+    let server = server.serve_tls(listener, Arc::new(config)).unwrap();
+    let with = async |client: Option<&Identity>| {
+        let root = Certificate::from_pem(identity.certificate.as_bytes()).unwrap();
+        let mut builder = Client::builder().tls_certs_only([root]);
+        if let Some(client) = client {
+            let pem = format!("{}{}", client.certificate, client.key);
+            builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
+        }
+        let url = format!("https://localhost:{}/v2/", server.addr().port());
+        builder.build().unwrap().get(url).send().await.is_ok()
+    };
+    assert!(with(Some(&client)).await);
+    assert!(!with(None).await);
+    assert!(!with(Some(&stranger)).await);
+    let error = mutual_tls_config(own, key, b"").unwrap_err();
+    assert_eq!(error.kind(), TlsErrorKind::Authority);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_used_from_the_next_connection_on() {
+    let (old, new) = (identity(), identity());
+    let config = |identity: &Identity| {
+        let config = tls_config(identity.certificate.as_bytes(), identity.key.as_bytes());
+        Arc::new(config.unwrap())
+    };
+    let (configs, newest) = tokio::sync::watch::channel(config(&old));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let router = RegistryServer::builder(Arc::new(MemoryStore::new()))
+        .build()
+        .router();
+    let limits = ConnectionLimits::default();
+    let server = limits.serve_tls(listener, router, newest).unwrap();
+    let answer = ping(&old, server.addr(), |client| client).await;
+    assert_eq!(answer.0, 200);
+    configs.send_replace(config(&new));
+    let answer = ping(&new, server.addr(), |client| client).await;
+    assert_eq!(answer.0, 200);
 }
 
 #[tokio::test]

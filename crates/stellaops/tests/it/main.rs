@@ -7,6 +7,7 @@
 mod bad_input;
 mod budget;
 mod center;
+mod center_http;
 mod config;
 mod convert;
 mod delta;
