@@ -389,12 +389,7 @@ mod tests {
                 1,
                 ("\"pass\\u{1b}word\": ***", 0),
             ),
-            (
-                "images: x # token abc\n",
-                1,
-                1,
-                ("images: x ***", 0),
-            ),
+            ("images: x # token abc\n", 1, 1, ("images: x ***", 0)),
         ] {
             assert_eq!(
                 shown(yaml, line, column),
