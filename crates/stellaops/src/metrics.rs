@@ -405,6 +405,9 @@ fn run_labels(job: &JobName, status: RunStatus) -> Vec<Label> {
 }
 
 #[cfg(test)]
+mod deploy;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

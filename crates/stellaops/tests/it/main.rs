@@ -11,6 +11,7 @@ mod config;
 mod convert;
 mod delta;
 mod demo;
+mod deploy;
 mod diagnose;
 mod discover;
 mod disk;
