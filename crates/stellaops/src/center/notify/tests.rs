@@ -128,7 +128,7 @@ fn notifier(store: &Arc<Kept>) -> Notifier {
 }
 
 /// Lets a notifier work until `is_done`, at most 5 s.
-async fn until(notifier: &Notifier, config: Config, is_done: impl Fn() -> bool) {
+async fn until(notifier: &Notifier, config: Config, is_done: impl Fn() -> bool + Send + Sync) {
     let config = Arc::new(config);
     let started = Instant::now();
     tokio::select! {
