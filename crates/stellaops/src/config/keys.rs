@@ -41,7 +41,8 @@ pub(crate) enum Form {
     Section(&'static Section),
     /// A mapping whose keys are names.
     Named(&'static str, &'static Section),
-    List(&'static Self),
+    /// A list of at least so many items.
+    List(u64, &'static Self),
     Boolean,
     /// A whole number, at least so much and at most so much.
     Integer(u64, Option<u64>),
@@ -102,10 +103,10 @@ impl Key {
 
 const POSITIVE: Form = Form::Integer(1, None);
 const REFERENCE: Form = Form::Text("REGISTRY/REPOSITORY[:TAG][@DIGEST]", None);
-const PLATFORMS: Form = Form::List(&Form::Text(
-    "OS/ARCH[/VARIANT]",
-    Some("^[^/]+/[^/]+(/[^/]+)?$"),
-));
+const PLATFORMS: Form = Form::List(
+    0,
+    &Form::Text("OS/ARCH[/VARIANT]", Some("^[^/]+/[^/]+(/[^/]+)?$")),
+);
 const WINDOW: Form = Form::Text(
     "HH:MM-HH:MM",
     Some("^ *[0-9]{1,2}:[0-9]{2} *- *[0-9]{1,2}:[0-9]{2} *$"),
@@ -160,7 +161,7 @@ static EXPORT: Section = Section {
             .example("bundle-6.tgz"),
         Key::new(
             "images",
-            Form::List(&Form::Section(&IMAGE)),
+            Form::List(0, &Form::Section(&IMAGE)),
             "The images to export if none are named on the command line.",
         )
         .default("[]"),
@@ -312,7 +313,7 @@ static JOB: Section = Section {
     keys: &[
         Key::new(
             "images",
-            Form::List(&Form::Section(&IMAGE)),
+            Form::List(1, &Form::Section(&IMAGE)),
             "The images, at least one entry.",
         ),
         Key::new(
@@ -344,7 +345,7 @@ static JOB: Section = Section {
         .otherwise("never"),
         Key::new(
             "notify",
-            Form::List(&Form::Section(&NOTIFY)),
+            Form::List(0, &Form::Section(&NOTIFY)),
             "Who is told how a run ended.",
         )
         .default("[]"),
@@ -456,7 +457,7 @@ static TO: Section = Section {
         .with(&["registry"]),
         Key::new(
             "map",
-            Form::List(&Form::Text(
+            Form::List(0, &Form::Text(
                 "REGISTRY/REPOSITORY=REPOSITORY",
                 Some("^[^=]+=[^=]+$"),
             )),
@@ -580,7 +581,7 @@ static NOTIFY: Section = Section {
         .example("https://hooks.example.com/x"),
         Key::new(
             "on",
-            Form::List(&Form::Word(&[
+            Form::List(1, &Form::Word(&[
                 "succeeded",
                 "incomplete",
                 "failed",

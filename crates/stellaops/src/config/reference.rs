@@ -81,7 +81,7 @@ fn describe(
                 format!("{below}.{name}."),
                 section,
             ),
-            Form::List(Form::Section(section)) => {
+            Form::List(_, Form::Section(section)) => {
                 (format!("{below}[]"), format!("{below}[]."), *section)
             }
             _ => continue,
@@ -126,8 +126,8 @@ fn written(form: &Form, unit: &str) -> String {
     match form {
         Form::Section(_) => "keys, see below".into(),
         Form::Named(name, _) => format!("keys by {name}, see below"),
-        Form::List(Form::Section(_)) => "a list, see below".into(),
-        Form::List(item) => format!("a list of {}", written(item, unit)),
+        Form::List(_, Form::Section(_)) => "a list, see below".into(),
+        Form::List(_, item) => format!("a list of {}", written(item, unit)),
         Form::Boolean => "`true` or `false`".into(),
         Form::Integer(0, None) => number("a whole number"),
         Form::Integer(least, None) => format!("{}, at least {least}", number("a whole number")),

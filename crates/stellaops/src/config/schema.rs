@@ -78,7 +78,9 @@ fn form(form: &Form) -> Value {
             "propertyNames": { "description": name },
             "additionalProperties": section(keys),
         }),
-        Form::List(item) => json!({ "type": "array", "items": self::form(item) }),
+        Form::List(least, item) => {
+            json!({ "type": "array", "minItems": least, "items": self::form(item) })
+        }
         Form::Boolean => json!({ "type": "boolean" }),
         Form::Integer(least, most) => {
             let mut schema = json!({ "type": "integer", "minimum": least });

@@ -19,17 +19,9 @@ fn read(name: &str) -> String {
 #[expect(clippy::print_stdout, reason = "the lint exempts only test functions")]
 fn tool(folder: &str, line: &[&str]) -> Option<String> {
     let (program, arguments) = line.split_first().unwrap();
-    let output = match Command::new(program)
-        .args(arguments)
-        .current_dir(deploy(folder))
-        .output()
-    {
-        Ok(output) => output,
-        Err(error) => {
-            println!("skipped, {program}: {error}");
-            return None;
-        }
-    };
+    let mut command = Command::new(program);
+    let output = command.args(arguments).current_dir(deploy(folder)).output();
+    let output = output.ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     assert!(output.status.success(), "{line:?}: {text}");

@@ -18,7 +18,7 @@ fn documented() -> BTreeMap<Vec<Step>, Form> {
                 }
             }
             Form::Named(_, section) => of_form(below(Step::Name), &Form::Section(section), found),
-            Form::List(item) => of_form(below(Step::Item), item, found),
+            Form::List(_, item) => of_form(below(Step::Item), item, found),
             _ => {}
         }
     }
@@ -43,7 +43,7 @@ fn every_key_of_the_parser_is_in_the_schema_and_the_other_way_round() {
         let fits = match (traced, form) {
             (Traced::Section, Form::Section(_))
             | (Traced::Named, Form::Named(..))
-            | (Traced::List, Form::List(_))
+            | (Traced::List, Form::List(..))
             | (Traced::Boolean, Form::Boolean)
             | (Traced::Integer, Form::Integer(..)) => true,
             (Traced::Word(accepted), Form::Word(words)) => accepted == words,
@@ -51,7 +51,7 @@ fn every_key_of_the_parser_is_in_the_schema_and_the_other_way_round() {
                 form,
                 Form::Section(_)
                     | Form::Named(..)
-                    | Form::List(_)
+                    | Form::List(..)
                     | Form::Boolean
                     | Form::Integer(..)
             ),
@@ -98,7 +98,7 @@ fn example_of(form: &Form, yaml: &str) -> Value {
         _ if !yaml.is_empty() => value(yaml),
         Form::Section(section) => example(section, None),
         Form::Named(_, section) => json!({ "localhost": example(section, None) }),
-        Form::List(item) => json!([example_of(item, "")]),
+        Form::List(_, item) => json!([example_of(item, "")]),
         _ => panic!("{form:?} has no example"),
     }
 }
@@ -127,7 +127,7 @@ fn with_each(mut each: impl FnMut(&Key, &Parsed<'_>)) {
                 Form::Named(_, below) => {
                     of_section(below, &|value| inside(json!({ "localhost": value })), each);
                 }
-                Form::List(Form::Section(below)) => {
+                Form::List(_, Form::Section(below)) => {
                     of_section(below, &|value| inside(json!([value])), each);
                 }
                 _ => {}
