@@ -16,7 +16,6 @@ fn read(name: &str) -> String {
 }
 
 /// Runs a tool in a folder of `deploy/`, and returns what it printed; `None` if the machine does not have it.
-#[expect(clippy::print_stdout, reason = "the lint exempts only test functions")]
 fn tool(folder: &str, line: &[&str]) -> Option<String> {
     let (program, arguments) = line.split_first().unwrap();
     let mut command = Command::new(program);

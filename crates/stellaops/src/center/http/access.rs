@@ -162,7 +162,7 @@ impl Access {
                 "this service does not serve the host {host:?}; --allow-host adds a name"
             ));
         }
-        if !origin.is_same_origin() && !follows_link(parts) {
+        if !origin.is_same_origin() {
             return refused("requests from another origin are refused".to_owned());
         }
         Ok(())
@@ -200,18 +200,6 @@ impl Access {
         }
         Ok(Caller(token.name.to_string().into()))
     }
-}
-
-/// Returns whether a person follows a link to the page, from a mail or a chat in the browser. The site with the link learns
-/// nothing of the answer, and the page is in no frame.
-fn follows_link(parts: &Parts) -> bool {
-    let is = |name: &str, value: &str| parts.headers.get(name).is_some_and(|given| given == value);
-    let path = parts.uri.path();
-    parts.method == Method::GET
-        && (path == "/" || path.starts_with("/runs/"))
-        && !parts.headers.contains_key(header::ORIGIN)
-        && is("sec-fetch-mode", "navigate")
-        && is("sec-fetch-dest", "document")
 }
 
 /// Reads `Authorization`: the name, if there is one, and the text of a token.
@@ -388,13 +376,9 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_site_gets_nothing_but_a_link_leads_to_the_page() {
+    fn a_page_of_another_site_gets_nothing() {
         let access = access("127.0.0.1:1", false);
         let own = ("host", "localhost:1");
-        let link = [
-            ("sec-fetch-mode", "navigate"),
-            ("sec-fetch-dest", "document"),
-        ];
         for (headers, status) in [
             (&[own][..], 200),
             (&[own, ("origin", "http://localhost:1")], 200),
@@ -417,22 +401,6 @@ mod tests {
                 );
             }
         }
-        let linked = [own, ("sec-fetch-site", "cross-site"), link[0], link[1]];
-        for (method, path, status) in [
-            ("GET", "/", 200),
-            ("GET", "/runs/20261130-000001", 200),
-            ("GET", "/v1/exports/runs", 403),
-            ("POST", "/v1/exports/runs", 403),
-            ("POST", "/", 403),
-        ] {
-            assert_eq!(
-                admit(&access, method, path, &linked).0,
-                status,
-                "{method} {path}"
-            );
-        }
-        let framed = [own, linked[1], link[0], ("sec-fetch-dest", "iframe")];
-        assert_eq!(admit(&access, "GET", "/", &framed).0, 403);
     }
 
     #[test]

@@ -90,7 +90,9 @@ fn last_event_id(headers: &HeaderMap) -> Result<u64, ApiError> {
     let Some(id) = headers.get(LAST_EVENT_ID) else {
         return Ok(0);
     };
-    let id = id.to_str().ok().and_then(|id| id.parse().ok());
+    let id = id.to_str().ok();
+    let digits = id.filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()));
+    let id = digits.map(|digits| digits.parse().unwrap_or(u64::MAX));
     id.ok_or_else(|| ApiError::invalid("Last-Event-ID", "it is the number of an event"))
 }
 
