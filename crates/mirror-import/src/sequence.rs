@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
+use futures::future::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_content::{Descriptor, Digest, RepositoryName, Tag};
 use tokio::task::JoinSet;
@@ -69,8 +70,8 @@ impl<'a> Sequence<'a> {
         self.observer.proving();
         self.prove_entries(entries, &published, &sent).await?;
         // Together, because a target that is far away is mostly waited for.
-        let blobs = self.prove_blobs(&sent);
-        let referrers = self.prove_referrers(look);
+        let blobs = self.prove_blobs(&sent).boxed();
+        let referrers = self.prove_referrers(look).boxed();
         let (checked, (missing, reasons)) = futures::try_join!(blobs, referrers)?;
         report.blobs_checked = checked;
         report.missing.extend(missing);

@@ -1,8 +1,9 @@
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use oci_content::{Digest, ErrorCode, Manifest, Tag};
 use registry_client::{ManifestId, Repository, Response, Stopwatch};
 use url::Url;
@@ -31,14 +32,15 @@ impl Reader {
         &self,
         id: impl Into<ManifestId<'a>> + Send,
     ) -> Result<Response, Problem> {
-        self.bounded(self.repository.get_manifest(id)).await
+        self.bounded(self.repository.get_manifest(id).boxed()).await
     }
 
     pub(crate) async fn head<'a>(
         &self,
         id: impl Into<ManifestId<'a>> + Send,
     ) -> Result<Response, Problem> {
-        self.bounded(self.repository.head_manifest(id)).await
+        self.bounded(self.repository.head_manifest(id).boxed())
+            .await
     }
 
     /// Returns the status of a manifest: that of a HEAD if it is 200, else that of a GET.
@@ -56,15 +58,16 @@ impl Reader {
     }
 
     pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Response, Problem> {
-        self.bounded(self.repository.referrers(subject, None)).await
+        self.bounded(self.repository.referrers(subject, None).boxed())
+            .await
     }
 
     pub(crate) async fn tags(&self, page_size: Option<u32>) -> Result<Response, Problem> {
-        self.bounded(self.repository.tags(page_size)).await
+        self.bounded(self.repository.tags(page_size).boxed()).await
     }
 
     pub(crate) async fn page(&self, url: &Url) -> Result<Response, Problem> {
-        self.bounded(self.repository.get_page(url)).await
+        self.bounded(self.repository.get_page(url).boxed()).await
     }
 
     pub(crate) fn next_link(&self, page: &Response) -> Result<Option<Url>, Problem> {
@@ -80,7 +83,8 @@ impl Reader {
 
     async fn bounded(
         &self,
-        call: impl Future<Output = Result<Response, registry_client::Error>> + Send,
+        // A request is a large future, and a discovery is a deep stack.
+        call: BoxFuture<'_, Result<Response, registry_client::Error>>,
     ) -> Result<Response, Problem> {
         let answer = match &self.limit {
             Some((stopwatch, time)) => stopwatch.within(*time, call).await.ok_or_else(|| {
