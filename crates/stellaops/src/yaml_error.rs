@@ -460,7 +460,7 @@ mod tests {
         let yaml = "# token abc\ncenter:\n  listen: 127.0.0.1:1 # hunter2\n  tokens: /etc/t\njobs:\n  j:\n    notify:\n    - {url: \"https://a.test/hunter2\", on: [failed]}\n";
         assert_eq!(
             without_secrets(yaml),
-            "***\ncenter:\n  listen: 127.0.0.1:1 ***\n  tokens: ***\njobs:\n  j:\n    notify:\n    - {url: ***, on: [failed]}\n"
+            "***\ncenter:\n  listen: 127.0.0.1:1 ***\n  tokens: /etc/t\njobs:\n  j:\n    notify:\n    - {url: ***, on: [failed]}\n"
         );
         let broken =
             "center:\n  state: hunter2\n  x: |\n    tenant: hunter2\n    -----BEGIN hunter2\n";

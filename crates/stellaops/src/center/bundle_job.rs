@@ -106,7 +106,17 @@ fn sequence(running: &mut Running<'_>, to: &BundleTo) -> Result<u64, Failure> {
 }
 
 fn is_taken(path: &Path) -> bool {
-    path.exists() || with_ending(path, ".001").exists()
+    first_file(path).exists()
+}
+
+/// Returns the file to open for a bundle: itself, or the first of its volumes.
+fn first_file(path: &Path) -> PathBuf {
+    let volume = with_ending(path, ".001");
+    if !path.exists() && volume.exists() {
+        volume
+    } else {
+        path.to_owned()
+    }
 }
 
 /// Returns the highest number of the bundles in the folder of a series; 0 if there are none.
@@ -165,7 +175,7 @@ async fn request(
     let bundles = running.state().bundles(name);
     let bundles = bundles.map_err(|error| error.failure())?;
     if let Some(full) = next_full(&bundles, to.full_every) {
-        match base::open(&full.path, "the full bundle") {
+        match base::open(&first_file(&full.path), "the full bundle") {
             Ok(base) => request.base = Some(base),
             Err(failure) => context.log.warn(&format!(
                 "this bundle is a full one, although a delta was due: {failure}"
@@ -228,7 +238,7 @@ fn written(to: &BundleTo, stream: &StreamName, sequence: u64) -> Result<Option<W
         return Ok(None);
     }
     // Something else under this name takes nothing but the number.
-    let Ok(bundle) = OpenedBundle::open(&path) else {
+    let Ok(bundle) = OpenedBundle::open(&first_file(&path)) else {
         return Ok(None);
     };
     if bundle.manifest.stream != *stream || bundle.manifest.sequence != sequence {
@@ -270,7 +280,7 @@ fn finish(
     work: &mut Work,
 ) -> Result<(), Failure> {
     let run = &running.run;
-    let bundle = OpenedBundle::open(&written.path)?;
+    let bundle = OpenedBundle::open(&first_file(&written.path))?;
     let bundles = running.state().bundles(&run.job);
     let bundles = bundles.map_err(|error| error.failure())?;
     let base = bundle.manifest.base.as_ref().and_then(|_| {

@@ -392,6 +392,29 @@ async fn deltas_rest_on_the_last_full_bundle_and_old_ones_go_without_breaking_a_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn volumes_are_the_outputs_of_a_run_and_carry_a_chain() {
+    let scene = Scene::new().await;
+    scene.configure_bundles(", volume_size: 64KiB, full_every: 2, keep: 2");
+    let service = Service::start(&scene.site);
+    let run = service.succeeded("nightly");
+    let outputs = run["outputs"].as_array().unwrap();
+    let volumes: Vec<_> = outputs
+        .iter()
+        .filter(|output| output["type"] == "bundle")
+        .collect();
+    assert!(volumes.len() > 1, "{run:#}");
+    let second = service.ask("HEAD", volumes[1]["url"].as_str().unwrap(), None);
+    assert_eq!(second.status, 200);
+    scene.image("1.2");
+    service.succeeded("nightly");
+    for (number, has_base) in [(1, false), (2, true)] {
+        let words = format!("bundle manifest --file out/nightly-{number}.tgz.001");
+        let manifest = scene.site.stellaops(&words).await.done().stdout;
+        assert_eq!(manifest.contains("\nbase: sha256:"), has_base, "{manifest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_job_keeps_its_receipts_in_the_state_and_moves_its_own_tags() {
     let scene = Scene::new().await;
     scene.configure_mirror("");
