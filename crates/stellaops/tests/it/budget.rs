@@ -51,6 +51,8 @@ async fn a_registry_is_left_alone_until_its_window_opens() {
     let site = Site::new();
     let window = |from: u64, until: u64| {
         let (from, until) = (hour(from), hour(until));
+        // The end of the day is shown as 24:00.
+        let until = if until == 0 { 24 } else { until };
         let window = format!("{from:02}:00-{until:02}:00");
         let settings = format!("{{window: \"{window}\", time_zone: UTC}}");
         std::fs::write(
