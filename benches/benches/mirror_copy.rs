@@ -6,8 +6,8 @@
 //! the rows, not the numbers of two runs. Each row also says what of the referrers can be found at the target afterwards;
 //! only ours has looked.
 //!
-//! `STELLAOPS` names the program; otherwise the one of the target directory is used, which a full run builds first. With `--long` among the arguments,
-//! 2,000 images with ten referrers each are compared with 1,000.
+//! `STELLAOPS` names the program; otherwise the one of the target directory is used, which a full run builds first. With
+//! `--long` among the arguments, 2,000 images with ten referrers each are compared with 1,000.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
