@@ -24,7 +24,7 @@ use registry_client::RequestRate;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use self::center::{CenterConfig, TlsConfig};
-pub(crate) use self::check::{Finding, Severity, findings};
+pub(crate) use self::check::{Finding, Severity, demand, findings};
 pub(crate) use self::cron::Cron;
 pub(crate) use self::images::ImageConfig;
 pub(crate) use self::job::{BundlePath, BundleTo, JobConfig, JobTarget, MirrorTo};

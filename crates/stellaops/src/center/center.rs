@@ -13,7 +13,6 @@ use oci_content::{FileSystemGaps, with_causes};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-use super::checks;
 use super::live::{self, Live, Stop};
 use super::model::{Run, RunId, RunKind, Trigger};
 use super::notify::{DeliveryStore, Notifier};
@@ -21,7 +20,7 @@ use super::state::{Asked, NewRun, State, StateError};
 use super::timers::{Purpose, Timer};
 use super::view::{AuditView, JobView, RegistryView, RunEvent, RunQuery, SubmitError, Submitted};
 use crate::cli::Connections;
-use crate::config::{Config, JobConfig, JobTarget};
+use crate::config::{self, Config, JobConfig, JobTarget};
 use crate::context::{self, Context, Process};
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
@@ -80,7 +79,7 @@ impl Center {
         log: Arc<Log>,
         runtime: Handle,
     ) -> Result<Self, Failure> {
-        checks::check(&config)?;
+        config::demand(&config)?;
         let gaps = FileSystemGaps::default();
         let state = Arc::new(State::open(&config.center.state, &gaps)?);
         let board = RegistryBoard::default();
@@ -148,7 +147,7 @@ impl Center {
     fn try_reload(&self) -> Result<(), Failure> {
         let inner = &self.inner;
         let config = Config::read(&inner.config_file)?;
-        checks::check(&config)?;
+        config::demand(&config)?;
         let (old, new) = (self.config(), &config.center);
         let fixed = [
             ("listen", old.center.listen != new.listen),

@@ -6,7 +6,6 @@ mod bundle_job;
 #[expect(clippy::module_inception, reason = "the service is called a center")]
 mod center;
 mod certificates;
-mod checks;
 mod http;
 mod live;
 mod mirror_job;

@@ -1,4 +1,7 @@
 //! What can be found out about a configuration without a network: the files that it names, keys, schedules.
+//!
+//! `config check` looks at all of it. A start and a reload of the service demand what needs no other file: files may come and
+//! go while the service runs, and whatever uses one says so.
 
 use std::fmt;
 use std::path::Path;
@@ -15,6 +18,7 @@ use super::schedule::{Hook, NotifyConfig, ScheduleConfig};
 use super::{CenterConfig, Config, RegistryConfig, Secret};
 use crate::arguments::{output, policy};
 use crate::center::token::Tokens;
+use crate::exit::{Exit, Failure};
 use crate::small_file;
 
 /// The largest file that is read.
@@ -44,9 +48,23 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Checks a configuration, in the order of its sections.
+/// Checks a configuration and the files that it names, in the order of its sections.
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
+    check(config, true)
+}
+
+/// Refuses a configuration that the service can never do, whatever is in the files that it names.
+pub(crate) fn demand(config: &Config) -> Result<(), Failure> {
+    let mut findings = check(config, false).into_iter();
+    match findings.find(|finding| finding.severity == Severity::Error) {
+        Some(error) => Err(Failure::new(Exit::Usage, format!("configuration: {error}"))),
+        None => Ok(()),
+    }
+}
+
+fn check(config: &Config, reads_files: bool) -> Vec<Finding> {
     let mut check = Check {
+        reads_files,
         path: Vec::new(),
         findings: Vec::new(),
     };
@@ -74,6 +92,8 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
 
 /// A walk through the configuration.
 struct Check {
+    /// Whether files and secrets are looked at.
+    reads_files: bool,
     path: Vec<String>,
     findings: Vec<Finding>,
 }
@@ -103,6 +123,9 @@ impl Check {
     }
 
     fn file(&mut self, path: &Path) {
+        if !self.reads_files {
+            return;
+        }
         match path.metadata() {
             Ok(metadata) if metadata.is_dir() => {
                 self.error(format!("{} is a folder", path.display()));
@@ -115,13 +138,16 @@ impl Check {
     /// Checks the folder of a file that will be written; an empty path is the current folder.
     fn folder_of(&mut self, path: &Path) {
         let folder = path.parent().unwrap_or(path);
-        if !folder.as_os_str().is_empty() && !folder.is_dir() {
+        if self.reads_files && !folder.as_os_str().is_empty() && !folder.is_dir() {
             self.error(format!("there is no folder {}", folder.display()));
         }
     }
 
     /// Reads a secret. A variable may be set for the service only.
     fn secret(&mut self, secret: &Secret) -> Option<Vec<u8>> {
+        if !self.reads_files {
+            return None;
+        }
         match secret.read() {
             Ok(value) => Some(value.as_bytes().to_vec()),
             Err(error) => {
@@ -180,6 +206,9 @@ impl Check {
     }
 
     fn bytes(&mut self, path: &Path) -> Option<Vec<u8>> {
+        if !self.reads_files {
+            return None;
+        }
         let read = small_file::read(path, MAX_BYTES);
         self.good(read.map_err(|error| format!("{}: {error}", path.display())))
     }
@@ -194,7 +223,7 @@ impl Check {
     }
 
     fn job(&mut self, job: &JobConfig) {
-        if let Some(path) = &job.policy {
+        if let Some(path) = job.policy.as_ref().filter(|_| self.reads_files) {
             self.at("policy", |check| {
                 let policy = policy::of_file(path, &path.display().to_string());
                 check.good(policy.map_err(|failure| failure.to_string()));
@@ -323,7 +352,7 @@ impl Check {
     }
 
     fn center(&mut self, center: &CenterConfig) {
-        if center.state.exists() && !center.state.is_dir() {
+        if self.reads_files && center.state.exists() && !center.state.is_dir() {
             self.at("state", |check| {
                 check.error(format!("{} is not a folder", center.state.display()));
             });
@@ -344,7 +373,8 @@ impl Check {
                 let missing = missing.join(" and ");
                 self.at("listen", |check| {
                     check.error(format!(
-                        "{} is not loopback, which requires {missing}",
+                        "{} is not loopback, which requires {missing}; without center.tls and center.tokens the service \
+                         listens on 127.0.0.1 only",
                         center.listen
                     ));
                 });
@@ -366,7 +396,7 @@ impl Check {
                 }
             });
         }
-        if let Some(path) = &center.tokens {
+        if let Some(path) = center.tokens.as_ref().filter(|_| self.reads_files) {
             self.at("tokens", |check| {
                 let tokens = Tokens::read(path);
                 check.good(tokens.map_err(|failure| failure.to_string()));

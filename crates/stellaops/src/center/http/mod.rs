@@ -67,13 +67,6 @@ impl Http {
         let listen = config.center.listen;
         let has_tokens = config.center.tokens.is_some();
         let is_tls = config.center.tls.is_some();
-        let is_guarded = is_tls && has_tokens;
-        if !listen.ip().is_loopback() && !is_guarded {
-            let message = format!(
-                "center.listen: {listen} is not a loopback address: serving there requires center.tls and center.tokens; or listen on 127.0.0.1"
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
         if !has_tokens && !allowed_hosts.is_empty() {
             let message = "--allow-host without center.tokens: whoever the proxy lets through may do everything";
             center.log().warn(message);

@@ -679,7 +679,7 @@ async fn tokens_are_asked_for_and_replaced_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_loopback_it_starts_only_with_tls_and_tokens() {
+async fn beyond_loopback_it_starts_and_reloads_only_with_tls_and_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let center = open(&folder, ", tokens: FOLDER/tokens");
     tokens(folder.path(), &[]);
@@ -687,13 +687,16 @@ async fn beyond_loopback_it_starts_only_with_tls_and_tokens() {
     let text = fs::read_to_string(&path)
         .unwrap()
         .replace("127.0.0.1:0", "0.0.0.0:0");
-    drop(center);
     fs::write(&path, text).unwrap();
+    center.reload();
+    let faults = center.ready().unwrap_err();
+    assert!(faults[0].contains("center.tls"), "{faults:?}");
+    assert!(center.config().center.listen.ip().is_loopback());
+    drop(center);
     let config = Config::read(&path).unwrap();
     let log = Arc::new(Log::new(LogLevel::Error, LogFormat::Text, None).unwrap());
     let runtime = tokio::runtime::Handle::current();
-    let center = Center::open(config, path, connections(), log, runtime).unwrap();
-    let failure = Http::start(center, &[]).await.unwrap_err();
+    let failure = Center::open(config, path, connections(), log, runtime).unwrap_err();
     assert!(
         failure.is(Exit::Usage) && failure.to_string().contains("center.tls"),
         "{failure}"
