@@ -146,10 +146,7 @@ impl Service {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill")
-            .args(["-s", name, &self.child.id().to_string()])
-            .status();
-        assert!(sent.unwrap().success());
+        signal(&self.child, name);
     }
 
     /// Ends the service at once, as a power cut does.
@@ -184,6 +181,13 @@ fn unchunked(mut body: &str) -> String {
         }
     }
     text
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
 }
 
 fn center(site: &Site, words: &str) -> Command {
@@ -277,6 +281,19 @@ impl Scene {
 
     fn database(&self) -> PathBuf {
         self.site.path("state/center.db")
+    }
+
+    /// Starts a service and a run of `nightly` that reads blobs slowly. Returns both once the run has asked for this many.
+    async fn downloading(&self, bytes_per_second: u64, blobs: usize) -> (Service, String) {
+        self.source
+            .fault(Route::blobs(), Fault::slow(bytes_per_second).forever());
+        self.configure_bundles("");
+        let service = Service::start(&self.site);
+        let id = service.submit("nightly");
+        while self.blobs_requested() < blobs {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (service, id)
     }
 
     /// Returns the number of requests for blobs that the source has seen.
@@ -442,15 +459,7 @@ async fn a_mirror_job_keeps_its_receipts_in_the_state_and_moves_its_own_tags() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_run_goes_on_under_its_id_and_is_done_once() {
     let scene = Scene::new().await;
-    scene
-        .source
-        .fault(Route::blobs(), Fault::slow(60_000).forever());
-    scene.configure_bundles("");
-    let service = Service::start(&scene.site);
-    let id = service.submit("nightly");
-    while scene.blobs_requested() < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let (service, id) = scene.downloading(60_000, 3).await;
     service.kill();
     scene.source.clear_faults();
     let service = Service::start(&scene.site);
@@ -500,15 +509,7 @@ async fn kills_at_any_moment_lose_no_run_and_make_none_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_told_to_end_leaves_its_run_to_the_next_start() {
     let scene = Scene::new().await;
-    scene
-        .source
-        .fault(Route::blobs(), Fault::slow(30_000).forever());
-    scene.configure_bundles("");
-    let service = Service::start(&scene.site);
-    let id = service.submit("nightly");
-    while scene.blobs_requested() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let (service, id) = scene.downloading(30_000, 2).await;
     let started = Instant::now();
     assert_eq!(service.terminate(), 0);
     assert!(started.elapsed() < Duration::from_secs(10));
@@ -520,15 +521,7 @@ async fn a_service_that_is_told_to_end_leaves_its_run_to_the_next_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_ends_and_the_next_goes_on_from_what_it_downloaded() {
     let scene = Scene::new().await;
-    scene
-        .source
-        .fault(Route::blobs(), Fault::slow(30_000).forever());
-    scene.configure_bundles("");
-    let service = Service::start(&scene.site);
-    let id = service.submit("nightly");
-    while scene.blobs_requested() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let (service, id) = scene.downloading(30_000, 2).await;
     let busy = json!({"profileId": "nightly"});
     let busy = service.ask("POST", "/v1/exports/runs", Some(&busy));
     assert_eq!(busy.status, 409, "{busy:?}");
@@ -752,12 +745,6 @@ async fn the_service_manager_is_told_when_it_is_ready_reloads_and_ends() {
                 return text.to_owned();
             }
         }
-    };
-    let signal = |child: &Child, name: &str| {
-        let sent = Command::new("kill")
-            .args(["-s", name, &child.id().to_string()])
-            .status();
-        assert!(sent.unwrap().success());
     };
     told("READY=1");
     told("WATCHDOG=1");
