@@ -44,12 +44,11 @@ const SKIPPED: SignedDuration = SignedDuration::from_hours(25);
 
 impl Schedule {
     pub(crate) fn new(config: &ScheduleConfig, job: &str, purpose: &str) -> Self {
-        let zone = config.time_zone.as_ref();
         let mut hasher = DefaultHasher::new();
         (job, purpose, std::process::id()).hash(&mut hasher);
         Self {
             cron: config.cron.clone(),
-            zone: zone.map_or_else(TimeZone::system, |zone| zone.time_zone().clone()),
+            zone: config.zone(),
             max_jitter: Duration::from_secs(config.jitter_seconds.into()),
             seed: hasher.finish(),
         }
