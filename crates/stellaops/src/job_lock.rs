@@ -1,14 +1,13 @@
 //! One run of a job at a time.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::SystemTime;
 
-use oci_content::{FileSystemGaps, bounded, try_lock};
+use oci_content::FileSystemGaps;
 
 use crate::exit::{Exit, Failure};
-use crate::render;
+use crate::file_lock;
 
 /// The lock on a job, held until it is dropped, or until the process ends in any way.
 #[derive(Debug)]
@@ -25,29 +24,16 @@ impl JobHeld {
             Failure::new(Exit::LocalIo, message)
         };
         fs::create_dir_all(folder).map_err(fail)?;
-        let mut options = OpenOptions::new();
-        // What another run wrote there is kept until the lock is held.
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path).map_err(fail)?;
-        if !try_lock(&file, &path, gaps).map_err(fail)? {
-            let mut holder = String::new();
-            let read = (&file).take(512).read_to_string(&mut holder);
-            let holder = match (read, holder.trim()) {
-                (Ok(_), holder) if !holder.is_empty() => bounded(holder, 256).into_owned(),
-                _ => "another process".to_owned(),
-            };
+        let since = humantime::format_rfc3339_seconds(SystemTime::now());
+        let own = format!("process {} since {since}", std::process::id());
+        let taken = file_lock::take(&path, &own, gaps).map_err(fail)?;
+        let file = taken.map_err(|holder| {
             let message = format!(
-                "job {job} is being run by {}; wait until that run has ended (it holds {})",
-                render::foreign(&holder),
+                "job {job} is being run by {holder}; wait until that run has ended (it holds {})",
                 path.display()
             );
-            return Err(Failure::new(Exit::Usage, message));
-        }
-        let since = humantime::format_rfc3339_seconds(SystemTime::now());
-        let holder = format!("process {} since {since}\n", std::process::id());
-        file.set_len(0).map_err(fail)?;
-        file.rewind().map_err(fail)?;
-        file.write_all(holder.as_bytes()).map_err(fail)?;
+            Failure::new(Exit::Usage, message)
+        })?;
         Ok(Self { _file: file })
     }
 }

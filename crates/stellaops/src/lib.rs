@@ -16,6 +16,7 @@ mod convert;
 mod environment;
 mod exit;
 mod failure;
+mod file_lock;
 mod findings;
 mod job_lock;
 mod jobs;

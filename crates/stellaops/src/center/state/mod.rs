@@ -11,13 +11,12 @@ mod series;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use oci_content::{FileSystemGaps, bounded, try_lock};
+use oci_content::FileSystemGaps;
 use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +26,7 @@ pub(crate) use self::runs::{Asked, EventRow, NewEvent, NewRun};
 pub(crate) use self::schedules::{Fired, Firing, Mark};
 pub(crate) use self::series::{Bundle, expendable, next_full};
 use crate::exit::{Exit, Failure};
-use crate::render;
+use crate::file_lock;
 
 const DATABASE: &str = "center.db";
 /// How long a statement waits for another connection, such as a backup of another process.
@@ -185,30 +184,16 @@ fn locked(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
 /// Takes the lock on a state folder, held until the file is dropped, or until the process ends in any way.
 fn take_lock(folder: &Path, gaps: &FileSystemGaps) -> Result<File, Failure> {
     let path = folder.join("center.lock");
-    let fail =
-        |error: std::io::Error| Failure::new(Exit::LocalIo, format!("{}: {error}", path.display()));
-    let mut options = OpenOptions::new();
-    // What another process wrote there is kept until the lock is held.
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(&path).map_err(fail)?;
-    if !try_lock(&file, &path, gaps).map_err(fail)? {
-        let mut holder = String::new();
-        // Who it is only helps.
-        (&file).take(512).read_to_string(&mut holder).ok();
-        let holder = bounded(holder.trim(), 256).into_owned();
+    let own = format!("process {}", std::process::id());
+    let taken = file_lock::take(&path, &own, gaps)
+        .map_err(|error| Failure::new(Exit::LocalIo, format!("{}: {error}", path.display())))?;
+    taken.map_err(|holder| {
         let message = format!(
-            "the state folder {} is in use by another service ({}); each service needs its own center.state",
-            folder.display(),
-            render::foreign(&holder)
+            "the state folder {} is in use by another service ({holder}); each service needs its own center.state",
+            folder.display()
         );
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    let holder = format!("process {}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| file.write_all(holder.as_bytes()))
-        .map_err(fail)?;
-    Ok(file)
+        Failure::new(Exit::Usage, message)
+    })
 }
 
 /// Creates an empty database. It gets its name when it is whole, so that a file without content is always a damaged one.
