@@ -17,7 +17,7 @@ use super::live::{self, Live, Stop};
 use super::model::{Run, RunId, RunKind, Trigger};
 use super::notify::{DeliveryStore, Notifier};
 use super::state::{Asked, NewRun, State, StateError};
-use super::timers::{Purpose, Timer};
+use super::timers::{Purpose, Timer, Timers};
 use super::view::{AuditView, JobView, RegistryView, RunEvent, RunQuery, SubmitError, Submitted};
 use crate::cli::Connections;
 use crate::config::{self, Config, JobConfig, JobTarget};
@@ -49,7 +49,7 @@ pub(super) struct Inner {
     config_file: PathBuf,
     current: Mutex<Arc<Current>>,
     live: Mutex<BTreeMap<RunId, Live>>,
-    pub(super) timers: Mutex<BTreeMap<(JobName, Purpose), Timer>>,
+    pub(super) timers: Mutex<Timers>,
     is_stopping: AtomicBool,
     /// Why the last reload failed.
     reload_fault: Mutex<Option<String>>,
@@ -120,8 +120,10 @@ impl Center {
             }),
         };
         center.expect_metrics();
-        let restored = center.restore_metrics().and_then(|()| center.set_timers());
+        let restored = center.restore_metrics();
         restored.map_err(|error| error.failure())?;
+        let timers = center.timers_of(&center.config());
+        *locked(&center.inner.timers) = timers.map_err(|error| error.failure())?;
         Ok(center)
     }
 
@@ -156,14 +158,18 @@ impl Center {
         ];
         let purpose = context::Purpose::SERVICE;
         let context = Context::of_process(&inner.process, &inner.connections, config, purpose)?;
+        // The last that can fail: until here, nothing has changed.
+        let timers = self.timers_of(&context.config);
+        let timers = timers.map_err(|error| error.failure())?;
         for (key, _) in fixed.into_iter().filter(|(_, has_changed)| *has_changed) {
             self.log().warn(&format!(
                 "center.{key} has changed, which takes a restart of the service"
             ));
         }
         *locked(&inner.current) = Arc::new(Current { context });
+        *locked(&inner.timers) = timers;
         self.expect_metrics();
-        self.set_timers().map_err(|error| error.failure())
+        Ok(())
     }
 
     /// Creates the counters of the registries and jobs of the configuration at 0.

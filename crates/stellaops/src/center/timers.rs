@@ -1,5 +1,6 @@
 //! Fires the schedules of jobs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +12,7 @@ use super::model::{Run, RunId, RunKind, RunMessage, RunStatus, Trigger};
 use super::notify::deliveries;
 use super::schedule::{Due, Occurrence, Schedule};
 use super::state::{Fired, Firing, Mark, NewRun, StateError};
-use crate::config::{JobConfig, ScheduleConfig};
+use crate::config::{Config, JobConfig, ScheduleConfig};
 use crate::exit::Exit;
 
 /// The most time between two looks at the clock, which may be set.
@@ -70,13 +71,14 @@ impl Timer {
     }
 }
 
+/// The timers of the jobs that have schedules.
+pub(super) type Timers = BTreeMap<(JobName, Purpose), Timer>;
+
 impl Center {
-    /// Sets the timers to the schedules of the configuration. A schedule that is new, or has changed, begins now.
-    pub(super) fn set_timers(&self) -> Result<(), StateError> {
-        let config = self.config();
+    /// Returns the timers of the schedules of a configuration. A schedule that is new, or has changed, begins now.
+    pub(super) fn timers_of(&self, config: &Config) -> Result<Timers, StateError> {
         let now = Timestamp::now();
-        let mut timers = locked(&self.inner.timers);
-        timers.clear();
+        let mut timers = Timers::new();
         for (name, job) in &config.jobs {
             for purpose in [Purpose::Run, Purpose::Audit] {
                 let Some(schedule) = purpose.schedule(job) else {
@@ -104,7 +106,7 @@ impl Center {
                 timers.insert((name.clone(), purpose), timer);
             }
         }
-        Ok(())
+        Ok(timers)
     }
 
     fn look_ahead(
