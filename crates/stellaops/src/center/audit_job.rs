@@ -57,8 +57,7 @@ pub(super) async fn run(running: &Running<'_>) -> Result<(), Failure> {
     for finding in &view.findings {
         context.log.warn(finding);
     }
-    let saved = running.state().save_audit(&view);
-    saved.map_err(|error| error.failure())?;
+    running.state().save_audit(&view)?;
     result
 }
 

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bundle_format::{SigningKey, StreamName};
 use mirror_export::{ExportRequest, ExportSummary, FileOutput};
 use mirror_plan::Selector;
-use oci_content::{Digest, ImageSource, replace_file};
+use oci_content::{Digest, ImageSource, replace_file, with_causes};
 use serde::Deserialize;
 
 use super::model::{Run, RunOutput};
@@ -90,8 +90,7 @@ fn sequence(running: &mut Running<'_>, to: &BundleTo) -> Result<u64, Failure> {
     {
         return Ok(sequence);
     }
-    let known = running.state().highest_sequence(&running.run.job);
-    let known = known.map_err(|error| error.failure())?;
+    let known = running.state().highest_sequence(&running.run.job)?;
     let there = highest_file(&to.path).map_err(|error| {
         let folder = to.path.folder().display();
         let message = format!("the folder of the bundles, {folder}, cannot be listed: {error}");
@@ -172,8 +171,7 @@ async fn request(
     request.stream = stream.clone();
     request.sequence = sequence;
     request.sign_key = to.sign_key.as_ref().map(signing_key).transpose()?;
-    let bundles = running.state().bundles(name);
-    let bundles = bundles.map_err(|error| error.failure())?;
+    let bundles = running.state().bundles(name)?;
     if let Some(full) = next_full(&bundles, to.full_every) {
         match base::open(&first_file(&full.path), "the full bundle") {
             Ok(base) => request.base = Some(base),
@@ -281,8 +279,7 @@ fn finish(
 ) -> Result<(), Failure> {
     let run = &running.run;
     let bundle = OpenedBundle::open(&first_file(&written.path))?;
-    let bundles = running.state().bundles(&run.job);
-    let bundles = bundles.map_err(|error| error.failure())?;
+    let bundles = running.state().bundles(&run.job)?;
     let base = bundle.manifest.base.as_ref().and_then(|_| {
         // A delta rests on the newest full bundle before it.
         let before =
@@ -296,8 +293,7 @@ fn finish(
         files: written.files.iter().map(|file| file.0.clone()).collect(),
         base,
     };
-    let added = running.state().add_bundle(&run.job, &known);
-    added.map_err(|error| error.failure())?;
+    running.state().add_bundle(&run.job, &known)?;
     let bundles_of = |(path, size, sha256): (PathBuf, u64, Digest)| RunOutput {
         kind: "bundle".to_owned(),
         path,
@@ -341,7 +337,7 @@ fn remove_old(running: &Running<'_>, to: &BundleTo) {
     };
     let bundles = match state.bundles(job) {
         Ok(bundles) => bundles,
-        Err(error) => return log.warn(&error.failure().to_string()),
+        Err(error) => return log.warn(&with_causes(&error)),
     };
     for bundle in expendable(&bundles, keep) {
         let beside = [CHECKSUM, REPORT].map(|ending| with_ending(&bundle.path, ending));
@@ -358,7 +354,7 @@ fn remove_old(running: &Running<'_>, to: &BundleTo) {
                 });
         let removed = removed.and_then(|()| {
             let removed = state.remove_bundle(job, bundle.sequence);
-            removed.map_err(|error| error.failure().to_string())
+            removed.map_err(|error| with_causes(&error))
         });
         match removed {
             Ok(()) => log.info(&format!(

@@ -83,7 +83,7 @@ impl Center {
         let gaps = FileSystemGaps::default();
         let state = Arc::new(State::open(&config.center.state, &gaps)?);
         let board = RegistryBoard::default();
-        for (registry, probed) in state.probes().map_err(|error| error.failure())? {
+        for (registry, probed) in state.probes()? {
             board.restore(registry, probed);
         }
         let process = Process {
@@ -120,10 +120,8 @@ impl Center {
             }),
         };
         center.expect_metrics();
-        let restored = center.restore_metrics();
-        restored.map_err(|error| error.failure())?;
-        let timers = center.timers_of(&center.config());
-        *locked(&center.inner.timers) = timers.map_err(|error| error.failure())?;
+        center.restore_metrics()?;
+        *locked(&center.inner.timers) = center.timers_of(&center.config())?;
         Ok(center)
     }
 
@@ -159,8 +157,7 @@ impl Center {
         let purpose = context::Purpose::SERVICE;
         let context = Context::of_process(&inner.process, &inner.connections, config, purpose)?;
         // The last that can fail: until here, nothing has changed.
-        let timers = self.timers_of(&context.config);
-        let timers = timers.map_err(|error| error.failure())?;
+        let timers = self.timers_of(&context.config)?;
         for (key, _) in fixed.into_iter().filter(|(_, has_changed)| *has_changed) {
             self.log().warn(&format!(
                 "center.{key} has changed, which takes a restart of the service"

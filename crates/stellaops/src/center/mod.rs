@@ -127,7 +127,7 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
         http.url()
     ));
     drop(config);
-    center.recover().map_err(|error| error.failure())?;
+    center.recover()?;
     let own = center.clone();
     let notifying = tokio::spawn(async move {
         let config = || own.config();

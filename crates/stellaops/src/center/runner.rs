@@ -89,8 +89,7 @@ impl Running<'_> {
     /// Keeps the number of the bundle that the run writes, so that it goes on with the same one after a restart.
     pub(super) fn set_sequence(&mut self, sequence: u64) -> Result<(), Failure> {
         self.run.sequence = Some(sequence);
-        let saved = self.state().save_run(&self.run, &[]);
-        saved.map_err(|error| error.failure())?;
+        self.state().save_run(&self.run, &[])?;
         if let Some(live) = self.center.live().get(&self.run.id) {
             live.view
                 .send_modify(|view| view.run.sequence = Some(sequence));
@@ -240,7 +239,7 @@ impl Center {
                 run: run.clone(),
                 events,
             }),
-            Err(error) => return Some(Outcome::failed(&error.failure())),
+            Err(error) => return Some(Outcome::failed(&error.into())),
         }
         let how = if has_begun { "goes on" } else { "begins" };
         log.info(&format!("The run {how}: {}", describe(&run, job)));

@@ -69,10 +69,11 @@ impl StateError {
             source: Box::new(source),
         }
     }
+}
 
-    /// Returns the failure of a start, which ends with 8.
-    pub(crate) fn failure(&self) -> Failure {
-        Failure::new(Exit::LocalIo, oci_content::with_causes(self))
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::new(Exit::LocalIo, oci_content::with_causes(&error))
     }
 }
 

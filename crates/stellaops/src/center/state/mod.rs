@@ -76,7 +76,7 @@ impl State {
             read_only.map_err(|error| StateError::new(&database, error))?;
             Ok((writer, reader))
         };
-        let (writer, reader) = open().map_err(|error| error.failure())?;
+        let (writer, reader) = open()?;
         let state = Self {
             folder: folder.to_owned(),
             database: database.clone(),
@@ -84,7 +84,7 @@ impl State {
             reader: Mutex::new(reader),
             _lock: lock,
         };
-        state.check_writable().map_err(|error| error.failure())?;
+        state.check_writable()?;
         Ok(state)
     }
 
@@ -138,7 +138,7 @@ impl State {
             mode.map_err(|error| StateError::new(to, error))?;
             schema::check(&copy, to)
         };
-        let result = copied().map_err(|error| error.failure()).and_then(|()| {
+        let result = copied().map_err(Failure::from).and_then(|()| {
             let synced = File::open(to).and_then(|file| file.sync_all());
             synced.map_err(|error| unwritten(&error))
         });

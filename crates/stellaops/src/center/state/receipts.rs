@@ -16,7 +16,7 @@ impl ReceiptStore for State {
             let mut statement = connection.prepare(sql)?;
             statement.query_map((), |row| row.get(0))?.collect()
         });
-        jobs.map_err(|error| error.failure())
+        jobs.map_err(Failure::from)
     }
 
     fn newest_first(&self, job: &str) -> Result<Vec<String>, Failure> {
@@ -27,7 +27,7 @@ impl ReceiptStore for State {
                 .query_map([job], |row| Ok(row.get::<_, i64>(0)?.to_string()))?
                 .collect()
         });
-        numbers.map_err(|error| error.failure())
+        numbers.map_err(Failure::from)
     }
 
     fn read(&self, job: &str, name: &str) -> io::Result<Vec<u8>> {
