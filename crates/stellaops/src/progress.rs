@@ -94,19 +94,17 @@ impl Progress {
             log.bars()
                 .set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         }
-        Self {
-            shown,
-            log,
-            waits: Arc::default(),
-            asked: Arc::default(),
-            watched: Arc::default(),
-        }
+        Self::shown(shown, log)
     }
 
     /// Creates a progress that is watched by [`now`](Self::now).
     pub(crate) fn watched(log: Arc<Log>) -> Self {
+        Self::shown(Shown::Watched, log)
+    }
+
+    fn shown(shown: Shown, log: Arc<Log>) -> Self {
         Self {
-            shown: Shown::Watched,
+            shown,
             log,
             waits: Arc::default(),
             asked: Arc::default(),
@@ -574,13 +572,7 @@ mod tests {
             )
             .unwrap(),
         );
-        let progress = Progress {
-            shown: Shown::Nowhere,
-            log,
-            waits: Arc::default(),
-            asked: Arc::default(),
-            watched: Arc::default(),
-        };
+        let progress = Progress::shown(Shown::Nowhere, log);
         let phase = progress.phase("import", Some(("object", 2)));
         phase.bytes_in_all(Some(100 * MIB));
         for _ in 0..5 {
