@@ -9,6 +9,7 @@ mod schedules;
 mod schema;
 mod series;
 
+use std::error::Error;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -16,7 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use oci_content::FileSystemGaps;
+use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -249,13 +252,18 @@ fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
 /// Reads a column that holds JSON.
 fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(
-            column,
-            rusqlite::types::Type::Text,
-            Box::new(error),
-        )
-    })
+    serde_json::from_str(&text).map_err(|error| unreadable(column, error))
+}
+
+/// Reads a column that holds a time.
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| unreadable(column, error))
+}
+
+/// Returns the error of a column whose text is not what this program writes.
+fn unreadable(column: usize, reason: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, reason.into())
 }
 
 /// Returns a count or number as the database keeps it.

@@ -4,7 +4,9 @@ use jiff::{Timestamp, tz::TimeZone};
 use mirror_plan::JobName;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params, params};
 
-use super::{State, StateError, deliveries, from_json, integer, natural, to_json};
+use super::{
+    State, StateError, deliveries, from_json, integer, natural, time, to_json, unreadable,
+};
 use crate::center::model::{Run, RunId, RunKind, RunOutput, RunStatus, Trigger};
 use crate::center::notify::Delivery;
 use crate::center::view::{RunEventKind, RunQuery};
@@ -176,24 +178,15 @@ impl State {
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<EventRow> {
-    let text = |column| row.get::<_, String>(column);
-    let wrong = |column: usize, reason: String| {
-        let kind = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(column, kind, reason.into())
-    };
-    let kind = text(1)?;
-    let kind =
-        RunEventKind::parse(&kind).ok_or_else(|| wrong(1, format!("{kind:?} is not an event")))?;
-    let at = text(2)?;
-    let at = at
-        .parse()
-        .map_err(|error: jiff::Error| wrong(2, error.to_string()))?;
+    let kind: String = row.get(1)?;
+    let kind = RunEventKind::parse(&kind)
+        .ok_or_else(|| unreadable(1, format!("{kind:?} is not an event")))?;
     let is_there = row.get_ref(3)?.data_type() != rusqlite::types::Type::Null;
     Ok(EventRow {
         number: natural(row.get(0)?),
         event: NewEvent {
             kind,
-            at,
+            at: time(row, 2)?,
             output: is_there.then(|| from_json(row, 3)).transpose()?,
         },
     })

@@ -3,7 +3,7 @@ use jiff::civil::DateTime;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::runs::{end, insert, under_way};
-use super::{NewEvent, NewRun, State, StateError};
+use super::{NewEvent, NewRun, State, StateError, time};
 use crate::center::model::{Run, RunId, RunMessage, RunStatus};
 use crate::center::notify::Delivery;
 
@@ -76,14 +76,9 @@ impl State {
         self.read(|connection| {
             let sql = "SELECT rule, mark FROM schedules WHERE job = ?1 AND purpose = ?2";
             let mark = connection.query_row(sql, params![job, purpose], |row| {
-                let at: String = row.get(1)?;
-                let at = at.parse().map_err(|error: jiff::Error| {
-                    let kind = rusqlite::types::Type::Text;
-                    rusqlite::Error::FromSqlConversionFailure(1, kind, Box::new(error))
-                })?;
                 Ok(Mark {
                     rule: row.get(0)?,
-                    at,
+                    at: time(row, 1)?,
                 })
             });
             mark.optional()
