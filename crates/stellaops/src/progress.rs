@@ -30,7 +30,7 @@ enum Shown {
     Nowhere,
     Terminal,
     Messages,
-    /// Nowhere by itself: somebody [asks](Progress::now) for it.
+    /// Nowhere by itself; a caller polls [`Progress::now`].
     Watched,
 }
 

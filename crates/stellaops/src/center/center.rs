@@ -32,7 +32,7 @@ use crate::registry_board::RegistryBoard;
 const MAX_RUNS: usize = 4;
 /// The most bytes of the log of a run that are returned.
 const MAX_LOG_BYTES: u64 = 64 << 10;
-/// How long it counts that the state could be written, or not.
+/// How long the result of a check of the state is reused.
 const CHECKED: Duration = Duration::from_secs(5);
 
 /// The running service: what the API and the page may ask of it. Cheap to clone.
@@ -54,11 +54,11 @@ pub(super) struct Inner {
     /// Why the last reload failed.
     reload_fault: Mutex<Option<String>>,
     checked: Mutex<Option<(Instant, Result<(), String>)>>,
-    /// What running takes a place of.
+    /// One permit for each run that works.
     pub(super) places: Arc<Semaphore>,
-    /// Something has changed that a schedule may have waited for.
+    /// Notified when something changes that a schedule may be waiting for.
     pub(super) woken: Notify,
-    /// A run has begun or ended.
+    /// Notified when a run ends.
     pub(super) emptied: Notify,
     pub(super) notifier: Notifier,
     pub(super) runtime: Handle,

@@ -1,4 +1,4 @@
-//! Looks at the certificates of the registries, so that somebody is told before they end.
+//! Watches the certificates of the registries, so that an alert can fire before they expire.
 
 use std::time::Duration;
 

@@ -12,10 +12,10 @@ use super::model::{Run, RunId, RunProgress};
 use super::state::EventRow;
 use super::view::{RunEvent, RunEventKind};
 
-/// Why a run is ended before it is through.
+/// Why a run is stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// Somebody cancelled it.
+    /// A caller cancelled it.
     Cancelled,
     /// The service ends. The run goes on at its next start.
     Service,
@@ -28,7 +28,7 @@ pub(super) struct Live {
     pub(super) stop: watch::Sender<Option<Stop>>,
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Debug)]
 pub(super) struct LiveRun {
     pub(super) run: Run,
@@ -36,7 +36,7 @@ pub(super) struct LiveRun {
     pub(super) events: u64,
 }
 
-/// Reads the events of a run: those that are kept, and how far it is while it has not ended.
+/// Reads the events of a run: those that are kept, and its progress until it ends.
 struct Events {
     center: Center,
     id: RunId,

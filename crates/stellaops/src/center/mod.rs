@@ -163,7 +163,7 @@ async fn until_told(center: &Center, allowed_hosts: &[Registry]) -> Result<(), F
     let ended = async { tokio::join!(center.stop(PATIENCE), http.shutdown()) };
     tokio::select! {
         _ = ended => {}
-        // Somebody is in a hurry.
+        // A second signal skips the wait.
         _ = signals.next() => {}
     }
     log.info("The service has ended");

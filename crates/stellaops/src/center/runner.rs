@@ -38,11 +38,11 @@ pub(super) struct Running<'a> {
     pub(super) run: Run,
 }
 
-/// What a run has brought about.
+/// What a run has produced.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) outputs: Vec<RunOutput>,
-    /// What was not found any more, in words.
+    /// What could no longer be found, in words.
     pub(super) missing: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ impl Running<'_> {
 }
 
 impl Center {
-    /// Takes up the runs that had not ended when the service did.
+    /// Resumes the runs that had not ended when the service did.
     pub(super) fn recover(&self) -> Result<(), StateError> {
         let config = self.config();
         for mut run in self.inner.state.unfinished()? {
@@ -136,7 +136,7 @@ impl Center {
         Ok(())
     }
 
-    /// Tells the end of a run that does not begin.
+    /// Reports the end of a run that never begins.
     pub(super) fn tell_unbegun(&self, run: Run) {
         let log = self.log_of_run(&run);
         for error in &run.errors {
@@ -305,7 +305,7 @@ impl Center {
         }
     }
 
-    /// Keeps and tells how a run ended.
+    /// Saves and reports how a run ended.
     async fn end(&self, id: &RunId, outcome: Outcome) {
         let Some(mut run) = self
             .live()
@@ -367,7 +367,7 @@ impl Center {
         self.inner.woken.notify_one();
     }
 
-    /// Logs, counts and tells the end of a run.
+    /// Logs and counts the end of a run, and wakes the notifier.
     fn tell_end(&self, run: &Run, log: &Log) {
         let since = run.started.unwrap_or(run.created);
         let took = run.finished.map(|finished| finished.duration_since(since));

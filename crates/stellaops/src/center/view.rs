@@ -1,4 +1,4 @@
-//! What the service answers to those who ask it about jobs, runs, registries and audits.
+//! What the service reports about jobs, runs, registries and audits.
 
 use jiff::Timestamp;
 use mirror_plan::JobName;
@@ -25,11 +25,11 @@ pub(crate) struct JobView {
     pub(crate) images: usize,
 }
 
-/// A run that was asked for.
+/// A run that a caller requested.
 #[derive(Clone, Debug)]
 pub(crate) enum Submitted {
     New(Run),
-    /// The caller has asked for it before, with the same key.
+    /// The caller requested it before, with the same key.
     Again(Run),
 }
 

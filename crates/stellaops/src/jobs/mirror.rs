@@ -13,7 +13,7 @@ use crate::exit::Failure;
 use crate::metrics::ImageOutcome;
 use crate::receipts::{Receipts, Record};
 
-/// What a run of a job has brought about, whether it succeeded or not.
+/// What a run of a job has produced, whether it succeeded or not.
 #[derive(Debug, Default)]
 pub(crate) struct Progressed {
     pub(crate) report: Option<ImportReport>,
@@ -63,7 +63,7 @@ pub(crate) async fn run(
                 before = before.or_else(|| report.graph.filter(|_| report.proved));
             }
             Ok(Record::Import(_)) => {}
-            // What was pruned and is there again is somebody else's.
+            // A pruned tag that is there again was made by somebody else.
             Ok(Record::Prune(report)) => {
                 pruned.extend(report.repositories.iter().flat_map(|own| {
                     let tags = own.tags.keys();

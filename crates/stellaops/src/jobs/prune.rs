@@ -29,7 +29,7 @@ pub(crate) enum Mode {
     Limited,
 }
 
-/// The share of a job's tags, in percent, that goes without being asked for.
+/// The share of a job's tags, in percent, that may be deleted without confirmation.
 const MAX_PERCENT: u8 = 25;
 
 /// Returns what each job selects now: every job that uses a target says what has to stay there.

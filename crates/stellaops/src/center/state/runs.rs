@@ -23,7 +23,7 @@ pub(crate) struct NewRun {
     pub(crate) at: Timestamp,
 }
 
-/// What became of a wish for a run.
+/// The outcome of a request for a run.
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     New(Run),
@@ -62,8 +62,8 @@ pub(crate) struct EventRow {
 }
 
 impl State {
-    /// Makes a run that waits to begin, unless a run of the job is under way. With the key of a caller, the same wish makes
-    /// no second one.
+    /// Adds a queued run, unless a run of the job is under way. A repeated request with the same key of a caller adds no
+    /// second run.
     pub(crate) fn add_run(
         &self,
         new: &NewRun,
@@ -321,7 +321,7 @@ pub(super) fn end(
     save(transaction, run, events)
 }
 
-/// Returns the number in the name of a run; that of no run if it is too large for one.
+/// Returns the number in the id of a run; one that no run has if it is too large.
 fn number_of(id: &RunId) -> i64 {
     let number = id.as_str().split_once('-').map(|(_, number)| number);
     number

@@ -30,7 +30,7 @@ pub(crate) struct Firing {
     pub(crate) expired: Option<RunMessage>,
 }
 
-/// What became of a time of a schedule.
+/// The outcome of firing a schedule.
 #[derive(Clone, Debug)]
 pub(crate) enum Fired {
     Run(Box<Run>),

@@ -78,7 +78,7 @@ pub(crate) fn next_full(bundles: &[Bundle], full_every: Option<NonZeroU64>) -> O
     (deltas + 1 < full_every?.get()).then_some(full)
 }
 
-/// Returns the bundles that a series does without if only the newest `keep` stay, and what those rest on.
+/// Returns the bundles that can go if the newest `keep` stay, along with the full bundles that they need.
 pub(crate) fn expendable(bundles: &[Bundle], keep: NonZeroU64) -> Vec<&Bundle> {
     let keep = usize::try_from(keep.get()).unwrap_or(usize::MAX);
     let (older, kept) = bundles.split_at(bundles.len().saturating_sub(keep));
