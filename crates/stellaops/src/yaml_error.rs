@@ -94,7 +94,7 @@ pub(crate) fn failure(file: &str, yaml: &str, place: Option<(u64, u64)>, reason:
     Failure::new(Exit::Usage, format!("{file}: {}", foreign(&reason))).quoting(quote)
 }
 
-/// Returns a file that could be parsed without comments and without values that may be secret.
+/// Returns a file that could be parsed without comments, without values that may be secret, and without logins in keys.
 pub(crate) fn without_secrets(yaml: &str) -> String {
     masked(yaml, |part| part.is_secret)
 }
@@ -215,8 +215,8 @@ struct Part<'a> {
     is_value: bool,
 }
 
-/// Splits a line into values and everything else, such as keys. Values before any key belong to `above`. The pieces together
-/// are the line.
+/// Splits a line into values, keys, and everything else. Values before any key belong to `above`. The pieces together are the
+/// line.
 fn parts<'a>(line: &'a str, above: &'a str) -> Vec<Part<'a>> {
     let mut parts = Vec::new();
     let mut keys = vec![above];
@@ -246,18 +246,25 @@ fn parts<'a>(line: &'a str, above: &'a str) -> Vec<Part<'a>> {
             b'#' => (rest.len(), true),
             _ => {
                 let end = scalar(rest, in_flow).max(1);
-                let after = rest[end..].trim_start();
+                let (text, left) = rest.split_at(end);
+                let after = left.trim_start();
                 let is_key = after.strip_prefix(':').is_some_and(|value| {
                     value.is_empty() || value.starts_with([' ', '\t', '{', '['])
                 });
                 if is_key {
                     if let Some(own) = keys.last_mut() {
-                        *own = bare(&rest[..end]);
+                        *own = bare(text);
                     }
-                    (rest.len() - after.len() + 1, false)
+                    parts.push(Part {
+                        text,
+                        is_secret: has_login(text),
+                        is_value,
+                    });
+                    rest = left;
+                    (left.len() - after.len() + 1, false)
                 } else {
                     is_value = true;
-                    (end, !KNOWN.contains(&key) || has_login(&rest[..end]))
+                    (end, !KNOWN.contains(&key) || has_login(text))
                 }
             }
         };
@@ -299,7 +306,7 @@ fn scalar(text: &str, in_flow: bool) -> usize {
     text.len()
 }
 
-/// Returns whether a value contains a user and a password, as a URL can, with or without its scheme.
+/// Returns whether a key or a value contains a user and a password, as a URL can, with or without its scheme.
 fn has_login(value: &str) -> bool {
     let (is_url, rest) = match value.split_once("://") {
         Some((_, rest)) => (true, rest),
@@ -391,6 +398,30 @@ mod tests {
                 ("\"pass\\u{1b}word\": ***", 0),
             ),
             ("images: x # token abc\n", 1, 1, ("images: x ***", 0)),
+            (
+                "reference: :hunter2@r.test/a\n",
+                1,
+                12,
+                ("reference: ***", 11),
+            ),
+            (
+                "registries: {\"u:hunter2@r.test\": {}, q.test: {}}\n",
+                1,
+                14,
+                ("registries: {***: {}, q.test: {}}", 13),
+            ),
+            (
+                "registries:\n  u:hunter2@r.test:5000 : {max_in_flight: 1}\n",
+                2,
+                3,
+                ("  ***: {max_in_flight: 1}", 2),
+            ),
+            (
+                "https://u:hunter2@r.test:\n  plain_http: true\n",
+                1,
+                1,
+                ("***:", 0),
+            ),
         ] {
             assert_eq!(
                 shown(yaml, line, column),
