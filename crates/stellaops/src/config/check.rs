@@ -4,6 +4,7 @@
 //! go while the service runs, and whatever uses one says so.
 
 use std::fmt;
+use std::iter::{once, successors};
 use std::path::Path;
 
 use bundle_format::{SigningKey, StreamName};
@@ -23,8 +24,6 @@ use crate::small_file;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 16 << 20;
-/// How many times of a schedule are compared with its window.
-const TIMES: usize = 366;
 
 /// Something that is wrong with a configuration that could be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,12 +234,12 @@ impl Check {
         });
         if let Some(schedule) = &job.schedule {
             self.at("schedule", |check| {
-                check.schedule(schedule, Timestamp::now());
+                check.schedule(schedule);
             });
         }
         if let Some(audit) = &job.audit {
             self.at("audit", |check| {
-                check.schedule(&audit.schedule, Timestamp::now());
+                check.schedule(&audit.schedule);
                 if !matches!(job.to, JobTarget::Mirror(MirrorTo::Registry(_))) {
                     check.error("only registries are audited: it goes with `to.registry`");
                 }
@@ -291,24 +290,22 @@ impl Check {
         }
     }
 
-    fn schedule(&mut self, schedule: &ScheduleConfig, now: Timestamp) {
-        let mut at = now.to_zoned_datetime(schedule.zone()).datetime();
-        let mut times = Vec::new();
-        while times.len() < TIMES
-            && let Some(next) = schedule.cron.next_after(at)
-        {
-            times.push(next);
-            at = next;
-        }
-        if times.is_empty() {
+    fn schedule(&mut self, schedule: &ScheduleConfig) {
+        let cron = &schedule.cron;
+        let now = Timestamp::now().to_zoned_datetime(schedule.zone());
+        let Some(first) = cron.next_after(now.datetime()) else {
             self.at("cron", |check| {
-                check.error(format!("{:?} never comes", schedule.cron.as_str()));
+                check.error(format!("{:?} never comes", cron.as_str()));
             });
             return;
-        }
+        };
         let Some(hours) = schedule.window else {
             return;
         };
+        // Every day that fits has the same times of day, so these are all of them.
+        let after = successors(Some(first), |time| cron.next_after(*time)).skip(1);
+        let rest = after.take_while(|time| time.time() != first.time());
+        let times: Vec<_> = once(first).chain(rest).collect();
         let jitter = i64::from(schedule.jitter_seconds).seconds();
         let outside = |time: &&DateTime| !hours.contains(time.time());
         let late = |time: &&DateTime| {
@@ -317,10 +314,7 @@ impl Check {
         };
         self.at("window", |check| {
             if times.iter().all(|time| outside(&time)) {
-                check.error(format!(
-                    "no run of {:?} begins in {hours}",
-                    schedule.cron.as_str()
-                ));
+                check.error(format!("no run of {:?} begins in {hours}", cron.as_str()));
             } else if let Some(time) = times.iter().find(outside) {
                 check.found(
                     Severity::Warning,
@@ -450,6 +444,19 @@ mod tests {
         ] {
             let found = of_schedule(schedule);
             assert!(found.len() == 1 && found[0].contains(message), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_far_ahead_is_compared_with_frequent_runs_as_well() {
+        for hour in 0..24 {
+            let hours = format!("{hour:02}:00-{:02}:00", hour + 1);
+            let found = of_schedule(&format!("cron: \"* * * * *\", window: \"{hours}\""));
+            let message = format!("begins outside {hours}");
+            assert!(
+                found.len() == 1 && found[0].ends_with(&message),
+                "{found:?}"
+            );
         }
     }
 
