@@ -98,10 +98,11 @@ struct Check {
 }
 
 impl Check {
-    fn at(&mut self, step: &str, walk: impl FnOnce(&mut Self)) {
+    fn at<T>(&mut self, step: &str, walk: impl FnOnce(&mut Self) -> T) -> T {
         self.path.push(step.to_owned());
-        walk(self);
+        let value = walk(self);
         self.path.pop();
+        value
     }
 
     fn found(&mut self, severity: Severity, message: impl Into<String>) {
@@ -166,17 +167,15 @@ impl Check {
         }
         match (&registry.client_cert, &registry.client_key) {
             (Some(certificate), Some(key)) => {
-                let pem = self.at_value("client_cert", |check| check.bytes(certificate));
-                let key = self.at_value("client_key", |check| check.secret(key));
+                let pem = self.at("client_cert", |check| check.bytes(certificate));
+                let key = self.at("client_key", |check| check.secret(key));
                 if let (Some(mut pem), Some(key)) = (pem, key) {
                     pem.push(b'\n');
                     pem.extend(key);
                     pem.push(b'\n');
                     let checked = ClientOptions::check_identity(&pem);
                     let checked = checked.map_err(|error| with_causes(&error));
-                    self.at("client_cert", |check| {
-                        check.good(checked);
-                    });
+                    self.at("client_cert", |check| check.good(checked));
                 }
             }
             (None, None) => {}
@@ -194,14 +193,6 @@ impl Check {
                 check.found(Severity::Warning, message);
             });
         }
-    }
-
-    /// [`Check::at`], for a walk that has a result.
-    fn at_value<T>(&mut self, step: &str, walk: impl FnOnce(&mut Self) -> T) -> T {
-        self.path.push(step.to_owned());
-        let value = walk(self);
-        self.path.pop();
-        value
     }
 
     fn bytes(&mut self, path: &Path) -> Option<Vec<u8>> {
@@ -233,9 +224,7 @@ impl Check {
             JobTarget::Mirror(_) => {}
         });
         if let Some(schedule) = &job.schedule {
-            self.at("schedule", |check| {
-                check.schedule(schedule);
-            });
+            self.at("schedule", |check| check.schedule(schedule));
         }
         if let Some(audit) = &job.audit {
             self.at("audit", |check| {
@@ -339,9 +328,7 @@ impl Check {
             });
         }
         if let Some(secret) = &notify.secret {
-            self.at("secret", |check| {
-                check.secret(secret);
-            });
+            self.at("secret", |check| check.secret(secret));
         }
     }
 
@@ -376,14 +363,12 @@ impl Check {
         }
         if let Some(tls) = &center.tls {
             self.at("tls", |check| {
-                let cert = check.at_value("cert", |check| check.bytes(&tls.cert));
-                let key = check.at_value("key", |check| check.secret(&tls.key));
+                let cert = check.at("cert", |check| check.bytes(&tls.cert));
+                let key = check.at("key", |check| check.secret(&tls.key));
                 if let (Some(cert), Some(key)) = (cert, key) {
                     let config = registry_server::tls_config(&cert, &key);
                     let config = config.map_err(|error| with_causes(&error));
-                    check.at("cert", |check| {
-                        check.good(config.map(drop));
-                    });
+                    check.at("cert", |check| check.good(config.map(drop)));
                 }
                 if let Some(path) = &tls.client_ca {
                     check.at("client_ca", |check| check.roots(path));
