@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use clap::Args;
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use jiff::{Timestamp, ZonedDateTime};
+use serde_json::json;
 
 use crate::arguments::TextFormat;
 use crate::commands::run::{ConfigUse, Run, Running};
-use crate::config::{Config, Finding, JobTarget, Places, Severity, findings};
+use crate::config::{Config, Finding, JobConfig, JobTarget, Places, Severity, findings};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::log::LogLevel;
@@ -53,10 +53,11 @@ fn run(context: &Context, args: &CheckArgs) -> Result<(), Failure> {
             return Err(failure);
         }
     };
+    let places = Places::of(&text);
     let findings: Vec<_> = findings(&config)
         .into_iter()
         .map(|finding| {
-            let place = places(&text, &finding);
+            let place = places.of_path(&finding.path);
             let shown = failure(&name, &text, place, &finding);
             (finding, place, shown)
         })
@@ -81,7 +82,7 @@ fn run(context: &Context, args: &CheckArgs) -> Result<(), Failure> {
             "jobs": config.jobs.iter().map(|(name, job)| json!({
                 "name": name.as_str(),
                 "kind": kind(&job.to),
-                "next": next(&config, name.as_str()).map(|time| time.to_string()),
+                "next": next(job).map(|time| time.to_string()),
             })).collect::<Vec<_>>(),
         }))?,
         TextFormat::Text => {
@@ -111,10 +112,6 @@ fn severity(finding: &Finding) -> &'static str {
     }
 }
 
-fn places(text: &str, finding: &Finding) -> Option<(u64, u64)> {
-    Places::of(text).of_path(&finding.path)
-}
-
 /// Describes a finding as the parser describes an error.
 fn failure(name: &str, text: &str, place: Option<(u64, u64)>, finding: &Finding) -> Failure {
     let at = place.map(|(line, column)| format!("line {line} column {column}: "));
@@ -130,13 +127,11 @@ fn kind(to: &JobTarget) -> &'static str {
 }
 
 /// Returns when a job runs next, without its jitter.
-fn next(config: &Config, job: &str) -> Option<Value> {
-    let (_, job) = config.jobs.iter().find(|(name, _)| name.as_str() == job)?;
+fn next(job: &JobConfig) -> Option<ZonedDateTime> {
     let schedule = job.schedule.as_ref()?;
     let now = Timestamp::now().to_zoned_datetime(schedule.zone());
     let next = schedule.cron.next_after(now.datetime())?;
-    let zoned = next.to_zoned_datetime(schedule.zone()).ok()?;
-    Some(zoned.to_string().into())
+    next.to_zoned_datetime(schedule.zone()).ok()
 }
 
 fn summary(file: &Path, config: &Config) -> String {
@@ -148,13 +143,8 @@ fn summary(file: &Path, config: &Config) -> String {
     let mut text = format!("{}: no errors; {registries}, {jobs}\n", file.display());
     let mut table = render::Table::new(["JOB", "KIND", "NEXT RUN"]);
     for (name, job) in &config.jobs {
-        let next = next(config, name.as_str());
-        let next = next.as_ref().and_then(Value::as_str);
-        table.row([
-            name.to_string(),
-            kind(&job.to).to_owned(),
-            next.unwrap_or("on demand").to_owned(),
-        ]);
+        let next = next(job).map_or("on demand".to_owned(), |next| next.to_string());
+        table.row([name.to_string(), kind(&job.to).to_owned(), next]);
     }
     if !config.jobs.is_empty() {
         text.push_str(&table.to_string());
