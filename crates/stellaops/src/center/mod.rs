@@ -13,7 +13,7 @@ pub(crate) mod model;
 mod notify;
 mod page;
 mod runner;
-mod schedule;
+pub(crate) mod schedule;
 mod state;
 mod systemd;
 mod timers;

@@ -45,7 +45,10 @@ async fn a_configuration_with_everything_that_it_names_has_no_errors() {
     assert_eq!(document["jobs"][1]["kind"], "bundle");
     assert_eq!(document["jobs"][0]["next"], serde_json::Value::Null);
     let next = document["jobs"][1]["next"].as_str().unwrap();
-    assert!(next.starts_with('2') && next.ends_with("T02:00:00+00:00[UTC]"), "{next}");
+    assert!(
+        next.starts_with('2') && next.ends_with("T02:00:00+00:00[UTC]"),
+        "{next}"
+    );
 
     // A variable of the service need not be set for the one who checks.
     let ran = site.stellaops("config check --config c.yaml").await.done();

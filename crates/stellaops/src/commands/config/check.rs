@@ -1,10 +1,13 @@
+use std::convert::Infallible;
 use std::path::Path;
 
 use clap::Args;
 use jiff::{Timestamp, ZonedDateTime};
+use mirror_plan::JobName;
 use serde_json::json;
 
 use crate::arguments::TextFormat;
+use crate::center::schedule::Schedule;
 use crate::commands::run::{ConfigUse, Run, Running};
 use crate::config::{Config, Finding, JobConfig, JobTarget, Places, Severity, findings};
 use crate::context::Context;
@@ -82,7 +85,7 @@ fn run(context: &Context, args: &CheckArgs) -> Result<(), Failure> {
             "jobs": config.jobs.iter().map(|(name, job)| json!({
                 "name": name.as_str(),
                 "kind": kind(&job.to),
-                "next": next(job).map(|time| time.to_string()),
+                "next": next(name, job).map(|time| time.to_string()),
             })).collect::<Vec<_>>(),
         }))?,
         TextFormat::Text => {
@@ -127,11 +130,12 @@ fn kind(to: &JobTarget) -> &'static str {
 }
 
 /// Returns when a job runs next, without its jitter.
-fn next(job: &JobConfig) -> Option<ZonedDateTime> {
-    let schedule = job.schedule.as_ref()?;
-    let now = Timestamp::now().to_zoned_datetime(schedule.zone());
-    let next = schedule.cron.next_after(now.datetime())?;
-    next.to_zoned_datetime(schedule.zone()).ok()
+fn next(name: &JobName, job: &JobConfig) -> Option<ZonedDateTime> {
+    let config = job.schedule.as_ref()?;
+    let schedule = Schedule::new(config, name.as_str(), "run");
+    let is_used = |_| Ok::<_, Infallible>(false);
+    let Ok(next) = schedule.next(Timestamp::now(), is_used);
+    Some(next?.at.to_zoned_datetime(config.zone()))
 }
 
 fn summary(file: &Path, config: &Config) -> String {
@@ -143,7 +147,7 @@ fn summary(file: &Path, config: &Config) -> String {
     let mut text = format!("{}: no errors; {registries}, {jobs}\n", file.display());
     let mut table = render::Table::new(["JOB", "KIND", "NEXT RUN"]);
     for (name, job) in &config.jobs {
-        let next = next(job).map_or("on demand".to_owned(), |next| next.to_string());
+        let next = next(name, job).map_or("on demand".to_owned(), |next| next.to_string());
         table.row([name.to_string(), kind(&job.to).to_owned(), next]);
     }
     if !config.jobs.is_empty() {
