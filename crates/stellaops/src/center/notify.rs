@@ -1,4 +1,4 @@
-//! Webhooks: who is told how runs ended.
+//! Webhooks, which report how runs ended.
 //!
 //! A delivery is kept with the run that it is about, in one transaction, and forgotten when the receiver has taken it: it
 //! arrives at least once, whatever happens to the service in between. [`Notifier::run`] sends what is kept.
@@ -29,13 +29,12 @@ use crate::log::Log;
 /// The time for one attempt, from the connection to the end of the answer's headers.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The waits after failed attempts; the last one is repeated.
-const WAITS: [Duration; 7] = [
+const WAITS: [Duration; 6] = [
     Duration::from_secs(10),
     Duration::from_secs(30),
     Duration::from_secs(60),
     Duration::from_secs(5 * 60),
     Duration::from_secs(15 * 60),
-    Duration::from_secs(60 * 60),
     Duration::from_secs(60 * 60),
 ];
 /// After this time, a delivery that was never taken is given up.
@@ -147,7 +146,7 @@ pub(crate) struct Notifier {
     client: reqwest::Client,
     /// For loopback, which no proxy is asked about.
     direct: reqwest::Client,
-    waits: [Duration; 7],
+    waits: [Duration; 6],
     woken: Notify,
 }
 
@@ -242,7 +241,7 @@ impl Notifier {
         if left > longest { Duration::ZERO } else { left }
     }
 
-    /// Returns the wait after so many failed attempts.
+    /// Returns the wait after `attempts` failed attempts.
     fn wait_after(&self, attempts: u32) -> Duration {
         let last = self.waits.len() - 1;
         let at = usize::try_from(attempts.saturating_sub(1)).unwrap_or(last);

@@ -123,7 +123,7 @@ fn notifier(store: &Arc<Kept>) -> Notifier {
     let log = Arc::new(Log::new(LogLevel::Error, LogFormat::Text, None).unwrap());
     let store: Arc<dyn DeliveryStore> = Arc::<Kept>::clone(store);
     let mut notifier = Notifier::new(store, log).unwrap();
-    notifier.waits = [20, 40, 80, 160, 160, 160, 160].map(Duration::from_millis);
+    notifier.waits = [20, 40, 80, 160, 160, 160].map(Duration::from_millis);
     notifier
 }
 
