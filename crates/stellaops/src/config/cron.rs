@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[serde(try_from = "String")]
 pub(crate) struct Cron {
     text: String,
-    /// Bit n stands for the value n, in all of these.
+    /// Bit n is the value n, in all of these.
     minutes: u64,
     hours: u64,
     days: u64,
@@ -120,7 +120,7 @@ const FIELDS: [Field; 5] = [
 ];
 
 impl Field {
-    /// Returns the values that a field stands for.
+    /// Parses the values of a field.
     fn parse(&self, field: &str) -> Option<u64> {
         let mut set = 0;
         for part in field.split(',') {

@@ -69,7 +69,7 @@ pub(crate) struct BundleTo {
     pub(crate) path: BundlePath,
     pub(crate) sign_key: Option<Secret>,
     pub(crate) volume_size: Option<VolumeSize>,
-    /// Every which bundle is a full one, with deltas between; all are if it is absent.
+    /// Every `full_every`th bundle is a full one, with deltas between; all are full if it is absent.
     pub(crate) full_every: Option<NonZeroU64>,
     /// The number of bundles that are kept, besides those that they are deltas on; all are if it is absent.
     pub(crate) keep: Option<NonZeroU64>,
@@ -123,8 +123,8 @@ impl BundlePath {
         &self.folder
     }
 
-    /// Returns the number of a bundle of the series by its file name, if it is one. Names of files beside a bundle, such as
-    /// its checksum or its volumes, are none.
+    /// Returns the number of a bundle of the series by its file name; `None` for other files, such as the checksum or the
+    /// volumes of a bundle.
     pub(crate) fn sequence(&self, file_name: &str) -> Option<u64> {
         let number = file_name.strip_prefix(&self.before)?;
         let number = number.strip_suffix(&self.after)?;

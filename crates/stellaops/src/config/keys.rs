@@ -41,10 +41,10 @@ pub(crate) enum Form {
     Section(&'static Section),
     /// A mapping whose keys are names.
     Named(&'static str, &'static Section),
-    /// A list of at least so many items.
+    /// A list, with its least number of items.
     List(u64, &'static Self),
     Boolean,
-    /// A whole number, at least so much and at most so much.
+    /// A whole number, with its least and its greatest value.
     Integer(u64, Option<u64>),
     /// A number above 0.
     Number,
@@ -301,7 +301,7 @@ static REGISTRY: Section = Section {
         Key::new(
             "insecure_skip_verify",
             Form::Boolean,
-            "Switches off that the registry's certificate is verified; for labs only.",
+            "Switches off verification of the registry's certificate; for labs only.",
         )
         .default("false")
         .example("true"),
@@ -340,13 +340,13 @@ static JOB: Section = Section {
         Key::new(
             "audit",
             Form::Section(&AUDIT),
-            "When the service asks the target whether everything that the job brought is still there; with `to.registry`.",
+            "When the service asks the target whether everything that the job brought is still there. Only with `to.registry`.",
         )
         .otherwise("never"),
         Key::new(
             "notify",
             Form::List(0, &Form::Section(&NOTIFY)),
-            "Who is told how a run ended.",
+            "Where the ends of runs are reported.",
         )
         .default("[]"),
     ],
@@ -361,7 +361,7 @@ static IMAGE: Section = Section {
         Key::new(
             "repository",
             Form::Text("REGISTRY/REPOSITORY", None),
-            "A repository, of which `tags` selects.",
+            "A repository, from which `tags` selects.",
         )
         .otherwise("`reference` or `repositories` is given")
         .example("registry.example.com/team/db"),
@@ -511,7 +511,7 @@ static TO: Section = Section {
         Key::new(
             "keep",
             POSITIVE,
-            "The number of bundles that are kept; what a kept delta rests on stays as well.",
+            "The number of bundles that are kept, besides those that they are deltas on.",
         )
         .otherwise("all of them")
         .unit("bundles")
@@ -533,7 +533,7 @@ const SCHEDULE_ZONE: Key = Key::new("time_zone", ZONE, "The time zone of `cron` 
 const JITTER: Key = Key::new(
     "jitter_seconds",
     Form::Integer(0, Some(86_400)),
-    "The most by which a run begins later; the delay of each is random.",
+    "The longest delay of a run's start; each delay is random.",
 )
 .default("0")
 .unit("seconds")
@@ -576,7 +576,7 @@ static NOTIFY: Section = Section {
                 "https://…, http:// on loopback, env:VAR or file:PATH",
                 Some("^(https?://|env:.|file:.)"),
             ),
-            "Where the run is sent to with POST. A URL that holds a secret is named by `env:VAR` or `file:PATH`.",
+            "Where the run is sent with POST. Give a URL that contains a secret as `env:VAR` or `file:PATH`.",
         )
         .example("https://hooks.example.com/x"),
         Key::new(
@@ -588,7 +588,7 @@ static NOTIFY: Section = Section {
                 "cancelled",
                 "expired",
             ])),
-            "The ends of runs that are told, at least one.",
+            "The ends of runs to report, at least one.",
         )
         .example("[failed, incomplete]"),
         Key::new(
@@ -630,7 +630,7 @@ static CENTER: Section = Section {
         Key::new(
             "tokens",
             Form::Path,
-            "The file of the tokens, which `export-center token add` writes.",
+            "The token file, which `export-center token add` writes.",
         )
         .otherwise("no tokens: every user of this machine may do everything")
         .example("/etc/stellaops/tokens"),

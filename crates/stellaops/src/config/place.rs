@@ -1,4 +1,4 @@
-//! Where a value stands in the file.
+//! Where each value is in the file.
 
 use std::collections::BTreeMap;
 

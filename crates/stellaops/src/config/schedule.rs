@@ -1,4 +1,4 @@
-//! When jobs run and who is told, as the configuration writes it. The service does both.
+//! When jobs run and where their ends are reported, as the configuration writes it. The service does both.
 
 use std::fmt;
 use std::net::IpAddr;

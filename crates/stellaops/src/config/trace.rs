@@ -46,14 +46,14 @@ pub(crate) fn trace(
     let mut open = VecDeque::from([Vec::new()]);
     while let Some(path) = open.pop_front() {
         let mut seen = None;
-        // It always fails: there are no values.
+        // It always fails, because the tracer has no values.
         type_of(Tracer {
             rest: &path,
             seen: &mut seen,
         })
         .ok();
         let Some((traced, below)) = seen else {
-            panic!("nothing is asked at {path:?}");
+            panic!("the type asks for nothing at {path:?}");
         };
         open.extend(
             below
@@ -65,7 +65,7 @@ pub(crate) fn trace(
     found
 }
 
-/// A deserializer that leads along a path, and notes what is asked for at its end.
+/// A deserializer that follows a path, and records what the type asks for at its end.
 pub(crate) struct Tracer<'a> {
     rest: &'a [Step],
     seen: &'a mut Option<(Traced, Vec<Step>)>,
@@ -76,7 +76,7 @@ impl Tracer<'_> {
         if self.rest.is_empty() {
             *self.seen = Some((traced, below));
         }
-        Err(de::Error::custom("there is no value"))
+        Err(de::Error::custom("the tracer has no values"))
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn describe(path: &Path) -> (String, String) {
                 .collect();
             (yaml_error::without_secrets(&text), findings)
         }
-        // What stands where in a file that cannot be read is not known, so no value is shown.
+        // A file that cannot be parsed does not show which values are secret, so none is shown.
         Err(failure) => {
             let quote = failure.quote().join("\n");
             let findings = format!("{failure}\n{quote}\n");
