@@ -3,6 +3,7 @@ mod check;
 mod cron;
 mod images;
 mod job;
+mod key;
 mod keys;
 mod place;
 mod reference;

@@ -1,6 +1,7 @@
 //! The documentation of the configuration, which is generated: `docs/configuration.md`.
 
-use super::keys::{CONFIG, Form, Key, Presence, Section};
+use super::key::{Form, Key, Presence, Section};
+use super::keys::CONFIG;
 
 const HEAD: &str = "\
 # Configuration

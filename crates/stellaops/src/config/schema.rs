@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{CONFIG, Form, Key, Presence, Section};
+use super::key::{Form, Key, Presence, Section};
+use super::keys::CONFIG;
 
 /// Returns the JSON Schema of the whole configuration.
 pub(crate) fn schema() -> Value {
