@@ -277,6 +277,10 @@ async fn body(headers: &HeaderMap, request: Request<Body>) -> Result<RunRequest,
     check_json(headers)?;
     let bytes = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES).await;
     let bytes = bytes.map_err(|error| unread(&error))?;
+    // Serde also reads a struct from an array of its members.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(ApiError::invalid("body", "it is not a JSON object"));
+    }
     serde_json::from_slice(&bytes).map_err(|error| ApiError::invalid("body", error.to_string()))
 }
 

@@ -373,6 +373,7 @@ async fn wrong_requests_are_answered_in_one_form() {
         "",
         "{",
         "[]",
+        "[\"nightly\"]",
         "{}",
         "{\"profileId\": 1}",
         "{\"profileId\": \"nightly\", \"targets\": []}",
