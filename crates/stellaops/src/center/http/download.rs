@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +20,7 @@ use super::error::{ApiError, ErrorCode};
 use super::query::Query;
 use super::runs::find;
 use super::{Api, blocking};
-use crate::center::model::{Run, RunOutput};
+use crate::center::model::RunOutput;
 
 /// The bytes that are read from a file at once, which is the most that an answer holds in memory.
 const READ_BYTES: u64 = 256 * 1024;
@@ -44,17 +45,14 @@ const READ_BYTES: u64 = 256 * 1024;
 pub(crate) async fn bundle(
     State(api): State<Api>,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    parts: Parts,
 ) -> Result<Response, ApiError> {
-    let query = Query::parse(&uri, &["output"])?;
+    let query = Query::parse(&parts.uri, &["output"])?;
     let number: u32 = query.value("output")?.unwrap_or(1);
     let Some(before) = number.checked_sub(1) else {
         return Err(ApiError::invalid("output", "volumes are counted from 1"));
     };
-    let run = find(&api, &id).await?;
-    file(&api, &run, "bundle", before as usize, &method, &headers).await
+    file(&api, &id, "bundle", before as usize, &parts).await
 }
 
 /// Downloads `manifest.yaml` of the bundle of a run
@@ -66,13 +64,10 @@ pub(crate) async fn bundle(
 pub(crate) async fn manifest(
     State(api): State<Api>,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    parts: Parts,
 ) -> Result<Response, ApiError> {
-    Query::parse(&uri, &[])?;
-    let run = find(&api, &id).await?;
-    file(&api, &run, "manifest", 0, &method, &headers).await
+    Query::parse(&parts.uri, &[])?;
+    file(&api, &id, "manifest", 0, &parts).await
 }
 
 /// Downloads the report of a run
@@ -84,32 +79,29 @@ pub(crate) async fn manifest(
 pub(crate) async fn report(
     State(api): State<Api>,
     Path(id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    parts: Parts,
 ) -> Result<Response, ApiError> {
-    Query::parse(&uri, &[])?;
-    let run = find(&api, &id).await?;
-    file(&api, &run, "report", 0, &method, &headers).await
+    Query::parse(&parts.uri, &[])?;
+    file(&api, &id, "report", 0, &parts).await
 }
 
+/// Answers with the file of a run that comes after this many of its kind.
 async fn file(
     api: &Api,
-    run: &Run,
+    id: &str,
     kind: &'static str,
     before: usize,
-    method: &Method,
-    headers: &HeaderMap,
+    request: &Parts,
 ) -> Result<Response, ApiError> {
+    let run = find(api, id).await?;
+    let (method, headers) = (&request.method, &request.headers);
     let mut outputs = run.outputs.iter().filter(|output| output.kind == kind);
     let Some(output) = outputs.nth(before).cloned() else {
         let message = format!("the run {} has no such {kind}", run.id);
         return Err(ApiError::not_found(message));
     };
     let Ok(place) = Arc::clone(&api.files).try_acquire_owned() else {
-        let message = "too many downloads at once";
-        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::Quota, message);
-        return Err(error.header(header::RETRY_AFTER, HeaderValue::from_static("10")));
+        return Err(ApiError::quota("too many downloads at once"));
     };
     let own = output.clone();
     let file = blocking(move || open(&own)).await?;

@@ -121,6 +121,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, message)
     }
 
+    /// Creates the answer when too many requests of this kind are under way.
+    pub(crate) fn quota(message: &str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::Quota, message)
+            .header(header::RETRY_AFTER, HeaderValue::from_static("10"))
+    }
+
     /// Creates the answer to a method that the path does not take.
     pub(crate) fn method(method: &Method, allowed: Option<&'static str>) -> Self {
         let message = format!("this path does not take {method}");

@@ -3,19 +3,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use serde::Serialize;
 
-use super::error::{ApiError, ErrorCode};
+use super::error::ApiError;
 use super::query::Query;
 use super::resource::{ArtifactReady, RunResource};
 use super::runs::{find, no_run};
 use super::{Api, Endless, blocking};
-use crate::center::view::{RunEvent, RunEventKind};
+use crate::center::view::RunEvent;
 
 /// How often a comment tells proxies and clients that the connection lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -50,9 +50,7 @@ pub(crate) async fn watch(
     let run = find(&api, &id).await?;
     let after = last_event_id(&headers)?;
     let Ok(place) = Arc::clone(&api.watchers).try_acquire_owned() else {
-        let message = "too many clients wait for events";
-        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::Quota, message);
-        return Err(error.header(header::RETRY_AFTER, HeaderValue::from_static("10")));
+        return Err(ApiError::quota("too many clients wait for events"));
     };
     let (own, center) = (run.id.clone(), api.center.clone());
     let events = blocking(move || Ok(center.events(&own, after)?)).await?;
@@ -97,19 +95,13 @@ fn last_event_id(headers: &HeaderMap) -> Result<u64, ApiError> {
 }
 
 fn written(event: &RunEvent) -> Event {
-    let name = match event.kind {
-        RunEventKind::Started => "started",
-        RunEventKind::Progress => "progress",
-        RunEventKind::ArtifactReady => "artifact_ready",
-        RunEventKind::Finished => "finished",
-    };
     let data = match &event.output {
         Some(output) => text(&ArtifactReady::new(&event.run, output, event.at)),
         None => text(&RunResource::from(&event.run)),
     };
     Event::default()
         .id(event.number.to_string())
-        .event(name)
+        .event(event.kind.as_str())
         .data(data)
 }
 
