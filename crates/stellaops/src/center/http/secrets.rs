@@ -58,7 +58,8 @@ impl Secrets {
         };
         let allowed_hosts: Vec<_> = allowed_hosts
             .iter()
-            .map(|host| without_port(host.as_str()))
+            // The port differs in front of and behind a proxy.
+            .map(|host| host.host().to_owned())
             .collect();
         let hosts = Hosts::new(
             config.listen,
@@ -220,12 +221,4 @@ fn names(certificates: &[u8]) -> Vec<String> {
         _ => None,
     };
     names.value.general_names.iter().filter_map(name).collect()
-}
-
-/// Removes the port, which differs in front of and behind a proxy.
-fn without_port(host: &str) -> String {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name.to_owned(),
-        _ => host.to_owned(),
-    }
 }
