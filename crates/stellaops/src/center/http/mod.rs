@@ -38,7 +38,7 @@ use crate::exit::{Exit, Failure};
 use crate::log::Log;
 use crate::render::foreign;
 
-pub(crate) use self::resource::{Output, RunResource, percent};
+pub(crate) use self::resource::{Output, RunLinks, RunResource, percent};
 
 /// The connections that are served at once.
 const MAX_CONNECTIONS: usize = 1024;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::center::model::{Run, RunKind, RunMessage, RunOutput, RunStatus, Trigger};
+use crate::center::model::{Run, RunId, RunKind, RunMessage, RunOutput, RunStatus, Trigger};
 use crate::center::view::JobView;
 
 /// A page of profiles.
@@ -110,11 +110,20 @@ pub(crate) struct RunLinks {
 }
 
 impl RunLinks {
-    fn of(run: &Run) -> Self {
+    pub(crate) fn of(id: &RunId) -> Self {
+        let status = format!("/v1/exports/runs/{id}");
         Self {
-            status: format!("/v1/exports/runs/{}", run.id),
-            events: format!("/v1/exports/runs/{}/events", run.id),
+            events: format!("{status}/events"),
+            status,
         }
+    }
+
+    pub(crate) fn status(&self) -> &str {
+        &self.status
+    }
+
+    pub(crate) fn events(&self) -> &str {
+        &self.events
     }
 }
 
@@ -123,7 +132,7 @@ impl From<&Run> for RunAccepted {
         Self {
             run_id: run.id.to_string(),
             status: run.status,
-            links: RunLinks::of(run),
+            links: RunLinks::of(&run.id),
         }
     }
 }
@@ -247,7 +256,7 @@ impl ArtifactReady {
 
 impl Output {
     fn new(run: &Run, output: &RunOutput, number: usize) -> Self {
-        let base = format!("/v1/exports/runs/{}", run.id);
+        let base = RunLinks::of(&run.id).status;
         Self {
             url: match output.kind.as_str() {
                 "manifest" | "report" => format!("{base}/{}", output.kind),
@@ -338,7 +347,7 @@ impl From<&Run> for RunResource {
             warnings: run.warnings.iter().map(Message::from).collect(),
             errors: run.errors.iter().map(Message::from).collect(),
             sequence: run.sequence,
-            links: RunLinks::of(run),
+            links: RunLinks::of(&run.id),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::access::Caller;
 use super::error::{ApiError, ErrorCode};
 use super::query::Query;
 use super::resource::{
-    Profile, ProfileKind, ProfileList, RunAccepted, RunList, RunRequest, RunResource,
+    Profile, ProfileKind, ProfileList, RunAccepted, RunLinks, RunList, RunRequest, RunResource,
 };
 use super::{Api, blocking, json};
 use crate::center::model::{Run, RunId, RunStatus};
@@ -89,7 +89,7 @@ pub(crate) async fn submit(
     };
     let mut response = json(StatusCode::ACCEPTED, &RunAccepted::from(&run))?;
     let headers = response.headers_mut();
-    let location = HeaderValue::try_from(format!("/v1/exports/runs/{}", run.id));
+    let location = HeaderValue::try_from(RunLinks::of(&run.id).status());
     headers.insert(
         header::LOCATION,
         location.map_err(|error| ApiError::internal(&error))?,

@@ -4,9 +4,9 @@ use maud::{Markup, html};
 use super::clock::{Clock, span};
 use super::status::{seconds, with_code};
 use super::table::table;
-use super::words::{badge, kind, progress, trigger};
+use super::words::{badge, progress, trigger};
 use super::{advice, whole};
-use crate::center::http::Output;
+use crate::center::http::{Output, RunLinks};
 use crate::center::model::{Run, RunStatus};
 use crate::render;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(view: &RunView) -> Markup {
         p.detail { "Run " (run.id) }
         (said(run))
         @if !run.status.is_final() {
-            section.running aria-labelledby="progress" data-events={ "/v1/exports/runs/" (run.id) "/events" } {
+            section.running aria-labelledby="progress" data-events=(RunLinks::of(&run.id).events()) {
                 h2 id="progress" { "Progress" }
                 (progress(run))
             }
@@ -104,7 +104,7 @@ fn facts(view: &RunView) -> Markup {
         section aria-labelledby="facts" {
             h2 id="facts" { "Facts" }
             dl.facts {
-                dt { "Does" } dd { (kind(run.kind)) }
+                dt { "Does" } dd { (run.kind.as_str()) }
                 dt { "Wanted by" } dd { (trigger(&run.trigger)) }
                 dt { "Created" } dd { (clock.precise(run.created)) }
                 @if let Some(at) = run.started { dt { "Began" } dd { (clock.precise(at)) } }

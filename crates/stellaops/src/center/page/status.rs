@@ -2,8 +2,9 @@ use maud::{Markup, html};
 
 use super::clock::{Clock, span};
 use super::table::table;
-use super::words::{badge, kind, mark, progress, referrers, size};
+use super::words::{badge, mark, progress, referrers, size};
 use super::{advice, whole};
+use crate::center::http::RunLinks;
 use crate::center::model::{Run, RunId, RunStatus};
 use crate::center::view::{AuditView, JobView, RegistryView};
 use crate::render;
@@ -224,7 +225,7 @@ fn under_way(view: &StatusView) -> Markup {
             h2 id="running" { "Running now" }
             @if view.running.is_empty() { p.none { "Nothing runs." } }
             @for run in &view.running {
-                article.running data-events={ "/v1/exports/runs/" (run.id) "/events" } {
+                article.running data-events=(RunLinks::of(&run.id).events()) {
                     h3 {
                         (badge(run.status)) " " a href=(link(&run.id)) { (run.job) }
                         @if let Some(at) = run.started { span.detail { "since " (view.clock.moment(at)) } }
@@ -262,7 +263,7 @@ fn job_row(job: &JobView, view: &StatusView) -> Vec<Markup> {
     vec![
         html! {
             strong { (job.name) }
-            span.detail { (kind(job.kind)) ", " (render::count(job.images as u64, "image rule")) }
+            span.detail { (job.kind.as_str()) ", " (render::count(job.images as u64, "image rule")) }
         },
         html! {
             @match &job.last {
@@ -410,7 +411,7 @@ fn history_row(run: &Run, view: &StatusView) -> Vec<Markup> {
     let said = run.errors.first().or(run.warnings.first());
     vec![
         html! { a.id href=(link(&run.id)) { (run.id) } },
-        html! { (run.job) span.detail { (kind(run.kind)) } },
+        html! { (run.job) span.detail { (run.kind.as_str()) } },
         badge(run.status),
         html! {
             @match run.started {

@@ -1,7 +1,7 @@
 use maud::{Markup, html};
 
 use crate::center::http::percent;
-use crate::center::model::{Run, RunKind, RunStatus, Trigger};
+use crate::center::model::{Run, RunStatus, Trigger};
 use crate::render;
 
 /// Writes a status as a sign and a word, so that its colour only repeats them.
@@ -21,14 +21,6 @@ pub(super) fn badge(status: RunStatus) -> Markup {
 pub(super) fn mark(class: &str, sign: &str, word: &str) -> Markup {
     html! {
         span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) }
-    }
-}
-
-pub(super) fn kind(kind: RunKind) -> &'static str {
-    match kind {
-        RunKind::Bundle => "bundle",
-        RunKind::Mirror => "mirror",
-        RunKind::Audit => "audit",
     }
 }
 
