@@ -230,6 +230,19 @@ impl Center {
         }
     }
 
+    /// Returns the newest run of each job that has ended, and the newest audit of each job that is audited.
+    pub(crate) fn ended(&self) -> Result<Vec<Run>, StateError> {
+        let (config, state) = (self.config(), &self.inner.state);
+        let mut ended = Vec::new();
+        for (name, job) in &config.jobs {
+            ended.extend(state.last_ended(name, false)?);
+            if job.audit.is_some() {
+                ended.extend(state.last_ended(name, true)?);
+            }
+        }
+        Ok(ended)
+    }
+
     /// Starts a run of a job, unless one is under way.
     ///
     /// `key` is an `Idempotency-Key` of the caller: the same key of the same caller gives the first run again for 24 h.

@@ -8,8 +8,7 @@ use maud::Markup;
 use super::error::ApiError;
 use super::runs::find;
 use super::{Api, blocking};
-use crate::center::center::Center;
-use crate::center::model::{Run, RunId, RunStatus};
+use crate::center::model::{RunId, RunStatus};
 use crate::center::page::{self, Clock, RunView, StatusView};
 use crate::center::view::RunQuery;
 
@@ -48,11 +47,6 @@ fn status_view(api: &Api, before: Option<RunId>) -> Result<StatusView, ApiError>
     };
     let mut running = center.runs(&under_way(RunStatus::Running))?;
     running.extend(center.runs(&under_way(RunStatus::Queued))?);
-    let jobs = center.jobs();
-    let ended = jobs
-        .iter()
-        .filter_map(|job| last_ended(center, job.last.as_ref()?).transpose());
-    let ended = ended.collect::<Result<Vec<_>, _>>()?;
     let is_first = before.is_none();
     let mut runs = center.runs(&RunQuery {
         before,
@@ -64,29 +58,15 @@ fn status_view(api: &Api, before: Option<RunId>) -> Result<StatusView, ApiError>
     Ok(StatusView {
         clock: clock(),
         problems: api.problems(),
-        ended,
+        ended: center.ended()?,
         running,
-        jobs,
+        jobs: center.jobs(),
         registries: center.registries(),
         audits: center.audits()?,
         older: runs.last().map(|run| run.id.clone()).filter(|_| has_older),
         runs,
         is_first,
     })
-}
-
-/// Returns the newest run of a job that has ended; the newest run of all may be under way.
-fn last_ended(center: &Center, last: &Run) -> Result<Option<Run>, ApiError> {
-    if last.status.is_final() {
-        return Ok(Some(last.clone()));
-    }
-    let before = center.runs(&RunQuery {
-        job: Some(last.job.clone()),
-        before: Some(last.id.clone()),
-        limit: 1,
-        ..RunQuery::default()
-    })?;
-    Ok(before.into_iter().next())
 }
 
 pub(crate) async fn run(

@@ -5,7 +5,7 @@ use super::table::table;
 use super::words::{badge, mark, progress, referrers, size};
 use super::{advice, whole};
 use crate::center::http::RunLinks;
-use crate::center::model::{Run, RunId, RunStatus};
+use crate::center::model::{Run, RunId, RunKind, RunStatus};
 use crate::center::view::{AuditView, JobView, RegistryView};
 use crate::render;
 
@@ -16,7 +16,7 @@ pub(crate) struct StatusView {
     /// Why the service is not ready.
     pub(crate) problems: Vec<String>,
     pub(crate) jobs: Vec<JobView>,
-    /// The newest run of each job that has ended.
+    /// The newest run of each job that has ended, and its newest audit.
     pub(crate) ended: Vec<Run>,
     /// Those that run or wait.
     pub(crate) running: Vec<Run>,
@@ -103,6 +103,14 @@ fn of_run(run: &Run, view: &StatusView) -> Option<Trouble> {
         _ => return None,
     };
     let job = view.jobs.iter().find(|job| job.name == run.job)?;
+    let is_audit = run.kind == RunKind::Audit;
+    if is_audit && run.status == RunStatus::Incomplete {
+        // What it found missing is a trouble of its own.
+        let mut audits = view.audits.iter();
+        if audits.any(|audit| audit.job == run.job && has_drift(audit)) {
+            return None;
+        }
+    }
     let first = run.errors.first().or_else(|| {
         // What an incomplete run misses is in its warnings.
         run.warnings
@@ -121,12 +129,14 @@ fn of_run(run: &Run, view: &StatusView) -> Option<Trouble> {
         is_bad,
         badge: badge(run.status),
         what: html! {
+            @if is_audit { "Audit of " }
             a href=(link(&run.id)) { (run.job) }
             @if let Some(at) = run.finished.or(run.started) { " · " (clock.moment(at)) }
         },
         sentence: first.map_or_else(|| otherwise.to_owned(), |message| message.message.clone()),
         more: Some(html! {
             @if others > 0 { a href=(link(&run.id)) { "and " (others) " more" } " · " }
+            @if is_audit { "the job itself: " }
             @if let Some(at) = job.last_success { "last success " (clock.moment(at)) }
             @else { "it has never succeeded" }
             @if job.last.as_ref().is_some_and(|last| !last.status.is_final()) { " · it runs again now" }
@@ -154,8 +164,12 @@ fn of_registry(registry: &RegistryView, clock: &Clock) -> Option<Trouble> {
     })
 }
 
+fn has_drift(audit: &AuditView) -> bool {
+    !audit.repaired && audit.missing + audit.changed > 0
+}
+
 fn of_audit(audit: &AuditView, clock: &Clock) -> Option<Trouble> {
-    if audit.repaired || audit.missing + audit.changed == 0 {
+    if !has_drift(audit) {
         return None;
     }
     Some(Trouble {
@@ -179,8 +193,10 @@ fn needs_attention(troubles: &[Trouble], view: &StatusView) -> Markup {
                 h1 id="attention" { "All is well" }
                 p.calm {
                     (mark("good", "✓", "Nothing failed"))
-                    " The newest run of every job succeeded."
                     @if view.jobs.is_empty() { " There are no jobs in the configuration." }
+                    @else if view.jobs.iter().all(|job| has_succeeded(job, view)) {
+                        " The newest run of every job succeeded."
+                    }
                 }
             } @else {
                 h1 id="attention" { (heading(troubles)) }
@@ -197,6 +213,10 @@ fn needs_attention(troubles: &[Trouble], view: &StatusView) -> Markup {
             }
         }
     }
+}
+
+fn has_succeeded(job: &JobView, view: &StatusView) -> bool {
+    last_ended(job, view).is_some_and(|run| run.status == RunStatus::Succeeded)
 }
 
 fn heading(troubles: &[Trouble]) -> String {
@@ -259,7 +279,7 @@ fn jobs(view: &StatusView) -> Markup {
 
 fn job_row(job: &JobView, view: &StatusView) -> Vec<Markup> {
     let clock = &view.clock;
-    let ended = view.ended.iter().find(|run| run.job == job.name);
+    let ended = last_ended(job, view);
     vec![
         html! {
             strong { (job.name) }
@@ -303,6 +323,12 @@ fn job_row(job: &JobView, view: &StatusView) -> Vec<Markup> {
         },
         html! { span.path { (job.target) } },
     ]
+}
+
+/// Returns the newest run of a job that has ended and is not an audit.
+fn last_ended<'a>(job: &JobView, view: &'a StatusView) -> Option<&'a Run> {
+    let mut ended = view.ended.iter();
+    ended.find(|run| run.job == job.name && run.kind != RunKind::Audit)
 }
 
 fn registries(view: &StatusView) -> Markup {

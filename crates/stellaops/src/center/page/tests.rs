@@ -270,6 +270,42 @@ fn a_quiet_night_says_so() {
 }
 
 #[test]
+fn an_audit_that_failed_needs_attention_and_its_drift_is_told_once() {
+    let mut view = night();
+    view.registries.truncate(1);
+    view.running.clear();
+    view.ended = vec![a_run(45, "to-inside", RunKind::Audit, RunStatus::Failed)];
+    view.audits.clear();
+    let page = status(&view).into_string();
+    assert!(page.contains("<h1 id=\"attention\">1 failed</h1>") && page.contains("Audit of "));
+    assert!(!page.contains("The newest run of every job succeeded"));
+    view.ended[0].status = RunStatus::Incomplete;
+    view.audits = night().audits;
+    let page = status(&view).into_string();
+    assert!(page.contains("1 thing to look at") && !page.contains("Audit of "));
+    view.audits[0].missing = 0;
+    let page = status(&view).into_string();
+    assert!(page.contains("1 thing to look at") && page.contains("Audit of "));
+}
+
+#[test]
+fn only_if_every_job_succeeded_the_page_says_so() {
+    let said = "The newest run of every job succeeded";
+    let mut view = night();
+    view.registries.truncate(1);
+    view.audits.clear();
+    view.ended = [(46, "nightly"), (47, "to-inside")]
+        .map(|(number, job)| a_run(number, job, RunKind::Mirror, RunStatus::Succeeded))
+        .to_vec();
+    let page = status(&view).into_string();
+    assert!(page.contains("All is well") && !page.contains(said));
+    view.ended.push(succeeded_run());
+    assert!(status(&view).into_string().contains(said));
+    view.ended[0].status = RunStatus::Cancelled;
+    assert!(!status(&view).into_string().contains(said));
+}
+
+#[test]
 fn foreign_text_is_escaped_everywhere() {
     let mut view = night();
     view.problems = vec![HOSTILE.to_owned()];

@@ -164,6 +164,23 @@ impl State {
         self.read(|connection| one(connection, sql, job))
     }
 
+    /// Returns the newest run of a job that has ended: of its audits, or of its other runs.
+    pub(crate) fn last_ended(
+        &self,
+        job: &JobName,
+        is_audit: bool,
+    ) -> Result<Option<Run>, StateError> {
+        let sql = "SELECT document FROM runs WHERE job = ?1 AND (kind = 'audit') = ?2
+                   AND status NOT IN ('queued', 'running') ORDER BY number DESC LIMIT 1";
+        self.read(|connection| {
+            connection
+                .query_row(sql, params![job.as_str(), is_audit], |row| {
+                    from_json(row, 0)
+                })
+                .optional()
+        })
+    }
+
     /// Returns the events of a run after the one with this number.
     pub(crate) fn events(&self, id: &RunId, after: u64) -> Result<Vec<EventRow>, StateError> {
         self.read(|connection| {

@@ -128,6 +128,31 @@ fn later_runs_sort_after_earlier_ones_even_if_the_clock_was_set_back() {
 }
 
 #[test]
+fn an_audit_does_not_hide_how_the_last_run_of_its_job_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = open(folder.path()).unwrap();
+    let ended = |kind, status| {
+        let new = NewRun {
+            kind,
+            ..new("nightly", NOW)
+        };
+        let Asked::New(mut run) = state.add_run(&new, None).unwrap() else {
+            panic!("nothing is under way");
+        };
+        run.status = status;
+        state.save_run(&run, &[]).unwrap();
+        run.id
+    };
+    let failed = ended(RunKind::Bundle, RunStatus::Failed);
+    let audit = ended(RunKind::Audit, RunStatus::Succeeded);
+    added(&state, "nightly", NOW);
+    let last = |is_audit| state.last_ended(&job("nightly"), is_audit).unwrap();
+    assert_eq!(last(false).unwrap().id, failed);
+    assert_eq!(last(true).unwrap().id, audit);
+    assert!(state.last_ended(&job("weekly"), false).unwrap().is_none());
+}
+
+#[test]
 fn a_second_service_on_the_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path()).unwrap();
