@@ -230,6 +230,12 @@ impl Center {
         }
     }
 
+    /// Returns when a job runs next.
+    pub(crate) fn next_run(&self, job: &JobName) -> Option<Timestamp> {
+        let timers = locked(&self.inner.timers);
+        timers.get(&(job.clone(), Purpose::Run))?.next()
+    }
+
     /// Returns the newest run of each job that has ended, and the newest audit of each job that is audited.
     pub(crate) fn ended(&self) -> Result<Vec<Run>, StateError> {
         let (config, state) = (self.config(), &self.inner.state);

@@ -75,15 +75,13 @@ pub(crate) async fn run(
 ) -> Result<Response, ApiError> {
     let run = find(&api, &id).await?;
     let page = blocking(move || {
-        let jobs = api.center.jobs();
-        let next = jobs.into_iter().find(|job| job.name == run.job);
         let view = RunView {
             clock: clock(),
             log: api
                 .center
                 .log_of(&run.id)
                 .map_err(|error| error.to_string()),
-            next: next.and_then(|job| job.next),
+            next: api.center.next_run(&run.job),
             run,
         };
         Ok(page::run(&view))
