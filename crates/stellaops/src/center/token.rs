@@ -1,4 +1,4 @@
-//! The tokens with which callers of the service say who they are: a file of lines `NAME SCOPE[,SCOPE] SHA256`.
+//! The tokens that identify the callers of the service: a file of lines `NAME SCOPE[,SCOPE] SHA256`.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -115,7 +115,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Reads a file, unless somebody else than its owner may write it.
+    /// Reads a file, which only its owner may be able to write.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let failed = |reason: &dyn fmt::Display| {
             let message = format!("tokens {}: {reason}", path.display());
@@ -227,7 +227,7 @@ impl TokenCommand {
 /// Make a token, add it to the file of tokens, and print it this once
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
-    /// Name of whoever will use it
+    /// Name of its user, such as a person or a pipeline
     #[arg(value_name = "NAME")]
     name: TokenName,
     /// What it permits: export:read, export:run, export:download

@@ -14,7 +14,7 @@ use crate::center::token::{Scope, Tokens};
 const LOCAL: &str = "local";
 const TENANT: &str = "x-stella-tenant";
 
-/// Who may ask what.
+/// Decides which requests are admitted.
 #[derive(Debug)]
 pub(crate) struct Access {
     hosts: RwLock<Hosts>,
@@ -23,11 +23,12 @@ pub(crate) struct Access {
     tokens: Option<RwLock<Tokens>>,
 }
 
-/// Whoever sent a request.
+/// The name of the token that a request was sent with, or `local` without tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller(pub(crate) Arc<str>);
 
-/// The hosts that the service is reached by. A page of another site that has its name point here sends that name.
+/// The hosts under which the service is reached. A page of another site whose name resolves to this machine sends its own
+/// name instead.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hosts {
     names: Vec<String>,
@@ -65,12 +66,12 @@ impl Hosts {
     }
 }
 
-/// What a request needs.
+/// What a request must have to be admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// It is answered to everybody, whatever the host.
+    /// Answered to everyone, under any host.
     Health,
-    /// It is answered to everybody.
+    /// Answered to everyone.
     Nothing,
     Scope(Scope),
 }

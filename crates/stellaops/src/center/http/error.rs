@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::center::state::StateError;
 
-/// What went wrong, for programs. The number of the first one is that of StellaOps' own API.
+/// What went wrong, for programs. The code of the first one is from StellaOps' own API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) enum ErrorCode {
     /// There is no such profile.
@@ -85,7 +85,7 @@ pub(crate) struct ErrorBody {
     timestamp: Timestamp,
 }
 
-/// An answer that is an error. It becomes a body when the request is known that it answers.
+/// An error that is the answer to a request. [`complete`] writes its body, which depends on the request.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
@@ -106,7 +106,7 @@ impl ApiError {
         }
     }
 
-    /// Creates the answer to a request of which this part is wrong.
+    /// Creates the answer to a request in which this field is wrong.
     pub(crate) fn invalid(field: &str, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self::new(
@@ -239,7 +239,7 @@ impl TraceId {
             return Self(id.to_owned());
         }
         let mut bytes = [0; 16];
-        // Without random bytes the id only connects nothing.
+        // An id without random bytes only fails to connect anything.
         getrandom(&mut bytes, GetRandomFlags::empty()).ok();
         Self(format!("{:032x}", u128::from_be_bytes(bytes)))
     }

@@ -17,9 +17,9 @@ use super::runs::{find, no_run};
 use super::{Api, Endless, blocking};
 use crate::center::view::RunEvent;
 
-/// How often a comment tells proxies and clients that the connection lives.
+/// How often a comment shows proxies and clients that the connection is alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How soon a client comes again when the connection was lost.
+/// How soon a client reconnects after it lost the connection.
 const RETRY: Duration = Duration::from_secs(3);
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -56,7 +56,7 @@ pub(crate) async fn watch(
     let events = blocking(move || Ok(center.events(&own, after)?)).await?;
     let mut events: BoxStream<'static, RunEvent> = events.ok_or_else(|| no_run(&id))?;
     if run.status.is_final() {
-        // A browser connects again when the events end, unless it is told that there are no more.
+        // A browser reconnects when the events end, unless it is told that there are no more.
         match events.next().await {
             Some(first) => events = stream::once(async { first }).chain(events).boxed(),
             None => return Ok(StatusCode::NO_CONTENT.into_response()),
@@ -67,7 +67,7 @@ pub(crate) async fn watch(
     }
     let retry = stream::once(async { Event::default().retry(RETRY) });
     let events = retry.chain(events.map(move |event| {
-        // Held as long as the events are read.
+        // Held until the stream is dropped.
         let _place = &place;
         written(&event)
     }));

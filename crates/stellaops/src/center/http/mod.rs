@@ -46,9 +46,9 @@ const MAX_CONNECTIONS: usize = 1024;
 const MAX_WATCHERS: usize = 512;
 /// The files that are downloaded at once.
 const MAX_DOWNLOADS: usize = 64;
-/// How often the files of tokens and certificates are looked at.
+/// How often the token and certificate files are checked for changes.
 const LOOK: Duration = Duration::from_secs(10);
-/// The time for answers that are not finished when the service ends.
+/// The time that unfinished answers have when the service stops.
 const FAREWELL: Duration = Duration::from_secs(25);
 
 /// The running server.
@@ -68,14 +68,15 @@ impl Http {
         let has_tokens = config.center.tokens.is_some();
         let is_tls = config.center.tls.is_some();
         if !has_tokens && !allowed_hosts.is_empty() {
-            let message = "--allow-host without center.tokens: whoever the proxy lets through may do everything";
+            let message = "--allow-host without center.tokens: every client that the proxy lets through may do everything";
             center.log().warn(message);
         }
         let (secrets, tls) = Secrets::read(&center, allowed_hosts)?;
         let secrets = Arc::new(secrets);
-        let listener = TcpListener::bind(listen).await.map_err(|error| {
+        let failed = |error: std::io::Error| {
             Failure::new(Exit::LocalIo, format!("center.listen: {listen}: {error}"))
-        })?;
+        };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let api = Api {
             secrets: Arc::clone(&secrets),
             limits: ConnectionLimits::default()
@@ -87,9 +88,7 @@ impl Http {
             files: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
             center,
         };
-        let running = api.serve(listener, tls).map_err(|error| {
-            Failure::new(Exit::LocalIo, format!("center.listen: {listen}: {error}"))
-        })?;
+        let running = api.serve(listener, tls).map_err(failed)?;
         let own = Arc::clone(&secrets);
         let looking = tokio::spawn(async move {
             loop {
@@ -116,13 +115,13 @@ impl Http {
         format!("{scheme}://{}/", self.address())
     }
 
-    /// Reads the files of tokens and certificates again, which the configuration now in force names. Those that cannot be
-    /// used stay as they were.
+    /// Reads the token and certificate files of the current configuration again. If any of them cannot be used, those in
+    /// force stay.
     pub(crate) fn reload(&self) {
         self.secrets.reload();
     }
 
-    /// Accepts no more connections, and finishes the answers that are under way within 25 seconds.
+    /// Stops accepting connections, and lets open answers finish within 25 seconds.
     pub(crate) async fn shutdown(self) {
         self.looking.abort();
         self.running.shutdown().await;
@@ -141,7 +140,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Returns why the service cannot work.
+    /// Returns the reasons why the service is not ready.
     fn problems(&self) -> Vec<String> {
         let mut problems = self.center.ready().err().unwrap_or_default();
         problems.extend(self.secrets.fault());
@@ -183,14 +182,14 @@ impl Api {
             .fallback(nothing)
             .method_not_allowed_fallback(wrong_method)
             .with_state(self.clone());
-        // Around the routes, so that a request that is refused learns nothing of them.
+        // Around the routes, so that a refused request does not reveal which of them exist.
         Router::new()
             .fallback_service(routes)
             .layer(middleware::from_fn_with_state(self, exchange))
     }
 }
 
-/// Marks an answer that has pauses and maybe no end.
+/// Marks an answer that may pause and may never end.
 #[derive(Clone, Copy, Debug)]
 struct Endless;
 
@@ -253,7 +252,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::method(&method, allowed)
 }
 
-/// Runs what may wait for the disk.
+/// Runs a call that may wait for the disk.
 async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -281,7 +280,7 @@ fn matches(headers: &HeaderMap, tag: &str) -> bool {
     })
 }
 
-/// Logs each request for those who look for a fault.
+/// Logs each request at the level `debug`.
 #[derive(Debug)]
 struct Requests(Arc<Log>);
 

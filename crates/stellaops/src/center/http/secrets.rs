@@ -30,10 +30,10 @@ pub(crate) struct Secrets {
     fault: Mutex<Option<String>>,
 }
 
-/// What changes when a file is replaced or written; `None` if it cannot be found.
+/// Metadata that changes when a file is replaced or written; `None` if there is no such file.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
-/// The configuration of TLS for connections to come.
+/// The TLS configuration for new connections.
 pub(crate) type NewestTls = watch::Receiver<Arc<ServerConfig>>;
 
 /// The configuration of TLS, and the names in its certificate.
@@ -197,7 +197,7 @@ fn tls(files: &TlsConfig) -> Result<Tls, Failure> {
     Ok((config, names(&certificates)))
 }
 
-/// Returns the hosts that a certificate is for. What it has besides is not needed here.
+/// Returns the hosts that a certificate is for. Names of other kinds are ignored.
 fn names(certificates: &[u8]) -> Vec<String> {
     let Some(Ok(own)) = CertificateDer::pem_slice_iter(certificates).next() else {
         return Vec::new();

@@ -1,6 +1,6 @@
 use crate::exit::Exit;
 
-/// Returns what a person does next about a failure with this exit code.
+/// Returns what to do next after a failure with this exit code.
 pub(super) fn next_step(code: u8) -> &'static str {
     const STEPS: [(Exit, &str); 10] = [
         (
@@ -21,7 +21,7 @@ pub(super) fn next_step(code: u8) -> &'static str {
         ),
         (
             Exit::Authenticity,
-            "Do not use what this run brought. Ask whoever signs the images, or correct the policy if it is wrong.",
+            "Do not use what this run brought. Ask the team that signs the images, or correct the policy if it is wrong.",
         ),
         (
             Exit::Limit,

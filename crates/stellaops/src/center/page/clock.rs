@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
-/// What a page takes as now, and as the time of day.
+/// The present time and the time zone of a page.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     pub(crate) now: Timestamp,
@@ -44,7 +44,7 @@ impl Clock {
     }
 }
 
-/// Writes a time span in its largest unit that fits.
+/// Writes a time span in the largest unit that fits.
 pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),

@@ -61,7 +61,7 @@
     if (!fresh || fresh.innerHTML === main.innerHTML) return;
     const isUsed = main !== document.activeElement && main.contains(document.activeElement);
     if (isUsed || !getSelection().isCollapsed) {
-      // Whoever reads with the keyboard would lose the place.
+      // A reader who uses the keyboard would lose their place.
       live.textContent = "There is news: reload the page.";
       return;
     }

@@ -24,7 +24,7 @@ pub(crate) struct StatusView {
     pub(crate) audits: Vec<AuditView>,
     /// Runs of the history, newest first.
     pub(crate) runs: Vec<Run>,
-    /// From which run on the history has older ones.
+    /// The last run of `runs`, if the history has older ones.
     pub(crate) older: Option<RunId>,
     /// Whether `runs` begins with the newest run.
     pub(crate) is_first: bool,
@@ -50,18 +50,18 @@ pub(crate) fn status(view: &StatusView) -> Markup {
     whole(&title, &main)
 }
 
-/// Something that a person has to see.
+/// Something that needs the attention of a person.
 struct Trouble {
     is_bad: bool,
     badge: Markup,
     what: Markup,
     sentence: String,
-    /// What else there is to say about it.
+    /// Further details.
     more: Option<Markup>,
     next: String,
 }
 
-/// Returns what is wrong, what failed first.
+/// Returns what is wrong, failures first.
 fn troubles(view: &StatusView) -> Vec<Trouble> {
     let mut troubles: Vec<_> = view
         .problems
